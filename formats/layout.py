@@ -1,0 +1,145 @@
+"""Fixed parts of a patch file and the caps on its variable parts (SPEC.md, sections 2, 5 and 7)."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+
+from patchc.errors import PatchFormatError, UnsupportedPatchError
+
+MAGIC = b"PATCHC\r\n"
+END_MAGIC = b"\r\nPATCHC"
+MAJOR, MINOR = 1, 0
+KNOWN_FEATURES = 0
+"""Bits of required features that this reader understands; version 1.0 defines none."""
+
+ALIGNMENT = 8
+DEFAULT_CHUNK_BITS = 20
+CHUNK_BITS = range(12, 23)
+"""Permitted log2 of the number of words in a chunk."""
+
+MAX_METADATA = 64 << 20
+MAX_INDEX = 1 << 30
+MAX_TENSORS = 1 << 22
+MAX_NAME = 4096
+MAX_RANK = 32
+_ZLIB_RATIO = 1032  # the most that DEFLATE can expand
+
+PROLOGUE = struct.Struct("<8sHHBBH")
+TRAILER = struct.Struct("<QQQQQQ32sQ8s")
+TRAILER_ROOT_OFFSET = 48
+"""The trailer's bytes before its root digest; the root covers them."""
+
+
+@dataclass(frozen=True)
+class Trailer:
+    """The last bytes of a patch file (SPEC.md, section 5)."""
+
+    index_offset: int
+    index_stored: int
+    index_size: int
+    metadata_stored: int
+    metadata_size: int
+    features: int
+    root: bytes
+
+    @property
+    def metadata_offset(self) -> int:
+        """Where the metadata starts."""
+        return self.index_offset + self.index_stored
+
+    def pack(self) -> bytes:
+        """The trailer's bytes."""
+        return TRAILER.pack(
+            self.index_offset,
+            self.index_stored,
+            self.index_size,
+            self.metadata_stored,
+            self.metadata_size,
+            self.features,
+            self.root,
+            0,
+            END_MAGIC,
+        )
+
+
+def pack_prologue(chunk_bits: int) -> bytes:
+    """The first bytes of a patch file."""
+    return PROLOGUE.pack(MAGIC, MAJOR, MINOR, chunk_bits, 0, 0)
+
+
+def parse_prologue(data: bytes) -> int:
+    """Check the prologue and return log2 of the words in a chunk.
+
+    Raises:
+        PatchFormatError: not a patch file, or a damaged prologue.
+        UnsupportedPatchError: another major version.
+    """
+    magic, major, _minor, chunk_bits, reserved, reserved_2 = PROLOGUE.unpack(data)
+    if magic != MAGIC:
+        raise PatchFormatError("not a patch file: it does not start with the patchc magic")
+    if major != MAJOR:
+        raise UnsupportedPatchError(
+            f"format version {major} is not supported; this patchc reads version {MAJOR}"
+        )
+    if chunk_bits not in CHUNK_BITS or reserved or reserved_2:
+        raise PatchFormatError("the prologue is damaged: a field is out of range")
+    return int(chunk_bits)
+
+
+def parse_trailer(data: bytes, file_size: int) -> Trailer:
+    """Check the trailer against the file's size and the caps.
+
+    Raises:
+        PatchFormatError: truncated, or a field out of range.
+        UnsupportedPatchError: a required feature that this reader does not have.
+    """
+    fields = TRAILER.unpack(data)
+    signature, magic = fields[7:]
+    if magic != END_MAGIC:
+        raise PatchFormatError("the file does not end with the patchc trailer: is it truncated?")
+    trailer = Trailer(*fields[:7])
+    unknown = trailer.features & ~KNOWN_FEATURES
+    if unknown:
+        bits = [str(bit) for bit in range(64) if unknown >> bit & 1]
+        raise UnsupportedPatchError(
+            f"the patch requires feature {', '.join(bits)}, "
+            "which this patchc does not have; update it"
+        )
+    if signature:
+        raise UnsupportedPatchError("the patch is signed, which this patchc cannot read; update it")
+    if trailer.metadata_size > MAX_METADATA or trailer.index_size > MAX_INDEX:
+        raise PatchFormatError("the trailer declares an index or metadata above the size cap")
+    end = trailer.metadata_offset + trailer.metadata_stored + TRAILER.size
+    if trailer.index_offset < PROLOGUE.size or trailer.index_offset % ALIGNMENT or end != file_size:
+        raise PatchFormatError("the trailer's offsets do not add up to the file's size")
+    return trailer
+
+
+def padding(length: int) -> int:
+    """Zero bytes that follow ``length`` bytes up to the next aligned offset."""
+    return -length % ALIGNMENT
+
+
+def compress(data: bytes) -> bytes:
+    """A section's stored form: a zlib stream."""
+    return zlib.compress(data, 9)
+
+
+def decompress(stored: bytes, size: int, section: str) -> bytes:
+    """Expand a section to exactly the declared ``size``; never allocates more than that.
+
+    Raises:
+        PatchFormatError: naming the section.
+    """
+    if size > len(stored) * _ZLIB_RATIO + 64:
+        raise PatchFormatError(f"the {section} declares a size that its stored bytes cannot hold")
+    expander = zlib.decompressobj()
+    try:
+        data = expander.decompress(stored, size + 1)
+    except zlib.error as error:
+        raise PatchFormatError(f"the {section} is corrupt: {error}") from error
+    if len(data) != size or not expander.eof or expander.unused_data:
+        raise PatchFormatError(f"the {section} does not expand to its declared size")
+    return data

@@ -1,0 +1,160 @@
+"""Reads a patch file: trailer, index and metadata at once, chunk bodies on demand.
+
+The file is taken to come from a stranger. Everything is checked before it is used, and nothing is
+allocated beyond what the file's size or a tensor's own size justifies.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from blake3 import blake3
+
+from patchc.errors import PatchcError, PatchFormatError, UnsupportedPatchError
+from patchc.formats.codecs import CODECS
+from patchc.formats.codecs.codec import Positions, Steps
+from patchc.formats.index import ChunkRecord, PatchIndex, TensorRecord, parse_index
+from patchc.formats.layout import (
+    MAJOR,
+    PROLOGUE,
+    TRAILER,
+    TRAILER_ROOT_OFFSET,
+    decompress,
+    padding,
+    parse_prologue,
+    parse_trailer,
+)
+from patchc.hashing import root_digest, short
+
+
+class Patch:
+    """An open patch file; a context manager that closes it.
+
+    Attributes:
+        path: the file.
+        size: its size in bytes.
+        root: its root digest, which identifies it.
+        version: its format version.
+        chunk_words: words in a full chunk of the grid.
+        index: every tensor and changed chunk.
+        metadata: provenance, JSON values.
+    """
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path = path
+        self._descriptor = descriptor
+        self.size = os.fstat(descriptor).st_size
+        if self.size < PROLOGUE.size + TRAILER.size:
+            raise PatchFormatError("too short to be a patch file: is it truncated?")
+        prologue = self._read(0, PROLOGUE.size)
+        chunk_bits = parse_prologue(prologue)
+        tail = self._read(self.size - TRAILER.size, TRAILER.size)
+        trailer = parse_trailer(tail, self.size)
+        stored_index = self._read(trailer.index_offset, trailer.index_stored)
+        stored_text = self._read(trailer.metadata_offset, trailer.metadata_stored)
+        head = tail[:TRAILER_ROOT_OFFSET]
+        if root_digest((prologue, stored_index, stored_text, head)) != trailer.root:
+            raise PatchFormatError("the root digest does not match: the file is damaged")
+        self.root = trailer.root
+        self.version = f"{MAJOR}.{int.from_bytes(prologue[10:12], 'little')}"
+        self.chunk_words = 1 << chunk_bits
+        index = decompress(stored_index, trailer.index_size, "index")
+        self.index: PatchIndex = parse_index(index, chunk_bits, trailer.index_offset)
+        self.metadata = _parse_metadata(decompress(stored_text, trailer.metadata_size, "metadata"))
+
+    def __enter__(self) -> Patch:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        os.close(self._descriptor)
+
+    def words_in_chunk(self, tensor: TensorRecord, number: int) -> int:
+        """Words in chunk ``number`` of a tensor; the last chunk may be short."""
+        words = tensor.dtype.words(tensor.shape)
+        return min(self.chunk_words, words - number * self.chunk_words)
+
+    def read_changes(self, tensor: TensorRecord, chunk: ChunkRecord) -> tuple[Positions, Steps]:
+        """The changed words of a chunk and their steps, checked against its digest.
+
+        Positions count from the chunk's start, strictly increasing and inside it. Safe to call from
+        several threads.
+
+        Raises:
+            PatchFormatError: the body is damaged; names tensor and chunk.
+            UnsupportedPatchError: its codec is not known.
+        """
+        codec = CODECS.get(chunk.codec)
+        if codec is None:
+            raise UnsupportedPatchError(
+                f"{self._where(tensor, chunk)}: codec {chunk.codec} is not known; update patchc"
+            )
+        stored = self._read(chunk.offset, chunk.length + padding(chunk.length))
+        body = stored[: chunk.length]
+        if short(blake3(body).digest()) != chunk.body_digest or any(stored[chunk.length :]):
+            raise PatchFormatError(
+                f"{self._where(tensor, chunk)}: its bytes are damaged; fetch the patch again"
+            )
+        words = self.words_in_chunk(tensor, chunk.number)
+        try:
+            return codec.decode(body, chunk.entries, words, tensor.dtype.word_bits)
+        except PatchFormatError as error:
+            raise PatchFormatError(f"{self._where(tensor, chunk)}: {error}") from error
+
+    def _where(self, tensor: TensorRecord, chunk: ChunkRecord) -> str:
+        return f"{self.path}: tensor {tensor.name!r}, chunk {chunk.number}"
+
+    def _read(self, offset: int, length: int) -> bytes:
+        parts = []
+        while length:
+            try:
+                part = os.pread(self._descriptor, length, offset)
+            except OSError as error:
+                raise PatchFormatError(f"{self.path}: cannot read: {error.strerror}") from error
+            if not part:
+                raise PatchFormatError(f"{self.path}: ends early: is it truncated?")
+            parts.append(part)
+            offset, length = offset + len(part), length - len(part)
+        return b"".join(parts)
+
+
+def open_patch(path: str | os.PathLike[str]) -> Patch:
+    """Open a patch file and check its prologue, trailer, index, metadata and root digest.
+
+    Chunk bodies are checked when they are read. Needs no model.
+
+    Raises:
+        PatchFormatError: missing, truncated or corrupt; names the file.
+        UnsupportedPatchError: a version, feature or dtype that this reader does not have.
+    """
+    path = Path(path)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise PatchFormatError(f"{path}: cannot open the patch: {error.strerror}") from error
+    try:
+        return Patch(path, descriptor)
+    except PatchcError as error:
+        os.close(descriptor)
+        raise type(error)(f"{path}: {error}") from error
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _parse_metadata(text: bytes) -> dict[str, Any]:
+    try:
+        metadata = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise PatchFormatError(f"the metadata is not JSON: {error}") from error
+    if not isinstance(metadata, dict):
+        raise PatchFormatError("the metadata is not a JSON object")
+    return metadata

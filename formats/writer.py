@@ -1,0 +1,157 @@
+"""Writes a patch file in one pass, never seeking back (SPEC.md, section 1).
+
+The caller writes to a staged path (see :mod:`patchc.files`), so that a file which looks whole is
+whole. Memory grows with the number of changed chunks' records alone, not with the model.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, BinaryIO
+
+import numpy as np
+from blake3 import blake3
+from numpy.typing import NDArray
+
+from patchc.dtypes import DType
+from patchc.errors import UnsupportedInputError
+from patchc.formats.codecs import RICE
+from patchc.formats.index import ChunkRecord, TensorRecord, pack_index
+from patchc.formats.layout import (
+    DEFAULT_CHUNK_BITS,
+    MAX_INDEX,
+    MAX_METADATA,
+    MAX_NAME,
+    TRAILER_ROOT_OFFSET,
+    Trailer,
+    compress,
+    pack_prologue,
+    padding,
+)
+from patchc.hashing import root_digest, short
+
+
+@dataclass(frozen=True)
+class EncodedChunk:
+    """A changed chunk, ready to be written; its record lacks only the offset."""
+
+    record: ChunkRecord
+    body: bytes
+
+
+def encode_chunk(
+    number: int,
+    positions: NDArray[np.uint32],
+    steps: NDArray[np.int64],
+    words: int,
+    word_bits: int,
+    base_digest: bytes,
+    result_digest: bytes,
+) -> EncodedChunk:
+    """Code the changes of chunk ``number``; safe to call from several threads.
+
+    Args:
+        number: the chunk's place in its tensor's grid.
+        positions: changed words within the chunk, strictly increasing; at least one.
+        steps: as many signed steps, none 0.
+        words: words in the chunk.
+        word_bits: 8, 16, 32 or 64.
+        base_digest: full digest of the chunk's base words.
+        result_digest: full digest of the words after the change.
+    """
+    body = RICE.encode(positions, steps, words, word_bits)
+    record = ChunkRecord(
+        number=number,
+        codec=RICE.id,
+        entries=len(positions),
+        offset=0,
+        length=len(body),
+        body_digest=short(blake3(body).digest()),
+        base_digest=short(base_digest),
+        result_digest=short(result_digest),
+    )
+    return EncodedChunk(record, body)
+
+
+class PatchWriter:
+    """Writes prologue, bodies, index, metadata and trailer to a binary file, in this order.
+
+    Tensors come in the order of their names' bytes; a tensor's chunks in grid order, then
+    :meth:`end_tensor`; :meth:`finish` last.
+    """
+
+    def __init__(self, file: BinaryIO, chunk_bits: int = DEFAULT_CHUNK_BITS) -> None:
+        self._file = file
+        self._prologue = pack_prologue(chunk_bits)
+        self._offset = len(self._prologue)
+        self._tensors: list[TensorRecord] = []
+        self._chunks: list[ChunkRecord] = []
+        file.write(self._prologue)
+
+    def add_chunk(self, chunk: EncodedChunk) -> None:
+        """Append a changed chunk of the tensor that :meth:`end_tensor` will name."""
+        self._chunks.append(replace(chunk.record, offset=self._offset))
+        self._append(chunk.body + bytes(padding(len(chunk.body))))
+
+    def end_tensor(self, name: str, dtype: DType, shape: Sequence[int], base_digest: bytes) -> None:
+        """Record a tensor of the base, changed or not, after its changed chunks.
+
+        Raises:
+            UnsupportedInputError: the name cannot stand in a patch file.
+        """
+        check_name(name)
+        start = self._tensors[-1].chunks.stop if self._tensors else 0
+        rows = range(start, len(self._chunks))
+        self._tensors.append(TensorRecord(name, dtype, tuple(shape), short(base_digest), rows))
+
+    def finish(
+        self, metadata: Mapping[str, Any], base_digest: bytes, result_digest: bytes
+    ) -> bytes:
+        """Write index, metadata and trailer; return the root digest.
+
+        Args:
+            metadata: JSON values.
+            base_digest: full digest of the base model.
+            result_digest: full digest of the patched model.
+
+        Raises:
+            UnsupportedInputError: index or metadata are above the format's caps.
+        """
+        index = pack_index(base_digest, result_digest, self._tensors, self._chunks)
+        text = json.dumps(metadata, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+        if len(index) > MAX_INDEX or len(text) > MAX_METADATA:
+            raise UnsupportedInputError(
+                "the model has too many tensors and chunks for one patch file"
+            )
+        stored_index, stored_text = compress(index), compress(text)
+        trailer = Trailer(
+            index_offset=self._offset,
+            index_stored=len(stored_index),
+            index_size=len(index),
+            metadata_stored=len(stored_text),
+            metadata_size=len(text),
+            features=0,
+            root=bytes(32),
+        )
+        head = trailer.pack()[:TRAILER_ROOT_OFFSET]
+        root = root_digest((self._prologue, stored_index, stored_text, head))
+        self._append(stored_index + stored_text + replace(trailer, root=root).pack())
+        return root
+
+    def _append(self, data: bytes) -> None:
+        self._file.write(data)
+        self._offset += len(data)
+
+
+def check_name(name: str) -> None:
+    """Refuse a tensor name that a reader would refuse (SPEC.md, section 4).
+
+    Raises:
+        UnsupportedInputError: naming the tensor.
+    """
+    if not 0 < len(name.encode()) <= MAX_NAME or not name.isprintable() or set(name) & set("/\\"):
+        raise UnsupportedInputError(
+            f"tensor name {name[:80]!r} is empty, too long, path-like or not printable; rename it"
+        )

@@ -1,0 +1,93 @@
+"""Retention draws: Philox4x32-10, addressed by flat index, never by order of execution.
+
+Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (SC 2011). The 64-bit seed is the
+key; the counter is (index div 4, stream); the lane is index mod 4. The same mask comes out for any
+tile size, thread count or shard order.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from blake3 import blake3
+from numpy.typing import NDArray
+
+from patchc.compiled import compiled
+
+_ROUND_0 = np.uint64(0xD2511F53)
+_ROUND_1 = np.uint64(0xCD9E8D57)
+_WEYL_0 = np.uint64(0x9E3779B9)
+_WEYL_1 = np.uint64(0xBB67AE85)
+_LOW = np.uint64(0xFFFFFFFF)
+_WORD = np.uint64(32)
+
+KEEP_ALL = 1 << 32
+"""The threshold that keeps every entry."""
+
+
+def retention_threshold(retain: float) -> int:
+    """The integer threshold for probability ``retain``: an entry is kept where its draw is below.
+
+    round(p · 2³²), ties to even; 0 keeps nothing, 2³² everything.
+    """
+    return round(retain * KEEP_ALL)
+
+
+def retention_stream(component: str, tensor: str) -> int:
+    """The 64-bit stream of a component ("se", "osm") and a tensor name, from BLAKE3.
+
+    The first 8 bytes, little-endian, of BLAKE3(component ‖ 0x00 ‖ name), both in UTF-8.
+    """
+    digest = blake3(component.encode() + b"\0" + tensor.encode()).digest(8)
+    return int.from_bytes(digest, "little")
+
+
+def draws_oracle(seed: int, stream: int, first: int, count: int) -> NDArray[np.uint32]:
+    """The draws of flat indices first … first + count − 1, by plain NumPy."""
+    index = np.arange(first, first + count, dtype=np.uint64)
+    block = index >> np.uint64(2)
+    c = [block & _LOW, block >> _WORD]
+    c += [np.full(count, stream & 0xFFFFFFFF, np.uint64), np.full(count, stream >> 32, np.uint64)]
+    key_0, key_1 = np.uint64(seed & 0xFFFFFFFF), np.uint64(seed >> 32)
+    for _ in range(10):
+        low, high = c[0] * _ROUND_0, c[2] * _ROUND_1
+        c = [
+            (high >> _WORD) ^ c[1] ^ key_0,
+            high & _LOW,
+            (low >> _WORD) ^ c[3] ^ key_1,
+            low & _LOW,
+        ]
+        key_0, key_1 = (key_0 + _WEYL_0) & _LOW, (key_1 + _WEYL_1) & _LOW
+    lanes = np.stack(c).astype(np.uint32)
+    draws: NDArray[np.uint32] = lanes[index & np.uint64(3), np.arange(count)]
+    return draws
+
+
+@compiled
+def fill_draws(
+    seed: np.uint64, stream: np.uint64, first_block: int, lanes: NDArray[np.uint32]
+) -> None:
+    """Fill ``lanes[lane, i]`` (4 × n, uint32) with the draws of index 4 · (first_block + i) + lane.
+
+    Lanes lie apart so that the loop vectorises.
+    """
+    for i in range(lanes.shape[1]):
+        block = np.uint64(first_block + i)
+        c0 = block & _LOW
+        c1 = block >> _WORD
+        c2 = stream & _LOW
+        c3 = stream >> _WORD
+        key_0 = seed & _LOW
+        key_1 = seed >> _WORD
+        for _ in range(10):
+            low = c0 * _ROUND_0
+            high = c2 * _ROUND_1
+            c0 = (high >> _WORD) ^ c1 ^ key_0
+            c1 = high & _LOW
+            c2 = (low >> _WORD) ^ c3 ^ key_1
+            c3 = low & _LOW
+            key_0 = (key_0 + _WEYL_0) & _LOW
+            key_1 = (key_1 + _WEYL_1) & _LOW
+        lanes[0, i] = np.uint32(c0)
+        lanes[1, i] = np.uint32(c1)
+        lanes[2, i] = np.uint32(c2)
+        lanes[3, i] = np.uint32(c3)

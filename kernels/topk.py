@@ -1,0 +1,212 @@
+"""Exact top-k of non-negative scores among the retained entries, by radix select.
+
+A non-negative fp32 score orders as its bits do. Two histogram passes, over the upper 16 and the
+lower 15 bits, find the k-th largest key exactly; a third pass marks the entries. No sort; constant
+memory; any tile size. Ties go to the lower flat index.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchc.compiled import compiled
+from patchc.kernels.philox import KEEP_ALL, fill_draws
+
+HIGH_BINS = 1 << 16
+LOW_BINS = 1 << 15
+_LOW_BITS = np.uint32(15)
+_LARGEST_FINITE = np.uint32(0x7F7FFFFF)
+_NEGATIVE_ZERO = np.uint32(0x80000000)
+_BLOCKS = 1024
+
+Bits = NDArray[np.uint32]
+
+
+@dataclass(frozen=True)
+class Retention:
+    """Which entries of one tensor are retained for one component (see :mod:`.philox`)."""
+
+    seed: int
+    stream: int
+    threshold: int
+
+
+@dataclass(frozen=True)
+class TopThreshold:
+    """The cut of an exact top-k: keys above ``key`` are in, and the first ``ties`` equal to it."""
+
+    key: int
+    ties: int
+    available_ties: int
+
+
+NOTHING = TopThreshold(key=1 << 31, ties=0, available_ties=0)
+"""The threshold of an empty selection: above every key."""
+
+
+def top_mask_oracle(
+    scores: NDArray[np.float32], retained: NDArray[np.bool_], count: int
+) -> NDArray[np.bool_]:
+    """The top ``count`` of the retained scores, by a stable sort; defines the selection."""
+    candidates = np.flatnonzero(retained)
+    order = np.argsort(-scores[candidates], kind="stable")
+    mask = np.zeros(scores.shape, np.bool_)
+    mask[candidates[order[:count]]] = True
+    return mask
+
+
+def count_high(bits: Bits, first: int, retention: Retention, bins: NDArray[np.int64]) -> int:
+    """Add the upper key halves of retained entries to ``bins`` (65536).
+
+    Args:
+        bits: fp32 scores of flat indices ``first`` on, as uint32.
+        first: flat index of the first score in its tensor; a multiple of 4.
+
+    Returns:
+        The position in ``bits`` of the first score that is negative or not finite, or −1.
+    """
+    return _count_high(bits, first, *_draw_arguments(retention), bins)
+
+
+def count_low(
+    bits: Bits, first: int, retention: Retention, high: int, bins: NDArray[np.int64]
+) -> None:
+    """Add the lower key halves of retained entries whose upper half is ``high`` to ``bins``."""
+    _count_low(bits, first, *_draw_arguments(retention), np.uint32(high), bins)
+
+
+def find_bin(bins: NDArray[np.int64], count: int) -> tuple[int, int]:
+    """The bin that holds the ``count``-th largest key, and how many keys lie in the bins above.
+
+    ``count`` is at least 1 and at most the sum of ``bins``.
+    """
+    from_top = np.cumsum(bins[::-1])
+    steps = int(np.searchsorted(from_top, count))
+    above = int(from_top[steps - 1]) if steps else 0
+    return len(bins) - 1 - steps, above
+
+
+def mark_top(
+    bits: Bits,
+    first: int,
+    retention: Retention,
+    top: TopThreshold,
+    ties: int,
+    mask: NDArray[np.bool_],
+) -> None:
+    """Write into ``mask`` which entries are in the top set.
+
+    Of the entries equal to the key, the first ``ties`` are.
+
+    ``ties`` is what the chunks before have left of ``top.ties``.
+    """
+    _mark_top(bits, first, *_draw_arguments(retention), np.uint32(top.key), ties, mask)
+
+
+def count_ties(bits: Bits, first: int, retention: Retention, top: TopThreshold) -> int:
+    """How many retained entries equal the key."""
+    return _count_ties(bits, first, *_draw_arguments(retention), np.uint32(top.key))
+
+
+def _draw_arguments(retention: Retention) -> tuple[np.uint64, np.uint64, np.uint64]:
+    return np.uint64(retention.seed), np.uint64(retention.stream), np.uint64(retention.threshold)
+
+
+@compiled
+def _fill(
+    seed: np.uint64, stream: np.uint64, threshold: np.uint64, first: int, lanes: Bits
+) -> None:
+    if threshold == np.uint64(KEEP_ALL):
+        lanes[:] = np.uint32(0)
+    else:
+        fill_draws(seed, stream, first >> 2, lanes)
+
+
+@compiled
+def _count_high(
+    bits: Bits,
+    first: int,
+    seed: np.uint64,
+    stream: np.uint64,
+    threshold: np.uint64,
+    bins: NDArray[np.int64],
+) -> int:
+    lanes = np.empty((4, _BLOCKS), np.uint32)
+    for start in range(0, bits.size, 4 * _BLOCKS):
+        _fill(seed, stream, threshold, first + start, lanes)
+        for i in range(start, min(start + 4 * _BLOCKS, bits.size)):
+            key = bits[i]
+            if key > _LARGEST_FINITE:
+                if key != _NEGATIVE_ZERO:
+                    return i
+                key = np.uint32(0)
+            if lanes[i & 3, (i - start) >> 2] < threshold:
+                bins[key >> _LOW_BITS] += 1
+    return -1
+
+
+@compiled
+def _count_low(
+    bits: Bits,
+    first: int,
+    seed: np.uint64,
+    stream: np.uint64,
+    threshold: np.uint64,
+    high: np.uint32,
+    bins: NDArray[np.int64],
+) -> None:
+    lanes = np.empty((4, _BLOCKS), np.uint32)
+    for start in range(0, bits.size, 4 * _BLOCKS):
+        _fill(seed, stream, threshold, first + start, lanes)
+        for i in range(start, min(start + 4 * _BLOCKS, bits.size)):
+            key = bits[i] & np.uint32(0x7FFFFFFF)
+            if key >> _LOW_BITS == high and lanes[i & 3, (i - start) >> 2] < threshold:
+                bins[key & np.uint32(LOW_BINS - 1)] += 1
+
+
+@compiled
+def _count_ties(
+    bits: Bits,
+    first: int,
+    seed: np.uint64,
+    stream: np.uint64,
+    threshold: np.uint64,
+    top_key: np.uint32,
+) -> int:
+    lanes = np.empty((4, _BLOCKS), np.uint32)
+    count = 0
+    for start in range(0, bits.size, 4 * _BLOCKS):
+        _fill(seed, stream, threshold, first + start, lanes)
+        for i in range(start, min(start + 4 * _BLOCKS, bits.size)):
+            key = bits[i] & np.uint32(0x7FFFFFFF)
+            if key == top_key and lanes[i & 3, (i - start) >> 2] < threshold:
+                count += 1
+    return count
+
+
+@compiled
+def _mark_top(
+    bits: Bits,
+    first: int,
+    seed: np.uint64,
+    stream: np.uint64,
+    threshold: np.uint64,
+    top_key: np.uint32,
+    ties: int,
+    mask: NDArray[np.bool_],
+) -> None:
+    lanes = np.empty((4, _BLOCKS), np.uint32)
+    for start in range(0, bits.size, 4 * _BLOCKS):
+        _fill(seed, stream, threshold, first + start, lanes)
+        for i in range(start, min(start + 4 * _BLOCKS, bits.size)):
+            key = bits[i] & np.uint32(0x7FFFFFFF)
+            mask[i] = False
+            if key >= top_key and lanes[i & 3, (i - start) >> 2] < threshold:
+                if key > top_key:
+                    mask[i] = True
+                elif ties > 0:
+                    mask[i] = True
+                    ties -= 1

@@ -1,0 +1,65 @@
+"""patchc: a compiler for weight patches.
+
+The verbs of the command line are functions here: :func:`derive`, :func:`build`, :func:`diff`,
+:func:`apply`, :func:`revert`, :func:`verify`, :func:`inspect`, and :func:`open_patch` reads a patch
+file. They are imported on first use, so that importing this package costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from patchc.version import __version__
+
+if TYPE_CHECKING:
+    from patchc.derivation.options import DeriveOptions
+    from patchc.errors import PatchcError
+    from patchc.formats import open_patch
+    from patchc.recipe import Recipe, read_recipe
+    from patchc.verbs.apply import apply
+    from patchc.verbs.build import build
+    from patchc.verbs.derive import derive
+    from patchc.verbs.diff import diff
+    from patchc.verbs.inspect import inspect
+    from patchc.verbs.revert import revert
+    from patchc.verbs.verify import verify
+
+_HOMES = {
+    "DeriveOptions": "patchc.derivation.options",
+    "PatchcError": "patchc.errors",
+    "Recipe": "patchc.recipe",
+    "apply": "patchc.verbs.apply",
+    "build": "patchc.verbs.build",
+    "derive": "patchc.verbs.derive",
+    "diff": "patchc.verbs.diff",
+    "inspect": "patchc.verbs.inspect",
+    "open_patch": "patchc.formats",
+    "read_recipe": "patchc.recipe",
+    "revert": "patchc.verbs.revert",
+    "verify": "patchc.verbs.verify",
+}
+
+__all__ = [
+    "DeriveOptions",
+    "PatchcError",
+    "Recipe",
+    "__version__",
+    "apply",
+    "build",
+    "derive",
+    "diff",
+    "inspect",
+    "open_patch",
+    "read_recipe",
+    "revert",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'patchc' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,15 @@
+"""Checkpoints in safetensors: one file, or a Hugging Face folder with its shards."""
+
+from patchc.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from patchc.checkpoint.header import Shard, TensorInfo
+from patchc.checkpoint.refuse import refuse_quantised
+from patchc.checkpoint.writer import CheckpointCopy
+
+__all__ = [
+    "Checkpoint",
+    "CheckpointCopy",
+    "Shard",
+    "TensorInfo",
+    "open_checkpoint",
+    "refuse_quantised",
+]

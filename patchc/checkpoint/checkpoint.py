@@ -1,0 +1,196 @@
+"""A whole checkpoint: which files belong to it, its tensors, and ranged reads."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchc.checkpoint.header import Shard, TensorInfo, read_shard
+from patchc.checkpoint.refuse import WEIGHT_SUFFIXES, refuse_foreign_file, refuse_foreign_folder
+from patchc.errors import CheckpointError
+
+
+class Checkpoint:
+    """An open checkpoint; a context manager that closes its files.
+
+    Attributes:
+        path: the folder or file that was opened.
+        is_folder: whether it is a folder.
+        shards: file name → :class:`Shard`, in name order.
+        tensors: tensor name → :class:`TensorInfo`, by shard, then file order.
+    """
+
+    def __init__(self, path: Path, index: Path | None, shards: list[Shard]) -> None:
+        self.path = path
+        self.is_folder = path.is_dir()
+        self.index = index
+        self.shards = {shard.name: shard for shard in shards}
+        self.tensors: dict[str, TensorInfo] = {}
+        for shard in shards:
+            for tensor in shard.tensors:
+                twin = self.tensors.setdefault(tensor.name, tensor)
+                if twin is not tensor:
+                    raise CheckpointError(
+                        f"{path}: tensor {tensor.name!r} is stored twice, in {twin.shard} and in "
+                        f"{shard.name}; remove one"
+                    )
+        self._files = ExitStack()
+        self._descriptors: dict[str, int] = {}
+        with ExitStack() as opened:
+            for shard in shards:
+                descriptor = _open_readable(shard.path)
+                opened.callback(os.close, descriptor)
+                self._descriptors[shard.name] = descriptor
+            self._files = opened.pop_all()
+
+    def __enter__(self) -> Checkpoint:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._files.close()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all its safetensors files, headers included."""
+        return sum(shard.size for shard in self.shards.values())
+
+    def read_words(
+        self, tensor: TensorInfo, first: int, out: NDArray[np.unsignedinteger]
+    ) -> NDArray[np.unsignedinteger]:
+        """Read ``len(out)`` words of a tensor from word ``first`` on into ``out``, and return it.
+
+        Safe to call from several threads. Releases the interpreter lock while reading.
+
+        Raises:
+            CheckpointError: the file became unreadable or shorter.
+        """
+        self.read_bytes(tensor.shard, tensor.offset + first * tensor.dtype.word_bytes, out)
+        return out
+
+    def read_bytes(self, shard: str, offset: int, out: NDArray[np.generic]) -> None:
+        """Read ``out.nbytes`` bytes of a shard file from byte ``offset`` on.
+
+        Raises:
+            CheckpointError: the file became unreadable or shorter.
+        """
+        view = out.view(np.uint8).data
+        while view:
+            try:
+                count = os.preadv(self._descriptors[shard], [view], offset)
+            except OSError as error:
+                raise CheckpointError(
+                    f"{self.shards[shard].path}: cannot read at byte {offset}: {error.strerror}"
+                ) from error
+            if count == 0:
+                raise CheckpointError(
+                    f"{self.shards[shard].path}: ends at byte {offset}, before its tensors do; "
+                    "was it changed while in use?"
+                )
+            view = view[count:]
+            offset += count
+
+    def side_files(self) -> tuple[list[Path], list[Path]]:
+        """The folder's other files: those that belong beside the weights, and those that do not.
+
+        The first list (config, tokenizer, chat template, …) travels with a patched model. The
+        second holds other weight files, which a patch does not change: copied along, a loader
+        could pick the unpatched weights. Paths are relative; hidden folders are left out of both.
+        """
+        kept: list[Path] = []
+        left: list[Path] = []
+        if self.is_folder:
+            for path in _files_below(self.path):
+                relative = path.relative_to(self.path)
+                if relative.parent == Path() and relative.name in self.shards:
+                    continue
+                foreign = path.name.endswith(WEIGHT_SUFFIXES) or (
+                    path.name.endswith(".safetensors.index.json") and path != self.index
+                )
+                (left if foreign else kept).append(relative)
+        return kept, left
+
+
+def open_checkpoint(path: str | os.PathLike[str], stem: str = "model") -> Checkpoint:
+    """Open a safetensors file, or a folder by its index or its one file.
+
+    In a folder, ``{stem}.safetensors.index.json`` defines the checkpoint; without it,
+    ``{stem}.safetensors`` does. Other safetensors files beside them are not part of it. Tensors
+    are enumerated from the headers of those files.
+
+    Raises:
+        CheckpointError: missing, unreadable or malformed.
+        UnsupportedInputError: PyTorch pickles, GGUF, a LoRA folder, or an unknown dtype.
+    """
+    path = Path(path)
+    if path.is_file():
+        refuse_foreign_file(path)
+        return Checkpoint(path, None, [read_shard(path)])
+    if not path.is_dir():
+        raise CheckpointError(
+            f"{path}: no such file or folder; patchc takes local paths, so download the model first"
+        )
+    index = path / f"{stem}.safetensors.index.json"
+    if index.is_file():
+        weight_map = _read_index(index)
+        shards = [read_shard(path / name) for name in sorted(set(weight_map.values()))]
+        _check_index(index, weight_map, shards)
+        return Checkpoint(path, index, shards)
+    single = path / f"{stem}.safetensors"
+    if not single.exists():
+        refuse_foreign_folder(path)
+    return Checkpoint(path, None, [read_shard(single)])
+
+
+def _read_index(index: Path) -> dict[str, str]:
+    try:
+        content = json.loads(index.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{index}: not readable JSON ({error})") from error
+    weight_map = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(weight_map, dict) or not all(
+        isinstance(name, str) for name in weight_map.values()
+    ):
+        raise CheckpointError(f"{index}: has no weight_map from tensor names to file names")
+    for name in weight_map.values():
+        if name != Path(name).name or not name.endswith(".safetensors"):
+            raise CheckpointError(
+                f"{index}: weight_map names {name!r}, which is no safetensors file of this folder"
+            )
+    return weight_map
+
+
+def _check_index(index: Path, weight_map: dict[str, str], shards: list[Shard]) -> None:
+    held = {(tensor.name, shard.name) for shard in shards for tensor in shard.tensors}
+    for name, shard_name in weight_map.items():
+        if (name, shard_name) not in held:
+            raise CheckpointError(
+                f"{index}: places tensor {name!r} in {shard_name}, which does not hold it"
+            )
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.iterdir()):
+        if path.is_dir():
+            if not path.name.startswith("."):
+                yield from _files_below(path)
+        else:
+            yield path
+
+
+def _open_readable(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot open: {error.strerror}") from error

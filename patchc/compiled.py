@@ -1,0 +1,29 @@
+"""The one way in which patchc compiles a loop: Numba, cached, interpreter lock released.
+
+Floating-point contraction and reassociation stay off, so that every backend gives the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeAlias, TypeVar, cast
+
+import numba
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Integer: TypeAlias = Any
+"""A whole number inside compiled loops, where Python's and NumPy's integers mix freely."""
+
+
+def compiled(function: Callable[P, R]) -> Callable[P, R]:
+    """Compile a loop over NumPy arrays on first use; its Python source stays its oracle."""
+    wrap: Any = numba.njit(nogil=True, cache=True, fastmath=False, error_model="numpy")
+    return cast(Callable[P, R], wrap(function))
+
+
+def inlined(function: Callable[P, R]) -> Callable[P, R]:
+    """Compile a small function that compiled loops call; LLVM places it in the caller."""
+    wrap: Any = numba.njit(nogil=True, fastmath=False, error_model="numpy", inline="never")
+    return cast(Callable[P, R], wrap(function))

@@ -1,0 +1,111 @@
+"""The one error tree. Each class carries the exit code that the command line returns for it.
+
+The table of exit codes in ``docs/exit-codes.md`` is checked against this module by a test.
+"""
+
+from __future__ import annotations
+
+
+class PatchcError(Exception):
+    """Base of every error that patchc raises on purpose.
+
+    The message says what is wrong, where (file, tensor, chunk) and what to do next.
+    """
+
+    exit_code = 1
+
+
+class UsageError(PatchcError):
+    """A parameter, option or recipe is wrong."""
+
+    exit_code = 2
+
+
+class CheckpointError(PatchcError):
+    """A checkpoint is missing, unreadable or malformed."""
+
+    exit_code = 3
+
+
+class UnsupportedInputError(PatchcError):
+    """An input is recognised, and is of a kind that this command does not take."""
+
+    exit_code = 4
+
+
+class PatchFormatError(PatchcError):
+    """A patch file is missing, truncated or corrupt."""
+
+    exit_code = 5
+
+
+class UnsupportedPatchError(PatchcError):
+    """A patch file needs a version, feature or codec that this reader does not have."""
+
+    exit_code = 6
+
+
+class WrongBaseError(PatchcError):
+    """The model is not the one that the patch was made for."""
+
+    exit_code = 7
+
+
+class AlreadyPatchedError(PatchcError):
+    """The model to patch already holds the patch."""
+
+    exit_code = 8
+
+
+class NotPatchedError(PatchcError):
+    """The model to revert does not hold the patch: it is the base."""
+
+    exit_code = 9
+
+
+class PartlyPatchedError(PatchcError):
+    """Some chunks of the model hold the patch and others do not."""
+
+    exit_code = 10
+
+
+class OutputError(PatchcError):
+    """The output may not be written there: not empty, or inside an input."""
+
+    exit_code = 11
+
+
+class StorageError(PatchcError):
+    """The operating system refused a read or a write: disk full, permissions, input/output."""
+
+    exit_code = 12
+
+
+class MismatchError(PatchcError):
+    """Inputs do not fit each other: names, shapes, dtypes or missing scores."""
+
+    exit_code = 13
+
+
+class NumericError(PatchcError):
+    """A value is not finite, or overflows the base's dtype."""
+
+    exit_code = 14
+
+
+class DeriveError(PatchcError):
+    """Derivation cannot go on: bad data, no chat template, or a loss that is not finite."""
+
+    exit_code = 15
+
+
+class MissingExtraError(PatchcError):
+    """The command needs a package that this installation does not have."""
+
+    exit_code = 16
+
+
+class ResultMismatchError(PatchcError):
+    """The written result is not the one that the patch promises."""
+
+    exit_code = 17

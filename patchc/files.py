@@ -1,0 +1,167 @@
+"""Files and folders that appear whole or not at all, and the checks before anything is written.
+
+The guarantees of :func:`staged_file` and :func:`staged_folder`: the work happens under a hidden
+sibling name on the same file system; on success the content is synced, renamed to its final name
+and the parent folder is synced; on any exception the sibling is removed. A process that is killed
+outright leaves only the hidden sibling, whose name ends in ``.partial``.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from patchc.errors import CheckpointError, OutputError, StorageError
+
+
+@contextmanager
+def storage_errors(path: Path, action: str) -> Iterator[None]:
+    """Turn an operating-system error into a :class:`StorageError` that names the path."""
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(error, path, action) from error
+
+
+def storage_error(error: OSError, path: Path, action: str) -> StorageError:
+    """The :class:`StorageError` for an operating-system error while doing ``action`` to ``path``."""
+    where = error.filename or path
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        advice = "the disk is full; free space or choose another output, then run again"
+    elif error.errno == errno.EFBIG:
+        advice = "the file system or a limit of this process does not allow a file of this size"
+    else:
+        advice = (error.strerror or str(error)) + "; nothing was left at the output"
+    return StorageError(f"cannot {action} {where}: {advice}")
+
+
+def check_output(out: Path, inputs: tuple[Path, ...]) -> None:
+    """Refuse an output that exists with content, or that is equal to or inside an input.
+
+    An existing empty folder is allowed. Symbolic links are resolved before paths are compared.
+
+    Raises:
+        OutputError: naming the output and the reason.
+    """
+    target = out.resolve()
+    for source in inputs:
+        resolved = source.resolve()
+        if target == resolved:
+            raise OutputError(f"output {out} is the input itself; choose another path")
+        if resolved.is_dir() and target.is_relative_to(resolved):
+            raise OutputError(f"output {out} lies inside the input {source}; choose another path")
+        if resolved.is_relative_to(target):
+            raise OutputError(f"output {out} contains the input {source}; choose another path")
+    if out.is_symlink() and not out.exists():
+        raise OutputError(f"output {out} is a broken symbolic link; remove it or choose another")
+    if out.is_dir():
+        if any(out.iterdir()):
+            raise OutputError(f"output folder {out} is not empty; empty it or choose another")
+    elif out.exists():
+        raise OutputError(f"output {out} already exists; remove it or choose another path")
+
+
+def check_space(out: Path, needed_bytes: int) -> None:
+    """Refuse early when the output's file system has fewer than ``needed_bytes`` free.
+
+    Raises:
+        StorageError: with both figures.
+    """
+    parent = nearest_existing(out)
+    free = shutil.disk_usage(parent).free
+    if free < needed_bytes:
+        raise StorageError(
+            f"cannot write {out}: it needs {needed_bytes:,} bytes and {parent} has {free:,} free; "
+            "free space or choose another output"
+        )
+
+
+def nearest_existing(path: Path) -> Path:
+    """The path itself or its closest ancestor that exists."""
+    path = path.absolute()
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+@contextmanager
+def staged_file(out: Path) -> Iterator[Path]:
+    """Give a hidden sibling path to write; rename it to ``out`` when the block succeeds.
+
+    Raises:
+        StorageError: the operating system refused; ``out`` does not exist then.
+    """
+    staging = _staging_path(out)
+    try:
+        with storage_errors(out, "write"):
+            yield staging
+            sync_path(staging)
+            staging.replace(out)
+            sync_path(out.parent)
+    finally:
+        staging.unlink(missing_ok=True)
+
+
+@contextmanager
+def staged_folder(out: Path) -> Iterator[Path]:
+    """Give a hidden sibling folder to fill; rename it to ``out`` when the block succeeds.
+
+    Files inside are synced by their writers. ``out`` may exist as an empty folder.
+
+    Raises:
+        StorageError: the operating system refused; ``out`` is as it was then.
+    """
+    out = out.resolve() if out.is_symlink() else out
+    staging = _staging_path(out)
+    try:
+        with storage_errors(out, "write"):
+            staging.mkdir()
+            yield staging
+            sync_path(staging)
+            staging.replace(out)
+            sync_path(out.parent)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy one regular file's content and permission bits, following links, and sync it.
+
+    Raises:
+        CheckpointError: the source is not a readable regular file.
+    """
+    if not source.is_file():
+        raise CheckpointError(
+            f"{source}: not a regular file; remove it or replace it, then run again"
+        )
+    try:
+        reader = source.open("rb")
+    except OSError as error:
+        raise CheckpointError(f"{source}: cannot read: {error.strerror}") from error
+    with reader, target.open("xb") as writer:
+        shutil.copyfileobj(reader, writer)
+        writer.flush()
+        os.fchmod(writer.fileno(), stat.S_IMODE(os.fstat(reader.fileno()).st_mode))
+        os.fsync(writer.fileno())
+
+
+def sync_path(path: Path) -> None:
+    """Ask the operating system to make a file or folder durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _staging_path(out: Path) -> Path:
+    parent = out.parent
+    with storage_errors(parent, "create folder"):
+        parent.mkdir(parents=True, exist_ok=True)
+    return parent / f".{out.name}.{secrets.token_hex(4)}.partial"

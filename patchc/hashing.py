@@ -1,0 +1,61 @@
+"""BLAKE3 digests of chunks, tensors and models.
+
+A chunk's digest is plain BLAKE3 over its bytes. The digests above it are keyed by purpose
+(BLAKE3's key derivation mode), so that no digest of one kind can stand for another kind.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from blake3 import blake3
+from numpy.typing import NDArray
+
+DIGEST_BYTES = 32
+SHORT_DIGEST_BYTES = 16
+"""Chunk and tensor digests are stored cut to 128 bits; model digests, over the full ones, at 256."""
+
+_TENSOR_CONTEXT = "patchc 2026-11 v1 tensor"
+_MODEL_CONTEXT = "patchc 2026-11 v1 model"
+_ROOT_CONTEXT = "patchc 2026-11 v1 root"
+
+
+def chunk_digest(words: NDArray[np.unsignedinteger]) -> bytes:
+    """BLAKE3 of the bytes of a chunk's words (contiguous, any width), 32 bytes."""
+    return blake3(words.view(np.uint8).data).digest()
+
+
+def tensor_digest(dtype: str, shape: Sequence[int], chunk_digests: Iterable[bytes]) -> bytes:
+    """Digest of one tensor from its dtype, its shape and the full digests of its chunks."""
+    hasher = blake3(derive_key_context=_TENSOR_CONTEXT)
+    name = dtype.encode()
+    hasher.update(struct.pack(f"<BB{len(shape)}Q", len(name), len(shape), *shape) + name)
+    for digest in chunk_digests:
+        hasher.update(digest)
+    return hasher.digest()
+
+
+def model_digest(tensors: Iterable[tuple[str, bytes]]) -> bytes:
+    """Digest of a model from its (name, tensor digest) pairs, in any order.
+
+    Shard layout, tensor order and metadata do not enter: a re-sharded model is the same model.
+    """
+    hasher = blake3(derive_key_context=_MODEL_CONTEXT)
+    for encoded, digest in sorted((name.encode(), digest) for name, digest in tensors):
+        hasher.update(struct.pack("<I", len(encoded)) + encoded + digest)
+    return hasher.digest()
+
+
+def root_digest(parts: Iterable[bytes]) -> bytes:
+    """Digest that identifies a patch file, over the parts that its specification names."""
+    hasher = blake3(derive_key_context=_ROOT_CONTEXT)
+    for part in parts:
+        hasher.update(part)
+    return hasher.digest()
+
+
+def short(digest: bytes) -> bytes:
+    """The stored form of a chunk or tensor digest: its first 16 bytes."""
+    return digest[:SHORT_DIGEST_BYTES]

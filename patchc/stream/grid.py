@@ -1,0 +1,22 @@
+"""The fixed grid of chunks over a tensor's words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Words ``first`` … ``first + count − 1`` of a tensor, as number ``number`` of its grid."""
+
+    number: int
+    first: int
+    count: int
+
+
+def grid(words: int, chunk_words: int) -> list[Chunk]:
+    """The chunks of a tensor; only the last may be short, and an empty tensor has none."""
+    return [
+        Chunk(number, first, min(chunk_words, words - first))
+        for number, first in enumerate(range(0, words, chunk_words))
+    ]

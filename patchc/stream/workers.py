@@ -1,0 +1,94 @@
+"""A pool of threads over functions that release the interpreter lock, and their reused buffers."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from types import TracebackType
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from patchc.errors import UsageError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Workers:
+    """A context manager around a fixed number of threads.
+
+    Args:
+        threads: how many; None means one for each core that this process may use.
+
+    Raises:
+        UsageError: ``threads`` is below 1.
+    """
+
+    def __init__(self, threads: int | None = None) -> None:
+        if threads is not None and threads < 1:
+            raise UsageError(f"threads is {threads}; it must be at least 1")
+        self.threads = threads or len(os.sched_getaffinity(0))
+        self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="patchc")
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """Results in the order of ``items``, computed ahead by a bounded number.
+
+        ``items`` is consumed in the calling thread. The first error, in order, is raised; work not
+        yet begun is dropped then.
+        """
+        pending: deque[Future[Result]] = deque()
+        source = iter(items)
+        try:
+            for item in source:
+                pending.append(self._pool.submit(function, item))
+                pending.extend(
+                    self._pool.submit(function, more)
+                    for more in islice(source, max(0, 2 * self.threads - len(pending)))
+                )
+                yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+            for future in pending:
+                if not future.cancelled():
+                    future.exception()
+
+
+class _Scratch(threading.local):
+    def __init__(self) -> None:
+        self.buffers: dict[str, NDArray[np.uint8]] = {}
+
+
+_scratch = _Scratch()
+
+
+def scratch(slot: str, count: int, dtype: DTypeLike) -> NDArray[Any]:
+    """An uninitialised array of this thread, valid until the thread asks for ``slot`` again.
+
+    Reused from chunk to chunk, so that memory stays flat and pages stay warm.
+    """
+    needed = count * np.dtype(dtype).itemsize
+    buffer = _scratch.buffers.get(slot)
+    if buffer is None or buffer.nbytes < needed:
+        buffer = np.empty(max(needed, 1), np.uint8)
+        _scratch.buffers[slot] = buffer
+    return buffer[:needed].view(dtype)

@@ -1,0 +1,1 @@
+"""What patchc does, one verb a module. The functions are exported by :mod:`patchc`."""

@@ -1,0 +1,133 @@
+"""Describe a patch from the file alone."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from patchc.formats import Patch, TensorRecord, open_patch
+
+_LAYER = re.compile(r"^(?:.*?\.)?\d+(?=\.)")
+
+
+@dataclass(frozen=True)
+class PartReport:
+    """Figures of one tensor, one layer or the whole model.
+
+    ``words`` are all, ``changed`` those that the patch changes, ``nbytes`` the size of their coded
+    bodies.
+    """
+
+    name: str
+    words: int
+    changed: int
+    nbytes: int
+
+    @property
+    def density(self) -> float:
+        """Share of the words that change."""
+        return self.changed / self.words if self.words else 0.0
+
+    @property
+    def bits_per_change(self) -> float:
+        """Bits of coded bodies for each changed word."""
+        return 8 * self.nbytes / self.changed if self.changed else 0.0
+
+
+@dataclass(frozen=True)
+class InspectReport:
+    """What a patch file says about itself.
+
+    Attributes:
+        path, size: the file, and its size in bytes.
+        root: root digest, the file's identity, in hexadecimal.
+        base_digest, result_digest: digests of the base and the patched model, in hexadecimal.
+        version: format version.
+        metadata: provenance: kind, tool, recipe with seed, digests of the inputs, statistics.
+        model_bytes: bytes of the base's tensors.
+        total: figures of the whole model.
+        tensors: changed tensors, by name.
+        layers: changed layers with all their tensors; a tensor outside any layer stands alone.
+        dtypes: dtype and shape of each changed tensor, by name.
+    """
+
+    path: str
+    size: int
+    root: str
+    base_digest: str
+    result_digest: str
+    version: str
+    metadata: dict[str, Any]
+    model_bytes: int
+    tensor_count: int
+    total: PartReport
+    tensors: tuple[PartReport, ...]
+    layers: tuple[PartReport, ...]
+    dtypes: dict[str, tuple[str, tuple[int, ...]]]
+
+
+def inspect(patch: str | os.PathLike[str]) -> InspectReport:
+    """Describe a patch: provenance, totals, density and size per tensor and per layer.
+
+    Needs no base and no model, and decodes no body.
+
+    Raises:
+        PatchFormatError, UnsupportedPatchError: the patch cannot be read.
+    """
+    with open_patch(patch) as opened:
+        index = opened.index
+        records = list(index.tensors.values())
+        parts = [_part(opened, record) for record in records]
+        changed = [part for part in parts if part.changed]
+        return InspectReport(
+            path=str(opened.path),
+            size=opened.size,
+            root=opened.root.hex(),
+            base_digest=index.base_digest.hex(),
+            result_digest=index.result_digest.hex(),
+            version=opened.version,
+            metadata=opened.metadata,
+            model_bytes=sum(r.dtype.words(r.shape) * r.dtype.word_bytes for r in records),
+            tensor_count=len(records),
+            total=_sum("total", parts),
+            tensors=tuple(changed),
+            layers=_layers(parts),
+            dtypes={p.name: _kind(index.tensors[p.name]) for p in changed},
+        )
+
+
+def _part(patch: Patch, record: TensorRecord) -> PartReport:
+    rows = slice(record.chunks.start, record.chunks.stop)
+    return PartReport(
+        name=record.name,
+        words=record.dtype.words(record.shape),
+        changed=int(patch.index.entries[rows].sum(dtype=np.int64)),
+        nbytes=int(patch.index.lengths[rows].sum(dtype=np.int64)),
+    )
+
+
+def _kind(record: TensorRecord) -> tuple[str, tuple[int, ...]]:
+    return record.dtype.name, record.shape
+
+
+def _layers(parts: list[PartReport]) -> tuple[PartReport, ...]:
+    groups: dict[str, list[PartReport]] = {}
+    for part in parts:
+        match = _LAYER.match(part.name)
+        groups.setdefault(match.group() if match else part.name, []).append(part)
+    natural = sorted(groups, key=lambda name: [(len(t), t) for t in name.split(".")])
+    layers = (_sum(name, groups[name]) for name in natural)
+    return tuple(layer for layer in layers if layer.changed)
+
+
+def _sum(name: str, parts: list[PartReport]) -> PartReport:
+    return PartReport(
+        name,
+        words=sum(part.words for part in parts),
+        changed=sum(part.changed for part in parts),
+        nbytes=sum(part.nbytes for part in parts),
+    )

@@ -1,0 +1,27 @@
+"""Take a patch back."""
+
+from __future__ import annotations
+
+import os
+
+from patchc.progress import Progress, ignore_progress
+from patchc.verbs.patched_copy import CopyReport, write_patched_copy
+
+
+def revert(
+    patch: str | os.PathLike[str],
+    model: str | os.PathLike[str],
+    *,
+    out: str | os.PathLike[str],
+    dry_run: bool = False,
+    threads: int | None = None,
+    progress: Progress = ignore_progress,
+) -> CopyReport:
+    """Write the base of a patched model to ``out``, bit for bit.
+
+    The same guarantees, arguments and errors as :func:`patchc.apply`, with ``model`` the patched
+    one; a model that does not hold the patch raises :class:`~patchc.errors.NotPatchedError`.
+    """
+    return write_patched_copy(
+        patch, model, out, revert=True, dry_run=dry_run, threads=threads, progress=progress
+    )

@@ -1,0 +1,78 @@
+"""Say whether a patch is intact, and what state a model is in."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Literal
+
+from patchc.checkpoint import open_checkpoint
+from patchc.errors import WrongBaseError
+from patchc.formats import Patch, open_patch
+from patchc.progress import Progress, ProgressEvent, ignore_progress
+from patchc.stream import Workers
+from patchc.stream.rewrite import find_states
+
+State = Literal["intact", "base", "patched", "partly patched", "neither"]
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """The answer of :func:`verify`.
+
+    Attributes:
+        state: "intact" where no model was given: the patch file is whole and every body decodes.
+            Otherwise the same holds, and the model is the patch's base, patched with it, partly
+            patched, or neither.
+        root: the patch's root digest, in hexadecimal.
+        chunks_at_base: changing chunks of the model that hold the base.
+        chunks_at_result: changing chunks that hold the result.
+        difference: where the model is neither, the first tensor that differs, and how.
+    """
+
+    state: State
+    root: str
+    chunks_at_base: int = 0
+    chunks_at_result: int = 0
+    difference: str = ""
+
+
+def verify(
+    patch: str | os.PathLike[str],
+    model: str | os.PathLike[str] | None = None,
+    *,
+    threads: int | None = None,
+    progress: Progress = ignore_progress,
+) -> VerifyReport:
+    """Check a patch file in full, and with a model which state that model is in.
+
+    A patch that changes nothing finds its model in state "base".
+
+    Raises:
+        PatchFormatError, UnsupportedPatchError: the patch is damaged or not readable.
+        CheckpointError, UnsupportedInputError: the model cannot be read.
+        ResultMismatchError: the patch's own digests contradict each other.
+    """
+    with open_patch(patch) as opened, Workers(threads) as workers:
+        _check_bodies(opened, workers, progress)
+        root = opened.root.hex()
+        if model is None:
+            return VerifyReport("intact", root)
+        with open_checkpoint(model) as checkpoint:
+            try:
+                found = find_states(opened, checkpoint, workers, progress)
+            except WrongBaseError as error:
+                return VerifyReport("neither", root, difference=str(error))
+        state: State = "base"
+        if found.chunks_at_result:
+            state = "partly patched" if found.chunks_at_base else "patched"
+        return VerifyReport(state, root, found.chunks_at_base, found.chunks_at_result)
+
+
+def _check_bodies(patch: Patch, workers: Workers, progress: Progress) -> None:
+    rows = [(tensor, row) for tensor in patch.index.tensors.values() for row in tensor.chunks]
+    checked = workers.map(
+        lambda pair: patch.read_changes(pair[0], patch.index.chunk(pair[1])), rows
+    )
+    for done, _ in enumerate(checked, start=1):
+        progress(ProgressEvent("check patch", done, len(rows), "chunks"))
