@@ -152,9 +152,13 @@ def open_patch(path: str | os.PathLike[str]) -> Patch:
 
 def _parse_metadata(text: bytes) -> dict[str, Any]:
     try:
-        metadata = json.loads(text)
+        metadata = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise PatchFormatError(f"the metadata is not JSON: {error}") from error
     if not isinstance(metadata, dict):
         raise PatchFormatError("the metadata is not a JSON object")
     return metadata
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")

@@ -30,7 +30,7 @@ def storage_errors(path: Path, action: str) -> Iterator[None]:
 
 
 def storage_error(error: OSError, path: Path, action: str) -> StorageError:
-    """The :class:`StorageError` for an operating-system error while doing ``action`` to ``path``."""
+    """The :class:`StorageError` for an operating-system error while doing ``action``."""
     where = error.filename or path
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         advice = "the disk is full; free space or choose another output, then run again"

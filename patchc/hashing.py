@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 DIGEST_BYTES = 32
 SHORT_DIGEST_BYTES = 16
-"""Chunk and tensor digests are stored cut to 128 bits; model digests, over the full ones, at 256."""
+"""Chunk and tensor digests are stored cut to 128 bits; model digests, over full ones, at 256."""
 
 _TENSOR_CONTEXT = "patchc 2026-11 v1 tensor"
 _MODEL_CONTEXT = "patchc 2026-11 v1 model"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
@@ -82,13 +83,12 @@ def _validate(path: Path) -> None:
         ) from error
 
 
-def _tensor(path: Path, name: str, entry: dict[str, object], data_start: int) -> TensorInfo:
+def _tensor(path: Path, name: str, entry: dict[str, Any], data_start: int) -> TensorInfo:
     dtype = BY_NAME.get(str(entry["dtype"]))
     if dtype is None:
         raise UnsupportedInputError(
             f"{path}: tensor {name!r} has dtype {entry['dtype']}, which this version of patchc "
             "does not know; update patchc"
         )
-    shape, offsets = entry["shape"], entry["data_offsets"]
-    assert isinstance(shape, list) and isinstance(offsets, list)
-    return TensorInfo(name, dtype, tuple(shape), path.name, data_start + offsets[0])
+    offset = data_start + entry["data_offsets"][0]
+    return TensorInfo(name, dtype, tuple(entry["shape"]), path.name, offset)

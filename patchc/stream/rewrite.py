@@ -36,9 +36,9 @@ class _Job:
 
 @dataclass(frozen=True)
 class ChunkDigests:
-    """Full digests of one chunk in the base and in the result; ``state`` is the one it was found in.
+    """Full digests of one chunk in the base and in the result.
 
-    A chunk that the patch does not touch has no state.
+    ``state`` is the one that it was found in; a chunk that the patch does not touch has none.
     """
 
     base: bytes
@@ -48,7 +48,7 @@ class ChunkDigests:
 
 @dataclass(frozen=True)
 class FoldedDigests:
-    """Full digests of the base model and the result model, and how many chunks were in each state."""
+    """Full digests of the base model and the result model; chunks found in each state."""
 
     base: bytes
     result: bytes
@@ -113,8 +113,8 @@ def rewrite(
         reached = _step(patch, job, chunk, words, revert)
         if short(reached) != other:
             raise ResultMismatchError(
-                f"{patch.path}: tensor {job.tensor.name!r}, chunk {chunk.number}: the outcome is not "
-                "the promised one; the patch is not sound, fetch or build it again"
+                f"{patch.path}: tensor {job.tensor.name!r}, chunk {chunk.number}: the outcome is "
+                "not the promised one; the patch is not sound, fetch or build it again"
             )
         write(job.tensor, job.chunk.first, words)
         if revert:
@@ -211,8 +211,8 @@ def _step(patch: Patch, job: _Job, chunk: ChunkRecord, words: Words, revert: boo
 
 def _unsound(patch: Patch) -> ResultMismatchError:
     return ResultMismatchError(
-        f"{patch.path}: every chunk matches and the model's digest does not; the patch is not sound, "
-        "fetch or build it again"
+        f"{patch.path}: every chunk matches and the model's digest does not; the patch is not "
+        "sound, fetch or build it again"
     )
 
 

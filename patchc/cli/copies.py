@@ -1,0 +1,27 @@
+"""What apply and revert print."""
+
+from __future__ import annotations
+
+from patchc.cli.output import print_facts, print_json, size, warn
+from patchc.verbs.patched_copy import CopyReport
+
+
+def render_copy(report: CopyReport, verb: str, json: bool) -> None:
+    """Print the report of an apply or a revert, and warn of files that were left out."""
+    if report.left_out:
+        names = ", ".join(str(path) for path in report.left_out)
+        warn(f"not copied, since the patch does not cover these weights: {names}")
+    if json:
+        print_json(report)
+        return
+    facts: dict[str, object] = {
+        "output": report.out,
+        "files": f"{report.files} safetensors ({size(report.nbytes)}), {report.side_files} other",
+        "changed": f"{report.changed_words:,} entries in {report.changed_tensors} of "
+        f"{report.tensors} tensors",
+    }
+    if report.dry_run:
+        facts["checked"] = "names, dtypes and shapes; contents are checked while writing"
+        print_facts(f"would {verb}; nothing was written", facts)
+    else:
+        print_facts(f"{verb}: done, every digest as promised", facts)

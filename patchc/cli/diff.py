@@ -1,0 +1,37 @@
+"""``patchc diff``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from patchc.cli.options import Json, OutPatch, Threads
+
+
+def diff(
+    base: Annotated[
+        Path, typer.Argument(help="Checkpoint folder or safetensors file.", show_default=False)
+    ],
+    tuned: Annotated[
+        Path, typer.Argument(help="The same model after a change.", show_default=False)
+    ],
+    out: OutPatch,
+    threads: Threads = None,
+    json: Json = False,
+) -> None:
+    """Write a lossless patch that takes BASE to TUNED, whatever made the change.
+
+    Example: patchc diff models/chat models/chat-v2 -o update.patchc
+    """
+    import patchc
+    from patchc.cli.output import print_facts, print_json, progress_bar
+    from patchc.cli.patches import patch_facts
+
+    with progress_bar() as progress:
+        report = patchc.diff(base, tuned, out=out, threads=threads, progress=progress)
+    if json:
+        print_json(report)
+    else:
+        print_facts(f"diff: wrote {out}", patch_facts(report))

@@ -1,0 +1,71 @@
+"""``patchc inspect``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from patchc.cli.options import Json, PatchFile
+
+if TYPE_CHECKING:
+    from patchc.verbs.inspect import InspectReport, PartReport
+
+
+def inspect(patch: PatchFile, json: Json = False) -> None:
+    """Show provenance, totals, and density and size by layer and by tensor. Needs no model.
+
+    Example: patchc inspect fix.patchc --json
+    """
+    import patchc
+    from patchc.cli.output import print_json
+
+    report = patchc.inspect(patch)
+    if json:
+        print_json(report)
+    else:
+        _render(report)
+
+
+def _render(report: InspectReport) -> None:
+    from patchc.cli.output import print_facts, print_table, size
+
+    tool = _section(report, "tool")
+    facts: dict[str, object] = {
+        "kind": report.metadata.get("kind", "unknown"),
+        "made by": " ".join(str(value) for value in tool.values()) if tool else "unknown",
+        "format": report.version,
+        "size": f"{size(report.size)} for a model of {size(report.model_bytes)}",
+        "changed": f"{report.total.changed:,} of {report.total.words:,} entries "
+        f"({report.total.density:.4%}) in {len(report.tensors)} of {report.tensor_count} tensors",
+        "root": report.root,
+        "base": report.base_digest,
+        "result": report.result_digest,
+    }
+    for name, value in _section(report, "recipe").items():
+        facts[f"recipe {name}"] = value
+    for name, value in _section(report, "inputs").items():
+        facts[f"input {name}"] = value
+    print_facts(report.path, facts)
+    columns = ("changed", "density", "bytes", "bits per change")
+    print_table("by layer", ("layer", *columns), [_row(part) for part in report.layers])
+    rows = [(*_row(part), _kind(report, part.name)) for part in report.tensors]
+    print_table("by tensor", ("tensor", *columns, "type"), rows)
+
+
+def _section(report: InspectReport, name: str) -> dict[str, object]:
+    section = report.metadata.get(name)
+    return section if isinstance(section, dict) else {}
+
+
+def _row(part: PartReport) -> tuple[str, ...]:
+    return (
+        part.name,
+        f"{part.changed:,}",
+        f"{part.density:.4%}",
+        f"{part.nbytes:,}",
+        f"{part.bits_per_change:.2f}",
+    )
+
+
+def _kind(report: InspectReport, name: str) -> str:
+    dtype, shape = report.dtypes[name]
+    return f"{dtype} {list(shape)}"

@@ -1,0 +1,80 @@
+"""The ``patchc`` command: its commands, and the one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from patchc.cli.apply import apply
+from patchc.cli.build import build
+from patchc.cli.diff import diff
+from patchc.cli.inspect import inspect
+from patchc.cli.revert import revert
+from patchc.cli.verify import verify
+from patchc.errors import PatchcError
+from patchc.version import __version__
+
+_INTERRUPTED = 130
+
+
+class _Commands(TyperGroup):
+    """Turns errors into one message on standard error and their documented exit code."""
+
+    def list_commands(self, _ctx: Any) -> list[str]:
+        return list(self.commands)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except PatchcError as error:
+            typer.echo(f"patchc: error: {error}", err=True)
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt as error:
+            typer.echo("patchc: interrupted; nothing was left at the output", err=True)
+            raise typer.Exit(_INTERRUPTED) from error
+
+
+app = typer.Typer(
+    cls=_Commands,
+    name="patchc",
+    help="Compile, verify, apply and revert weight patches for language models.",
+    epilog="Exit codes are listed in docs/exit-codes.md.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+for command in (build, diff, apply, revert, verify, inspect):
+    app.command()(command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"patchc {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line; a termination signal stops it as an interrupt does."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    app()
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

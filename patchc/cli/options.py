@@ -1,0 +1,33 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+PatchFile = Annotated[Path, typer.Argument(help="Patch file.", show_default=False)]
+
+OutModel = Annotated[
+    Path,
+    typer.Option(
+        "-o",
+        "--out",
+        help="New or empty folder to write (a new file where MODEL is a file).",
+        show_default=False,
+    ),
+]
+
+OutPatch = Annotated[
+    Path, typer.Option("-o", "--out", help="Patch file to write.", show_default=False)
+]
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check and show the plan; write nothing.")]
+
+Threads = Annotated[
+    int | None,
+    typer.Option("--threads", min=1, help="Worker threads.", show_default="one a core"),
+]
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]

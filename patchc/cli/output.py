@@ -1,0 +1,102 @@
+"""The one sink of the command line: text for people, JSON for scripts, progress on a terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from patchc.progress import Progress, ProgressEvent, ignore_progress
+
+_PIPE_WIDTH = 160
+
+
+def print_json(report: Any) -> None:
+    """Print a report dataclass as JSON: bytes in hexadecimal, paths as text."""
+    content = asdict(report) if is_dataclass(report) and not isinstance(report, type) else report
+    typer.echo(json.dumps(content, default=_plain, indent=2))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def print_facts(title: str, facts: dict[str, object]) -> None:
+    """Print a title and aligned names and values."""
+    typer.echo(title)
+    width = max(map(len, facts), default=0)
+    for name, value in facts.items():
+        typer.echo(f"  {_printable(name):<{width}}  {_printable(str(value))}")
+
+
+def _printable(text: str) -> str:
+    """Text from a patch file, without anything that a terminal would act on."""
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
+def print_table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    """Print a table: the first column to the left, the others to the right."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(_printable, row))
+    width = None if sys.stdout.isatty() else _PIPE_WIDTH
+    Console(width=width, highlight=False, markup=False, emoji=False).print(table)
+
+
+def warn(message: str) -> None:
+    """Print a warning to standard error."""
+    typer.echo(f"patchc: warning: {message}", err=True)
+
+
+def size(nbytes: int) -> str:
+    """A size in decimal units, with the exact number of bytes where it is small."""
+    value, unit = float(nbytes), "bytes"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if value < 1000:
+            break
+        value, unit = value / 1000, larger
+    return f"{nbytes} bytes" if unit == "bytes" else f"{value:.2f} {unit}"
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress]:
+    """Give a progress callback that draws a bar on a terminal and is silent elsewhere."""
+    if not sys.stderr.isatty():
+        yield ignore_progress
+        return
+    from rich import progress
+    from rich.console import Console
+
+    columns = (
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.TaskProgressColumn(),
+        progress.TimeRemainingColumn(),
+        progress.TextColumn("{task.fields[detail]}", markup=False),
+    )
+    with progress.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        tasks: dict[str, progress.TaskID] = {}
+
+        def show(event: ProgressEvent) -> None:
+            if event.stage not in tasks:
+                tasks[event.stage] = bar.add_task(event.stage, detail="")
+            bar.update(
+                tasks[event.stage], completed=event.done, total=event.total, detail=event.detail
+            )
+
+        yield show

@@ -1,0 +1,45 @@
+"""``patchc verify``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from patchc.cli.options import Json, PatchFile, Threads
+
+
+def verify(
+    patch: PatchFile,
+    model: Annotated[
+        Path | None,
+        typer.Argument(help="Checkpoint folder or safetensors file.", show_default=False),
+    ] = None,
+    threads: Threads = None,
+    json: Json = False,
+) -> None:
+    """Check that a patch is intact, and with MODEL whether it is the base or already patched.
+
+    Exit code 0: intact; with MODEL: it is the base, or patched. 10: partly patched. 7: neither.
+
+    Example: patchc verify fix.patchc models/chat
+    """
+    import patchc
+    from patchc.cli.output import print_facts, print_json, progress_bar
+    from patchc.errors import PartlyPatchedError, WrongBaseError
+
+    with progress_bar() as progress:
+        report = patchc.verify(patch, model, threads=threads, progress=progress)
+    if json:
+        print_json(report)
+    else:
+        facts: dict[str, object] = {"patch": "intact", "root": report.root}
+        if model is not None:
+            facts["model"] = report.state
+            facts["chunks"] = f"{report.chunks_at_base} base, {report.chunks_at_result} patched"
+        print_facts(f"verify: {patch}", facts)
+    if report.state == "partly patched":
+        raise PartlyPatchedError(f"{model} is partly patched; start again from an intact copy")
+    if report.state == "neither":
+        raise WrongBaseError(report.difference)
