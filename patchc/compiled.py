@@ -18,9 +18,13 @@ Integer: TypeAlias = Any
 
 
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile a loop over NumPy arrays on first use; its Python source stays its oracle."""
-    wrap: Any = numba.njit(nogil=True, cache=True, fastmath=False, error_model="numpy")
-    return cast(Callable[P, R], wrap(function))
+    """Compile a loop over NumPy arrays on first use, and keep the machine code for later runs."""
+    options = {"nogil": True, "fastmath": False, "error_model": "numpy"}
+    try:
+        wrapped: Any = numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # neither the package's folder nor the user's cache folder is writable
+        wrapped = numba.njit(**options)(function)
+    return cast(Callable[P, R], wrapped)
 
 
 def inlined(function: Callable[P, R]) -> Callable[P, R]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchc.checkpoint.header import Shard, TensorInfo, read_shard
-from patchc.checkpoint.refuse import WEIGHT_SUFFIXES, refuse_foreign_file, refuse_foreign_folder
+from patchc.checkpoint.refuse import holds_weights, refuse_foreign_file, refuse_foreign_folder
 from patchc.errors import CheckpointError
 
 
@@ -105,8 +105,9 @@ class Checkpoint:
         """The folder's other files: those that belong beside the weights, and those that do not.
 
         The first list (config, tokenizer, chat template, …) travels with a patched model. The
-        second holds other weight files, which a patch does not change: copied along, a loader
-        could pick the unpatched weights. Paths are relative; hidden folders are left out of both.
+        second holds other weight files, which a patch does not change (copied along, a loader
+        could pick the unpatched weights), and linked folders. Paths are relative; hidden folders
+        are left out of both.
         """
         kept: list[Path] = []
         left: list[Path] = []
@@ -115,9 +116,7 @@ class Checkpoint:
                 relative = path.relative_to(self.path)
                 if relative.parent == Path() and relative.name in self.shards:
                     continue
-                foreign = path.name.endswith(WEIGHT_SUFFIXES) or (
-                    path.name.endswith(".safetensors.index.json") and path != self.index
-                )
+                foreign = path.is_dir() or (holds_weights(path.name) and path != self.index)
                 (left if foreign else kept).append(relative)
         return kept, left
 
@@ -182,11 +181,10 @@ def _check_index(index: Path, weight_map: dict[str, str], shards: list[Shard]) -
 
 def _files_below(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.iterdir()):
-        if path.is_dir():
-            if not path.name.startswith("."):
-                yield from _files_below(path)
-        else:
+        if not path.is_dir() or path.is_symlink():
             yield path
+        elif not path.name.startswith("."):
+            yield from _files_below(path)
 
 
 def _open_readable(path: Path) -> int:

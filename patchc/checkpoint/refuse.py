@@ -8,8 +8,7 @@ from pathlib import Path
 from patchc.errors import CheckpointError, UnsupportedInputError
 
 _PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
-WEIGHT_SUFFIXES = (".safetensors", ".gguf", ".onnx", ".h5", ".msgpack", *_PICKLE_SUFFIXES)
-"""Endings of files that hold weights: beside a checkpoint, they are not side files."""
+_WEIGHT_SUFFIXES = (".safetensors", ".gguf", ".onnx", ".h5", ".msgpack", ".pth", ".ckpt")
 
 _QUANTISED_SUFFIXES = {
     ".qweight": "GPTQ or AWQ",
@@ -18,6 +17,12 @@ _QUANTISED_SUFFIXES = {
     ".quant_map": "bitsandbytes",
     ".SCB": "bitsandbytes",
 }
+
+
+def holds_weights(name: str) -> bool:
+    """Whether a file of this name beside a checkpoint holds weights, or an index of such files."""
+    index = name.endswith(".index.json")
+    return index or name.endswith(_WEIGHT_SUFFIXES) or name.startswith("pytorch_model")
 
 
 def refuse_foreign_file(path: Path) -> None:

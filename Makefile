@@ -1,0 +1,44 @@
+# Everything runs in an environment of its own under .venv; PYTHON chooses the interpreter (3.11+).
+PYTHON ?= python3
+# One exact torch release, so that a CPU build is enough and runs repeat.
+TORCH ?= torch==2.13.0
+BIN := .venv/bin
+
+.PHONY: help setup demo test check bench-memory bench-speed clean
+
+help:
+	@echo "make demo          set everything up and run the main job on a tiny embedded model"
+	@echo "make test          set everything up, check style, types and layering, run the tests"
+	@echo "make bench-memory  peak memory of build, apply, revert and diff on a 4 GB checkpoint"
+	@echo "make bench-speed   apply and revert against cp -r, build in parameters per second"
+	@echo "make clean         remove the environment and the caches"
+
+setup: .venv/ready
+
+.venv/ready: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip
+	$(BIN)/pip install --quiet --disable-pip-version-check "$(TORCH)"
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[derive,dev]"
+	touch $@
+
+demo: setup
+	$(BIN)/patchc demo
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check
+	$(BIN)/pytest
+
+bench-memory: setup
+	$(BIN)/python benchmarks/memory.py
+
+bench-speed: setup
+	$(BIN)/python benchmarks/speed.py
+
+clean:
+	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
