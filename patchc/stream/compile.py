@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -88,34 +89,52 @@ def compile_patch(
     """
     tensors = sorted(base.tensors.values(), key=lambda tensor: tensor.name.encode())
     total = sum(tensor.words for tensor in tensors)
-    done = entries = 0
-    base_tensors: list[tuple[str, bytes]] = []
-    result_tensors: list[tuple[str, bytes]] = []
+    done = 0
     with staged_file(out) as staging, staging.open("wb") as file:
-        writer = PatchWriter(file, chunk_bits)
-        outcomes: list[_Outcome] = []
-        jobs = _jobs(tensors, source, 1 << chunk_bits)
-        for job, outcome in workers.map(_run, jobs):
-            tensor = job.tensor
-            if outcome is not None and job.chunk is not None:
-                outcomes.append(outcome)
-                done += job.chunk.count
-                if outcome.encoded:
-                    writer.add_chunk(outcome.encoded)
-                    entries += outcome.encoded.record.entries
-                progress(ProgressEvent(stage, done, total, "parameters", tensor.name))
-                continue
-            job.changes.finish()
-            base_digest = _tensor_digest(tensor, (o.base_digest for o in outcomes))
-            result_digest = _tensor_digest(tensor, (o.result_digest for o in outcomes))
-            writer.end_tensor(tensor.name, tensor.dtype, tensor.shape, base_digest)
-            base_tensors.append((tensor.name, base_digest))
-            result_tensors.append((tensor.name, result_digest))
-            outcomes.clear()
-        base_model, result_model = model_digest(base_tensors), model_digest(result_tensors)
-        root = writer.finish(source.metadata(), base_model, result_model)
+        assembly = _Assembly(PatchWriter(file, chunk_bits))
+        with closing(workers.map(_run, _jobs(tensors, source, 1 << chunk_bits))) as results:
+            for job, outcome in results:
+                if job.chunk is None or outcome is None:
+                    job.changes.finish()
+                    assembly.end_tensor(job.tensor)
+                else:
+                    assembly.add(outcome)
+                    done += job.chunk.count
+                    progress(ProgressEvent(stage, done, total, "parameters", job.tensor.name))
+        root, base_digest, result_digest = assembly.finish(source.metadata())
         size = file.tell()
-    return CompiledPatch(root, size, entries, total, base_model, result_model)
+    return CompiledPatch(root, size, assembly.entries, total, base_digest, result_digest)
+
+
+class _Assembly:
+    """Puts outcomes, in order, into the file and into the digests of tensors and models."""
+
+    def __init__(self, writer: PatchWriter) -> None:
+        self.entries = 0
+        self._writer = writer
+        self._chunks: list[tuple[bytes, bytes]] = []
+        self._base: list[tuple[str, bytes]] = []
+        self._result: list[tuple[str, bytes]] = []
+
+    def add(self, outcome: _Outcome) -> None:
+        self._chunks.append((outcome.base_digest, outcome.result_digest))
+        if outcome.encoded:
+            self._writer.add_chunk(outcome.encoded)
+            self.entries += outcome.encoded.record.entries
+
+    def end_tensor(self, tensor: TensorInfo) -> None:
+        base, result = (
+            tensor_digest(tensor.dtype.name, tensor.shape, (chunk[side] for chunk in self._chunks))
+            for side in (0, 1)
+        )
+        self._writer.end_tensor(tensor.name, tensor.dtype, tensor.shape, base)
+        self._base.append((tensor.name, base))
+        self._result.append((tensor.name, result))
+        self._chunks.clear()
+
+    def finish(self, metadata: Mapping[str, Any]) -> tuple[bytes, bytes, bytes]:
+        base, result = model_digest(self._base), model_digest(self._result)
+        return self._writer.finish(metadata, base, result), base, result
 
 
 def _jobs(tensors: list[TensorInfo], source: ChangeSource, chunk_words: int) -> Iterator[_Job]:
@@ -151,7 +170,3 @@ def _run(job: _Job) -> tuple[_Job, _Outcome | None]:
         result_digest,
     )
     return job, _Outcome(base_digest, result_digest, encoded)
-
-
-def _tensor_digest(tensor: TensorInfo, digests: Iterator[bytes]) -> bytes:
-    return tensor_digest(tensor.dtype.name, tensor.shape, digests)

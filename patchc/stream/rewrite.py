@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Literal
 
@@ -169,22 +170,22 @@ def _fold(
     result_model: list[tuple[str, bytes]] = []
     states = {"base": 0, "result": 0}
     done = 0
-    results = workers.map(run, _jobs(patch, model))
-    for tensor in model.tensors.values():
-        digests = [next(results) for _ in grid(tensor.words, patch.chunk_words)]
-        base, result = (
-            tensor_digest(tensor.dtype.name, tensor.shape, side)
-            for side in ((d.base for d in digests), (d.result for d in digests))
-        )
-        if short(base) != patch.index.tensors[tensor.name].base_digest:
-            raise _wrong(patch, model, tensor.name, "its values differ")
-        for digest in digests:
-            if digest.state:
-                states[digest.state] += 1
-        base_model.append((tensor.name, base))
-        result_model.append((tensor.name, result))
-        done += tensor.nbytes
-        progress(ProgressEvent(stage, done, total, "bytes", tensor.name))
+    with closing(workers.map(run, _jobs(patch, model))) as results:
+        for tensor in model.tensors.values():
+            digests = [next(results) for _ in grid(tensor.words, patch.chunk_words)]
+            base, result = (
+                tensor_digest(tensor.dtype.name, tensor.shape, side)
+                for side in ((d.base for d in digests), (d.result for d in digests))
+            )
+            if short(base) != patch.index.tensors[tensor.name].base_digest:
+                raise _wrong(patch, model, tensor.name, "its values differ")
+            for digest in digests:
+                if digest.state:
+                    states[digest.state] += 1
+            base_model.append((tensor.name, base))
+            result_model.append((tensor.name, result))
+            done += tensor.nbytes
+            progress(ProgressEvent(stage, done, total, "bytes", tensor.name))
     base, result = model_digest(base_model), model_digest(result_model)
     if base != patch.index.base_digest:
         raise _unsound(patch)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from types import TracebackType
@@ -33,7 +33,7 @@ class Workers:
     def __init__(self, threads: int | None = None) -> None:
         if threads is not None and threads < 1:
             raise UsageError(f"threads is {threads}; it must be at least 1")
-        self.threads = threads or len(os.sched_getaffinity(0))
+        self.threads = threads or _usable_cores()
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="patchc")
 
     def __enter__(self) -> Workers:
@@ -47,11 +47,14 @@ class Workers:
     ) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    def map(
+        self, function: Callable[[Item], Result], items: Iterable[Item]
+    ) -> Generator[Result, None, None]:
         """Results in the order of ``items``, computed ahead by a bounded number.
 
         ``items`` is consumed in the calling thread. The first error, in order, is raised; work not
-        yet begun is dropped then.
+        yet begun is dropped then, and running work has ended. A caller that may stop early closes
+        the generator, so that no thread outlives what it works on.
         """
         pending: deque[Future[Result]] = deque()
         source = iter(items)
@@ -71,6 +74,12 @@ class Workers:
             for future in pending:
                 if not future.cancelled():
                     future.exception()
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 class _Scratch(threading.local):

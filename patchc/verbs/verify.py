@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Literal
 
@@ -71,8 +72,7 @@ def verify(
 
 def _check_bodies(patch: Patch, workers: Workers, progress: Progress) -> None:
     rows = [(tensor, row) for tensor in patch.index.tensors.values() for row in tensor.chunks]
-    checked = workers.map(
-        lambda pair: patch.read_changes(pair[0], patch.index.chunk(pair[1])), rows
-    )
-    for done, _ in enumerate(checked, start=1):
-        progress(ProgressEvent("check patch", done, len(rows), "chunks"))
+    reads = workers.map(lambda pair: patch.read_changes(pair[0], patch.index.chunk(pair[1])), rows)
+    with closing(reads):
+        for done, _ in enumerate(reads, start=1):
+            progress(ProgressEvent("check patch", done, len(rows), "chunks"))
