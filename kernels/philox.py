@@ -64,13 +64,10 @@ def draws_oracle(seed: int, stream: int, first: int, count: int) -> NDArray[np.u
 
 @compiled
 def fill_draws(
-    seed: np.uint64, stream: np.uint64, first_block: int, lanes: NDArray[np.uint32]
+    seed: np.uint64, stream: np.uint64, first_block: int, draws: NDArray[np.uint32]
 ) -> None:
-    """Fill ``lanes[lane, i]`` (4 × n, uint32) with the draws of index 4 · (first_block + i) + lane.
-
-    Lanes lie apart so that the loop vectorises.
-    """
-    for i in range(lanes.shape[1]):
+    """Fill ``draws`` (a multiple of 4 long) with the draws of flat index 4 · ``first_block`` on."""
+    for i in range(draws.size >> 2):
         block = np.uint64(first_block + i)
         c0 = block & _LOW
         c1 = block >> _WORD
@@ -87,7 +84,7 @@ def fill_draws(
             c3 = low & _LOW
             key_0 = (key_0 + _WEYL_0) & _LOW
             key_1 = (key_1 + _WEYL_1) & _LOW
-        lanes[0, i] = np.uint32(c0)
-        lanes[1, i] = np.uint32(c1)
-        lanes[2, i] = np.uint32(c2)
-        lanes[3, i] = np.uint32(c3)
+        draws[4 * i] = np.uint32(c0)
+        draws[4 * i + 1] = np.uint32(c1)
+        draws[4 * i + 2] = np.uint32(c2)
+        draws[4 * i + 3] = np.uint32(c3)

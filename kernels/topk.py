@@ -20,7 +20,8 @@ LOW_BINS = 1 << 15
 _LOW_BITS = np.uint32(15)
 _LARGEST_FINITE = np.uint32(0x7F7FFFFF)
 _NEGATIVE_ZERO = np.uint32(0x80000000)
-_BLOCKS = 1024
+_MAGNITUDE = np.uint32(0x7FFFFFFF)
+_TILE = 4096
 
 Bits = NDArray[np.uint32]
 
@@ -117,12 +118,17 @@ def _draw_arguments(retention: Retention) -> tuple[np.uint64, np.uint64, np.uint
 
 @compiled
 def _fill(
-    seed: np.uint64, stream: np.uint64, threshold: np.uint64, first: int, lanes: Bits
-) -> None:
+    seed: np.uint64, stream: np.uint64, threshold: np.uint64, first: int, draws: Bits
+) -> np.uint32:
+    """Fill ``draws`` for flat index ``first`` on; the answer is what a kept entry's draw is below.
+
+    2³² does not fit the answer's word: where everything is kept, the draws are all 0 instead.
+    """
     if threshold == np.uint64(KEEP_ALL):
-        lanes[:] = np.uint32(0)
-    else:
-        fill_draws(seed, stream, first >> 2, lanes)
+        draws[:] = np.uint32(0)
+        return np.uint32(1)
+    fill_draws(seed, stream, first >> 2, draws)
+    return np.uint32(threshold)
 
 
 @compiled
@@ -134,17 +140,28 @@ def _count_high(
     threshold: np.uint64,
     bins: NDArray[np.int64],
 ) -> int:
-    lanes = np.empty((4, _BLOCKS), np.uint32)
-    for start in range(0, bits.size, 4 * _BLOCKS):
-        _fill(seed, stream, threshold, first + start, lanes)
-        for i in range(start, min(start + 4 * _BLOCKS, bits.size)):
-            key = bits[i]
-            if key > _LARGEST_FINITE:
-                if key != _NEGATIVE_ZERO:
-                    return i
-                key = np.uint32(0)
-            if lanes[i & 3, (i - start) >> 2] < threshold:
-                bins[key >> _LOW_BITS] += 1
+    draws = np.empty(_TILE, np.uint32)
+    for start in range(0, bits.size, _TILE):
+        count = min(_TILE, bits.size - start)
+        fault = _first_fault(bits[start : start + count])
+        if fault >= 0:
+            return start + fault
+        limit = _fill(seed, stream, threshold, first + start, draws)
+        for i in range(count):
+            key = bits[start + i] & _MAGNITUDE
+            bins[key >> _LOW_BITS] += draws[i] < limit
+    return -1
+
+
+@compiled
+def _first_fault(bits: Bits) -> int:
+    faulty = False
+    for i in range(bits.size):
+        faulty |= (bits[i] > _LARGEST_FINITE) & (bits[i] != _NEGATIVE_ZERO)
+    if faulty:
+        for i in range(bits.size):
+            if bits[i] > _LARGEST_FINITE and bits[i] != _NEGATIVE_ZERO:
+                return i
     return -1
 
 
@@ -158,12 +175,12 @@ def _count_low(
     high: np.uint32,
     bins: NDArray[np.int64],
 ) -> None:
-    lanes = np.empty((4, _BLOCKS), np.uint32)
-    for start in range(0, bits.size, 4 * _BLOCKS):
-        _fill(seed, stream, threshold, first + start, lanes)
-        for i in range(start, min(start + 4 * _BLOCKS, bits.size)):
-            key = bits[i] & np.uint32(0x7FFFFFFF)
-            if key >> _LOW_BITS == high and lanes[i & 3, (i - start) >> 2] < threshold:
+    draws = np.empty(_TILE, np.uint32)
+    for start in range(0, bits.size, _TILE):
+        limit = _fill(seed, stream, threshold, first + start, draws)
+        for i in range(min(_TILE, bits.size - start)):
+            key = bits[start + i] & _MAGNITUDE
+            if key >> _LOW_BITS == high and draws[i] < limit:
                 bins[key & np.uint32(LOW_BINS - 1)] += 1
 
 
@@ -176,15 +193,13 @@ def _count_ties(
     threshold: np.uint64,
     top_key: np.uint32,
 ) -> int:
-    lanes = np.empty((4, _BLOCKS), np.uint32)
-    count = 0
-    for start in range(0, bits.size, 4 * _BLOCKS):
-        _fill(seed, stream, threshold, first + start, lanes)
-        for i in range(start, min(start + 4 * _BLOCKS, bits.size)):
-            key = bits[i] & np.uint32(0x7FFFFFFF)
-            if key == top_key and lanes[i & 3, (i - start) >> 2] < threshold:
-                count += 1
-    return count
+    draws = np.empty(_TILE, np.uint32)
+    ties = 0
+    for start in range(0, bits.size, _TILE):
+        limit = _fill(seed, stream, threshold, first + start, draws)
+        for i in range(min(_TILE, bits.size - start)):
+            ties += (bits[start + i] & _MAGNITUDE == top_key) & (draws[i] < limit)
+    return ties
 
 
 @compiled
@@ -198,15 +213,18 @@ def _mark_top(
     ties: int,
     mask: NDArray[np.bool_],
 ) -> None:
-    lanes = np.empty((4, _BLOCKS), np.uint32)
-    for start in range(0, bits.size, 4 * _BLOCKS):
-        _fill(seed, stream, threshold, first + start, lanes)
-        for i in range(start, min(start + 4 * _BLOCKS, bits.size)):
-            key = bits[i] & np.uint32(0x7FFFFFFF)
-            mask[i] = False
-            if key >= top_key and lanes[i & 3, (i - start) >> 2] < threshold:
-                if key > top_key:
-                    mask[i] = True
-                elif ties > 0:
-                    mask[i] = True
-                    ties -= 1
+    draws = np.empty(_TILE, np.uint32)
+    for start in range(0, bits.size, _TILE):
+        limit = _fill(seed, stream, threshold, first + start, draws)
+        count = min(_TILE, bits.size - start)
+        equal = 0
+        for i in range(count):
+            key = bits[start + i] & _MAGNITUDE
+            mask[start + i] = (key > top_key) & (draws[i] < limit)
+            equal += key == top_key
+        if not equal or not ties:
+            continue
+        for i in range(count):
+            if ties and bits[start + i] & _MAGNITUDE == top_key and draws[i] < limit:
+                mask[start + i] = True
+                ties -= 1

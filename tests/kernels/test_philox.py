@@ -1,0 +1,142 @@
+"""Retention draws: published vectors, golden masks, and no dependence on tiling."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import selection_oracle as oracle
+from hypothesis import given
+from hypothesis import strategies as st
+
+from patchc.kernels import philox, topk
+
+# Random123's known answers for philox4x32-10: zeros, all ones, digits of pi.
+KNOWN_ANSWERS = {
+    "zeros": (
+        (0, 0, 0, 0),
+        (0, 0),
+        (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8),
+    ),
+    "ones": (
+        (0xFFFFFFFF,) * 4,
+        (0xFFFFFFFF,) * 2,
+        (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD),
+    ),
+    "pi": (
+        (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
+        (0xA4093822, 0x299F31D0),
+        (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
+    ),
+}
+NAME = "model.layers.0.mlp.up_proj.weight"
+STREAM_SE, STREAM_OSM = 0xE2955638DA36995F, 0xB000775EED193FB7
+# Component, seed, retain, first flat index, and the masks of 256 entries, eight a byte.
+GOLDEN_MASKS = (
+    ("se", 0, 0.3, 0, "1400f21c280860048e01c05c08772ac981246202be88810ccd28600152a98450"),
+    ("osm", 0, 0.3, 0, "0a94734214c348401010001080418010120023cba0072c088a00021041808a0c"),
+    ("se", 2**64 - 1, 0.5, 0, "cc8887782ccf0acc83967c1e61facbb17528b2cbc306f93e167f958c6d188602"),
+    ("se", 1, 0.9, 2**34 + 8, "fbffefff5a3faffbbdeff5fffdfffe7fbffefffffffffbfefbffbefed7fffbef"),
+)
+POISON = 0xDEADBEEF
+
+
+def _signed(value: int) -> int:
+    return value - 2**64 if value >= 2**63 else value
+
+
+def _kernel_mask(
+    retention: topk.Retention, first: int, count: int, tile: int
+) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """The retention mask as the selection kernel sees it: every retained entry of equal scores."""
+    mask = np.ones(count, np.bool_)
+    everything = topk.TopThreshold(key=0, ties=count, available_ties=count)
+    for start in range(0, count, tile):
+        part = mask[start : start + tile]
+        bits = np.zeros(part.size, np.uint32)
+        topk.mark_top(bits, first + start, retention, everything, count, part)
+    return mask
+
+
+@pytest.mark.parametrize("case", KNOWN_ANSWERS)
+def test_oracle_known_answers(case: str) -> None:
+    counter, key, expected = KNOWN_ANSWERS[case]
+    assert oracle.philox(counter, key) == expected
+    block = np.array([counter[0] | counter[1] << 32], np.uint64)
+    many = oracle.philox_blocks(block, counter[2] | counter[3] << 32, key[0] | key[1] << 32)
+    assert tuple(many[0].tolist()) == expected
+
+
+@pytest.mark.parametrize("case", KNOWN_ANSWERS)
+def test_kernel_known_answers(case: str) -> None:
+    counter, key, expected = KNOWN_ANSWERS[case]
+    draws = np.full(4, POISON, np.uint32)
+    philox.fill_draws(
+        np.uint64(key[0] | key[1] << 32),
+        np.uint64(counter[2] | counter[3] << 32),
+        _signed(counter[0] | counter[1] << 32),
+        draws,
+    )
+    assert tuple(draws.tolist()) == expected
+
+
+@given(
+    seed=st.integers(0, 2**64 - 1),
+    stream=st.integers(0, 2**64 - 1),
+    block=st.integers(0, 2**60),
+    blocks=st.integers(1, 70),
+)
+def test_draws_equal_oracle(seed: int, stream: int, block: int, blocks: int) -> None:
+    draws = np.full(4 * blocks, POISON, np.uint32)
+    philox.fill_draws(np.uint64(seed), np.uint64(stream), block, draws)
+    numbers = np.arange(block, block + blocks, dtype=np.uint64)
+    expected = oracle.philox_blocks(numbers, stream, seed)
+    assert draws.reshape(-1, 4).tolist() == expected.tolist()
+    plain = philox.draws_oracle(seed, stream, 4 * block + 1, 4 * blocks - 2)
+    assert plain.tolist() == expected.ravel()[1:-1].tolist()
+
+
+@pytest.mark.parametrize(
+    ("retain", "threshold"),
+    [
+        (0.0, 0),
+        (1.0, 2**32),
+        (0.5, 2**31),
+        (0.3, 1288490189),
+        (2**-33, 0),
+        (3 * 2**-33, 2),
+        (2**-32, 1),
+        (1 - 2**-33, 2**32),
+    ],
+)
+def test_threshold_is_an_integer_rounded_to_even(retain: float, threshold: int) -> None:
+    assert philox.retention_threshold(retain) == threshold
+
+
+def test_streams() -> None:
+    assert philox.retention_stream("se", NAME) == oracle.stream_of("se", NAME) == STREAM_SE
+    assert philox.retention_stream("osm", NAME) == oracle.stream_of("osm", NAME) == STREAM_OSM
+    assert philox.retention_stream("se", "größe") == oracle.stream_of("se", "größe")
+
+
+@pytest.mark.parametrize("tile", [4, 12, 64, 1000, 4096, 5000])
+@pytest.mark.parametrize("case", range(4))
+def test_golden_masks_for_any_tile(case: int, tile: int) -> None:
+    component, seed, retain, first, golden = GOLDEN_MASKS[case]
+    retention = topk.Retention(
+        seed, philox.retention_stream(component, NAME), philox.retention_threshold(retain)
+    )
+    mask = _kernel_mask(retention, first, 8 * len(bytes.fromhex(golden)), tile)
+    assert np.packbits(mask).tobytes().hex() == golden
+
+
+def test_tiling_does_not_move_draws_across_inner_blocks() -> None:
+    retention = topk.Retention(3, philox.retention_stream("se", NAME), 2**31)
+    whole = _kernel_mask(retention, 0, 20001, 20004)
+    assert np.array_equal(whole, oracle.retained("se", NAME, 3, 0.5, 0, 20001))
+    assert np.array_equal(whole, _kernel_mask(retention, 0, 20001, 4))
+
+
+@pytest.mark.parametrize(("retain", "kept"), [(0.0, 0), (1.0, 999)])
+def test_extreme_probabilities(retain: float, kept: int) -> None:
+    retention = topk.Retention(11, 12, philox.retention_threshold(retain))
+    assert int(_kernel_mask(retention, 0, 999, 400).sum()) == kept
