@@ -92,25 +92,22 @@ class Patch:
             PatchFormatError: the body is damaged; names tensor and chunk.
             UnsupportedPatchError: its codec is not known.
         """
+        try:
+            return self._decode(tensor, chunk)
+        except PatchcError as error:
+            where = f"{self.path}: tensor {tensor.name!r}, chunk {chunk.number}"
+            raise type(error)(f"{where}: {error}") from error
+
+    def _decode(self, tensor: TensorRecord, chunk: ChunkRecord) -> tuple[Positions, Steps]:
         codec = CODECS.get(chunk.codec)
         if codec is None:
-            raise UnsupportedPatchError(
-                f"{self._where(tensor, chunk)}: codec {chunk.codec} is not known; update patchc"
-            )
+            raise UnsupportedPatchError(f"codec {chunk.codec} is not known; update patchc")
         stored = self._read(chunk.offset, chunk.length + padding(chunk.length))
         body = stored[: chunk.length]
         if short(blake3(body).digest()) != chunk.body_digest or any(stored[chunk.length :]):
-            raise PatchFormatError(
-                f"{self._where(tensor, chunk)}: its bytes are damaged; fetch the patch again"
-            )
+            raise PatchFormatError("its bytes are damaged; fetch the patch again")
         words = self.words_in_chunk(tensor, chunk.number)
-        try:
-            return codec.decode(body, chunk.entries, words, tensor.dtype.word_bits)
-        except PatchFormatError as error:
-            raise PatchFormatError(f"{self._where(tensor, chunk)}: {error}") from error
-
-    def _where(self, tensor: TensorRecord, chunk: ChunkRecord) -> str:
-        return f"{self.path}: tensor {tensor.name!r}, chunk {chunk.number}"
+        return codec.decode(body, chunk.entries, words, tensor.dtype.word_bits)
 
     def _read(self, offset: int, length: int) -> bytes:
         parts = []
@@ -118,9 +115,9 @@ class Patch:
             try:
                 part = os.pread(self._descriptor, length, offset)
             except OSError as error:
-                raise PatchFormatError(f"{self.path}: cannot read: {error.strerror}") from error
+                raise PatchFormatError(f"cannot read: {error.strerror}") from error
             if not part:
-                raise PatchFormatError(f"{self.path}: ends early: is it truncated?")
+                raise PatchFormatError("ends early: is it truncated?")
             parts.append(part)
             offset, length = offset + len(part), length - len(part)
         return b"".join(parts)

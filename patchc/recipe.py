@@ -56,7 +56,8 @@ class Recipe:
             raise UsageError(f"seed is {self.seed!r}; it must be a whole number below 2**64")
         for name in ("include", "exclude"):
             patterns = getattr(self, name)
-            if isinstance(patterns, str) or not all(isinstance(p, str) for p in patterns):
+            listed = isinstance(patterns, list | tuple)
+            if not listed or not all(isinstance(pattern, str) for pattern in patterns):
                 raise UsageError(f"{name} is {patterns!r}; it must be a list of expressions")
             object.__setattr__(self, name, tuple(patterns))
 
@@ -94,4 +95,7 @@ def read_recipe(path: str | os.PathLike[str]) -> Recipe:
 def _number(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise UsageError(f"{name} is {value!r}; it must be a number")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise UsageError(f"{name} is too large for a number") from error

@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchc.checkpoint import Checkpoint, TensorInfo
-from patchc.files import staged_file
+from patchc.errors import OutputError, UsageError
+from patchc.files import check_output, staged_file
 from patchc.formats import EncodedChunk, PatchWriter, encode_chunk
+from patchc.formats.layout import CHUNK_BITS
 from patchc.hashing import chunk_digest, model_digest, tensor_digest
 from patchc.kernels.ulp import changed_steps
 from patchc.progress import Progress, ProgressEvent
@@ -70,6 +72,22 @@ class _Outcome:
     base_digest: bytes
     result_digest: bytes
     encoded: EncodedChunk | None
+
+
+def check_patch_output(out: Path, inputs: tuple[Path, ...], chunk_bits: int) -> None:
+    """Refuse a path or a grid that no patch can have, before anything heavy starts.
+
+    Raises:
+        OutputError: ``out`` exists, or is equal to or inside an input.
+        UsageError: the format has no chunks of this size.
+    """
+    if chunk_bits not in CHUNK_BITS:
+        raise UsageError(
+            f"chunk_bits is {chunk_bits}; it must lie between {CHUNK_BITS[0]} and {CHUNK_BITS[-1]}"
+        )
+    check_output(out, inputs)
+    if out.is_dir():
+        raise OutputError(f"output {out} is a folder and a patch is a file; name a file")
 
 
 def compile_patch(

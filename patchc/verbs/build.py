@@ -11,14 +11,13 @@ from pathlib import Path
 from patchc.checkpoint import Checkpoint, TensorInfo, open_checkpoint, refuse_quantised
 from patchc.dtypes import MERGEABLE
 from patchc.errors import MismatchError, UnsupportedInputError
-from patchc.files import check_output
 from patchc.formats.layout import DEFAULT_CHUNK_BITS
 from patchc.progress import Progress, ignore_progress
 from patchc.recipe import Recipe
 from patchc.select.candidates import NameFilter
 from patchc.select.safepatching import Component, SafePatchingChanges
 from patchc.stream import Workers
-from patchc.stream.compile import CompiledPatch, compile_patch
+from patchc.stream.compile import CompiledPatch, check_patch_output, compile_patch
 from patchc.verbs.provenance import tool
 
 PathLike = str | os.PathLike[str]
@@ -36,7 +35,7 @@ class BuildPlan:
         candidate_words: their entries.
         model_words: entries of the whole model.
         selected: entries that the two top sets can hold at most.
-        patch_bytes: expected size of the patch, an upper estimate.
+        patch_bytes: expected size of the patch, for steps of a few units in the last place.
         memory_bytes: expected peak memory.
         read_bytes: bytes that will be read.
     """
@@ -111,7 +110,7 @@ def build(
         )
         refuse_quantised(base_model.path, tuple(base_model.tensors))
         opened = [c for part in components for c in (part.tuned, part.scores)]
-        check_output(Path(out), tuple(c.path for c in (base_model, *opened)))
+        check_patch_output(Path(out), tuple(c.path for c in (base_model, *opened)), chunk_bits)
         with Workers(threads) as workers:
             candidates = _find_candidates(base_model, components, recipe)
             plan = _plan(base_model, components, candidates, workers.threads, chunk_bits)
@@ -237,7 +236,7 @@ def _plan(
 ) -> BuildPlan:
     candidate_words = sum(tensor.words for tensor in candidates)
     selected = sum(
-        min(math.floor(part.top * tensor.words), math.ceil(part.retain * tensor.words))
+        min(math.floor(part.top * tensor.words), _most_retained(part.retain, tensor.words))
         for part in components
         for tensor in candidates
     )
@@ -255,3 +254,8 @@ def _plan(
         memory_bytes=_RUNTIME_BYTES + threads * _BUFFER_BYTES_PER_WORD * (1 << chunk_bits),
         read_bytes=base.nbytes + tuned_bytes + 3 * len(components) * 4 * candidate_words,
     )
+
+
+def _most_retained(retain: float, words: int) -> int:
+    """A bound on the draws that retain: by Hoeffding, above it with probability below e⁻⁵⁰."""
+    return min(words, math.ceil(retain * words + 5 * math.sqrt(words)))

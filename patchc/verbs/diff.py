@@ -9,11 +9,10 @@ from typing import Any
 
 from patchc.checkpoint import Checkpoint, TensorInfo, open_checkpoint
 from patchc.errors import MismatchError
-from patchc.files import check_output
 from patchc.formats.layout import DEFAULT_CHUNK_BITS
 from patchc.progress import Progress, ignore_progress
 from patchc.stream import Chunk, Workers, scratch
-from patchc.stream.compile import CompiledPatch, Words, compile_patch
+from patchc.stream.compile import CompiledPatch, Words, check_patch_output, compile_patch
 from patchc.verbs.provenance import tool
 
 
@@ -40,9 +39,10 @@ def diff(
         MismatchError: the two do not have the same tensors; names the first that differs.
         CheckpointError, UnsupportedInputError: an input cannot be read.
         OutputError, StorageError: the patch cannot be written.
+        UsageError: ``chunk_bits`` or ``threads`` are out of range.
     """
     with open_checkpoint(base) as base_model, open_checkpoint(tuned) as tuned_model:
-        check_output(Path(out), (base_model.path, tuned_model.path))
+        check_patch_output(Path(out), (base_model.path, tuned_model.path), chunk_bits)
         _match(base_model, tuned_model)
         source = _Difference(base_model, tuned_model)
         with Workers(threads) as workers:

@@ -1,4 +1,4 @@
-"""Small floats to fp32 and back against ml_dtypes, for every word and around every halfway point."""
+"""Small floats to fp32 and back against ml_dtypes: every word, and around every halfway point."""
 
 from __future__ import annotations
 

@@ -1,0 +1,87 @@
+"""The base as transformers loads it, tied by name to the tensors of its safetensors files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from patchc.checkpoint import Checkpoint
+from patchc.errors import DeriveError, UnsupportedInputError
+
+
+def load_tokenizer(base: Path) -> Any:
+    """The base's tokenizer, which has a chat template.
+
+    Raises:
+        DeriveError: there is no readable tokenizer, or it has no chat template.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise DeriveError(f"{base}: cannot load the tokenizer ({error})") from error
+    if tokenizer.chat_template is None:
+        raise DeriveError(
+            f"{base}: the tokenizer has no chat template; add the chat_template.jinja of the "
+            "model's chat version, or take that version as the base"
+        )
+    return tokenizer
+
+
+def load_model(base: Path, device: torch.device) -> Any:
+    """The base as a causal language model in fp32, without dropout, on a device.
+
+    Attention is computed in plain tensor operations: they have deterministic gradients everywhere.
+
+    Raises:
+        UnsupportedInputError: transformers cannot load it as a causal language model.
+    """
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            base, dtype=torch.float32, local_files_only=True, attn_implementation="eager"
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise UnsupportedInputError(
+            f"{base}: transformers cannot load it as a causal language model ({error})"
+        ) from error
+    return model.to(device).eval()
+
+
+def name_tensors(model: Any, base: Checkpoint) -> dict[str, Tensor]:
+    """Map the base's tensor names to the model's tensors, in the base's order.
+
+    Names of the base that the loaded model does not use are left out. Tied tensors appear under
+    those of their names that the base stores.
+
+    Raises:
+        UnsupportedInputError: the model has a parameter that the base does not store with the same
+            shape and values under the same name (transformers may fuse, rename or convert tensors
+            as it loads).
+    """
+    loaded = dict(model.state_dict(keep_vars=True))
+    named = {name: loaded[name] for name in base.tensors if name in loaded}
+    for name, tensor in named.items():
+        if not torch.equal(load_stored(base, name).to(tensor.dtype), tensor.detach().cpu()):
+            raise UnsupportedInputError(
+                f"{base.path}: transformers loads tensor {name!r} with another shape or other "
+                "values than the stored ones; patchc cannot derive for this architecture"
+            )
+    stored_tensors = {id(tensor) for tensor in named.values()}
+    for name, parameter in model.named_parameters():
+        if id(parameter) not in stored_tensors:
+            raise UnsupportedInputError(
+                f"{base.path}: transformers loads parameter {name!r}, which the checkpoint does "
+                "not store under that name; patchc cannot derive for this architecture"
+            )
+    return named
+
+
+def load_stored(base: Checkpoint, name: str) -> Tensor:
+    """A tensor of the base as it is stored, on the CPU."""
+    with safe_open(base.shards[base.tensors[name].shard].path, framework="pt") as file:
+        tensor: Tensor = file.get_tensor(name)
+    return tensor

@@ -1,0 +1,116 @@
+"""Conversations as token ids, with the response told apart from the prompt."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jinja2 import TemplateError
+from torch import Tensor
+
+from patchc.derivation.conversations import Conversation, Message
+from patchc.errors import DeriveError
+
+
+@dataclass(frozen=True)
+class Example:
+    """One conversation: ``prompt`` and ``response`` token ids, neither empty."""
+
+    prompt: tuple[int, ...]
+    response: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Examples padded on the right to one length.
+
+    Attributes:
+        tokens: int64 [examples, length].
+        attended: int64 [examples, length]; 1 where there is a token, 0 where there is padding.
+        weights: fp32 [examples, length]; of each token's loss in the batch's mean, 0 outside
+            responses. An example's weights sum to 1 / examples.
+    """
+
+    tokens: Tensor
+    attended: Tensor
+    weights: Tensor
+
+
+def encode(tokenizer: Any, conversation: Conversation, max_length: int) -> Example:
+    """Tokenise a conversation as generation would meet it: prompt first, then the response.
+
+    The prompt ends where the chat template asks the assistant to speak. The response runs to the
+    end of its turn, end-of-turn token included, and is cut so that both fit in ``max_length``.
+
+    Raises:
+        DeriveError: the template fails on the conversation or does not place the last turn at the
+            end, or the prompt alone fills ``max_length``.
+    """
+    source, messages = conversation.source, list(conversation.messages)
+    prompt_text = _render(tokenizer, source, messages[:-1], generation=True)
+    text = _render(tokenizer, source, messages, generation=False)
+    if not text.startswith(prompt_text):
+        raise DeriveError(
+            f"{source}: the chat template renders the conversation other than as the prompt "
+            "followed by the response; use a template whose assistant turn extends its prompt"
+        )
+    prompt = tokenizer.encode(prompt_text, add_special_tokens=False)
+    response = tokenizer.encode(text[len(prompt_text) :].rstrip(), add_special_tokens=False)
+    room = max_length - len(prompt)
+    if room < 1 or not response or not prompt:
+        raise DeriveError(
+            f"{source}: {len(prompt)} prompt tokens and {len(response)} response tokens do not "
+            f"fit a length of {max_length}; raise the maximum length or shorten the conversation"
+        )
+    return Example(tuple(prompt), tuple(response[:room]))
+
+
+def pad(examples: Sequence[Example], device: torch.device) -> Batch:
+    """Stack examples into a :class:`Batch` on a device."""
+    length = max(len(example.prompt) + len(example.response) for example in examples)
+    tokens = torch.zeros(len(examples), length, dtype=torch.int64)
+    attended = torch.zeros_like(tokens)
+    weights = torch.zeros(len(examples), length)
+    for row, example in enumerate(examples):
+        start, end = len(example.prompt), len(example.prompt) + len(example.response)
+        tokens[row, :end] = torch.tensor(example.prompt + example.response)
+        attended[row, :end] = 1
+        weights[row, start:end] = 1.0 / (len(example.response) * len(examples))
+    return Batch(tokens.to(device), attended.to(device), weights.to(device))
+
+
+def shuffled(examples: Sequence[Example], size: int, seed: int) -> Iterator[list[Example]]:
+    """Endless batches of ``size`` examples from one reshuffled pass over the data after another."""
+    order = random.Random(seed)
+    waiting: list[Example] = []
+    while True:
+        while len(waiting) < size:
+            waiting += order.sample(examples, len(examples))
+        yield waiting[:size]
+        waiting = waiting[size:]
+
+
+def mean_loss(model: Any, batch: Batch) -> Tensor:
+    """L(x, y) = −(1/|y|) Σ log p(y_i | x, y_<i), averaged over a batch; a scalar in fp32."""
+    logits = model(input_ids=batch.tokens, attention_mask=batch.attended, use_cache=False).logits
+    weights = batch.weights[:, 1:]
+    counted = weights > 0
+    losses = torch.nn.functional.cross_entropy(
+        logits[:, :-1][counted].float(), batch.tokens[:, 1:][counted], reduction="none"
+    )
+    return (losses * weights[counted]).sum()
+
+
+def _render(tokenizer: Any, source: str, messages: list[Message], *, generation: bool) -> str:
+    try:
+        text: str = tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=generation
+        )
+    except TemplateError as error:
+        raise DeriveError(
+            f"{source}: the model's chat template refuses the conversation ({error})"
+        ) from error
+    return text

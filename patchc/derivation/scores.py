@@ -1,0 +1,87 @@
+"""SNIP importance scores of a tuned model (arXiv 1810.02340, as computed for 2402.05162)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from torch.utils.hooks import RemovableHandle
+
+from patchc.derivation.examples import Example, mean_loss, pad
+from patchc.derivation.options import DeriveOptions, Direction
+from patchc.errors import DeriveError, UsageError
+from patchc.progress import Progress, ProgressEvent
+from patchc.select.candidates import NameFilter, is_decoder_linear
+
+
+def scored_tensors(tensors: Mapping[str, Tensor], options: DeriveOptions) -> dict[str, Parameter]:
+    """The tensors to score: the decoder's linear layers, or those that ``include`` names.
+
+    Raises:
+        UsageError: an expression is malformed, or nothing is left to score.
+    """
+    names = NameFilter(options.include, options.exclude)
+    chosen = {
+        name: tensor
+        for name, tensor in tensors.items()
+        if names.matches(name)
+        and isinstance(tensor, Parameter)
+        and (options.include or is_decoder_linear(name, tuple(tensor.shape)))
+    }
+    if not chosen:
+        raise UsageError("include and exclude leave no tensor to score; widen them")
+    return chosen
+
+
+def snip_scores(
+    model: Any,
+    chosen: Mapping[str, Parameter],
+    examples: Sequence[Example],
+    direction: Direction,
+    progress: Progress,
+) -> dict[str, Tensor]:
+    """|W| ⊙ Σ_n |∂L_n/∂W| per tensor, in fp32, L_n the mean loss of one response.
+
+    One example at a time, so that absolute values are taken per example. Each gradient is added to
+    the sum and released as soon as it is complete: besides weights and sums, only one is held. The
+    model's other parameters need no gradient and are frozen.
+
+    Raises:
+        DeriveError: a score is not finite.
+    """
+    model.requires_grad_(False)
+    sums = {name: torch.zeros_like(tensor) for name, tensor in chosen.items()}
+    hooks = []
+    for name, tensor in chosen.items():
+        tensor.requires_grad_(True)
+        hooks.append(_on_gradient(tensor, _adder(sums[name])))
+    for done, example in enumerate(examples, start=1):
+        torch.autograd.backward(mean_loss(model, pad([example], model.device)))
+        progress(ProgressEvent(f"score {direction}", done, len(examples), "samples"))
+    for hook in hooks:
+        hook.remove()
+    for name, tensor in chosen.items():
+        sums[name].mul_(tensor.detach().abs())
+        if not torch.isfinite(sums[name]).all():
+            raise DeriveError(
+                f"{direction}: tensor {name!r} has a score that is not finite; lower the learning "
+                "rate or the number of steps"
+            )
+    return sums
+
+
+def _on_gradient(tensor: Parameter, action: Callable[[Tensor], None]) -> RemovableHandle:
+    handle: RemovableHandle = tensor.register_post_accumulate_grad_hook(action)  # type: ignore[no-untyped-call]
+    return handle
+
+
+def _adder(total: Tensor) -> Callable[[Tensor], None]:
+    def add(parameter: Tensor) -> None:
+        assert parameter.grad is not None
+        total.add_(parameter.grad.abs_())
+        parameter.grad = None
+
+    return add

@@ -1,0 +1,52 @@
+"""Torch settings for a reproducible run, given back as they were."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from patchc.derivation.options import Device
+from patchc.errors import UsageError
+
+_CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
+
+
+def choose_device(device: Device) -> torch.device:
+    """The torch device for an option.
+
+    Raises:
+        UsageError: CUDA is asked for and there is none.
+    """
+    available = torch.cuda.is_available()
+    if device == "cuda" and not available:
+        raise UsageError("device is cuda and torch sees no CUDA device; choose cpu")
+    return torch.device("cuda" if available and device != "cpu" else "cpu")
+
+
+@contextmanager
+def reproducible(device: torch.device, seed: int) -> Iterator[None]:
+    """Seed torch and allow deterministic algorithms only, in fp32 without TF32.
+
+    Generators, flags and environment are restored afterwards. Deterministic cuBLAS needs an
+    environment variable that is read when CUDA starts in this process; on a process that has used
+    cuBLAS before, torch raises where it cannot keep the promise.
+    """
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    precision = torch.get_float32_matmul_precision()
+    workspace = os.environ.get(_CUBLAS)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        try:
+            os.environ.setdefault(_CUBLAS, ":4096:8")
+            torch.use_deterministic_algorithms(True)
+            torch.set_float32_matmul_precision("highest")
+            torch.manual_seed(seed)
+            yield
+        finally:
+            torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+            torch.set_float32_matmul_precision(precision)
+            if workspace is None:
+                os.environ.pop(_CUBLAS, None)
