@@ -1,0 +1,78 @@
+"""The worked example of the specification, held together byte by byte with file and code."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from pathlib import Path
+
+import second_reader
+from golden_patch import CHANGES, METADATA, TENSORS, golden_bytes
+
+from patchc.dtypes import BY_CODE, BY_NAME
+from patchc.formats import open_patch
+from patchc.formats.layout import TRAILER
+
+HERE = Path(__file__).parent
+GOLDEN = HERE / "golden" / "minimal.patchc"
+SPEC = (HERE.parents[1] / "formats" / "SPEC.md").read_text()
+
+
+def listing(section: str) -> bytes:
+    """The bytes of a listing in the specification; its offsets must be right."""
+    text = SPEC.split(f"### {section} ")[1].split("###")[0]
+    listed = b""
+    for offset, row in re.findall(r"^\| (\d+) \| `([0-9A-F ]+)` \|", text, re.M):
+        assert int(offset) == len(listed)
+        listed += bytes.fromhex(row)
+    return listed
+
+
+def sections(data: bytes) -> tuple[bytes, bytes, bytes]:
+    """Everything before the index, the expanded index, the expanded metadata."""
+    offset, stored, _, metadata_stored, *_ = TRAILER.unpack(data[-TRAILER.size :])
+    end = offset + stored
+    index, metadata = data[offset:end], data[end : end + metadata_stored]
+    return data[:offset], zlib.decompress(index), zlib.decompress(metadata)
+
+
+def test_the_specification_lists_the_file() -> None:
+    data = GOLDEN.read_bytes()
+    _, index, metadata = sections(data)
+    assert listing("8.1") == data
+    assert listing("8.2") == index
+    assert f"`{metadata.decode()}`" in SPEC.split("### 8.3 ")[1]
+
+
+def test_todays_writer_makes_the_file() -> None:
+    assert sections(golden_bytes()) == sections(GOLDEN.read_bytes())
+
+
+def test_the_reader_finds_the_changes_worked_out_by_hand() -> None:
+    with open_patch(GOLDEN) as patch:
+        assert patch.metadata == METADATA
+        assert list(patch.index.tensors) == list(TENSORS)
+        for name, tensor in patch.index.tensors.items():
+            dtype, shape, *_ = TENSORS[name]
+            assert (tensor.dtype.name, tensor.shape) == (dtype, shape)
+            found = [patch.read_changes(tensor, patch.index.chunk(row)) for row in tensor.chunks]
+            wanted = [CHANGES[name]] if name in CHANGES else []
+            assert [(p.tolist(), s.tolist()) for p, s in found] == wanted
+
+
+def test_a_reader_made_from_the_specification_agrees() -> None:
+    tensors, metadata = second_reader.read(GOLDEN.read_bytes())
+    assert metadata == METADATA
+    for name, (dtype, shape, *_) in TENSORS.items():
+        assert (tensors[name].dtype, tensors[name].shape) == (BY_NAME[dtype].code, shape)
+        positions, steps = CHANGES.get(name, ([], []))
+        assert tensors[name].changes == dict(zip(positions, steps, strict=True))
+
+
+def test_the_specification_lists_every_dtype() -> None:
+    table = SPEC.split("### 3.1 ")[1].split("### 3.2 ")[0]
+    rows = re.findall(r"^\| (\d+) \| (\w+) \| (\d+) \| (\d) \| (yes|no) \|", table, re.M)
+    assert {int(row[0]): row[1:] for row in rows} == {
+        code: (d.name, str(d.bits), str(d.word_bytes), "yes" if d.total_order else "no")
+        for code, d in BY_CODE.items()
+    }
