@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -520,6 +521,22 @@ def test_overflow_is_refused(tmp_path: Path, dtype: str, start: float, alpha: fl
     with pytest.raises(NumericError, match="too large"):
         patchc.build(**inputs.write(tmp_path), out=tmp_path / "fix.patchc", recipe=recipe)
     assert not (tmp_path / "fix.patchc").exists()
+
+
+def test_scores_that_change_during_the_run(tmp_path: Path) -> None:
+    inputs = _inputs({f"model.layers.{i}.weight": (50, 100) for i in range(6)})
+    paths = inputs.write(tmp_path)
+    scores = paths["osm"] / "scores.safetensors"
+    os.utime(scores, ns=(0, 0))  # so that the change below cannot fall on the same clock tick
+
+    def change(_event: object) -> None:
+        with scores.open("r+b") as file:
+            file.seek(-4, os.SEEK_END)
+            file.write(bytes(4))
+
+    with pytest.raises(CheckpointError, match=r"osm/scores\.safetensors: was changed while in use"):
+        patchc.build(**paths, out=tmp_path / "fix.patchc", progress=change)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "osm", "se"]
 
 
 # Recipes ---------------------------------------------------------------------------------------

@@ -43,11 +43,13 @@ class Checkpoint:
                     )
         self._files = ExitStack()
         self._descriptors: dict[str, int] = {}
+        self._stamps: dict[str, tuple[int, int]] = {}
         with ExitStack() as opened:
             for shard in shards:
                 descriptor = _open_readable(shard.path)
                 opened.callback(os.close, descriptor)
                 self._descriptors[shard.name] = descriptor
+                self._stamps[shard.name] = _stamp(descriptor)
             self._files = opened.pop_all()
 
     def __enter__(self) -> Checkpoint:
@@ -100,6 +102,21 @@ class Checkpoint:
                 )
             view = view[count:]
             offset += count
+
+    def check_unchanged(self) -> None:
+        """Refuse if a file was written to since it was opened, by its size and time stamp.
+
+        For commands that read a tensor more than once and need the same bytes each time.
+
+        Raises:
+            CheckpointError: naming the file.
+        """
+        for name, stamp in self._stamps.items():
+            if _stamp(self._descriptors[name]) != stamp:
+                raise CheckpointError(
+                    f"{self.shards[name].path}: was changed while in use; run again when nothing "
+                    "writes to it"
+                )
 
     def side_files(self) -> tuple[list[Path], list[Path]]:
         """The folder's other files: those that belong beside the weights, and those that do not.
@@ -185,6 +202,11 @@ def _files_below(folder: Path) -> Iterator[Path]:
             yield path
         elif not path.name.startswith("."):
             yield from _files_below(path)
+
+
+def _stamp(descriptor: int) -> tuple[int, int]:
+    state = os.fstat(descriptor)
+    return state.st_size, state.st_mtime_ns
 
 
 def _open_readable(path: Path) -> int:

@@ -96,6 +96,9 @@ class SafePatchingChanges:
 
     def metadata(self) -> Mapping[str, Any]:
         """See :class:`patchc.stream.compile.ChangeSource`."""
+        for component in self._components:
+            # Scores are read several times over: the cut and the marks must have seen the same.
+            component.scores.check_unchanged()
         inputs = {name: model_digest(pairs).hex() for name, pairs in self.input_digests.items()}
         return {**self._provenance, "inputs": inputs, "statistics": self.statistics}
 

@@ -97,7 +97,7 @@ def build(
     Raises:
         MismatchError: names, shapes or dtypes do not fit, or scores are missing.
         UnsupportedInputError: a quantised base, an adapter, or a base dtype that cannot be merged.
-        CheckpointError: an input cannot be read.
+        CheckpointError: an input cannot be read, or its scores changed during the run.
         NumericError: a score, weight or merged value inside the selection is not finite.
         OutputError, StorageError: the patch cannot be written.
     """

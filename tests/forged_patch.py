@@ -1,0 +1,78 @@
+"""Patch files put together from parts, with a root digest that matches whatever the parts say."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from golden_patch import golden_bytes
+
+from patchc.formats import open_patch
+from patchc.formats.layout import PROLOGUE, TRAILER, TRAILER_ROOT_OFFSET
+from patchc.hashing import root_digest
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of a patch file; None for a size means the true one."""
+
+    prologue: bytes
+    bodies: bytes
+    index: bytes
+    metadata: bytes
+    features: int = 0
+    signature: int = 0
+    index_size: int | None = None
+    metadata_size: int | None = None
+    index_offset: int | None = None
+    tail: bytes = b""
+
+    def but(self, **changes: Any) -> Parts:
+        return replace(self, **changes)
+
+    def with_index(self, offset: int, data: bytes) -> Parts:
+        """The same with bytes of the expanded index overwritten."""
+        return self.but(index=self.index[:offset] + data + self.index[offset + len(data) :])
+
+    def assemble(self) -> bytes:
+        index, metadata = zlib.compress(self.index, 9), zlib.compress(self.metadata, 9)
+        offset = len(self.prologue) + len(self.bodies)
+        fields = [
+            offset if self.index_offset is None else self.index_offset,
+            len(index),
+            len(self.index) if self.index_size is None else self.index_size,
+            len(metadata),
+            len(self.metadata) if self.metadata_size is None else self.metadata_size,
+            self.features,
+        ]
+        trailer = TRAILER.pack(*fields, bytes(32), self.signature, b"\r\nPATCHC")
+        head = trailer[:TRAILER_ROOT_OFFSET]
+        root = root_digest((self.prologue, index, metadata, head))
+        trailer = head + root + trailer[TRAILER_ROOT_OFFSET + 32 :]
+        return self.prologue + self.bodies + index + metadata + trailer + self.tail
+
+
+def golden_parts() -> Parts:
+    """The parts of the specification's worked example."""
+    data = golden_bytes()
+    offset, stored, _, metadata_stored, *_ = TRAILER.unpack(data[-TRAILER.size :])
+    end = offset + stored
+    return Parts(
+        prologue=data[: PROLOGUE.size],
+        bodies=data[PROLOGUE.size : offset],
+        index=zlib.decompress(data[offset:end]),
+        metadata=zlib.decompress(data[end : end + metadata_stored]),
+    )
+
+
+def read_all(path: Path, data: bytes) -> int:
+    """Write a file, open it and decode every body; the number of changes found."""
+    path.write_bytes(data)
+    with open_patch(path) as patch:
+        return sum(
+            len(patch.read_changes(tensor, patch.index.chunk(row))[0])
+            for tensor in patch.index.tensors.values()
+            for row in tensor.chunks
+        )

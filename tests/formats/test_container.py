@@ -1,0 +1,119 @@
+"""Whole files: what is written is read back, by both readers, in any order."""
+
+from __future__ import annotations
+
+import io
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import second_reader
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from patchc.dtypes import BY_NAME
+from patchc.errors import UnsupportedInputError
+from patchc.formats import PatchWriter, encode_chunk, open_patch
+from patchc.hashing import chunk_digest
+
+CHUNK_BITS = 12
+CHUNK = 1 << CHUNK_BITS
+
+Model = dict[str, tuple[str, tuple[int, ...], dict[int, int]]]
+"""Name → dtype, shape, position → step."""
+
+names = st.text(
+    st.characters(categories=["L", "N", "P"], exclude_characters="/\\"), min_size=1, max_size=30
+)
+
+
+@st.composite
+def models(draw: st.DrawFn) -> Model:
+    model: Model = {}
+    for name in draw(st.lists(names, unique=True, max_size=5)):
+        dtype = BY_NAME[draw(st.sampled_from(["BF16", "F32", "I8", "F64", "U16"]))]
+        shape = draw(st.sampled_from([(), (1,), (0, 4), (3, 5), (2, 64, 64), (9001,)]))
+        words, half = dtype.words(shape), 1 << (dtype.word_bits - 1)
+        steps = st.one_of(st.integers(-2, 2), st.integers(-half, half - 1)).filter(bool)
+        found = st.dictionaries(st.integers(0, max(words - 1, 0)), steps, max_size=20)
+        model[name] = (dtype.name, shape, draw(found) if words else {})
+    return model
+
+
+def write(model: Model, metadata: dict[str, object]) -> bytes:
+    file = io.BytesIO()
+    writer = PatchWriter(file, CHUNK_BITS)
+    for name in sorted(model, key=str.encode):
+        dtype_name, shape, found = model[name]
+        dtype = BY_NAME[dtype_name]
+        for number in sorted({position // CHUNK for position in found}):
+            inside = sorted(
+                (p - number * CHUNK, s) for p, s in found.items() if p // CHUNK == number
+            )
+            chunk = encode_chunk(
+                number,
+                np.array([position for position, _ in inside], np.uint32),
+                np.array([step for _, step in inside], np.int64),
+                min(CHUNK, dtype.words(shape) - number * CHUNK),
+                dtype.word_bits,
+                bytes(32),
+                bytes(32),
+            )
+            writer.add_chunk(chunk)
+        writer.end_tensor(name, dtype, shape, chunk_digest(np.zeros(1, np.uint8)))
+    writer.finish(metadata, bytes(range(32)), bytes(32))
+    return file.getvalue()
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(models(), st.randoms(use_true_random=False))
+def test_both_readers_give_back_what_was_written(
+    tmp_path: Path, model: Model, order: random.Random
+) -> None:
+    metadata = {"kind": "diff", "note": "Größe"}
+    data = write(model, metadata)
+    (tmp_path / "x.patchc").write_bytes(data)
+    found: dict[str, dict[int, int]] = {name: {} for name in model}
+    with open_patch(tmp_path / "x.patchc") as patch:
+        assert patch.metadata == metadata
+        assert patch.index.base_digest == bytes(range(32))
+        assert list(patch.index.tensors) == sorted(model, key=str.encode)
+        rows = [(t, row) for t in patch.index.tensors.values() for row in t.chunks]
+        order.shuffle(rows)
+        for tensor, row in rows:
+            chunk = patch.index.chunk(row)
+            assert patch.index.find(tensor, chunk.number) == chunk
+            positions, steps = patch.read_changes(tensor, chunk)
+            absolute = (positions.astype(np.int64) + chunk.number * CHUNK).tolist()
+            found[tensor.name] |= dict(zip(absolute, steps.tolist(), strict=True))
+        for tensor in patch.index.tensors.values():
+            assert (tensor.dtype.name, tensor.shape) == model[tensor.name][:2]
+            assert patch.index.find(tensor, 1 << 31) is None
+    assert found == {name: changes for name, (_, _, changes) in model.items()}
+    tensors, other_metadata = second_reader.read(data)
+    assert other_metadata == metadata
+    assert {name: tensor.changes for name, tensor in tensors.items()} == found
+
+
+def test_the_writer_never_seeks() -> None:
+    class Pipe(io.RawIOBase):
+        def __init__(self) -> None:
+            self.data = b""
+
+        def write(self, data: bytes) -> int:  # type: ignore[override]
+            self.data += bytes(data)
+            return len(data)
+
+    pipe = Pipe()
+    writer = PatchWriter(pipe, CHUNK_BITS)  # type: ignore[arg-type]
+    writer.end_tensor("a", BY_NAME["U8"], (3,), bytes(32))
+    writer.finish({}, bytes(32), bytes(32))
+    assert second_reader.read(pipe.data)[0]["a"].shape == (3,)
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a\\b", "a\nb", "x" * 4097])
+def test_names_that_no_reader_takes_are_not_written(name: str) -> None:
+    writer = PatchWriter(io.BytesIO(), CHUNK_BITS)
+    with pytest.raises(UnsupportedInputError, match="rename"):
+        writer.end_tensor(name, BY_NAME["U8"], (3,), bytes(32))
