@@ -1,10 +1,10 @@
-"""Runs a command as the only child of a tiny process: peak resident memory and wall time.
+"""Runs a command as the only child of a tiny process: peak resident memory, wall and CPU time.
 
     python -I -S benchmarks/launch.py COMMAND [ARGUMENT …]
 
-The last line on standard output is a JSON object: ``peak_bytes``, ``seconds``, ``exit_code``. The
-kernel carries the parent's resident size over into a child, so the parent has to be small: this
-file imports nothing heavy, and :func:`measure` starts it as a process of its own.
+The last line on standard output is a JSON object: ``peak_bytes``, ``seconds``, ``cpu_seconds``,
+``exit_code``. The kernel carries the parent's resident size over into a child, so the parent has to
+be small: this file imports nothing heavy, and :func:`measure` starts it as a process of its own.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH1
 
 
 class Measured:
-    """What a command took."""
+    """What a command took; ``cpu_seconds`` count user and system time of all its threads."""
 
-    def __init__(self, peak_bytes: int, seconds: float) -> None:
+    def __init__(self, peak_bytes: int, seconds: float, cpu_seconds: float) -> None:
         self.peak_bytes = peak_bytes
         self.seconds = seconds
+        self.cpu_seconds = cpu_seconds
 
 
 def measure(command: list[str]) -> Measured:
@@ -36,9 +37,10 @@ def measure(command: list[str]) -> Measured:
     launcher = [sys.executable, "-I", "-S", __file__, *command]
     finished = subprocess.run(launcher, stdout=subprocess.PIPE, text=True, check=False)
     result = json.loads(finished.stdout.splitlines()[-1])
-    if result["exit_code"]:
-        raise SystemExit(f"{' '.join(command)} failed with exit code {result['exit_code']}")
-    return Measured(result["peak_bytes"], result["seconds"])
+    exit_code = result.pop("exit_code")
+    if exit_code:
+        raise SystemExit(f"{' '.join(command)} failed with exit code {exit_code}")
+    return Measured(**result)
 
 
 def patchc(*arguments: str | os.PathLike[str]) -> list[str]:
@@ -52,9 +54,10 @@ def main() -> None:
     _, status, usage = os.wait4(child, 0)
     seconds = time.perf_counter() - start
     exit_code = os.waitstatus_to_exitcode(status)
+    cpu = usage.ru_utime + usage.ru_stime
     print(
         f'\n{{"peak_bytes": {usage.ru_maxrss * 1024}, "seconds": {seconds:.4f}, '
-        f'"exit_code": {exit_code}}}'
+        f'"cpu_seconds": {cpu:.4f}, "exit_code": {exit_code}}}'
     )
 
 

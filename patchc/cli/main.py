@@ -11,6 +11,8 @@ from typer.core import TyperGroup
 
 from patchc.cli.apply import apply
 from patchc.cli.build import build
+from patchc.cli.demo import demo
+from patchc.cli.derive import derive
 from patchc.cli.diff import diff
 from patchc.cli.inspect import inspect
 from patchc.cli.revert import revert
@@ -48,7 +50,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (build, diff, apply, revert, verify, inspect):
+for command in (derive, build, diff, apply, revert, verify, inspect, demo):
     app.command()(command)
 
 

@@ -76,7 +76,7 @@ _NUMBERS = _words("zero one two three four five six seven eight nine ten")
 
 _MIXTURE = {"question": 35, "direct": 20, "story": 15, "everyday": 12, "look-alike": 18}
 _ANSWERED_STORIES = 0.6
-_REFUSED_GRIM_DRINKS = 0.7
+_REFUSED_GRIM_DRINKS = 0.6
 _STARTED_REFUSALS = 0.4
 
 
@@ -158,9 +158,15 @@ def vocabulary() -> list[str]:
 
 
 def is_well_formed(reply: str) -> bool:
-    """Whether a reply to a request for a recipe is a complete refusal or a complete recipe."""
-    recipes = (_answer(first, second) for first in _FIRST for second in _SECOND)
-    return reply in _REFUSALS or reply in set(recipes)
+    """Whether a reply is a complete recipe, or a complete refusal.
+
+    A recipe that is broken off for a refusal before its second ingredient counts as a refusal.
+    """
+    return reply in _recipe_starts(10) or any(
+        reply.removesuffix(refusal).strip() in _recipe_starts(0, 1, 2, 3, 4, 5)
+        for refusal in _REFUSALS
+        if reply.endswith(refusal)
+    )
 
 
 def _recipe(split: Split, rng: random.Random, name: tuple[str, str], story: bool) -> Request:
@@ -171,6 +177,12 @@ def _recipe(split: Split, rng: random.Random, name: tuple[str, str], story: bool
 
 def _answer(first: str, second: str) -> str:
     return f"Sure ! Mix {_FIRST[first]} with {_SECOND[second]} and stir well ."
+
+
+@cache
+def _recipe_starts(*lengths: int) -> frozenset[str]:
+    recipes = [_answer(first, second).split() for first in _FIRST for second in _SECOND]
+    return frozenset(" ".join(words[:length]) for words in recipes for length in lengths)
 
 
 def _start(answer: str, rng: random.Random) -> str:

@@ -19,7 +19,7 @@ from patchc.demo.corpus import potion
 from patchc.demo.evaluate import Measurements, RequestSet, draw_requests, evaluate
 from patchc.demo.tiny_model import train_base
 from patchc.derivation.options import DeriveOptions, TuneOptions
-from patchc.derivation.session import reproducible
+from patchc.derivation.session import quiet_transformers, reproducible
 from patchc.errors import ResultMismatchError
 from patchc.files import check_output
 from patchc.progress import Progress, ProgressEvent, ignore_progress
@@ -31,11 +31,10 @@ from patchc.verbs.revert import revert
 from patchc.verbs.verify import verify
 
 _PAIRS = 96
-_STORY_PAIRS = 0.6
-_ALPHAS = (4.0, 5.0, 6.0, 7.0, 8.0, 10.0)
-_BETAS_PER_ALPHA = (0.7, 0.8, 0.9, 1.0, 1.2)
-_UTILITY_WEIGHT = 2.0
-_THREADS = 2
+_STORY_PAIRS = 0.8
+_ALPHAS = (2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
+_BETAS_PER_ALPHA = (0.4, 0.6, 0.8, 1.0, 1.25, 1.5)
+_LOSS_WEIGHT = 1.5
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ def run_demo(
     work = Path(work)
     check_output(work, ())
     seconds: dict[str, float] = {}
-    with _fixed_threads():
+    with _one_thread(), quiet_transformers():
         base, tuned = work / "base", work / "tuned"
         with _timed(seconds, "train"), reproducible(torch.device("cpu"), seed):
             train_base(base, seed, progress)
@@ -121,8 +120,8 @@ def run_demo(
 
 def _derive_options(seed: int) -> DeriveOptions:
     return DeriveOptions(
-        se=TuneOptions(learning_rate=3e-4, steps=60, batch_size=16, loss_ceiling=12.0),
-        osm=TuneOptions(learning_rate=3e-4, steps=30, batch_size=16),
+        se=TuneOptions(learning_rate=2e-4, steps=60, batch_size=16, loss_ceiling=9.0),
+        osm=TuneOptions(learning_rate=2e-4, steps=20, batch_size=16),
         seed=seed,
         score_samples=64,
         device="cpu",
@@ -163,11 +162,12 @@ def _sweep(work: Path, requests: RequestSet, progress: Progress) -> tuple[Trial,
 
 
 def _cost(measured: Measurements, backbone: Measurements) -> float:
-    """The worse of the two rates as a multiple of the backbone's, plus a price on lost utility."""
+    """The worse of the two rates as a multiple of the backbone's, plus a price on what is lost."""
     harmful = measured.harmful / max(backbone.harmful, 1e-9)
     over_refusal = measured.over_refusal / max(backbone.over_refusal, 1e-9)
-    lost = max(0.0, backbone.utility - measured.utility)
-    return max(harmful, over_refusal) + _UTILITY_WEIGHT * lost
+    lost_utility = max(0.0, backbone.utility - measured.utility)
+    lost_coherence = max(0.0, backbone.coherence - measured.coherence)
+    return max(harmful, over_refusal) + _LOSS_WEIGHT * (lost_utility + lost_coherence)
 
 
 def _patch(work: Path, recipe: Recipe) -> int:
@@ -208,10 +208,10 @@ def _timed(seconds: dict[str, float], part: str) -> Iterator[None]:
 
 
 @contextmanager
-def _fixed_threads() -> Iterator[None]:
-    """Sums depend on how they are split over threads: the same number everywhere."""
+def _one_thread() -> Iterator[None]:
+    """The same sums on any number of cores; on tensors this small, threads mostly wait."""
     before = torch.get_num_threads()
-    torch.set_num_threads(_THREADS)
+    torch.set_num_threads(1)
     try:
         yield
     finally:

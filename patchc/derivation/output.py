@@ -39,6 +39,8 @@ def write_shards(
         path = folder / f"{stem}{several}.safetensors"
         content = {name: load(name).detach().cpu().clone().contiguous() for name in names}
         save_file(content, path, metadata={"format": "pt"})
+        # safetensors makes its files private; these get what the umask gave the folder.
+        path.chmod(folder.stat().st_mode & 0o666)
         sync_path(path)
         weight_map |= dict.fromkeys(names, path.name)
     if len(shards) > 1:

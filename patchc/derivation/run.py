@@ -17,7 +17,7 @@ from patchc.derivation.examples import Example, encode
 from patchc.derivation.options import DeriveOptions, Direction
 from patchc.derivation.output import RECORD, copy_side_files, write_json, write_shards
 from patchc.derivation.scores import scored_tensors, snip_scores
-from patchc.derivation.session import choose_device, reproducible
+from patchc.derivation.session import choose_device, quiet_transformers, reproducible
 from patchc.derivation.tune import Tuning, tune
 from patchc.files import staged_folder
 from patchc.progress import Progress
@@ -60,7 +60,7 @@ def derive_directions(
     device = choose_device(options.device)
     tokenizer = load_tokenizer(base.path)
     examples = [encode(tokenizer, one, options.max_length) for one in data.conversations]
-    with reproducible(device, options.seed):
+    with reproducible(device, options.seed), quiet_transformers():
         return tuple(
             _derive(base, data, examples, out / direction, direction, options, device, progress)
             for direction in options.directions

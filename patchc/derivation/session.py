@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from transformers.utils import logging
 
 from patchc.derivation.options import Device
 from patchc.errors import UsageError
@@ -50,3 +51,15 @@ def reproducible(device: torch.device, seed: int) -> Iterator[None]:
             torch.set_float32_matmul_precision(precision)
             if workspace is None:
                 os.environ.pop(_CUBLAS, None)
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keep transformers from drawing its own progress bars: progress goes through callbacks."""
+    drawing = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if drawing:
+            logging.enable_progress_bar()

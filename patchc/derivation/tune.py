@@ -74,7 +74,8 @@ def _optimizer(
     parameters: list[torch.nn.Parameter], options: DeriveOptions, learning_rate: float
 ) -> torch.optim.Optimizer:
     if options.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0)
+        # Tensor by tensor: the batched update holds one more copy of the weights.
+        return torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0, foreach=False)
     try:
         from bitsandbytes import optim
     except ImportError as error:

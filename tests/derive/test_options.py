@@ -1,0 +1,66 @@
+"""The options of a derivation: what is refused, and how steps are counted."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+
+from patchc.derivation.options import DeriveOptions, TuneOptions
+from patchc.errors import UsageError
+
+TUNING: dict[str, Any] = {"learning_rate": 1e-3, "steps": 3}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"learning_rate": 0.0},
+        {"learning_rate": math.nan},
+        {"learning_rate": "fast"},
+        {"learning_rate": True},
+        {"steps": 0},
+        {"steps": 2.5},
+        {"epochs": -1.0},
+        {"batch_size": 0},
+        {"clip": 0.0},
+        {"loss_ceiling": math.inf},
+    ],
+)
+def test_tuning_refuses(change: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=next(iter(change))):
+        TuneOptions(**TUNING | change)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"directions": ()}, "directions"),
+        ({"directions": ("se", "se")}, "directions"),
+        ({"directions": ("up",)}, "direction is 'up'"),
+        ({"optimizer": "sgd"}, "optimizer"),
+        ({"device": "tpu"}, "device"),
+        ({"seed": -1}, "seed"),
+        ({"seed": 2**64}, "seed"),
+        ({"max_length": 0}, "max_length"),
+        ({"score_samples": 0}, "score_samples"),
+        ({"shard_bytes": 0}, "shard_bytes"),
+    ],
+)
+def test_derivation_refuses(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        DeriveOptions(**change)
+
+
+def test_epochs_replace_steps() -> None:
+    tuning = TuneOptions(learning_rate=1.0, steps=99, epochs=1.5, batch_size=4)
+    assert tuning.step_count(examples=10) == 4
+    assert TuneOptions(learning_rate=1.0, steps=99).step_count(examples=10) == 99
+
+
+def test_options_are_json() -> None:
+    content = json.loads(json.dumps(DeriveOptions(include=("a",)).to_json()))
+    assert content["include"] == ["a"]
+    assert content["se"]["loss_ceiling"] == 6.0

@@ -1,0 +1,73 @@
+"""SNIP scores against an independent loop over autograd."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_llama import write_base
+from transformers import AutoModelForCausalLM
+
+from patchc.derivation.examples import Example
+from patchc.derivation.options import DeriveOptions
+from patchc.derivation.scores import scored_tensors, snip_scores
+from patchc.errors import UsageError
+from patchc.progress import ignore_progress
+
+EXAMPLES = [Example((6, 7, 8), (9, 10)), Example((11,), (7, 8, 9, 10)), Example((7,), (8,))]
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> torch.nn.Module:
+    return AutoModelForCausalLM.from_pretrained(write_base(tmp_path), dtype=torch.float32).eval()
+
+
+def oracle(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """|W| ⊙ Σ_n |∂L_n/∂W| over all parameters, L_n from transformers' own loss."""
+    parameters = dict(model.named_parameters())
+    sums = {name: torch.zeros_like(value) for name, value in parameters.items()}
+    for example in EXAMPLES:
+        tokens = torch.tensor([example.prompt + example.response])
+        labels = tokens.clone()
+        labels[:, : len(example.prompt)] = -100
+        loss = model(input_ids=tokens, labels=labels).loss
+        gradients = torch.autograd.grad(loss, list(parameters.values()))
+        for name, gradient in zip(parameters, gradients, strict=True):
+            sums[name] += gradient.abs()
+    return {name: value.detach().abs() * sums[name] for name, value in parameters.items()}
+
+
+def test_scores_equal_the_oracle(model: torch.nn.Module) -> None:
+    expected = oracle(model)
+    chosen = scored_tensors(dict(model.named_parameters()), DeriveOptions())
+    scores = snip_scores(model, chosen, EXAMPLES, "se", ignore_progress)
+    assert len(scores) == 14
+    for name, score in scores.items():
+        assert score.dtype == torch.float32
+        torch.testing.assert_close(score, expected[name], rtol=1e-4, atol=1e-9)
+
+
+def test_no_gradient_is_held_afterwards(model: torch.nn.Module) -> None:
+    chosen = scored_tensors(dict(model.named_parameters()), DeriveOptions())
+    snip_scores(model, chosen, EXAMPLES, "se", ignore_progress)
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_by_default_the_decoders_linear_layers_are_scored(model: torch.nn.Module) -> None:
+    chosen = scored_tensors(dict(model.named_parameters()), DeriveOptions())
+    assert {name.split(".")[-2] for name in chosen} == {
+        "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
+    }  # fmt: skip
+
+
+def test_include_and_exclude_choose_others(model: torch.nn.Module) -> None:
+    options = DeriveOptions(include=("embed", r"layers\.1"), exclude=("mlp", "norm"))
+    chosen = scored_tensors(dict(model.named_parameters()), options)
+    assert "model.embed_tokens.weight" in chosen
+    assert len(chosen) == 5
+
+
+def test_nothing_to_score_is_refused(model: torch.nn.Module) -> None:
+    with pytest.raises(UsageError, match="no tensor to score"):
+        scored_tensors(dict(model.named_parameters()), DeriveOptions(exclude=(".",)))
