@@ -19,11 +19,11 @@ DEFAULT_CHUNK_BITS = 20
 CHUNK_BITS = range(12, 23)
 """Permitted log2 of the number of words in a chunk."""
 
-MAX_METADATA = 64 << 20
-MAX_INDEX = 1 << 30
-MAX_TENSORS = 1 << 22
+MAX_METADATA = 8 << 20
+MAX_INDEX = 1 << 28
+MAX_TENSORS = 1 << 20
 MAX_NAME = 4096
-MAX_RANK = 32
+MAX_RANK = 16
 _ZLIB_RATIO = 1032  # the most that DEFLATE can expand
 
 PROLOGUE = struct.Struct("<8sHHBBH")

@@ -149,7 +149,7 @@ def open_patch(path: str | os.PathLike[str]) -> Patch:
 
 def _parse_metadata(text: bytes) -> dict[str, Any]:
     try:
-        metadata = json.loads(text, parse_constant=_refuse_constant)
+        metadata = json.loads(text.decode(), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise PatchFormatError(f"the metadata is not JSON: {error}") from error
     if not isinstance(metadata, dict):

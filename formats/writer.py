@@ -24,6 +24,8 @@ from patchc.formats.layout import (
     MAX_INDEX,
     MAX_METADATA,
     MAX_NAME,
+    MAX_RANK,
+    MAX_TENSORS,
     TRAILER_ROOT_OFFSET,
     Trailer,
     compress,
@@ -99,9 +101,13 @@ class PatchWriter:
         """Record a tensor of the base, changed or not, after its changed chunks.
 
         Raises:
-            UnsupportedInputError: the name cannot stand in a patch file.
+            UnsupportedInputError: the name or the rank cannot stand in a patch file.
         """
         check_name(name)
+        if len(shape) > MAX_RANK:
+            raise UnsupportedInputError(
+                f"tensor {name!r} has {len(shape)} dimensions; a patch file holds {MAX_RANK}"
+            )
         start = self._tensors[-1].chunks.stop if self._tensors else 0
         rows = range(start, len(self._chunks))
         self._tensors.append(TensorRecord(name, dtype, tuple(shape), short(base_digest), rows))
@@ -121,7 +127,8 @@ class PatchWriter:
         """
         index = pack_index(base_digest, result_digest, self._tensors, self._chunks)
         text = json.dumps(metadata, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
-        if len(index) > MAX_INDEX or len(text) > MAX_METADATA:
+        many = len(self._tensors) > MAX_TENSORS
+        if many or len(index) > MAX_INDEX or len(text) > MAX_METADATA:
             raise UnsupportedInputError(
                 "the model has too many tensors and chunks for one patch file"
             )
@@ -151,7 +158,8 @@ def check_name(name: str) -> None:
     Raises:
         UnsupportedInputError: naming the tensor.
     """
-    if not 0 < len(name.encode()) <= MAX_NAME or not name.isprintable() or set(name) & set("/\\"):
+    acceptable = name.isprintable() and not set(name) & set("/\\")
+    if not acceptable or not 0 < len(name.encode()) <= MAX_NAME:
         raise UnsupportedInputError(
             f"tensor name {name[:80]!r} is empty, too long, path-like or not printable; rename it"
         )

@@ -52,6 +52,8 @@ class RiceCodec:
         self, body: bytes, entries: int, words: int, word_bits: int
     ) -> tuple[Positions, Steps]:
         """Decode a chunk; see :meth:`Codec.decode`."""
+        if entries > 4 * len(body):
+            raise PatchFormatError(f"its body is too short for the {entries} changes of its record")
         positions, steps = np.empty(entries, np.uint32), np.empty(entries, np.int64)
         data = np.frombuffer(body, np.uint8)
         count = _decode_chunk(data, words, word_bits, positions, steps)

@@ -112,7 +112,13 @@ def test_the_writer_never_seeks() -> None:
     assert second_reader.read(pipe.data)[0]["a"].shape == (3,)
 
 
-@pytest.mark.parametrize("name", ["", "a/b", "a\\b", "a\nb", "x" * 4097])
+def test_ranks_that_no_reader_takes_are_not_written() -> None:
+    writer = PatchWriter(io.BytesIO(), CHUNK_BITS)
+    with pytest.raises(UnsupportedInputError, match="dimensions"):
+        writer.end_tensor("a", BY_NAME["U8"], (1,) * 17, bytes(32))
+
+
+@pytest.mark.parametrize("name", ["", "a\ud800", "a/b", "a\\b", "a\nb", "x" * 4097])
 def test_names_that_no_reader_takes_are_not_written(name: str) -> None:
     writer = PatchWriter(io.BytesIO(), CHUNK_BITS)
     with pytest.raises(UnsupportedInputError, match="rename"):

@@ -132,7 +132,7 @@ def test_metadata_size_above_the_cap(tmp_path: Path, size: int) -> None:
 
 
 def test_a_size_that_deflate_cannot_reach(tmp_path: Path) -> None:
-    refuse(tmp_path, GOLDEN.but(metadata_size=2**26), "cannot hold")
+    refuse(tmp_path, GOLDEN.but(metadata_size=2**23), "cannot hold")
 
 
 def test_a_bomb_expands_no_further_than_declared(tmp_path: Path) -> None:
@@ -159,6 +159,8 @@ def test_sections_of_another_size_than_declared(tmp_path: Path, change: int) -> 
         b"[1]",
         b"{",
         b"\xff\xfe",
+        '{"a": 1}'.encode("utf-16"),
+        b'\xef\xbb\xbf{"a": 1}',
         b'{"a": NaN}',
         b'{"a": -Infinity}',
         b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
@@ -257,6 +259,10 @@ def test_a_damaged_body(tmp_path: Path) -> None:
     refuse(tmp_path, GOLDEN.but(bodies=bodies), "'a', chunk 0: its bytes are damaged")
 
 
+def test_entries_that_the_body_cannot_hold(tmp_path: Path) -> None:
+    refuse(tmp_path, with_body(b"\x00", entries=1 << 12, words=1 << 12), "too short")
+
+
 def test_an_unknown_codec_is_named(tmp_path: Path) -> None:
     refuse(tmp_path, GOLDEN.with_index(CODECS, b"\x63"), "codec 99", UnsupportedPatchError)
 
@@ -264,7 +270,7 @@ def test_an_unknown_codec_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("body", "match"),
     [
-        (b"", "exactly|ends early"),
+        (b"", "exactly|ends early|too short"),
         (b"\x80", "ends early"),
         (b"\x80\x80\x80\x80\x80\x01", "ends early"),
         (b"\x03", "ends early"),
