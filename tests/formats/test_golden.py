@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import struct
 import zlib
 from pathlib import Path
 
 import second_reader
+from blake3 import blake3
 from golden_patch import CHANGES, METADATA, TENSORS, golden_bytes
 
 from patchc.dtypes import BY_CODE, BY_NAME
@@ -76,3 +78,37 @@ def test_the_specification_lists_every_dtype() -> None:
         code: (d.name, str(d.bits), str(d.word_bytes), "yes" if d.total_order else "no")
         for code, d in BY_CODE.items()
     }
+
+
+def test_digests_and_steps_follow_the_page() -> None:
+    """Sections 3.3 and 4.2 recomputed with plain Python from the words of the example."""
+    models: list[list[bytes]] = [[], []]
+    with open_patch(GOLDEN) as patch:
+        for name, (dtype_name, shape, base, result) in TENSORS.items():
+            dtype = BY_NAME[dtype_name]
+            positions, steps = CHANGES.get(name, ([], []))
+            stepped = dict(zip(positions, steps, strict=True))
+            for at, word in enumerate(base):
+                moved = (order(word, dtype.bits, dtype.total_order) + stepped.get(at, 0)) % (
+                    1 << dtype.bits
+                )
+                assert order(moved, dtype.bits, dtype.total_order) == result[at]
+            for side, words in enumerate((base, result)):
+                data = b"".join(word.to_bytes(dtype.word_bytes, "little") for word in words)
+                text = struct.pack(f"<BB{len(shape)}Q", len(dtype_name), len(shape), *shape)
+                text += dtype_name.encode() + (blake3(data).digest() if data else b"")
+                digest = blake3(text, derive_key_context="patchc 2026-11 v1 tensor").digest()
+                models[side].append(struct.pack("<I", len(name)) + name.encode() + digest)
+                if side == 0:
+                    assert patch.index.tensors[name].base_digest == digest[:16]
+        context = "patchc 2026-11 v1 model"
+        base_model, result_model = (
+            blake3(b"".join(model), derive_key_context=context).digest() for model in models
+        )
+        assert patch.index.base_digest == base_model
+        assert patch.index.result_digest == result_model
+
+
+def order(word: int, width: int, float_order: bool) -> int:
+    """The order integer of a word, and the word of an order integer (section 3.3)."""
+    return word ^ ((1 << (width - 1)) - 1) if float_order and word >> (width - 1) else word
