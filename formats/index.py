@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from patchc.dtypes import BY_CODE, DType
 from patchc.errors import PatchFormatError, UnsupportedPatchError
-from patchc.formats.layout import MAX_NAME, MAX_RANK, MAX_TENSORS, PROLOGUE
+from patchc.formats.layout import MAX_RANK, MAX_TENSORS, PROLOGUE, is_tensor_name
 from patchc.hashing import DIGEST_BYTES, SHORT_DIGEST_BYTES
 
 _COUNTS = np.dtype("<u4")
@@ -208,7 +208,7 @@ def _decode_names(lengths: list[int], encoded: bytes) -> Iterator[str]:
             name = raw.decode()
         except UnicodeDecodeError as error:
             raise PatchFormatError("the index has a tensor name that is not UTF-8") from error
-        if not 0 < length <= MAX_NAME or not name.isprintable() or set(name) & set("/\\"):
+        if not is_tensor_name(name):
             raise PatchFormatError(f"the index has an unacceptable tensor name: {name[:80]!r}")
         yield name
 

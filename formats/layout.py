@@ -117,6 +117,12 @@ def parse_trailer(data: bytes, file_size: int) -> Trailer:
     return trailer
 
 
+def is_tensor_name(name: str) -> bool:
+    """Whether a tensor's name may stand in a patch file: printable, not path-like, not too long."""
+    acceptable = name.isprintable() and not set(name) & set("/\\")
+    return acceptable and 0 < len(name.encode()) <= MAX_NAME
+
+
 def padding(length: int) -> int:
     """Zero bytes that follow ``length`` bytes up to the next aligned offset."""
     return -length % ALIGNMENT

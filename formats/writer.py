@@ -23,12 +23,12 @@ from patchc.formats.layout import (
     DEFAULT_CHUNK_BITS,
     MAX_INDEX,
     MAX_METADATA,
-    MAX_NAME,
     MAX_RANK,
     MAX_TENSORS,
     TRAILER_ROOT_OFFSET,
     Trailer,
     compress,
+    is_tensor_name,
     pack_prologue,
     padding,
 )
@@ -158,8 +158,7 @@ def check_name(name: str) -> None:
     Raises:
         UnsupportedInputError: naming the tensor.
     """
-    acceptable = name.isprintable() and not set(name) & set("/\\")
-    if not acceptable or not 0 < len(name.encode()) <= MAX_NAME:
+    if not is_tensor_name(name):
         raise UnsupportedInputError(
             f"tensor name {name[:80]!r} is empty, too long, path-like or not printable; rename it"
         )

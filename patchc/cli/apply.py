@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
-from patchc.cli.options import DryRun, Json, OutModel, PatchFile, Threads
+from patchc.cli.options import DryRun, Json, ModelPath, OutModel, PatchFile, Threads
 
 
 def apply(
     patch: PatchFile,
-    model: Annotated[
-        Path, typer.Argument(help="Checkpoint folder or safetensors file.", show_default=False)
-    ],
+    model: ModelPath,
     out: OutModel,
     dry_run: DryRun = False,
     threads: Threads = None,

@@ -9,6 +9,10 @@ import typer
 
 PatchFile = Annotated[Path, typer.Argument(help="Patch file.", show_default=False)]
 
+ModelPath = Annotated[
+    Path, typer.Argument(help="Checkpoint folder or safetensors file.", show_default=False)
+]
+
 OutModel = Annotated[
     Path,
     typer.Option(
