@@ -1,0 +1,67 @@
+"""Checks of single parameters, shared by the recipes of all methods."""
+
+from __future__ import annotations
+
+import math
+
+from patchc.errors import UsageError
+
+
+def number(name: str, value: object) -> float:
+    """``value`` as a float.
+
+    Raises:
+        UsageError: it is not a number (a truth value is none).
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise UsageError(f"{name} is {value!r}; it must be a number")
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise UsageError(f"{name} is too large for a number") from error
+
+
+def share(name: str, value: object) -> float:
+    """``value`` as a float in [0, 1].
+
+    Raises:
+        UsageError: it is not a number, or lies outside.
+    """
+    checked = number(name, value)
+    if not 0.0 <= checked <= 1.0:
+        raise UsageError(f"{name} is {checked}; it must lie between 0 and 1")
+    return checked
+
+
+def scale(name: str, value: object) -> float:
+    """``value`` as a float that is finite in fp32.
+
+    Raises:
+        UsageError: it is not a number, or not finite in fp32.
+    """
+    checked = number(name, value)
+    if not math.isfinite(checked) or abs(checked) > 3.4e38:
+        raise UsageError(f"{name} is {checked}; it must be a finite fp32 number")
+    return checked
+
+
+def seed(value: object) -> int:
+    """``value`` as a 64-bit seed.
+
+    Raises:
+        UsageError: it is not a whole number in [0, 2**64).
+    """
+    if type(value) is not int or not 0 <= value < 2**64:
+        raise UsageError(f"seed is {value!r}; it must be a whole number below 2**64")
+    return value
+
+
+def expressions(name: str, value: object) -> tuple[str, ...]:
+    """``value`` as a tuple of texts.
+
+    Raises:
+        UsageError: it is not a list of texts.
+    """
+    if not isinstance(value, list | tuple) or not all(isinstance(text, str) for text in value):
+        raise UsageError(f"{name} is {value!r}; it must be a list of expressions")
+    return tuple(value)
