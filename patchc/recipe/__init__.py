@@ -1,6 +1,6 @@
 """The parameters of a build: validated, read from files, serialised into the patch."""
 
 from patchc.recipe.files import read_recipe
-from patchc.recipe.safepatching import Recipe
+from patchc.recipe.safepatching import Override, Recipe
 
-__all__ = ["Recipe", "read_recipe"]
+__all__ = ["Override", "Recipe", "read_recipe"]
