@@ -1,7 +1,7 @@
 """patchc: a compiler for weight patches.
 
 The verbs of the command line are functions here: :func:`derive`, :func:`build`, :func:`diff`,
-:func:`apply`, :func:`revert`, :func:`verify`, :func:`inspect`, :func:`evaluate`, and
+:func:`apply`, :func:`revert`, :func:`verify`, :func:`inspect`, :func:`evaluate`, :func:`sweep`, and
 :func:`open_patch` reads a patch file. They are imported on first use, so that importing this
 package costs nothing.
 """
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from patchc.verbs.evaluate import evaluate
     from patchc.verbs.inspect import inspect
     from patchc.verbs.revert import revert
+    from patchc.verbs.sweep import sweep
     from patchc.verbs.verify import verify
 
 _HOMES = {
@@ -42,6 +43,7 @@ _HOMES = {
     "open_patch": "patchc.formats",
     "read_recipe": "patchc.recipe",
     "revert": "patchc.verbs.revert",
+    "sweep": "patchc.verbs.sweep",
     "verify": "patchc.verbs.verify",
 }
 
@@ -60,6 +62,7 @@ __all__ = [
     "open_patch",
     "read_recipe",
     "revert",
+    "sweep",
     "verify",
 ]
 

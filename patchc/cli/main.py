@@ -16,6 +16,7 @@ from patchc.cli.derive import derive
 from patchc.cli.diff import diff
 from patchc.cli.inspect import inspect
 from patchc.cli.revert import revert
+from patchc.cli.sweep import sweep
 from patchc.cli.verify import verify
 from patchc.errors import PatchcError
 from patchc.version import __version__
@@ -50,7 +51,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (derive, build, diff, apply, revert, verify, inspect, demo):
+for command in (derive, build, diff, apply, revert, verify, inspect, sweep, demo):
     app.command()(command)
 
 

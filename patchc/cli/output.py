@@ -18,12 +18,13 @@ _PIPE_WIDTH = 160
 
 
 def print_json(report: Any) -> None:
-    """Print a report dataclass as JSON: bytes in hexadecimal, paths as text."""
-    content = asdict(report) if is_dataclass(report) and not isinstance(report, type) else report
-    typer.echo(json.dumps(content, default=_plain, indent=2))
+    """Print reports as JSON: dataclasses as objects, bytes in hexadecimal, paths as text."""
+    typer.echo(json.dumps(report, default=_plain, indent=2))
 
 
 def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, Path):

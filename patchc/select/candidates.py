@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from patchc.errors import UsageError
 
 _LAYER_NUMBER = re.compile(r"(?:^|\.)\d+\.")
+_LAYER = re.compile(r"^(?:.*?\.)?\d+(?=\.)")
 _OUTSIDE_DECODER = re.compile(
     r"(?:^|\.)(?:lm_head|embed\w*|wte|wpe|\w*norm\w*|ln_\w+|vision\w*|visual|audio\w*|encoder)(?:\.|$)"
 )
@@ -32,6 +33,18 @@ def is_decoder_linear(name: str, shape: tuple[int, ...]) -> bool:
         and _LAYER_NUMBER.search(name) is not None
         and _OUTSIDE_DECODER.search(name) is None
     )
+
+
+def layer_of(name: str) -> str:
+    """The part of a tensor's name up to its first layer number; the whole name without one."""
+    match = _LAYER.match(name)
+    return match.group() if match else name
+
+
+def module_of(name: str) -> str:
+    """What a tensor is called within its layer, the numbers of experts left out."""
+    rest = name.removeprefix(layer_of(name)).strip(".") or name
+    return ".".join(part for part in rest.split(".") if not part.isdigit() and part != "weight")
 
 
 def row_length(shape: tuple[int, ...]) -> int:

@@ -78,7 +78,7 @@ def evaluate(
     requests = read_request_sets(
         Path(harmful), Path(harmless), Path(utility) if utility else None, options.limit
     )
-    text = _read_reference(Path(reference)) if reference else None
+    text = read_reference(Path(reference)) if reference else None
     try:
         from patchc.derivation.session import choose_device
         from patchc.evaluation.model import evaluate_model
@@ -135,7 +135,12 @@ def _variants(
             yield copy, Path(patch)
 
 
-def _read_reference(path: Path) -> str:
+def read_reference(path: Path) -> str:
+    """The text to take the perplexity of.
+
+    Raises:
+        EvaluateError: the file cannot be read, or is not UTF-8.
+    """
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from patchc.formats import Patch, TensorRecord, open_patch
-
-_LAYER = re.compile(r"^(?:.*?\.)?\d+(?=\.)")
+from patchc.select.candidates import layer_of
 
 
 @dataclass(frozen=True)
@@ -117,8 +115,7 @@ def _kind(record: TensorRecord) -> tuple[str, tuple[int, ...]]:
 def _layers(parts: list[PartReport]) -> tuple[PartReport, ...]:
     groups: dict[str, list[PartReport]] = {}
     for part in parts:
-        match = _LAYER.match(part.name)
-        groups.setdefault(match.group() if match else part.name, []).append(part)
+        groups.setdefault(layer_of(part.name), []).append(part)
     natural = sorted(groups, key=lambda name: [(len(t), t) for t in name.split(".")])
     layers = (_sum(name, groups[name]) for name in natural)
     return tuple(layer for layer in layers if layer.changed)
