@@ -1,9 +1,9 @@
 """patchc: a compiler for weight patches.
 
 The verbs of the command line are functions here: :func:`derive`, :func:`build`, :func:`diff`,
-:func:`apply`, :func:`revert`, :func:`verify`, :func:`inspect`, :func:`evaluate`, :func:`sweep`, and
-:func:`open_patch` reads a patch file. They are imported on first use, so that importing this
-package costs nothing.
+:func:`apply`, :func:`revert`, :func:`verify`, :func:`inspect`, :func:`evaluate`, :func:`sweep`.
+:func:`chain` compares patches that follow one another, and :func:`open_patch` reads a patch file.
+They are imported on first use, so that importing this package costs nothing.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from patchc.recipe import Recipe, read_recipe
     from patchc.verbs.apply import apply
     from patchc.verbs.build import build
+    from patchc.verbs.chain import chain
     from patchc.verbs.derive import derive
     from patchc.verbs.diff import diff
     from patchc.verbs.evaluate import evaluate
@@ -36,6 +37,7 @@ _HOMES = {
     "Recipe": "patchc.recipe",
     "apply": "patchc.verbs.apply",
     "build": "patchc.verbs.build",
+    "chain": "patchc.verbs.chain",
     "derive": "patchc.verbs.derive",
     "diff": "patchc.verbs.diff",
     "evaluate": "patchc.verbs.evaluate",
@@ -55,6 +57,7 @@ __all__ = [
     "__version__",
     "apply",
     "build",
+    "chain",
     "derive",
     "diff",
     "evaluate",

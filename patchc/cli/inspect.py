@@ -2,27 +2,71 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from patchc.cli.options import Json, PatchFile
+import typer
+
+from patchc.cli.options import Json
 
 if TYPE_CHECKING:
+    from patchc.verbs.chain import ChainReport
     from patchc.verbs.inspect import InspectReport, PartReport
 
 
-def inspect(patch: PatchFile, json: Json = False) -> None:
+def inspect(
+    patches: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="PATCH...", help="Patch file, or several in order.", show_default=False
+        ),
+    ],
+    json: Json = False,
+) -> None:
     """Show provenance, totals, and density and size by layer and by tensor. Needs no model.
+
+    With several patches, shows whether each one begins where the one before it ends.
 
     Example: patchc inspect fix.patchc --json
     """
     import patchc
     from patchc.cli.output import print_json
 
-    report = patchc.inspect(patch)
+    if len(patches) > 1:
+        chain = patchc.chain(patches)
+        print_json(chain) if json else _render_chain(chain)
+        return
+    report = patchc.inspect(patches[0])
     if json:
         print_json(report)
     else:
         _render(report)
+
+
+def _render_chain(chain: ChainReport) -> None:
+    from patchc.cli.output import print_facts, size
+
+    for number, link in enumerate(chain.links, start=1):
+        patch = link.patch
+        follows = {
+            None: "the first",
+            True: "follows the patch before it",
+            False: "DOES NOT follow the patch before it",
+        }[link.follows]
+        facts = {
+            "place": follows,
+            "kind": patch.metadata.get("kind", "unknown"),
+            "size": size(patch.size),
+            "changed": f"{patch.total.changed:,} entries",
+            "base": patch.base_digest,
+            "result": patch.result_digest,
+        }
+        print_facts(f"{number}. {patch.path}", facts)
+    first, last = chain.links[0].patch, chain.links[-1].patch
+    if chain.whole:
+        print_facts("chain: whole", {"from": first.base_digest, "to": last.result_digest})
+    else:
+        print_facts("chain: broken", {})
 
 
 def _render(report: InspectReport) -> None:

@@ -1,0 +1,64 @@
+"""Patches that follow one another: three categories patched in turn, shown by their digests."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tiny_checkpoints import normal, nudge, write_model
+from typer.testing import CliRunner
+
+import patchc
+from patchc.cli.main import app
+
+NAME = "model.layers.0.mlp.up_proj.weight"
+
+
+@pytest.fixture
+def patches(tmp_path: Path) -> list[Path]:
+    """Three patches, each from the last one's result."""
+    weights = {NAME: normal((50, 60), "BF16", 1)}
+    models = [write_model(tmp_path / "0", weights)]
+    made = []
+    for number in range(1, 4):
+        weights = {NAME: nudge(weights[NAME], 0.1, number)}
+        models.append(write_model(tmp_path / str(number), weights))
+        made.append(tmp_path / f"{number}.patchc")
+        patchc.diff(models[-2], models[-1], out=made[-1])
+    return made
+
+
+def test_a_whole_chain(patches: list[Path]) -> None:
+    report = patchc.chain(patches)
+    assert report.whole
+    assert [link.follows for link in report.links] == [None, True, True]
+    assert [link.patch for link in report.links] == [patchc.inspect(path) for path in patches]
+    digests = [link.patch.result_digest for link in report.links]
+    assert len(set(digests)) == 3
+
+
+def test_a_chain_with_a_link_missing_or_out_of_order(patches: list[Path]) -> None:
+    first, second, third = patches
+    for order, follows in (
+        ((first, third), [None, False]),
+        ((second, first, third), [None, False, False]),
+        ((second, third, first), [None, True, False]),
+    ):
+        report = patchc.chain(order)
+        assert not report.whole
+        assert [link.follows for link in report.links] == follows
+
+
+def test_the_command_line(patches: list[Path]) -> None:
+    words = ["inspect", *map(str, patches)]
+    shown = CliRunner().invoke(app, words)
+    assert shown.exit_code == 0
+    assert "chain: whole" in shown.output
+    content = json.loads(CliRunner().invoke(app, [*words, "--json"]).output)
+    assert content["whole"] is True
+    assert content["links"][1]["patch"]["base_digest"] == patchc.inspect(patches[0]).result_digest
+    broken = CliRunner().invoke(app, ["inspect", str(patches[0]), str(patches[2])])
+    assert broken.exit_code == 0
+    assert "chain: broken" in broken.output
+    assert "DOES NOT follow" in broken.output
