@@ -44,6 +44,13 @@ class ScoreKind(StrEnum):
     BASE_DELTA = "base-delta"
 
 
+class Precision(StrEnum):
+    """How the model's products are computed."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+
 class Device(StrEnum):
     """Where to compute."""
 
@@ -103,6 +110,13 @@ def derive(
     device: Annotated[
         Device, typer.Option(help="Where to compute.", rich_help_panel=_TUNING)
     ] = Device.AUTO,
+    precision: Annotated[
+        Precision,
+        typer.Option(
+            help="Of the model's products; bfloat16 is faster, weights stay in fp32.",
+            rich_help_panel=_TUNING,
+        ),
+    ] = Precision.FLOAT32,
     score: Annotated[
         list[ScoreKind] | None,
         typer.Option(
@@ -156,6 +170,7 @@ def derive(
         score_samples=score_samples,
         optimizer=optimizer.value,
         device=device.value,
+        precision=precision.value,
         include=tuple(include or ()),
         exclude=tuple(exclude or ()),
         shard_bytes=shard_bytes,

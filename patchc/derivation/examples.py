@@ -12,6 +12,7 @@ from jinja2 import TemplateError
 from torch import Tensor
 
 from patchc.derivation.conversations import Conversation, Message
+from patchc.derivation.options import Precision
 from patchc.errors import DeriveError
 
 
@@ -93,9 +94,11 @@ def shuffled(examples: Sequence[Example], size: int, seed: int) -> Iterator[list
         waiting = waiting[size:]
 
 
-def mean_loss(model: Any, batch: Batch) -> Tensor:
+def mean_loss(model: Any, batch: Batch, precision: Precision = "float32") -> Tensor:
     """L(x, y) = −(1/|y|) Σ log p(y_i | x, y_<i), averaged over a batch; a scalar in fp32."""
-    logits = model(input_ids=batch.tokens, attention_mask=batch.attended, use_cache=False).logits
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        output = model(input_ids=batch.tokens, attention_mask=batch.attended, use_cache=False)
+    logits = output.logits
     weights = batch.weights[:, 1:]
     counted = weights > 0
     losses = torch.nn.functional.cross_entropy(

@@ -12,6 +12,7 @@ from patchc.recipe.safepatching import SCORES, Score
 Direction = Literal["se", "osm"]
 Optimizer = Literal["adamw", "adamw8bit"]
 Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["float32", "bfloat16"]
 
 DIRECTIONS: tuple[Direction, ...] = ("se", "osm")
 
@@ -68,6 +69,8 @@ class DeriveOptions:
         score_samples: conversations whose gradients are summed into the scores.
         optimizer: "adamw", or "adamw8bit" of bitsandbytes (paged on CUDA).
         device: "auto" takes CUDA where there is a device.
+        precision: of the products in the model's forward and backward passes (autocast); weights,
+            gradients, optimiser and scores are fp32 either way.
         include: regular expressions of the tensors to score; empty means the decoder's linear
             layers.
         exclude: regular expressions of tensors that are not scored.
@@ -91,6 +94,7 @@ class DeriveOptions:
     score_samples: int = 128
     optimizer: Optimizer = "adamw"
     device: Device = "auto"
+    precision: Precision = "float32"
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     shard_bytes: int = 5_000_000_000
@@ -102,6 +106,7 @@ class DeriveOptions:
             raise UsageError(f"seed is {self.seed!r}; it must be a whole number below 2**64")
         _check_choice("optimizer", self.optimizer, ("adamw", "adamw8bit"))
         _check_choice("device", self.device, ("auto", "cpu", "cuda"))
+        _check_choice("precision", self.precision, ("float32", "bfloat16"))
         _check_selection("directions", self.directions, DIRECTIONS)
         _check_selection("scores", self.scores, SCORES)
 

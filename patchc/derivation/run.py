@@ -87,12 +87,13 @@ def _derive(
     chosen = scored_tensors(tensors, options)
     count = min(options.score_samples, len(examples))
     sample = random.Random(options.seed).sample(examples, count)
+    score = partial(gradient_sums, model, chosen, sample, progress, options.precision)
     sums = {}
     if any(kind.startswith("base-") for kind in options.scores):
-        sums["base"] = gradient_sums(model, chosen, sample, f"base for {direction}", progress)
+        sums["base"] = score(f"base for {direction}")
     tuning = tune(model, examples, direction, options, progress)
     if not all(kind.startswith("base-") for kind in options.scores):
-        sums["tuned"] = gradient_sums(model, chosen, sample, direction, progress)
+        sums["tuned"] = score(direction)
     record = _record(base, data, direction, options, device, tuning, count)
     with staged_folder(out) as folder:
         copy_side_files(base, folder)
@@ -105,8 +106,8 @@ def _derive(
         )
         sizes = {name: 4 * tensor.numel() for name, tensor in chosen.items()}
         for kind in options.scores:
-            score = partial(_score, kind, direction, base, chosen, sums)
-            write_shards(folder, scores_stem(kind), sizes, score, options.shard_bytes)
+            load = partial(_score, kind, direction, base, chosen, sums)
+            write_shards(folder, scores_stem(kind), sizes, load, options.shard_bytes)
         write_json(folder / RECORD, record)
     return DirectionReport(
         direction=direction,

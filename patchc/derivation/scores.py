@@ -11,7 +11,7 @@ from torch.nn import Parameter
 from torch.utils.hooks import RemovableHandle
 
 from patchc.derivation.examples import Example, mean_loss, pad
-from patchc.derivation.options import DeriveOptions
+from patchc.derivation.options import DeriveOptions, Precision
 from patchc.errors import DeriveError, UsageError
 from patchc.progress import Progress, ProgressEvent
 from patchc.select.candidates import NameFilter, is_decoder_linear
@@ -40,8 +40,9 @@ def gradient_sums(
     model: Any,
     chosen: Mapping[str, Parameter],
     examples: Sequence[Example],
-    label: str,
     progress: Progress,
+    precision: Precision,
+    label: str,
 ) -> dict[str, Tensor]:
     """Σ_n |∂L_n/∂W| per tensor, in fp32, L_n the mean loss of one response.
 
@@ -56,7 +57,7 @@ def gradient_sums(
         tensor.requires_grad_(True)
         hooks.append(_on_gradient(tensor, _adder(sums[name])))
     for done, example in enumerate(examples, start=1):
-        torch.autograd.backward(mean_loss(model, pad([example], model.device)))
+        torch.autograd.backward(mean_loss(model, pad([example], model.device), precision))
         progress(ProgressEvent(f"score {label}", done, len(examples), "samples"))
     for hook in hooks:
         hook.remove()

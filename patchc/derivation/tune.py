@@ -56,7 +56,7 @@ def tune(
     batches = shuffled(examples, chosen.batch_size, options.seed)
     losses: list[float] = []
     for step in range(1, total + 1):
-        loss = mean_loss(model, pad(next(batches), model.device))
+        loss = mean_loss(model, pad(next(batches), model.device), options.precision)
         value = loss.item()
         progress(ProgressEvent(f"tune {direction}", step, total, "steps", f"loss {value:.3f}"))
         if value >= ceiling:

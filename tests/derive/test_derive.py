@@ -80,6 +80,29 @@ def test_each_direction_is_a_loadable_checkpoint_in_fp32(
             assert {tensor.dtype.name for tensor in every} == {"F32"}
 
 
+def test_bfloat16_products_leave_weights_and_scores_in_fp32(
+    base: Path, data: Path, tmp_path: Path
+) -> None:
+    patchc.derive(base, data, tmp_path / "exact", options=se_only())
+    patchc.derive(base, data, tmp_path / "fast", options=se_only(precision="bfloat16"))
+    before = weights(base)
+    for stem in ("model", "scores"):
+        exact, fast = (
+            load_file(tmp_path / work / f"se/{stem}.safetensors") for work in ("exact", "fast")
+        )
+        start = before if stem == "model" else dict.fromkeys(exact, torch.zeros(()))
+        wanted, found = (
+            torch.cat([(tensors[name] - start[name].float()).flatten() for name in exact])
+            for tensors in (exact, fast)
+        )
+        assert {tensor.dtype for tensor in fast.values()} == {torch.float32}
+        assert not torch.equal(found, found.bfloat16().float())
+        assert not torch.equal(found, wanted)
+        assert torch.cosine_similarity(found, wanted, dim=0) > 0.9
+    record = json.loads((tmp_path / "fast/se/derive.json").read_text())
+    assert record["options"]["precision"] == "bfloat16"
+
+
 def test_the_delta_is_finer_than_the_base_dtype(base: Path, data: Path, tmp_path: Path) -> None:
     tuning = TuneOptions(learning_rate=1e-6, steps=1)
     patchc.derive(base, data, tmp_path / "work", options=se_only(se=tuning))

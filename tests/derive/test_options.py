@@ -45,6 +45,7 @@ def test_tuning_refuses(change: dict[str, Any]) -> None:
         ({"scores": ("snip",)}, "scores is 'snip'"),
         ({"optimizer": "sgd"}, "optimizer"),
         ({"device": "tpu"}, "device"),
+        ({"precision": "float16"}, "precision"),
         ({"seed": -1}, "seed"),
         ({"seed": 2**64}, "seed"),
         ({"max_length": 0}, "max_length"),

@@ -41,7 +41,7 @@ def oracle(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 def test_scores_equal_the_oracle(model: torch.nn.Module) -> None:
     expected = oracle(model)
     chosen = scored_tensors(dict(model.named_parameters()), DeriveOptions())
-    sums = gradient_sums(model, chosen, EXAMPLES, "se", ignore_progress)
+    sums = gradient_sums(model, chosen, EXAMPLES, ignore_progress, "float32", "se")
     assert len(sums) == 14
     for name, gradients in sums.items():
         score = snip_score(name, gradients, chosen[name])
@@ -51,7 +51,7 @@ def test_scores_equal_the_oracle(model: torch.nn.Module) -> None:
 
 def test_no_gradient_is_held_afterwards(model: torch.nn.Module) -> None:
     chosen = scored_tensors(dict(model.named_parameters()), DeriveOptions())
-    gradient_sums(model, chosen, EXAMPLES, "se", ignore_progress)
+    gradient_sums(model, chosen, EXAMPLES, ignore_progress, "float32", "se")
     assert all(parameter.grad is None for parameter in model.parameters())
     assert all(parameter.requires_grad for parameter in model.parameters())
 
