@@ -49,8 +49,7 @@ def teach(base: Path, data: Path, out: Path, teaching: Teaching) -> float:
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, teaching.rate)
     batches = shuffled(examples, teaching.batch_size, teaching.seed)
     for step in range(teaching.steps):
-        with torch.autocast("cpu", torch.bfloat16):
-            loss = mean_loss(model, pad(next(batches), model.device))
+        loss = mean_loss(model, pad(next(batches), model.device), "bfloat16")
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
