@@ -1,0 +1,97 @@
+"""The exact top-k of streamed scores over several tensors taken together: one cut for all.
+
+Scores are read twice to find the cut, and a third time only where a run of equal scores straddles
+it, to count them by chunk. Memory does not depend on the tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchc.errors import NumericError
+from patchc.kernels import topk
+from patchc.kernels.topk import Retention, TopThreshold
+from patchc.select.top import ReadBits, TopSet
+from patchc.stream import Chunk, Workers
+
+Bins = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ScoredTensor:
+    """Scores that can be read again and again.
+
+    Attributes:
+        source: the file and the tensor, for messages.
+        read: gives a chunk's fp32 scores as uint32; safe to call from several threads.
+        chunks: the tensor's grid.
+        ranked: the entries that are ranked.
+    """
+
+    source: str
+    read: ReadBits
+    chunks: Sequence[Chunk]
+    ranked: Retention
+
+
+def find_top_sets(tensors: Sequence[ScoredTensor], count: int, workers: Workers) -> list[TopSet]:
+    """Find the min(count, ranked) highest-scored entries of several tensors taken together.
+
+    Equal scores go to the earlier tensor, then to the lower flat index.
+
+    Raises:
+        NumericError: a score is negative or not finite; names the source and the flat index.
+    """
+    jobs = [(tensor, chunk) for tensor in tensors for chunk in tensor.chunks]
+    run = workers.map if len(jobs) > 1 else map
+    high_bins = _sum(run(lambda job: _count_high(job[0], job[1]), jobs))
+    count = min(count, int(high_bins.sum()))
+    if count == 0:
+        return [TopSet(tensor.ranked, topk.NOTHING, ()) for tensor in tensors]
+    high, above = topk.find_bin(high_bins, count)
+    low_bins = _sum(run(lambda job: _count_low(job[0], job[1], high), jobs))
+    low, above_low = topk.find_bin(low_bins, count - above)
+    threshold = TopThreshold(
+        key=high * topk.LOW_BINS + low,
+        ties=count - above - above_low,
+        available_ties=int(low_bins[low]),
+    )
+    if threshold.ties == threshold.available_ties or len(jobs) == 1:
+        return [TopSet(tensor.ranked, threshold, ()) for tensor in tensors]
+    ties = accumulate(run(lambda job: _count_ties(job[0], job[1], threshold), jobs), initial=0)
+    return [
+        TopSet(tensor.ranked, threshold, tuple(next(ties) for _ in tensor.chunks))
+        for tensor in tensors
+    ]
+
+
+def _sum(counts: Iterable[Bins]) -> Bins:
+    return sum(counts, np.zeros(1, np.int64))
+
+
+def _count_high(tensor: ScoredTensor, chunk: Chunk) -> Bins:
+    bins = np.zeros(topk.HIGH_BINS, np.int64)
+    bits = tensor.read(chunk)
+    fault = topk.count_high(bits, chunk.first, tensor.ranked, bins)
+    if fault >= 0:
+        score = bits[fault : fault + 1].view(np.float32)[0]
+        raise NumericError(
+            f"{tensor.source}: the score at flat index {chunk.first + fault} is {score}; scores "
+            "must be finite and not negative"
+        )
+    return bins
+
+
+def _count_low(tensor: ScoredTensor, chunk: Chunk, high: int) -> Bins:
+    bins = np.zeros(topk.LOW_BINS, np.int64)
+    topk.count_low(tensor.read(chunk), chunk.first, tensor.ranked, high, bins)
+    return bins
+
+
+def _count_ties(tensor: ScoredTensor, chunk: Chunk, threshold: TopThreshold) -> int:
+    return topk.count_ties(tensor.read(chunk), chunk.first, tensor.ranked, threshold)
