@@ -1,6 +1,7 @@
 """The parameters of a build: validated, read from files, serialised into the patch."""
 
 from patchc.recipe.files import read_recipe
+from patchc.recipe.merge import MergeRecipe
 from patchc.recipe.safepatching import Recipe
 
-__all__ = ["Recipe", "read_recipe"]
+__all__ = ["MergeRecipe", "Recipe", "read_recipe"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 
 from patchc.errors import UsageError
 
@@ -65,3 +66,24 @@ def expressions(name: str, value: object) -> tuple[str, ...]:
     if not isinstance(value, list | tuple) or not all(isinstance(text, str) for text in value):
         raise UsageError(f"{name} is {value!r}; it must be a list of expressions")
     return tuple(value)
+
+
+def choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Check that ``value`` is one of ``choices``.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if value not in choices:
+        raise UsageError(f"{name} is {value!r}; it must be one of {', '.join(choices)}")
+
+
+def known_keys(content: Mapping[str, object], known: Sequence[str]) -> None:
+    """Check that every key is known.
+
+    Raises:
+        UsageError: one is not.
+    """
+    for key in content:
+        if key not in known:
+            raise UsageError(f"unknown key {key!r}; known are {', '.join(known)}")
