@@ -22,6 +22,8 @@ _LARGEST_FINITE = np.uint32(0x7F7FFFFF)
 _NEGATIVE_ZERO = np.uint32(0x80000000)
 _MAGNITUDE = np.uint32(0x7FFFFFFF)
 _TILE = 4096
+_DIGIT_BITS = 8
+_DIGIT = np.uint32((1 << _DIGIT_BITS) - 1)
 
 Bits = NDArray[np.uint32]
 
@@ -105,6 +107,40 @@ def mark_top(
     ``ties`` is what the chunks before have left of ``top.ties``.
     """
     _mark_top(bits, first, *_draw_arguments(retention), np.uint32(top.key), ties, mask)
+
+
+def keep_retained(mask: NDArray[np.bool_], first: int, retention: Retention) -> None:
+    """Clear ``mask``, whose first entry has flat index ``first``, where nothing is retained.
+
+    ``first`` is a multiple of 4.
+    """
+    _keep_retained(mask, first, *_draw_arguments(retention))
+
+
+def find_fault(bits: Bits) -> int:
+    """The position of the first score that is negative or not finite, or −1."""
+    return int(_first_fault(bits))
+
+
+def mark_top_rows(
+    bits: Bits,
+    first: int,
+    row_length: int,
+    count: int,
+    retention: Retention,
+    mask: NDArray[np.bool_],
+) -> None:
+    """Write into ``mask`` the top ``count`` retained entries of every row.
+
+    Args:
+        bits: whole rows of fp32 scores, one after another, as uint32; all finite, none negative.
+        first: flat index of the first score; a multiple of ``row_length``.
+        row_length: entries in a row.
+        count: most entries taken from a row.
+        retention: which entries may be taken.
+        mask: as long as ``bits``.
+    """
+    _mark_top_rows(bits, first, row_length, count, *_draw_arguments(retention), mask)
 
 
 def count_ties(bits: Bits, first: int, retention: Retention, top: TopThreshold) -> int:
@@ -228,3 +264,66 @@ def _mark_top(
             if ties and bits[start + i] & _MAGNITUDE == top_key and draws[i] < limit:
                 mask[start + i] = True
                 ties -= 1
+
+
+@compiled
+def _keep_retained(
+    mask: NDArray[np.bool_], first: int, seed: np.uint64, stream: np.uint64, threshold: np.uint64
+) -> None:
+    draws = np.empty(_TILE, np.uint32)
+    for start in range(0, mask.size, _TILE):
+        limit = _fill(seed, stream, threshold, first + start, draws)
+        for i in range(min(_TILE, mask.size - start)):
+            mask[start + i] &= draws[i] < limit
+
+
+@compiled
+def _mark_top_rows(
+    bits: Bits,
+    first: int,
+    row_length: int,
+    count: int,
+    seed: np.uint64,
+    stream: np.uint64,
+    threshold: np.uint64,
+    mask: NDArray[np.bool_],
+) -> None:
+    draws = np.empty((row_length + 6) // 4 * 4, np.uint32)
+    keys = np.empty(row_length, np.uint32)
+    bins = np.empty(1 << _DIGIT_BITS, np.int64)
+    mask[:] = False
+    for start in range(0, bits.size, row_length):
+        lead = (first + start) & 3
+        limit = _fill(seed, stream, threshold, first + start, draws)
+        kept = 0
+        for i in range(row_length):
+            keys[kept] = bits[start + i] & _MAGNITUDE
+            kept += draws[lead + i] < limit
+        left = min(count, kept)
+        if not left:
+            continue
+        cut, ties = _kth_largest(keys[:kept], left, bins)
+        for i in range(row_length):
+            key = bits[start + i] & _MAGNITUDE
+            if key >= cut and draws[lead + i] < limit and (key > cut or ties):
+                mask[start + i] = True
+                ties -= key == cut
+
+
+@compiled
+def _kth_largest(keys: Bits, count: int, bins: NDArray[np.int64]) -> tuple[np.uint32, int]:
+    """The ``count``-th largest key, and how many equal to it are among the top ``count``."""
+    prefix = np.uint32(0)
+    left = count
+    for shift in range(32 - _DIGIT_BITS, -1, -_DIGIT_BITS):
+        low = np.uint32(shift)
+        bins[:] = 0
+        for i in range(keys.size):
+            if np.uint64(keys[i] ^ prefix) >> np.uint64(shift + _DIGIT_BITS) == 0:
+                bins[(keys[i] >> low) & _DIGIT] += 1
+        digit = bins.size - 1
+        while bins[digit] < left:
+            left -= bins[digit]
+            digit -= 1
+        prefix |= np.uint32(digit) << low
+    return prefix, left

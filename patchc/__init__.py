@@ -1,8 +1,9 @@
 """patchc: a compiler for weight patches.
 
 The verbs of the command line are functions here: :func:`derive`, :func:`build`, :func:`diff`,
-:func:`apply`, :func:`revert`, :func:`verify`, :func:`inspect`, and :func:`open_patch` reads a patch
-file. They are imported on first use, so that importing this package costs nothing.
+:func:`apply`, :func:`revert`, :func:`verify`, :func:`inspect`, :func:`evaluate`, and
+:func:`open_patch` reads a patch file. They are imported on first use, so that importing this
+package costs nothing.
 """
 
 from __future__ import annotations
@@ -15,24 +16,28 @@ from patchc.version import __version__
 if TYPE_CHECKING:
     from patchc.derivation.options import DeriveOptions
     from patchc.errors import PatchcError
+    from patchc.evaluation.options import EvaluateOptions
     from patchc.formats import open_patch
     from patchc.recipe import Recipe, read_recipe
     from patchc.verbs.apply import apply
     from patchc.verbs.build import build
     from patchc.verbs.derive import derive
     from patchc.verbs.diff import diff
+    from patchc.verbs.evaluate import evaluate
     from patchc.verbs.inspect import inspect
     from patchc.verbs.revert import revert
     from patchc.verbs.verify import verify
 
 _HOMES = {
     "DeriveOptions": "patchc.derivation.options",
+    "EvaluateOptions": "patchc.evaluation.options",
     "PatchcError": "patchc.errors",
     "Recipe": "patchc.recipe",
     "apply": "patchc.verbs.apply",
     "build": "patchc.verbs.build",
     "derive": "patchc.verbs.derive",
     "diff": "patchc.verbs.diff",
+    "evaluate": "patchc.verbs.evaluate",
     "inspect": "patchc.verbs.inspect",
     "open_patch": "patchc.formats",
     "read_recipe": "patchc.recipe",
@@ -42,6 +47,7 @@ _HOMES = {
 
 __all__ = [
     "DeriveOptions",
+    "EvaluateOptions",
     "PatchcError",
     "Recipe",
     "__version__",
@@ -49,6 +55,7 @@ __all__ = [
     "build",
     "derive",
     "diff",
+    "evaluate",
     "inspect",
     "open_patch",
     "read_recipe",

@@ -109,3 +109,9 @@ class ResultMismatchError(PatchcError):
     """The written result is not the one that the patch promises."""
 
     exit_code = 17
+
+
+class EvaluateError(PatchcError):
+    """Evaluation cannot go on: bad requests, replies, judge or results file."""
+
+    exit_code = 18

@@ -6,6 +6,7 @@ Nothing here imports patchc: tests compare the two bit for bit.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +24,27 @@ class OracleComponent:
     tuned: dict[str, NDArray]
     scores: dict[str, NDArray[np.float32]]
     top: float
-    scale: float
+
+
+@dataclass(frozen=True)
+class Options:
+    """The parameters of a selection, with overrides as (expression, values)."""
+
+    seed: int
+    values: dict[str, float]
+    overrides: tuple[tuple[str, dict[str, float]], ...] = ()
+    scope: str = "tensor"
+    rank_among: str = "retained"
+    sets: str = "difference"
+    rescale: bool = False
+
+    def of(self, name: str) -> dict[str, float]:
+        """retain, top_se, top_osm, alpha and beta in one tensor."""
+        found = dict(self.values)
+        for expression, values in self.overrides:
+            if re.search(expression, name):
+                found.update(values)
+        return found
 
 
 @dataclass(frozen=True)
@@ -98,27 +119,76 @@ def top_set(
     return chosen
 
 
-def build_tensor(
-    name: str, base: NDArray, components: tuple[OracleComponent, ...], seed: int, retain: float
+def top_sets(
+    part: OracleComponent, shapes: dict[str, tuple[int, ...]], options: Options
+) -> dict[str, NDArray[np.bool_]]:
+    """The top set of one component in every tensor, flat."""
+    names = sorted(shapes, key=str.encode)
+    sizes = [math.prod(shapes[name]) for name in names]
+    settings = [options.of(name) for name in names]
+    kept = [
+        retained(part.name, name, options.seed, one["retain"], 0, size)
+        for name, size, one in zip(names, sizes, settings, strict=True)
+    ]
+    everything = np.concatenate(kept)
+    ranked = everything if options.rank_among == "retained" else np.ones_like(everything)
+    scores = np.concatenate([part.scores[name].ravel() for name in names])
+    groups: list[tuple[slice, float]] = []
+    end = 0
+    for name, size, one in zip(names, sizes, settings, strict=True):
+        start, end = end, end + size
+        length = shapes[name][-1] if options.scope == "row" and shapes[name] else size
+        share = one[f"top_{part.name}"]
+        groups += [(slice(at, at + length), share) for at in range(start, end, max(length, 1))]
+    if options.scope == "global":
+        groups = [(slice(0, end), part.top)]
+    chosen = np.zeros(end, np.bool_)
+    for where, share in groups:
+        count = math.floor(share * (where.stop - where.start))
+        count = min(count, int(ranked[where].sum()))
+        chosen[where] = top_set(scores[where], ranked[where], count)
+    chosen &= everything
+    ends = np.cumsum(sizes)
+    return dict(zip(names, np.split(chosen, ends[:-1]), strict=True))
+
+
+def build_model(
+    base: dict[str, NDArray], components: tuple[OracleComponent, ...], options: Options
+) -> dict[str, OracleTensor]:
+    """Selection and merge of the tensors that have scores of every component."""
+    names = [name for name in base if all(name in part.scores for part in components)]
+    shapes = {name: base[name].shape for name in names}
+    chosen = {part.name: top_sets(part, shapes, options) for part in components}
+    return {name: _merge(name, base[name].ravel(), components, chosen, options) for name in names}
+
+
+def _merge(
+    name: str,
+    flat: NDArray,
+    components: tuple[OracleComponent, ...],
+    chosen: dict[str, dict[str, NDArray[np.bool_]]],
+    options: Options,
 ) -> OracleTensor:
-    """Selection and merge of one tensor."""
-    flat = base.ravel()
-    chosen = []
-    for part in components:
-        kept = retained(part.name, name, seed, retain, 0, flat.size)
-        count = min(math.floor(part.top * flat.size), int(kept.sum()))
-        chosen.append(top_set(part.scores[name].ravel(), kept, count))
-    se, osm = chosen
+    nothing = np.zeros(flat.size, np.bool_)
+    se, osm = (chosen[part][name] if part in chosen else nothing for part in ("se", "osm"))
+    enters = {
+        "difference": {"se": se & ~osm, "osm": osm & ~se},
+        "intersection": {"se": se & osm, "osm": se & osm},
+    }.get(options.sets, {"se": se, "osm": osm})
     value = flat.astype(np.float32)
     origin = value.copy()
+    one = options.of(name)
     with np.errstate(over="ignore", invalid="ignore"):
-        for part, mine, other in zip(components, chosen, chosen[::-1], strict=True):
-            at = mine & ~other
+        for part in components:
+            at = enters[part.name]
+            scale = one["alpha" if part.name == "se" else "beta"]
+            if options.rescale:
+                scale = scale / one["retain"] if one["retain"] else 0.0
             delta = part.tuned[name].ravel()[at].astype(np.float32) - origin[at]
-            value[at] = value[at] + np.float32(part.scale) * delta
+            value[at] = value[at] + np.float32(scale) * delta
         result = flat.copy()
-        either = se ^ osm
-        result[either] = value[either].astype(base.dtype)
+        either = enters["se"] | enters["osm"]
+        result[either] = value[either].astype(flat.dtype)
     if not np.isfinite(result[either].astype(np.float32)).all():
         raise OverflowError(name)
     return OracleTensor(result, se, osm)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from patchc.cli.options import DryRun, Json, OutPatch, Threads
+from patchc.recipe.safepatching import RankAmong, Scope, Score, SetOperation
 
 if TYPE_CHECKING:
     from patchc.recipe import Recipe
@@ -20,13 +21,15 @@ def build(
     base: Annotated[
         Path, typer.Argument(help="The aligned model: folder or file.", show_default=False)
     ],
-    se: Annotated[
-        Path, typer.Option("--se", help="Model tuned by gradient ascent.", show_default=False)
-    ],
-    osm: Annotated[
-        Path, typer.Option("--osm", help="Model tuned by gradient descent.", show_default=False)
-    ],
     out: OutPatch,
+    se: Annotated[
+        Path | None,
+        typer.Option("--se", help="Model tuned by gradient ascent.", show_default=False),
+    ] = None,
+    osm: Annotated[
+        Path | None,
+        typer.Option("--osm", help="Model tuned by gradient descent.", show_default=False),
+    ] = None,
     se_scores: Annotated[
         Path | None, typer.Option(help="SE scores.", show_default="beside the SE model")
     ] = None,
@@ -35,7 +38,9 @@ def build(
     ] = None,
     recipe: Annotated[
         Path | None,
-        typer.Option(help="TOML file with the selection's options; options here win over it."),
+        typer.Option(
+            help="TOML or YAML file with the selection's options; options here win over it."
+        ),
     ] = None,
     retain: Annotated[
         float | None,
@@ -75,6 +80,47 @@ def build(
             help="Seed of the retention draws.", show_default="0", rich_help_panel=_SELECTION
         ),
     ] = None,
+    scope: Annotated[
+        Scope | None,
+        typer.Option(
+            help="What a share is counted in: each tensor, each output row, or all at once.",
+            show_default="tensor",
+            rich_help_panel=_SELECTION,
+        ),
+    ] = None,
+    rank_among: Annotated[
+        RankAmong | None,
+        typer.Option(
+            help="Rank the retained entries, or all and then drop those not retained.",
+            show_default="retained",
+            rich_help_panel=_SELECTION,
+        ),
+    ] = None,
+    score: Annotated[
+        Score | None,
+        typer.Option(
+            help="Scores of the weight or of the delta, on the tuned model or on the base.",
+            show_default="weight",
+            rich_help_panel=_SELECTION,
+        ),
+    ] = None,
+    sets: Annotated[
+        SetOperation | None,
+        typer.Option(
+            help="What becomes of the two top sets; se and osm need that component alone.",
+            show_default="difference",
+            rich_help_panel=_SELECTION,
+        ),
+    ] = None,
+    rescale: Annotated[
+        bool | None,
+        typer.Option(
+            "--rescale/--no-rescale",
+            help="Divide α and β by p.",
+            show_default="no",
+            rich_help_panel=_SELECTION,
+        ),
+    ] = None,
     include: Annotated[
         list[str] | None,
         typer.Option(
@@ -108,6 +154,11 @@ def build(
         alpha=alpha,
         beta=beta,
         seed=seed,
+        scope=scope,
+        rank_among=rank_among,
+        score=score,
+        sets=sets,
+        rescale=rescale,
         include=include or None,
         exclude=exclude or None,
     )

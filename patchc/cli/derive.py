@@ -35,6 +35,15 @@ class Optimizer(StrEnum):
     ADAMW8BIT = "adamw8bit"
 
 
+class ScoreKind(StrEnum):
+    """The scores that can be written."""
+
+    WEIGHT = "weight"
+    DELTA = "delta"
+    BASE_WEIGHT = "base-weight"
+    BASE_DELTA = "base-delta"
+
+
 class Device(StrEnum):
     """Where to compute."""
 
@@ -94,6 +103,15 @@ def derive(
     device: Annotated[
         Device, typer.Option(help="Where to compute.", rich_help_panel=_TUNING)
     ] = Device.AUTO,
+    score: Annotated[
+        list[ScoreKind] | None,
+        typer.Option(
+            help="Scores to write: of the weight or of the delta, on the tuned model or on the "
+            "base; may be repeated.",
+            show_default="weight",
+            rich_help_panel=_SCORES,
+        ),
+    ] = None,
     score_samples: Annotated[
         int, typer.Option(help="Conversations that enter the scores.", rich_help_panel=_SCORES)
     ] = 128,
@@ -134,6 +152,7 @@ def derive(
         directions=tuple(d for d in DIRECTIONS if directions in (Directions.BOTH, d)),
         max_length=max_length,
         seed=seed,
+        scores=tuple(kind.value for kind in score or [ScoreKind.WEIGHT]),
         score_samples=score_samples,
         optimizer=optimizer.value,
         device=device.value,

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from patchc.errors import UsageError
+from patchc.recipe.safepatching import SCORES, Score
 
 Direction = Literal["se", "osm"]
 Optimizer = Literal["adamw", "adamw8bit"]
@@ -63,6 +64,7 @@ class DeriveOptions:
         directions: which of the two to derive.
         max_length: longest conversation in tokens; longer responses are cut at their end.
         seed: orders the data; whole, below 2**64.
+        scores: which scores to write (see :class:`patchc.recipe.Recipe`), each kind once.
         score_samples: conversations whose gradients are summed into the scores.
         optimizer: "adamw", or "adamw8bit" of bitsandbytes (paged on CUDA).
         device: "auto" takes CUDA where there is a device.
@@ -85,6 +87,7 @@ class DeriveOptions:
     directions: tuple[Direction, ...] = DIRECTIONS
     max_length: int = 512
     seed: int = 0
+    scores: tuple[Score, ...] = ("weight",)
     score_samples: int = 128
     optimizer: Optimizer = "adamw"
     device: Device = "auto"
@@ -99,12 +102,8 @@ class DeriveOptions:
             raise UsageError(f"seed is {self.seed!r}; it must be a whole number below 2**64")
         _check_choice("optimizer", self.optimizer, ("adamw", "adamw8bit"))
         _check_choice("device", self.device, ("auto", "cpu", "cuda"))
-        for direction in self.directions:
-            _check_choice("direction", direction, DIRECTIONS)
-        if not self.directions or len(set(self.directions)) != len(self.directions):
-            raise UsageError(
-                f"directions are {self.directions!r}; name se, osm, or each of them once"
-            )
+        _check_selection("directions", self.directions, DIRECTIONS)
+        _check_selection("scores", self.scores, SCORES)
 
     def tuning(self, direction: Direction) -> TuneOptions:
         """The fine-tuning options of one direction."""
@@ -129,3 +128,12 @@ def _check_positive(name: str, value: object) -> None:
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise UsageError(f"{name} is {value!r}; it must be one of {', '.join(choices)}")
+
+
+def _check_selection(name: str, chosen: tuple[str, ...], choices: tuple[str, ...]) -> None:
+    for one in chosen:
+        _check_choice(name, one, choices)
+    if not chosen or len(set(chosen)) != len(chosen):
+        raise UsageError(
+            f"{name} are {chosen!r}; name at least one of {', '.join(choices)}, and none twice"
+        )

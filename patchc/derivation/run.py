@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from torch import Tensor
 
 from patchc.checkpoint import Checkpoint
 from patchc.derivation.base_model import load_model, load_stored, load_tokenizer, name_tensors
@@ -16,11 +19,13 @@ from patchc.derivation.conversations import ConversationFile
 from patchc.derivation.examples import Example, encode
 from patchc.derivation.options import DeriveOptions, Direction
 from patchc.derivation.output import RECORD, copy_side_files, write_json, write_shards
-from patchc.derivation.scores import scored_tensors, snip_scores
+from patchc.derivation.scores import gradient_sums, scored_tensors, snip_score
 from patchc.derivation.session import choose_device, quiet_transformers, reproducible
 from patchc.derivation.tune import Tuning, tune
 from patchc.files import staged_folder
 from patchc.progress import Progress
+from patchc.recipe.safepatching import Score
+from patchc.select.inputs import scores_stem
 from patchc.version import __version__
 
 
@@ -80,10 +85,14 @@ def _derive(
     model = load_model(base.path, device)
     tensors = name_tensors(model, base)
     chosen = scored_tensors(tensors, options)
-    tuning = tune(model, examples, direction, options, progress)
     count = min(options.score_samples, len(examples))
     sample = random.Random(options.seed).sample(examples, count)
-    scores = snip_scores(model, chosen, sample, direction, progress)
+    sums = {}
+    if any(kind.startswith("base-") for kind in options.scores):
+        sums["base"] = gradient_sums(model, chosen, sample, f"base for {direction}", progress)
+    tuning = tune(model, examples, direction, options, progress)
+    if not all(kind.startswith("base-") for kind in options.scores):
+        sums["tuned"] = gradient_sums(model, chosen, sample, direction, progress)
     record = _record(base, data, direction, options, device, tuning, count)
     with staged_folder(out) as folder:
         copy_side_files(base, folder)
@@ -94,8 +103,10 @@ def _derive(
             lambda name: tensors[name] if name in tensors else load_stored(base, name),
             options.shard_bytes,
         )
-        sizes = {name: score.nbytes for name, score in scores.items()}
-        write_shards(folder, "scores", sizes, scores.__getitem__, options.shard_bytes)
+        sizes = {name: 4 * tensor.numel() for name, tensor in chosen.items()}
+        for kind in options.scores:
+            score = partial(_score, kind, direction, base, chosen, sums)
+            write_shards(folder, scores_stem(kind), sizes, score, options.shard_bytes)
         write_json(folder / RECORD, record)
     return DirectionReport(
         direction=direction,
@@ -104,9 +115,27 @@ def _derive(
         first_loss=tuning.losses[0],
         last_loss=tuning.last_loss,
         at_ceiling=tuning.ceiling_loss is not None,
-        scored_tensors=len(scores),
+        scored_tensors=len(chosen),
         scored_samples=count,
     )
+
+
+def _score(
+    kind: Score,
+    direction: Direction,
+    base: Checkpoint,
+    chosen: Mapping[str, Tensor],
+    sums: Mapping[str, Mapping[str, Tensor]],
+    name: str,
+) -> Tensor:
+    """The scores of one tensor: of the base's or the tuned model's weights, or of the delta."""
+    of_base = kind.startswith("base-")
+    values = chosen[name]
+    if kind != "weight":
+        stored = load_stored(base, name).to(values.device, torch.float32)
+        values = stored if kind == "base-weight" else values - stored
+    gradients = sums["base" if of_base else "tuned"][name]
+    return snip_score(f"{direction}: tensor {name!r}", gradients, values)
 
 
 def _record(

@@ -11,7 +11,7 @@ from torch.nn import Parameter
 from torch.utils.hooks import RemovableHandle
 
 from patchc.derivation.examples import Example, mean_loss, pad
-from patchc.derivation.options import DeriveOptions, Direction
+from patchc.derivation.options import DeriveOptions
 from patchc.errors import DeriveError, UsageError
 from patchc.progress import Progress, ProgressEvent
 from patchc.select.candidates import NameFilter, is_decoder_linear
@@ -36,21 +36,18 @@ def scored_tensors(tensors: Mapping[str, Tensor], options: DeriveOptions) -> dic
     return chosen
 
 
-def snip_scores(
+def gradient_sums(
     model: Any,
     chosen: Mapping[str, Parameter],
     examples: Sequence[Example],
-    direction: Direction,
+    label: str,
     progress: Progress,
 ) -> dict[str, Tensor]:
-    """|W| ⊙ Σ_n |∂L_n/∂W| per tensor, in fp32, L_n the mean loss of one response.
+    """Σ_n |∂L_n/∂W| per tensor, in fp32, L_n the mean loss of one response.
 
     One example at a time, so that absolute values are taken per example. Each gradient is added to
-    the sum and released as soon as it is complete: besides weights and sums, only one is held. The
-    model's other parameters need no gradient and are frozen.
-
-    Raises:
-        DeriveError: a score is not finite.
+    the sum and released as soon as it is complete: besides weights and sums, only one is held.
+    Meanwhile the model's other parameters are frozen; afterwards all are trainable.
     """
     model.requires_grad_(False)
     sums = {name: torch.zeros_like(tensor) for name, tensor in chosen.items()}
@@ -60,17 +57,26 @@ def snip_scores(
         hooks.append(_on_gradient(tensor, _adder(sums[name])))
     for done, example in enumerate(examples, start=1):
         torch.autograd.backward(mean_loss(model, pad([example], model.device)))
-        progress(ProgressEvent(f"score {direction}", done, len(examples), "samples"))
+        progress(ProgressEvent(f"score {label}", done, len(examples), "samples"))
     for hook in hooks:
         hook.remove()
-    for name, tensor in chosen.items():
-        sums[name].mul_(tensor.detach().abs())
-        if not torch.isfinite(sums[name]).all():
-            raise DeriveError(
-                f"{direction}: tensor {name!r} has a score that is not finite; lower the learning "
-                "rate or the number of steps"
-            )
-    return sums
+    model.requires_grad_(True)
+    return {name: total.requires_grad_(False) for name, total in sums.items()}
+
+
+def snip_score(source: str, gradients: Tensor, values: Tensor) -> Tensor:
+    """|values| ⊙ gradients in fp32, of weights or of their delta.
+
+    Raises:
+        DeriveError: a score is not finite; ``source`` names the direction and the tensor.
+    """
+    score = gradients * values.detach().abs()
+    if not torch.isfinite(score).all():
+        raise DeriveError(
+            f"{source} has a score that is not finite; lower the learning rate or the number of "
+            "steps"
+        )
+    return score
 
 
 def _on_gradient(tensor: Parameter, action: Callable[[Tensor], None]) -> RemovableHandle:

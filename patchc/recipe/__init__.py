@@ -2,6 +2,6 @@
 
 from patchc.recipe.files import read_recipe
 from patchc.recipe.merge import MergeRecipe
-from patchc.recipe.safepatching import Recipe
+from patchc.recipe.safepatching import Override, Recipe
 
-__all__ = ["MergeRecipe", "Recipe", "read_recipe"]
+__all__ = ["MergeRecipe", "Override", "Recipe", "read_recipe"]

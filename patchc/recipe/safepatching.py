@@ -2,10 +2,68 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal, get_args
 
+from patchc.errors import UsageError
 from patchc.recipe import checks
+
+Scope = Literal["tensor", "row", "global"]
+RankAmong = Literal["retained", "all"]
+Score = Literal["weight", "delta", "base-weight", "base-delta"]
+SetOperation = Literal["difference", "intersection", "union", "se", "osm"]
+
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+RANKED_AMONG: tuple[RankAmong, ...] = get_args(RankAmong)
+SCORES: tuple[Score, ...] = get_args(Score)
+SET_OPERATIONS: tuple[SetOperation, ...] = get_args(SetOperation)
+
+_SHARES = ("retain", "top_se", "top_osm")
+_SCALES = ("alpha", "beta")
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "scope": SCOPES,
+    "rank_among": RANKED_AMONG,
+    "score": SCORES,
+    "sets": SET_OPERATIONS,
+}
+
+
+@dataclass(frozen=True)
+class Override:
+    """Other values for the tensors whose name matches; None keeps the recipe's.
+
+    Attributes:
+        match: regular expression over tensor names, with :func:`re.search` semantics.
+        retain, top_se, top_osm, alpha, beta: as in :class:`Recipe`.
+
+    Raises:
+        UsageError: the expression is malformed, a value is invalid, or none is given.
+    """
+
+    match: str
+    retain: float | None = None
+    top_se: float | None = None
+    top_osm: float | None = None
+    alpha: float | None = None
+    beta: float | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.match, str):
+            raise UsageError(f"match is {self.match!r}; it must be a regular expression")
+        try:
+            re.compile(self.match)
+        except re.error as error:
+            raise UsageError(f"{self.match!r} is not a regular expression ({error})") from error
+        _check_numbers(self, allow_none=True)
+        if not self.values():
+            raise UsageError(f"the override for {self.match!r} changes nothing; give it a value")
+
+    def values(self) -> dict[str, float]:
+        """The values that it sets."""
+        given = {name: getattr(self, name) for name in (*_SHARES, *_SCALES)}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -14,13 +72,24 @@ class Recipe:
 
     Attributes:
         retain: probability p that an entry is retained, per component, in [0, 1].
-        top_se: share a of a tensor's entries taken by SE score among the retained, in [0, 1].
-        top_osm: share b taken by OSM score among the retained, in [0, 1].
+        top_se: share a of entries taken by SE score, in [0, 1].
+        top_osm: share b of entries taken by OSM score, in [0, 1].
         alpha: scale α of the safety-enhancement delta; finite.
         beta: scale β of the over-safety-mitigation delta; finite.
         seed: 64-bit seed of the retention draws.
+        scope: what a share is counted in and ranked over: each "tensor", each output "row" of a
+            tensor, or all candidates together ("global").
+        rank_among: "retained" takes the share's number of entries from the retained ones; "all"
+            ranks every entry and drops those of the top that are not retained.
+        score: which scores rank: of the "weight" |W ⊙ g| or the "delta" |P ⊙ g|, with gradients of
+            the tuned model, or of the base where the name starts with "base-".
+        sets: what becomes of the two top sets. "difference" applies each component outside the
+            other's set; "intersection" both where the sets meet; "union" each on its whole set;
+            "se" and "osm" that component alone, on its whole set.
+        rescale: divide α and β by p.
         include: regular expressions; only matching tensors take part (empty: all with scores).
         exclude: regular expressions; matching tensors take no part.
+        overrides: other values for some tensors; where several match, the later one wins.
 
     The defaults are our own, from the sweep recorded in ``docs/defaults.md``; the paper gives none.
 
@@ -34,22 +103,81 @@ class Recipe:
     alpha: float = 8.0
     beta: float = 16.0
     seed: int = 0
+    scope: Scope = "tensor"
+    rank_among: RankAmong = "retained"
+    score: Score = "weight"
+    sets: SetOperation = "difference"
+    rescale: bool = False
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    overrides: tuple[Override, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("retain", "top_se", "top_osm"):
-            object.__setattr__(self, name, checks.share(name, getattr(self, name)))
-        for name in ("alpha", "beta"):
-            object.__setattr__(self, name, checks.scale(name, getattr(self, name)))
+        _check_numbers(self, allow_none=False)
         checks.seed(self.seed)
+        for name, choices in _CHOICES.items():
+            checks.choice(name, getattr(self, name), choices)
+        if not isinstance(self.rescale, bool):
+            raise UsageError(f"rescale is {self.rescale!r}; it must be true or false")
         for name in ("include", "exclude"):
             object.__setattr__(self, name, checks.expressions(name, getattr(self, name)))
+        object.__setattr__(self, "overrides", _overrides(self.overrides))
+        if self.scope == "global":
+            for override in self.overrides:
+                if {"top_se", "top_osm"} & override.values().keys():
+                    raise UsageError(
+                        f"the override for {override.match!r} sets a share, and in global scope "
+                        "one share is counted over all tensors; override retain, alpha or beta"
+                    )
+
+    def for_tensor(self, name: str) -> Recipe:
+        """The recipe with the overrides that match a tensor name worked in."""
+        values: dict[str, Any] = {}
+        for override in self.overrides:
+            if re.search(override.match, name):
+                values |= override.values()
+        return replace(self, overrides=(), **values) if values else self
 
     def to_json(self) -> dict[str, Any]:
-        """The recipe as JSON values, for a patch's provenance."""
-        return asdict(self)
+        """The recipe as JSON values, for a patch's provenance; :meth:`from_json` takes it back."""
+        overrides = [{"match": one.match, **one.values()} for one in self.overrides]
+        content = {**asdict(self), "overrides": overrides}
+        lists = {name: list(content[name]) for name in ("include", "exclude")}
+        return {"method": "safepatching", **content, **lists}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Recipe:
+        """A recipe from its keys and values; keys that are left out keep their defaults.
+
+        Raises:
+            UsageError: an unknown key or an invalid value.
+        """
+        known = [field.name for field in fields(cls)]
+        given = {key: value for key, value in content.items() if key != "method"}
+        checks.known_keys(given, known)
+        return cls(**given)
 
     def with_changes(self, **changes: Any) -> Recipe:
         """A copy with those of ``changes`` that are not None."""
         return replace(self, **{k: v for k, v in changes.items() if v is not None})
+
+
+def _check_numbers(owner: Recipe | Override, *, allow_none: bool) -> None:
+    for names, check in ((_SHARES, checks.share), (_SCALES, checks.scale)):
+        for name in names:
+            value = getattr(owner, name)
+            if value is not None or not allow_none:
+                object.__setattr__(owner, name, check(name, value))
+
+
+def _overrides(value: object) -> tuple[Override, ...]:
+    if not isinstance(value, list | tuple):
+        raise UsageError(f"overrides is {value!r}; it must be a list of tables")
+    return tuple(one if isinstance(one, Override) else _override(one) for one in value)
+
+
+def _override(content: object) -> Override:
+    if not isinstance(content, Mapping) or "match" not in content:
+        raise UsageError(f"an override is {content!r}; it must be a table with a match")
+    checks.known_keys(content, [field.name for field in fields(Override)])
+    return Override(**content)

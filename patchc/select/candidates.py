@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from patchc.errors import UsageError
@@ -11,20 +12,52 @@ _LAYER_NUMBER = re.compile(r"(?:^|\.)\d+\.")
 _OUTSIDE_DECODER = re.compile(
     r"(?:^|\.)(?:lm_head|embed\w*|wte|wpe|\w*norm\w*|ln_\w+|vision\w*|visual|audio\w*|encoder)(?:\.|$)"
 )
+_EXPERTS = re.compile(r"(?:^|\.)\w*experts\.(?!\w*bias)")
+_TRANSPOSED_BY_SHAPE = ("c_attn.weight", "c_fc.weight")
+_GATE_AND_UP = "experts.gate_up_proj"
 
 
 def is_decoder_linear(name: str, shape: tuple[int, ...]) -> bool:
-    """Whether a tensor is the weight matrix of a linear layer inside a numbered decoder layer.
+    """Whether a tensor is the weight of a linear layer inside a numbered decoder layer.
 
-    Decided from the name and the shape alone: two dimensions, a name that ends in ``.weight``, a
-    layer number in it, and no part that names an embedding, a norm, an output head or an encoder.
+    Decided from the name and the shape alone: a layer number in the name, no part that names an
+    embedding, a norm, an output head or an encoder, and either two dimensions and a name that ends
+    in ``.weight`` (fused projections as well), or three dimensions and a part that ends in
+    ``experts`` (the stacked matrices of a mixture's experts, with or without ``.weight``).
     """
+    matrix = len(shape) == 2 and name.endswith(".weight")
+    experts = len(shape) == 3 and _EXPERTS.search(name) is not None
     return (
-        len(shape) == 2
-        and name.endswith(".weight")
+        (matrix or experts)
         and _LAYER_NUMBER.search(name) is not None
         and _OUTSIDE_DECODER.search(name) is None
     )
+
+
+def row_length(shape: tuple[int, ...]) -> int:
+    """Entries of an output row: a run of the last dimension; at least 1.
+
+    A linear layer is stored as output × input, stacked experts as expert × output × input, fused
+    projections with their outputs one after another: in all of them a row feeds one output.
+    """
+    return max(1, shape[-1]) if shape else 1
+
+
+def find_transposed(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
+    """A tensor that shows that matrices are stored as input × output, or None.
+
+    Two layouts are known to do so. GPT-2's Conv1D: there ``c_attn`` and ``c_fc``, which widen, have
+    more columns than rows. Stacked experts of Llama 4 and gpt-oss: there the last dimension of
+    ``gate_up_proj`` is twice the middle one of its ``down_proj``.
+    """
+    for name, shape in shapes.items():
+        if len(shape) == 2 and name.endswith(_TRANSPOSED_BY_SHAPE) and shape[1] > shape[0]:
+            return name
+        if len(shape) == 3 and _GATE_AND_UP in name:
+            down = shapes.get(name.replace("gate_up_proj", "down_proj"), ())
+            if len(down) == 3 and shape[2] == 2 * down[1]:
+                return name
+    return None
 
 
 @dataclass(frozen=True)

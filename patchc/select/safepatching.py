@@ -1,13 +1,13 @@
 """SafePatching (arXiv 2405.13820) as a stream of changes to a base.
 
-Per tensor: seeded random retention of each component, exact top-k of its scores among the retained
-entries, the difference of the two sets both ways, scaled addition of the two deltas.
+Seeded random retention of each component, exact top-k of its scores, a set operation on the two top
+sets, scaled addition of the two deltas.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -17,40 +17,12 @@ from patchc.checkpoint import Checkpoint, TensorInfo
 from patchc.errors import NumericError
 from patchc.hashing import chunk_digest, model_digest, tensor_digest
 from patchc.kernels.merge import add_scaled_delta, load_fp32, round_masked
-from patchc.kernels.philox import retention_stream, retention_threshold
-from patchc.kernels.topk import Bits, Retention
-from patchc.select.top import TopSet, find_top_set
+from patchc.recipe import Recipe
+from patchc.select.component import Component
+from patchc.select.selection import Selection, select_globally, select_in_tensor
+from patchc.select.sets import combine
 from patchc.stream import Chunk, Workers, scratch
 from patchc.stream.compile import TensorChanges, Words
-
-
-@dataclass(frozen=True)
-class Component:
-    """One of the two patches: its tuned weights, its scores, and how it enters.
-
-    Attributes:
-        name: "se" or "osm"; part of the retention stream.
-        tuned: the tuned model's checkpoint.
-        scores: fp32 scores under the same tensor names.
-        retain: probability p that an entry is retained.
-        top: share of a tensor's entries taken among the retained.
-        scale: factor of the delta, α or β.
-        seed: 64-bit seed of the retention draws.
-    """
-
-    name: str
-    tuned: Checkpoint
-    scores: Checkpoint
-    retain: float
-    top: float
-    scale: float
-    seed: int
-
-    def retention(self, tensor: str) -> Retention:
-        """The retention of one tensor."""
-        return Retention(
-            self.seed, retention_stream(self.name, tensor), retention_threshold(self.retain)
-        )
 
 
 class SafePatchingChanges:
@@ -58,25 +30,33 @@ class SafePatchingChanges:
 
     Args:
         base: the aligned model.
-        components: the safety-enhancement and the over-safety-mitigation component.
+        components: the safety-enhancement and the over-safety-mitigation component, in this order,
+            or one of them.
+        recipe: parameters of the selection.
         candidates: names of the tensors that take part; the plan has checked them.
         provenance: metadata to which the inputs' digests and the statistics are added.
         workers: threads for the passes that find the cuts.
+        chunk_words: words in a chunk of the grid.
     """
 
     def __init__(
         self,
         base: Checkpoint,
-        components: tuple[Component, Component],
+        components: tuple[Component, ...],
+        recipe: Recipe,
         candidates: frozenset[str],
         provenance: Mapping[str, Any],
         workers: Workers,
+        chunk_words: int,
     ) -> None:
         self._base = base
         self._components = components
+        self._recipe = recipe
         self._candidates = candidates
         self._provenance = provenance
         self._workers = workers
+        self._chunk_words = chunk_words
+        self._global: list[dict[str, Selection]] = []
         self.statistics: dict[str, dict[str, int]] = {}
         self.input_digests: dict[str, list[tuple[str, bytes]]] = {}
 
@@ -84,15 +64,7 @@ class SafePatchingChanges:
         """See :class:`patchc.stream.compile.ChangeSource`."""
         if tensor.name not in self._candidates:
             return _Untouched(self._base, tensor)
-        tops = []
-        for component in self._components:
-            try:
-                tops.append(_find_top_set(component, tensor, chunks, self._workers))
-            except NumericError as error:
-                raise NumericError(
-                    f"{component.scores.path}: tensor {tensor.name!r}: {error}"
-                ) from error
-        return _Merged(self, tensor, chunks, tuple(tops))
+        return _Merged(self, tensor, chunks, self._select(tensor, chunks))
 
     def metadata(self) -> Mapping[str, Any]:
         """See :class:`patchc.stream.compile.ChangeSource`."""
@@ -102,15 +74,37 @@ class SafePatchingChanges:
         inputs = {name: model_digest(pairs).hex() for name, pairs in self.input_digests.items()}
         return {**self._provenance, "inputs": inputs, "statistics": self.statistics}
 
+    def _select(self, tensor: TensorInfo, chunks: list[Chunk]) -> tuple[Selection, ...]:
+        if self._recipe.scope == "global":
+            return tuple(found[tensor.name] for found in self._select_globally())
+        return tuple(
+            select_in_tensor(component, tensor, chunks, self._workers)
+            for component in self._components
+        )
+
+    def _select_globally(self) -> list[dict[str, Selection]]:
+        if not self._global:
+            tensors = [self._base.tensors[name] for name in self._candidates]
+            self._global = [
+                select_globally(component, tensors, self._chunk_words, self._workers)
+                for component in self._components
+            ]
+        return self._global
+
     @property
     def base(self) -> Checkpoint:
         """The aligned model."""
         return self._base
 
     @property
-    def components(self) -> tuple[Component, Component]:
-        """The safety-enhancement and the over-safety-mitigation component."""
+    def components(self) -> tuple[Component, ...]:
+        """The components that take part."""
         return self._components
+
+    @property
+    def recipe(self) -> Recipe:
+        """Parameters of the selection."""
+        return self._recipe
 
 
 class _Untouched:
@@ -137,57 +131,59 @@ class _Merged:
         source: SafePatchingChanges,
         tensor: TensorInfo,
         chunks: list[Chunk],
-        tops: tuple[TopSet, ...],
+        selections: tuple[Selection, ...],
     ) -> None:
         self._source = source
         self._tensor = tensor
-        self._tops = tops
+        self._selections = selections
+        self._scales = [component.scale(tensor.name) for component in source.components]
         names = [f"{c.name} {kind}" for c in source.components for kind in ("tuned", "scores")]
         self._digests = {name: [b""] * len(chunks) for name in names}
-        self._counts = np.zeros((len(chunks), 3), np.int64)
+        self._counts = np.zeros((len(chunks), len(selections) + 1), np.int64)
 
     def read(self, chunk: Chunk) -> tuple[Words, Words]:
         base = scratch("base", chunk.count, self._tensor.dtype.word)
         self._source.base.read_words(self._tensor, chunk.first, base)
         masks = [
-            self._mark(component, top, chunk)
-            for component, top in zip(self._source.components, self._tops, strict=True)
+            self._mark(component, selection, chunk)
+            for component, selection in zip(self._source.components, self._selections, strict=True)
         ]
-        overlap = masks[0] & masks[1]
+        overlap = reduce(np.logical_and, masks)
         self._counts[chunk.number] = [np.count_nonzero(m) for m in (*masks, overlap)]
-        for mask in masks:
-            mask &= ~overlap
+        combine(self._source.recipe.sets, masks, overlap)
         return base, self._merge(chunk, base, masks)
 
     def finish(self) -> None:
-        se, osm, overlap = (int(n) for n in self._counts.sum(axis=0))
         name = self._tensor.name
-        self._source.statistics[name] = {"se": se, "osm": osm, "overlap": overlap}
-        for component in self._source.components:
+        counts = [int(n) for n in self._counts.sum(axis=0)]
+        parts = self._source.components
+        labels = [part.name for part in parts] + ["overlap"] * (len(parts) > 1)
+        self._source.statistics[name] = dict(zip(labels, counts, strict=False))
+        for component in parts:
             for kind, checkpoint in (("tuned", component.tuned), ("scores", component.scores)):
                 label = f"{component.name} {kind}"
                 info = checkpoint.tensors[name]
                 digest = tensor_digest(info.dtype.name, info.shape, self._digests[label])
                 self._source.input_digests.setdefault(label, []).append((name, digest))
 
-    def _mark(self, component: Component, top: TopSet, chunk: Chunk) -> NDArray[np.bool_]:
-        bits = _read_scores(component, self._tensor, chunk)
-        self._digests[f"{component.name} scores"][chunk.number] = chunk_digest(bits)
+    def _mark(self, component: Component, selection: Selection, chunk: Chunk) -> NDArray[np.bool_]:
         mask: NDArray[np.bool_] = scratch(f"{component.name} mask", chunk.count, np.bool_)
-        top.mark(bits, chunk, mask)
+        bits = selection.mark(chunk, mask)
+        self._digests[f"{component.name} scores"][chunk.number] = chunk_digest(bits)
         return mask
 
     def _merge(self, chunk: Chunk, base: Words, masks: list[NDArray[np.bool_]]) -> Words:
         code = self._tensor.dtype.code
-        either = masks[0] | masks[1]
+        either = reduce(np.logical_or, masks)
         merged: NDArray[np.float32] = scratch("merged", chunk.count, np.float32)
         load_fp32(base, code, either, merged)
-        for component, mask in zip(self._source.components, masks, strict=True):
+        for component, mask, scale in zip(
+            self._source.components, masks, self._scales, strict=True
+        ):
             info = component.tuned.tensors[self._tensor.name]
             tuned = scratch("tuned", chunk.count, info.dtype.word)
             component.tuned.read_words(info, chunk.first, tuned)
             self._digests[f"{component.name} tuned"][chunk.number] = chunk_digest(tuned)
-            scale = np.float32(component.scale)
             fault = add_scaled_delta(base, code, tuned, info.dtype.code, mask, scale, merged)
             if fault >= 0:
                 raise self._fault(chunk, fault, f"the base or the {component.name} model")
@@ -202,21 +198,3 @@ class _Merged:
             f"tensor {self._tensor.name!r}, flat index {chunk.first + position}: the value in "
             f"{where} is not finite; exclude the tensor, or lower alpha and beta"
         )
-
-
-def _find_top_set(
-    component: Component, tensor: TensorInfo, chunks: list[Chunk], workers: Workers
-) -> TopSet:
-    return find_top_set(
-        lambda chunk: _read_scores(component, tensor, chunk),
-        chunks,
-        component.top,
-        component.retention(tensor.name),
-        workers,
-    )
-
-
-def _read_scores(component: Component, tensor: TensorInfo, chunk: Chunk) -> Bits:
-    bits: Bits = scratch("scores", chunk.count, np.uint32)
-    component.scores.read_words(component.scores.tensors[tensor.name], chunk.first, bits)
-    return bits

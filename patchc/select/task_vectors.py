@@ -16,8 +16,7 @@ from patchc.kernels.philox import KEEP_ALL, retention_stream, retention_threshol
 from patchc.kernels.task_vectors import subtract
 from patchc.kernels.topk import NOTHING, Bits, Retention, TopThreshold
 from patchc.recipe import MergeRecipe
-from patchc.select.global_top import ScoredTensor, find_top_sets
-from patchc.select.top import TopSet
+from patchc.select.top import ScoredTensor, TopSet, find_top_sets
 from patchc.stream import Chunk, Workers, grid, scratch
 from patchc.stream.compile import Words
 

@@ -1,13 +1,13 @@
-"""The exact top-k of a streamed tensor's scores among its retained entries.
+"""The exact top-k of streamed scores among the ranked entries, in one tensor or over several.
 
 Scores are read twice to find the cut, once more to mark the entries; a fourth time only where a
-run of equal scores straddles the cut, to count them by chunk. Memory does not depend on the tensor.
+run of equal scores straddles the cut, to count them by chunk. Memory does not depend on the
+tensors.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -19,15 +19,31 @@ from patchc.kernels import topk
 from patchc.kernels.topk import Bits, Retention, TopThreshold
 from patchc.stream import Chunk, Workers
 
-ReadBits = Callable[[Chunk], Bits]
-"""Reads a chunk's fp32 scores as uint32; safe to call from several threads."""
+Bins = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ScoredTensor:
+    """Scores that can be read again and again.
+
+    Attributes:
+        source: the file and the tensor, for messages.
+        read: gives a chunk's fp32 scores as uint32; safe to call from several threads.
+        chunks: the tensor's grid.
+        ranked: the entries that are ranked.
+    """
+
+    source: str
+    read: Callable[[Chunk], Bits]
+    chunks: Sequence[Chunk]
+    ranked: Retention
 
 
 @dataclass(frozen=True)
 class TopSet:
-    """A top set of one tensor: membership of any chunk can be computed on its own."""
+    """A top set within one tensor: membership of any chunk can be computed on its own."""
 
-    retention: Retention
+    ranked: Retention
     threshold: TopThreshold
     ties_before: tuple[int, ...]
 
@@ -35,63 +51,74 @@ class TopSet:
         """Write into ``mask`` which of the chunk's entries are in the set."""
         taken = self.ties_before[chunk.number] if self.ties_before else 0
         left = max(0, self.threshold.ties - taken)
-        topk.mark_top(bits, chunk.first, self.retention, self.threshold, left, mask)
+        topk.mark_top(bits, chunk.first, self.ranked, self.threshold, left, mask)
 
 
-def find_top_set(
-    read: ReadBits,
-    chunks: list[Chunk],
-    share: float,
-    retention: Retention,
-    workers: Workers,
-) -> TopSet:
-    """Find the min(floor(share · entries), retained) highest-scored of the retained entries.
+def find_top_sets(tensors: Sequence[ScoredTensor], count: int, workers: Workers) -> list[TopSet]:
+    """Find the min(count, ranked) highest-scored entries of several tensors taken together.
 
-    Ties go to the lower flat index. ``share`` is taken of all entries of the tensor, in float64.
+    Equal scores go to the earlier tensor, then to the lower flat index.
 
     Raises:
-        NumericError: a score is negative or not finite; gives its flat index.
+        NumericError: a score is negative or not finite; names the tensor and the flat index.
     """
-    count = math.floor(share * sum(chunk.count for chunk in chunks))
-    run = workers.map if len(chunks) > 1 else map
-    high_bins = sum(run(lambda chunk: _count_high(read, chunk, retention), chunks), _no_bins())
+    jobs = [(tensor, chunk) for tensor in tensors for chunk in tensor.chunks]
+    run = workers.map if len(jobs) > 1 else map
+    high_bins = _sum(run(lambda job: _count_high(job[0], job[1]), jobs))
     count = min(count, int(high_bins.sum()))
     if count == 0:
-        return TopSet(retention, topk.NOTHING, ())
+        return [TopSet(tensor.ranked, topk.NOTHING, ()) for tensor in tensors]
     high, above = topk.find_bin(high_bins, count)
-    low_bins = sum(run(lambda chunk: _count_low(read, chunk, retention, high), chunks), _no_bins())
+    low_bins = _sum(run(lambda job: _count_low(job[0], job[1], high), jobs))
     low, above_low = topk.find_bin(low_bins, count - above)
     threshold = TopThreshold(
         key=high * topk.LOW_BINS + low,
         ties=count - above - above_low,
         available_ties=int(low_bins[low]),
     )
-    if threshold.ties == threshold.available_ties or len(chunks) == 1:
-        return TopSet(retention, threshold, ())
-    ties = run(
-        lambda chunk: topk.count_ties(read(chunk), chunk.first, retention, threshold), chunks
-    )
-    return TopSet(retention, threshold, tuple(accumulate(ties, initial=0)))
+    if threshold.ties == threshold.available_ties or len(jobs) == 1:
+        return [TopSet(tensor.ranked, threshold, ()) for tensor in tensors]
+    ties = run(lambda job: _count_ties(job[0], job[1], threshold), jobs)
+    before = list(accumulate(ties, initial=0))
+    ends = accumulate((len(tensor.chunks) for tensor in tensors), initial=0)
+    return [
+        TopSet(tensor.ranked, threshold, tuple(before[end : end + len(tensor.chunks)]))
+        for tensor, end in zip(tensors, ends, strict=False)
+    ]
 
 
-def _no_bins() -> NDArray[np.int64]:
-    return np.zeros(1, np.int64)
+def check_scores(bits: Bits, chunk: Chunk, source: str) -> None:
+    """Check that the scores of a chunk are finite and not negative.
 
-
-def _count_high(read: ReadBits, chunk: Chunk, retention: Retention) -> NDArray[np.int64]:
-    bins = np.zeros(topk.HIGH_BINS, np.int64)
-    bits = read(chunk)
-    fault = topk.count_high(bits, chunk.first, retention, bins)
+    Raises:
+        NumericError: one is not; names the source and the flat index.
+    """
+    fault = topk.find_fault(bits)
     if fault >= 0:
         score = bits[fault : fault + 1].view(np.float32)[0]
         raise NumericError(
-            f"the score at flat index {chunk.first + fault} is {score}; scores must be finite and "
-            "not negative"
+            f"{source}: the score at flat index {chunk.first + fault} is {score}; scores must be "
+            "finite and not negative"
         )
+
+
+def _sum(counts: Iterable[Bins]) -> Bins:
+    return sum(counts, np.zeros(1, np.int64))
+
+
+def _count_high(tensor: ScoredTensor, chunk: Chunk) -> Bins:
+    bins = np.zeros(topk.HIGH_BINS, np.int64)
+    bits = tensor.read(chunk)
+    if topk.count_high(bits, chunk.first, tensor.ranked, bins) >= 0:
+        check_scores(bits, chunk, tensor.source)
     return bins
 
 
-def _count_low(read: ReadBits, chunk: Chunk, retention: Retention, high: int) -> NDArray[np.int64]:
+def _count_low(tensor: ScoredTensor, chunk: Chunk, high: int) -> Bins:
     bins = np.zeros(topk.LOW_BINS, np.int64)
-    topk.count_low(read(chunk), chunk.first, retention, high, bins)
+    topk.count_low(tensor.read(chunk), chunk.first, tensor.ranked, high, bins)
     return bins
+
+
+def _count_ties(tensor: ScoredTensor, chunk: Chunk, threshold: TopThreshold) -> int:
+    return topk.count_ties(tensor.read(chunk), chunk.first, tensor.ranked, threshold)

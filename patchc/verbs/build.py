@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from patchc.checkpoint import Checkpoint, TensorInfo, open_checkpoint, refuse_quantised
-from patchc.dtypes import MERGEABLE
-from patchc.errors import MismatchError, UnsupportedInputError
 from patchc.formats.layout import DEFAULT_CHUNK_BITS
 from patchc.progress import Progress, ignore_progress
 from patchc.recipe import Recipe
-from patchc.select.candidates import NameFilter
-from patchc.select.safepatching import Component, SafePatchingChanges
+from patchc.select.component import Component
+from patchc.select.inputs import find_candidates, open_components
+from patchc.select.safepatching import SafePatchingChanges
 from patchc.stream import Workers
 from patchc.stream.compile import CompiledPatch, check_patch_output, compile_patch
 from patchc.verbs.provenance import tool
@@ -65,8 +64,8 @@ class BuildReport:
 def build(
     base: PathLike,
     *,
-    se: PathLike,
-    osm: PathLike,
+    se: PathLike | None = None,
+    osm: PathLike | None = None,
     out: PathLike,
     recipe: Recipe | None = None,
     se_scores: PathLike | None = None,
@@ -83,18 +82,20 @@ def build(
 
     Args:
         base: the aligned model, a checkpoint folder or safetensors file.
-        se: the model tuned by gradient ascent, with the base's tensor names.
-        osm: the model tuned by gradient descent.
+        se: the model tuned by gradient ascent, with the base's tensor names; needed unless the
+            recipe's ``sets`` is "osm", which reads nothing of it.
+        osm: the model tuned by gradient descent; needed unless ``sets`` is "se".
         out: the patch file to write; must not exist.
         recipe: parameters of the selection; None means the defaults.
-        se_scores, osm_scores: fp32 scores (folder or file); by default ``scores.safetensors``
-            beside the tuned weights.
+        se_scores, osm_scores: fp32 scores (folder or file); by default those of the recipe's kind
+            beside the tuned weights (``scores.safetensors`` for "weight").
         dry_run: check everything and return the plan; write nothing.
         threads: worker threads; None means one a core.
         chunk_bits: log2 of the words in a chunk of the patch's grid.
         progress: called with the parameters done.
 
     Raises:
+        UsageError: a component is missing, or an override matches no tensor that takes part.
         MismatchError: names, shapes or dtypes do not fit, or scores are missing.
         UnsupportedInputError: a quantised base, an adapter, or a base dtype that cannot be merged.
         CheckpointError: an input cannot be read, or its scores changed during the run.
@@ -104,127 +105,31 @@ def build(
     recipe = recipe or Recipe()
     with ExitStack() as inputs:
         base_model = inputs.enter_context(open_checkpoint(base))
-        components = (
-            _open_component(inputs, "se", se, se_scores, recipe, recipe.top_se, recipe.alpha),
-            _open_component(inputs, "osm", osm, osm_scores, recipe, recipe.top_osm, recipe.beta),
+        components = open_components(
+            inputs, recipe, {"se": (se, se_scores), "osm": (osm, osm_scores)}
         )
         refuse_quantised(base_model.path, tuple(base_model.tensors))
         opened = [c for part in components for c in (part.tuned, part.scores)]
         check_patch_output(Path(out), tuple(c.path for c in (base_model, *opened)), chunk_bits)
         with Workers(threads) as workers:
-            candidates = _find_candidates(base_model, components, recipe)
+            candidates = find_candidates(base_model, components, recipe)
             plan = _plan(base_model, components, candidates, workers.threads, chunk_bits)
             if dry_run:
                 return BuildReport(plan, None)
-            provenance = {
-                "kind": "build",
-                "tool": tool(),
-                "method": "safepatching",
-                "recipe": recipe.to_json(),
-            }
+            provenance = {"kind": "build", "tool": tool(), "recipe": recipe.to_json()}
             source = SafePatchingChanges(
-                base_model, components, frozenset(plan.candidates), provenance, workers
+                base_model,
+                components,
+                recipe,
+                frozenset(plan.candidates),
+                provenance,
+                workers,
+                1 << chunk_bits,
             )
             patch = compile_patch(
                 Path(out), base_model, source, workers, chunk_bits, "build", progress
             )
         return BuildReport(plan, patch)
-
-
-def _open_component(
-    inputs: ExitStack,
-    name: str,
-    tuned: PathLike,
-    scores: PathLike | None,
-    recipe: Recipe,
-    top: float,
-    scale: float,
-) -> Component:
-    refuse_quantised(Path(tuned))
-    return Component(
-        name,
-        inputs.enter_context(open_checkpoint(tuned)),
-        inputs.enter_context(_open_scores(name, Path(tuned), scores)),
-        recipe.retain,
-        top,
-        scale,
-        recipe.seed,
-    )
-
-
-def _open_scores(name: str, tuned: Path, scores: PathLike | None) -> Checkpoint:
-    if scores is not None:
-        return open_checkpoint(scores, stem="scores")
-    folder = tuned if tuned.is_dir() else tuned.parent
-    beside = (folder / "scores.safetensors", folder / "scores.safetensors.index.json")
-    if not any(path.exists() for path in beside):
-        raise MismatchError(
-            f"{folder}: no scores.safetensors beside the {name} model; derive it with "
-            f"`patchc derive`, or name the scores with --{name}-scores"
-        )
-    return open_checkpoint(folder, stem="scores")
-
-
-def _find_candidates(
-    base: Checkpoint, components: tuple[Component, ...], recipe: Recipe
-) -> list[TensorInfo]:
-    names = NameFilter(recipe.include, recipe.exclude)
-    candidates = []
-    for name, tensor in base.tensors.items():
-        if not names.matches(name):
-            continue
-        missing = [part for part in components if name not in part.scores.tensors]
-        if not missing:
-            _check_candidate(base, tensor, components)
-            candidates.append(tensor)
-        elif recipe.include:
-            raise MismatchError(
-                f"tensor {name!r} is included and has no scores in {missing[0].scores.path}; "
-                "derive its scores, or narrow the include expressions"
-            )
-    for part in components:
-        for name in part.scores.tensors:
-            if name not in base.tensors:
-                raise MismatchError(
-                    f"{part.scores.path} scores tensor {name!r}, which {base.path} does not have; "
-                    "were they derived from another base?"
-                )
-    if not candidates:
-        raise MismatchError(
-            f"no tensor of {base.path} has scores from both components and passes include and "
-            "exclude; there is nothing to build"
-        )
-    return sorted(candidates, key=lambda tensor: tensor.name.encode())
-
-
-def _check_candidate(
-    base: Checkpoint, tensor: TensorInfo, components: tuple[Component, ...]
-) -> None:
-    if tensor.dtype.name not in MERGEABLE:
-        raise UnsupportedInputError(
-            f"{base.path}: tensor {tensor.name!r} is {tensor.dtype.name}; a build merges into "
-            f"{', '.join(MERGEABLE)}. Exclude it"
-        )
-    for part in components:
-        tuned = part.tuned.tensors.get(tensor.name)
-        if tuned is None:
-            raise MismatchError(f"{part.tuned.path}: tensor {tensor.name!r} is missing")
-        scores = part.scores.tensors[tensor.name]
-        for owner, info in ((part.tuned, tuned), (part.scores, scores)):
-            if info.shape != tensor.shape:
-                raise MismatchError(
-                    f"{owner.path}: tensor {tensor.name!r} has shape {list(info.shape)} and the "
-                    f"base's is {list(tensor.shape)}"
-                )
-        if tuned.dtype.name not in MERGEABLE:
-            raise MismatchError(
-                f"{part.tuned.path}: tensor {tensor.name!r} is {tuned.dtype.name}; tuned weights "
-                f"must be {', '.join(MERGEABLE)}"
-            )
-        if scores.dtype.name != "F32":
-            raise MismatchError(
-                f"{part.scores.path}: tensor {tensor.name!r} is {scores.dtype.name}; scores are F32"
-            )
 
 
 def _plan(
@@ -235,11 +140,7 @@ def _plan(
     chunk_bits: int,
 ) -> BuildPlan:
     candidate_words = sum(tensor.words for tensor in candidates)
-    selected = sum(
-        min(math.floor(part.top * tensor.words), _most_retained(part.retain, tensor.words))
-        for part in components
-        for tensor in candidates
-    )
+    selected = sum(_most_selected(part, tensor) for part in components for tensor in candidates)
     selected = min(selected, candidate_words)
     density = selected / candidate_words if candidate_words else 0.0
     gap_bits = max(1.0, math.log2(1 / density) + 1.5) if density else 0.0
@@ -254,6 +155,13 @@ def _plan(
         memory_bytes=_RUNTIME_BYTES + threads * _BUFFER_BYTES_PER_WORD * (1 << chunk_bits),
         read_bytes=base.nbytes + tuned_bytes + 3 * len(components) * 4 * candidate_words,
     )
+
+
+def _most_selected(part: Component, tensor: TensorInfo) -> int:
+    retained = _most_retained(part.retain(tensor.name), tensor.words)
+    if part.recipe.scope == "global":
+        return math.ceil(part.top(tensor.name) * tensor.words)
+    return min(math.floor(part.top(tensor.name) * tensor.words), retained)
 
 
 def _most_retained(retain: float, words: int) -> int:

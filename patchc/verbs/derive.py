@@ -38,8 +38,9 @@ def derive(
     Both start from the same base and see the same data: requests that the model should not comply
     with, and compliant answers to them (arXiv 2405.13820). Each folder is a loadable checkpoint
     with the base's tensor names, in fp32 so that the delta is not rounded, with the scores of the
-    tuned model as ``scores.safetensors`` and the record of the run as ``derive.json``. It appears
-    whole or not at all. The same inputs and options give the same bytes on the same machine.
+    tuned model as ``scores.safetensors``, other kinds of scores as ``scores-delta.safetensors`` and
+    so on, and the record of the run as ``derive.json``. It appears whole or not at all. The same
+    inputs and options give the same bytes on the same machine.
 
     Memory, in bytes a parameter: 16 with optimizer "adamw", 10 with "adamw8bit" (of which 2 may be
     paged out on CUDA), besides activations; scoring takes 8 to 12.
@@ -70,7 +71,8 @@ def derive(
         for direction in options.directions:
             check_output(out / direction, (base, data))
         words = sum(tensor.words for tensor in checkpoint.tensors.values())
-        check_space(out, 2 * 4 * words * len(options.directions))
+        files = 1 + len(options.scores)
+        check_space(out, 4 * words * files * len(options.directions))
         conversations = read_conversations(data)
         try:
             from patchc.derivation.run import derive_directions

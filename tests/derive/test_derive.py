@@ -19,6 +19,7 @@ from patchc.checkpoint import open_checkpoint
 from patchc.derivation.options import DeriveOptions, TuneOptions
 from patchc.errors import DeriveError, OutputError, UnsupportedInputError, UsageError
 from patchc.progress import ProgressEvent
+from patchc.recipe.safepatching import SCORES
 from patchc.verbs.derive import DeriveReport
 
 OPTIONS = DeriveOptions(
@@ -226,6 +227,34 @@ def test_include_scores_what_it_names(base: Path, data: Path, tmp_path: Path) ->
     patchc.derive(base, data, tmp_path / "work", options=options)
     scores = load_file(tmp_path / "work/se/scores.safetensors")
     assert list(scores) == ["model.layers.1.mlp.up_proj.weight"]
+
+
+def test_every_kind_of_score_in_a_file_of_its_own(base: Path, data: Path, tmp_path: Path) -> None:
+    options = replace(OPTIONS, scores=SCORES)
+    patchc.derive(base, data, tmp_path / "all", options=options)
+    patchc.derive(base, data, tmp_path / "plain", options=OPTIONS)
+    stems = {"weight": "scores", **{kind: f"scores-{kind}" for kind in SCORES[1:]}}
+    stored = {name: value.float() for name, value in load_file(base / "model.safetensors").items()}
+    found = {
+        direction: {
+            kind: load_file(tmp_path / "all" / direction / f"{stem}.safetensors")
+            for kind, stem in stems.items()
+        }
+        for direction in ("se", "osm")
+    }
+    for direction, scores in found.items():
+        tuned = load_file(tmp_path / "all" / direction / "model.safetensors")
+        for name, weight in scores["weight"].items():
+            delta = (tuned[name] - stored[name]).abs()
+            torch.testing.assert_close(scores["delta"][name] * tuned[name].abs(), weight * delta)
+            of_base = scores["base-weight"][name] * delta
+            torch.testing.assert_close(scores["base-delta"][name] * stored[name].abs(), of_base)
+            assert not torch.equal(scores["base-weight"][name], weight)
+            same = found["se"]["base-weight"][name]
+            assert torch.equal(scores["base-weight"][name], same)
+        for file in ("model.safetensors", "scores.safetensors"):
+            plain = (tmp_path / "plain" / direction / file).read_bytes()
+            assert (tmp_path / "all" / direction / file).read_bytes() == plain
 
 
 def test_the_record_holds_the_recipe_and_no_path(base: Path, data: Path, tmp_path: Path) -> None:

@@ -39,7 +39,10 @@ def test_tuning_refuses(change: dict[str, Any]) -> None:
     [
         ({"directions": ()}, "directions"),
         ({"directions": ("se", "se")}, "directions"),
-        ({"directions": ("up",)}, "direction is 'up'"),
+        ({"directions": ("up",)}, "directions is 'up'"),
+        ({"scores": ()}, "scores"),
+        ({"scores": ("weight", "weight")}, "none twice"),
+        ({"scores": ("snip",)}, "scores is 'snip'"),
         ({"optimizer": "sgd"}, "optimizer"),
         ({"device": "tpu"}, "device"),
         ({"seed": -1}, "seed"),

@@ -11,8 +11,8 @@ from transformers import AutoModelForCausalLM
 
 from patchc.derivation.examples import Example
 from patchc.derivation.options import DeriveOptions
-from patchc.derivation.scores import scored_tensors, snip_scores
-from patchc.errors import UsageError
+from patchc.derivation.scores import gradient_sums, scored_tensors, snip_score
+from patchc.errors import DeriveError, UsageError
 from patchc.progress import ignore_progress
 
 EXAMPLES = [Example((6, 7, 8), (9, 10)), Example((11,), (7, 8, 9, 10)), Example((7,), (8,))]
@@ -41,17 +41,24 @@ def oracle(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 def test_scores_equal_the_oracle(model: torch.nn.Module) -> None:
     expected = oracle(model)
     chosen = scored_tensors(dict(model.named_parameters()), DeriveOptions())
-    scores = snip_scores(model, chosen, EXAMPLES, "se", ignore_progress)
-    assert len(scores) == 14
-    for name, score in scores.items():
+    sums = gradient_sums(model, chosen, EXAMPLES, "se", ignore_progress)
+    assert len(sums) == 14
+    for name, gradients in sums.items():
+        score = snip_score(name, gradients, chosen[name])
         assert score.dtype == torch.float32
         torch.testing.assert_close(score, expected[name], rtol=1e-4, atol=1e-9)
 
 
 def test_no_gradient_is_held_afterwards(model: torch.nn.Module) -> None:
     chosen = scored_tensors(dict(model.named_parameters()), DeriveOptions())
-    snip_scores(model, chosen, EXAMPLES, "se", ignore_progress)
+    gradient_sums(model, chosen, EXAMPLES, "se", ignore_progress)
     assert all(parameter.grad is None for parameter in model.parameters())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_a_score_that_is_not_finite_is_refused() -> None:
+    with pytest.raises(DeriveError, match="se: tensor 'x' has a score that is not finite"):
+        snip_score("se: tensor 'x'", torch.tensor([1e38]), torch.tensor([1e38]))
 
 
 def test_by_default_the_decoders_linear_layers_are_scored(model: torch.nn.Module) -> None:

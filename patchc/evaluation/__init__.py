@@ -1,0 +1,1 @@
+"""What a model does with requests: replies, judged, counted, with intervals."""

@@ -1,0 +1,74 @@
+"""The parameters of an evaluation: validated, and free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from patchc.errors import UsageError
+
+Device = Literal["auto", "cpu", "cuda"]
+
+Judge = Callable[[Sequence[str], Sequence[str]], Sequence[bool]]
+"""Takes prompts and the replies to them, in the same order; says which replies are refusals."""
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """How models are asked and their replies judged.
+
+    Attributes:
+        judge: who says whether a reply is a refusal: "phrases" (a list of refusal phrases),
+            "module:function", "hf:PATH" or "hf:PATH=LABEL" (a sequence classifier in a local
+            folder), or a callable from prompts and replies to booleans.
+        max_new_tokens: longest reply.
+        batch_size: requests generated together.
+        dtype: of the computation; "auto" is the one that most of the weights are stored in.
+        system: a system message for requests that have none; None adds nothing.
+        limit: only so many requests of each set, the first ones; None takes all.
+        device: "auto" takes CUDA where there is a device.
+
+    Raises:
+        UsageError: a parameter is of the wrong type or out of range.
+    """
+
+    judge: str | Judge = "phrases"
+    max_new_tokens: int = 32
+    batch_size: int = 64
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    system: str | None = None
+    limit: int | None = None
+    device: Device = "auto"
+
+    def __post_init__(self) -> None:
+        _check_count("max_new_tokens", self.max_new_tokens)
+        _check_count("batch_size", self.batch_size)
+        if self.limit is not None:
+            _check_count("limit", self.limit)
+        _check_choice("dtype", self.dtype, ("auto", "float32", "bfloat16"))
+        _check_choice("device", self.device, ("auto", "cpu", "cuda"))
+        if self.system is not None and (
+            not isinstance(self.system, str) or not self.system.strip()
+        ):
+            raise UsageError(f"system is {self.system!r}; it must be a text that is not empty")
+        if not callable(self.judge) and not isinstance(self.judge, str):
+            raise UsageError(f"judge is {self.judge!r}; it must be a name or a callable")
+
+    @property
+    def judge_name(self) -> str:
+        """The judge as text; a callable by its module and name."""
+        if isinstance(self.judge, str):
+            return self.judge
+        owner = self.judge if hasattr(self.judge, "__qualname__") else type(self.judge)
+        return f"{owner.__module__}:{owner.__qualname__}"
+
+
+def _check_count(name: str, value: object) -> None:
+    if type(value) is not int or value < 1:
+        raise UsageError(f"{name} is {value!r}; it must be a whole number of at least 1")
+
+
+def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise UsageError(f"{name} is {value!r}; it must be one of {', '.join(choices)}")

@@ -1,0 +1,44 @@
+"""Perplexity of a text under a causal language model, in windows of bounded length."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from patchc.errors import EvaluateError
+from patchc.progress import Progress, ProgressEvent
+
+_WINDOW = 1024
+
+
+def perplexity(model: Any, tokenizer: Any, text: str, progress: Progress) -> float:
+    """exp of the mean of −log p(token | tokens before it in its window), over all but the first.
+
+    Windows have 1024 tokens, or as many as the model takes, and each begins half a window after
+    the last, so that every token but those of the first window sees at least half a window. Special
+    tokens are added as the tokenizer does.
+
+    Raises:
+        EvaluateError: the text has fewer than two tokens.
+    """
+    encoded = tokenizer.encode(text, verbose=False)
+    if len(encoded) < 2:
+        raise EvaluateError(f"the reference text has {len(encoded)} tokens; give a longer one")
+    longest = getattr(model.config.get_text_config(), "max_position_embeddings", None) or _WINDOW
+    window = min(_WINDOW, longest)
+    tokens = torch.tensor([encoded], device=model.device)
+    loss, scored = 0.0, 1
+    for first in range(0, len(encoded), max(1, window // 2)):
+        part = tokens[:, first : first + window]
+        new = first + part.shape[1] - scored
+        with torch.inference_mode():
+            logits = model(input_ids=part, use_cache=False).logits[0, -new - 1 : -1]
+        losses = torch.nn.functional.cross_entropy(logits.float(), part[0, -new:], reduction="sum")
+        loss += losses.item()
+        scored += new
+        progress(ProgressEvent("perplexity", scored, len(encoded), "tokens"))
+        if scored == len(encoded):
+            break
+    return math.exp(loss / (scored - 1))

@@ -1,0 +1,182 @@
+"""Requests to put to a model: patchc's own JSONL and the public sets' formats."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+from patchc.errors import EvaluateError
+from patchc.evaluation.records import Record, read_records
+from patchc.evaluation.words import split_words
+
+SetName = Literal["harmful", "harmless", "utility"]
+Message = dict[str, str]
+
+_PROMPTS = ("prompt", "instruction", "goal", "question", "messages")
+_XSTEST = {"id", "prompt", "type"}
+_BEAVERTAILS = {"prompt", "response", "category", "is_safe"}
+_UNSAFE_TYPE = "contrast_"
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request: messages that end with the user's turn.
+
+    Attributes:
+        source: file and line.
+        messages: ``{"role": …, "content": …}``, the last one the user's.
+        answers: accepted answers of a utility question; empty for other sets.
+        id: the file's own name for it, where it has one.
+    """
+
+    source: str
+    messages: tuple[Message, ...]
+    answers: tuple[str, ...] = ()
+    id: str | None = None
+
+    @property
+    def prompt(self) -> str:
+        """The user's last words."""
+        return self.messages[-1]["content"]
+
+
+@dataclass(frozen=True)
+class RequestSets:
+    """The requests of one evaluation; ``utility`` is empty where none was asked for."""
+
+    harmful: tuple[Request, ...]
+    harmless: tuple[Request, ...]
+    utility: tuple[Request, ...] = ()
+
+    def items(self) -> Iterator[tuple[SetName, tuple[Request, ...]]]:
+        """The sets that hold requests, by name."""
+        sets: dict[SetName, tuple[Request, ...]] = {
+            "harmful": self.harmful,
+            "harmless": self.harmless,
+            "utility": self.utility,
+        }
+        return ((name, requests) for name, requests in sets.items() if requests)
+
+
+def read_request_sets(
+    harmful: Path, harmless: Path, utility: Path | None = None, limit: int | None = None
+) -> RequestSets:
+    """Read the files of an evaluation; ``limit`` keeps the first requests of each.
+
+    Raises:
+        EvaluateError: see :func:`read_requests`.
+    """
+    return RequestSets(
+        read_requests(harmful, "harmful")[:limit],
+        read_requests(harmless, "harmless")[:limit],
+        read_requests(utility, "utility")[:limit] if utility else (),
+    )
+
+
+def read_requests(path: Path, name: SetName) -> tuple[Request, ...]:
+    """Read the requests of a CSV, JSON or JSONL file for one of the three sets.
+
+    The columns tell the format:
+
+    * one of ``prompt``, ``instruction``, ``goal``, ``question`` (a text) or ``messages`` (a list
+      that ends with the user's turn; a last assistant turn is left out), with ``answer`` or
+      ``answers`` for the utility set, and an optional ``id``. AdvBench (``goal``, ``target``) and
+      OKTest (``prompt``) are of this shape; other columns are ignored;
+    * XSTest (``id``, ``prompt``, ``type``): the harmful set takes its unsafe prompts, the others
+      its safe ones, by ``label``, or without one by a ``type`` that begins with ``contrast_``;
+    * BeaverTails (``prompt``, ``response``, ``category``, ``is_safe``): each prompt once.
+
+    Raises:
+        EvaluateError: the file cannot be read, a record is malformed (named by line), its columns
+            are not understood, or nothing is left to ask.
+    """
+    records = read_records(path)
+    if _is_xstest(records):
+        unsafe = name == "harmful"
+        records = [record for record in records if _is_unsafe(record) == unsafe]
+        if not records:
+            raise EvaluateError(f"{path}: holds no {'unsafe' if unsafe else 'safe'} prompt")
+    requests = [_request(record, answered=name == "utility") for record in records]
+    if records[0].values.keys() >= _BEAVERTAILS:
+        first = {request.prompt: request for request in reversed(requests)}
+        requests = [request for request in requests if first[request.prompt] is request]
+    return tuple(requests)
+
+
+def _is_xstest(records: list[Record]) -> bool:
+    return all(record.values.keys() >= _XSTEST for record in records) and any(
+        "label" in record.values or str(record.values["type"]).startswith(_UNSAFE_TYPE)
+        for record in records
+    )
+
+
+def _is_unsafe(record: Record) -> bool:
+    if "label" not in record.values:
+        return str(record.values["type"]).startswith(_UNSAFE_TYPE)
+    label = record.values["label"]
+    if label not in ("safe", "unsafe"):
+        raise EvaluateError(f'{record.source}: label is {label!r}; it must be "safe" or "unsafe"')
+    return bool(label == "unsafe")
+
+
+def _request(record: Record, answered: bool) -> Request:
+    source, values = record.source, record.values
+    found = [column for column in _PROMPTS if column in values]
+    if len(found) != 1:
+        raise EvaluateError(
+            f"{source}: {'no' if not found else 'more than one'} column with a request; found "
+            f"{', '.join(map(str, islice(values, 20))) or 'nothing'}; understood is one of "
+            f"{', '.join(_PROMPTS)}"
+        )
+    if found == ["messages"]:
+        messages = _messages(source, values["messages"])
+    else:
+        text = _text(source, found[0], values[found[0]])
+        messages = ({"role": "user", "content": text},)
+    label = values.get("id")
+    return Request(
+        source,
+        messages,
+        _answers(source, values) if answered else (),
+        None if label is None else str(label),
+    )
+
+
+def _messages(source: str, value: Any) -> tuple[Message, ...]:
+    if not isinstance(value, list):
+        raise EvaluateError(f'{source}: "messages" must be a list')
+    messages = []
+    for number, entry in enumerate(value, start=1):
+        if not isinstance(entry, dict) or not isinstance(entry.get("role"), str):
+            raise EvaluateError(f'{source}: message {number} must be an object with a "role"')
+        content = _text(source, f"message {number}: content", entry.get("content"))
+        messages.append({"role": entry["role"], "content": content})
+    if messages and messages[-1]["role"] == "assistant":
+        messages.pop()
+    if not messages or messages[-1]["role"] != "user":
+        raise EvaluateError(f'{source}: "messages" must end with the user\'s turn')
+    return tuple(messages)
+
+
+def _answers(source: str, values: dict[str, Any]) -> tuple[str, ...]:
+    if ("answer" in values) == ("answers" in values):
+        raise EvaluateError(f'{source}: a utility question needs "answer", or "answers" alone')
+    given = values["answers"] if "answers" in values else [values["answer"]]
+    if not isinstance(given, list) or not given:
+        raise EvaluateError(f'{source}: "answers" must be a list of texts that is not empty')
+    answers = tuple(_text(source, "answer", answer) for answer in given)
+    for answer in answers:
+        if not split_words(answer):
+            raise EvaluateError(f"{source}: answer {answer!r} holds no word to look for")
+    return answers
+
+
+def _text(source: str, name: str, value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise EvaluateError(f"{source}: {name} must be a text that is not empty")
+    if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+        raise EvaluateError(f"{source}: {name} holds half a character (a lone surrogate)")
+    return value

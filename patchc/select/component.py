@@ -1,0 +1,76 @@
+"""One of the two patches as a build reads it: tuned weights, scores, and how it enters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from patchc.checkpoint import Checkpoint, TensorInfo
+from patchc.kernels.philox import KEEP_ALL, retention_stream, retention_threshold
+from patchc.kernels.topk import Bits, Retention
+from patchc.recipe import Recipe
+from patchc.stream import Chunk, scratch
+
+ComponentName = Literal["se", "osm"]
+
+
+@dataclass(frozen=True)
+class Component:
+    """The safety-enhancement or the over-safety-mitigation patch.
+
+    Attributes:
+        name: part of the retention stream.
+        tuned: the tuned model's checkpoint.
+        scores: fp32 scores under the same tensor names.
+        recipe: parameters of the selection.
+    """
+
+    name: ComponentName
+    tuned: Checkpoint
+    scores: Checkpoint
+    recipe: Recipe
+
+    def top(self, tensor: str) -> float:
+        """The share of entries that are taken by score, a or b."""
+        recipe = self.recipe.for_tensor(tensor)
+        return recipe.top_se if self.name == "se" else recipe.top_osm
+
+    def retain(self, tensor: str) -> float:
+        """The probability p that an entry is retained."""
+        return self.recipe.for_tensor(tensor).retain
+
+    def scale(self, tensor: str) -> np.float32:
+        """The factor of the delta: α or β, divided by p where the recipe rescales.
+
+        The quotient is taken in float64 and rounded to fp32 once; 0 where nothing is retained.
+        """
+        recipe = self.recipe.for_tensor(tensor)
+        factor = recipe.alpha if self.name == "se" else recipe.beta
+        if recipe.rescale:
+            factor = factor / recipe.retain if recipe.retain else 0.0
+        with np.errstate(over="ignore"):
+            return np.float32(factor)
+
+    def retention(self, tensor: str) -> Retention:
+        """Which entries of a tensor are retained."""
+        threshold = retention_threshold(self.retain(tensor))
+        return Retention(self.recipe.seed, retention_stream(self.name, tensor), threshold)
+
+    def ranked(self, tensor: str) -> Retention:
+        """Which entries of a tensor are ranked by score."""
+        retention = self.retention(tensor)
+        if self.recipe.rank_among == "retained":
+            return retention
+        return Retention(retention.seed, retention.stream, KEEP_ALL)
+
+    def source(self, tensor: str) -> str:
+        """The scores' file and the tensor, for messages."""
+        return f"{self.scores.path}: tensor {tensor!r}"
+
+    def read_scores(self, tensor: TensorInfo, chunk: Chunk) -> Bits:
+        """A run of scores as uint32, in a scratch buffer of the calling thread."""
+        bits: Bits = scratch("scores", chunk.count, np.uint32)
+        self.scores.read_words(self.scores.tensors[tensor.name], chunk.first, bits)
+        return bits
