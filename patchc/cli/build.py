@@ -12,7 +12,7 @@ from patchc.recipe.safepatching import RankAmong, Scope, Score, SetOperation
 
 if TYPE_CHECKING:
     from patchc.recipe import Recipe
-    from patchc.verbs.build import BuildPlan
+    from patchc.verbs.plan import BuildPlan
 
 _SELECTION = "Selection"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 from patchc.checkpoint import Checkpoint, TensorInfo, open_checkpoint, refuse_quantised
@@ -16,49 +15,19 @@ from patchc.select.component import Component
 from patchc.select.inputs import find_candidates, open_components
 from patchc.select.safepatching import SafePatchingChanges
 from patchc.stream import Workers
-from patchc.stream.compile import CompiledPatch, check_patch_output, compile_patch
+from patchc.stream.compile import check_patch_output, compile_patch
+from patchc.verbs.plan import (
+    RUNTIME_BYTES,
+    BuildPlan,
+    BuildReport,
+    expected_patch_bytes,
+    most_retained,
+)
 from patchc.verbs.provenance import tool
 
 PathLike = str | os.PathLike[str]
 
 _BUFFER_BYTES_PER_WORD = 48  # all scratch buffers of one worker, with both deltas in fp32
-_RUNTIME_BYTES = 160 << 20
-
-
-@dataclass(frozen=True)
-class BuildPlan:
-    """What a build will do, known before anything heavy starts.
-
-    Attributes:
-        candidates: tensors that take part, sorted by name.
-        candidate_words: their entries.
-        model_words: entries of the whole model.
-        selected: entries that the two top sets can hold at most.
-        patch_bytes: expected size of the patch, for steps of a few units in the last place.
-        memory_bytes: expected peak memory.
-        read_bytes: bytes that will be read.
-    """
-
-    candidates: tuple[str, ...]
-    candidate_words: int
-    model_words: int
-    selected: int
-    patch_bytes: int
-    memory_bytes: int
-    read_bytes: int
-
-    @property
-    def density(self) -> float:
-        """Expected share of the model's entries that change, an upper estimate."""
-        return self.selected / self.model_words if self.model_words else 0.0
-
-
-@dataclass(frozen=True)
-class BuildReport:
-    """A finished build: its plan, and what was written (None after a dry run)."""
-
-    plan: BuildPlan
-    patch: CompiledPatch | None
 
 
 def build(
@@ -142,28 +111,20 @@ def _plan(
     candidate_words = sum(tensor.words for tensor in candidates)
     selected = sum(_most_selected(part, tensor) for part in components for tensor in candidates)
     selected = min(selected, candidate_words)
-    density = selected / candidate_words if candidate_words else 0.0
-    gap_bits = max(1.0, math.log2(1 / density) + 1.5) if density else 0.0
-    chunks = sum(-(-tensor.words >> chunk_bits) for tensor in base.tensors.values())
     tuned_bytes = sum(p.tuned.tensors[t.name].nbytes for p in components for t in candidates)
     return BuildPlan(
         candidates=tuple(tensor.name for tensor in candidates),
         candidate_words=candidate_words,
         model_words=sum(tensor.words for tensor in base.tensors.values()),
         selected=selected,
-        patch_bytes=math.ceil(selected * (gap_bits + 2) / 8) + 80 * chunks + 1000,
-        memory_bytes=_RUNTIME_BYTES + threads * _BUFFER_BYTES_PER_WORD * (1 << chunk_bits),
+        patch_bytes=expected_patch_bytes(base, candidate_words, selected, chunk_bits),
+        memory_bytes=RUNTIME_BYTES + threads * _BUFFER_BYTES_PER_WORD * (1 << chunk_bits),
         read_bytes=base.nbytes + tuned_bytes + 3 * len(components) * 4 * candidate_words,
     )
 
 
 def _most_selected(part: Component, tensor: TensorInfo) -> int:
-    retained = _most_retained(part.retain(tensor.name), tensor.words)
+    retained = most_retained(part.retain(tensor.name), tensor.words)
     if part.recipe.scope == "global":
         return math.ceil(part.top(tensor.name) * tensor.words)
     return min(math.floor(part.top(tensor.name) * tensor.words), retained)
-
-
-def _most_retained(retain: float, words: int) -> int:
-    """A bound on the draws that retain: by Hoeffding, above it with probability below e⁻⁵⁰."""
-    return min(words, math.ceil(retain * words + 5 * math.sqrt(words)))
