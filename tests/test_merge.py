@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,6 +22,7 @@ from numpy.typing import NDArray
 from tiny_checkpoints import NUMPY, Raw, normal, raw, read_model, tree, write_model
 
 import patchc
+from patchc import MergeRecipe, Recipe
 from patchc.errors import (
     CheckpointError,
     MismatchError,
@@ -28,8 +32,6 @@ from patchc.errors import (
     UnsupportedInputError,
     UsageError,
 )
-from patchc.recipe import MergeRecipe
-from patchc.verbs.build_merge import build_merge
 
 Arrays = dict[str, NDArray]
 METHODS = ["task-arithmetic", "dare", "ties", "magnitude"]
@@ -100,7 +102,7 @@ def _check(folder: Path, base: Arrays, tuned: list[Arrays], recipe: MergeRecipe,
     shards = how.pop("shards", (1, 1))
     paths = _write(folder, base, tuned, shards)
     patch = folder / "merge.patchc"
-    report = build_merge(**paths, out=patch, recipe=recipe, **how)
+    report = patchc.build(**paths, out=patch, recipe=recipe, **how)
     patchc.apply(patch, paths["base"], out=folder / "patched")
     found = read_model(folder / "patched")
     assert set(found) == set(base)
@@ -200,7 +202,7 @@ def test_a_global_cut_takes_equal_values_by_name_then_index(tmp_path: Path) -> N
     tuned = {name: np.ones(4, np.float32) for name in names}
     paths = _write(tmp_path, base, [tuned])
     recipe = MergeRecipe("magnitude", density=0.5, scope="global")
-    build_merge(**paths, out=tmp_path / "m.patchc", recipe=recipe)
+    patchc.build(**paths, out=tmp_path / "m.patchc", recipe=recipe)
     patchc.apply(tmp_path / "m.patchc", paths["base"], out=tmp_path / "patched")
     found = {n: list(np.frombuffer(t.data, np.float32)) for n, t in _patched(tmp_path).items()}
     assert found == {"a": [1, 1, 1, 1], "b": [1, 1, 0, 0], "c": [0, 0, 0, 0]}
@@ -216,7 +218,7 @@ def _merge_one(
     """Merge models of one fp32 tensor, and give the patched values."""
     models = [{"w": np.array(values, np.float32)} for values in (base, *tuned)]
     paths = _write(folder, models[0], models[1:])
-    build_merge(**paths, out=folder / "m.patchc", recipe=recipe)
+    patchc.build(**paths, out=folder / "m.patchc", recipe=recipe)
     patchc.apply(folder / "m.patchc", paths["base"], out=folder / "patched")
     return list(np.frombuffer(_patched(folder)["w"].data, np.float32).tolist())
 
@@ -267,7 +269,7 @@ def test_the_majority_is_counted_in_the_scope(tmp_path: Path, scope: Any) -> Non
     models = [{n: v.astype(np.float32) for n, v in model.items()} for model in tuned]
     paths = _write(tmp_path, base, models)
     recipe = MergeRecipe("ties", density=1, scope=scope)
-    build_merge(**paths, out=tmp_path / "m.patchc", recipe=recipe)
+    patchc.build(**paths, out=tmp_path / "m.patchc", recipe=recipe)
     patchc.apply(tmp_path / "m.patchc", paths["base"], out=tmp_path / "patched")
     expected = 5.0 if scope == "tensor" else -5.0
     assert np.frombuffer(_patched(tmp_path)["a"].data, np.float32)[2] == expected
@@ -295,7 +297,7 @@ def test_one_file_for_threads_layouts_and_chunk_order(tmp_path: Path) -> None:
             paths = _write(folder, base, tuned, shards)
             out = folder / "m.patchc"
             recipe = MergeRecipe(method)
-            build_merge(**paths, out=out, recipe=recipe, threads=threads, chunk_bits=12)
+            patchc.build(**paths, out=out, recipe=recipe, threads=threads, chunk_bits=12)
             files.add(out.read_bytes())
         assert len(files) == 1
 
@@ -320,7 +322,7 @@ def test_every_parameter_matters(tmp_path: Path, method: Any, change: dict[str, 
     paths = _write(tmp_path, base, tuned)
     first, second = MergeRecipe(method), MergeRecipe(method).with_changes(**change)
     results = {
-        build_merge(**paths, out=tmp_path / f"{i}.patchc", recipe=recipe).patch.result_digest
+        patchc.build(**paths, out=tmp_path / f"{i}.patchc", recipe=recipe).patch.result_digest
         for i, recipe in enumerate((first, second))
     }
     assert len(results) == 2
@@ -332,7 +334,7 @@ def test_provenance(tmp_path: Path) -> None:
     for model in tuned:
         model["count"] = base["count"]
     recipe = MergeRecipe("ties", weight=(0.4, 0.6), exclude=("norm",))
-    report = build_merge(**_write(tmp_path, base, tuned), out=tmp_path / "m.patchc", recipe=recipe)
+    report = patchc.build(**_write(tmp_path, base, tuned), out=tmp_path / "m.patchc", recipe=recipe)
     assert report.plan.candidates == (FIRST, SECOND)
     with patchc.open_patch(tmp_path / "m.patchc") as opened:
         metadata = opened.metadata
@@ -349,10 +351,10 @@ def test_dry_run_writes_nothing_and_bounds_the_truth(tmp_path: Path, method: Any
     paths = _write(tmp_path, base, tuned)
     before = tree(tmp_path)
     arguments: dict[str, Any] = {"out": tmp_path / "m.patchc", "recipe": MergeRecipe(method)}
-    dry = build_merge(**paths, **arguments, dry_run=True)
+    dry = patchc.build(**paths, **arguments, dry_run=True)
     assert dry.patch is None
     assert tree(tmp_path) == before
-    report = build_merge(**paths, **arguments)
+    report = patchc.build(**paths, **arguments)
     assert report.plan == dry.plan
     assert report.patch is not None
     assert 0 < report.patch.entries <= dry.plan.selected <= dry.plan.candidate_words == 5463
@@ -446,7 +448,7 @@ def test_refused_before_anything_is_written(tmp_path: Path, case: str, dry_run: 
     paths = _write(tmp_path, base, tuned)
     before = tree(tmp_path)
     with pytest.raises(error, match=message):
-        build_merge(**paths, out=tmp_path / "m.patchc", recipe=recipe, dry_run=dry_run)
+        patchc.build(**paths, out=tmp_path / "m.patchc", recipe=recipe, dry_run=dry_run)
     assert tree(tmp_path) == before
 
 
@@ -455,21 +457,32 @@ def test_what_is_excluded_may_differ(tmp_path: Path) -> None:
     base["n"], tuned[0]["n"] = np.zeros(3, np.int32), np.ones(3, np.int32)
     tuned[1]["extra.head"] = np.ones(3, np.float32)
     recipe = MergeRecipe("ties", exclude=("^n$", "extra"))
-    report = build_merge(**_write(tmp_path, base, tuned), out=tmp_path / "m.patchc", recipe=recipe)
+    report = patchc.build(**_write(tmp_path, base, tuned), out=tmp_path / "m.patchc", recipe=recipe)
     assert report.plan.candidates == (FIRST, SECOND, NORM)
+
+
+def test_one_tuned_model_needs_no_list(tmp_path: Path) -> None:
+    paths = _write(tmp_path, *_models({FIRST: (6, 10)}, 1))
+    recipe = MergeRecipe("dare")
+    files = set()
+    for number, tuned in enumerate((paths["tuned"], paths["tuned"][0], str(paths["tuned"][0]))):
+        out = tmp_path / f"{number}.patchc"
+        patchc.build(paths["base"], tuned=tuned, out=out, recipe=recipe)
+        files.add(out.read_bytes())
+    assert len(files) == 1
 
 
 def test_no_tuned_model(tmp_path: Path) -> None:
     base = write_model(tmp_path / "base", _small()[0])
     with pytest.raises(UsageError, match="at least one tuned model"):
-        build_merge(base, tuned=[], out=tmp_path / "m.patchc", recipe=MergeRecipe("ties"))
+        patchc.build(base, tuned=[], out=tmp_path / "m.patchc", recipe=MergeRecipe("ties"))
 
 
 @pytest.mark.parametrize("out", ["base", "tuned-1/m.patchc"])
 def test_output_inside_an_input(tmp_path: Path, out: str) -> None:
     paths = _write(tmp_path, *_small())
     with pytest.raises(OutputError):
-        build_merge(**paths, out=tmp_path / out, recipe=MergeRecipe("dare"))
+        patchc.build(**paths, out=tmp_path / out, recipe=MergeRecipe("dare"))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -481,7 +494,7 @@ def test_not_finite(tmp_path: Path, method: Any, where: str, value: float) -> No
     paths = _write(tmp_path, base, tuned)
     before = tree(tmp_path)
     with pytest.raises(NumericError, match=f"{FIRST}.*flat index 8100"):
-        build_merge(**paths, out=tmp_path / "m.patchc", recipe=MergeRecipe(method), chunk_bits=12)
+        patchc.build(**paths, out=tmp_path / "m.patchc", recipe=MergeRecipe(method), chunk_bits=12)
     assert tree(tmp_path) == before
 
 
@@ -500,7 +513,7 @@ def test_overflow_of_a_small_float(tmp_path: Path) -> None:
     tuned = {FIRST: np.full(5, 7e4, np.float32)}
     paths = _write(tmp_path, base, [tuned])
     with pytest.raises(NumericError, match=f"{FIRST}.*flat index 0.*too large"):
-        build_merge(**paths, out=tmp_path / "m.patchc", recipe=MergeRecipe("task-arithmetic"))
+        patchc.build(**paths, out=tmp_path / "m.patchc", recipe=MergeRecipe("task-arithmetic"))
 
 
 def test_a_model_that_changes_during_the_run(tmp_path: Path) -> None:
@@ -515,7 +528,9 @@ def test_a_model_that_changes_during_the_run(tmp_path: Path) -> None:
             file.write(bytes(4))
 
     with pytest.raises(CheckpointError, match=r"tuned-1/.*was changed while in use"):
-        build_merge(**paths, out=tmp_path / "m.patchc", recipe=MergeRecipe("ties"), progress=change)
+        patchc.build(
+            **paths, out=tmp_path / "m.patchc", recipe=MergeRecipe("ties"), progress=change
+        )
     assert not (tmp_path / "m.patchc").exists()
 
 
@@ -568,3 +583,83 @@ def test_defaults_and_round_trip() -> None:
 def test_bad_recipe(content: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         MergeRecipe.from_json(content)
+
+
+# Files, presets and the command line -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("r.toml", 'method = "ties"\nweight = [1, 3]\nlambda = 0.5\nscope = "global"\n'),
+        ("r.yaml", "method: ties\nweight: [1, 3]\nlambda: 0.5\nscope: global\n"),
+    ],
+)
+def test_recipe_file(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    expected = MergeRecipe("ties", weight=(1.0, 3.0), lambda_=0.5, scope="global")
+    assert patchc.read_recipe(tmp_path / name) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('method = "slerp"', "method is 'slerp'"),
+        ("method = 3", "method is 3"),
+        ('method = "ties"\nalpha = 2', "unknown key 'alpha'"),
+        ('method = "safepatching"\ndensity = 0.2', "unknown key 'density'"),
+        ("density = 0.2", "unknown key 'density'"),
+    ],
+)
+def test_bad_recipe_file(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "r.toml").write_text(text)
+    with pytest.raises(UsageError, match=message):
+        patchc.read_recipe(tmp_path / "r.toml")
+
+
+def test_inputs_of_another_method(tmp_path: Path) -> None:
+    paths = _write(tmp_path, *_small())
+    out = tmp_path / "m.patchc"
+    with pytest.raises(UsageError, match="osm is given, and ties takes tuned"):
+        patchc.build(**paths, osm=paths["base"], out=out, recipe=MergeRecipe("ties"))
+    for recipe in (None, Recipe()):
+        with pytest.raises(UsageError, match="tuned is given, and safepatching takes se and osm"):
+            patchc.build(**paths, out=out, recipe=recipe)
+
+
+def _run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "patchc", "build", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_command_line(tmp_path: Path) -> None:
+    paths = _write(tmp_path, *_small())
+    tuned = [word for path in paths["tuned"] for word in ("--tuned", path)]
+    words = ["--recipe", "ties", "--density", 0.4, "--weight", 1, "--weight", 2, "--lambda", 0.5]
+    words += ["--scope", "global", "--exclude", "norm"]
+    finished = _run(paths["base"], *tuned, *words, "-o", tmp_path / "cli.patchc", "--json")
+    assert finished.returncode == 0, finished.stderr
+    assert json.loads(finished.stdout)["plan"]["candidates"] == [FIRST, SECOND]
+    recipe = MergeRecipe(
+        "ties", density=0.4, weight=(1, 2), lambda_=0.5, scope="global", exclude=("norm",)
+    )
+    patchc.build(**paths, out=tmp_path / "library.patchc", recipe=recipe)
+    assert (tmp_path / "cli.patchc").read_bytes() == (tmp_path / "library.patchc").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--recipe", "ties", "--alpha", "2"], "--alpha is not an option of ties"),
+        (["--recipe", "ties", "--top-se", "0.1"], "--top-se is not an option of ties"),
+        (["--lambda", "2"], "--lambda is not an option of safepatching"),
+        (["--recipe", "tise"], "recipe tise: cannot read.*ties"),
+        (["--recipe", "dare", "--weight", "1"], "dare needs at least one tuned model"),
+    ],
+)
+def test_command_line_refuses(tmp_path: Path, words: list[str], message: str) -> None:
+    base = write_model(tmp_path / "base", _small()[0])
+    finished = _run(base, *words, "-o", tmp_path / "m.patchc")
+    assert finished.returncode == 2
+    assert re.search(message, finished.stderr)
+    assert "Traceback" not in finished.stderr

@@ -36,7 +36,7 @@ _ELECTION_BYTES_PER_WORD = 16
 def build_merge(
     base: PathLike,
     *,
-    tuned: Sequence[PathLike],
+    tuned: PathLike | Sequence[PathLike],
     out: PathLike,
     recipe: MergeRecipe,
     dry_run: bool = False,
@@ -51,7 +51,8 @@ def build_merge(
 
     Args:
         base: the model that the others were tuned from, a checkpoint folder or safetensors file.
-        tuned: the tuned models, with the base's tensor names and shapes; float dtypes may differ.
+        tuned: the tuned models, or the one, with the base's tensor names and shapes; float dtypes
+            may differ.
         out: the patch file to write; must not exist.
         recipe: the method and its parameters.
         dry_run: check everything and return the plan; write nothing.
@@ -67,6 +68,8 @@ def build_merge(
         NumericError: a base, tuned or merged value is not finite; names tensor and flat index.
         OutputError, StorageError: the patch cannot be written.
     """
+    if isinstance(tuned, str | os.PathLike):
+        tuned = [tuned]
     if not tuned:
         raise UsageError(f"{recipe.method} needs at least one tuned model; name it with --tuned")
     with ExitStack() as inputs:
