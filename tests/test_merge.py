@@ -245,6 +245,19 @@ def test_ties_weighs_the_mean(tmp_path: Path) -> None:
     assert _merge_one(tmp_path, [0, 0], [[4, 4], [8, -1]], recipe) == [14, 8]
 
 
+def test_kept_zeros_have_no_vote_and_no_weight(tmp_path: Path) -> None:
+    """The first model's trim keeps two zeros; the mean at index 1 is the second model's alone."""
+    recipe = MergeRecipe("ties", density=0.75)
+    assert _merge_one(tmp_path, [0] * 4, [[8, 0, 0, 0], [8, 4, 2, 1]], recipe) == [8, 4, 2, 0]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_smallest_delta_counts(tmp_path: Path, method: Any) -> None:
+    words = {} if method == "task-arithmetic" else {"density": 1}
+    found = _merge_one(tmp_path, [0, 1], [[-(2.0**-149), 1]], MergeRecipe(method, **words))
+    assert found == [-(2.0**-149), 1]
+
+
 @pytest.mark.parametrize(("up", "expected"), [(1.0, [1, 5]), (-1.0, [-1, -5])])
 def test_exact_cancellation_follows_the_majority(
     tmp_path: Path, up: float, expected: list[float]
@@ -506,6 +519,12 @@ def test_a_difference_or_a_sum_that_overflows(tmp_path: Path, method: Any) -> No
         _merge_one(tmp_path / "a", [0, -largest], [[1, largest]], recipe)
     with pytest.raises(NumericError, match=r"'w', flat index 1:.*too large"):
         _merge_one(tmp_path / "b", [0, 0], [[1, largest]] * 2, replace(recipe, lambda_=2.0))
+
+
+def test_infinite_terms_that_cancel(tmp_path: Path) -> None:
+    recipe = MergeRecipe("ties", density=1, weight=2)
+    with pytest.raises(NumericError, match=r"'w', flat index 1:.*too large"):
+        _merge_one(tmp_path, [0, 0], [[1, 3e38], [1, -3e38]], recipe)
 
 
 def test_overflow_of_a_small_float(tmp_path: Path) -> None:
