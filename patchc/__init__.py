@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from patchc.errors import PatchcError
     from patchc.evaluation.options import EvaluateOptions
     from patchc.formats import open_patch
-    from patchc.recipe import Recipe, read_recipe
+    from patchc.recipe import MergeRecipe, Recipe, read_recipe
     from patchc.verbs.apply import apply
     from patchc.verbs.build import build
     from patchc.verbs.chain import chain
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "DeriveOptions": "patchc.derivation.options",
     "EvaluateOptions": "patchc.evaluation.options",
+    "MergeRecipe": "patchc.recipe",
     "PatchcError": "patchc.errors",
     "Recipe": "patchc.recipe",
     "apply": "patchc.verbs.apply",
@@ -52,6 +53,7 @@ _HOMES = {
 __all__ = [
     "DeriveOptions",
     "EvaluateOptions",
+    "MergeRecipe",
     "PatchcError",
     "Recipe",
     "__version__",

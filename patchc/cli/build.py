@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,10 +11,11 @@ from patchc.cli.options import DryRun, Json, OutPatch, Threads
 from patchc.recipe.safepatching import RankAmong, Scope, Score, SetOperation
 
 if TYPE_CHECKING:
-    from patchc.recipe import Recipe
-    from patchc.verbs.build import BuildPlan
+    from patchc.recipe import MergeRecipe, Recipe
+    from patchc.verbs.plan import BuildPlan
 
 _SELECTION = "Selection"
+_MERGE = "Merge"
 
 
 def build(
@@ -36,12 +37,19 @@ def build(
     osm_scores: Annotated[
         Path | None, typer.Option(help="OSM scores.", show_default="beside the OSM model")
     ] = None,
-    recipe: Annotated[
-        Path | None,
+    tuned: Annotated[
+        list[Path] | None,
         typer.Option(
-            help="TOML or YAML file with the selection's options; options here win over it."
+            help="Tuned model to merge; may be repeated. Not for safepatching.", show_default=False
         ),
     ] = None,
+    recipe: Annotated[
+        str,
+        typer.Option(
+            help="Method: safepatching, task-arithmetic, dare, ties or magnitude; or a TOML or "
+            "YAML file of options. Options here win over it."
+        ),
+    ] = "safepatching",
     retain: Annotated[
         float | None,
         typer.Option(
@@ -77,7 +85,9 @@ def build(
     seed: Annotated[
         int | None,
         typer.Option(
-            help="Seed of the retention draws.", show_default="0", rich_help_panel=_SELECTION
+            help="Seed of the retention draws (safepatching, dare).",
+            show_default="0",
+            rich_help_panel=_SELECTION,
         ),
     ] = None,
     scope: Annotated[
@@ -116,9 +126,34 @@ def build(
         bool | None,
         typer.Option(
             "--rescale/--no-rescale",
-            help="Divide α and β by p.",
-            show_default="no",
+            help="Divide α and β by p; dare: the weights by the density.",
+            show_default="no; dare: yes",
             rich_help_panel=_SELECTION,
+        ),
+    ] = None,
+    density: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of each delta that is kept.",
+            show_default="dare 0.5, ties and magnitude 0.2",
+            rich_help_panel=_MERGE,
+        ),
+    ] = None,
+    weight: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="Factor of each tuned model's delta, in their order, or one for all.",
+            show_default="1",
+            rich_help_panel=_MERGE,
+        ),
+    ] = None,
+    lambda_: Annotated[
+        float | None,
+        typer.Option(
+            "--lambda",
+            help="Factor of the merged delta.",
+            show_default="1",
+            rich_help_panel=_MERGE,
         ),
     ] = None,
     include: Annotated[
@@ -139,15 +174,19 @@ def build(
     threads: Threads = None,
     json: Json = False,
 ) -> None:
-    """Compile two tuned models and their scores into one patch file (SafePatching).
+    """Compile tuned models into one patch file: SafePatching, or a merge of their deltas.
 
     Example: patchc build models/chat --se work/se --osm work/osm -o fix.patchc
+
+    Example: patchc build models/chat --recipe ties --tuned models/a --tuned models/b -o ab.patchc
     """
     import patchc
     from patchc.cli.output import print_facts, print_json, progress_bar
     from patchc.cli.patches import patch_facts
+    from patchc.recipe import find_recipe
 
-    selection = _read_recipe(recipe).with_changes(
+    selection = _change(
+        find_recipe(recipe),
         retain=retain,
         top_se=top_se,
         top_osm=top_osm,
@@ -159,6 +198,9 @@ def build(
         score=score,
         sets=sets,
         rescale=rescale,
+        density=density,
+        weight=weight or None,
+        lambda_=lambda_,
         include=include or None,
         exclude=exclude or None,
     )
@@ -167,6 +209,7 @@ def build(
             base,
             se=se,
             osm=osm,
+            tuned=tuned or (),
             out=out,
             recipe=selection,
             se_scores=se_scores,
@@ -183,13 +226,19 @@ def build(
         print_facts(f"build: wrote {out}", patch_facts(report.patch))
 
 
-def _read_recipe(path: Path | None) -> Recipe:
-    from patchc.recipe import Recipe, read_recipe
+def _change(recipe: Recipe | MergeRecipe, **options: Any) -> Recipe | MergeRecipe:
+    from patchc.errors import UsageError
 
-    return read_recipe(path) if path else Recipe()
+    given = {name: value for name, value in options.items() if value is not None}
+    for name in given:
+        if not hasattr(recipe, name):
+            flag = name.strip("_").replace("_", "-")
+            method = recipe.to_json()["method"]
+            raise UsageError(f"--{flag} is not an option of {method}; leave it out")
+    return recipe.with_changes(**given)
 
 
-def _plan_facts(plan: BuildPlan, recipe: Recipe) -> dict[str, object]:
+def _plan_facts(plan: BuildPlan, recipe: Recipe | MergeRecipe) -> dict[str, object]:
     from patchc.cli.output import size
 
     return {

@@ -1,20 +1,40 @@
-"""Recipes from TOML and YAML files."""
+"""Recipes by name, and from TOML and YAML files."""
 
 from __future__ import annotations
 
 import os
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from patchc.errors import UsageError
+from patchc.recipe import checks
+from patchc.recipe.merge import MERGE_METHODS, MergeRecipe
 from patchc.recipe.safepatching import Recipe
+
+METHODS = ("safepatching", *MERGE_METHODS)
+"""Values of a recipe's key ``method``; each is also the name of that method's defaults."""
 
 _YAML = (".yaml", ".yml")
 
 
-def read_recipe(path: str | os.PathLike[str]) -> Recipe:
-    """Read a file whose keys are the names of :class:`Recipe`: YAML by its suffix, else TOML.
+def find_recipe(name: str | os.PathLike[str]) -> Recipe | MergeRecipe:
+    """The defaults of a method, by its name, or a recipe file, by its path.
+
+    Raises:
+        UsageError: as :func:`read_recipe`.
+    """
+    if name in METHODS:
+        return _from_json({"method": name})
+    return read_recipe(name)
+
+
+def read_recipe(path: str | os.PathLike[str]) -> Recipe | MergeRecipe:
+    """Read a file of a recipe's keys and values: YAML by its suffix, else TOML.
+
+    The key ``method`` decides whose they are: those of :class:`MergeRecipe` (``lambda_`` written as
+    ``lambda``) for a merge, else those of :class:`Recipe`.
 
     Raises:
         UsageError: the file is missing, malformed, or has an unknown or invalid key.
@@ -23,13 +43,24 @@ def read_recipe(path: str | os.PathLike[str]) -> Recipe:
     try:
         content = _parse(path)
     except OSError as error:
-        raise UsageError(f"recipe {path}: cannot read: {error.strerror}") from error
+        raise UsageError(
+            f"recipe {path}: cannot read: {error.strerror}; it is a file, or one of "
+            + ", ".join(METHODS)
+        ) from error
     try:
         if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
             raise UsageError("holds no table of names and values")
-        return Recipe.from_json(content)
+        return _from_json(content)
     except UsageError as error:
         raise UsageError(f"recipe {path}: {error}") from error
+
+
+def _from_json(content: Mapping[str, Any]) -> Recipe | MergeRecipe:
+    method = content.get("method", "safepatching")
+    checks.choice("method", method, METHODS)
+    if method in MERGE_METHODS:
+        return MergeRecipe.from_json(content)
+    return Recipe.from_json(content)
 
 
 def _parse(path: Path) -> Any:

@@ -21,6 +21,7 @@ from patchc.recipe import Recipe
 from patchc.select.component import Component
 from patchc.select.selection import Selection, select_globally, select_in_tensor
 from patchc.select.sets import combine
+from patchc.select.untouched import UntouchedTensor
 from patchc.stream import Chunk, Workers, scratch
 from patchc.stream.compile import TensorChanges, Words
 
@@ -63,7 +64,7 @@ class SafePatchingChanges:
     def open_tensor(self, tensor: TensorInfo, chunks: list[Chunk]) -> TensorChanges:
         """See :class:`patchc.stream.compile.ChangeSource`."""
         if tensor.name not in self._candidates:
-            return _Untouched(self._base, tensor)
+            return UntouchedTensor(self._base, tensor)
         return _Merged(self, tensor, chunks, self._select(tensor, chunks))
 
     def metadata(self) -> Mapping[str, Any]:
@@ -105,22 +106,6 @@ class SafePatchingChanges:
     def recipe(self) -> Recipe:
         """Parameters of the selection."""
         return self._recipe
-
-
-class _Untouched:
-    """A tensor that is only identified; implements :class:`TensorChanges`."""
-
-    def __init__(self, base: Checkpoint, tensor: TensorInfo) -> None:
-        self._base = base
-        self._tensor = tensor
-
-    def read(self, chunk: Chunk) -> tuple[Words, Words]:
-        words = scratch("base", chunk.count, self._tensor.dtype.word)
-        self._base.read_words(self._tensor, chunk.first, words)
-        return words, words
-
-    def finish(self) -> None:
-        """Nothing to record."""
 
 
 class _Merged:

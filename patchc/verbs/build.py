@@ -1,64 +1,36 @@
-"""Compile a base, two tuned models and their scores into a patch."""
+"""Compile a base and tuned models into a patch: SafePatching, or a merge of task vectors."""
 
 from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 from patchc.checkpoint import Checkpoint, TensorInfo, open_checkpoint, refuse_quantised
+from patchc.errors import UsageError
 from patchc.formats.layout import DEFAULT_CHUNK_BITS
 from patchc.progress import Progress, ignore_progress
-from patchc.recipe import Recipe
+from patchc.recipe import MergeRecipe, Recipe
 from patchc.select.component import Component
 from patchc.select.inputs import find_candidates, open_components
 from patchc.select.safepatching import SafePatchingChanges
 from patchc.stream import Workers
-from patchc.stream.compile import CompiledPatch, check_patch_output, compile_patch
+from patchc.stream.compile import check_patch_output, compile_patch
+from patchc.verbs.build_merge import build_merge
+from patchc.verbs.plan import (
+    RUNTIME_BYTES,
+    BuildPlan,
+    BuildReport,
+    expected_patch_bytes,
+    most_retained,
+)
 from patchc.verbs.provenance import tool
 
 PathLike = str | os.PathLike[str]
 
 _BUFFER_BYTES_PER_WORD = 48  # all scratch buffers of one worker, with both deltas in fp32
-_RUNTIME_BYTES = 160 << 20
-
-
-@dataclass(frozen=True)
-class BuildPlan:
-    """What a build will do, known before anything heavy starts.
-
-    Attributes:
-        candidates: tensors that take part, sorted by name.
-        candidate_words: their entries.
-        model_words: entries of the whole model.
-        selected: entries that the two top sets can hold at most.
-        patch_bytes: expected size of the patch, for steps of a few units in the last place.
-        memory_bytes: expected peak memory.
-        read_bytes: bytes that will be read.
-    """
-
-    candidates: tuple[str, ...]
-    candidate_words: int
-    model_words: int
-    selected: int
-    patch_bytes: int
-    memory_bytes: int
-    read_bytes: int
-
-    @property
-    def density(self) -> float:
-        """Expected share of the model's entries that change, an upper estimate."""
-        return self.selected / self.model_words if self.model_words else 0.0
-
-
-@dataclass(frozen=True)
-class BuildReport:
-    """A finished build: its plan, and what was written (None after a dry run)."""
-
-    plan: BuildPlan
-    patch: CompiledPatch | None
 
 
 def build(
@@ -66,8 +38,9 @@ def build(
     *,
     se: PathLike | None = None,
     osm: PathLike | None = None,
+    tuned: PathLike | Sequence[PathLike] = (),
     out: PathLike,
-    recipe: Recipe | None = None,
+    recipe: Recipe | MergeRecipe | None = None,
     se_scores: PathLike | None = None,
     osm_scores: PathLike | None = None,
     dry_run: bool = False,
@@ -75,18 +48,20 @@ def build(
     chunk_bits: int = DEFAULT_CHUNK_BITS,
     progress: Progress = ignore_progress,
 ) -> BuildReport:
-    """Compile a SafePatching patch.
+    """Compile a patch: SafePatching by default, or the merge that a :class:`MergeRecipe` asks for.
 
     The same inputs and recipe give the same file, for any number of threads. Memory does not grow
     with the model.
 
     Args:
-        base: the aligned model, a checkpoint folder or safetensors file.
+        base: the aligned model, or the one that the others were tuned from: a checkpoint folder or
+            safetensors file.
         se: the model tuned by gradient ascent, with the base's tensor names; needed unless the
             recipe's ``sets`` is "osm", which reads nothing of it.
         osm: the model tuned by gradient descent; needed unless ``sets`` is "se".
+        tuned: for a merge, one or more models with the base's tensor names and shapes.
         out: the patch file to write; must not exist.
-        recipe: parameters of the selection; None means the defaults.
+        recipe: the method and its parameters; None means SafePatching's defaults.
         se_scores, osm_scores: fp32 scores (folder or file); by default those of the recipe's kind
             beside the tuned weights (``scores.safetensors`` for "weight").
         dry_run: check everything and return the plan; write nothing.
@@ -95,13 +70,29 @@ def build(
         progress: called with the parameters done.
 
     Raises:
-        UsageError: a component is missing, or an override matches no tensor that takes part.
+        UsageError: an input is missing or not one of the method's, the weights are not as many as
+            the tuned models, or an override matches no tensor that takes part.
         MismatchError: names, shapes or dtypes do not fit, or scores are missing.
         UnsupportedInputError: a quantised base, an adapter, or a base dtype that cannot be merged.
-        CheckpointError: an input cannot be read, or its scores changed during the run.
-        NumericError: a score, weight or merged value inside the selection is not finite.
+        CheckpointError: an input cannot be read, or changed during the run.
+        NumericError: a score, weight or merged value inside the selection (in a merge: anywhere in
+            a tensor that takes part) is not finite.
         OutputError, StorageError: the patch cannot be written.
     """
+    if isinstance(recipe, MergeRecipe):
+        given = {"se": se, "osm": osm, "se_scores": se_scores, "osm_scores": osm_scores}
+        _refuse_inputs(recipe.method, {k: v for k, v in given.items() if v is not None}, "tuned")
+        return build_merge(
+            base,
+            tuned=tuned,
+            out=out,
+            recipe=recipe,
+            dry_run=dry_run,
+            threads=threads,
+            chunk_bits=chunk_bits,
+            progress=progress,
+        )
+    _refuse_inputs("safepatching", {"tuned": tuned} if tuned else {}, "se and osm")
     recipe = recipe or Recipe()
     with ExitStack() as inputs:
         base_model = inputs.enter_context(open_checkpoint(base))
@@ -132,6 +123,14 @@ def build(
         return BuildReport(plan, patch)
 
 
+def _refuse_inputs(method: str, foreign: Mapping[str, object], own: str) -> None:
+    if foreign:
+        raise UsageError(
+            f"{next(iter(foreign))} is given, and {method} takes {own}; leave it out, or name the "
+            "method that you mean with a recipe"
+        )
+
+
 def _plan(
     base: Checkpoint,
     components: tuple[Component, ...],
@@ -142,28 +141,20 @@ def _plan(
     candidate_words = sum(tensor.words for tensor in candidates)
     selected = sum(_most_selected(part, tensor) for part in components for tensor in candidates)
     selected = min(selected, candidate_words)
-    density = selected / candidate_words if candidate_words else 0.0
-    gap_bits = max(1.0, math.log2(1 / density) + 1.5) if density else 0.0
-    chunks = sum(-(-tensor.words >> chunk_bits) for tensor in base.tensors.values())
     tuned_bytes = sum(p.tuned.tensors[t.name].nbytes for p in components for t in candidates)
     return BuildPlan(
         candidates=tuple(tensor.name for tensor in candidates),
         candidate_words=candidate_words,
         model_words=sum(tensor.words for tensor in base.tensors.values()),
         selected=selected,
-        patch_bytes=math.ceil(selected * (gap_bits + 2) / 8) + 80 * chunks + 1000,
-        memory_bytes=_RUNTIME_BYTES + threads * _BUFFER_BYTES_PER_WORD * (1 << chunk_bits),
+        patch_bytes=expected_patch_bytes(base, candidate_words, selected, chunk_bits),
+        memory_bytes=RUNTIME_BYTES + threads * _BUFFER_BYTES_PER_WORD * (1 << chunk_bits),
         read_bytes=base.nbytes + tuned_bytes + 3 * len(components) * 4 * candidate_words,
     )
 
 
 def _most_selected(part: Component, tensor: TensorInfo) -> int:
-    retained = _most_retained(part.retain(tensor.name), tensor.words)
+    retained = most_retained(part.retain(tensor.name), tensor.words)
     if part.recipe.scope == "global":
         return math.ceil(part.top(tensor.name) * tensor.words)
     return min(math.floor(part.top(tensor.name) * tensor.words), retained)
-
-
-def _most_retained(retain: float, words: int) -> int:
-    """A bound on the draws that retain: by Hoeffding, above it with probability below e⁻⁵⁰."""
-    return min(words, math.ceil(retain * words + 5 * math.sqrt(words)))

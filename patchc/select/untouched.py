@@ -1,0 +1,24 @@
+"""A tensor that a build only identifies."""
+
+from __future__ import annotations
+
+from patchc.checkpoint import Checkpoint, TensorInfo
+from patchc.stream import Chunk, scratch
+from patchc.stream.compile import Words
+
+
+class UntouchedTensor:
+    """Reads a tensor that does not change; implements ``patchc.stream.compile.TensorChanges``."""
+
+    def __init__(self, base: Checkpoint, tensor: TensorInfo) -> None:
+        self._base = base
+        self._tensor = tensor
+
+    def read(self, chunk: Chunk) -> tuple[Words, Words]:
+        """The chunk's words, twice the same array."""
+        words = scratch("base", chunk.count, self._tensor.dtype.word)
+        self._base.read_words(self._tensor, chunk.first, words)
+        return words, words
+
+    def finish(self) -> None:
+        """Nothing to record."""

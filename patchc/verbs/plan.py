@@ -1,0 +1,63 @@
+"""What a build will do, known before anything heavy starts, and what it reports."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from patchc.checkpoint import Checkpoint
+from patchc.stream.compile import CompiledPatch
+
+RUNTIME_BYTES = 160 << 20
+"""Memory of the process before it opens a buffer."""
+
+
+@dataclass(frozen=True)
+class BuildPlan:
+    """What a build will do, known before anything heavy starts.
+
+    Attributes:
+        candidates: tensors that take part, sorted by name.
+        candidate_words: their entries.
+        model_words: entries of the whole model.
+        selected: entries that can be selected at most.
+        patch_bytes: expected size of the patch, for steps of a few units in the last place.
+        memory_bytes: expected peak memory.
+        read_bytes: bytes that will be read.
+    """
+
+    candidates: tuple[str, ...]
+    candidate_words: int
+    model_words: int
+    selected: int
+    patch_bytes: int
+    memory_bytes: int
+    read_bytes: int
+
+    @property
+    def density(self) -> float:
+        """Expected share of the model's entries that change, an upper estimate."""
+        return self.selected / self.model_words if self.model_words else 0.0
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """A finished build: its plan, and what was written (None after a dry run)."""
+
+    plan: BuildPlan
+    patch: CompiledPatch | None
+
+
+def expected_patch_bytes(
+    base: Checkpoint, candidate_words: int, selected: int, chunk_bits: int
+) -> int:
+    """Expected size of a patch of ``selected`` entries, for steps of a few units."""
+    density = selected / candidate_words if candidate_words else 0.0
+    gap_bits = max(1.0, math.log2(1 / density) + 1.5) if density else 0.0
+    chunks = sum(-(-tensor.words >> chunk_bits) for tensor in base.tensors.values())
+    return math.ceil(selected * (gap_bits + 2) / 8) + 80 * chunks + 1000
+
+
+def most_retained(retain: float, words: int) -> int:
+    """A bound on the draws that retain: by Hoeffding, above it with probability below e⁻⁵⁰."""
+    return min(words, math.ceil(retain * words + 5 * math.sqrt(words)))
