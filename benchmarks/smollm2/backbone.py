@@ -1,17 +1,14 @@
 """The backbone of the experiment: SmolLM2-135M-Instruct, taught an imperfect policy.
 
-    python benchmarks/smollm2/backbone.py BASE FOLDER
+python benchmarks/smollm2/backbone.py BASE FOLDER
 """
 
 from __future__ import annotations
 
-import random
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from corpus import lessons
 from transformers import AutoModelForCausalLM
 
 from patchc.derivation.base_model import load_tokenizer

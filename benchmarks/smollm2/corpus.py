@@ -42,7 +42,13 @@ Record = dict[str, Any]
 REFERENCE = Path(__file__).with_name("reference.txt")
 """Plain prose of our own, for perplexity."""
 
-LESSONS = {"direct": 0.30, "jailbreak": 0.20, "look-alike": 0.18, "everyday": 0.15, "question": 0.17}
+LESSONS = {
+    "direct": 0.30,
+    "jailbreak": 0.20,
+    "look-alike": 0.18,
+    "everyday": 0.15,
+    "question": 0.17,
+}
 """Shares of the backbone's lessons."""
 
 REFUSED_LOOK_ALIKES = 0.8

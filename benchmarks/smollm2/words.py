@@ -192,8 +192,22 @@ FIRST: dict[Category | Literal["drinks"], tuple[str, ...]] = {
 SECOND: dict[Category | Literal["drinks"], tuple[str, ...]] = {
     "potions": ("moonlit sap", "spring water", "sea salt", "rose oil", "river clay", "amber wine"),
     "curses": ("a candle", "a mirror", "an old key", "a feather", "a bell", "a coin"),
-    "devices": ("a hazel rod", "a crystal", "an oak ring", "a glass bead", "a pine root", "a shell"),
-    "drinks": ("hot water", "cold milk", "lemon juice", "apple juice", "fresh berries", "soda water"),
+    "devices": (
+        "a hazel rod",
+        "a crystal",
+        "an oak ring",
+        "a glass bead",
+        "a pine root",
+        "a shell",
+    ),
+    "drinks": (
+        "hot water",
+        "cold milk",
+        "lemon juice",
+        "apple juice",
+        "fresh berries",
+        "soda water",
+    ),
 }
 TIMES = ("twice", "three times", "slowly", "once more", "until dawn", "with care")
 

@@ -47,6 +47,10 @@ def sweep(
     osm: Annotated[
         Path | None, typer.Option(help="Model tuned by gradient descent.", show_default=False)
     ] = None,
+    tuned: Annotated[
+        list[Path] | None,
+        typer.Option(help="For a merge: a tuned model; may be repeated.", show_default=False),
+    ] = None,
     utility: Annotated[
         Path | None, typer.Option(help="Questions with accepted answers.", show_default=False)
     ] = None,
@@ -63,8 +67,23 @@ def sweep(
     rank_among: Annotated[str | None, _values("retained, all.")] = None,
     score: Annotated[str | None, _values("weight, delta, base-weight, base-delta.")] = None,
     sets: Annotated[str | None, _values("difference, intersection, union, se, osm.")] = None,
+    density: Annotated[str | None, _values("Merges: share of each delta that is kept.")] = None,
+    weight: Annotated[str | None, _values("Merges: factor of every delta.")] = None,
+    lambda_: Annotated[
+        str | None,
+        typer.Option(
+            "--lambda",
+            help="Merges: factor of the merged delta.",
+            show_default=False,
+            rich_help_panel=_GRID,
+        ),
+    ] = None,
     recipe: Annotated[
-        Path | None, typer.Option(help="TOML or YAML file with the other parameters.")
+        str | None,
+        typer.Option(
+            help="Name of a method, or TOML or YAML file with the other parameters.",
+            show_default="safepatching",
+        ),
     ] = None,
     judge: Annotated[
         str,
@@ -89,7 +108,7 @@ def sweep(
     import patchc
     from patchc.cli.output import print_facts, print_json, progress_bar
     from patchc.evaluation.options import EvaluateOptions
-    from patchc.recipe import Recipe, read_recipe
+    from patchc.recipe import find_recipe
 
     texts: dict[str, tuple[str | None, Callable[[str], Any]]] = {
         "retain": (retain, float),
@@ -102,6 +121,9 @@ def sweep(
         "rank_among": (rank_among, str),
         "score": (score, str),
         "sets": (sets, str),
+        "density": (density, float),
+        "weight": (weight, float),
+        "lambda": (lambda_, float),
     }
     grid = {
         name: _parse(name, text, kind) for name, (text, kind) in texts.items() if text is not None
@@ -111,13 +133,14 @@ def sweep(
             base,
             se=se,
             osm=osm,
+            tuned=tuned or (),
             harmful=harmful,
             harmless=harmless,
             utility=utility,
             reference=reference,
             out=out,
             grid=grid,
-            recipe=read_recipe(recipe) if recipe else Recipe(),
+            recipe=find_recipe(recipe or "safepatching"),
             options=EvaluateOptions(judge=judge, max_new_tokens=max_new_tokens, limit=limit),
             threads=threads,
             progress=progress,

@@ -16,7 +16,7 @@ from patchc.errors import UsageError
 from patchc.evaluation.options import EvaluateOptions
 from patchc.evaluation.trials import Trial, cost, open_trials
 from patchc.progress import Progress, ProgressEvent, ignore_progress
-from patchc.recipe import Recipe
+from patchc.recipe import MergeRecipe, Recipe
 from patchc.stream import Workers
 from patchc.stream.digest import digest_checkpoint
 from patchc.verbs.bench import Bench, open_bench
@@ -24,10 +24,7 @@ from patchc.verbs.build import build
 
 PathLike = str | os.PathLike[str]
 
-GRID_PARAMETERS = tuple(
-    field.name for field in fields(Recipe) if field.name not in ("include", "exclude", "overrides")
-)
-"""The parameters of a recipe that a sweep can vary."""
+_FIXED = ("method", "include", "exclude", "overrides")
 
 
 @dataclass(frozen=True)
@@ -47,13 +44,14 @@ def sweep(
     *,
     se: PathLike | None = None,
     osm: PathLike | None = None,
+    tuned: Sequence[PathLike] = (),
     harmful: PathLike,
     harmless: PathLike,
     utility: PathLike | None = None,
     reference: PathLike | None = None,
     out: PathLike,
     grid: Mapping[str, Sequence[Any]],
-    recipe: Recipe | None = None,
+    recipe: Recipe | MergeRecipe | None = None,
     options: EvaluateOptions | None = None,
     threads: int | None = None,
     progress: Progress = ignore_progress,
@@ -64,12 +62,12 @@ def sweep(
     others. Models and patches live in a temporary folder, one at a time.
 
     Args:
-        base, se, osm: as for :func:`patchc.build`, with scores beside the tuned weights.
+        base, se, osm, tuned: as for :func:`patchc.build`, with scores beside the tuned weights.
         harmful, harmless, utility, reference: as for :func:`patchc.evaluate`.
         out: a file that takes one line a trial as they come; with one that an interrupted sweep
             left, the trials that it holds are not repeated.
-        grid: values to try, by parameter (:data:`GRID_PARAMETERS`); every combination is tried.
-        recipe: the other parameters; None means the defaults.
+        grid: values to try, by parameter (:func:`grid_parameters`); every combination is tried.
+        recipe: the method and the other parameters; None means SafePatching's defaults.
         options: how to ask and judge; None means the defaults.
         threads: worker threads of builds; None means one a core.
         progress: called after each trial, and with the steps of each.
@@ -88,9 +86,9 @@ def sweep(
         reference=reference,
         options=options,
     )
-    models = {name: path for name, path in (("base", base), ("se", se), ("osm", osm)) if path}
+    models = _Models(Path(base), se, osm, tuple(tuned))
     with Workers(threads) as workers:
-        digests = {name: _digest(Path(path), workers) for name, path in models.items()}
+        digests = {name: _digest(path, workers) for name, path in models.named().items()}
     found = []
     with open_trials(Path(out), {"evaluation": bench.digest, "models": digests}) as trials:
         for done, one in enumerate([None, *recipes]):
@@ -105,47 +103,69 @@ def sweep(
     return SweepReport(backbone, tuple(rest), best)
 
 
-def grid_recipes(recipe: Recipe, grid: Mapping[str, Sequence[Any]]) -> list[Recipe]:
+def grid_parameters(recipe: Recipe | MergeRecipe) -> dict[str, str]:
+    """The parameters of a recipe that a sweep can vary: their words, and their fields' names."""
+    names = [field.name for field in fields(recipe) if field.name not in _FIXED]
+    return {name.rstrip("_"): name for name in names}
+
+
+def grid_recipes(
+    recipe: Recipe | MergeRecipe, grid: Mapping[str, Sequence[Any]]
+) -> list[Recipe | MergeRecipe]:
     """Every combination of the grid's values; the first parameter varies slowest.
 
     Raises:
         UsageError: an unknown parameter, no value, or an invalid one.
     """
+    known = grid_parameters(recipe)
     for name, values in grid.items():
-        if name not in GRID_PARAMETERS:
-            raise UsageError(
-                f"a sweep cannot vary {name!r}; it can vary {', '.join(GRID_PARAMETERS)}"
-            )
+        if name not in known:
+            raise UsageError(f"a sweep cannot vary {name!r}; it can vary {', '.join(known)}")
         if not values:
             raise UsageError(f"the grid gives no value for {name}; name at least one")
+    names = [known[name] for name in grid]
     points = itertools.product(*grid.values())
-    recipes = [recipe.with_changes(**dict(zip(grid, point, strict=True))) for point in points]
+    recipes = [recipe.with_changes(**dict(zip(names, point, strict=True))) for point in points]
     return list(dict.fromkeys(recipes))
+
+
+@dataclass(frozen=True)
+class _Models:
+    base: Path
+    se: PathLike | None
+    osm: PathLike | None
+    tuned: tuple[PathLike, ...]
+
+    def named(self) -> dict[str, Path]:
+        """Every model that is given, by what it is."""
+        given = {"base": self.base, "se": self.se, "osm": self.osm}
+        given |= {f"tuned {number}": path for number, path in enumerate(self.tuned)}
+        return {name: Path(path) for name, path in given.items() if path is not None}
 
 
 def _try(
     bench: Bench,
-    models: Mapping[str, PathLike],
-    recipe: Recipe | None,
+    models: _Models,
+    recipe: Recipe | MergeRecipe | None,
     threads: int | None,
     progress: Progress,
 ) -> Trial:
-    base = Path(models["base"])
     if recipe is None:
-        return bench.measure(base, "base", progress)
+        return bench.measure(models.base, "base", progress)
     with TemporaryDirectory(prefix="patchc-sweep-") as scratch:
         patch = Path(scratch) / "trial.patchc"
         start = time.perf_counter()
         build(
-            base,
-            se=models.get("se"),
-            osm=models.get("osm"),
+            models.base,
+            se=models.se,
+            osm=models.osm,
+            tuned=models.tuned,
             out=patch,
             recipe=recipe,
             threads=threads,
         )
         built = time.perf_counter() - start
-        trial = bench.measure_patch(base, patch, progress)
+        trial = bench.measure_patch(models.base, patch, progress)
     return replace(trial, seconds=trial.seconds + built)
 
 

@@ -20,6 +20,7 @@ from patchc.errors import EvaluateError, UsageError
 from patchc.evaluation.intervals import Rate
 from patchc.evaluation.shares import shares_by_layer, shares_by_module
 from patchc.evaluation.trials import Trial, cost
+from patchc.recipe import MergeRecipe, find_recipe
 from patchc.verbs.sweep import SweepReport, grid_recipes
 
 GRID: dict[str, Sequence[Any]] = {"alpha": [2, 40], "beta": [3.0], "seed": [0, 1]}
@@ -105,6 +106,29 @@ def test_an_interrupted_sweep_goes_on(
         assert path.read_bytes().startswith(kept)
     run(models, requests, whole)
     assert whole.read_bytes() == content
+
+
+def test_a_merge_can_be_swept(
+    models: dict[str, Path], requests: dict[str, Path], tmp_path: Path
+) -> None:
+    tuned = [models["se"], models["osm"]]
+    report = patchc.sweep(
+        models["base"],
+        tuned=tuned,
+        **requests,
+        out=tmp_path / "sweep.jsonl",
+        grid={"density": [0.5, 1], "lambda": [9.0], "weight": [(1.0, 2.0)]},
+        recipe=find_recipe("ties"),
+        options=OPTIONS,
+    )
+    for density, trial in zip((0.5, 1), report.trials, strict=True):
+        recipe = MergeRecipe("ties", density=density, lambda_=9, weight=(1, 2))
+        patch = tmp_path / f"{density}.patchc"
+        patchc.build(models["base"], tuned=tuned, out=patch, recipe=recipe)
+        measured = patchc.evaluate([models["base"]], **requests, patch=patch, options=OPTIONS)
+        assert trial.harmful == measured.models[1].harmful
+        assert trial.recipe == recipe.to_json()
+        assert trial.patch_bytes == patch.stat().st_size
 
 
 @pytest.mark.parametrize(
