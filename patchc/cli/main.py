@@ -14,6 +14,7 @@ from patchc.cli.build import build
 from patchc.cli.demo import demo
 from patchc.cli.derive import derive
 from patchc.cli.diff import diff
+from patchc.cli.evaluate import evaluate
 from patchc.cli.inspect import inspect
 from patchc.cli.revert import revert
 from patchc.cli.verify import verify
@@ -50,7 +51,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (derive, build, diff, apply, revert, verify, inspect, demo):
+for command in (derive, build, diff, apply, revert, verify, inspect, evaluate, demo):
     app.command()(command)
 
 

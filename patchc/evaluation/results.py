@@ -95,7 +95,7 @@ def open_results(path: Path, evaluation: str) -> Iterator[Results]:
             yield Results(path, file, evaluation, lines)
 
 
-def evaluation_digest(requests: RequestSets, options: EvaluateOptions, device: str) -> str:
+def evaluation_digest(requests: RequestSets, options: EvaluateOptions) -> str:
     """What all lines of one evaluation share: its requests and options, in hexadecimal."""
     return _digest(
         {
@@ -107,7 +107,7 @@ def evaluation_digest(requests: RequestSets, options: EvaluateOptions, device: s
             "batch_size": options.batch_size,
             "dtype": options.dtype,
             "system": options.system,
-            "device": device,
+            "device": options.device,
         }
     )
 
