@@ -11,7 +11,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from patchc.errors import EvaluateError, MissingExtraError, UsageError
+from patchc.checkpoint import open_checkpoint
+from patchc.errors import EvaluateError, MissingExtraError, UnsupportedInputError, UsageError
 from patchc.evaluation.judges import open_judge
 from patchc.evaluation.measure import Evaluation, measure
 from patchc.evaluation.options import EvaluateOptions
@@ -85,6 +86,8 @@ def evaluate(
     folders, files = list(map(Path, models)), list(map(Path, generations))
     if not folders and not files:
         raise UsageError("evaluate needs at least one model or file of generations")
+    for folder in folders:
+        _check_model(folder)
     requests = read_request_sets(
         Path(harmful), Path(harmless), Path(utility) if utility else None, options.limit
     )
@@ -121,6 +124,15 @@ def evaluate(
         found += [measure(subject, requests, judge, results, progress) for subject in replies]
     counts: dict[str, int] = {name: len(asked) for name, asked in requests.items()}
     return EvaluateReport(tuple(found), options.judge_name, counts)
+
+
+def _check_model(folder: Path) -> None:
+    with open_checkpoint(folder) as checkpoint:
+        if not checkpoint.is_folder:
+            raise UnsupportedInputError(
+                f"{folder}: evaluate needs the model's folder, with its config and tokenizer, not "
+                "one file"
+            )
 
 
 def _engine() -> tuple[Callable[..., Evaluation], Callable[..., Prompts]]:
