@@ -110,6 +110,14 @@ def evaluate(
     device: Annotated[
         Device, typer.Option(help="Where to compute.", rich_help_panel=_ASKING)
     ] = Device.AUTO,
+    lm_eval: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TASKS",
+            help="Tasks of lm-evaluation-harness, by name or .yaml file, separated by commas "
+            "(needs the lm-eval extra).",
+        ),
+    ] = None,
     plot: Annotated[Path | None, typer.Option(help="PNG to write (needs the plot extra).")] = None,
     json: Json = False,
 ) -> None:
@@ -130,6 +138,7 @@ def evaluate(
         system=system,
         limit=limit,
         device=device.value,
+        lm_eval=tuple(lm_eval.split(",")) if lm_eval else (),
     )
     if plot:
         check_plot(plot)
@@ -161,10 +170,18 @@ def _render(report: EvaluateReport) -> None:
     rows = [_row(model) for model in report.models]
     shown = [n for n in range(len(_COLUMNS)) if n == 0 or any(row[n] for row in rows)]
     print_table(
-        f"evaluate: {asked} requests, judged by {report.judge}; in brackets 95 % intervals",
+        f"evaluate: {asked}; judged by {report.judge}; [95 %]",
         tuple(_COLUMNS[n] for n in shown),
         [tuple(row[n] for n in shown) for row in rows],
     )
+    figures: list[tuple[str, ...]] = [
+        (model.model, task, metric, f"{value:.4g}")
+        for model in report.models
+        for task, metrics in model.lm_eval.items()
+        for metric, value in metrics.items()
+    ]
+    if figures:
+        print_table("lm-eval", ("model", "task", "metric", "value"), figures)
 
 
 def _row(model: Evaluation) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from patchc.checkpoint import open_checkpoint
 from patchc.errors import EvaluateError, MissingExtraError, UnsupportedInputError, UsageError
+from patchc.evaluation.harness import check_harness, run_tasks
 from patchc.evaluation.judges import open_judge
 from patchc.evaluation.measure import Evaluation, measure
 from patchc.evaluation.options import EvaluateOptions
@@ -77,7 +78,7 @@ def evaluate(
         EvaluateError: bad requests or replies, no chat template, a judge that fails, or the
             results file of another evaluation.
         UsageError: no model, or an option that cannot be met.
-        MissingExtraError: torch or transformers is not installed.
+        MissingExtraError: torch, transformers or a named judge's or task's package is missing.
         CheckpointError, UnsupportedInputError: a model cannot be read or loaded.
         StorageError: ``out`` or the temporary folder cannot be written.
         and what :func:`patchc.apply` raises, where there is a patch.
@@ -86,6 +87,8 @@ def evaluate(
     folders, files = list(map(Path, models)), list(map(Path, generations))
     if not folders and not files:
         raise UsageError("evaluate needs at least one model or file of generations")
+    if options.lm_eval:
+        check_harness()
     for folder in folders:
         _check_model(folder)
     requests = read_request_sets(
@@ -116,9 +119,10 @@ def evaluate(
                 progress=progress,
             )
         for folder, name in zip(folders, names[: len(folders)], strict=True):
-            one = partial(ask, prompts=encode_prompts(folder, requests, options))
+            prompts = encode_prompts(folder, requests, options)
+            one = partial(_with_tasks, partial(ask, prompts=prompts), options)
             if patch is None:
-                found.append(one(folder, name=name))
+                found.append(one(folder, name))
             else:
                 found += _with_and_without(Path(patch), folder, name, one, progress)
         found += [measure(subject, requests, judge, results, progress) for subject in replies]
@@ -146,6 +150,13 @@ def _engine() -> tuple[Callable[..., Evaluation], Callable[..., Prompts]]:
     return evaluate_model, encode_prompts
 
 
+def _with_tasks(
+    ask: Callable[..., Evaluation], options: EvaluateOptions, folder: Path, name: str
+) -> Evaluation:
+    measured = ask(folder, name=name)
+    return replace(measured, lm_eval=run_tasks(folder, options)) if options.lm_eval else measured
+
+
 def _with_and_without(
     patch: Path, folder: Path, name: str, ask: Callable[..., Evaluation], progress: Progress
 ) -> list[Evaluation]:
@@ -153,8 +164,8 @@ def _with_and_without(
     with TemporaryDirectory(prefix="patchc-evaluate-") as scratch:
         copy = Path(scratch) / "patched"
         apply(patch, folder, out=copy, progress=progress)
-        plain = ask(folder, name=name)
-        patched = ask(copy, name=f"{name} + {patch.name}")
+        plain = ask(folder, name)
+        patched = ask(copy, f"{name} + {patch.name}")
     return [plain, replace(patched, path=str(folder), patch=str(patch))]
 
 

@@ -46,7 +46,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_the_table_shows_rates_with_their_intervals(files: list[str]) -> None:
     code, out, _ = run(*files, "--utility", "u.jsonl")
     assert code == 0
-    assert "3 harmful, 3 harmless, 1 utility requests, judged by phrases" in out
+    assert "3 harmful, 3 harmless, 1 utility; judged by phrases" in out
     header, row = out.splitlines()[-2:]
     assert header.split() == ["model", "harmful", "over-refusal", "utility", "degenerate"]
     assert row.split("  ")[0] == "r.jsonl"
