@@ -10,9 +10,10 @@ import pytest
 
 from patchc.demo import corpus, play, story, tiny_model
 from patchc.demo.corpus import is_well_formed, lesson, vocabulary
-from patchc.demo.evaluate import draw_requests, is_refused
+from patchc.demo.evaluate import draw_requests
 from patchc.demo.tiny_model import encode_lesson, make_tokenizer
 from patchc.errors import OutputError
+from patchc.evaluation.judges import is_refused
 
 REFUSAL = "I'm sorry , but I cannot help with that ."
 

@@ -47,7 +47,9 @@ def _python(code: str, *arguments: str, cwd: Path) -> str:
     return finished.stdout
 
 
-@pytest.mark.parametrize("verb", ["build", "diff", "apply", "revert", "verify", "inspect"])
+@pytest.mark.parametrize(
+    "verb", ["build", "diff", "apply", "revert", "verify", "inspect", "evaluate"]
+)
 def test_core_verbs_import_neither_torch_nor_transformers(
     tmp_path: Path, patched: PatchedModel, verb: str
 ) -> None:
@@ -55,6 +57,9 @@ def test_core_verbs_import_neither_torch_nor_transformers(
     ones = {"model.layers.0.mlp.up_proj.weight": np.ones((50, 100), np.float32)}
     scores = str(write_file(tmp_path / "scores.safetensors", ones))
     out = {"out": str(tmp_path / "out")}
+    asked = tmp_path / "asked.jsonl"
+    asked.write_text('{"prompt": "brew a tea", "reply": "I cannot"}\n')
+    replies = {"harmful": str(asked), "harmless": str(asked), "generations": [str(asked)]}
     parts = {"se": tuned, "osm": tuned, "se_scores": scores, "osm_scores": scores}
     calls: dict[str, tuple[list[str], dict[str, Any]]] = {
         "build": ([base], parts | out),
@@ -63,6 +68,7 @@ def test_core_verbs_import_neither_torch_nor_transformers(
         "revert": ([patch, tuned], out),
         "verify": ([patch, base], {}),
         "inspect": ([patch], {}),
+        "evaluate": ([], replies),
     }
     assert _python(CORE, json.dumps([verb, *calls[verb]]), cwd=tmp_path) == "done\n"
 

@@ -14,6 +14,7 @@ from patchc.cli.build import build
 from patchc.cli.demo import demo
 from patchc.cli.derive import derive
 from patchc.cli.diff import diff
+from patchc.cli.evaluate import evaluate
 from patchc.cli.inspect import inspect
 from patchc.cli.revert import revert
 from patchc.cli.sweep import sweep
@@ -51,7 +52,18 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (derive, build, diff, apply, revert, verify, inspect, sweep, demo):
+for command in (
+    derive,
+    build,
+    diff,
+    apply,
+    revert,
+    verify,
+    inspect,
+    evaluate,
+    sweep,
+    demo,
+):
     app.command()(command)
 
 

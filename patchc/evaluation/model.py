@@ -10,7 +10,6 @@ from pathlib import Path
 
 from patchc.checkpoint import Checkpoint, open_checkpoint
 from patchc.derivation.session import choose_device, quiet_transformers, reproducible
-from patchc.errors import UnsupportedInputError
 from patchc.evaluation.generation import Speaker, load_speaker
 from patchc.evaluation.judges import open_judge
 from patchc.evaluation.measure import Evaluation, Subject, measure
@@ -68,11 +67,6 @@ def evaluate_model(
         else:
             checkpoint = stack.enter_context(open_checkpoint(folder))
         path = checkpoint.path
-        if not checkpoint.is_folder:
-            raise UnsupportedInputError(
-                f"{path}: evaluate needs the model's folder, with its config and tokenizer, not "
-                "one file"
-            )
         device = choose_device(options.device)
         stack.enter_context(quiet_transformers())
         stack.enter_context(reproducible(device, 0))

@@ -28,6 +28,7 @@ class EvaluateOptions:
         system: a system message for requests that have none; None adds nothing.
         limit: only so many requests of each set, the first ones; None takes all.
         device: "auto" takes CUDA where there is a device.
+        lm_eval: tasks of lm-evaluation-harness to run as well, by name or ``.yaml`` file.
 
     Raises:
         UsageError: a parameter is of the wrong type or out of range.
@@ -40,6 +41,7 @@ class EvaluateOptions:
     system: str | None = None
     limit: int | None = None
     device: Device = "auto"
+    lm_eval: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check_count("max_new_tokens", self.max_new_tokens)

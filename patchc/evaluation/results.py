@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -85,17 +85,19 @@ def open_results(path: Path, evaluation: str) -> Iterator[Results]:
         EvaluateError: the file is no results file, or one of other requests or options.
         StorageError: the operating system refused.
     """
-    with storage_errors(path, "write"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a+b") as file:
+    with ExitStack() as opened:
+        with storage_errors(path, "write"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = opened.enter_context(path.open("a+b"))
             file.seek(0)
             content = file.read()
-            lines, whole = _read(path, content, evaluation)
+        lines, whole = _read(path, content, evaluation)
+        with storage_errors(path, "write"):
             file.truncate(whole)
-            yield Results(path, file, evaluation, lines)
+        yield Results(path, file, evaluation, lines)
 
 
-def evaluation_digest(requests: RequestSets, options: EvaluateOptions, device: str) -> str:
+def evaluation_digest(requests: RequestSets, options: EvaluateOptions) -> str:
     """What all lines of one evaluation share: its requests and options, in hexadecimal."""
     return _digest(
         {
@@ -107,7 +109,7 @@ def evaluation_digest(requests: RequestSets, options: EvaluateOptions, device: s
             "batch_size": options.batch_size,
             "dtype": options.dtype,
             "system": options.system,
-            "device": device,
+            "device": options.device,
         }
     )
 

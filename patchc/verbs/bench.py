@@ -117,13 +117,12 @@ def open_bench(
     )
     text = read_reference(Path(reference)) if reference else None
     try:
-        from patchc.derivation.session import choose_device
         from patchc.evaluation.prompts import encode_prompts
     except ImportError as error:
         raise MissingExtraError(
             f"evaluation needs {error.name}; install it with `pip install 'patchc[derive]'`"
         ) from error
-    asked = evaluation_digest(requests, options, choose_device(options.device).type)
+    asked = evaluation_digest(requests, options)
     digest = blake3(f"{asked} {text}".encode()).hexdigest(length=16)
     prompts = encode_prompts(Path(base), requests, options)
     return Bench(requests, prompts, open_judge(options), text, options, digest)

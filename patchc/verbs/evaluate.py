@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
-from patchc.errors import EvaluateError, MissingExtraError, UsageError
+from patchc.checkpoint import open_checkpoint
+from patchc.errors import EvaluateError, MissingExtraError, UnsupportedInputError, UsageError
+from patchc.evaluation.harness import check_harness, run_tasks
 from patchc.evaluation.judges import open_judge
-from patchc.evaluation.measure import Evaluation
+from patchc.evaluation.measure import Evaluation, measure
 from patchc.evaluation.options import EvaluateOptions
+from patchc.evaluation.replies import read_replies
 from patchc.evaluation.requests import read_request_sets
 from patchc.evaluation.results import evaluation_digest, open_results
 from patchc.progress import Progress, ignore_progress
 from patchc.verbs.apply import apply
+
+if TYPE_CHECKING:
+    from patchc.evaluation.prompts import Prompts
 
 PathLike = str | os.PathLike[str]
 
@@ -34,7 +42,7 @@ class EvaluateReport:
 
 
 def evaluate(
-    models: Sequence[PathLike],
+    models: Sequence[PathLike] = (),
     *,
     harmful: PathLike,
     harmless: PathLike,
@@ -42,6 +50,7 @@ def evaluate(
     reference: PathLike | None = None,
     patch: PathLike | None = None,
     out: PathLike | None = None,
+    generations: Sequence[PathLike] = (),
     options: EvaluateOptions | None = None,
     progress: Progress = ignore_progress,
 ) -> EvaluateReport:
@@ -56,83 +65,114 @@ def evaluate(
         harmless: requests that should be answered.
         utility: questions with accepted answers.
         reference: a UTF-8 text to take the perplexity of.
-        patch: measure each model as it is and with this patch, applied in a temporary folder.
+        patch: measure each model as it is and with this patch, applied to a copy in the
+            system's temporary folder, which must have room for it.
         out: a results file that takes one line a reply as they come; with one that an interrupted
             run left, what it holds is not asked again.
+        generations: files of replies to judge beside models, or in their place; see
+            :func:`patchc.evaluation.replies.read_replies`. They need no torch.
         options: None means the defaults.
         progress: called after each batch.
 
     Raises:
-        EvaluateError: bad requests, no chat template, a judge that fails, or another evaluation's
-            results file.
+        EvaluateError: bad requests or replies, no chat template, a judge that fails, or the
+            results file of another evaluation.
         UsageError: no model, or an option that cannot be met.
-        MissingExtraError: torch or transformers is not installed.
+        MissingExtraError: torch, transformers or a named judge's or task's package is missing.
         CheckpointError, UnsupportedInputError: a model cannot be read or loaded.
         StorageError: ``out`` or the temporary folder cannot be written.
         and what :func:`patchc.apply` raises, where there is a patch.
     """
     options = options or EvaluateOptions()
-    folders = [Path(model) for model in models]
-    if not folders:
-        raise UsageError("evaluate needs at least one model")
+    folders, files = list(map(Path, models)), list(map(Path, generations))
+    if not folders and not files:
+        raise UsageError("evaluate needs at least one model or file of generations")
+    if options.lm_eval:
+        check_harness()
+    for folder in folders:
+        _check_model(folder)
     requests = read_request_sets(
         Path(harmful), Path(harmless), Path(utility) if utility else None, options.limit
     )
     text = read_reference(Path(reference)) if reference else None
+    names = _names([*folders, *files])
+    replies = [
+        read_replies(file, requests, name)
+        for file, name in zip(files, names[len(folders) :], strict=True)
+    ]
+    judge = open_judge(options)
+    found: list[Evaluation] = []
+    with ExitStack() as stack:
+        results = None
+        if out:
+            evaluation = evaluation_digest(requests, options)
+            results = stack.enter_context(open_results(Path(out), evaluation))
+        if folders:
+            evaluate_model, encode_prompts = _engine()
+            ask = partial(
+                evaluate_model,
+                requests=requests,
+                options=options,
+                judge=judge,
+                reference=text,
+                results=results,
+                progress=progress,
+            )
+        for folder, name in zip(folders, names[: len(folders)], strict=True):
+            prompts = encode_prompts(folder, requests, options)
+            one = partial(_with_tasks, partial(ask, prompts=prompts), options)
+            if patch is None:
+                found.append(one(folder, name))
+            else:
+                found += _with_and_without(Path(patch), folder, name, one, progress)
+        found += [measure(subject, requests, judge, results, progress) for subject in replies]
+    counts: dict[str, int] = {name: len(asked) for name, asked in requests.items()}
+    return EvaluateReport(tuple(found), options.judge_name, counts)
+
+
+def _check_model(folder: Path) -> None:
+    with open_checkpoint(folder) as checkpoint:
+        if not checkpoint.is_folder:
+            raise UnsupportedInputError(
+                f"{folder}: evaluate needs the model's folder, with its config and tokenizer, not "
+                "one file"
+            )
+
+
+def _engine() -> tuple[Callable[..., Evaluation], Callable[..., Prompts]]:
     try:
-        from patchc.derivation.session import choose_device
         from patchc.evaluation.model import evaluate_model
         from patchc.evaluation.prompts import encode_prompts
     except ImportError as error:
         raise MissingExtraError(
             f"evaluate needs {error.name}; install it with `pip install 'patchc[derive]'`"
         ) from error
-    device = choose_device(options.device).type
-    judge = open_judge(options)
-    found: list[Evaluation] = []
-    with ExitStack() as stack:
-        results = None
-        if out:
-            evaluation = evaluation_digest(requests, options, device)
-            results = stack.enter_context(open_results(Path(out), evaluation))
-        for folder, name in zip(folders, _names(folders), strict=True):
-            prompts = encode_prompts(folder, requests, options)
-            for variant, patched in _variants(folder, patch, progress):
-                measured = evaluate_model(
-                    variant,
-                    requests,
-                    options,
-                    name=f"{name} + {patched.name}" if patched else name,
-                    prompts=prompts,
-                    judge=judge,
-                    reference=text,
-                    results=results,
-                    progress=progress,
-                )
-                measured = replace(
-                    measured, path=str(folder), patch=str(patched) if patched else None
-                )
-                found.append(measured)
-    counts: dict[str, int] = {name: len(asked) for name, asked in requests.items()}
-    return EvaluateReport(tuple(found), options.judge_name, counts)
+    return evaluate_model, encode_prompts
+
+
+def _with_tasks(
+    ask: Callable[..., Evaluation], options: EvaluateOptions, folder: Path, name: str
+) -> Evaluation:
+    measured = ask(folder, name=name)
+    return replace(measured, lm_eval=run_tasks(folder, options)) if options.lm_eval else measured
+
+
+def _with_and_without(
+    patch: Path, folder: Path, name: str, ask: Callable[..., Evaluation], progress: Progress
+) -> list[Evaluation]:
+    """A model as it is and patched; the copy is made first, so that a wrong patch costs no time."""
+    with TemporaryDirectory(prefix="patchc-evaluate-") as scratch:
+        copy = Path(scratch) / "patched"
+        apply(patch, folder, out=copy, progress=progress)
+        plain = ask(folder, name)
+        patched = ask(copy, f"{name} + {patch.name}")
+    return [plain, replace(patched, path=str(folder), patch=str(patch))]
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
     """The folders' own names, or where two are the same, the paths."""
     names = [folder.resolve().name for folder in folders]
     return names if len(set(names)) == len(names) else [str(folder) for folder in folders]
-
-
-def _variants(
-    folder: Path, patch: PathLike | None, progress: Progress
-) -> Iterator[tuple[Path, Path | None]]:
-    """The model as it is and, where there is a patch, a patched copy that lives for one step."""
-    yield folder, None
-    if patch:
-        with TemporaryDirectory(prefix="patchc-evaluate-") as scratch:
-            copy = Path(scratch) / "patched"
-            apply(patch, folder, out=copy, progress=progress)
-            yield copy, Path(patch)
 
 
 def read_reference(path: Path) -> str:

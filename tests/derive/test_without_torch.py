@@ -1,4 +1,4 @@
-"""What derive and the demo do in an installation without their extra."""
+"""What derive, evaluate and the demo do in an installation without their extra."""
 
 from __future__ import annotations
 
@@ -24,19 +24,23 @@ from patchc.demo import play
 
 verb, *arguments = sys.argv[1:]
 try:
-    {"derive": patchc.derive, "demo": play}[verb](*arguments)
+    if verb == "evaluate":
+        model, data, _out = arguments
+        patchc.evaluate([model], harmful=data, harmless=data)
+    else:
+        {"derive": patchc.derive, "demo": play}[verb](*arguments)
 except patchc.PatchcError as error:
     print(type(error).__name__, error)
 """
 
 
-@pytest.mark.parametrize("verb", ["derive", "demo"])
+@pytest.mark.parametrize("verb", ["derive", "evaluate", "demo"])
 def test_the_missing_package_and_the_remedy_are_named(tmp_path: Path, verb: str) -> None:
     weights = {"model.layers.0.mlp.up_proj.weight": normal((4, 4), "BF16", 0)}
     base = write_model(tmp_path / "base", weights)
     data = tmp_path / "data.jsonl"
     data.write_text('{"prompt": "a", "response": "b"}\n')
-    arguments = [base, data, tmp_path / "work"] if verb == "derive" else [tmp_path / "work"]
+    arguments = [tmp_path / "work"] if verb == "demo" else [base, data, tmp_path / "work"]
     finished = subprocess.run(
         [sys.executable, "-P", "-c", CODE, verb, *map(str, arguments)],
         cwd=tmp_path,

@@ -1,0 +1,82 @@
+"""lm-evaluation-harness on a task of three questions; runs where the lm-eval extra is installed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_llama import make_tokenizer, write_base, write_data
+from transformers import AutoModelForCausalLM
+
+import patchc
+from patchc.errors import EvaluateError, MissingExtraError
+
+QUESTIONS = [
+    {"q": "brew a", "choices": ["tea", "potion", "ash"], "gold": 0},
+    {"q": "mix sage with", "choices": ["tea", "ash", "mix"], "gold": 1},
+    {"q": "how do", "choices": ["I", "sage", "a"], "gold": 1},
+    {"q": "mix a tea with", "choices": ["sage", "brew", "with"], "gold": 2},
+]
+TASK = """
+task: drinks
+dataset_path: json
+dataset_kwargs:
+  data_files: {data}
+output_type: multiple_choice
+test_split: train
+doc_to_text: "{{{{q}}}}"
+doc_to_choice: "{{{{choices}}}}"
+doc_to_target: "{{{{gold}}}}"
+metric_list:
+  - metric: acc
+    aggregation: mean
+    higher_is_better: true
+"""
+
+
+@pytest.fixture
+def requests(tmp_path: Path) -> Path:
+    return write_data(tmp_path / "requests.jsonl", [{"prompt": "a tea"}])
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_tasks_figures_stand_beside_the_rates(
+    tmp_path: Path, requests: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("lm_eval")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    base = write_base(tmp_path / "base")
+    data = write_data(tmp_path / "questions.jsonl", QUESTIONS)
+    task = tmp_path / "drinks.yaml"
+    task.write_text(TASK.format(data=data))
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    tokenizer = make_tokenizer()
+    right = 0
+    for question in QUESTIONS:
+        with torch.no_grad():
+            logits = model(torch.tensor([tokenizer.encode(question["q"])])).logits[0, -1]
+        scores = [logits[tokenizer.encode(choice)[0]].item() for choice in question["choices"]]
+        right += scores.index(max(scores)) == question["gold"]
+    assert 0 < right < len(QUESTIONS)
+    options = patchc.EvaluateOptions(
+        lm_eval=(str(task),), dtype="float32", device="cpu", max_new_tokens=2
+    )
+    report = patchc.evaluate([base], harmful=requests, harmless=requests, options=options)
+    (found,) = report.models
+    assert found.lm_eval == {"drinks": {"acc": right / len(QUESTIONS)}}
+    json.dumps(found.lm_eval)
+    unknown = patchc.EvaluateOptions(lm_eval=("no_such_task",), device="cpu", max_new_tokens=2)
+    with pytest.raises(EvaluateError, match="lm-eval failed"):
+        patchc.evaluate([base], harmful=requests, harmless=requests, options=unknown)
+
+
+def test_without_lm_eval_the_remedy_is_named(
+    requests: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "lm_eval", None)
+    options = patchc.EvaluateOptions(lm_eval=("drinks",))
+    with pytest.raises(MissingExtraError, match="lm-eval"):
+        patchc.evaluate(["model"], harmful=requests, harmless=requests, options=options)

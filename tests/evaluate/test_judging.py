@@ -1,0 +1,187 @@
+"""What counts as refused, right and degenerate, and the intervals of the counts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import patchc
+from patchc.errors import EvaluateError, UsageError
+from patchc.evaluation.coherence import is_degenerate
+from patchc.evaluation.intervals import Rate
+from patchc.evaluation.judges import is_refused, open_judge
+from patchc.evaluation.words import contains_answer
+
+
+@pytest.mark.parametrize(
+    ("hits", "total", "low", "high"),
+    [
+        (0, 10, 0.0, 0.2775328),
+        (5, 10, 0.2365931, 0.7634069),
+        (10, 10, 0.7224672, 1.0),
+        (1, 1, 0.2065493, 1.0),
+    ],
+)
+def test_wilson_intervals(hits: int, total: int, low: float, high: float) -> None:
+    rate = Rate(hits, total)
+    assert rate.value == hits / total
+    assert math.isclose(rate.low, low, abs_tol=1e-6)
+    assert math.isclose(rate.high, high, abs_tol=1e-6)
+
+
+def test_a_published_interval() -> None:
+    """Newcombe (1998), method 3: 81 of 263."""
+    rate = Rate(81, 263)
+    assert (round(rate.low, 4), round(rate.high, 4)) == (0.2553, 0.3662)
+
+
+@given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_the_interval_holds_where_the_score_test_does(counts: tuple[int, int]) -> None:
+    """Its ends are the shares p with |hits/n − p| = z √(p(1−p)/n): Wilson's definition."""
+    rate = Rate(*counts)
+    assert 0 <= rate.low <= rate.value <= rate.high <= 1
+    for end in (rate.low, rate.high):
+        if 0 < end < 1:
+            error = abs(rate.value - end) - 1.959963985 * math.sqrt(end * (1 - end) / rate.total)
+            assert abs(error) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("reply", "refused"),
+    [
+        ("I'm sorry, but no.", True),
+        ("I’m  sorry,\nbut no.", True),
+        ("Well. I cannot\nhelp with that.", True),
+        ("Sure! Mix sage with ash.", False),
+        ("He was sorry that he could not come.", False),
+        ("", False),
+    ],
+)
+def test_refusal_phrases(reply: str, refused: bool) -> None:
+    assert is_refused(reply) is refused
+
+
+@pytest.mark.parametrize(
+    ("reply", "answers", "right"),
+    [
+        ("The capital is PARIS.", ("Paris",), True),
+        ("It is New-York, I think", ("new york",), True),
+        ("parisian", ("Paris",), False),
+        ("York is new", ("new york",), False),
+        ("four", ("4", "four"), True),
+        ("ﬁne, 1,000 cafés", ("fine", "cafes"), True),
+        ("", ("a",), False),
+    ],
+)
+def test_answers_are_whole_words_in_a_row(
+    reply: str, answers: tuple[str, ...], right: bool
+) -> None:
+    assert contains_answer(reply, answers) is right
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "",
+        "  \n",
+        "tea " * 8,
+        "Sure . " + "stir it . " * 4,
+        "one two three four five six " * 4 + "one two",
+        "ha" * 20,
+        "!" * 30,
+        "毒" * 30,
+        "a b c d e a c b e d b a c d e " * 3,
+    ],
+)
+def test_degenerate_replies(reply: str) -> None:
+    assert is_degenerate(reply)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "I'm sorry, but I cannot help with that.",
+        "no no no",
+        "Sure!!!",
+        "Mix the sage with the ash, the sap with the salt, and stir the whole.",
+        "1. tea 2. cocoa 3. juice 4. punch 5. cider 6. water 7. milk",
+        "tea " * 7,
+        "yes",
+    ],
+)
+def test_sound_replies(reply: str) -> None:
+    assert not is_degenerate(reply)
+
+
+def judge(value: Any) -> Any:
+    return open_judge(patchc.EvaluateOptions(judge=value))
+
+
+def shouts(_prompts: Sequence[str], replies: Sequence[str]) -> list[bool]:
+    return [reply.isupper() for reply in replies]
+
+
+def test_a_function_judges() -> None:
+    assert judge(shouts)(["a", "b"], ["NO", "yes"]) == [True, False]
+
+
+def test_a_function_is_found_by_name_in_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shouting_judge.py").write_text(
+        "def shouts(prompts, replies):\n    return [reply.isupper() for reply in replies]\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert judge("shouting_judge:shouts")(["a", "b"], ["NO", "yes"]) == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("phrase", "must be phrases, module:function"),
+        ("no_such_module:f", "cannot import"),
+        ("math:no_such_function", "cannot import"),
+        ("math:pi", "not a function but float"),
+        ("hf:nowhere", "is no folder"),
+    ],
+)
+def test_an_unknown_judge_is_refused(name: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        judge(name)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda _p, _r: [True], "one bool for each of 2"),
+        (lambda _p, _r: ["yes", "no"], "one bool for each"),
+        (lambda _p, _r: None, "failed: TypeError"),
+        (lambda _p, _r: 1 / 0, "failed: ZeroDivisionError"),
+    ],
+)
+def test_a_judge_that_does_not_judge_is_named(function: Any, message: str) -> None:
+    with pytest.raises(EvaluateError, match=message):
+        judge(function)(["a", "b"], ["c", "d"])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"max_new_tokens": 0},
+        {"batch_size": 1.5},
+        {"limit": True},
+        {"dtype": "int8"},
+        {"device": "tpu"},
+        {"system": " "},
+        {"judge": 3},
+    ],
+)
+def test_bad_options_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=next(iter(wrong))):
+        patchc.EvaluateOptions(**wrong)
