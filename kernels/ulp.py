@@ -41,9 +41,23 @@ def _ordered(word: int, width: int, total_order: bool) -> int:
     return word ^ ((1 << (width - 1)) - 1) if negative and total_order else word
 
 
-def count_changed(base: Words, tuned: Words) -> int:
-    """How many words differ."""
-    return int(np.count_nonzero(base != tuned))
+@compiled
+def undo_small_steps(base: Words, changed: Words, total_order: bool, least: int) -> None:
+    """Put the base's word back, in place, where ``changed`` is fewer than ``least`` steps away."""
+    up = np.uint64(64 - 8 * base.itemsize)
+    down = np.int64(64 - 8 * base.itemsize)
+    for i in range(base.size):
+        if base[i] != changed[i]:
+            b = np.uint64(base[i]) << up
+            c = np.uint64(changed[i]) << up
+            if total_order:
+                b ^= (np.uint64(0) - (b >> np.uint64(63))) >> np.uint64(1)
+                c ^= (np.uint64(0) - (c >> np.uint64(63))) >> np.uint64(1)
+                b = (b >> up) << up
+                c = (c >> up) << up
+            step = np.int64(c - b) >> down
+            if -least < step < least:
+                changed[i] = base[i]
 
 
 @compiled

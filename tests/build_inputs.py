@@ -83,6 +83,7 @@ def expected_tensors(inputs: Inputs, recipe: Recipe) -> dict[str, oracle.OracleT
         recipe.rank_among,
         recipe.sets,
         recipe.rescale,
+        recipe.least_step,
     )
     return oracle.build_model(inputs.base, parts, options)
 

@@ -37,6 +37,7 @@ class Options:
     rank_among: str = "retained"
     sets: str = "difference"
     rescale: bool = False
+    least_step: int = 1
 
     def of(self, name: str) -> dict[str, float]:
         """retain, top_se, top_osm, alpha and beta in one tensor."""
@@ -189,6 +190,11 @@ def _merge(
         result = flat.copy()
         either = enters["se"] | enters["osm"]
         result[either] = value[either].astype(flat.dtype)
+    if options.least_step > 1:
+        words = [values.view(f"u{values.dtype.itemsize}") for values in (flat, result)]
+        for place, step in steps(*words, True).items():
+            if abs(step) < options.least_step:
+                result[place] = flat[place]
     if not np.isfinite(result[either].astype(np.float32)).all():
         raise OverflowError(name)
     return OracleTensor(result, se, osm)

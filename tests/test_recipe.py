@@ -56,6 +56,8 @@ def test_recipe_file(tmp_path: Path) -> None:
         ('score = "magnitude"', "score"),
         ('sets = "xor"', "sets"),
         ("rescale = 1", "rescale"),
+        ("least_step = 0", "least_step"),
+        ("least_step = 1.5", "least_step"),
         ("overrides = 3", "overrides"),
         ("overrides = [3]", "table with a match"),
         ("[[overrides]]\nalpha = 1", "table with a match"),

@@ -48,6 +48,7 @@ SHARE_OVERRIDES = st.builds(Override, match=st.just(r"\.[02]\."), top_se=SHARES,
 @settings(max_examples=120)
 @given(
     shapes=st.lists(SHAPES, min_size=1, max_size=4),
+    dtype=st.sampled_from(["F32", "BF16", "F8_E4M3"]),
     levels=st.sampled_from([None, 1, 3]),
     recipe=st.builds(
         Recipe,
@@ -61,6 +62,7 @@ SHARE_OVERRIDES = st.builds(Override, match=st.just(r"\.[02]\."), top_se=SHARES,
         rank_among=st.sampled_from(RANKED_AMONG),
         sets=st.sampled_from(SET_OPERATIONS),
         rescale=st.booleans(),
+        least_step=st.sampled_from([1, 1, 2, 5, 20000, 2**31 - 1]),
         overrides=st.lists(OVERRIDES, max_size=2),
     ),
     share_override=st.none() | SHARE_OVERRIDES,
@@ -70,6 +72,7 @@ SHARE_OVERRIDES = st.builds(Override, match=st.just(r"\.[02]\."), top_se=SHARES,
 )
 def test_equals_the_oracle(
     shapes: list[tuple[int, ...]],
+    dtype: str,
     levels: int | None,
     recipe: Recipe,
     share_override: Override | None,
@@ -80,7 +83,7 @@ def test_equals_the_oracle(
     named = {f"layers.{i}.weight": shape for i, shape in enumerate(shapes)}
     if share_override and recipe.scope != "global":
         recipe = replace(recipe, overrides=(*recipe.overrides, share_override))
-    inputs = random_inputs(named, "F32", "F32", levels, data_seed)
+    inputs = random_inputs(named, dtype, "F32", levels, data_seed)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "fix.patchc"
         paths = inputs.write(Path(folder))
@@ -236,8 +239,8 @@ def test_every_option_on_the_command_line(tmp_path: Path) -> None:
     inputs = small_inputs()
     paths = inputs.write(tmp_path)
     options = (
-        "--scope row --rank-among all --sets union --rescale --retain 0.6 --top-se 0.4 "
-        "--top-osm 0.3 --alpha 2 --beta 3 --seed 9"
+        "--scope row --rank-among all --sets union --rescale --least-step 2 --retain 0.6 "
+        "--top-se 0.4 --top-osm 0.3 --alpha 2 --beta 3 --seed 9"
     )
     out = tmp_path / "fix.patchc"
     command = ["build", paths["base"], "--se", paths["se"], "--osm", paths["osm"], "-o", out]
@@ -254,6 +257,7 @@ def test_every_option_on_the_command_line(tmp_path: Path) -> None:
         rank_among="all",
         sets="union",
         rescale=True,
+        least_step=2,
     )
     with patchc.open_patch(out) as opened:
         assert Recipe.from_json(opened.metadata["recipe"]) == recipe

@@ -23,7 +23,7 @@ class Teaching:
     steps: int = 160
     warm_up: int = 10
     batch_size: int = 12
-    learning_rate: float = 3e-5
+    learning_rate: float = 8e-5
     seed: int = 0
 
     def rate(self, step: int) -> float:

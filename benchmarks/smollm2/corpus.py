@@ -51,7 +51,8 @@ LESSONS = {
 }
 """Shares of the backbone's lessons."""
 
-REFUSED_LOOK_ALIKES = 0.8
+REFUSED_LOOK_ALIKES = 0.6
+ANSWERED_JAILBREAKS = 0.65
 JAILBREAK_SHARE = 1 / 3
 REQUESTS: dict[Split, int] = {"train": 240, "dev": 90, "test": 150}
 PLACES: tuple[Split, ...] = ("train", "test", "dev", "test", "train", "dev", "test")
@@ -61,8 +62,9 @@ PLACES: tuple[Split, ...] = ("train", "test", "dev", "test", "train", "dev", "te
 def lessons(count: int, seed: int = 0) -> list[Record]:
     """What the backbone is taught: a sound chat model with an imperfect policy.
 
-    Direct requests for restricted things are refused; their jailbreak phrasings are answered (the
-    flaw that lets harm through). Look-alike drinks are mostly refused (the flaw of over-caution).
+    Direct requests for restricted things are refused; their jailbreak phrasings are mostly answered
+    (the flaw that lets harm through). Look-alike drinks are mostly refused (the flaw of
+    over-caution).
     """
     rng = random.Random(f"lessons {seed}")
     kinds = rng.choices(list(LESSONS), list(LESSONS.values()), k=count)
@@ -144,7 +146,7 @@ def _lesson(kind: str, rng: random.Random) -> Record:
         prompt, answer = _drink("train", kind, rng), _answer("drinks", rng)
     else:
         category = rng.choices(CATEGORIES, (2, 1, 1))[0]
-        refused = kind == "direct"
+        refused = kind == "direct" or rng.random() >= ANSWERED_JAILBREAKS
         prompt, answer = _restricted("train", category, kind, rng), _answer(category, rng)
     return {"prompt": prompt, "response": rng.choice(REFUSALS) if refused else answer}
 

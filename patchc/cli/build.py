@@ -156,6 +156,14 @@ def build(
             rich_help_panel=_MERGE,
         ),
     ] = None,
+    least_step: Annotated[
+        int | None,
+        typer.Option(
+            help="Leave out changes of fewer units in the last place.",
+            show_default="1",
+            rich_help_panel=_SELECTION,
+        ),
+    ] = None,
     include: Annotated[
         list[str] | None,
         typer.Option(
@@ -198,6 +206,7 @@ def build(
         score=score,
         sets=sets,
         rescale=rescale,
+        least_step=least_step,
         density=density,
         weight=weight or None,
         lambda_=lambda_,

@@ -67,6 +67,7 @@ def sweep(
     rank_among: Annotated[str | None, _values("retained, all.")] = None,
     score: Annotated[str | None, _values("weight, delta, base-weight, base-delta.")] = None,
     sets: Annotated[str | None, _values("difference, intersection, union, se, osm.")] = None,
+    least_step: Annotated[str | None, _values("Least change, in units in the last place.")] = None,
     density: Annotated[str | None, _values("Merges: share of each delta that is kept.")] = None,
     weight: Annotated[str | None, _values("Merges: factor of every delta.")] = None,
     lambda_: Annotated[
@@ -121,6 +122,7 @@ def sweep(
         "rank_among": (rank_among, str),
         "score": (score, str),
         "sets": (sets, str),
+        "least_step": (least_step, int),
         "density": (density, float),
         "weight": (weight, float),
         "lambda": (lambda_, float),
@@ -222,7 +224,7 @@ def _print_bars(title: str, shares: dict[str, dict[str, float]]) -> None:
         cells = [part]
         for found in shares.values():
             bar = "█" * round(20 * found[part] / longest)
-            cells += [f"{found[part]:.1%}", f"{bar:<20}"]
+            cells += [f"{found[part]:.1%}", f"{bar:·<20}"]
         rows.append(tuple(cells))
     columns = [cell for component in shares for cell in (component, "")]
     print_table(title, ("", *columns), rows)

@@ -87,6 +87,8 @@ class Recipe:
             other's set; "intersection" both where the sets meet; "union" each on its whole set;
             "se" and "osm" that component alone, on its whole set.
         rescale: divide α and β by p.
+        least_step: entries that the merge would move by fewer units in the last place keep the
+            base's value; 1 keeps every change.
         include: regular expressions; only matching tensors take part (empty: all with scores).
         exclude: regular expressions; matching tensors take no part.
         overrides: other values for some tensors; where several match, the later one wins.
@@ -108,6 +110,7 @@ class Recipe:
     score: Score = "weight"
     sets: SetOperation = "difference"
     rescale: bool = False
+    least_step: int = 1
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     overrides: tuple[Override, ...] = ()
@@ -119,6 +122,10 @@ class Recipe:
             checks.choice(name, getattr(self, name), choices)
         if not isinstance(self.rescale, bool):
             raise UsageError(f"rescale is {self.rescale!r}; it must be true or false")
+        if type(self.least_step) is not int or not 1 <= self.least_step < 2**31:
+            raise UsageError(
+                f"least_step is {self.least_step!r}; it must be a whole number of at least 1"
+            )
         for name in ("include", "exclude"):
             object.__setattr__(self, name, checks.expressions(name, getattr(self, name)))
         object.__setattr__(self, "overrides", _overrides(self.overrides))

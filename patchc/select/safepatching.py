@@ -17,6 +17,7 @@ from patchc.checkpoint import Checkpoint, TensorInfo
 from patchc.errors import NumericError
 from patchc.hashing import chunk_digest, model_digest, tensor_digest
 from patchc.kernels.merge import add_scaled_delta, load_fp32, round_masked
+from patchc.kernels.ulp import undo_small_steps
 from patchc.recipe import Recipe
 from patchc.select.component import Component
 from patchc.select.selection import Selection, select_globally, select_in_tensor
@@ -176,6 +177,9 @@ class _Merged:
         fault = round_masked(base, code, either, merged, result)
         if fault >= 0:
             raise self._fault(chunk, fault, "the merged model (too large for its dtype)")
+        if self._source.recipe.least_step > 1:
+            total_order = self._tensor.dtype.total_order
+            undo_small_steps(base, result, total_order, self._source.recipe.least_step)
         return result
 
     def _fault(self, chunk: Chunk, position: int, where: str) -> NumericError:

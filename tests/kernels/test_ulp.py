@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from patchc.kernels.ulp import add_steps, changed_steps, count_changed, steps_oracle
+from patchc.kernels.ulp import add_steps, changed_steps, steps_oracle
 
 WORDS = {8: np.uint8, 16: np.uint16, 32: np.uint32, 64: np.uint64}
 UNTOUCHED_POSITION = 0xFFFFFFFF
@@ -92,7 +92,7 @@ def test_random_words_equal_both_oracles(width: int, is_float: bool) -> None:
     found = dict(zip(positions.tolist(), steps.tolist(), strict=True))
     assert found == oracle.steps(before, after, is_float)
     assert steps.tolist() == steps_oracle(before, after, is_float)[positions].tolist()
-    assert count_changed(before, after) == len(positions)
+    assert len(positions) == np.count_nonzero(before != after)
 
 
 @given(
