@@ -13,6 +13,7 @@ from patchc.cli.options import Json, Threads
 if TYPE_CHECKING:
     from patchc.evaluation.intervals import Rate
     from patchc.evaluation.trials import Trial
+    from patchc.recipe import Recipe
     from patchc.verbs.sweep import SweepReport
 
 _GRID = "Grid: values to try, separated by commas"
@@ -89,7 +90,7 @@ def sweep(
     import patchc
     from patchc.cli.output import print_facts, print_json, progress_bar
     from patchc.evaluation.options import EvaluateOptions
-    from patchc.recipe import Recipe, read_recipe
+    from patchc.recipe import Recipe
 
     texts: dict[str, tuple[str | None, Callable[[str], Any]]] = {
         "retain": (retain, float),
@@ -117,7 +118,7 @@ def sweep(
             reference=reference,
             out=out,
             grid=grid,
-            recipe=read_recipe(recipe) if recipe else Recipe(),
+            recipe=_read_recipe(recipe) if recipe else Recipe(),
             options=EvaluateOptions(judge=judge, max_new_tokens=max_new_tokens, limit=limit),
             threads=threads,
             progress=progress,
@@ -129,6 +130,16 @@ def sweep(
     _render(report, list(grid))
     if drawn:
         print_facts("figures", {path.name: path for path in drawn})
+
+
+def _read_recipe(path: Path) -> Recipe:
+    from patchc.errors import UsageError
+    from patchc.recipe import Recipe, read_recipe
+
+    recipe = read_recipe(path)
+    if not isinstance(recipe, Recipe):
+        raise UsageError(f"recipe {path}: sweep varies safepatching, and this is {recipe.method}")
+    return recipe
 
 
 def _parse(name: str, text: str, kind: Callable[[str], Any]) -> list[Any]:
