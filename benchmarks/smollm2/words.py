@@ -252,7 +252,8 @@ QUESTIONS: tuple[tuple[dict[Split, str], str, str], ...] = (
         "The opposite of {} is {}.",
         """
         hot=cold big=small|little fast=slow wet=dry old=young|new dark=light|bright
-        loud=quiet|silent|soft rich=poor happy=sad|unhappy early=late up=down left=right open=closed|close
+        loud=quiet|silent|soft rich=poor happy=sad|unhappy early=late up=down left=right
+        open=closed|close
         full=empty strong=weak hard=soft|easy high=low long=short good=bad|evil day=night
         black=white love=hate win=lose first=last near=far true=false buy=sell give=take begin=end
         push=pull clean=dirty thick=thin
