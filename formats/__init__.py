@@ -1,10 +1,13 @@
 """The patch file: its container, its index and its codecs. ``SPEC.md`` here is the authority."""
 
+from patchc.formats.additive import AdditiveComponent, AdditiveValues
 from patchc.formats.index import ChunkRecord, PatchIndex, TensorRecord
 from patchc.formats.reader import Patch, open_patch
-from patchc.formats.writer import EncodedChunk, PatchWriter, encode_chunk
+from patchc.formats.writer import EncodedChunk, PatchWriter, encode_chunk, encode_deltas
 
 __all__ = [
+    "AdditiveComponent",
+    "AdditiveValues",
     "ChunkRecord",
     "EncodedChunk",
     "Patch",
@@ -12,5 +15,6 @@ __all__ = [
     "PatchWriter",
     "TensorRecord",
     "encode_chunk",
+    "encode_deltas",
     "open_patch",
 ]
