@@ -40,7 +40,7 @@ class ComponentEntries:
 
     component: int
     positions: Positions
-    values: NDArray[np.uint16] | NDArray[np.int8]
+    values: NDArray[np.integer]
     absmax: NDArray[np.float32]
 
 
@@ -92,7 +92,7 @@ def decode_additive(
 
 def _read_values(
     body: bytes, at: int, count: int, value_type: ValueType
-) -> tuple[NDArray[np.uint16] | NDArray[np.int8], NDArray[np.float32], int]:
+) -> tuple[NDArray[np.integer], NDArray[np.float32], int]:
     blocks = -(-count // BLOCK) if value_type == "int8" else 0
     width = 1 if value_type == "int8" else 2
     end = at + 4 * blocks + width * count
