@@ -21,7 +21,7 @@ from patchc.kernels.philox import retention_stream, retention_threshold
 from patchc.kernels.topk import Bits, Retention
 from patchc.select.top import TopSet, find_top_set
 from patchc.stream import Chunk, Workers, scratch
-from patchc.stream.compile import TensorChanges, Words
+from patchc.stream.compile import Words
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,10 @@ class Component:
 
 
 class SafePatchingChanges:
-    """The changes of a build; implements :class:`patchc.stream.compile.ChangeSource`.
+    """The changes of a build.
+
+    Implements :class:`patchc.stream.compile.ChangeSource` and, with the deltas before their scales,
+    :class:`patchc.stream.additive.DeltaSource`.
 
     Args:
         base: the aligned model.
@@ -80,7 +83,7 @@ class SafePatchingChanges:
         self.statistics: dict[str, dict[str, int]] = {}
         self.input_digests: dict[str, list[tuple[str, bytes]]] = {}
 
-    def open_tensor(self, tensor: TensorInfo, chunks: list[Chunk]) -> TensorChanges:
+    def open_tensor(self, tensor: TensorInfo, chunks: list[Chunk]) -> _Untouched | _Merged:
         """See :class:`patchc.stream.compile.ChangeSource`."""
         if tensor.name not in self._candidates:
             return _Untouched(self._base, tensor)
@@ -114,7 +117,7 @@ class SafePatchingChanges:
 
 
 class _Untouched:
-    """A tensor that is only identified; implements :class:`TensorChanges`."""
+    """A tensor that is only identified; implements :class:`TensorChanges` and `TensorDeltas`."""
 
     def __init__(self, base: Checkpoint, tensor: TensorInfo) -> None:
         self._base = base
@@ -125,12 +128,15 @@ class _Untouched:
         self._base.read_words(self._tensor, chunk.first, words)
         return words, words
 
+    def read_deltas(self, chunk: Chunk) -> tuple[Words, tuple[()]]:
+        return self.read(chunk)[0], ()
+
     def finish(self) -> None:
         """Nothing to record."""
 
 
 class _Merged:
-    """A candidate tensor; implements :class:`TensorChanges`."""
+    """A candidate tensor; implements :class:`TensorChanges` and `TensorDeltas`."""
 
     def __init__(
         self,
@@ -147,6 +153,20 @@ class _Merged:
         self._counts = np.zeros((len(chunks), 3), np.int64)
 
     def read(self, chunk: Chunk) -> tuple[Words, Words]:
+        base, masks = self._select(chunk)
+        return base, self._merge(chunk, base, masks)
+
+    def read_deltas(self, chunk: Chunk) -> tuple[Words, list[NDArray[np.float32]]]:
+        base, masks = self._select(chunk)
+        deltas = []
+        for component, mask in zip(self._source.components, masks, strict=True):
+            delta = scratch(f"{component.name} delta", chunk.count, np.float32)
+            delta[:] = 0
+            self._add(component, chunk, base, mask, np.float32(1), delta)
+            deltas.append(delta)
+        return base, deltas
+
+    def _select(self, chunk: Chunk) -> tuple[Words, list[NDArray[np.bool_]]]:
         base = scratch("base", chunk.count, self._tensor.dtype.word)
         self._source.base.read_words(self._tensor, chunk.first, base)
         masks = [
@@ -157,7 +177,7 @@ class _Merged:
         self._counts[chunk.number] = [np.count_nonzero(m) for m in (*masks, overlap)]
         for mask in masks:
             mask &= ~overlap
-        return base, self._merge(chunk, base, masks)
+        return base, masks
 
     def finish(self) -> None:
         se, osm, overlap = (int(n) for n in self._counts.sum(axis=0))
@@ -183,19 +203,30 @@ class _Merged:
         merged: NDArray[np.float32] = scratch("merged", chunk.count, np.float32)
         load_fp32(base, code, either, merged)
         for component, mask in zip(self._source.components, masks, strict=True):
-            info = component.tuned.tensors[self._tensor.name]
-            tuned = scratch("tuned", chunk.count, info.dtype.word)
-            component.tuned.read_words(info, chunk.first, tuned)
-            self._digests[f"{component.name} tuned"][chunk.number] = chunk_digest(tuned)
-            scale = np.float32(component.scale)
-            fault = add_scaled_delta(base, code, tuned, info.dtype.code, mask, scale, merged)
-            if fault >= 0:
-                raise self._fault(chunk, fault, f"the base or the {component.name} model")
+            self._add(component, chunk, base, mask, np.float32(component.scale), merged)
         result: Words = scratch("result", chunk.count, base.dtype)
         fault = round_masked(base, code, either, merged, result)
         if fault >= 0:
             raise self._fault(chunk, fault, "the merged model (too large for its dtype)")
         return result
+
+    def _add(
+        self,
+        component: Component,
+        chunk: Chunk,
+        base: Words,
+        mask: NDArray[np.bool_],
+        scale: np.float32,
+        merged: NDArray[np.float32],
+    ) -> None:
+        code = self._tensor.dtype.code
+        info = component.tuned.tensors[self._tensor.name]
+        tuned = scratch("tuned", chunk.count, info.dtype.word)
+        component.tuned.read_words(info, chunk.first, tuned)
+        self._digests[f"{component.name} tuned"][chunk.number] = chunk_digest(tuned)
+        fault = add_scaled_delta(base, code, tuned, info.dtype.code, mask, scale, merged)
+        if fault >= 0:
+            raise self._fault(chunk, fault, f"the base or the {component.name} model")
 
     def _fault(self, chunk: Chunk, position: int, where: str) -> NumericError:
         return NumericError(

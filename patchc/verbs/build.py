@@ -7,23 +7,29 @@ import os
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 from patchc.checkpoint import Checkpoint, TensorInfo, open_checkpoint, refuse_quantised
 from patchc.dtypes import MERGEABLE
-from patchc.errors import MismatchError, UnsupportedInputError
+from patchc.errors import MismatchError, UnsupportedInputError, UsageError
+from patchc.formats import ValueType
+from patchc.formats.additive import VALUE_TYPES
 from patchc.formats.layout import DEFAULT_CHUNK_BITS
 from patchc.progress import Progress, ignore_progress
 from patchc.recipe import Recipe
 from patchc.select.candidates import NameFilter
 from patchc.select.safepatching import Component, SafePatchingChanges
 from patchc.stream import Workers
+from patchc.stream.additive import ScaledComponent, compile_additive
 from patchc.stream.compile import CompiledPatch, check_patch_output, compile_patch
 from patchc.verbs.provenance import tool
 
 PathLike = str | os.PathLike[str]
+Values = Literal["ulp", "additive"]
 
 _BUFFER_BYTES_PER_WORD = 48  # all scratch buffers of one worker, with both deltas in fp32
 _RUNTIME_BYTES = 160 << 20
+_VALUE_BITS = {None: 2, "bf16": 16, "int8": 8 + 32 / 256}
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,8 @@ class BuildPlan:
         candidate_words: their entries.
         model_words: entries of the whole model.
         selected: entries that the two top sets can hold at most.
-        patch_bytes: expected size of the patch, for steps of a few units in the last place.
+        patch_bytes: expected size of the patch; for exact values, if the steps are a few units in
+            the last place.
         memory_bytes: expected peak memory.
         read_bytes: bytes that will be read.
     """
@@ -71,6 +78,8 @@ def build(
     recipe: Recipe | None = None,
     se_scores: PathLike | None = None,
     osm_scores: PathLike | None = None,
+    values: Values = "ulp",
+    value_type: ValueType | None = None,
     dry_run: bool = False,
     threads: int | None = None,
     chunk_bits: int = DEFAULT_CHUNK_BITS,
@@ -89,6 +98,10 @@ def build(
         recipe: parameters of the selection; None means the defaults.
         se_scores, osm_scores: fp32 scores (folder or file); by default ``scores.safetensors``
             beside the tuned weights.
+        values: "ulp" stores the exact steps from base to result; "additive" the deltas of each
+            component before α and β, which apply can then scale anew or add to a descendant of the
+            base. Additive patches cannot be reverted.
+        value_type: of additive values: "bf16" (the default) or "int8", in blocks of 256.
         dry_run: check everything and return the plan; write nothing.
         threads: worker threads; None means one a core.
         chunk_bits: log2 of the words in a chunk of the patch's grid.
@@ -100,8 +113,10 @@ def build(
         CheckpointError: an input cannot be read, or its scores changed during the run.
         NumericError: a score, weight or merged value inside the selection is not finite.
         OutputError, StorageError: the patch cannot be written.
+        UsageError: ``values``, ``value_type``, ``threads`` or ``chunk_bits`` are out of range.
     """
     recipe = recipe or Recipe()
+    value_type = _check_values(values, value_type)
     with ExitStack() as inputs:
         base_model = inputs.enter_context(open_checkpoint(base))
         components = (
@@ -113,7 +128,9 @@ def build(
         check_patch_output(Path(out), tuple(c.path for c in (base_model, *opened)), chunk_bits)
         with Workers(threads) as workers:
             candidates = _find_candidates(base_model, components, recipe)
-            plan = _plan(base_model, components, candidates, workers.threads, chunk_bits)
+            plan = _plan(
+                base_model, components, candidates, workers.threads, chunk_bits, value_type
+            )
             if dry_run:
                 return BuildReport(plan, None)
             provenance = {
@@ -125,10 +142,30 @@ def build(
             source = SafePatchingChanges(
                 base_model, components, frozenset(plan.candidates), provenance, workers
             )
-            patch = compile_patch(
-                Path(out), base_model, source, workers, chunk_bits, "build", progress
-            )
+            if value_type:
+                scaled = [ScaledComponent(part.name, part.scale) for part in components]
+                patch = compile_additive(
+                    Path(out), base_model, source, scaled, value_type, workers, chunk_bits, progress
+                )
+            else:
+                patch = compile_patch(
+                    Path(out), base_model, source, workers, chunk_bits, "build", progress
+                )
         return BuildReport(plan, patch)
+
+
+def _check_values(values: str, value_type: str | None) -> ValueType | None:
+    """The type of additive values; None for exact ones."""
+    if values not in get_args(Values):
+        raise UsageError(f"values is {values!r}; it must be ulp or additive")
+    if values == "ulp":
+        if value_type is not None:
+            raise UsageError("value_type is for additive values; exact ones have no choice")
+        return None
+    for known in VALUE_TYPES:
+        if value_type in (known, None):
+            return known
+    raise UsageError(f"value_type is {value_type!r}; it must be {' or '.join(VALUE_TYPES)}")
 
 
 def _open_component(
@@ -233,6 +270,7 @@ def _plan(
     candidates: list[TensorInfo],
     threads: int,
     chunk_bits: int,
+    value_type: ValueType | None,
 ) -> BuildPlan:
     candidate_words = sum(tensor.words for tensor in candidates)
     selected = sum(
@@ -243,6 +281,8 @@ def _plan(
     selected = min(selected, candidate_words)
     density = selected / candidate_words if candidate_words else 0.0
     gap_bits = max(1.0, math.log2(1 / density) + 1.5) if density else 0.0
+    if value_type:
+        gap_bits += math.log2(len(components))  # each component has positions of its own
     chunks = sum(-(-tensor.words >> chunk_bits) for tensor in base.tensors.values())
     tuned_bytes = sum(p.tuned.tensors[t.name].nbytes for p in components for t in candidates)
     return BuildPlan(
@@ -250,7 +290,9 @@ def _plan(
         candidate_words=candidate_words,
         model_words=sum(tensor.words for tensor in base.tensors.values()),
         selected=selected,
-        patch_bytes=math.ceil(selected * (gap_bits + 2) / 8) + 80 * chunks + 1000,
+        patch_bytes=math.ceil(selected * (gap_bits + _VALUE_BITS[value_type]) / 8)
+        + 80 * chunks
+        + 1000,
         memory_bytes=_RUNTIME_BYTES + threads * _BUFFER_BYTES_PER_WORD * (1 << chunk_bits),
         read_bytes=base.nbytes + tuned_bytes + 3 * len(components) * 4 * candidate_words,
     )
