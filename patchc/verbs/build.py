@@ -281,8 +281,9 @@ def _plan(
     selected = min(selected, candidate_words)
     density = selected / candidate_words if candidate_words else 0.0
     gap_bits = max(1.0, math.log2(1 / density) + 1.5) if density else 0.0
+    entry_bits = gap_bits + _VALUE_BITS[value_type]
     if value_type:
-        gap_bits += math.log2(len(components))  # each component has positions of its own
+        entry_bits += math.log2(len(components))  # each component has positions of its own
     chunks = sum(-(-tensor.words >> chunk_bits) for tensor in base.tensors.values())
     tuned_bytes = sum(p.tuned.tensors[t.name].nbytes for p in components for t in candidates)
     return BuildPlan(
@@ -290,9 +291,7 @@ def _plan(
         candidate_words=candidate_words,
         model_words=sum(tensor.words for tensor in base.tensors.values()),
         selected=selected,
-        patch_bytes=math.ceil(selected * (gap_bits + _VALUE_BITS[value_type]) / 8)
-        + 80 * chunks
-        + 1000,
+        patch_bytes=math.ceil(selected * entry_bits / 8) + 80 * chunks + 1000,
         memory_bytes=_RUNTIME_BYTES + threads * _BUFFER_BYTES_PER_WORD * (1 << chunk_bits),
         read_bytes=base.nbytes + tuned_bytes + 3 * len(components) * 4 * candidate_words,
     )
