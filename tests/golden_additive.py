@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tiny_checkpoints import Raw, write_file
 
 from patchc.dtypes import BY_NAME
 from patchc.formats import ComponentEntries, PatchWriter, encode_deltas
@@ -73,3 +75,14 @@ def additive_bytes(value_type: str) -> bytes:
         model.append((name, whole))
     writer.finish(metadata(value_type), model_digest(model), None)
     return file.getvalue()
+
+
+def tensor(name: str, words: list[int]) -> Raw:
+    """Words as a tensor of the example."""
+    dtype, shape, _ = TENSORS[name]
+    return Raw(dtype, shape, np.array(words, BY_NAME[dtype].word).tobytes())
+
+
+def write_base(path: Path) -> Path:
+    """The example's base, in one file."""
+    return write_file(path, {name: tensor(name, words) for name, (*_, words) in TENSORS.items()})

@@ -9,28 +9,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 import second_reader
-from golden_additive import PARTS, RESULTS, TENSORS, additive_bytes, metadata
+from golden_additive import (
+    PARTS,
+    RESULTS,
+    TENSORS,
+    additive_bytes,
+    metadata,
+    tensor,
+    write_base,
+)
 from spec_listing import SPEC, listing, sections
-from tiny_checkpoints import Raw, read_file, write_file
+from tiny_checkpoints import read_file, write_file
 
 import patchc
-from patchc.dtypes import BY_NAME, MERGEABLE
+from patchc.dtypes import MERGEABLE
 from patchc.errors import NumericError, WrongBaseError
 from patchc.formats import open_patch
 from patchc.formats.layout import ADDITIVE, KNOWN_FEATURES, PROLOGUE
 
 HERE = Path(__file__).parent
 FILES = {kind: HERE / "golden" / f"additive-{kind}.patchc" for kind in ("bf16", "int8")}
-
-
-def base(path: Path) -> Path:
-    """The example's base, in one file."""
-    return write_file(path, {name: tensor(name, words) for name, (*_, words) in TENSORS.items()})
-
-
-def tensor(name: str, words: list[int]) -> Raw:
-    dtype, shape, _ = TENSORS[name]
-    return Raw(dtype, shape, np.array(words, BY_NAME[dtype].word).tobytes())
 
 
 def test_the_specification_lists_the_file() -> None:
@@ -82,7 +80,7 @@ def test_a_reader_made_from_the_specification_agrees(value_type: str) -> None:
 
 def test_adding_follows_the_page(tmp_path: Path) -> None:
     out = tmp_path / "out.safetensors"
-    patchc.apply(FILES["bf16"], base(tmp_path / "base.safetensors"), out=out)
+    patchc.apply(FILES["bf16"], write_base(tmp_path / "base.safetensors"), out=out)
     assert read_file(out) == {name: tensor(name, words) for name, words in RESULTS.items()}
 
 
@@ -96,7 +94,7 @@ def test_adding_equals_single_fp32_operations(
     """The order and the single roundings of section 6.3, where components overlap."""
     tensors, _ = second_reader.read(FILES[value_type].read_bytes())
     out = tmp_path / "out.safetensors"
-    model = base(tmp_path / "base.safetensors")
+    model = write_base(tmp_path / "base.safetensors")
     patchc.apply(FILES[value_type], model, out=out, alpha=alpha, beta=beta)
     words = list(struct.unpack("<2I", read_file(out)["b"].data))
     value = second_reader.fp32(
@@ -116,19 +114,19 @@ def test_adding_equals_single_fp32_operations(
 
 def test_an_infinity_on_the_way_is_refused(tmp_path: Path) -> None:
     """At position 2 the components cancel; fp32 overflows before they do."""
-    model = base(tmp_path / "base.safetensors")
+    model = write_base(tmp_path / "base.safetensors")
     tensors = {name: read_file(model)[name] for name in TENSORS}
     tensors["a"] = tensor("a", [0, 0, 0xFF7F, 0])
     further = write_file(tmp_path / "further.safetensors", tensors)
     out = tmp_path / "out.safetensors"
-    options = {"alpha": 3.4e38, "beta": -8.0}
+    options = {"alpha": 3.4e38, "beta": 8.5e37}
     with pytest.raises(NumericError, match="'a', flat index 2"):
         patchc.apply(FILES["bf16"], further, out=out, onto_descendant=True, **options)
     assert not out.exists()
 
 
 def test_only_the_example_s_base_is_taken(tmp_path: Path) -> None:
-    model = base(tmp_path / "base.safetensors")
+    model = write_base(tmp_path / "base.safetensors")
     tensors = read_file(model) | {"c": tensor("c", [1, 2, 4])}
     other = write_file(tmp_path / "other.safetensors", tensors)
     with pytest.raises(WrongBaseError, match="'c'"):
