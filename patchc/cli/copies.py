@@ -42,7 +42,8 @@ def _merge_facts(merged: MergeReport) -> dict[str, object]:
         names = ", ".join(merged.first_differing)
         more = ", …" if merged.differing_tensors > len(merged.first_differing) else ""
         facts["model"] = (
-            f"a descendant: {merged.differing_tensors} tensors differ from the base ({names}{more})"
+            f"a descendant; tensors that differ from the base: {merged.differing_tensors} "
+            f"({names}{more})"
             if merged.differing_tensors
             else "the base"
         )
