@@ -38,9 +38,10 @@ def verify(
         facts: dict[str, object] = {"patch": "intact", "root": report.root}
         if model is not None:
             facts["model"] = report.state
-            facts["chunks"] = f"{report.chunks_at_base} base, {report.chunks_at_result} patched"
-        if report.state == "not the base":
-            facts["note"] = "a model that holds this additive patch cannot be recognised"
+            if report.state == "not the base":
+                facts["note"] = "a model that holds this additive patch cannot be recognised"
+            else:
+                facts["chunks"] = f"{report.chunks_at_base} base, {report.chunks_at_result} patched"
         print_facts(f"verify: {patch}", facts)
     if report.state == "partly patched":
         raise PartlyPatchedError(f"{model} is partly patched; start again from an intact copy")
