@@ -10,9 +10,12 @@ from patchc.errors import PatchFormatError, UnsupportedPatchError
 
 MAGIC = b"PATCHC\r\n"
 END_MAGIC = b"\r\nPATCHC"
-MAJOR, MINOR = 1, 0
-KNOWN_FEATURES = 0
-"""Bits of required features that this reader understands; version 1.0 defines none."""
+MAJOR = 1
+ADDITIVE = 1 << 0
+"""Required feature: the values are additive, and there are no result digests (section 4.4)."""
+
+KNOWN_FEATURES = ADDITIVE
+"""Bits of required features that this reader understands."""
 
 ALIGNMENT = 8
 DEFAULT_CHUNK_BITS = 20
@@ -64,9 +67,9 @@ class Trailer:
         )
 
 
-def pack_prologue(chunk_bits: int) -> bytes:
-    """The first bytes of a patch file."""
-    return PROLOGUE.pack(MAGIC, MAJOR, MINOR, chunk_bits, 0, 0)
+def pack_prologue(chunk_bits: int, features: int = 0) -> bytes:
+    """The first bytes of a patch file, of the lowest minor version that has its features."""
+    return PROLOGUE.pack(MAGIC, MAJOR, 1 if features else 0, chunk_bits, 0, 0)
 
 
 def parse_prologue(data: bytes) -> int:

@@ -8,17 +8,23 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 from blake3 import blake3
 
-from patchc.errors import PatchcError, PatchFormatError, UnsupportedPatchError
-from patchc.formats.codecs import CODECS
+from patchc.errors import PatchcError, PatchFormatError, UnsupportedPatchError, UsageError
+from patchc.formats.additive import AdditiveValues, check_additive, parse_additive
+from patchc.formats.codecs import ADDITIVE_ID, CODECS, ComponentEntries
+from patchc.formats.codecs.additive import decode_additive
 from patchc.formats.codecs.codec import Positions, Steps
 from patchc.formats.index import ChunkRecord, PatchIndex, TensorRecord, parse_index
 from patchc.formats.layout import (
+    ADDITIVE,
     MAJOR,
     PROLOGUE,
     TRAILER,
@@ -42,6 +48,7 @@ class Patch:
         chunk_words: words in a full chunk of the grid.
         index: every tensor and changed chunk.
         metadata: provenance, JSON values.
+        additive: value type and components of an additive patch; None where values are exact.
     """
 
     def __init__(self, path: Path, descriptor: int) -> None:
@@ -65,6 +72,12 @@ class Patch:
         index = decompress(stored_index, trailer.index_size, "index")
         self.index: PatchIndex = parse_index(index, chunk_bits, trailer.index_offset)
         self.metadata = _parse_metadata(decompress(stored_text, trailer.metadata_size, "metadata"))
+        self.additive: AdditiveValues | None = None
+        if trailer.features & ADDITIVE:
+            self.additive = parse_additive(self.metadata)
+            check_additive(self.index)
+        elif np.any(self.index.codecs == ADDITIVE_ID):
+            raise PatchFormatError("it holds additive chunks and does not say so in its features")
 
     def __enter__(self) -> Patch:
         return self
@@ -91,23 +104,48 @@ class Patch:
         Raises:
             PatchFormatError: the body is damaged; names tensor and chunk.
             UnsupportedPatchError: its codec is not known.
+            UsageError: the patch is additive.
         """
+        if self.additive:
+            raise UsageError(f"{self.path} holds additive values; read_deltas reads them")
+        with self._naming(tensor, chunk):
+            codec = CODECS.get(chunk.codec)
+            if codec is None:
+                raise UnsupportedPatchError(f"codec {chunk.codec} is not known; update patchc")
+            words = self.words_in_chunk(tensor, chunk.number)
+            body = self._read_body(chunk)
+            return codec.decode(body, chunk.entries, words, tensor.dtype.word_bits)
+
+    def read_deltas(self, tensor: TensorRecord, chunk: ChunkRecord) -> list[ComponentEntries]:
+        """What each component of an additive patch adds to a chunk; as :meth:`read_changes`.
+
+        Components come in order; one without entries in the chunk is left out.
+        """
+        if self.additive is None:
+            raise UsageError(f"{self.path} holds exact steps; read_changes reads them")
+        with self._naming(tensor, chunk):
+            return decode_additive(
+                self._read_body(chunk),
+                chunk.entries,
+                self.words_in_chunk(tensor, chunk.number),
+                self.additive.value_type,
+                len(self.additive.components),
+            )
+
+    @contextmanager
+    def _naming(self, tensor: TensorRecord, chunk: ChunkRecord) -> Iterator[None]:
         try:
-            return self._decode(tensor, chunk)
+            yield
         except PatchcError as error:
             where = f"{self.path}: tensor {tensor.name!r}, chunk {chunk.number}"
             raise type(error)(f"{where}: {error}") from error
 
-    def _decode(self, tensor: TensorRecord, chunk: ChunkRecord) -> tuple[Positions, Steps]:
-        codec = CODECS.get(chunk.codec)
-        if codec is None:
-            raise UnsupportedPatchError(f"codec {chunk.codec} is not known; update patchc")
+    def _read_body(self, chunk: ChunkRecord) -> bytes:
         stored = self._read(chunk.offset, chunk.length + padding(chunk.length))
         body = stored[: chunk.length]
         if short(blake3(body).digest()) != chunk.body_digest or any(stored[chunk.length :]):
             raise PatchFormatError("its bytes are damaged; fetch the patch again")
-        words = self.words_in_chunk(tensor, chunk.number)
-        return codec.decode(body, chunk.entries, words, tensor.dtype.word_bits)
+        return body
 
     def _read(self, offset: int, length: int) -> bytes:
         parts = []

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from patchc.dtypes import DType
 from patchc.errors import UnsupportedInputError
-from patchc.formats.codecs import RICE
+from patchc.formats.codecs import ADDITIVE_ID, RICE, ComponentEntries
+from patchc.formats.codecs.additive import encode_additive
 from patchc.formats.index import ChunkRecord, TensorRecord, pack_index
 from patchc.formats.layout import (
     DEFAULT_CHUNK_BITS,
@@ -32,7 +33,7 @@ from patchc.formats.layout import (
     pack_prologue,
     padding,
 )
-from patchc.hashing import root_digest, short
+from patchc.hashing import DIGEST_BYTES, SHORT_DIGEST_BYTES, root_digest, short
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,35 @@ def encode_chunk(
         result_digest: full digest of the words after the change.
     """
     body = RICE.encode(positions, steps, words, word_bits)
+    return _chunk(number, RICE.id, len(positions), body, base_digest, result_digest)
+
+
+def encode_deltas(
+    number: int, parts: Sequence[ComponentEntries], words: int, base_digest: bytes
+) -> EncodedChunk:
+    """Code what the components add to chunk ``number``; safe to call from several threads.
+
+    Args:
+        number: the chunk's place in its tensor's grid.
+        parts: the components that have entries in the chunk, in order; at least one.
+        words: words in the chunk.
+        base_digest: full digest of the chunk's base words.
+    """
+    body = encode_additive(parts, words)
+    touched = np.zeros(words, np.bool_)
+    for part in parts:
+        touched[part.positions] = True
+    entries = int(np.count_nonzero(touched))
+    return _chunk(number, ADDITIVE_ID, entries, body, base_digest, bytes(SHORT_DIGEST_BYTES))
+
+
+def _chunk(
+    number: int, codec: int, entries: int, body: bytes, base_digest: bytes, result_digest: bytes
+) -> EncodedChunk:
     record = ChunkRecord(
         number=number,
-        codec=RICE.id,
-        entries=len(positions),
+        codec=codec,
+        entries=entries,
         offset=0,
         length=len(body),
         body_digest=short(blake3(body).digest()),
@@ -82,11 +108,19 @@ class PatchWriter:
 
     Tensors come in the order of their names' bytes; a tensor's chunks in grid order, then
     :meth:`end_tensor`; :meth:`finish` last.
+
+    Args:
+        file: where to write; never sought in.
+        chunk_bits: log2 of the words in a chunk.
+        features: bits of the features that a reader of this file must have.
     """
 
-    def __init__(self, file: BinaryIO, chunk_bits: int = DEFAULT_CHUNK_BITS) -> None:
+    def __init__(
+        self, file: BinaryIO, chunk_bits: int = DEFAULT_CHUNK_BITS, features: int = 0
+    ) -> None:
         self._file = file
-        self._prologue = pack_prologue(chunk_bits)
+        self._features = features
+        self._prologue = pack_prologue(chunk_bits, features)
         self._offset = len(self._prologue)
         self._tensors: list[TensorRecord] = []
         self._chunks: list[ChunkRecord] = []
@@ -113,18 +147,19 @@ class PatchWriter:
         self._tensors.append(TensorRecord(name, dtype, tuple(shape), short(base_digest), rows))
 
     def finish(
-        self, metadata: Mapping[str, Any], base_digest: bytes, result_digest: bytes
+        self, metadata: Mapping[str, Any], base_digest: bytes, result_digest: bytes | None
     ) -> bytes:
         """Write index, metadata and trailer; return the root digest.
 
         Args:
             metadata: JSON values.
             base_digest: full digest of the base model.
-            result_digest: full digest of the patched model.
+            result_digest: full digest of the patched model; None for additive values.
 
         Raises:
             UnsupportedInputError: index or metadata are above the format's caps.
         """
+        result_digest = result_digest or bytes(DIGEST_BYTES)
         index = pack_index(base_digest, result_digest, self._tensors, self._chunks)
         text = json.dumps(metadata, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
         many = len(self._tensors) > MAX_TENSORS
@@ -139,7 +174,7 @@ class PatchWriter:
             index_size=len(index),
             metadata_stored=len(stored_text),
             metadata_size=len(text),
-            features=0,
+            features=self._features,
             root=bytes(32),
         )
         head = trailer.pack()[:TRAILER_ROOT_OFFSET]

@@ -72,3 +72,19 @@ def round_masked(
                 return i
             result[i] = word
     return -1
+
+
+@compiled
+def add_scaled_entries(
+    positions: NDArray[np.uint32],
+    deltas: NDArray[np.float32],
+    scale: np.float32,
+    merged: NDArray[np.float32],
+) -> None:
+    """Add ``scale`` · delta to ``merged`` at each position, in fp32; the caller checks the sums.
+
+    Positions are inside ``merged`` and distinct. A value that is not finite stays so.
+    """
+    for i in range(positions.size):
+        product = np.float32(scale * deltas[i])
+        merged[positions[i]] = np.float32(merged[positions[i]] + product)

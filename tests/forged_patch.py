@@ -56,14 +56,19 @@ class Parts:
 
 def golden_parts() -> Parts:
     """The parts of the specification's worked example."""
-    data = golden_bytes()
-    offset, stored, _, metadata_stored, *_ = TRAILER.unpack(data[-TRAILER.size :])
+    return parts_of(golden_bytes())
+
+
+def parts_of(data: bytes) -> Parts:
+    """The parts of a well-formed patch file."""
+    offset, stored, _, metadata_stored, _, features, *_ = TRAILER.unpack(data[-TRAILER.size :])
     end = offset + stored
     return Parts(
         prologue=data[: PROLOGUE.size],
         bodies=data[PROLOGUE.size : offset],
         index=zlib.decompress(data[offset:end]),
         metadata=zlib.decompress(data[end : end + metadata_stored]),
+        features=features,
     )
 
 

@@ -27,6 +27,8 @@ class Tensor:
     digest: bytes
     changes: dict[int, int]
     """Position in the tensor → step."""
+    deltas: list[dict[int, float]]
+    """Of an additive file: for each component, position in the tensor → value."""
 
 
 def read(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -37,7 +39,8 @@ def read(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
     )
     assert data[:8] == b"PATCHC\r\n"
     assert trailer[80:] == bytes(8) + b"\r\nPATCHC"
-    assert features == 0
+    assert features in (0, 1)
+    assert data[10:12] == struct.pack("<H", features)
     index_bytes = data[index_at : index_at + index_stored]
     meta_bytes = data[index_at + index_stored : -96]
     assert len(meta_bytes) == meta_stored
@@ -47,10 +50,14 @@ def read(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
     assert root.digest() == trailer[48:80]
     index, meta = zlib.decompress(index_bytes), zlib.decompress(meta_bytes)
     assert (len(index), len(meta)) == (index_size, meta_size)
-    return _tensors(data, index, index_at, 1 << data[12]), json.loads(meta)
+    metadata = json.loads(meta)
+    values = metadata["additive"] if features else None
+    return _tensors(data, index, index_at, 1 << data[12], values), metadata
 
 
-def _tensors(data: bytes, index: bytes, index_at: int, chunk_words: int) -> dict[str, Tensor]:
+def _tensors(
+    data: bytes, index: bytes, index_at: int, chunk_words: int, values: dict[str, Any] | None
+) -> dict[str, Tensor]:
     at = 0
 
     def take(kind: str, count: int) -> list[int]:
@@ -78,22 +85,35 @@ def _tensors(data: bytes, index: bytes, index_at: int, chunk_words: int) -> dict
     numbers, codecs, entries, sizes = (take(kind, chunks) for kind in "IBII")
     body_digests = digests(chunks)
     assert at + 32 * chunks == len(index)
+    if values:
+        assert not any(index[40:72] + index[at + 16 * chunks :])
     result, row, body_at = {}, 0, 16
     for i, name in enumerate(names):
         words = prod(shapes[i]) * BITS[codes[i]] // (8 * WORD_BYTES[codes[i]])
         changes: dict[int, int] = {}
+        deltas: list[dict[int, float]] = [{} for _ in values["components"]] if values else []
         for _ in range(counts[i]):
             body = data[body_at : body_at + sizes[row]]
             assert blake3(body).digest()[:16] == body_digests[row]
-            assert codecs[row] == 1
             first = numbers[row] * chunk_words
-            decoded = rice(body, min(chunk_words, words - first), 8 * WORD_BYTES[codes[i]])
-            assert len(decoded) == entries[row]
-            changes |= {first + position: step for position, step in decoded}
+            size = min(chunk_words, words - first)
+            if values:
+                assert codecs[row] == 2
+                parts = additive(body, size, values["value_type"])
+                assert len(set().union(*parts.values())) == entries[row]
+                for component, found in parts.items():
+                    deltas[component] |= {first + p: value for p, value in found.items()}
+            else:
+                assert codecs[row] == 1
+                decoded = rice(body, size, 8 * WORD_BYTES[codes[i]])
+                assert len(decoded) == entries[row]
+                changes |= {first + position: step for position, step in decoded}
             body_at += -(-sizes[row] // 8) * 8
             row += 1
-        result[name] = Tensor(codes[i], shapes[i], tensor_digests[i], changes)
+        result[name] = Tensor(codes[i], shapes[i], tensor_digests[i], changes, deltas)
     assert body_at == index_at
+    for number, component in enumerate(values["components"] if values else []):
+        assert component["entries"] == sum(len(t.deltas[number]) for t in result.values())
     return result
 
 
@@ -130,6 +150,58 @@ def rice(body: bytes, words: int, width: int) -> list[tuple[int, int]]:
         assert not any(bits)
     assert at == len(body)
     return changes
+
+
+def additive(body: bytes, words: int, value_type: str) -> dict[int, dict[int, float]]:
+    """The components of a body of codec 2, each as position → fp32 value."""
+    parts: dict[int, dict[int, float]] = {}
+    at = 0
+    while at < len(body):
+        component = body[at]
+        at += 1
+        positions: list[int] = []
+        for start in range(0, words, 65536):
+            count, at = plain_varint(body, at)
+            if not count:
+                continue
+            parameter = body[at]
+            length, at = plain_varint(body, at + 1)
+            bits = iter([byte >> i & 1 for byte in body[at : at + length] for i in range(8)])
+            at += length
+            position = start - 1
+            for _ in range(count):
+                position += 1 + code(bits, parameter, 16)
+                positions.append(position)
+            assert not any(bits)
+        n = len(positions)
+        if value_type == "bf16":
+            words_read = struct.unpack_from(f"<{n}H", body, at)
+            found = [struct.unpack("<f", struct.pack("<I", word << 16))[0] for word in words_read]
+            at += 2 * n
+        else:
+            blocks = -(-n // 256)
+            absmax = struct.unpack_from(f"<{blocks}f", body, at)
+            numbers = struct.unpack_from(f"<{n}b", body, at + 4 * blocks)
+            units = [fp32(value / 127) for value in absmax]
+            found = [fp32(q * units[i // 256]) for i, q in enumerate(numbers)]
+            at += 4 * blocks + n
+        parts[component] = dict(zip(positions, found, strict=True))
+    return parts
+
+
+def fp32(value: float) -> float:
+    """A double rounded to fp32; exact for one quotient or product of two fp32 numbers."""
+    return float(struct.unpack("<f", struct.pack("<f", value))[0])
+
+
+def plain_varint(body: bytes, at: int) -> tuple[int, int]:
+    """The varint at a byte, and the byte after it."""
+    value = shift = 0
+    while True:
+        value |= (body[at] & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if body[at - 1] < 0x80:
+            return value, at
 
 
 def code(bits: Any, parameter: int, raw: int) -> int:

@@ -12,21 +12,14 @@ import click
 import numpy as np
 import pytest
 import typer
+from command_line import run
 from safetensors.numpy import save_file
-from typer.testing import CliRunner
 
 import patchc.errors
 from patchc.cli.main import app
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-
-
-def run(*arguments: object) -> tuple[int, str, str]:
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result.exit_code, result.stdout, result.stderr
 
 
 @pytest.fixture

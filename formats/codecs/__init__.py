@@ -1,9 +1,10 @@
 """Codecs of chunk bodies, by id. Ids are never reused (SPEC.md, section 6)."""
 
+from patchc.formats.codecs.additive import ADDITIVE_ID, ComponentEntries, ValueType
 from patchc.formats.codecs.codec import Codec
 from patchc.formats.codecs.rice import RICE
 
 CODECS: dict[int, Codec] = {RICE.id: RICE}
-"""Codec id → codec."""
+"""Codec id → codec of exact steps; the additive codec, of another kind, is apart."""
 
-__all__ = ["CODECS", "RICE", "Codec"]
+__all__ = ["ADDITIVE_ID", "CODECS", "RICE", "Codec", "ComponentEntries", "ValueType"]

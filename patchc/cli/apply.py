@@ -2,18 +2,50 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from patchc.cli.options import DryRun, Json, ModelPath, OutModel, PatchFile, Threads
+
+_ADDITIVE = "Additive patches"
 
 
 def apply(
     patch: PatchFile,
     model: ModelPath,
     out: OutModel,
+    alpha: Annotated[
+        float | None,
+        typer.Option(
+            help="Scale of the SE delta.",
+            show_default="as stored",
+            rich_help_panel=_ADDITIVE,
+        ),
+    ] = None,
+    beta: Annotated[
+        float | None,
+        typer.Option(
+            help="Scale of the OSM delta.",
+            show_default="as stored",
+            rich_help_panel=_ADDITIVE,
+        ),
+    ] = None,
+    onto_descendant: Annotated[
+        bool,
+        typer.Option(
+            "--onto-descendant",
+            help="Take a MODEL that was tuned further from the base; what differs is reported.",
+            rich_help_panel=_ADDITIVE,
+        ),
+    ] = False,
     dry_run: DryRun = False,
     threads: Threads = None,
     json: Json = False,
 ) -> None:
     """Write MODEL with the patch applied; exact, checked, whole or not at all.
+
+    An additive patch takes other scales and descendants of its base, and cannot be reverted.
 
     Example: patchc apply fix.patchc models/chat -o models/chat-fixed
     """
@@ -23,6 +55,14 @@ def apply(
 
     with progress_bar() as progress:
         report = patchc.apply(
-            patch, model, out=out, dry_run=dry_run, threads=threads, progress=progress
+            patch,
+            model,
+            out=out,
+            alpha=alpha,
+            beta=beta,
+            onto_descendant=onto_descendant,
+            dry_run=dry_run,
+            threads=threads,
+            progress=progress,
         )
     render_copy(report, "apply", json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,21 @@ if TYPE_CHECKING:
 
 _SELECTION = "Selection"
 _MERGE = "Merge"
+_VALUES = "Values"
+
+
+class Values(StrEnum):
+    """What a patch stores."""
+
+    ULP = "ulp"
+    ADDITIVE = "additive"
+
+
+class ValueType(StrEnum):
+    """How additive values are stored."""
+
+    BF16 = "bf16"
+    INT8 = "int8"
 
 
 def build(
@@ -178,6 +194,20 @@ def build(
             rich_help_panel=_SELECTION,
         ),
     ] = None,
+    values: Annotated[
+        Values,
+        typer.Option(
+            help="ulp: exact steps, reversible. additive: the deltas before alpha and beta, for "
+            "other scales and descendants; not reversible.",
+            rich_help_panel=_VALUES,
+        ),
+    ] = Values.ULP,
+    value_type: Annotated[
+        ValueType | None,
+        typer.Option(
+            help="How additive values are stored.", show_default="bf16", rich_help_panel=_VALUES
+        ),
+    ] = None,
     dry_run: DryRun = False,
     threads: Threads = None,
     json: Json = False,
@@ -223,6 +253,8 @@ def build(
             recipe=selection,
             se_scores=se_scores,
             osm_scores=osm_scores,
+            values=values.value,
+            value_type=value_type.value if value_type else None,
             dry_run=dry_run,
             threads=threads,
             progress=progress,

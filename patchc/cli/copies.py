@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from patchc.cli.output import print_facts, print_json, size, warn
+from patchc.verbs.merging import MergeReport
 from patchc.verbs.patched_copy import CopyReport
 
 
@@ -20,8 +21,31 @@ def render_copy(report: CopyReport, verb: str, json: bool) -> None:
         "changed": f"{report.changed_words:,} entries in {report.changed_tensors} of "
         f"{report.tensors} tensors",
     }
+    if report.merged:
+        facts |= _merge_facts(report.merged)
     if report.dry_run:
         facts["checked"] = "names, dtypes and shapes; contents are checked while writing"
         print_facts(f"would {verb}; nothing was written", facts)
+    elif report.merged:
+        print_facts(f"{verb}: done; additive values, so no digest of the result is promised", facts)
     else:
         print_facts(f"{verb}: done, every digest as promised", facts)
+
+
+def _merge_facts(merged: MergeReport) -> dict[str, object]:
+    scales = ", ".join(f"{name} {scale:g}" for name, scale in merged.scales.items())
+    facts: dict[str, object] = {
+        "values": f"additive, {merged.value_type}",
+        "scales": scales,
+    }
+    if merged.differing_tensors is not None:
+        names = ", ".join(merged.first_differing)
+        more = ", …" if merged.differing_tensors > len(merged.first_differing) else ""
+        facts["model"] = (
+            f"a descendant; tensors that differ from the base: {merged.differing_tensors} "
+            f"({names}{more})"
+            if merged.differing_tensors
+            else "the base"
+        )
+    facts["keep"] = "the model: revert cannot take additive values back, and a second apply adds"
+    return facts

@@ -82,8 +82,16 @@ def _render(report: InspectReport) -> None:
         f"({report.total.density:.4%}) in {len(report.tensors)} of {report.tensor_count} tensors",
         "root": report.root,
         "base": report.base_digest,
-        "result": report.result_digest,
+        "result": report.result_digest or "not promised",
+        "values": "exact steps (ulp)",
     }
+    if report.additive:
+        facts["values"] = f"additive, {report.additive.value_type}"
+        for component in report.additive.components:
+            symbol = {"se": "α ", "osm": "β "}.get(component.name, "")
+            facts[f"component {component.name}"] = (
+                f"{symbol}{component.scale:g}, {component.entries:,} entries"
+            )
     for name, value in _section(report, "recipe").items():
         facts[f"recipe {name}"] = value
     for name, value in _section(report, "inputs").items():

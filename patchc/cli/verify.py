@@ -21,7 +21,8 @@ def verify(
 ) -> None:
     """Check that a patch is intact, and with MODEL whether it is the base or already patched.
 
-    Exit code 0: intact; with MODEL: it is the base, or patched. 10: partly patched. 7: neither.
+    Exit code 0: intact; with MODEL: it is the base, or patched. 10: partly patched. 7: neither. A
+    model that holds an additive patch cannot be recognised, and ends with 7 too.
 
     Example: patchc verify fix.patchc models/chat
     """
@@ -37,9 +38,12 @@ def verify(
         facts: dict[str, object] = {"patch": "intact", "root": report.root}
         if model is not None:
             facts["model"] = report.state
-            facts["chunks"] = f"{report.chunks_at_base} base, {report.chunks_at_result} patched"
+            if report.state == "not the base":
+                facts["note"] = "a model that holds this additive patch cannot be recognised"
+            else:
+                facts["chunks"] = f"{report.chunks_at_base} base, {report.chunks_at_result} patched"
         print_facts(f"verify: {patch}", facts)
     if report.state == "partly patched":
         raise PartlyPatchedError(f"{model} is partly patched; start again from an intact copy")
-    if report.state == "neither":
+    if report.state in ("neither", "not the base"):
         raise WrongBaseError(report.difference)

@@ -46,12 +46,11 @@ class Component:
 
         The quotient is taken in float64 and rounded to fp32 once; 0 where nothing is retained.
         """
-        recipe = self.recipe.for_tensor(tensor)
-        factor = recipe.alpha if self.name == "se" else recipe.beta
-        if recipe.rescale:
-            factor = factor / recipe.retain if recipe.retain else 0.0
-        with np.errstate(over="ignore"):
-            return np.float32(factor)
+        return _scale(self.name, self.recipe.for_tensor(tensor))
+
+    def common_scale(self) -> float:
+        """The factor of the delta outside the overrides, as :meth:`scale`."""
+        return float(_scale(self.name, self.recipe))
 
     def retention(self, tensor: str) -> Retention:
         """Which entries of a tensor are retained."""
@@ -74,3 +73,11 @@ class Component:
         bits: Bits = scratch("scores", chunk.count, np.uint32)
         self.scores.read_words(self.scores.tensors[tensor.name], chunk.first, bits)
         return bits
+
+
+def _scale(component: ComponentName, recipe: Recipe) -> np.float32:
+    factor = recipe.alpha if component == "se" else recipe.beta
+    if recipe.rescale:
+        factor = factor / recipe.retain if recipe.retain else 0.0
+    with np.errstate(over="ignore"):
+        return np.float32(factor)

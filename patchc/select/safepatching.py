@@ -24,11 +24,14 @@ from patchc.select.selection import Selection, select_globally, select_in_tensor
 from patchc.select.sets import combine
 from patchc.select.untouched import UntouchedTensor
 from patchc.stream import Chunk, Workers, scratch
-from patchc.stream.compile import TensorChanges, Words
+from patchc.stream.compile import Words
 
 
 class SafePatchingChanges:
-    """The changes of a build; implements :class:`patchc.stream.compile.ChangeSource`.
+    """The changes of a build.
+
+    Implements :class:`patchc.stream.compile.ChangeSource` and, with the deltas before their scales,
+    :class:`patchc.stream.additive.DeltaSource`.
 
     Args:
         base: the aligned model.
@@ -62,7 +65,7 @@ class SafePatchingChanges:
         self.statistics: dict[str, dict[str, int]] = {}
         self.input_digests: dict[str, list[tuple[str, bytes]]] = {}
 
-    def open_tensor(self, tensor: TensorInfo, chunks: list[Chunk]) -> TensorChanges:
+    def open_tensor(self, tensor: TensorInfo, chunks: list[Chunk]) -> UntouchedTensor | _Merged:
         """See :class:`patchc.stream.compile.ChangeSource`."""
         if tensor.name not in self._candidates:
             return UntouchedTensor(self._base, tensor)
@@ -110,7 +113,7 @@ class SafePatchingChanges:
 
 
 class _Merged:
-    """A candidate tensor; implements :class:`TensorChanges`."""
+    """A candidate tensor; implements :class:`TensorChanges` and `TensorDeltas`."""
 
     def __init__(
         self,
@@ -128,6 +131,20 @@ class _Merged:
         self._counts = np.zeros((len(chunks), len(selections) + 1), np.int64)
 
     def read(self, chunk: Chunk) -> tuple[Words, Words]:
+        base, masks = self._select(chunk)
+        return base, self._merge(chunk, base, masks)
+
+    def read_deltas(self, chunk: Chunk) -> tuple[Words, list[NDArray[np.float32]]]:
+        base, masks = self._select(chunk)
+        deltas = []
+        for component, mask in zip(self._source.components, masks, strict=True):
+            delta = scratch(f"{component.name} delta", chunk.count, np.float32)
+            delta[:] = 0
+            self._add(component, chunk, base, mask, np.float32(1), delta)
+            deltas.append(delta)
+        return base, deltas
+
+    def _select(self, chunk: Chunk) -> tuple[Words, list[NDArray[np.bool_]]]:
         base = scratch("base", chunk.count, self._tensor.dtype.word)
         self._source.base.read_words(self._tensor, chunk.first, base)
         masks = [
@@ -137,7 +154,7 @@ class _Merged:
         overlap = reduce(np.logical_and, masks)
         self._counts[chunk.number] = [np.count_nonzero(m) for m in (*masks, overlap)]
         combine(self._source.recipe.sets, masks, overlap)
-        return base, self._merge(chunk, base, masks)
+        return base, masks
 
     def finish(self) -> None:
         name = self._tensor.name
@@ -166,13 +183,7 @@ class _Merged:
         for component, mask, scale in zip(
             self._source.components, masks, self._scales, strict=True
         ):
-            info = component.tuned.tensors[self._tensor.name]
-            tuned = scratch("tuned", chunk.count, info.dtype.word)
-            component.tuned.read_words(info, chunk.first, tuned)
-            self._digests[f"{component.name} tuned"][chunk.number] = chunk_digest(tuned)
-            fault = add_scaled_delta(base, code, tuned, info.dtype.code, mask, scale, merged)
-            if fault >= 0:
-                raise self._fault(chunk, fault, f"the base or the {component.name} model")
+            self._add(component, chunk, base, mask, scale, merged)
         result: Words = scratch("result", chunk.count, base.dtype)
         fault = round_masked(base, code, either, merged, result)
         if fault >= 0:
@@ -181,6 +192,24 @@ class _Merged:
             total_order = self._tensor.dtype.total_order
             undo_small_steps(base, result, total_order, self._source.recipe.least_step)
         return result
+
+    def _add(
+        self,
+        component: Component,
+        chunk: Chunk,
+        base: Words,
+        mask: NDArray[np.bool_],
+        scale: np.float32,
+        merged: NDArray[np.float32],
+    ) -> None:
+        code = self._tensor.dtype.code
+        info = component.tuned.tensors[self._tensor.name]
+        tuned = scratch("tuned", chunk.count, info.dtype.word)
+        component.tuned.read_words(info, chunk.first, tuned)
+        self._digests[f"{component.name} tuned"][chunk.number] = chunk_digest(tuned)
+        fault = add_scaled_delta(base, code, tuned, info.dtype.code, mask, scale, merged)
+        if fault >= 0:
+            raise self._fault(chunk, fault, f"the base or the {component.name} model")
 
     def _fault(self, chunk: Chunk, position: int, where: str) -> NumericError:
         return NumericError(

@@ -8,7 +8,11 @@ from patchc.stream.compile import Words
 
 
 class UntouchedTensor:
-    """Reads a tensor that does not change; implements ``patchc.stream.compile.TensorChanges``."""
+    """Reads a tensor that does not change.
+
+    Implements ``TensorChanges`` of :mod:`patchc.stream.compile` and ``TensorDeltas`` of
+    :mod:`patchc.stream.additive`.
+    """
 
     def __init__(self, base: Checkpoint, tensor: TensorInfo) -> None:
         self._base = base
@@ -19,6 +23,10 @@ class UntouchedTensor:
         words = scratch("base", chunk.count, self._tensor.dtype.word)
         self._base.read_words(self._tensor, chunk.first, words)
         return words, words
+
+    def read_deltas(self, chunk: Chunk) -> tuple[Words, tuple[()]]:
+        """The chunk's words, and no deltas."""
+        return self.read(chunk)[0], ()
 
     def finish(self) -> None:
         """Nothing to record."""

@@ -15,7 +15,7 @@ from patchc.checkpoint import Checkpoint, TensorInfo
 from patchc.errors import OutputError, UsageError
 from patchc.files import check_output, staged_file
 from patchc.formats import EncodedChunk, PatchWriter, encode_chunk
-from patchc.formats.layout import CHUNK_BITS
+from patchc.formats.layout import ADDITIVE, CHUNK_BITS
 from patchc.hashing import chunk_digest, model_digest, tensor_digest
 from patchc.kernels.ulp import changed_steps
 from patchc.progress import Progress, ProgressEvent
@@ -49,29 +49,58 @@ class ChangeSource(Protocol):
 
 
 @dataclass(frozen=True)
+class CodedChunk:
+    """A chunk's full digests, and its coding where it changes.
+
+    With additive values there is no ``result_digest``.
+    """
+
+    base_digest: bytes
+    result_digest: bytes | None
+    encoded: EncodedChunk | None
+
+
+class TensorCoder(Protocol):
+    """Codes the chunks of one tensor."""
+
+    def encode(self, chunk: Chunk) -> CodedChunk:
+        """Read, digest and code a chunk; called from worker threads."""
+
+    def finish(self) -> None:
+        """Called once, in order, after the last chunk was coded."""
+
+
+class ModelCoder(Protocol):
+    """Codes the chunks of a model; the kinds of values differ in this."""
+
+    @property
+    def features(self) -> int:
+        """Bits of the features that the file needs."""
+
+    def open_tensor(self, tensor: TensorInfo, chunks: list[Chunk]) -> TensorCoder:
+        """Prepare a tensor; called in the main thread, in the order of the names' bytes."""
+
+    def metadata(self) -> Mapping[str, Any]:
+        """The patch's provenance, asked for after the last tensor."""
+
+
+@dataclass(frozen=True)
 class CompiledPatch:
-    """What was written."""
+    """What was written; an additive patch has no ``result_digest``."""
 
     root: bytes
     size: int
     entries: int
     words: int
     base_digest: bytes
-    result_digest: bytes
+    result_digest: bytes | None
 
 
 @dataclass(frozen=True)
 class _Job:
     tensor: TensorInfo
-    changes: TensorChanges
+    coder: TensorCoder
     chunk: Chunk | None
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    base_digest: bytes
-    result_digest: bytes
-    encoded: EncodedChunk | None
 
 
 def check_patch_output(out: Path, inputs: tuple[Path, ...], chunk_bits: int) -> None:
@@ -105,86 +134,129 @@ def compile_patch(
         StorageError: the output cannot be written.
         PatchcError: whatever the source raises.
     """
+    return write_patch(out, base, _StepCoder(source), workers, chunk_bits, stage, progress)
+
+
+def write_patch(
+    out: Path,
+    base: Checkpoint,
+    coder: ModelCoder,
+    workers: Workers,
+    chunk_bits: int,
+    stage: str,
+    progress: Progress,
+) -> CompiledPatch:
+    """Walk over the base and put its coded chunks into a file; what all kinds of values share."""
     tensors = sorted(base.tensors.values(), key=lambda tensor: tensor.name.encode())
     total = sum(tensor.words for tensor in tensors)
     done = 0
     with staged_file(out) as staging, staging.open("wb") as file:
-        assembly = _Assembly(PatchWriter(file, chunk_bits))
-        with closing(workers.map(_run, _jobs(tensors, source, 1 << chunk_bits))) as results:
-            for job, outcome in results:
-                if job.chunk is None or outcome is None:
-                    job.changes.finish()
+        writer = PatchWriter(file, chunk_bits, coder.features)
+        assembly = _Assembly(writer, promises_result=not coder.features & ADDITIVE)
+        with closing(workers.map(_run, _jobs(tensors, coder, 1 << chunk_bits))) as results:
+            for job, coded in results:
+                if job.chunk is None or coded is None:
+                    job.coder.finish()
                     assembly.end_tensor(job.tensor)
                 else:
-                    assembly.add(outcome)
+                    assembly.add(coded)
                     done += job.chunk.count
                     progress(ProgressEvent(stage, done, total, "parameters", job.tensor.name))
-        root, base_digest, result_digest = assembly.finish(source.metadata())
+        root, base_digest, result_digest = assembly.finish(coder.metadata())
         size = file.tell()
     return CompiledPatch(root, size, assembly.entries, total, base_digest, result_digest)
 
 
 class _Assembly:
-    """Puts outcomes, in order, into the file and into the digests of tensors and models."""
+    """Puts coded chunks, in order, into the file and into the digests of tensors and models."""
 
-    def __init__(self, writer: PatchWriter) -> None:
+    def __init__(self, writer: PatchWriter, promises_result: bool) -> None:
         self.entries = 0
         self._writer = writer
-        self._chunks: list[tuple[bytes, bytes]] = []
+        self._promises_result = promises_result
+        self._chunks: tuple[list[bytes], list[bytes]] = ([], [])
         self._base: list[tuple[str, bytes]] = []
         self._result: list[tuple[str, bytes]] = []
 
-    def add(self, outcome: _Outcome) -> None:
-        self._chunks.append((outcome.base_digest, outcome.result_digest))
-        if outcome.encoded:
-            self._writer.add_chunk(outcome.encoded)
-            self.entries += outcome.encoded.record.entries
+    def add(self, coded: CodedChunk) -> None:
+        self._chunks[0].append(coded.base_digest)
+        if coded.result_digest:
+            self._chunks[1].append(coded.result_digest)
+        if coded.encoded:
+            self._writer.add_chunk(coded.encoded)
+            self.entries += coded.encoded.record.entries
 
     def end_tensor(self, tensor: TensorInfo) -> None:
         base, result = (
-            tensor_digest(tensor.dtype.name, tensor.shape, (chunk[side] for chunk in self._chunks))
-            for side in (0, 1)
+            tensor_digest(tensor.dtype.name, tensor.shape, side) for side in self._chunks
         )
         self._writer.end_tensor(tensor.name, tensor.dtype, tensor.shape, base)
         self._base.append((tensor.name, base))
         self._result.append((tensor.name, result))
-        self._chunks.clear()
+        self._chunks = ([], [])
 
-    def finish(self, metadata: Mapping[str, Any]) -> tuple[bytes, bytes, bytes]:
-        base, result = model_digest(self._base), model_digest(self._result)
+    def finish(self, metadata: Mapping[str, Any]) -> tuple[bytes, bytes, bytes | None]:
+        base = model_digest(self._base)
+        result = model_digest(self._result) if self._promises_result else None
         return self._writer.finish(metadata, base, result), base, result
 
 
-def _jobs(tensors: list[TensorInfo], source: ChangeSource, chunk_words: int) -> Iterator[_Job]:
+def _jobs(tensors: list[TensorInfo], model: ModelCoder, chunk_words: int) -> Iterator[_Job]:
     for tensor in tensors:
         chunks = grid(tensor.words, chunk_words)
-        changes = source.open_tensor(tensor, chunks)
+        coder = model.open_tensor(tensor, chunks)
         for chunk in chunks:
-            yield _Job(tensor, changes, chunk)
-        yield _Job(tensor, changes, None)
+            yield _Job(tensor, coder, chunk)
+        yield _Job(tensor, coder, None)
 
 
-def _run(job: _Job) -> tuple[_Job, _Outcome | None]:
-    chunk = job.chunk
-    if chunk is None:
-        return job, None
-    base, result = job.changes.read(chunk)
-    base_digest = chunk_digest(base)
-    if result is base:
-        return job, _Outcome(base_digest, base_digest, None)
-    positions = scratch("positions", chunk.count, np.uint32)
-    steps = scratch("steps", chunk.count, np.int64)
-    count = changed_steps(base, result, job.tensor.dtype.total_order, positions, steps)
-    if not count:
-        return job, _Outcome(base_digest, base_digest, None)
-    result_digest = chunk_digest(result)
-    encoded = encode_chunk(
-        chunk.number,
-        positions[:count],
-        steps[:count],
-        chunk.count,
-        job.tensor.dtype.word_bits,
-        base_digest,
-        result_digest,
-    )
-    return job, _Outcome(base_digest, result_digest, encoded)
+def _run(job: _Job) -> tuple[_Job, CodedChunk | None]:
+    return job, job.coder.encode(job.chunk) if job.chunk else None
+
+
+class _StepCoder:
+    """Codes exact steps; implements :class:`ModelCoder`."""
+
+    features = 0
+
+    def __init__(self, source: ChangeSource) -> None:
+        self._source = source
+
+    def open_tensor(self, tensor: TensorInfo, chunks: list[Chunk]) -> TensorCoder:
+        return _TensorStepCoder(tensor, self._source.open_tensor(tensor, chunks))
+
+    def metadata(self) -> Mapping[str, Any]:
+        return self._source.metadata()
+
+
+class _TensorStepCoder:
+    """Implements :class:`TensorCoder`."""
+
+    def __init__(self, tensor: TensorInfo, changes: TensorChanges) -> None:
+        self._dtype = tensor.dtype
+        self._changes = changes
+
+    def finish(self) -> None:
+        self._changes.finish()
+
+    def encode(self, chunk: Chunk) -> CodedChunk:
+        base, result = self._changes.read(chunk)
+        base_digest = chunk_digest(base)
+        if result is base:
+            return CodedChunk(base_digest, base_digest, None)
+        positions = scratch("positions", chunk.count, np.uint32)
+        steps = scratch("steps", chunk.count, np.int64)
+        count = changed_steps(base, result, self._dtype.total_order, positions, steps)
+        if not count:
+            return CodedChunk(base_digest, base_digest, None)
+        result_digest = chunk_digest(result)
+        encoded = encode_chunk(
+            chunk.number,
+            positions[:count],
+            steps[:count],
+            chunk.count,
+            self._dtype.word_bits,
+            base_digest,
+            result_digest,
+        )
+        return CodedChunk(base_digest, result_digest, encoded)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Literal
@@ -17,6 +17,7 @@ from patchc.hashing import chunk_digest, model_digest, short, tensor_digest
 from patchc.kernels.ulp import add_steps
 from patchc.progress import Progress, ProgressEvent
 from patchc.stream.grid import Chunk, grid
+from patchc.stream.merge import merge_chunk
 from patchc.stream.workers import Workers, scratch
 
 Words = NDArray[np.unsignedinteger]
@@ -49,12 +50,16 @@ class ChunkDigests:
 
 @dataclass(frozen=True)
 class FoldedDigests:
-    """Full digests of the base model and the result model; chunks found in each state."""
+    """Full digests of the base model and the result model; chunks found in each state.
+
+    ``differing`` names the tensors that are not those of the patch's base, where that is allowed.
+    """
 
     base: bytes
     result: bytes
     chunks_at_base: int
     chunks_at_result: int
+    differing: tuple[str, ...] = ()
 
 
 def match_tensors(patch: Patch, model: Checkpoint) -> None:
@@ -156,6 +161,47 @@ def find_states(
     return _fold(patch, model, run, "verify", workers, progress)
 
 
+def merge(
+    patch: Patch,
+    model: Checkpoint,
+    write: WriteWords,
+    scales: Sequence[float],
+    onto_descendant: bool,
+    workers: Workers,
+    progress: Progress,
+) -> tuple[str, ...]:
+    """Read every chunk of the model, add an additive patch to it with these scales, and write it.
+
+    Args:
+        patch: an additive patch.
+        model: its base; with ``onto_descendant`` any model with the same names, dtypes and shapes.
+        write: takes every chunk.
+        scales: a factor for each component, rounded to fp32 here.
+        onto_descendant: go on where a tensor is not the base's.
+        workers, progress: threads; called with the bytes done.
+
+    Returns:
+        Names of the tensors that are not the base's, in the model's order.
+
+    Raises:
+        WrongBaseError: the first tensor, in the model's order, that is not the base's.
+        NumericError: a merged value is not finite; names tensor and flat index.
+    """
+
+    def run(job: _Job) -> ChunkDigests:
+        words = _read(model, job)
+        chunk = patch.index.find(job.record, job.chunk.number)
+        found = chunk_digest(words)
+        if chunk is not None:
+            if short(found) != chunk.base_digest and not onto_descendant:
+                raise _wrong(patch, model, job.tensor.name, f"its chunk {chunk.number} differs")
+            merge_chunk(patch, job.record, chunk, words, scales)
+        write(job.tensor, job.chunk.first, words)
+        return ChunkDigests(found, found, None)
+
+    return _fold(patch, model, run, "apply", workers, progress, onto_descendant).differing
+
+
 def _fold(
     patch: Patch,
     model: Checkpoint,
@@ -163,12 +209,14 @@ def _fold(
     stage: str,
     workers: Workers,
     progress: Progress,
+    may_differ: bool = False,
 ) -> FoldedDigests:
     match_tensors(patch, model)
     total = sum(tensor.nbytes for tensor in model.tensors.values())
     base_model: list[tuple[str, bytes]] = []
     result_model: list[tuple[str, bytes]] = []
     states = {"base": 0, "result": 0}
+    differing: list[str] = []
     done = 0
     with closing(workers.map(run, _jobs(patch, model))) as results:
         for tensor in model.tensors.values():
@@ -178,7 +226,9 @@ def _fold(
                 for side in ((d.base for d in digests), (d.result for d in digests))
             )
             if short(base) != patch.index.tensors[tensor.name].base_digest:
-                raise _wrong(patch, model, tensor.name, "its values differ")
+                if not may_differ:
+                    raise _wrong(patch, model, tensor.name, "its values differ")
+                differing.append(tensor.name)
             for digest in digests:
                 if digest.state:
                     states[digest.state] += 1
@@ -187,9 +237,9 @@ def _fold(
             done += tensor.nbytes
             progress(ProgressEvent(stage, done, total, "bytes", tensor.name))
     base, result = model_digest(base_model), model_digest(result_model)
-    if base != patch.index.base_digest:
+    if base != patch.index.base_digest and not differing:
         raise _unsound(patch)
-    return FoldedDigests(base, result, states["base"], states["result"])
+    return FoldedDigests(base, result, states["base"], states["result"], tuple(differing))
 
 
 def _jobs(patch: Patch, model: Checkpoint) -> Iterator[_Job]:

@@ -7,9 +7,12 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Literal, get_args
 
 from patchc.checkpoint import Checkpoint, TensorInfo, open_checkpoint, refuse_quantised
 from patchc.errors import UsageError
+from patchc.formats import ValueType
+from patchc.formats.additive import VALUE_TYPES
 from patchc.formats.layout import DEFAULT_CHUNK_BITS
 from patchc.progress import Progress, ignore_progress
 from patchc.recipe import MergeRecipe, Recipe
@@ -17,6 +20,7 @@ from patchc.select.component import Component
 from patchc.select.inputs import find_candidates, open_components
 from patchc.select.safepatching import SafePatchingChanges
 from patchc.stream import Workers
+from patchc.stream.additive import ScaledComponent, compile_additive
 from patchc.stream.compile import check_patch_output, compile_patch
 from patchc.verbs.build_merge import build_merge
 from patchc.verbs.plan import (
@@ -29,6 +33,7 @@ from patchc.verbs.plan import (
 from patchc.verbs.provenance import tool
 
 PathLike = str | os.PathLike[str]
+Values = Literal["ulp", "additive"]
 
 _BUFFER_BYTES_PER_WORD = 48  # all scratch buffers of one worker, with both deltas in fp32
 
@@ -43,6 +48,8 @@ def build(
     recipe: Recipe | MergeRecipe | None = None,
     se_scores: PathLike | None = None,
     osm_scores: PathLike | None = None,
+    values: Values = "ulp",
+    value_type: ValueType | None = None,
     dry_run: bool = False,
     threads: int | None = None,
     chunk_bits: int = DEFAULT_CHUNK_BITS,
@@ -64,6 +71,10 @@ def build(
         recipe: the method and its parameters; None means SafePatching's defaults.
         se_scores, osm_scores: fp32 scores (folder or file); by default those of the recipe's kind
             beside the tuned weights (``scores.safetensors`` for "weight").
+        values: "ulp" stores the exact steps from base to result; "additive" the deltas of each
+            component before α and β, which apply can then scale anew or add to a descendant of the
+            base. Additive patches cannot be reverted.
+        value_type: of additive values: "bf16" (the default) or "int8", in blocks of 256.
         dry_run: check everything and return the plan; write nothing.
         threads: worker threads; None means one a core.
         chunk_bits: log2 of the words in a chunk of the patch's grid.
@@ -78,8 +89,11 @@ def build(
         NumericError: a score, weight or merged value inside the selection (in a merge: anywhere in
             a tensor that takes part) is not finite.
         OutputError, StorageError: the patch cannot be written.
+        UsageError: ``values``, ``value_type``, ``threads`` or ``chunk_bits`` are out of range.
     """
     if isinstance(recipe, MergeRecipe):
+        if values != "ulp":
+            raise UsageError(f"values is {values!r}, and {recipe.method} has exact ones only")
         given = {"se": se, "osm": osm, "se_scores": se_scores, "osm_scores": osm_scores}
         _refuse_inputs(recipe.method, {k: v for k, v in given.items() if v is not None}, "tuned")
         return build_merge(
@@ -94,6 +108,9 @@ def build(
         )
     _refuse_inputs("safepatching", {"tuned": tuned} if tuned else {}, "se and osm")
     recipe = recipe or Recipe()
+    value_type = _check_values(values, value_type)
+    if value_type:
+        _check_additive(recipe)
     with ExitStack() as inputs:
         base_model = inputs.enter_context(open_checkpoint(base))
         components = open_components(
@@ -104,7 +121,9 @@ def build(
         check_patch_output(Path(out), tuple(c.path for c in (base_model, *opened)), chunk_bits)
         with Workers(threads) as workers:
             candidates = find_candidates(base_model, components, recipe)
-            plan = _plan(base_model, components, candidates, workers.threads, chunk_bits)
+            plan = _plan(
+                base_model, components, candidates, workers.threads, chunk_bits, value_type
+            )
             if dry_run:
                 return BuildReport(plan, None)
             provenance = {"kind": "build", "tool": tool(), "recipe": recipe.to_json()}
@@ -117,9 +136,15 @@ def build(
                 workers,
                 1 << chunk_bits,
             )
-            patch = compile_patch(
-                Path(out), base_model, source, workers, chunk_bits, "build", progress
-            )
+            if value_type:
+                scaled = [ScaledComponent(part.name, part.common_scale()) for part in components]
+                patch = compile_additive(
+                    Path(out), base_model, source, scaled, value_type, workers, chunk_bits, progress
+                )
+            else:
+                patch = compile_patch(
+                    Path(out), base_model, source, workers, chunk_bits, "build", progress
+                )
         return BuildReport(plan, patch)
 
 
@@ -131,12 +156,41 @@ def _refuse_inputs(method: str, foreign: Mapping[str, object], own: str) -> None
         )
 
 
+def _check_values(values: str, value_type: str | None) -> ValueType | None:
+    """The type of additive values; None for exact ones."""
+    if values not in get_args(Values):
+        raise UsageError(f"values is {values!r}; it must be ulp or additive")
+    if values == "ulp":
+        if value_type is not None:
+            raise UsageError("value_type is for additive values; exact ones have no choice")
+        return None
+    for known in VALUE_TYPES:
+        if value_type in (known, None):
+            return known
+    raise UsageError(f"value_type is {value_type!r}; it must be {' or '.join(VALUE_TYPES)}")
+
+
+def _check_additive(recipe: Recipe) -> None:
+    scaled = {"alpha", "beta", "retain"} if recipe.rescale else {"alpha", "beta"}
+    for override in recipe.overrides:
+        if scaled & override.values().keys():
+            raise UsageError(
+                f"the override for {override.match!r} sets a scale, and additive values have one "
+                "scale for all tensors; leave it out, or build exact values"
+            )
+    if recipe.least_step > 1:
+        raise UsageError(
+            "least_step counts steps of exact values, and additive ones have none; leave it out"
+        )
+
+
 def _plan(
     base: Checkpoint,
     components: tuple[Component, ...],
     candidates: list[TensorInfo],
     threads: int,
     chunk_bits: int,
+    value_type: ValueType | None,
 ) -> BuildPlan:
     candidate_words = sum(tensor.words for tensor in candidates)
     selected = sum(_most_selected(part, tensor) for part in components for tensor in candidates)
@@ -147,7 +201,9 @@ def _plan(
         candidate_words=candidate_words,
         model_words=sum(tensor.words for tensor in base.tensors.values()),
         selected=selected,
-        patch_bytes=expected_patch_bytes(base, candidate_words, selected, chunk_bits),
+        patch_bytes=expected_patch_bytes(
+            base, candidate_words, selected, chunk_bits, value_type, len(components)
+        ),
         memory_bytes=RUNTIME_BYTES + threads * _BUFFER_BYTES_PER_WORD * (1 << chunk_bits),
         read_bytes=base.nbytes + tuned_bytes + 3 * len(components) * 4 * candidate_words,
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from patchc.formats import Patch, TensorRecord, open_patch
+from patchc.formats import AdditiveValues, Patch, TensorRecord, open_patch
 from patchc.select.candidates import layer_of
 
 
@@ -43,8 +43,11 @@ class InspectReport:
     Attributes:
         path, size: the file, and its size in bytes.
         root: root digest, the file's identity, in hexadecimal.
-        base_digest, result_digest: digests of the base and the patched model, in hexadecimal.
+        base_digest, result_digest: digests of the base and the patched model, in hexadecimal; an
+            additive patch promises no result.
         version: format version.
+        additive: value type and components of an additive patch, each with its stored scale and
+            its entries as the file states them (verify counts them); None for exact steps.
         metadata: provenance: kind, tool, recipe with seed, digests of the inputs, statistics.
         model_bytes: bytes of the base's tensors.
         total: figures of the whole model.
@@ -57,8 +60,9 @@ class InspectReport:
     size: int
     root: str
     base_digest: str
-    result_digest: str
+    result_digest: str | None
     version: str
+    additive: AdditiveValues | None
     metadata: dict[str, Any]
     model_bytes: int
     tensor_count: int
@@ -86,8 +90,9 @@ def inspect(patch: str | os.PathLike[str]) -> InspectReport:
             size=opened.size,
             root=opened.root.hex(),
             base_digest=index.base_digest.hex(),
-            result_digest=index.result_digest.hex(),
+            result_digest=None if opened.additive else index.result_digest.hex(),
             version=opened.version,
+            additive=opened.additive,
             metadata=opened.metadata,
             model_bytes=sum(r.dtype.words(r.shape) * r.dtype.word_bytes for r in records),
             tensor_count=len(records),

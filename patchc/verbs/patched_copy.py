@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from patchc.checkpoint import Checkpoint, CheckpointCopy, open_checkpoint
@@ -13,12 +15,15 @@ from patchc.errors import (
     OutputError,
     PartlyPatchedError,
     PatchcError,
+    UnsupportedInputError,
+    WrongBaseError,
 )
 from patchc.files import check_output, check_space, staged_file, staged_folder
 from patchc.formats import Patch, open_patch
 from patchc.progress import Progress
 from patchc.stream import Workers
-from patchc.stream.rewrite import OtherStateError, find_states, match_tensors, rewrite
+from patchc.stream.rewrite import OtherStateError, find_states, match_tensors, merge, rewrite
+from patchc.verbs.merging import MergeOptions, MergeReport, plan_merge
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,7 @@ class CopyReport:
         changed_tensors: tensors that the patch changes.
         changed_words: words that it changes.
         dry_run: nothing was written, and the model's contents were not compared.
+        merged: how an additive patch was merged; None for exact steps.
     """
 
     out: Path
@@ -47,6 +53,7 @@ class CopyReport:
     changed_tensors: int
     changed_words: int
     dry_run: bool
+    merged: MergeReport | None = None
 
 
 def write_patched_copy(
@@ -55,6 +62,7 @@ def write_patched_copy(
     out: str | os.PathLike[str],
     *,
     revert: bool,
+    options: MergeOptions | None = None,
     dry_run: bool,
     threads: int | None,
     progress: Progress,
@@ -62,33 +70,61 @@ def write_patched_copy(
     """Write the model's other state to ``out``; :func:`patchc.apply` states the contract."""
     out = Path(out)
     with open_patch(patch_path) as patch, open_checkpoint(model_path) as model:
+        if revert and patch.additive:
+            raise _irreversible(patch)
+        merged = plan_merge(patch, options or MergeOptions())
         check_output(out, (model.path, patch.path))
         if out.is_dir() and not model.is_folder:
             raise OutputError(f"output {out} is a folder and the model is a file; name a file")
         match_tensors(patch, model)
         check_space(out, model.nbytes)
-        report = _report(patch, model, out, dry_run)
-        if not dry_run:
-            with Workers(threads) as workers:
-                try:
-                    _write(patch, model, out, revert, workers, progress)
-                except OtherStateError as error:
-                    raise _explain(patch, model, revert, workers, progress) from error
+        report = _report(patch, model, out, dry_run, merged)
+        if dry_run:
+            return report
+        with Workers(threads) as workers:
+            if merged:
+                merged = _merge(patch, model, out, merged, workers, progress)
+                return replace(report, merged=merged)
+            try:
+                with _staged(model, out) as copy:
+                    rewrite(patch, model, copy.write_words, revert, workers, progress)
+            except OtherStateError as error:
+                raise _explain(patch, model, revert, workers, progress) from error
         return report
 
 
-def _write(
-    patch: Patch,
-    model: Checkpoint,
-    out: Path,
-    revert: bool,
-    workers: Workers,
-    progress: Progress,
-) -> None:
+@contextmanager
+def _staged(model: Checkpoint, out: Path) -> Iterator[CheckpointCopy]:
     stage = staged_folder if model.is_folder else staged_file
     with stage(out) as staging, CheckpointCopy(model, staging) as copy:
         copy.copy_side_files()
-        rewrite(patch, model, copy.write_words, revert, workers, progress)
+        yield copy
+
+
+def _merge(
+    patch: Patch,
+    model: Checkpoint,
+    out: Path,
+    merged: MergeReport,
+    workers: Workers,
+    progress: Progress,
+) -> MergeReport:
+    scales, descendant = tuple(merged.scales.values()), merged.onto_descendant
+    try:
+        with _staged(model, out) as copy:
+            names = merge(patch, model, copy.write_words, scales, descendant, workers, progress)
+    except WrongBaseError as error:
+        raise WrongBaseError(
+            f"{error}. If it was tuned further from that base, --onto-descendant takes it"
+        ) from error
+    return merged.with_differing(names)
+
+
+def _irreversible(patch: Patch) -> UnsupportedInputError:
+    return UnsupportedInputError(
+        f"{patch.path} holds additive values, which cannot be taken back: the rounding of the sum "
+        "loses the base. Keep the base model and use that, or build the patch with --values ulp"
+    )
 
 
 def _explain(
@@ -109,7 +145,9 @@ def _explain(
     )
 
 
-def _report(patch: Patch, model: Checkpoint, out: Path, dry_run: bool) -> CopyReport:
+def _report(
+    patch: Patch, model: Checkpoint, out: Path, dry_run: bool, merged: MergeReport | None
+) -> CopyReport:
     kept, left = model.side_files()
     changed = [tensor for tensor in patch.index.tensors.values() if tensor.chunks]
     return CopyReport(
@@ -122,4 +160,5 @@ def _report(patch: Patch, model: Checkpoint, out: Path, dry_run: bool) -> CopyRe
         changed_tensors=len(changed),
         changed_words=int(patch.index.entries.sum()),
         dry_run=dry_run,
+        merged=merged,
     )

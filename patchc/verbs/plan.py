@@ -6,10 +6,14 @@ import math
 from dataclasses import dataclass
 
 from patchc.checkpoint import Checkpoint
+from patchc.formats import ValueType
 from patchc.stream.compile import CompiledPatch
 
 RUNTIME_BYTES = 160 << 20
 """Memory of the process before it opens a buffer."""
+
+
+_VALUE_BITS = {None: 2, "bf16": 16, "int8": 8 + 32 / 256}
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,8 @@ class BuildPlan:
         candidate_words: their entries.
         model_words: entries of the whole model.
         selected: entries that can be selected at most.
-        patch_bytes: expected size of the patch, for steps of a few units in the last place.
+        patch_bytes: expected size of the patch; for exact values, if the steps are a few units in
+            the last place.
         memory_bytes: expected peak memory.
         read_bytes: bytes that will be read.
     """
@@ -49,13 +54,21 @@ class BuildReport:
 
 
 def expected_patch_bytes(
-    base: Checkpoint, candidate_words: int, selected: int, chunk_bits: int
+    base: Checkpoint,
+    candidate_words: int,
+    selected: int,
+    chunk_bits: int,
+    value_type: ValueType | None = None,
+    components: int = 1,
 ) -> int:
-    """Expected size of a patch of ``selected`` entries, for steps of a few units."""
+    """Expected size of a patch of ``selected`` entries; of exact ones, for steps of a few units."""
     density = selected / candidate_words if candidate_words else 0.0
     gap_bits = max(1.0, math.log2(1 / density) + 1.5) if density else 0.0
+    entry_bits = gap_bits + _VALUE_BITS[value_type]
+    if value_type:
+        entry_bits += math.log2(components)  # each component has positions of its own
     chunks = sum(-(-tensor.words >> chunk_bits) for tensor in base.tensors.values())
-    return math.ceil(selected * (gap_bits + 2) / 8) + 80 * chunks + 1000
+    return math.ceil(selected * entry_bits / 8) + 80 * chunks + 1000
 
 
 def most_retained(retain: float, words: int) -> int:

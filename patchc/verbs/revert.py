@@ -20,7 +20,8 @@ def revert(
     """Write the base of a patched model to ``out``, bit for bit.
 
     The same guarantees, arguments and errors as :func:`patchc.apply`, with ``model`` the patched
-    one; a model that does not hold the patch raises :class:`~patchc.errors.NotPatchedError`.
+    one; a model that does not hold the patch raises :class:`~patchc.errors.NotPatchedError`. An
+    additive patch cannot be taken back: :class:`~patchc.errors.UnsupportedInputError`.
     """
     return write_patched_copy(
         patch, model, out, revert=True, dry_run=dry_run, threads=threads, progress=progress

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from patchc.checkpoint import open_checkpoint
-from patchc.errors import WrongBaseError
-from patchc.formats import Patch, open_patch
+from patchc.errors import PatchFormatError, WrongBaseError
+from patchc.formats import Patch, TensorRecord, open_patch
 from patchc.progress import Progress, ProgressEvent, ignore_progress
 from patchc.stream import Workers
 from patchc.stream.rewrite import find_states
 
-State = Literal["intact", "base", "patched", "partly patched", "neither"]
+State = Literal["intact", "base", "patched", "partly patched", "neither", "not the base"]
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,12 @@ class VerifyReport:
     Attributes:
         state: "intact" where no model was given: the patch file is whole and every body decodes.
             Otherwise the same holds, and the model is the patch's base, patched with it, partly
-            patched, or neither.
+            patched, or neither. Of an additive patch, it is the base or not the base: a model that
+            holds such a patch cannot be recognised.
         root: the patch's root digest, in hexadecimal.
         chunks_at_base: changing chunks of the model that hold the base.
         chunks_at_result: changing chunks that hold the result.
-        difference: where the model is neither, the first tensor that differs, and how.
+        difference: where the model is not known, the first tensor that differs, and how.
     """
 
     state: State
@@ -63,7 +64,8 @@ def verify(
             try:
                 found = find_states(opened, checkpoint, workers, progress)
             except WrongBaseError as error:
-                return VerifyReport("neither", root, difference=str(error))
+                unknown: State = "not the base" if opened.additive else "neither"
+                return VerifyReport(unknown, root, difference=str(error))
         state: State = "base"
         if found.chunks_at_result:
             state = "partly patched" if found.chunks_at_base else "patched"
@@ -72,7 +74,25 @@ def verify(
 
 def _check_bodies(patch: Patch, workers: Workers, progress: Progress) -> None:
     rows = [(tensor, row) for tensor in patch.index.tensors.values() for row in tensor.chunks]
-    reads = workers.map(lambda pair: patch.read_changes(pair[0], patch.index.chunk(pair[1])), rows)
-    with closing(reads):
-        for done, _ in enumerate(reads, start=1):
+    components = patch.additive.components if patch.additive else ()
+    found = [0] * len(components)
+    with closing(workers.map(lambda pair: _count_entries(patch, *pair), rows)) as reads:
+        for done, counts in enumerate(reads, start=1):
+            for number, count in counts.items():
+                found[number] += count
             progress(ProgressEvent("check patch", done, len(rows), "chunks"))
+    for component, total in zip(components, found, strict=True):
+        if component.entries != total:
+            raise PatchFormatError(
+                f"{patch.path}: the metadata claims {component.entries} entries of component "
+                f"{component.name!r} and the chunks hold {total}; fetch or build the patch again"
+            )
+
+
+def _count_entries(patch: Patch, tensor: TensorRecord, row: int) -> dict[int, int]:
+    """Decode a chunk; of an additive one, the entries of each component."""
+    chunk = patch.index.chunk(row)
+    if patch.additive:
+        return {part.component: len(part.values) for part in patch.read_deltas(tensor, chunk)}
+    patch.read_changes(tensor, chunk)
+    return {}

@@ -4,38 +4,18 @@ from __future__ import annotations
 
 import re
 import struct
-import zlib
 from pathlib import Path
 
 import second_reader
 from blake3 import blake3
 from golden_patch import CHANGES, METADATA, TENSORS, golden_bytes
+from spec_listing import SPEC, listing, sections
 
 from patchc.dtypes import BY_CODE, BY_NAME
 from patchc.formats import open_patch
-from patchc.formats.layout import TRAILER
 
 HERE = Path(__file__).parent
 GOLDEN = HERE / "golden" / "minimal.patchc"
-SPEC = (HERE.parents[1] / "formats" / "SPEC.md").read_text()
-
-
-def listing(section: str) -> bytes:
-    """The bytes of a listing in the specification; its offsets must be right."""
-    text = SPEC.split(f"### {section} ")[1].split("###")[0]
-    listed = b""
-    for offset, row in re.findall(r"^\| (\d+) \| `([0-9A-F ]+)` \|", text, re.M):
-        assert int(offset) == len(listed)
-        listed += bytes.fromhex(row)
-    return listed
-
-
-def sections(data: bytes) -> tuple[bytes, bytes, bytes]:
-    """Everything before the index, the expanded index, the expanded metadata."""
-    offset, stored, _, metadata_stored, *_ = TRAILER.unpack(data[-TRAILER.size :])
-    end = offset + stored
-    index, metadata = data[offset:end], data[end : end + metadata_stored]
-    return data[:offset], zlib.decompress(index), zlib.decompress(metadata)
 
 
 def test_the_specification_lists_the_file() -> None:

@@ -1,0 +1,77 @@
+"""How an additive patch is to be merged, and what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from patchc.errors import UsageError
+from patchc.formats import Patch, ValueType
+from patchc.recipe import checks
+
+_COMPONENTS = {"alpha": "se", "beta": "osm"}
+_FIRST = 5
+
+
+@dataclass(frozen=True)
+class MergeOptions:
+    """What the caller of apply may choose for an additive patch.
+
+    Attributes:
+        alpha, beta: scales of the components "se" and "osm"; None means the stored ones.
+        onto_descendant: take a model that is not the base, with the same tensors.
+    """
+
+    alpha: float | None = None
+    beta: float | None = None
+    onto_descendant: bool = False
+
+
+@dataclass(frozen=True)
+class MergeReport:
+    """How an additive patch was merged.
+
+    Attributes:
+        value_type: how its values are stored, "bf16" or "int8".
+        scales: component name → scale in use.
+        onto_descendant: whether a model other than the base was allowed.
+        differing_tensors: how many of the model's tensors are not the base's; None where the
+            contents were not compared (a dry run).
+        first_differing: names of the first of them, at most five.
+    """
+
+    value_type: ValueType
+    scales: dict[str, float]
+    onto_descendant: bool
+    differing_tensors: int | None = None
+    first_differing: tuple[str, ...] = ()
+
+    def with_differing(self, names: tuple[str, ...]) -> MergeReport:
+        """The same after the contents were compared."""
+        return replace(self, differing_tensors=len(names), first_differing=names[:_FIRST])
+
+
+def plan_merge(patch: Patch, options: MergeOptions) -> MergeReport | None:
+    """The scales that an additive patch is merged with; None for a patch of exact steps.
+
+    Raises:
+        UsageError: an option does not fit the patch, or a scale is not a finite fp32 number.
+    """
+    given = {key: getattr(options, key) for key in _COMPONENTS if getattr(options, key) is not None}
+    if patch.additive is None:
+        names = [*given, *(["onto-descendant"] if options.onto_descendant else [])]
+        if names:
+            raise UsageError(
+                f"{patch.path} holds exact steps, into which alpha and beta have gone and which "
+                f"fit its base alone: {', '.join(names)} cannot be used; build it with "
+                "--values additive for that"
+            )
+        return None
+    scales = {component.name: component.scale for component in patch.additive.components}
+    for key, value in given.items():
+        if _COMPONENTS[key] not in scales:
+            raise UsageError(
+                f"{patch.path} has no component {_COMPONENTS[key]!r} for {key} to scale; it has "
+                f"{', '.join(scales)}"
+            )
+        scales[_COMPONENTS[key]] = checks.scale(key, value)
+    return MergeReport(patch.additive.value_type, scales, options.onto_descendant)

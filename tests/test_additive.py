@@ -1,0 +1,431 @@
+"""Additive patches from build to apply, against the oracle of tests/additive_inputs.py."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import second_reader
+from additive_inputs import (
+    ALPHA,
+    BETA,
+    LAYERS,
+    NORM,
+    RETAIN,
+    SEED,
+    TOP_OSM,
+    TOP_SE,
+    Inputs,
+    merged,
+    selections,
+    stored_deltas,
+    write_inputs,
+)
+from forged_patch import parts_of
+from tiny_checkpoints import NUMPY, nudge, tree, write_model
+
+import patchc
+from patchc.errors import (
+    NumericError,
+    PatchFormatError,
+    UnsupportedInputError,
+    UsageError,
+    WrongBaseError,
+)
+
+RECIPE = patchc.Recipe(
+    retain=RETAIN, top_se=TOP_SE, top_osm=TOP_OSM, alpha=ALPHA, beta=BETA, seed=SEED
+)
+VALUE_TYPES = ["bf16", "int8"]
+
+
+def build(inputs: Inputs, out: Path, value_type: str = "bf16", **options: Any) -> Path:
+    arguments: dict[str, Any] = {"values": "additive", "value_type": value_type} | options
+    patchc.build(**inputs.paths, out=out, recipe=RECIPE, **arguments)
+    return out
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> Inputs:
+    return write_inputs(tmp_path / "inputs")
+
+
+@pytest.fixture
+def patch(tmp_path: Path, inputs: Inputs) -> Path:
+    return build(inputs, tmp_path / "fix.patchc")
+
+
+def write_expected(folder: Path, tensors: dict[str, Any]) -> dict[str, tuple[int, bytes]]:
+    return tree(write_model(folder, tensors, shards=2))
+
+
+def folder_names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+# Values ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value_type", VALUE_TYPES)
+@pytest.mark.parametrize("dtype", ["BF16", "F16", "F32"])
+def test_build_and_apply_equal_the_oracle(tmp_path: Path, dtype: str, value_type: str) -> None:
+    inputs = write_inputs(tmp_path / "inputs", dtype)
+    out = build(inputs, tmp_path / "fix.patchc", value_type, chunk_bits=12)
+    report = patchc.apply(out, inputs.paths["base"], out=tmp_path / "patched")
+    wanted = merged(inputs.base, inputs, value_type, chunk_words=4096)
+    assert tree(tmp_path / "patched") == write_expected(tmp_path / "expected", wanted)
+    assert any(not np.array_equal(wanted[name], inputs.base[name]) for name in LAYERS)
+    assert report.merged is not None
+    assert report.merged.scales == {"se": ALPHA, "osm": BETA}
+    assert (report.merged.value_type, report.merged.differing_tensors) == (value_type, 0)
+
+
+@pytest.mark.parametrize("value_type", VALUE_TYPES)
+def test_the_second_reader_finds_the_deltas_of_the_oracle(
+    tmp_path: Path, inputs: Inputs, value_type: str
+) -> None:
+    out = build(inputs, tmp_path / "fix.patchc", value_type, chunk_bits=12)
+    tensors, metadata = second_reader.read(out.read_bytes())
+    assert metadata["additive"]["value_type"] == value_type
+    assert [(c["name"], c["scale"]) for c in metadata["additive"]["components"]] == [
+        ("se", ALPHA), ("osm", BETA),
+    ]  # fmt: skip
+    assert tensors[NORM].deltas == [{}, {}]
+    for name in LAYERS:
+        for found, dense, chosen, part in zip(
+            tensors[name].deltas,
+            stored_deltas(inputs, name, value_type, 4096),
+            selections(inputs, name),
+            ("se", "osm"),
+            strict=True,
+        ):
+            origin = inputs.base[name].ravel().astype(np.float32)
+            stored = chosen & (inputs.tuned[part][name].ravel() != origin)
+            assert list(found) == np.flatnonzero(stored).tolist()
+            assert list(found.values()) == dense[stored].tolist()
+            if name == LAYERS[0]:
+                assert stored.sum() < chosen.sum()
+
+
+@pytest.mark.parametrize("value_type", VALUE_TYPES)
+@pytest.mark.parametrize("scales", [(1.5, 0.25), (0.0, 3.0), (-2.0, 0.0), (0.1, 1e-3)])
+def test_other_scales_equal_the_oracle(
+    tmp_path: Path, inputs: Inputs, value_type: str, scales: tuple[float, float]
+) -> None:
+    out = build(inputs, tmp_path / "fix.patchc", value_type)
+    alpha, beta = scales
+    report = patchc.apply(
+        out, inputs.paths["base"], out=tmp_path / "patched", alpha=alpha, beta=beta
+    )
+    wanted = merged(inputs.base, inputs, value_type, scales)
+    assert tree(tmp_path / "patched") == write_expected(tmp_path / "expected", wanted)
+    assert report.merged is not None
+    assert report.merged.scales == {"se": alpha, "osm": beta}
+
+
+def test_one_scale_leaves_the_other_as_stored(tmp_path: Path, inputs: Inputs, patch: Path) -> None:
+    patchc.apply(patch, inputs.paths["base"], out=tmp_path / "patched", beta=2)
+    wanted = merged(inputs.base, inputs, "bf16", (ALPHA, 2.0))
+    assert tree(tmp_path / "patched") == write_expected(tmp_path / "expected", wanted)
+
+
+def test_zero_scales_change_nothing_but_negative_zero(
+    tmp_path: Path, inputs: Inputs, patch: Path
+) -> None:
+    assert not any(
+        (np.signbit(value.astype(np.float32)) & (value == 0)).any()
+        for value in inputs.base.values()
+    )
+    patchc.apply(patch, inputs.paths["base"], out=tmp_path / "same", alpha=0, beta=0)
+    assert tree(tmp_path / "same") == tree(inputs.paths["base"])
+
+
+@pytest.mark.parametrize("value_type", VALUE_TYPES)
+def test_any_thread_count_gives_the_same_files(
+    tmp_path: Path, inputs: Inputs, value_type: str
+) -> None:
+    patches, models = set(), []
+    for threads in (1, 2, 5):
+        folder = tmp_path / str(threads)
+        folder.mkdir()
+        out = build(inputs, folder / "fix.patchc", value_type, threads=threads, chunk_bits=12)
+        patchc.apply(out, inputs.paths["base"], out=folder / "patched", threads=threads)
+        patches.add(out.read_bytes())
+        models.append(tree(folder / "patched"))
+    assert len(patches) == 1
+    assert models[1:] == models[:-1]
+
+
+def test_any_chunk_size_gives_the_same_model_from_bf16_values(
+    tmp_path: Path, inputs: Inputs
+) -> None:
+    models = []
+    for chunk_bits in (12, 13, 20):
+        out = build(inputs, tmp_path / f"{chunk_bits}.patchc", chunk_bits=chunk_bits)
+        patchc.apply(out, inputs.paths["base"], out=tmp_path / str(chunk_bits))
+        models.append(tree(tmp_path / str(chunk_bits)))
+    assert models[1:] == models[:-1]
+
+
+# Provenance and reports ------------------------------------------------------------------------
+
+
+def test_inspect_and_verify(tmp_path: Path, inputs: Inputs, patch: Path) -> None:
+    report = patchc.inspect(patch)
+    assert report.additive is not None
+    counts = [0, 0]
+    for name in LAYERS:
+        for i, dense in enumerate(stored_deltas(inputs, name, "bf16", 1 << 20)):
+            counts[i] += int(np.count_nonzero(dense))
+    assert report.additive.value_type == "bf16"
+    found = [(c.name, c.scale, c.entries) for c in report.additive.components]
+    assert found == [("se", ALPHA, counts[0]), ("osm", BETA, counts[1])]
+    assert report.total.changed == sum(counts)
+    assert (report.result_digest, report.version) == (None, "1.1")
+    assert report.metadata["recipe"]["alpha"] == ALPHA
+    assert sorted(report.metadata["inputs"]) == ["osm scores", "osm tuned", "se scores", "se tuned"]
+    assert patchc.verify(patch).state == "intact"
+    assert patchc.verify(patch, inputs.paths["base"]).state == "base"
+    patchc.apply(patch, inputs.paths["base"], out=tmp_path / "patched")
+    answer = patchc.verify(patch, tmp_path / "patched")
+    assert answer.state == "not the base"
+    assert repr(LAYERS[0]) in answer.difference
+
+
+def test_the_provenance_is_that_of_an_exact_build(
+    tmp_path: Path, inputs: Inputs, patch: Path
+) -> None:
+    patchc.build(**inputs.paths, out=tmp_path / "exact.patchc", recipe=RECIPE)
+    exact, additive = (patchc.inspect(p).metadata for p in (tmp_path / "exact.patchc", patch))
+    assert {key: value for key, value in additive.items() if key != "additive"} == exact
+
+
+def test_dry_run_plan_bounds_the_size(tmp_path: Path, inputs: Inputs) -> None:
+    for value_type in VALUE_TYPES:
+        arguments: dict[str, Any] = {
+            **inputs.paths, "recipe": RECIPE, "values": "additive", "value_type": value_type,
+        }  # fmt: skip
+        out = tmp_path / f"{value_type}.patchc"
+        plan = patchc.build(**arguments, out=out, dry_run=True).plan
+        assert not out.exists()
+        report = patchc.build(**arguments, out=out)
+        assert report.patch is not None
+        assert report.patch.size <= plan.patch_bytes <= 2 * report.patch.size
+        assert report.patch.result_digest is None
+
+
+def test_a_build_that_selects_nothing(tmp_path: Path, inputs: Inputs) -> None:
+    out = tmp_path / "none.patchc"
+    recipe = patchc.Recipe(top_se=0, top_osm=0)
+    patchc.build(**inputs.paths, out=out, recipe=recipe, values="additive")
+    report = patchc.inspect(out)
+    assert report.additive is not None
+    assert [component.entries for component in report.additive.components] == [0, 0]
+    patchc.apply(out, inputs.paths["base"], out=tmp_path / "same")
+    assert tree(tmp_path / "same") == tree(inputs.paths["base"])
+
+
+def test_apply_dry_run(tmp_path: Path, inputs: Inputs, patch: Path) -> None:
+    report = patchc.apply(
+        patch, inputs.paths["base"], out=tmp_path / "patched", alpha=1, dry_run=True
+    )
+    assert not (tmp_path / "patched").exists()
+    assert report.merged is not None
+    assert report.merged.scales == {"se": 1.0, "osm": BETA}
+    assert report.merged.differing_tensors is None
+
+
+# Descendants -----------------------------------------------------------------------------------
+
+
+def descend(inputs: Inputs, names: list[str]) -> dict[str, Any]:
+    """The base with some tensors tuned further."""
+    return inputs.base | {name: nudge(inputs.base[name], 0.3, 21) for name in names}
+
+
+@pytest.mark.parametrize("names", [[LAYERS[1]], [NORM], [*LAYERS, NORM]])
+@pytest.mark.parametrize("value_type", VALUE_TYPES)
+def test_a_descendant_is_merged_and_reported(
+    tmp_path: Path, inputs: Inputs, names: list[str], value_type: str
+) -> None:
+    out = build(inputs, tmp_path / "fix.patchc", value_type, chunk_bits=12)
+    tensors = descend(inputs, names)
+    model = write_model(tmp_path / "further", tensors, shards=2)
+    report = patchc.apply(out, model, out=tmp_path / "patched", onto_descendant=True, beta=4)
+    wanted = merged(tensors, inputs, value_type, (ALPHA, 4.0), 4096)
+    assert tree(tmp_path / "patched") == write_expected(tmp_path / "expected", wanted)
+    assert report.merged is not None
+    assert report.merged.onto_descendant
+    assert report.merged.differing_tensors == len(names)
+    assert sorted(report.merged.first_differing) == sorted(names)
+
+
+def test_the_base_is_its_own_descendant(tmp_path: Path, inputs: Inputs, patch: Path) -> None:
+    report = patchc.apply(
+        patch, inputs.paths["base"], out=tmp_path / "patched", onto_descendant=True
+    )
+    wanted = merged(inputs.base, inputs, "bf16")
+    assert tree(tmp_path / "patched") == write_expected(tmp_path / "expected", wanted)
+    assert report.merged is not None
+    assert (report.merged.differing_tensors, report.merged.first_differing) == (0, ())
+
+
+@pytest.mark.parametrize("name", [*LAYERS, NORM])
+def test_a_descendant_is_refused_unless_asked_for(
+    tmp_path: Path, inputs: Inputs, patch: Path, name: str
+) -> None:
+    model = write_model(tmp_path / "further", descend(inputs, [name]), shards=2)
+    before = folder_names(tmp_path)
+    with pytest.raises(WrongBaseError, match=f"{name!r}.*--onto-descendant"):
+        patchc.apply(patch, model, out=tmp_path / "patched")
+    assert folder_names(tmp_path) == before
+
+
+def missing(tensors: dict[str, Any]) -> None:
+    del tensors[NORM]
+
+
+def added(tensors: dict[str, Any]) -> None:
+    tensors["extra.weight"] = np.ones(3, np.float32)
+
+
+def reshaped(tensors: dict[str, Any]) -> None:
+    tensors[NORM] = tensors[NORM].reshape(10, 10)
+
+
+def retyped(tensors: dict[str, Any]) -> None:
+    tensors[LAYERS[1]] = tensors[LAYERS[1]].astype(NUMPY["F16"])
+
+
+@pytest.mark.parametrize("change", [missing, added, reshaped, retyped])
+def test_a_descendant_has_the_same_names_shapes_and_dtypes(
+    tmp_path: Path, inputs: Inputs, patch: Path, change: Any
+) -> None:
+    tensors = dict(inputs.base)
+    change(tensors)
+    model = write_model(tmp_path / "other", tensors)
+    before = folder_names(tmp_path)
+    with pytest.raises(WrongBaseError):
+        patchc.apply(patch, model, out=tmp_path / "patched", onto_descendant=True)
+    assert folder_names(tmp_path) == before
+
+
+# Refusals --------------------------------------------------------------------------------------
+
+
+def test_revert_is_refused(tmp_path: Path, inputs: Inputs, patch: Path) -> None:
+    patchc.apply(patch, inputs.paths["base"], out=tmp_path / "patched")
+    before = folder_names(tmp_path)
+    with pytest.raises(UnsupportedInputError, match=r"cannot be taken back.*Keep the base model"):
+        patchc.revert(patch, tmp_path / "patched", out=tmp_path / "back")
+    assert folder_names(tmp_path) == before
+
+
+def test_a_second_apply_is_refused(tmp_path: Path, inputs: Inputs, patch: Path) -> None:
+    patchc.apply(patch, inputs.paths["base"], out=tmp_path / "patched")
+    with pytest.raises(WrongBaseError, match=LAYERS[0]):
+        patchc.apply(patch, tmp_path / "patched", out=tmp_path / "twice")
+    assert not (tmp_path / "twice").exists()
+
+
+@pytest.mark.parametrize(
+    "options", [{"alpha": 1.0}, {"beta": 0.0}, {"onto_descendant": True}, {"alpha": 1, "beta": 2}]
+)
+def test_exact_patches_take_no_options(
+    tmp_path: Path, inputs: Inputs, options: dict[str, Any]
+) -> None:
+    exact = tmp_path / "exact.patchc"
+    patchc.build(**inputs.paths, out=exact, recipe=RECIPE)
+    with pytest.raises(UsageError, match=r"holds exact steps.*--values additive"):
+        patchc.apply(exact, inputs.paths["base"], out=tmp_path / "patched", **options)
+    assert not (tmp_path / "patched").exists()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e39, "6", True])
+@pytest.mark.parametrize("which", ["alpha", "beta"])
+def test_scales_out_of_range(
+    tmp_path: Path, inputs: Inputs, patch: Path, which: str, value: Any
+) -> None:
+    with pytest.raises(UsageError, match=which):
+        patchc.apply(patch, inputs.paths["base"], out=tmp_path / "patched", **{which: value})
+    assert not (tmp_path / "patched").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"values": "exact"}, "values is 'exact'"),
+        ({"values": "additive", "value_type": "fp4"}, "value_type is 'fp4'"),
+        ({"values": "ulp", "value_type": "bf16"}, "value_type is for additive"),
+        ({"value_type": "int8"}, "value_type is for additive"),
+    ],
+)
+def test_build_options_out_of_range(
+    tmp_path: Path, inputs: Inputs, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        patchc.build(**inputs.paths, out=tmp_path / "fix.patchc", **options)
+    assert not (tmp_path / "fix.patchc").exists()
+
+
+def first_entry(inputs: Inputs) -> int:
+    """The first flat index that the SE component has in the first layer."""
+    return int(np.flatnonzero(stored_deltas(inputs, LAYERS[0], "bf16", 1 << 20)[0])[0])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_descendant_that_is_not_finite(
+    tmp_path: Path, inputs: Inputs, patch: Path, value: float
+) -> None:
+    tensors = dict(inputs.base)
+    tensors[LAYERS[0]] = tensors[LAYERS[0]].copy()
+    at = first_entry(inputs)
+    tensors[LAYERS[0]].ravel()[at] = value
+    model = write_model(tmp_path / "further", tensors)
+    before = folder_names(tmp_path)
+    with pytest.raises(NumericError, match=f"{LAYERS[0]}.*flat index {at}:"):
+        patchc.apply(patch, model, out=tmp_path / "patched", onto_descendant=True)
+    assert folder_names(tmp_path) == before
+
+
+@pytest.mark.parametrize(("dtype", "alpha"), [("F16", 1e9), ("F32", 3e38), ("BF16", 3.3e38)])
+def test_overflow_names_tensor_and_flat_index(tmp_path: Path, dtype: str, alpha: float) -> None:
+    inputs = write_inputs(tmp_path / "inputs", dtype)
+    inputs.tuned["se"][LAYERS[0]] += np.float32(2)
+    write_model(tmp_path / "inputs" / "se", inputs.tuned["se"], shards=2)
+    out = build(inputs, tmp_path / "fix.patchc", chunk_bits=12)
+    before = folder_names(tmp_path)
+    at = first_entry(inputs)
+    with pytest.raises(NumericError, match=f"{LAYERS[0]}.*flat index {at}:.*{dtype}"):
+        patchc.apply(out, inputs.paths["base"], out=tmp_path / "patched", alpha=alpha, beta=0)
+    assert folder_names(tmp_path) == before
+
+
+@pytest.mark.parametrize(("value_type", "delta"), [("bf16", 3.4e38), ("int8", None)])
+def test_a_delta_that_cannot_be_stored(
+    tmp_path: Path, value_type: str, delta: float | None
+) -> None:
+    """bf16 ends below fp32; and a difference of two fp32 numbers can overflow fp32 itself."""
+    inputs = write_inputs(tmp_path / "inputs", "F32")
+    at = first_entry(inputs)
+    inputs.base[LAYERS[0]].ravel()[at] = 0 if delta else -3e38
+    inputs.tuned["se"][LAYERS[0]].ravel()[at] = delta or 3e38
+    write_model(tmp_path / "inputs" / "base", inputs.base, shards=2)
+    write_model(tmp_path / "inputs" / "se", inputs.tuned["se"], shards=2)
+    before = folder_names(tmp_path)
+    with pytest.raises(NumericError, match=f"{LAYERS[0]}.*flat index {at}:.*se delta"):
+        build(inputs, tmp_path / "fix.patchc", value_type)
+    assert folder_names(tmp_path) == before
+
+
+def test_a_claim_of_entries_that_the_chunks_do_not_hold(tmp_path: Path, patch: Path) -> None:
+    parts = parts_of(patch.read_bytes())
+    metadata = json.loads(parts.metadata)
+    metadata["additive"]["components"][1]["entries"] += 1
+    forged = tmp_path / "forged.patchc"
+    forged.write_bytes(parts.but(metadata=json.dumps(metadata).encode()).assemble())
+    with pytest.raises(PatchFormatError, match=r"claims .* entries of component 'osm'"):
+        patchc.verify(forged)
