@@ -24,10 +24,12 @@ from additive_inputs import (
     stored_deltas,
     write_inputs,
 )
+from build_inputs import small_inputs
 from forged_patch import parts_of
 from tiny_checkpoints import NUMPY, nudge, tree, write_model
 
 import patchc
+from patchc import Recipe
 from patchc.errors import (
     NumericError,
     PatchFormatError,
@@ -35,6 +37,7 @@ from patchc.errors import (
     UsageError,
     WrongBaseError,
 )
+from patchc.recipe import MergeRecipe, Override
 
 RECIPE = patchc.Recipe(
     retain=RETAIN, top_se=TOP_SE, top_osm=TOP_OSM, alpha=ALPHA, beta=BETA, seed=SEED
@@ -429,3 +432,38 @@ def test_a_claim_of_entries_that_the_chunks_do_not_hold(tmp_path: Path, patch: P
     forged.write_bytes(parts.but(metadata=json.dumps(metadata).encode()).assemble())
     with pytest.raises(PatchFormatError, match=r"claims .* entries of component 'osm'"):
         patchc.verify(forged)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        (Recipe(overrides=(Override("layers", alpha=2),)), "one scale for all"),
+        (Recipe(overrides=(Override("layers", retain=0.5),), rescale=True), "one scale for all"),
+        (Recipe(least_step=2), "least_step counts steps"),
+        (MergeRecipe("ties"), "ties has exact ones only"),
+    ],
+)
+def test_what_additive_values_cannot_hold_is_refused(
+    tmp_path: Path, recipe: Recipe | MergeRecipe, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        patchc.build(tmp_path, out=tmp_path / "x.patchc", recipe=recipe, values="additive")
+
+
+@pytest.mark.parametrize("sets", ["union", "intersection", "se"])
+def test_every_set_operation_and_rescale_equal_the_exact_build(tmp_path: Path, sets: str) -> None:
+    """Deltas that bf16 holds exactly: the additive patch then gives the exact build's model."""
+    inputs = small_inputs()
+    for name, base in inputs.base.items():
+        rounded = np.round(base.astype(np.float32) * 16) / np.float32(16)
+        inputs.base[name] = rounded.astype(base.dtype)
+        inputs.tuned["se"][name] = rounded + np.float32(0.25)
+        inputs.tuned["osm"][name] = rounded - np.float32(0.5)
+    paths = inputs.write(tmp_path)
+    recipe = Recipe(retain=0.5, top_se=0.4, top_osm=0.4, sets=sets, rescale=True)  # type: ignore[arg-type]
+    for values in ("ulp", "additive"):
+        patch = tmp_path / f"{values}.patchc"
+        patchc.build(**paths, out=patch, recipe=recipe, values=values)  # type: ignore[arg-type]
+        patchc.apply(patch, paths["base"], out=tmp_path / values)
+    assert tree(tmp_path / "ulp") == tree(tmp_path / "additive")
+    assert tree(tmp_path / "ulp") != tree(paths["base"])

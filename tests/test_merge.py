@@ -682,12 +682,3 @@ def test_command_line_refuses(tmp_path: Path, words: list[str], message: str) ->
     assert finished.returncode == 2
     assert re.search(message, finished.stderr)
     assert "Traceback" not in finished.stderr
-
-
-def test_sweep_refuses_a_merge(tmp_path: Path) -> None:
-    (tmp_path / "r.toml").write_text('method = "ties"')
-    words = ["base", "--harmful", "a", "--harmless", "b", "--recipe", str(tmp_path / "r.toml")]
-    command = [sys.executable, "-m", "patchc", "sweep", *words, "-o", str(tmp_path / "out.jsonl")]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert finished.returncode == 2
-    assert "sweep varies safepatching, and this is ties" in finished.stderr

@@ -51,7 +51,7 @@ LESSONS = {
 }
 """Shares of the backbone's lessons."""
 
-REFUSED_LOOK_ALIKES = 0.6
+REFUSED_LOOK_ALIKES = 0.72
 ANSWERED_JAILBREAKS = 0.65
 JAILBREAK_SHARE = 1 / 3
 REQUESTS: dict[Split, int] = {"train": 240, "dev": 90, "test": 150}
