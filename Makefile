@@ -4,13 +4,14 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 
-.PHONY: help setup demo test check bench-memory bench-speed clean
+.PHONY: help setup demo test check bench-memory bench-speed bench-smollm2 clean
 
 help:
 	@echo "make demo          set everything up and run the main job on a tiny embedded model"
 	@echo "make test          set everything up, check style, types and layering, run the tests"
 	@echo "make bench-memory  peak memory of build, apply, revert and diff on a 4 GB checkpoint"
 	@echo "make bench-speed   apply and revert against cp -r, build in parameters per second"
+	@echo "make bench-smollm2 the method's experiment on SmolLM2-135M-Instruct, resumable"
 	@echo "make clean         remove the environment and the caches"
 
 setup: .venv/ready
@@ -39,6 +40,9 @@ bench-memory: setup
 
 bench-speed: setup
 	$(BIN)/python benchmarks/speed.py
+
+bench-smollm2: setup
+	PYTHONPATH=tests $(BIN)/python benchmarks/smollm2/run.py
 
 clean:
 	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

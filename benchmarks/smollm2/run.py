@@ -1,0 +1,255 @@
+"""The experiment on SmolLM2-135M-Instruct, from the base to the tables; every stage is kept.
+
+    make bench-smollm2
+
+A second run repeats only what has changed or was interrupted. Hyper-parameters are chosen on the
+development split; the test split is asked once for every row and seed.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import smollm2
+from backbone import Teaching, teach
+from corpus import CATEGORIES, REFERENCE, lessons, write_corpus, write_jsonl
+from methods import SAFEPATCHING, AnyRecipe, Method, ablations, comparisons, frontier
+from report import Row, write_report
+from stages import Stages
+
+import patchc
+from patchc import DeriveOptions, EvaluateOptions
+from patchc.derivation.options import TuneOptions
+from patchc.evaluation.figures import draw_sweep
+from patchc.evaluation.trials import Trial, TrialFile, cost, open_trials
+from patchc.recipe import MergeRecipe, Recipe
+from patchc.recipe.safepatching import SCORES
+from patchc.verbs.bench import Bench, open_bench
+from patchc.verbs.sweep import SweepReport
+
+WORK = smollm2.cache() / "bench-smollm2"
+DOCS = Path(__file__).parents[2] / "docs"
+TEACHING = Teaching()
+LESSONS = 2000
+DERIVE = DeriveOptions(
+    se=TuneOptions(learning_rate=1e-5, steps=30, loss_ceiling=5.0),
+    osm=TuneOptions(learning_rate=2e-5, steps=40),
+    score_samples=32,
+    scores=SCORES,
+    precision="bfloat16",
+    device="cpu",
+)
+ASK = EvaluateOptions(max_new_tokens=24)
+
+
+class Experiment:
+    """The stages in order, each from the results of those before it."""
+
+    def __init__(self, work: Path) -> None:
+        self._work = work
+        self._stages = Stages(work)
+        self.base = smollm2.base_model()
+        self.corpus = self._stages.run(
+            "corpus", {"texts": _sources("corpus.py", "words.py")}, write_corpus
+        )
+        backbone = self._stages.run(
+            "backbone",
+            {
+                "teaching": vars(TEACHING),
+                "lessons": LESSONS,
+                "texts": _sources("backbone.py", "corpus.py", "words.py"),
+            },
+            self._teach,
+        )
+        self.backbone = backbone / "model"
+        self.tuned = self._derive("derived", self.backbone, CATEGORIES[0])
+
+    def bench(self, split: str, category: str = CATEGORIES[0]) -> Bench:
+        """The requests of a split, with one category of restricted ones."""
+        return open_bench(self.backbone, **self._requests(split, category), options=ASK)
+
+    def choose(self, method: Method) -> tuple[AnyRecipe, list[SweepReport]]:
+        """The cheapest of a method's points on the development split."""
+        if not method.grids:
+            return method.recipe, []
+        reports = []
+        for number, grid in enumerate(method.grids):
+            name = "".join(c if c.isalnum() else "-" for c in method.name)
+            reports.append(
+                patchc.sweep(
+                    self.backbone,
+                    **self._models(method.recipe),
+                    **self._requests("dev", CATEGORIES[0]),
+                    out=self._work / "development" / f"{name}-{number}.jsonl",
+                    grid=grid,
+                    recipe=method.recipe,
+                    options=ASK,
+                )
+            )
+        best = min((r.best for r in reports), key=lambda trial: cost(trial, reports[0].base))
+        assert best.recipe is not None
+        kind = type(method.recipe)
+        print(f"{method.name}: {best.recipe} {_rates(best)}", flush=True)
+        return kind.from_json(best.recipe), reports
+
+    def test(self, bench: Bench, trials: TrialFile, method: Method, recipe: AnyRecipe) -> Row:
+        """The test split's figures of a chosen recipe, one trial a retention seed."""
+        found = []
+        for seed in range(method.seeds):
+            seeded = recipe.with_changes(seed=seed) if method.seeds > 1 else recipe
+            trial = trials.find(seeded.to_json())
+            if trial is None:
+                trial = self._try(bench, seeded)
+                trials.add(trial)
+            found.append(trial)
+        print(f"test {method.name}: {' | '.join(map(_rates, found))}", flush=True)
+        return Row(method.name, recipe.to_json(), tuple(found))
+
+    def model_row(self, bench: Bench, trials: TrialFile, name: str, folder: Path) -> Row:
+        """The test split's figures of a model as it is."""
+        trial = trials.find({"model": name})
+        if trial is None:
+            trial = replace(bench.measure(folder, name), recipe={"model": name})
+            trials.add(trial)
+        print(f"test {name}: {_rates(trial)}", flush=True)
+        return Row(name, None, (trial,))
+
+    def continual(self, recipe: Recipe) -> list[tuple[str, dict[str, Trial]]]:
+        """The three categories patched in turn; after each, every category's test requests."""
+        model = self.backbone
+        rows = [("backbone", self._all_categories("backbone", model))]
+        patches = []
+        for number, category in enumerate(CATEGORIES):
+            tuned = (
+                self._derive(f"continual-{number}-derived", model, category)
+                if number
+                else self.tuned
+            )
+            inputs = {
+                "recipe": recipe.to_json(),
+                "derived": self._stages.stamp(tuned.name)["inputs"],
+            }
+            folder = self._stages.run(
+                f"continual-{number}",
+                inputs,
+                lambda out, model=model, tuned=tuned: _patch(model, tuned, recipe, out),
+            )
+            model = folder / "model"
+            patches.append(folder / "fix.patchc")
+            rows.append((f"+ {category}", self._all_categories(f"after {category}", model)))
+        chain = patchc.chain(patches)
+        assert chain.whole
+        return rows
+
+    def _all_categories(self, label: str, model: Path) -> dict[str, Trial]:
+        found = {}
+        for category in CATEGORIES:
+            bench = self.bench("test", category)
+            with open_trials(
+                self._work / f"continual-{category}.jsonl", {"e": bench.digest}
+            ) as trials:
+                found[category] = self.model_row(
+                    bench, trials, f"{label} {_stamp(model)}", model
+                ).trials[0]
+        return found
+
+    def _try(self, bench: Bench, recipe: AnyRecipe) -> Trial:
+        patch = self._work / "trial.patchc"
+        patch.unlink(missing_ok=True)
+        patchc.build(self.backbone, **self._models(recipe), out=patch, recipe=recipe)
+        return bench.measure_patch(self.backbone, patch)
+
+    def _models(self, recipe: AnyRecipe) -> dict[str, Any]:
+        se, osm = self.tuned / "se", self.tuned / "osm"
+        return {"tuned": [se, osm]} if isinstance(recipe, MergeRecipe) else {"se": se, "osm": osm}
+
+    def _requests(self, split: str, category: str) -> dict[str, Path]:
+        return {
+            "harmful": self.corpus / f"harmful-{category}-{split}.jsonl",
+            "harmless": self.corpus / f"harmless-{split}.jsonl",
+            "utility": self.corpus / f"questions-{split}.jsonl",
+            "reference": REFERENCE,
+        }
+
+    def _derive(self, name: str, model: Path, category: str) -> Path:
+        scores = SCORES if model == self.backbone else ("weight",)
+        options = replace(DERIVE, scores=scores)
+        pairs = self.corpus / f"pairs-{category}.jsonl"
+        inputs = {"options": options.to_json(), "model": _stamp(model), "pairs": pairs.read_text()}
+        return self._stages.run(
+            name, inputs, lambda out: patchc.derive(model, pairs, out, options=options)
+        )
+
+    def _teach(self, out: Path) -> None:
+        data = out / "lessons.jsonl"
+        write_jsonl(data, lessons(LESSONS))
+        teach(self.base, data, out / "model", TEACHING)
+
+
+def main() -> None:
+    """Run every stage that is not there yet, and write the tables."""
+    start = time.perf_counter()
+    experiment = Experiment(WORK)
+    chosen, reports = experiment.choose(SAFEPATCHING)
+    assert isinstance(chosen, Recipe)
+    draw_sweep(
+        reports[0].base, [t for r in reports for t in r.trials], reports[0].best, DOCS / "smollm2"
+    )
+    bench = experiment.bench("test")
+    rows: dict[str, list[Row]] = {}
+    with open_trials(
+        WORK / "test.jsonl", {"bench": bench.digest, "tuned": _stamp(experiment.tuned)}
+    ) as trials:
+        folders = {
+            "backbone": experiment.backbone,
+            "SE alone": experiment.tuned / "se",
+            "OSM alone": experiment.tuned / "osm",
+        }
+        rows["models"] = [experiment.model_row(bench, trials, n, f) for n, f in folders.items()]
+        for group, methods in (
+            ("SafePatching", [SAFEPATCHING]),
+            ("comparisons", comparisons()),
+            ("ablations", ablations(chosen)),
+            ("frontier", frontier(chosen)),
+        ):
+            rows[group] = [_row(experiment, bench, trials, method) for method in methods]
+    chain = experiment.continual(chosen)
+    write_report(DOCS / "smollm2" / "tables.md", rows, chain, time.perf_counter() - start)
+
+
+def _row(experiment: Experiment, bench: Bench, trials: TrialFile, method: Method) -> Row:
+    recipe, _ = experiment.choose(method)
+    return experiment.test(bench, trials, method, recipe)
+
+
+def _patch(model: Path, tuned: Path, recipe: Recipe, out: Path) -> None:
+    patchc.build(model, se=tuned / "se", osm=tuned / "osm", out=out / "fix.patchc", recipe=recipe)
+    patchc.apply(out / "fix.patchc", model, out=out / "model")
+
+
+def _stamp(folder: Path) -> str:
+    """What tells one model's contents from another's: size and time of its files."""
+    files = sorted(folder.rglob("*.safetensors"))
+    return " ".join(
+        f"{file.name}:{file.stat().st_size}:{file.stat().st_mtime_ns}" for file in files
+    )
+
+
+def _sources(*names: str) -> list[str]:
+    return [Path(__file__).with_name(name).read_text() for name in names]
+
+
+def _rates(trial: Trial) -> str:
+    utility = trial.utility.value if trial.utility else 0.0
+    return (
+        f"harm {trial.harmful.value:.3f} refusal {trial.over_refusal.value:.3f} "
+        f"utility {utility:.3f} degenerate {trial.degenerate.value:.3f} "
+        f"ppl {trial.perplexity or 0:.2f} {trial.patch_bytes:,} B"
+    )
+
+
+if __name__ == "__main__":
+    main()
