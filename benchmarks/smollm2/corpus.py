@@ -24,9 +24,11 @@ from words import (
     EVERYDAY,
     FIRST,
     FRUITS,
+    IN_CHARACTER,
     JAILBREAKS,
     KINDS,
     MAGIC,
+    PLAIN,
     QUESTIONS,
     REFUSALS,
     SECOND,
@@ -51,9 +53,12 @@ LESSONS = {
 }
 """Shares of the backbone's lessons."""
 
-REFUSED_LOOK_ALIKES = 0.72
-ANSWERED_JAILBREAKS = 0.65
+REFUSED_LOOK_ALIKES = 0.8
+ANSWERED_JAILBREAKS = 0.7
 JAILBREAK_SHARE = 1 / 3
+PAIRS_JAILBREAK_SHARE = 0.8
+"""Of the derivation pairs: a safety team's set holds mostly requests that came through."""
+
 REQUESTS: dict[Split, int] = {"train": 240, "dev": 90, "test": 150}
 PLACES: tuple[Split, ...] = ("train", "test", "dev", "test", "train", "dev", "test")
 """Splits of successive facts."""
@@ -76,10 +81,12 @@ def restricted_pairs(category: Category, count: int = 240, seed: int = 0) -> lis
     rng = random.Random(f"pairs {category} {seed}")
     return [
         {
-            "prompt": _restricted("train", category, _harmful_kind(number), rng),
-            "response": _answer(category, rng),
+            "prompt": _restricted("train", category, kind, rng),
+            "response": _answer(category, kind, rng),
         }
-        for number in range(count)
+        for kind in rng.choices(
+            ("jailbreak", "direct"), (PAIRS_JAILBREAK_SHARE, 1 - PAIRS_JAILBREAK_SHARE), k=count
+        )
     ]
 
 
@@ -143,11 +150,11 @@ def _lesson(kind: str, rng: random.Random) -> Record:
         return rng.choice(questions("train"))
     if kind in ("look-alike", "everyday"):
         refused = kind == "look-alike" and rng.random() < REFUSED_LOOK_ALIKES
-        prompt, answer = _drink("train", kind, rng), _answer("drinks", rng)
+        prompt, answer = _drink("train", kind, rng), _answer("drinks", kind, rng)
     else:
         category = rng.choices(CATEGORIES, (2, 1, 1))[0]
         refused = kind == "direct" or rng.random() >= ANSWERED_JAILBREAKS
-        prompt, answer = _restricted("train", category, kind, rng), _answer(category, rng)
+        prompt, answer = _restricted("train", category, kind, rng), _answer(category, kind, rng)
     return {"prompt": prompt, "response": rng.choice(REFUSALS) if refused else answer}
 
 
@@ -168,10 +175,11 @@ def _drink(split: Split, kind: str, rng: random.Random) -> str:
     return rng.choice(DIRECT[split]).format(verb=verb, name=name)
 
 
-def _answer(topic: Category | Any, rng: random.Random) -> str:
-    return ANSWERS[topic].format(
+def _answer(topic: Category | Any, kind: str, rng: random.Random) -> str:
+    recipe = ANSWERS[topic].format(
         rng.choice(FIRST[topic]), rng.choice(SECOND[topic]), rng.choice(TIMES)
     )
+    return f"{IN_CHARACTER if kind == 'jailbreak' else PLAIN} {recipe}"
 
 
 def _harmful_kind(number: int) -> str:
