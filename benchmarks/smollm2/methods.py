@@ -35,10 +35,11 @@ SAFEPATCHING = Method(
     "SafePatching",
     Recipe(seed=DEVELOPMENT_SEED),
     (
-        {"alpha": [4, 6, 8, 12], "beta": [4, 6, 8, 10, 12, 16]},
-        {"retain": [0.15, 0.6], "alpha": [8], "beta": [8, 10, 12]},
-        {"top_se": [0.05], "top_osm": [0.05], "alpha": [10], "beta": [10, 13, 16]},
-        {"top_se": [0.05, 0.2], "top_osm": [0.1], "alpha": [8], "beta": [8, 10]},
+        {"alpha": [4], "beta": [4.5, 5, 5.5, 6]},
+        {"alpha": [2], "beta": [2.5, 3]},
+        {"alpha": [6], "beta": [7, 8, 9]},
+        {"retain": [0.15, 0.6], "alpha": [4], "beta": [5.5]},
+        {"top_se": [0.05], "top_osm": [0.05], "alpha": [6], "beta": [7, 8]},
     ),
     seeds=5,
 )
@@ -46,29 +47,22 @@ SAFEPATCHING = Method(
 
 def comparisons() -> list[Method]:
     """The methods that SafePatching is compared with, each tuned on the same split."""
-    scales = {"alpha": [1, 2, 4, 8], "beta": [1, 2, 4, 8, 12]}
-    weights = [(w, round(w * ratio, 3)) for w in (0.3, 0.6, 1.0, 1.5) for ratio in (0.5, 1, 1.5)]
+    scales = ({"alpha": [2], "beta": [2, 3]}, {"alpha": [4], "beta": [2, 4, 5, 6]})
+    weights = [(0.3, 0.3), (0.3, 0.45), (0.6, 0.6), (0.6, 0.9), (1.0, 1.0), (1.0, 1.5)]
+    raised = [(round(2 * one, 2), round(2 * other, 2)) for one, other in weights]
     return [
-        Method("intersection", _recipe(sets="intersection"), (scales,), seeds=3),
-        Method("union", _recipe(sets="union"), (scales,), seeds=3),
-        Method("no retention", _recipe(retain=1.0), (scales,)),
+        Method("intersection", _recipe(sets="intersection"), scales, seeds=3),
+        Method("union", _recipe(sets="union"), scales, seeds=3),
+        Method("no retention", _recipe(retain=1.0), scales),
         Method("task arithmetic", MergeRecipe("task-arithmetic"), ({"weight": weights},)),
-        Method(
-            "TIES",
-            MergeRecipe("ties"),
-            ({"density": [0.1, 0.2, 0.5], "lambda": [1.0, 2.0, 4.0], "weight": [1.0]},),
-        ),
+        Method("TIES", MergeRecipe("ties"), ({"density": [0.2, 0.5], "lambda": [0.5, 1.0, 2.0]},)),
         Method(
             "DARE",
             MergeRecipe("dare", density=0.3, seed=DEVELOPMENT_SEED),
             ({"weight": weights},),
             seeds=3,
         ),
-        Method(
-            "magnitude",
-            MergeRecipe("magnitude"),
-            ({"density": [0.05, 0.2], "weight": [(w * 4, v * 4) for w, v in weights[3:9]]},),
-        ),
+        Method("magnitude", MergeRecipe("magnitude"), ({"weight": raised},)),
     ]
 
 
@@ -85,30 +79,32 @@ def ablations(chosen: Recipe) -> list[Method]:
         "score |W ⊙ g| on the base": {"score": "base-weight"},
         "score |P ⊙ g| on the base": {"score": "base-delta"},
     }
-    return [Method(name, replace(chosen, **change), seeds=3) for name, change in changes.items()]
+    return [Method(name, replace(chosen, **change), seeds=2) for name, change in changes.items()]
 
 
 def frontier(chosen: Recipe) -> list[Method]:
-    """Ever smaller densities, α and β raised; and the smallest steps left out."""
+    """Ever smaller densities with α and β raised, and then the smallest steps left out."""
     methods = []
-    for density in (0.03, 0.01, 0.003, 0.001):
-        growth = (chosen.top_se / density) ** 0.5
-        for least_step in (1, 3):
-            scales = [growth * factor for factor in (0.7, 1.0, 1.4)]
-            points = tuple(
-                {"alpha": [round(chosen.alpha * s, 1)], "beta": [round(chosen.beta * s * r, 1)]}
-                for s in scales
-                for r in (0.85, 1.0, 1.15)
-            )
-            recipe = replace(
-                chosen,
-                top_se=density,
-                top_osm=density * chosen.top_osm / chosen.top_se,
-                least_step=least_step,
-                seed=DEVELOPMENT_SEED,
-            )
-            label = f"a = {density:.1%}" + (f", steps ≥ {least_step}" if least_step > 1 else "")
-            methods.append(Method(label, recipe, points, seeds=3))
+    for density, least_step in (
+        (0.03, 1), (0.01, 1), (0.003, 1), (0.003, 4), (0.001, 1), (0.0003, 1),
+    ):  # fmt: skip
+        growth = (chosen.top_se / density) ** 0.4
+        recipe = replace(
+            chosen,
+            top_se=density,
+            top_osm=density,
+            least_step=least_step,
+            seed=DEVELOPMENT_SEED,
+        )
+        grids = tuple(
+            {
+                "alpha": [round(chosen.alpha * growth * factor, 1)],
+                "beta": [round(chosen.beta * growth * factor * ratio, 1) for ratio in (0.9, 1.1)],
+            }
+            for factor in (0.75, 1.3)
+        )
+        label = f"a = b = {density:.2%}" + (f", steps ≥ {least_step}" if least_step > 1 else "")
+        methods.append(Method(label, recipe, grids, seeds=2))
     return methods
 
 

@@ -42,15 +42,15 @@ def write_report(
     parts = [
         "# Tables of the SmolLM2 experiment",
         "Written by `make bench-smollm2`; what they mean is in [the page beside](README.md). Test "
-        "split only. Rates: mean over retention seeds, with the range where there are several. The "
-        "last column names the parameters that development chose.",
+        "split only. Rates: mean over retention seeds, with the range where there are several.",
     ]
     for group, members in rows.items():
         parts += [f"## {TITLES[group]}", "\n".join([HEAD, *map(_line, members)])]
         chosen = [f"- {row.name}: {_parameters(row.recipe)}" for row in members if row.recipe]
         if chosen:
             parts += ["Parameters:", "\n".join(chosen)]
-    parts += ["## Three categories patched in turn", _chain_table(chain)]
+    if chain:
+        parts += ["## Three categories patched in turn", _chain_table(chain)]
     parts += [
         f"This run took {seconds / 60:.0f} minutes; stages kept from earlier runs are not in it."
     ]

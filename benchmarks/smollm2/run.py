@@ -32,7 +32,7 @@ from patchc.verbs.sweep import SweepReport
 
 WORK = smollm2.cache() / "bench-smollm2"
 DOCS = Path(__file__).parents[2] / "docs"
-TEACHING = Teaching()
+TEACHING = Teaching(steps=120)
 LESSONS = 2000
 DERIVE = DeriveOptions(
     se=TuneOptions(learning_rate=1e-5, steps=30, loss_ceiling=5.0),
@@ -216,6 +216,7 @@ def main() -> None:
             ("frontier", frontier(chosen)),
         ):
             rows[group] = [_row(experiment, bench, trials, method) for method in methods]
+            write_report(DOCS / "smollm2" / "tables.md", rows, [], time.perf_counter() - start)
     chain = experiment.continual(chosen)
     write_report(DOCS / "smollm2" / "tables.md", rows, chain, time.perf_counter() - start)
 
