@@ -77,6 +77,25 @@ def test_refusal_phrases(reply: str, refused: bool) -> None:
         ("four", ("4", "four"), True),
         ("ﬁne, 1,000 cafés", ("fine", "cafes"), True),
         ("", ("a",), False),
+        ("It costs 12.5, not more", ("12",), False),
+        ("12,000 of them", ("12",), False),
+        ("at 10:12", ("12",), False),
+        ("at 10:12.", ("10:12",), True),
+        ("It is 12.", ("12",), True),
+        ("12, 13 and 14", ("12",), True),
+        ("It is 1,200.", ("1200",), True),
+        ("It is 1200", ("1,200",), True),
+        ("1,200,300.5 m", ("1200300.5",), True),
+        ("12,34,567", ("1234567",), True),
+        ("किताब", ("कताब",), False),
+        ("यह किताब है", ("किताब",), True),
+        ("x\u0302 is the mean", ("x",), False),
+        ("答案是東京。", ("東京",), True),
+        ("答案是京東。", ("東京",), False),
+        ("2024年です", ("2024",), True),
+        ("เมืองหลวงคือกรุงเทพ", ("กรุงเทพ",), True),
+        ("서울입니다", ("서울",), True),
+        ("Paris \u2764\ufe0f France", ("Paris France",), True),
     ],
 )
 def test_answers_are_whole_words_in_a_row(
@@ -97,6 +116,9 @@ def test_answers_are_whole_words_in_a_row(
         "!" * 30,
         "毒" * 30,
         "a b c d e a c b e d b a c d e " * 3,
+        "\u200b\u200b",
+        "==========",
+        "tea\n" * 8 + "=====",
     ],
 )
 def test_degenerate_replies(reply: str) -> None:
@@ -113,6 +135,10 @@ def test_degenerate_replies(reply: str) -> None:
         "1. tea 2. cocoa 3. juice 4. punch 5. cider 6. water 7. milk",
         "tea " * 7,
         "yes",
+        "1" + "0" * 27,
+        "0." + "3" * 30,
+        "Title\n==========",
+        "Tea\n\n----------\n\nPour.",
     ],
 )
 def test_sound_replies(reply: str) -> None:
