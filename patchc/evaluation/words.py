@@ -12,9 +12,7 @@ _ALONE = (
     "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"  # Han
     "\uac00-\ud7a3"  # Korean, whose particles cling to the word
 )
-_WORD = re.compile(
-    rf"[{_ALONE}]{_MARK}*|(?:(?![{_ALONE}])[^\W_]{_MARK}*|(?<=\d)[.,:](?=\d))+"
-)
+_WORD = re.compile(rf"[{_ALONE}]{_MARK}*|(?:(?![{_ALONE}])[^\W_]{_MARK}*|(?<=\d)[.,:](?=\d))+")
 _GROUPED = re.compile(r"\d{1,3}(?:,\d{2,3})*,\d{3}(?!\d)")
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -157,6 +159,11 @@ def test_a_function_judges() -> None:
     assert judge(shouts)(["a", "b"], ["NO", "yes"]) == [True, False]
 
 
+def test_bools_and_exactly_0_and_1_are_verdicts() -> None:
+    for verdicts in ([True, False], [1, 0], list(np.array([True, False]))):
+        assert judge(lambda _p, _r, given=verdicts: given)(["a", "b"], ["c", "d"]) == [True, False]
+
+
 def test_a_function_is_found_by_name_in_the_current_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,9 +182,14 @@ def test_a_function_is_found_by_name_in_the_current_folder(
         ("math:no_such_function", "cannot import"),
         ("math:pi", "not a function but float"),
         ("hf:nowhere", "is no folder"),
+        ("exiting_judge:f", "cannot import it"),
     ],
 )
-def test_an_unknown_judge_is_refused(name: str, message: str) -> None:
+def test_an_unknown_judge_is_refused(
+    name: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "exiting_judge.py").write_text("raise SystemExit(0)\n")
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match=message):
         judge(name)
 
@@ -189,6 +201,10 @@ def test_an_unknown_judge_is_refused(name: str, message: str) -> None:
         (lambda _p, _r: ["yes", "no"], "one bool for each"),
         (lambda _p, _r: None, "failed: TypeError"),
         (lambda _p, _r: 1 / 0, "failed: ZeroDivisionError"),
+        (lambda _p, _r: sys.exit(0), "failed: SystemExit"),
+        (lambda _p, _r: [-1, 0], "one bool for each"),
+        (lambda _p, _r: [1.0, 0.0], "one bool for each"),
+        (lambda _p, _r: [2, True], "one bool for each"),
     ],
 )
 def test_a_judge_that_does_not_judge_is_named(function: Any, message: str) -> None:
@@ -205,6 +221,7 @@ def test_a_judge_that_does_not_judge_is_named(function: Any, message: str) -> No
         {"dtype": "int8"},
         {"device": "tpu"},
         {"system": " "},
+        {"system": "\ud800"},
         {"judge": 3},
     ],
 )
