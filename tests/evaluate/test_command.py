@@ -120,6 +120,35 @@ def test_the_plot_is_a_picture(files: list[str]) -> None:
     assert (code, "already exists" in err) == (patchc.errors.OutputError.exit_code, True)
 
 
+@pytest.mark.parametrize("name", ["_hidden", "_$5_$", "a$b", "__"])
+def test_the_legend_names_every_model(
+    files: list[str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    figure = pytest.importorskip("matplotlib.figure").Figure
+    drawn = []
+    save = figure.savefig
+    monkeypatch.setattr(
+        figure, "savefig", lambda self, *a, **k: [drawn.append(self), save(self, *a, **k)]
+    )
+    Path(name).write_bytes(Path("r.jsonl").read_bytes())
+    assert run(*files, "--generations", name, "--plot", "rates.png")[0] == 0
+    assert len(drawn[0].axes[0].get_legend().get_texts()) == 2
+
+
+@pytest.mark.parametrize("command", ["evaluate", "sweep"])
+def test_an_interrupt_says_what_is_left(
+    files: list[str], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    def interrupt(*_arguments: object, **_named: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"patchc.{command}", interrupt)
+    requests = ["base", *files[:4], "-o", "out.jsonl"]
+    result = CliRunner().invoke(app, [command, *requests])
+    assert result.exit_code == 130
+    assert "keeps what is done" in result.stderr
+
+
 def test_without_matplotlib_the_remedy_is_named(
     files: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
