@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from patchc.errors import UsageError
+from patchc.evaluation.words import has_half_character
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -54,6 +55,8 @@ class EvaluateOptions:
             not isinstance(self.system, str) or not self.system.strip()
         ):
             raise UsageError(f"system is {self.system!r}; it must be a text that is not empty")
+        if self.system is not None and has_half_character(self.system):
+            raise UsageError("system holds half a character (a lone surrogate)")
         if not callable(self.judge) and not isinstance(self.judge, str):
             raise UsageError(f"judge is {self.judge!r}; it must be a name or a callable")
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from patchc.checkpoint import open_checkpoint
 from patchc.errors import UsageError
+from patchc.evaluation.judges import check_judge_is_known_by_name
 from patchc.evaluation.options import EvaluateOptions
 from patchc.evaluation.trials import Trial, cost, open_trials
 from patchc.progress import Progress, ProgressEvent, ignore_progress
@@ -73,11 +74,13 @@ def sweep(
         progress: called after each trial, and with the steps of each.
 
     Raises:
-        UsageError: an unknown parameter, or an empty or invalid value.
+        UsageError: an unknown parameter, an empty or invalid value, or a judge without a name of
+            its own.
         EvaluateError: bad requests, a judge that fails, or another sweep's file.
         and what :func:`patchc.build`, :func:`patchc.apply` and :func:`patchc.evaluate` raise.
     """
     recipes = grid_recipes(recipe or Recipe(), grid)
+    check_judge_is_known_by_name(options or EvaluateOptions())
     bench = open_bench(
         base,
         harmful=harmful,

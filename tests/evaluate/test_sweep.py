@@ -134,9 +134,9 @@ def test_a_merge_can_be_swept(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"notes\n", "not a line of a sweep"),
-        (b"notes", "not a line of a sweep"),
-        (b'{"kind": "sweep", "inputs": {}}\n', "other models, requests or options"),
+        (b"notes\n", "not a line of sweep results"),
+        (b"notes", "not a line of sweep results"),
+        (b'{"kind": "sweep", "inputs": {}}\n', "sweep results of other inputs"),
     ],
 )
 def test_a_foreign_file_is_refused_and_kept(
