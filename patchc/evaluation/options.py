@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from patchc.errors import UsageError
+from patchc.recipe import checks
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -44,12 +45,12 @@ class EvaluateOptions:
     lm_eval: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _check_count("max_new_tokens", self.max_new_tokens)
-        _check_count("batch_size", self.batch_size)
+        checks.count("max_new_tokens", self.max_new_tokens)
+        checks.count("batch_size", self.batch_size)
         if self.limit is not None:
-            _check_count("limit", self.limit)
-        _check_choice("dtype", self.dtype, ("auto", "float32", "bfloat16"))
-        _check_choice("device", self.device, ("auto", "cpu", "cuda"))
+            checks.count("limit", self.limit)
+        checks.choice("dtype", self.dtype, ("auto", "float32", "bfloat16"))
+        checks.choice("device", self.device, ("auto", "cpu", "cuda"))
         if self.system is not None and (
             not isinstance(self.system, str) or not self.system.strip()
         ):
@@ -64,13 +65,3 @@ class EvaluateOptions:
             return self.judge
         owner = self.judge if hasattr(self.judge, "__qualname__") else type(self.judge)
         return f"{owner.__module__}:{owner.__qualname__}"
-
-
-def _check_count(name: str, value: object) -> None:
-    if type(value) is not int or value < 1:
-        raise UsageError(f"{name} is {value!r}; it must be a whole number of at least 1")
-
-
-def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise UsageError(f"{name} is {value!r}; it must be one of {', '.join(choices)}")

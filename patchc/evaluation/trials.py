@@ -27,7 +27,8 @@ class Trial:
             :class:`patchc.evaluation.measure.Evaluation`.
         patch_bytes: size of the patch.
         changed_words: entries that it changes.
-        selected: of each tensor, how many entries the top sets and their overlap hold.
+        selected: of each tensor, the entries of the top sets, of their overlap, and of those that
+            each component is applied to ("se applied").
         seconds: seconds spent on it.
     """
 
@@ -149,7 +150,8 @@ def _decode(path: Path, number: int, line: bytes) -> Trial:
     try:
         content = json.loads(line)
         for name in ("harmful", "over_refusal", "utility", "degenerate"):
-            content[name] = Rate(*content[name]) if content[name] else None
+            absent = name == "utility" and content[name] is None
+            content[name] = None if absent else Rate(*content[name])
         return Trial(**content)
     except (ValueError, KeyError, TypeError, ZeroDivisionError, RecursionError) as error:
         raise _foreign(path, number) from error
