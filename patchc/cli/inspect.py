@@ -64,8 +64,8 @@ def _render_chain(chain: ChainReport) -> None:
         print_facts(f"{number}. {patch.path}", facts)
     first, last = chain.links[0].patch, chain.links[-1].patch
     if chain.whole:
-        ends = {"from": first.base_digest, "to": last.result_digest or "not promised"}
-        print_facts("chain: whole", ends)
+        to = last.result_digest or "not promised"
+        print_facts("chain: whole", {"from": first.base_digest, "to": to})
     else:
         print_facts("chain: unknown" if chain.whole is None else "chain: broken", {})
 
