@@ -28,7 +28,8 @@ class Trial:
             :class:`patchc.evaluation.measure.Evaluation`.
         patch_bytes: size of the patch.
         changed_words: entries that it changes.
-        selected: of each tensor, how many entries the top sets and their overlap hold.
+        selected: of each tensor, the entries of the top sets, of their overlap, and of those that
+            each component is applied to ("se applied").
         seconds: seconds spent on it.
     """
 
@@ -118,7 +119,8 @@ def _encode(trial: Trial) -> dict[str, Any]:
 
 def _decode(content: Any) -> Trial:
     for name in _RATES:
-        content[name] = Rate(*content[name]) if content[name] else None
+        absent = name == "utility" and content[name] is None
+        content[name] = None if absent else Rate(*content[name])
     if content["perplexity"] is not None:
         content["perplexity"] = float(content["perplexity"])
     return Trial(**content)
