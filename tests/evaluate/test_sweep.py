@@ -141,15 +141,15 @@ def test_a_file_of_other_inputs_is_refused_and_kept(
         copy = tmp_path / f"{changed}-{file}"
         shutil.copytree(models[changed], copy)
         spoil(copy / file)
-        with pytest.raises(EvaluateError, match="other models, requests or options"):
+        with pytest.raises(EvaluateError, match="other inputs: models, requests, options"):
             run({**models, changed: copy}, requests, out, **same)
     base = tmp_path / "base"
     shutil.copytree(models["base"], base)
     (base / "chat_template.jinja").write_text(TEMPLATE.replace("<assistant>{%", "<system>{%"))
-    with pytest.raises(EvaluateError, match="other models, requests or options"):
+    with pytest.raises(EvaluateError, match="other inputs: models, requests, options"):
         run({**models, "base": base}, requests, out, **same)
     reference.write_text("mix ash with sage")
-    with pytest.raises(EvaluateError, match="other models, requests or options"):
+    with pytest.raises(EvaluateError, match="other inputs: models, requests, options"):
         run(models, requests, out, **same)
     assert out.read_bytes() == content
 
