@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchc.compiled import compiled
-from patchc.dtypes import BY_NAME
+from patchc.dtypes import BY_NAME, INT8_BLOCK
 from patchc.kernels.rounding import from_fp32, to_fp32
 
-BLOCK = 256
 _LEVELS = np.float32(127)
 _BF16 = BY_NAME["BF16"].code
 
@@ -51,14 +50,14 @@ def first_not_finite(deltas: Deltas) -> int:
 
 def to_int8(deltas: Deltas) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """The numbers q and each block's largest magnitude; deltas are finite and no block is all 0."""
-    absmax = np.maximum.reduceat(np.abs(deltas), np.arange(0, len(deltas), BLOCK))
-    relative = deltas / np.repeat(absmax, BLOCK)[: len(deltas)]
+    absmax = np.maximum.reduceat(np.abs(deltas), np.arange(0, len(deltas), INT8_BLOCK))
+    relative = deltas / np.repeat(absmax, INT8_BLOCK)[: len(deltas)]
     return np.rint(relative * _LEVELS).astype(np.int8), absmax
 
 
 def from_int8(numbers: NDArray[np.integer], absmax: NDArray[np.float32]) -> Deltas:
     """Invert :func:`to_int8` as far as the rounding allows; may overflow to an infinity."""
-    units = np.repeat(absmax / _LEVELS, BLOCK)[: len(numbers)]
+    units = np.repeat(absmax / _LEVELS, INT8_BLOCK)[: len(numbers)]
     with np.errstate(over="ignore"):
         deltas: Deltas = numbers.astype(np.float32) * units
     return deltas

@@ -87,3 +87,6 @@ BY_CODE = {dtype.code: dtype for dtype in _TABLE}
 
 MERGEABLE = ("F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
 """Names of the dtypes that a build can merge deltas into: floats that convert to fp32 exactly."""
+
+INT8_BLOCK = 256
+"""Deltas of an additive patch that share one absmax where they are stored as int8."""

@@ -37,7 +37,7 @@ def storage_error(error: OSError, path: Path, action: str) -> StorageError:
     elif error.errno == errno.EFBIG:
         advice = "the file system or a limit of this process does not allow a file of this size"
     else:
-        advice = (error.strerror or str(error)) + "; nothing was left at the output"
+        advice = error.strerror or str(error)
     return StorageError(f"cannot {action} {where}: {advice}")
 
 

@@ -123,7 +123,8 @@ def check_equal(inputs: Inputs, recipe: Recipe, patch: Path) -> int:
 
 
 def _counts(tensor: oracle.OracleTensor, recipe: Recipe) -> dict[str, int]:
-    if recipe.sets in ("se", "osm"):
-        return {recipe.sets: int(getattr(tensor, recipe.sets).sum())}
-    overlap = int((tensor.se & tensor.osm).sum())
-    return {"se": int(tensor.se.sum()), "osm": int(tensor.osm.sum()), "overlap": overlap}
+    parts = [recipe.sets] if recipe.sets in ("se", "osm") else ["se", "osm"]
+    counts = {part: int(getattr(tensor, part).sum()) for part in parts}
+    if len(parts) > 1:
+        counts["overlap"] = int((tensor.se & tensor.osm).sum())
+    return counts | {f"{part} applied": int(tensor.applied[part].sum()) for part in parts}

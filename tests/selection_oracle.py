@@ -50,11 +50,12 @@ class Options:
 
 @dataclass(frozen=True)
 class OracleTensor:
-    """What becomes of one tensor, flat: its result, and who selected what."""
+    """What becomes of one tensor, flat: its result, the top sets, and who is applied where."""
 
     result: NDArray
     se: NDArray[np.bool_]
     osm: NDArray[np.bool_]
+    applied: dict[str, NDArray[np.bool_]]
 
 
 def philox(counter: tuple[int, ...], key: tuple[int, ...]) -> tuple[int, ...]:
@@ -148,7 +149,6 @@ def top_sets(
         count = math.floor(share * (where.stop - where.start))
         count = min(count, int(ranked[where].sum()))
         chosen[where] = top_set(scores[where], ranked[where], count)
-    chosen &= everything
     ends = np.cumsum(sizes)
     return dict(zip(names, np.split(chosen, ends[:-1]), strict=True))
 
@@ -176,9 +176,12 @@ def _merge(
         "difference": {"se": se & ~osm, "osm": osm & ~se},
         "intersection": {"se": se & osm, "osm": se & osm},
     }.get(options.sets, {"se": se, "osm": osm})
+    one = options.of(name)
+    for part in enters:  # the retention mask m on the delta: m ⊙ P
+        kept = retained(part, name, options.seed, one["retain"], 0, flat.size)
+        enters[part] = enters[part] & kept
     value = flat.astype(np.float32)
     origin = value.copy()
-    one = options.of(name)
     with np.errstate(over="ignore", invalid="ignore"):
         for part in components:
             at = enters[part.name]
@@ -197,7 +200,7 @@ def _merge(
                 result[place] = flat[place]
     if not np.isfinite(result[either].astype(np.float32)).all():
         raise OverflowError(name)
-    return OracleTensor(result, se, osm)
+    return OracleTensor(result, se, osm, enters)
 
 
 def order(word: int, width: int, is_float: bool) -> int:

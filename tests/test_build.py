@@ -221,6 +221,26 @@ def test_dry_run_writes_nothing_and_bounds_the_truth(
     assert dry.plan.model_words == report.patch.words == dry.plan.candidate_words + 10
 
 
+@pytest.mark.parametrize("scale", [0.02, 1.0])
+def test_the_expected_size_counts_the_finer_steps_of_fp32(tmp_path: Path, scale: float) -> None:
+    paths = random_inputs({LAYER_0: (100, 900)}, "F32").write(tmp_path)
+    recipe = Recipe(retain=1, alpha=scale, beta=scale)
+    report = patchc.build(**paths, out=tmp_path / "fix.patchc", recipe=recipe)
+    assert report.patch is not None
+    assert 0.7 < report.patch.size / report.plan.patch_bytes < 1.4
+
+
+def test_the_plan_counts_how_often_scores_are_read(tmp_path: Path) -> None:
+    paths = random_inputs({LAYER_0: (10, 20)}).write(tmp_path)
+    read = {}
+    for scope in ("tensor", "global", "row"):
+        recipe = Recipe(scope=scope)  # type: ignore[arg-type]
+        dry = patchc.build(**paths, out=tmp_path / "x", recipe=recipe, dry_run=True)
+        read[scope] = dry.plan.read_bytes
+    scores = 2 * 200 * 4
+    assert read["tensor"] - read["row"] == read["global"] - read["row"] == 2 * scores
+
+
 # Refusals --------------------------------------------------------------------------------------
 
 

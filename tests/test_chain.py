@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from build_inputs import small_inputs
 from tiny_checkpoints import normal, nudge, write_model
 from typer.testing import CliRunner
 
@@ -48,6 +49,23 @@ def test_a_chain_with_a_link_missing_or_out_of_order(patches: list[Path]) -> Non
         report = patchc.chain(order)
         assert not report.whole
         assert [link.follows for link in report.links] == follows
+
+
+def test_what_follows_an_additive_patch_is_unknown(patches: list[Path], tmp_path: Path) -> None:
+    paths = small_inputs().write(tmp_path / "inputs")
+    additive, exact = tmp_path / "additive.patchc", patches[0]
+    patchc.build(**paths, out=additive, values="additive")
+    report = patchc.chain([additive, exact])
+    assert [link.follows for link in report.links] == [None, None]
+    assert report.whole is None
+    assert patchc.chain([additive, exact, patches[2]]).whole is False
+    assert patchc.chain([additive]).whole is True
+    shown = CliRunner().invoke(app, ["inspect", str(additive), str(exact)])
+    assert shown.exit_code == 0
+    for text in ("not promised", "unknown: the patch before it is additive", "chain: unknown"):
+        assert text in shown.output
+    assert "None" not in shown.output
+    assert "DOES NOT" not in shown.output
 
 
 def test_the_command_line(patches: list[Path]) -> None:

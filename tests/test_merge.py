@@ -646,6 +646,14 @@ def test_inputs_of_another_method(tmp_path: Path) -> None:
             patchc.build(**paths, out=out, recipe=recipe)
 
 
+def test_a_value_type_is_refused(tmp_path: Path) -> None:
+    paths = _write(tmp_path, *_small())
+    with pytest.raises(UsageError, match="value_type is for additive values"):
+        patchc.build(
+            **paths, out=tmp_path / "x.patchc", recipe=MergeRecipe("ties"), value_type="bf16"
+        )
+
+
 def _run(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "patchc", "build", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)

@@ -157,6 +157,28 @@ def test_bad_yaml(tmp_path: Path, text: str) -> None:
         patchc.read_recipe(path)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("alpha: 1\nbeta: 2\nalpha: 3", "'alpha' is given twice(.|\n)*line 3"),
+        ("overrides:\n- {match: a, alpha: 1, 'alpha': 2}", "'alpha' is given twice"),
+        ("alpha: 1e1", r"alpha is the text '1e1'.*1\.0e\+1 for a number"),
+    ],
+)
+def test_what_yaml_reads_otherwise_than_it_looks(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=message):
+        patchc.read_recipe(path)
+    path.write_text("alpha: 1.0e+1\noverrides: [{match: a, alpha: 1}, {match: b, alpha: 1}]")
+    assert patchc.read_recipe(path).to_json()["alpha"] == 10
+
+
+def test_another_methods_recipe_is_refused() -> None:
+    with pytest.raises(UsageError, match="method is 'ties'; it must be one of safepatching"):
+        Recipe.from_json({"method": "ties"})
+
+
 def test_the_later_override_wins() -> None:
     changed = FULL.for_tensor("model.layers.0.mlp.up_proj.weight")
     assert (changed.alpha, changed.retain, changed.top_osm) == (2.0, 1.0, 0.3)

@@ -105,13 +105,9 @@ def test_equals_the_oracle(
                 expected_tensors(inputs, recipe)
             return
         check_equal(inputs, recipe, out)
-        assert (
-            report.plan.selected
-            >= sum(
-                int((tensor.se | tensor.osm).sum())
-                for tensor in expected_tensors(inputs, recipe).values()
-            )
-            or recipe.scope == "global"
+        assert report.plan.selected >= sum(
+            int((tensor.applied["se"] | tensor.applied["osm"]).sum())
+            for tensor in expected_tensors(inputs, recipe).values()
         )
 
 
@@ -154,6 +150,20 @@ def test_a_row_is_a_run_of_the_last_dimension(tmp_path: Path) -> None:
     paths = inputs.write(tmp_path)
     patchc.build(paths["base"], se=paths["se"], out=tmp_path / "x.patchc", recipe=recipe)
     assert list(read_steps(tmp_path / "x.patchc")[name]) == [1, 6, 11, 16, 21, 26]
+
+
+@pytest.mark.parametrize(("sets", "applied"), [("difference", False), ("intersection", True)])
+def test_all_ranks_and_combines_before_retention(tmp_path: Path, sets: str, applied: bool) -> None:
+    """Both top sets hold everything: they have no difference, whatever is retained."""
+    values = {"rank_among": "all", "sets": sets}
+    recipe = Recipe(retain=0.5, top_se=1, top_osm=1, **values)  # type: ignore[arg-type]
+    inputs = random_inputs({LAYER_0: (6, 100)})
+    patchc.build(**inputs.write(tmp_path), out=tmp_path / "x.patchc", recipe=recipe)
+    assert bool(read_steps(tmp_path / "x.patchc")[LAYER_0]) is applied
+    counts = patchc.inspect(tmp_path / "x.patchc").metadata["statistics"][LAYER_0]
+    assert (counts["se"], counts["osm"], counts["overlap"]) == (600, 600, 600)
+    for part in ("se applied", "osm applied"):
+        assert 200 < counts[part] < 400 if applied else counts[part] == 0
 
 
 @pytest.mark.parametrize("scope", SCOPES)
@@ -229,6 +239,19 @@ def test_layouts_are_told_apart_by_shape() -> None:
         ("model.embed_tokens.weight", (100, 32), False),
         ("lm_head.weight", (100, 32), False),
         ("model.vision_tower.layers.0.fc1.weight", (64, 32), False),
+        ("model.mm_projector.0.weight", (64, 32), False),
+        ("multi_modal_projector.layers.0.weight", (64, 32), False),
+        ("model.layers.61.shared_head.head.weight", (100, 32), False),
+        (
+            "decoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
+            (32, 8),
+            False,
+        ),
+        ("model.layers.0.block_sparse_moe.input_linear.weight", (8, 64, 32), True),
+        ("model.layers.0.block_sparse_moe.output_linear.weight", (8, 32, 32), True),
+        ("transformer.encoder.layers.0.self_attention.dense.weight", (32, 32), True),
+        ("model.encoder.layers.0.self_attn.q_proj.weight", (32, 32), False),
+        ("encoder.block.0.layer.0.SelfAttention.q.weight", (32, 32), False),
     ],
 )
 def test_decoder_linear(name: str, shape: tuple[int, ...], linear: bool) -> None:

@@ -12,15 +12,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from patchc.dtypes import INT8_BLOCK
 from patchc.errors import PatchFormatError
 from patchc.formats.codecs.codec import Positions
 from patchc.formats.codecs.positions import decode_positions, encode_positions
 
 ADDITIVE_ID = 2
 """The codec's number in a patch file."""
-
-BLOCK = 256
-"""Entries that share one absmax in an int8 value list."""
 
 ValueType = Literal["bf16", "int8"]
 
@@ -93,7 +91,7 @@ def decode_additive(
 def _read_values(
     body: bytes, at: int, count: int, value_type: ValueType
 ) -> tuple[NDArray[np.integer], NDArray[np.float32], int]:
-    blocks = -(-count // BLOCK) if value_type == "int8" else 0
+    blocks = -(-count // INT8_BLOCK) if value_type == "int8" else 0
     width = 1 if value_type == "int8" else 2
     end = at + 4 * blocks + width * count
     if end > len(body):

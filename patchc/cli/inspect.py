@@ -49,24 +49,25 @@ def _render_chain(chain: ChainReport) -> None:
     for number, link in enumerate(chain.links, start=1):
         patch = link.patch
         follows = {
-            None: "the first",
+            None: "unknown: the patch before it is additive and promises no result",
             True: "follows the patch before it",
             False: "DOES NOT follow the patch before it",
         }[link.follows]
         facts = {
-            "place": follows,
+            "place": follows if number > 1 else "the first",
             "kind": patch.metadata.get("kind", "unknown"),
             "size": size(patch.size),
             "changed": f"{patch.total.changed:,} entries",
             "base": patch.base_digest,
-            "result": patch.result_digest,
+            "result": patch.result_digest or "not promised",
         }
         print_facts(f"{number}. {patch.path}", facts)
     first, last = chain.links[0].patch, chain.links[-1].patch
     if chain.whole:
-        print_facts("chain: whole", {"from": first.base_digest, "to": last.result_digest})
+        to = last.result_digest or "not promised"
+        print_facts("chain: whole", {"from": first.base_digest, "to": to})
     else:
-        print_facts("chain: broken", {})
+        print_facts("chain: unknown" if chain.whole is None else "chain: broken", {})
 
 
 def _render(report: InspectReport) -> None:

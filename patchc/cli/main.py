@@ -23,6 +23,9 @@ from patchc.errors import PatchcError
 from patchc.version import __version__
 
 _INTERRUPTED = 130
+_LEFT = dict.fromkeys(
+    ("evaluate", "sweep"), "an output file keeps what is done, and the same command goes on with it"
+)
 
 
 class _Commands(TyperGroup):
@@ -38,7 +41,8 @@ class _Commands(TyperGroup):
             typer.echo(f"patchc: error: {error}", err=True)
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as error:
-            typer.echo("patchc: interrupted; nothing was left at the output", err=True)
+            left = _LEFT.get(ctx.invoked_subcommand, "nothing was left at the output")
+            typer.echo(f"patchc: interrupted; {left}", err=True)
             raise typer.Exit(_INTERRUPTED) from error
 
 

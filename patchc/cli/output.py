@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, is_dataclass
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +19,25 @@ _PIPE_WIDTH = 160
 
 
 def print_json(report: Any) -> None:
-    """Print reports as JSON: dataclasses as objects, bytes in hexadecimal, paths as text."""
-    typer.echo(json.dumps(report, default=_plain, indent=2))
+    """Print reports as JSON: dataclasses as objects, bytes in hexadecimal, paths as text.
+
+    So are numbers that JSON does not have: "inf", "-inf", "nan".
+    """
+    typer.echo(json.dumps(_plain(report), indent=2, allow_nan=False))
 
 
 def _plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
-        return asdict(value)
+        return _plain({field.name: getattr(value, field.name) for field in fields(value)})
+    if isinstance(value, Mapping):
+        return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
     if isinstance(value, bytes):
         return value.hex()
-    if isinstance(value, Path):
+    if isinstance(value, Path) or (isinstance(value, float) and not math.isfinite(value)):
         return str(value)
-    raise TypeError(f"{type(value).__name__} has no JSON form")
+    return value
 
 
 def print_facts(title: str, facts: dict[str, object]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from patchc.errors import UsageError
+from patchc.recipe import checks
 from patchc.recipe.safepatching import SCORES, Score
 
 Direction = Literal["se", "osm"]
@@ -42,7 +43,7 @@ class TuneOptions:
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size"):
-            _check_count(name, getattr(self, name))
+            checks.count(name, getattr(self, name))
         _check_positive("learning_rate", self.learning_rate)
         for name in ("epochs", "clip", "loss_ceiling"):
             if getattr(self, name) is not None:
@@ -101,12 +102,11 @@ class DeriveOptions:
 
     def __post_init__(self) -> None:
         for name in ("max_length", "score_samples", "shard_bytes"):
-            _check_count(name, getattr(self, name))
-        if type(self.seed) is not int or not 0 <= self.seed < 2**64:
-            raise UsageError(f"seed is {self.seed!r}; it must be a whole number below 2**64")
-        _check_choice("optimizer", self.optimizer, ("adamw", "adamw8bit"))
-        _check_choice("device", self.device, ("auto", "cpu", "cuda"))
-        _check_choice("precision", self.precision, ("float32", "bfloat16"))
+            checks.count(name, getattr(self, name))
+        checks.seed(self.seed)
+        checks.choice("optimizer", self.optimizer, ("adamw", "adamw8bit"))
+        checks.choice("device", self.device, ("auto", "cpu", "cuda"))
+        checks.choice("precision", self.precision, ("float32", "bfloat16"))
         _check_selection("directions", self.directions, DIRECTIONS)
         _check_selection("scores", self.scores, SCORES)
 
@@ -119,25 +119,15 @@ class DeriveOptions:
         return asdict(self)
 
 
-def _check_count(name: str, value: object) -> None:
-    if type(value) is not int or value < 1:
-        raise UsageError(f"{name} is {value!r}; it must be a whole number of at least 1")
-
-
 def _check_positive(name: str, value: object) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not 0 < float(value) < math.inf:  # type: ignore[arg-type]
         raise UsageError(f"{name} is {value!r}; it must be a finite number above 0")
 
 
-def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise UsageError(f"{name} is {value!r}; it must be one of {', '.join(choices)}")
-
-
 def _check_selection(name: str, chosen: tuple[str, ...], choices: tuple[str, ...]) -> None:
     for one in chosen:
-        _check_choice(name, one, choices)
+        checks.choice(name, one, choices)
     if not chosen or len(set(chosen)) != len(chosen):
         raise UsageError(
             f"{name} are {chosen!r}; name at least one of {', '.join(choices)}, and none twice"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from patchc.errors import MissingExtraError, UsageError
+from patchc.errors import MissingExtraError, UnsupportedInputError, UsageError
+from patchc.evaluation.loading import load_whole
 from patchc.evaluation.options import Device, Judge
 
 _BATCH = 32
@@ -20,7 +20,7 @@ def open_classifier(spec: str, device: Device) -> Judge:
     LABEL scores highest; without LABEL, the one label whose name holds "refus" or "reject".
 
     Raises:
-        UsageError: it cannot be loaded, or has no such label.
+        UsageError: it cannot be loaded whole, has one label alone, or has no such label.
         MissingExtraError: torch or transformers is not installed.
     """
     try:
@@ -40,11 +40,16 @@ def open_classifier(spec: str, device: Device) -> Judge:
     try:
         with quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-            model: Any = AutoModelForSequenceClassification.from_pretrained(
-                path, local_files_only=True
+            model = load_whole(
+                AutoModelForSequenceClassification, Path(path), "a sequence classifier"
             )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, UnsupportedInputError) as error:
         raise UsageError(f"judge hf:{spec}: cannot load the classifier ({error})") from error
+    if len(model.config.id2label) < 2:
+        raise UsageError(
+            f"judge hf:{spec}: the classifier has one label, so that nothing could be another; "
+            "take one that tells refusals from other replies"
+        )
     model = model.to(choose_device(device)).eval()
     wanted = _label(spec, label, model.config.id2label)
     longest = min(_LONGEST, tokenizer.model_max_length)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from patchc.errors import MissingExtraError
-from patchc.evaluation.shares import shares_by_layer, shares_by_module
+from patchc.evaluation.shares import Selected, shares_by_layer, shares_by_module
 from patchc.evaluation.trials import Trial
 from patchc.files import storage_errors
 
@@ -17,28 +17,50 @@ if TYPE_CHECKING:
 
 _RATES = (("harmful", "tab:red"), ("over_refusal", "tab:blue"))
 _COMPONENTS = {"se": "tab:red", "osm": "tab:blue"}
+_PANELS = 4
+"""Most panels side by side."""
 
 
 def draw_sweep(base: Trial, trials: Sequence[Trial], best: Trial, folder: Path) -> list[Path]:
-    """Draw ``retention.png``, ``rates-and-scales.png`` and ``parameters.png`` into a folder.
+    """Draw the figures of :func:`sweep_figures` into a folder, as PNG files of their names.
 
-    The first two show the harmful and the over-refusal rate against p, and against a, b, α and β:
-    the mean over all trials with that value and their range, the base's as a dotted line. The third
-    shows where the best trial's SE and OSM parameters lie. Existing files are replaced.
+    Existing files are replaced.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
         StorageError: a file cannot be written.
     """
+    figures = sweep_figures(base, trials, best)
+    return [_save(figure, folder / f"{name}.png") for name, figure in figures.items()]
+
+
+def sweep_figures(base: Trial, trials: Sequence[Trial], best: Trial) -> dict[str, Figure]:
+    """The figures of a sweep over any method, those that there is nothing to draw in left out.
+
+    "rates" shows the harmful and the over-refusal rate against every number that was varied, seeds
+    aside: the mean over all trials with that value and their range, the base's as a dotted line.
+    "parameters" shows where the entries lie that the best trial's components are applied to.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
     figure_type = _figure_type()
-    return [
-        _save(_against(figure_type, base, trials, ("retain",)), folder / "retention.png"),
-        _save(
-            _against(figure_type, base, trials, ("top_se", "top_osm", "alpha", "beta")),
-            folder / "rates-and-scales.png",
-        ),
-        _save(_parameters(figure_type, best), folder / "parameters.png"),
-    ]
+    figures = {}
+    if varied := _varied(trials):
+        figures["rates"] = _against(figure_type, base, trials, varied)
+    if best.selected:
+        figures["parameters"] = _parameters(figure_type, best.selected)
+    return figures
+
+
+def _varied(trials: Sequence[Trial]) -> list[str]:
+    recipes = [trial.recipe for trial in trials if trial.recipe is not None]
+    names = [name for name in recipes[0] if name != "seed"] if recipes else []
+    return [name for name in names if _differ([recipe[name] for recipe in recipes])]
+
+
+def _differ(values: Sequence[Any]) -> bool:
+    return all(type(value) in (int, float) for value in values) and len(set(values)) > 1
 
 
 def _figure_type() -> type[Figure]:
@@ -52,10 +74,15 @@ def _figure_type() -> type[Figure]:
 
 
 def _against(
-    figure_type: type[Figure], base: Trial, trials: Sequence[Trial], names: tuple[str, ...]
+    figure_type: type[Figure], base: Trial, trials: Sequence[Trial], names: Sequence[str]
 ) -> Figure:
-    figure = figure_type(figsize=(4 * len(names), 3.2), layout="constrained")
-    panels = figure.subplots(1, len(names), squeeze=False, sharey=True)[0]
+    columns = min(len(names), _PANELS)
+    rows = -(-len(names) // columns)
+    figure = figure_type(figsize=(4 * columns, 3.2 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
+    for axes in panels[len(names) :]:
+        axes.remove()
+    panels = panels[: len(names)]
     for axes, name in zip(panels, names, strict=True):
         for rate, colour in _RATES:
             _draw_rate(axes, base, trials, name, rate, colour)
@@ -82,17 +109,18 @@ def _draw_rate(
     axes.axhline(getattr(base, rate).value, color=colour, linestyle=":", linewidth=1)
 
 
-def _parameters(figure_type: type[Figure], best: Trial) -> Figure:
+def _parameters(figure_type: type[Figure], selected: Selected) -> Figure:
     figure = figure_type(figsize=(10, 6), layout="constrained")
     parts = (("layer", shares_by_layer), ("module", shares_by_module))
     for axes, (title, shares_by) in zip(figure.subplots(2, 1), parts, strict=True):
-        shares = shares_by(best.selected or {})
+        shares = shares_by(selected)
         width = 0.8 / max(1, len(shares))
         labels: list[str] = []
         for number, (component, found) in enumerate(shares.items()):
             labels = list(found)
             places = [place + number * width for place in range(len(labels))]
-            axes.bar(places, found.values(), width, color=_COMPONENTS[component], label=component)
+            colour = _COMPONENTS.get(component)
+            axes.bar(places, found.values(), width, color=colour, label=component)
         axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right")
         axes.set_ylabel("share of parameters")
         axes.set_title(f"selected parameters by {title}")

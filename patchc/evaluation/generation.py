@@ -11,7 +11,8 @@ import torch
 from transformers import AutoModelForCausalLM, GenerationConfig
 
 from patchc.checkpoint import Checkpoint
-from patchc.errors import EvaluateError, UnsupportedInputError
+from patchc.errors import EvaluateError
+from patchc.evaluation.loading import load_whole
 from patchc.evaluation.options import EvaluateOptions
 
 _DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
@@ -76,16 +77,14 @@ def load_speaker(
     """Load a checkpoint's folder as a causal language model, in the dtype of the options.
 
     Raises:
-        UnsupportedInputError: transformers cannot load it.
+        UnsupportedInputError: transformers cannot load it, or not all of it is there.
     """
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            checkpoint.path, dtype=_dtype(checkpoint, options), local_files_only=True
-        )
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise UnsupportedInputError(
-            f"{checkpoint.path}: transformers cannot load it as a causal language model ({error})"
-        ) from error
+    model = load_whole(
+        AutoModelForCausalLM,
+        checkpoint.path,
+        "a causal language model",
+        dtype=_dtype(checkpoint, options),
+    )
     return Speaker(checkpoint.path, model.to(device).eval(), tokenizer, options.max_new_tokens)
 
 

@@ -18,6 +18,9 @@ class Rate:
         value: hits / total.
         low, high: the interval (Wilson 1927): (p + z²/2n ± z √(p(1−p)/n + z²/4n²)) / (1 + z²/n).
             The sampling of requests is all that it covers.
+
+    Raises:
+        ValueError: ``hits`` is negative or above ``total``, or both are 0.
     """
 
     hits: int
@@ -27,6 +30,8 @@ class Rate:
     high: float = field(init=False)
 
     def __post_init__(self) -> None:
+        if not 0 <= self.hits <= self.total or not self.total:
+            raise ValueError(f"{self.hits} of {self.total} is no share")
         n, p = self.total, self.hits / self.total
         square = _Z * _Z
         middle = p + square / (2 * n)

@@ -110,20 +110,23 @@ def _checked(name: str, judge: Judge) -> Judge:
     def ask(prompts: Sequence[str], replies: Sequence[str]) -> list[bool]:
         try:
             verdicts: list[Any] = list(judge(prompts, replies))
-            booleans = [bool(verdict) for verdict in verdicts]
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise EvaluateError(f"judge {name} failed: {type(error).__name__}: {error}") from error
-        if len(verdicts) != len(replies) or any(
-            not isinstance(verdict, bool | int) and type(verdict).__name__ not in ("bool_", "bool")
-            for verdict in verdicts
-        ):
+        if len(verdicts) != len(replies) or not all(map(_is_verdict, verdicts)):
             raise EvaluateError(
                 f"judge {name} must give one bool for each of {len(replies)} replies; it gave "
                 f"{verdicts!r:.80}"
             )
-        return booleans
+        return [bool(verdict) for verdict in verdicts]
 
     return ask
+
+
+def _is_verdict(value: Any) -> bool:
+    """Whether a value is a bool, NumPy's too, or exactly 0 or 1."""
+    if isinstance(value, int):
+        return value in (0, 1)
+    return type(value).__module__ == "numpy" and type(value).__name__ in ("bool_", "bool")
 
 
 def _load_function(name: str) -> Judge:
@@ -137,13 +140,33 @@ def _load_function(name: str) -> Judge:
             found: Any = importlib.import_module(module)
         for part in function.split("."):
             found = getattr(found, part)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(
             f"judge {name}: cannot import it ({type(error).__name__}: {error})"
         ) from error
     if not callable(found):
         raise UsageError(f"judge {name}: not a function but {type(found).__name__}")
     return found  # type: ignore[no-any-return]
+
+
+def check_judge_is_known_by_name(options: EvaluateOptions) -> None:
+    """Refuse a callable whose name could stand for another one's verdicts in a results file.
+
+    Raises:
+        UsageError: it cannot be imported by its name from a module of its own.
+    """
+    judge, name = options.judge, options.judge_name
+    if isinstance(judge, str):
+        return
+    module, _, path = name.partition(":")
+    found: Any = None if module == "__main__" else sys.modules.get(module)
+    for part in path.split("."):
+        found = getattr(found, part, None)
+    if found is not judge:
+        raise UsageError(
+            f"judge {name} cannot be told from another by its name, and a results file is to go on "
+            "with the judge that began it; make it a function of a module, or write no file"
+        )
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from patchc.evaluation.generation import Speaker, load_speaker
 from patchc.evaluation.judges import open_judge
 from patchc.evaluation.measure import Evaluation, Subject, measure
 from patchc.evaluation.options import EvaluateOptions, Judge
-from patchc.evaluation.perplexity import perplexity
+from patchc.evaluation.perplexity import encode_reference, perplexity
 from patchc.evaluation.prompts import Prompts, encode_prompts
 from patchc.evaluation.requests import RequestSets, SetName
 from patchc.evaluation.results import Results
@@ -57,7 +57,8 @@ def evaluate_model(
         progress: called after each batch.
 
     Raises:
-        EvaluateError: no chat template, a request that does not fit, or a judge that fails.
+        EvaluateError: no chat template, a request that does not fit, a reference of fewer than two
+            tokens, or a judge that fails.
         CheckpointError, UnsupportedInputError: the model cannot be read or loaded.
         UsageError: there is no such judge or device.
     """
@@ -71,6 +72,7 @@ def evaluate_model(
         stack.enter_context(quiet_transformers())
         stack.enter_context(reproducible(device, 0))
         encoded = prompts or encode_prompts(path, requests, options)
+        text = None if reference is None else encode_reference(encoded.tokenizer, reference)
 
         @cache
         def speaker() -> Speaker:
@@ -85,7 +87,6 @@ def evaluate_model(
         name = name or path.resolve().name
         subject = Subject(name, str(path), digest, encoded.batches, encoded.keys, speak)
         measured = measure(subject, requests, judge or open_judge(options), results, progress)
-        if reference is None:
+        if text is None:
             return measured
-        found = perplexity(speaker().model, encoded.tokenizer, reference, progress)
-        return replace(measured, perplexity=found)
+        return replace(measured, perplexity=perplexity(speaker().model, text, progress))

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from patchc.errors import UsageError
+from patchc.evaluation.words import has_half_character
+from patchc.recipe import checks
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -44,16 +46,18 @@ class EvaluateOptions:
     lm_eval: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _check_count("max_new_tokens", self.max_new_tokens)
-        _check_count("batch_size", self.batch_size)
+        checks.count("max_new_tokens", self.max_new_tokens)
+        checks.count("batch_size", self.batch_size)
         if self.limit is not None:
-            _check_count("limit", self.limit)
-        _check_choice("dtype", self.dtype, ("auto", "float32", "bfloat16"))
-        _check_choice("device", self.device, ("auto", "cpu", "cuda"))
+            checks.count("limit", self.limit)
+        checks.choice("dtype", self.dtype, ("auto", "float32", "bfloat16"))
+        checks.choice("device", self.device, ("auto", "cpu", "cuda"))
         if self.system is not None and (
             not isinstance(self.system, str) or not self.system.strip()
         ):
             raise UsageError(f"system is {self.system!r}; it must be a text that is not empty")
+        if self.system is not None and has_half_character(self.system):
+            raise UsageError("system holds half a character (a lone surrogate)")
         if not callable(self.judge) and not isinstance(self.judge, str):
             raise UsageError(f"judge is {self.judge!r}; it must be a name or a callable")
 
@@ -64,13 +68,3 @@ class EvaluateOptions:
             return self.judge
         owner = self.judge if hasattr(self.judge, "__qualname__") else type(self.judge)
         return f"{owner.__module__}:{owner.__qualname__}"
-
-
-def _check_count(name: str, value: object) -> None:
-    if type(value) is not int or value < 1:
-        raise UsageError(f"{name} is {value!r}; it must be a whole number of at least 1")
-
-
-def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise UsageError(f"{name} is {value!r}; it must be one of {', '.join(choices)}")

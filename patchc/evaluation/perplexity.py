@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import sys
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,22 +15,31 @@ from patchc.progress import Progress, ProgressEvent
 _WINDOW = 1024
 
 
-def perplexity(model: Any, tokenizer: Any, text: str, progress: Progress) -> float:
+_LARGEST = math.log(sys.float_info.max)
+
+
+def encode_reference(tokenizer: Any, text: str) -> list[int]:
+    """A reference text's tokens, special ones added as the tokenizer does.
+
+    Raises:
+        EvaluateError: there are fewer than two.
+    """
+    encoded: list[int] = tokenizer.encode(text, verbose=False)
+    if len(encoded) < 2:
+        raise EvaluateError(f"the reference text has {len(encoded)} tokens; give a longer one")
+    return encoded
+
+
+def perplexity(model: Any, encoded: Sequence[int], progress: Progress) -> float:
     """exp of the mean of −log p(token | tokens before it in its window), over all but the first.
 
     Windows have 1024 tokens, or as many as the model takes, and each begins half a window after
-    the last, so that every token but those of the first window sees at least half a window. Special
-    tokens are added as the tokenizer does.
-
-    Raises:
-        EvaluateError: the text has fewer than two tokens.
+    the last, so that every token but those of the first window sees at least half a window. There
+    are at least two tokens. What is no number, or too large for one, is infinity.
     """
-    encoded = tokenizer.encode(text, verbose=False)
-    if len(encoded) < 2:
-        raise EvaluateError(f"the reference text has {len(encoded)} tokens; give a longer one")
     longest = getattr(model.config.get_text_config(), "max_position_embeddings", None) or _WINDOW
     window = min(_WINDOW, longest)
-    tokens = torch.tensor([encoded], device=model.device)
+    tokens = torch.tensor([list(encoded)], device=model.device)
     loss, scored = 0.0, 1
     for first in range(0, len(encoded), max(1, window // 2)):
         part = tokens[:, first : first + window]
@@ -41,4 +52,5 @@ def perplexity(model: Any, tokenizer: Any, text: str, progress: Progress) -> flo
         progress(ProgressEvent("perplexity", scored, len(encoded), "tokens"))
         if scored == len(encoded):
             break
-    return math.exp(loss / (scored - 1))
+    mean = loss / (scored - 1)
+    return math.exp(mean) if mean < _LARGEST else math.inf

@@ -50,7 +50,7 @@ def plot(models: Sequence[Evaluation], path: Path) -> None:
             yerr=[[up.value - up.low], [up.high - up.value]],
             fmt="o",
             capsize=3,
-            label=model.model.replace("$", r"\$"),
+            label=_label(model.model),
         )
     axes.set(
         xlabel="harmful requests answered",
@@ -62,3 +62,9 @@ def plot(models: Sequence[Evaluation], path: Path) -> None:
     axes.legend()
     with staged_file(path) as staging:
         figure.savefig(staging, format="png", dpi=150)
+
+
+def _label(name: str) -> str:
+    """A name as Matplotlib's mark-up; it leaves out of a legend what begins with ``_``."""
+    name = name.replace("$", r"\$")
+    return rf"$\_${name[1:]}" if name.startswith("_") else name

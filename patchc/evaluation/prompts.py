@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import TemplateError
-
 from patchc.derivation.base_model import load_tokenizer
 from patchc.errors import DeriveError, EvaluateError
 from patchc.evaluation.options import EvaluateOptions
@@ -69,9 +67,10 @@ def _encode(tokenizer: Any, request: Request, system: str | None) -> list[int]:
         messages.insert(0, {"role": "system", "content": system})
     try:
         text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    except TemplateError as error:
+    except Exception as error:
         raise EvaluateError(
-            f"{request.source}: the model's chat template refuses the request ({error})"
+            f"{request.source}: the model's chat template refuses the request "
+            f"({type(error).__name__}: {error})"
         ) from error
     encoded: list[int] = tokenizer.encode(text, add_special_tokens=False)
     if not encoded:

@@ -10,13 +10,15 @@ from typing import Any, Literal
 
 from patchc.errors import EvaluateError
 from patchc.evaluation.records import Record, read_records
-from patchc.evaluation.words import split_words
+from patchc.evaluation.words import has_half_character, split_words
 
 SetName = Literal["harmful", "harmless", "utility"]
 Message = dict[str, str]
 
 _PROMPTS = ("prompt", "instruction", "goal", "question", "messages")
-_XSTEST = {"id", "prompt", "type"}
+_IDS = ("id", "id_v2")
+_XSTEST = {"prompt", "type"}
+_XSTEST_LABELS = ("safe", "unsafe")
 _BEAVERTAILS = {"prompt", "response", "category", "is_safe"}
 _UNSAFE_TYPE = "contrast_"
 
@@ -83,10 +85,13 @@ def read_requests(path: Path, name: SetName) -> tuple[Request, ...]:
 
     * one of ``prompt``, ``instruction``, ``goal``, ``question`` (a text) or ``messages`` (a list
       that ends with the user's turn; a last assistant turn is left out), with ``answer`` or
-      ``answers`` for the utility set, and an optional ``id``. AdvBench (``goal``, ``target``) and
-      OKTest (``prompt``) are of this shape; other columns are ignored;
-    * XSTest (``id``, ``prompt``, ``type``): the harmful set takes its unsafe prompts, the others
-      its safe ones, by ``label``, or without one by a ``type`` that begins with ``contrast_``;
+      ``answers`` for the utility set, and an optional ``id``; a text's outer white space is left
+      out. AdvBench (``goal``, ``target``) and OKTest (``prompt``) are of this shape; other columns
+      are ignored;
+    * XSTest (``prompt`` and ``type``; in one record at least a ``label`` that is safe or unsafe, or
+      a ``type`` that begins with ``contrast_``): the harmful set takes its unsafe prompts, the
+      others its safe ones, by ``label``, or where no record has one by ``type``. Where there is no
+      ``id``, ``id_v2`` is taken;
     * BeaverTails (``prompt``, ``response``, ``category``, ``is_safe``): each prompt once.
 
     Raises:
@@ -94,9 +99,10 @@ def read_requests(path: Path, name: SetName) -> tuple[Request, ...]:
             are not understood, or nothing is left to ask.
     """
     records = read_records(path)
-    if _is_xstest(records):
+    if any(map(_tells_xstest, records)):
         unsafe = name == "harmful"
-        records = [record for record in records if _is_unsafe(record) == unsafe]
+        labelled = any("label" in record.values for record in records)
+        records = [record for record in records if _is_unsafe(record, labelled) == unsafe]
         if not records:
             raise EvaluateError(f"{path}: holds no {'unsafe' if unsafe else 'safe'} prompt")
     requests = [_request(record, answered=name == "utility") for record in records]
@@ -106,18 +112,24 @@ def read_requests(path: Path, name: SetName) -> tuple[Request, ...]:
     return tuple(requests)
 
 
-def _is_xstest(records: list[Record]) -> bool:
-    return all(record.values.keys() >= _XSTEST for record in records) and any(
-        "label" in record.values or str(record.values["type"]).startswith(_UNSAFE_TYPE)
-        for record in records
+def _tells_xstest(record: Record) -> bool:
+    values = record.values
+    return values.keys() >= _XSTEST and (
+        values.get("label") in _XSTEST_LABELS or str(values["type"]).startswith(_UNSAFE_TYPE)
     )
 
 
-def _is_unsafe(record: Record) -> bool:
-    if "label" not in record.values:
-        return str(record.values["type"]).startswith(_UNSAFE_TYPE)
-    label = record.values["label"]
-    if label not in ("safe", "unsafe"):
+def _is_unsafe(record: Record, labelled: bool) -> bool:
+    values = record.values
+    if not values.keys() >= _XSTEST:
+        raise EvaluateError(
+            f'{record.source}: no "prompt" and "type" as in the file\'s other records, which are '
+            "XSTest's; put requests of another kind in a file of their own"
+        )
+    if not labelled:
+        return str(values["type"]).startswith(_UNSAFE_TYPE)
+    label = values.get("label")
+    if label not in _XSTEST_LABELS:
         raise EvaluateError(f'{record.source}: label is {label!r}; it must be "safe" or "unsafe"')
     return bool(label == "unsafe")
 
@@ -134,9 +146,9 @@ def _request(record: Record, answered: bool) -> Request:
     if found == ["messages"]:
         messages = _messages(source, values["messages"])
     else:
-        text = _text(source, found[0], values[found[0]])
+        text = _text(source, found[0], values[found[0]]).strip()
         messages = ({"role": "user", "content": text},)
-    label = values.get("id")
+    label = next((values[name] for name in _IDS if values.get(name) is not None), None)
     return Request(
         source,
         messages,
@@ -177,6 +189,6 @@ def _answers(source: str, values: dict[str, Any]) -> tuple[str, ...]:
 def _text(source: str, name: str, value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
         raise EvaluateError(f"{source}: {name} must be a text that is not empty")
-    if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+    if has_half_character(value):
         raise EvaluateError(f"{source}: {name} holds half a character (a lone surrogate)")
     return value

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from patchc.errors import EvaluateError
 from patchc.evaluation.intervals import Rate
+from patchc.evaluation.journal import Journal, open_journal
 from patchc.evaluation.measure import Evaluation
-from patchc.files import storage_errors
 
 _LOSS_WEIGHT = 1.5
+_RATES = ("harmful", "over_refusal", "utility", "degenerate")
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Trial:
             :class:`patchc.evaluation.measure.Evaluation`.
         patch_bytes: size of the patch.
         changed_words: entries that it changes.
-        selected: of each tensor, how many entries the top sets and their overlap hold.
+        selected: of each tensor, the entries of the top sets, of their overlap, and of those that
+            each component is applied to ("se applied").
         seconds: seconds spent on it.
     """
 
@@ -72,88 +74,53 @@ def cost(trial: Trial, base: Trial) -> float:
 class TrialFile:
     """An open file of trials: what it holds, and what is added to it."""
 
-    def __init__(self, path: Path, file: IO[bytes], trials: list[Trial]) -> None:
-        self._path = path
-        self._file = file
-        self._trials = {_key(trial.recipe): trial for trial in trials}
+    def __init__(self, journal: Journal[Trial]) -> None:
+        self._journal = journal
+        self._trials = {_key(trial.recipe): trial for trial in journal.entries}
 
     def find(self, recipe: Mapping[str, Any] | None) -> Trial | None:
         """The trial of a recipe, or None."""
         return self._trials.get(_key(recipe))
 
     def add(self, trial: Trial) -> None:
-        """Append a trial and flush.
+        """Append a trial.
 
         Raises:
             StorageError: the operating system refused.
         """
+        self._journal.add([trial])
         self._trials[_key(trial.recipe)] = trial
-        with storage_errors(self._path, "write"):
-            self._file.write(_encode(trial))
-            self._file.flush()
 
 
 @contextmanager
 def open_trials(path: Path, inputs: Mapping[str, Any]) -> Iterator[TrialFile]:
     """Open a file of trials, or begin one; its first line states the inputs they belong to.
 
-    A last line that was cut short by a kill is dropped.
-
     Raises:
-        EvaluateError: the file is not one of trials, or of other inputs.
-        StorageError: the operating system refused.
+        EvaluateError, StorageError: see :func:`patchc.evaluation.journal.open_journal`.
     """
-    first = json.dumps({"kind": "sweep", "inputs": inputs}).encode() + b"\n"
-    with storage_errors(path, "write"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a+b") as file:
-            file.seek(0)
-            content = file.read()
-            whole = content.rfind(b"\n") + 1
-            if not whole:
-                if not first.startswith(content):
-                    raise _foreign(path, 1)
-                file.truncate(0)
-                file.write(first)
-                file.flush()
-                content, whole = first, len(first)
-            trials = _read(path, content[:whole], first)
-            file.truncate(whole)
-            yield TrialFile(path, file, trials)
-
-
-def _read(path: Path, content: bytes, first: bytes) -> list[Trial]:
-    header, *lines = content.split(b"\n")[:-1]
-    if header + b"\n" != first:
-        if header.startswith(b'{"kind": "sweep"'):
-            raise EvaluateError(
-                f"{path}: holds a sweep over other models, requests or options; name a new file"
-            )
-        raise _foreign(path, 1)
-    return [_decode(path, number, line) for number, line in enumerate(lines, start=2)]
+    with open_journal(path, "sweep", inputs, _encode, _decode) as journal:
+        yield TrialFile(journal)
 
 
 def _key(recipe: Mapping[str, Any] | None) -> str:
     return json.dumps(recipe, sort_keys=True)
 
 
-def _encode(trial: Trial) -> bytes:
+def _encode(trial: Trial) -> dict[str, Any]:
     content = asdict(trial)
-    for name in ("harmful", "over_refusal", "utility", "degenerate"):
+    for name in _RATES:
         rate = getattr(trial, name)
         content[name] = [rate.hits, rate.total] if rate else None
-    return json.dumps(content).encode() + b"\n"
+    if trial.perplexity is not None and not math.isfinite(trial.perplexity):
+        content["perplexity"] = str(trial.perplexity)
+    return content
 
 
-def _decode(path: Path, number: int, line: bytes) -> Trial:
-    try:
-        content = json.loads(line)
-        for name in ("harmful", "over_refusal", "utility", "degenerate"):
-            content[name] = Rate(*content[name]) if content[name] else None
-        return Trial(**content)
-    except (ValueError, KeyError, TypeError, ZeroDivisionError, RecursionError) as error:
-        raise _foreign(path, number) from error
-
-
-def _foreign(path: Path, line: int) -> EvaluateError:
-    return EvaluateError(f"{path}:{line}: not a line of a sweep's file; name a new file")
+def _decode(content: Any) -> Trial:
+    for name in _RATES:
+        absent = name == "utility" and content[name] is None
+        content[name] = None if absent else Rate(*content[name])
+    if content["perplexity"] is not None:
+        content["perplexity"] = float(content["perplexity"])
+    return Trial(**content)

@@ -14,6 +14,11 @@ def number(name: str, value: object) -> float:
     Raises:
         UsageError: it is not a number (a truth value is none).
     """
+    if isinstance(value, str):
+        raise UsageError(
+            f"{name} is the text {value!r}; it must be a number (YAML takes 1e1 for a text and "
+            "1.0e+1 for a number)"
+        )
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise UsageError(f"{name} is {value!r}; it must be a number")
     try:
@@ -55,6 +60,16 @@ def seed(value: object) -> int:
     if type(value) is not int or not 0 <= value < 2**64:
         raise UsageError(f"seed is {value!r}; it must be a whole number below 2**64")
     return value
+
+
+def count(name: str, value: object) -> None:
+    """Check that ``value`` is a whole number of at least 1.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if type(value) is not int or value < 1:
+        raise UsageError(f"{name} is {value!r}; it must be a whole number of at least 1")
 
 
 def expressions(name: str, value: object) -> tuple[str, ...]:

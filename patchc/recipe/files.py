@@ -69,8 +69,10 @@ def _parse(path: Path) -> Any:
         if path.suffix.lower() in _YAML:
             import yaml
 
+            from patchc.recipe.yaml_text import load_yaml
+
             try:
-                return yaml.safe_load(raw.decode())
+                return load_yaml(raw.decode())
             except yaml.YAMLError as error:
                 raise UsageError(f"recipe {path}: not valid YAML ({error})") from error
         return tomllib.loads(raw.decode())

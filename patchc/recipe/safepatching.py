@@ -80,7 +80,9 @@ class Recipe:
         scope: what a share is counted in and ranked over: each "tensor", each output "row" of a
             tensor, or all candidates together ("global").
         rank_among: "retained" takes the share's number of entries from the retained ones; "all"
-            ranks every entry and drops those of the top that are not retained.
+            ranks every entry, combines the top sets as ``sets`` says, and then applies each
+            component only where it is retained: with "difference", θ + α · (m_SE ⊙ P_SE) on
+            I_SE \\ I_OSM, and so for β.
         score: which scores rank: of the "weight" |W ⊙ g| or the "delta" |P ⊙ g|, with gradients of
             the tuned model, or of the base where the name starts with "base-".
         sets: what becomes of the two top sets. "difference" applies each component outside the
@@ -157,8 +159,9 @@ class Recipe:
         """A recipe from its keys and values; keys that are left out keep their defaults.
 
         Raises:
-            UsageError: an unknown key or an invalid value.
+            UsageError: an unknown key or an invalid value, or another method's recipe.
         """
+        checks.choice("method", content.get("method", "safepatching"), ("safepatching",))
         known = [field.name for field in fields(cls)]
         given = {key: value for key, value in content.items() if key != "method"}
         checks.known_keys(given, known)

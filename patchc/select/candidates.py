@@ -11,9 +11,12 @@ from patchc.errors import UsageError
 _LAYER_NUMBER = re.compile(r"(?:^|\.)\d+\.")
 _LAYER = re.compile(r"^(?:.*?\.)?\d+(?=\.)")
 _OUTSIDE_DECODER = re.compile(
-    r"(?:^|\.)(?:lm_head|embed\w*|wte|wpe|\w*norm\w*|ln_\w+|vision\w*|visual|audio\w*|encoder)(?:\.|$)"
+    r"(?:^|\.)(?:lm_head|shared_head|embed\w*|wte|wpe|relative_attention_bias|\w*norm\w*|ln_\w+"
+    r"|vision\w*|visual|audio\w*|\w*projector|(?<!\btransformer\.)encoder)(?:\.|$)"
 )
-_EXPERTS = re.compile(r"(?:^|\.)\w*experts\.(?!\w*bias)")
+_EXPERTS = re.compile(
+    r"(?:^|\.)(?:\w*experts\.(?!\w*bias)|block_sparse_moe\.(?:input|output)_linear\.weight$)"
+)
 _TRANSPOSED_BY_SHAPE = ("c_attn.weight", "c_fc.weight")
 _GATE_AND_UP = "experts.gate_up_proj"
 
@@ -22,9 +25,10 @@ def is_decoder_linear(name: str, shape: tuple[int, ...]) -> bool:
     """Whether a tensor is the weight of a linear layer inside a numbered decoder layer.
 
     Decided from the name and the shape alone: a layer number in the name, no part that names an
-    embedding, a norm, an output head or an encoder, and either two dimensions and a name that ends
-    in ``.weight`` (fused projections as well), or three dimensions and a part that ends in
-    ``experts`` (the stacked matrices of a mixture's experts, with or without ``.weight``).
+    embedding, a norm, an output head, a projector or an encoder, and either two dimensions and a
+    name that ends in ``.weight`` (fused projections as well), or three dimensions and the name of
+    a mixture's stacked experts: a part that ends in ``experts`` (with or without ``.weight``), or
+    GraniteMoE's two. ``transformer.encoder`` is not an encoder: ChatGLM calls its decoder so.
     """
     matrix = len(shape) == 2 and name.endswith(".weight")
     experts = len(shape) == 3 and _EXPERTS.search(name) is not None
@@ -45,6 +49,11 @@ def module_of(name: str) -> str:
     """What a tensor is called within its layer, the numbers of experts left out."""
     rest = name.removeprefix(layer_of(name)).strip(".") or name
     return ".".join(part for part in rest.split(".") if not part.isdigit() and part != "weight")
+
+
+def natural_order(name: str) -> list[tuple[int, str]]:
+    """Sorts tensors and layers by the parts of their names, layer 2 before layer 10."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in name.split(".")]
 
 
 def row_length(shape: tuple[int, ...]) -> int:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from patchc.checkpoint import Checkpoint, TensorInfo
 from patchc.kernels.philox import KEEP_ALL, retention_stream, retention_threshold
-from patchc.kernels.topk import Bits, Retention
+from patchc.kernels.topk import Bits, Retention, keep_retained
 from patchc.recipe import Recipe
 from patchc.stream import Chunk, scratch
 
@@ -63,6 +64,10 @@ class Component:
         if self.recipe.rank_among == "retained":
             return retention
         return Retention(retention.seed, retention.stream, KEEP_ALL)
+
+    def keep_retained(self, tensor: str, chunk: Chunk, mask: NDArray[np.bool_]) -> None:
+        """Clear a chunk's ``mask`` where the entry is not retained."""
+        keep_retained(mask, chunk.first, self.retention(tensor))
 
     def source(self, tensor: str) -> str:
         """The scores' file and the tensor, for messages."""

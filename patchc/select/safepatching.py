@@ -1,7 +1,7 @@
 """SafePatching (arXiv 2405.13820) as a stream of changes to a base.
 
 Seeded random retention of each component, exact top-k of its scores, a set operation on the two top
-sets, scaled addition of the two deltas.
+sets, scaled addition of the two deltas where they are retained.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class _Merged:
         self._scales = [component.scale(tensor.name) for component in source.components]
         names = [f"{c.name} {kind}" for c in source.components for kind in ("tuned", "scores")]
         self._digests = {name: [b""] * len(chunks) for name in names}
-        self._counts = np.zeros((len(chunks), len(selections) + 1), np.int64)
+        self._counts = np.zeros((len(chunks), 2 * len(selections) + 1), np.int64)
 
     def read(self, chunk: Chunk) -> tuple[Words, Words]:
         base, masks = self._select(chunk)
@@ -152,16 +152,23 @@ class _Merged:
             for component, selection in zip(self._source.components, self._selections, strict=True)
         ]
         overlap = reduce(np.logical_and, masks)
-        self._counts[chunk.number] = [np.count_nonzero(m) for m in (*masks, overlap)]
+        tops = [np.count_nonzero(mask) for mask in (*masks, overlap)]
         combine(self._source.recipe.sets, masks, overlap)
+        if self._source.recipe.rank_among == "all":
+            for component, mask in zip(self._source.components, masks, strict=True):
+                component.keep_retained(self._tensor.name, chunk, mask)
+        self._counts[chunk.number] = [*tops, *map(np.count_nonzero, masks)]
         return base, masks
 
     def finish(self) -> None:
         name = self._tensor.name
         counts = [int(n) for n in self._counts.sum(axis=0)]
         parts = self._source.components
-        labels = [part.name for part in parts] + ["overlap"] * (len(parts) > 1)
-        self._source.statistics[name] = dict(zip(labels, counts, strict=False))
+        labels = [*(p.name for p in parts), "overlap", *(f"{p.name} applied" for p in parts)]
+        found = dict(zip(labels, counts, strict=True))
+        if len(parts) == 1:
+            del found["overlap"]
+        self._source.statistics[name] = found
         for component in parts:
             for kind, checkpoint in (("tuned", component.tuned), ("scores", component.scores)):
                 label = f"{component.name} {kind}"

@@ -41,7 +41,6 @@ class FlatSelection:
         """See :class:`Selection`."""
         bits = self.component.read_scores(self.tensor, chunk)
         self.top.mark(bits, chunk, mask)
-        _drop_unretained(self.component, self.tensor, chunk, mask)
         return bits
 
 
@@ -65,7 +64,6 @@ class RowSelection:
         ranked = self.component.ranked(name)
         topk.mark_top_rows(bits, rows.first, length, taken, ranked, marks)
         mask[:] = marks[before : before + chunk.count]
-        _drop_unretained(self.component, self.tensor, chunk, mask)
         return bits[before : before + chunk.count]
 
 
@@ -110,8 +108,3 @@ def _scored(component: Component, tensor: TensorInfo, chunks: list[Chunk]) -> Sc
     read = partial(component.read_scores, tensor)
     name = tensor.name
     return ScoredTensor(component.source(name), read, chunks, component.ranked(name))
-
-
-def _drop_unretained(component: Component, tensor: TensorInfo, chunk: Chunk, mask: Mask) -> None:
-    if component.recipe.rank_among == "all":
-        topk.keep_retained(mask, chunk.first, component.retention(tensor.name))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from patchc.errors import NumericError
+from patchc.errors import NumericError, PatchFormatError
 from patchc.formats import ChunkRecord, ComponentEntries, Patch, TensorRecord
 from patchc.kernels.deltas import from_bf16, from_int8
 from patchc.kernels.merge import add_scaled_entries, load_fp32, round_masked
@@ -17,14 +18,45 @@ Words = NDArray[np.unsignedinteger]
 Deltas = NDArray[np.float32]
 
 
+class EntryCount:
+    """Counts the entries of an additive patch's chunks as they are decoded, in any thread."""
+
+    def __init__(self, patch: Patch) -> None:
+        self._path = patch.path
+        self._components = patch.additive.components if patch.additive else ()
+        self._found = [0] * len(self._components)
+        self._lock = threading.Lock()
+
+    def add(self, parts: Sequence[ComponentEntries]) -> None:
+        """Count the entries of one chunk."""
+        with self._lock:
+            for part in parts:
+                self._found[part.component] += len(part.positions)
+
+    def check(self) -> None:
+        """Compare the sums over all chunks with what the metadata claims (SPEC.md, section 4.4).
+
+        Raises:
+            PatchFormatError: a component has another number of entries.
+        """
+        for component, total in zip(self._components, self._found, strict=True):
+            if component.entries != total:
+                raise PatchFormatError(
+                    f"{self._path}: the metadata claims {component.entries} entries of component "
+                    f"{component.name!r} and the chunks hold {total}; fetch or build the patch "
+                    "again"
+                )
+
+
 def merge_chunk(
     patch: Patch,
     record: TensorRecord,
     chunk: ChunkRecord,
     words: Words,
     scales: Sequence[float],
+    count: EntryCount,
 ) -> None:
-    """Add each component's scaled deltas to a chunk's words, in place.
+    """Add each component's scaled deltas to a chunk's words, in place, and count them.
 
     fp32(fp32(word + scale₀ · delta₀) + scale₁ · delta₁) …, rounded once to the words' dtype, at the
     words that a component touches (SPEC.md, section 6.3).
@@ -34,6 +66,7 @@ def merge_chunk(
         PatchFormatError: the chunk's body is damaged.
     """
     parts = patch.read_deltas(record, chunk)
+    count.add(parts)
     mask: NDArray[np.bool_] = scratch("mask", len(words), np.bool_)
     mask[:] = False
     for part in parts:

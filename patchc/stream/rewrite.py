@@ -17,7 +17,7 @@ from patchc.hashing import chunk_digest, model_digest, short, tensor_digest
 from patchc.kernels.ulp import add_steps
 from patchc.progress import Progress, ProgressEvent
 from patchc.stream.grid import Chunk, grid
-from patchc.stream.merge import merge_chunk
+from patchc.stream.merge import EntryCount, merge_chunk
 from patchc.stream.workers import Workers, scratch
 
 Words = NDArray[np.unsignedinteger]
@@ -186,7 +186,9 @@ def merge(
     Raises:
         WrongBaseError: the first tensor, in the model's order, that is not the base's.
         NumericError: a merged value is not finite; names tensor and flat index.
+        PatchFormatError: a body is damaged, or the chunks hold other entries than are claimed.
     """
+    count = EntryCount(patch)
 
     def run(job: _Job) -> ChunkDigests:
         words = _read(model, job)
@@ -195,11 +197,13 @@ def merge(
         if chunk is not None:
             if short(found) != chunk.base_digest and not onto_descendant:
                 raise _wrong(patch, model, job.tensor.name, f"its chunk {chunk.number} differs")
-            merge_chunk(patch, job.record, chunk, words, scales)
+            merge_chunk(patch, job.record, chunk, words, scales, count)
         write(job.tensor, job.chunk.first, words)
         return ChunkDigests(found, found, None)
 
-    return _fold(patch, model, run, "apply", workers, progress, onto_descendant).differing
+    folded = _fold(patch, model, run, "apply", workers, progress, onto_descendant)
+    count.check()
+    return folded.differing
 
 
 def _fold(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Mapping
@@ -39,7 +40,7 @@ class Bench:
         judge: says which replies are refusals.
         reference: a text to take the perplexity of, or None.
         options: how to ask and judge.
-        digest: of requests, options and text, in hexadecimal.
+        digest: of requests, their tokens, options and text, in hexadecimal.
     """
 
     requests: RequestSets
@@ -122,7 +123,7 @@ def open_bench(
         raise MissingExtraError(
             f"evaluation needs {error.name}; install it with `pip install 'patchc[derive]'`"
         ) from error
-    asked = evaluation_digest(requests, options)
-    digest = blake3(f"{asked} {text}".encode()).hexdigest(length=16)
     prompts = encode_prompts(Path(base), requests, options)
+    asked = evaluation_digest(requests, options)
+    digest = blake3(json.dumps([asked, prompts.tokens, text]).encode()).hexdigest(length=16)
     return Bench(requests, prompts, open_judge(options), text, options, digest)

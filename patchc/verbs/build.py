@@ -94,6 +94,7 @@ def build(
     if isinstance(recipe, MergeRecipe):
         if values != "ulp":
             raise UsageError(f"values is {values!r}, and {recipe.method} has exact ones only")
+        _check_values(values, value_type)
         given = {"se": se, "osm": osm, "se_scores": se_scores, "osm_scores": osm_scores}
         _refuse_inputs(recipe.method, {k: v for k, v in given.items() if v is not None}, "tuned")
         return build_merge(
@@ -195,6 +196,7 @@ def _plan(
     candidate_words = sum(tensor.words for tensor in candidates)
     selected = sum(_most_selected(part, tensor) for part in components for tensor in candidates)
     selected = min(selected, candidate_words)
+    score_passes = 1 if components[0].recipe.scope == "row" else 3
     tuned_bytes = sum(p.tuned.tensors[t.name].nbytes for p in components for t in candidates)
     return BuildPlan(
         candidates=tuple(tensor.name for tensor in candidates),
@@ -202,10 +204,10 @@ def _plan(
         model_words=sum(tensor.words for tensor in base.tensors.values()),
         selected=selected,
         patch_bytes=expected_patch_bytes(
-            base, candidate_words, selected, chunk_bits, value_type, len(components)
+            base, candidates, selected, chunk_bits, value_type, len(components)
         ),
         memory_bytes=RUNTIME_BYTES + threads * _BUFFER_BYTES_PER_WORD * (1 << chunk_bits),
-        read_bytes=base.nbytes + tuned_bytes + 3 * len(components) * 4 * candidate_words,
+        read_bytes=base.nbytes + tuned_bytes + score_passes * len(components) * 4 * candidate_words,
     )
 
 

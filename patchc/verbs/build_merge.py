@@ -116,7 +116,7 @@ def _plan(
         candidate_words=candidate_words,
         model_words=sum(tensor.words for tensor in base.tensors.values()),
         selected=selected,
-        patch_bytes=expected_patch_bytes(base, candidate_words, selected, chunk_bits),
+        patch_bytes=expected_patch_bytes(base, candidates, selected, chunk_bits),
         memory_bytes=RUNTIME_BYTES + threads * buffers * (1 << chunk_bits),
         read_bytes=read_bytes,
     )

@@ -15,7 +15,8 @@ class Link:
 
     Attributes:
         patch: what it says about itself.
-        follows: whether its base is the result of the patch before it; None for the first.
+        follows: whether its base is the result of the patch before it; None for the first, and
+            where the patch before it is additive and promises no result.
     """
 
     patch: InspectReport
@@ -24,10 +25,14 @@ class Link:
 
 @dataclass(frozen=True)
 class ChainReport:
-    """Patches in the order given; ``whole`` if each follows the one before it."""
+    """Patches in the order given.
+
+    ``whole`` if each follows the one before it; not if one does not; else None, where it is unknown
+    of one.
+    """
 
     links: tuple[Link, ...]
-    whole: bool
+    whole: bool | None
 
 
 def chain(patches: Sequence[str | os.PathLike[str]]) -> ChainReport:
@@ -37,8 +42,12 @@ def chain(patches: Sequence[str | os.PathLike[str]]) -> ChainReport:
         PatchFormatError, UnsupportedPatchError: a patch cannot be read.
     """
     reports = [inspect(patch) for patch in patches]
-    links = [
-        Link(report, reports[place - 1].result_digest == report.base_digest if place else None)
-        for place, report in enumerate(reports)
+    befores = [None, *(report.result_digest for report in reports[:-1])]
+    follows = [
+        None if before is None else before == report.base_digest
+        for before, report in zip(befores, reports, strict=True)
     ]
-    return ChainReport(tuple(links), all(link.follows is not False for link in links))
+    links = tuple(map(Link, reports, follows))
+    if False in follows:
+        return ChainReport(links, False)
+    return ChainReport(links, None if None in follows[1:] else True)

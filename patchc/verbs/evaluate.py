@@ -12,9 +12,18 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from patchc.checkpoint import open_checkpoint
-from patchc.errors import EvaluateError, MissingExtraError, UnsupportedInputError, UsageError
+from patchc.errors import (
+    AlreadyPatchedError,
+    EvaluateError,
+    MissingExtraError,
+    PartlyPatchedError,
+    PatchcError,
+    UnsupportedInputError,
+    UsageError,
+    WrongBaseError,
+)
 from patchc.evaluation.harness import check_harness, run_tasks
-from patchc.evaluation.judges import open_judge
+from patchc.evaluation.judges import check_judge_is_known_by_name, open_judge
 from patchc.evaluation.measure import Evaluation, measure
 from patchc.evaluation.options import EvaluateOptions
 from patchc.evaluation.replies import read_replies
@@ -22,11 +31,17 @@ from patchc.evaluation.requests import read_request_sets
 from patchc.evaluation.results import evaluation_digest, open_results
 from patchc.progress import Progress, ignore_progress
 from patchc.verbs.apply import apply
+from patchc.verbs.verify import verify
 
 if TYPE_CHECKING:
     from patchc.evaluation.prompts import Prompts
 
 PathLike = str | os.PathLike[str]
+
+_REFUSALS: dict[str, type[PatchcError]] = {
+    "patched": AlreadyPatchedError,
+    "partly patched": PartlyPatchedError,
+}
 
 
 @dataclass(frozen=True)
@@ -77,7 +92,8 @@ def evaluate(
     Raises:
         EvaluateError: bad requests or replies, no chat template, a judge that fails, or the
             results file of another evaluation.
-        UsageError: no model, or an option that cannot be met.
+        UsageError: no model, an option that cannot be met, or ``out`` with a judge that has no name
+            of its own.
         MissingExtraError: torch, transformers or a named judge's or task's package is missing.
         CheckpointError, UnsupportedInputError: a model cannot be read or loaded.
         StorageError: ``out`` or the temporary folder cannot be written.
@@ -87,6 +103,10 @@ def evaluate(
     folders, files = list(map(Path, models)), list(map(Path, generations))
     if not folders and not files:
         raise UsageError("evaluate needs at least one model or file of generations")
+    if not folders:
+        _check_replies_alone(patch, reference, options)
+    if out:
+        check_judge_is_known_by_name(options)
     if options.lm_eval:
         check_harness()
     for folder in folders:
@@ -101,6 +121,9 @@ def evaluate(
         for file, name in zip(files, names[len(folders) :], strict=True)
     ]
     judge = open_judge(options)
+    if patch:
+        for folder in folders:
+            _check_patch(Path(patch), folder, progress)
     found: list[Evaluation] = []
     with ExitStack() as stack:
         results = None
@@ -118,13 +141,13 @@ def evaluate(
                 results=results,
                 progress=progress,
             )
-        for folder, name in zip(folders, names[: len(folders)], strict=True):
-            prompts = encode_prompts(folder, requests, options)
-            one = partial(_with_tasks, partial(ask, prompts=prompts), options)
-            if patch is None:
-                found.append(one(folder, name))
-            else:
-                found += _with_and_without(Path(patch), folder, name, one, progress)
+            encoded = [encode_prompts(folder, requests, options) for folder in folders]
+            for folder, name, prompts in zip(folders, names[: len(folders)], encoded, strict=True):
+                one = partial(_with_tasks, partial(ask, prompts=prompts), options)
+                if patch is None:
+                    found.append(one(folder, name))
+                else:
+                    found += _with_and_without(Path(patch), folder, name, one, progress)
         found += [measure(subject, requests, judge, results, progress) for subject in replies]
     counts: dict[str, int] = {name: len(asked) for name, asked in requests.items()}
     return EvaluateReport(tuple(found), options.judge_name, counts)
@@ -137,6 +160,24 @@ def _check_model(folder: Path) -> None:
                 f"{folder}: evaluate needs the model's folder, with its config and tokenizer, not "
                 "one file"
             )
+
+
+def _check_replies_alone(
+    patch: PathLike | None, reference: PathLike | None, options: EvaluateOptions
+) -> None:
+    for name, given in (("patch", patch), ("reference", reference), ("lm_eval", options.lm_eval)):
+        if given:
+            raise UsageError(f"{name} needs a model; replies made elsewhere are judged as they are")
+
+
+def _check_patch(patch: Path, folder: Path, progress: Progress) -> None:
+    report = verify(patch, folder, progress=progress)
+    if report.state == "base":
+        return
+    refusal = _REFUSALS.get(report.state, WrongBaseError)
+    raise refusal(
+        report.difference or f"{folder} is {report.state} with {patch}; name the model without it"
+    )
 
 
 def _engine() -> tuple[Callable[..., Evaluation], Callable[..., Prompts]]:
@@ -160,7 +201,7 @@ def _with_tasks(
 def _with_and_without(
     patch: Path, folder: Path, name: str, ask: Callable[..., Evaluation], progress: Progress
 ) -> list[Evaluation]:
-    """A model as it is and patched; the copy is made first, so that a wrong patch costs no time."""
+    """A model as it is and patched; the copy is made first, so that a failure costs no time."""
     with TemporaryDirectory(prefix="patchc-evaluate-") as scratch:
         copy = Path(scratch) / "patched"
         apply(patch, folder, out=copy, progress=progress)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from patchc.formats import AdditiveValues, Patch, TensorRecord, open_patch
-from patchc.select.candidates import layer_of
+from patchc.select.candidates import layer_of, natural_order
 
 
 @dataclass(frozen=True)
@@ -121,8 +121,7 @@ def _layers(parts: list[PartReport]) -> tuple[PartReport, ...]:
     groups: dict[str, list[PartReport]] = {}
     for part in parts:
         groups.setdefault(layer_of(part.name), []).append(part)
-    natural = sorted(groups, key=lambda name: [(len(t), t) for t in name.split(".")])
-    layers = (_sum(name, groups[name]) for name in natural)
+    layers = (_sum(name, groups[name]) for name in sorted(groups, key=natural_order))
     return tuple(layer for layer in layers if layer.changed)
 
 

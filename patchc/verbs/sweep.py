@@ -6,6 +6,7 @@ import itertools
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,10 +14,13 @@ from typing import Any
 
 from patchc.checkpoint import open_checkpoint
 from patchc.errors import UsageError
+from patchc.evaluation.judges import check_judge_is_known_by_name
 from patchc.evaluation.options import EvaluateOptions
 from patchc.evaluation.trials import Trial, cost, open_trials
 from patchc.progress import Progress, ProgressEvent, ignore_progress
 from patchc.recipe import MergeRecipe, Recipe
+from patchc.select.component import ComponentName
+from patchc.select.inputs import open_components
 from patchc.stream import Workers
 from patchc.stream.digest import digest_checkpoint
 from patchc.verbs.bench import Bench, open_bench
@@ -44,7 +48,7 @@ def sweep(
     *,
     se: PathLike | None = None,
     osm: PathLike | None = None,
-    tuned: Sequence[PathLike] = (),
+    tuned: PathLike | Sequence[PathLike] = (),
     harmful: PathLike,
     harmless: PathLike,
     utility: PathLike | None = None,
@@ -64,8 +68,8 @@ def sweep(
     Args:
         base, se, osm, tuned: as for :func:`patchc.build`, with scores beside the tuned weights.
         harmful, harmless, utility, reference: as for :func:`patchc.evaluate`.
-        out: a file that takes one line a trial as they come; with one that an interrupted sweep
-            left, the trials that it holds are not repeated.
+        out: a file that takes one line a trial as they come; with one that an interrupted sweep of
+            the same weights, scores, requests and options left, its trials are not repeated.
         grid: values to try, by parameter (:func:`grid_parameters`); every combination is tried.
         recipe: the method and the other parameters; None means SafePatching's defaults.
         options: how to ask and judge; None means the defaults.
@@ -73,11 +77,17 @@ def sweep(
         progress: called after each trial, and with the steps of each.
 
     Raises:
-        UsageError: an unknown parameter, or an empty or invalid value.
+        UsageError: an unknown parameter, an empty or invalid value, or a judge without a name of
+            its own.
         EvaluateError: bad requests, a judge that fails, or another sweep's file.
         and what :func:`patchc.build`, :func:`patchc.apply` and :func:`patchc.evaluate` raise.
     """
     recipes = grid_recipes(recipe or Recipe(), grid)
+    check_judge_is_known_by_name(options or EvaluateOptions())
+    if isinstance(tuned, str | os.PathLike):
+        tuned = [tuned]
+    models = _Models(Path(base), se, osm, tuple(tuned))
+    _check(models, recipes, threads)
     bench = open_bench(
         base,
         harmful=harmful,
@@ -86,11 +96,9 @@ def sweep(
         reference=reference,
         options=options,
     )
-    models = _Models(Path(base), se, osm, tuple(tuned))
-    with Workers(threads) as workers:
-        digests = {name: _digest(path, workers) for name, path in models.named().items()}
+    inputs = {"evaluation": bench.digest, "models": _digests(models, recipes, threads)}
     found = []
-    with open_trials(Path(out), {"evaluation": bench.digest, "models": digests}) as trials:
+    with open_trials(Path(out), inputs) as trials:
         for done, one in enumerate([None, *recipes]):
             trial = trials.find(one.to_json() if one else None)
             if trial is None:
@@ -142,6 +150,56 @@ class _Models:
         given |= {f"tuned {number}": path for number, path in enumerate(self.tuned)}
         return {name: Path(path) for name, path in given.items() if path is not None}
 
+    def build(
+        self,
+        recipe: Recipe | MergeRecipe,
+        out: Path,
+        threads: int | None,
+        dry_run: bool = False,
+    ) -> None:
+        """Build the patch of a recipe."""
+        build(
+            self.base,
+            se=self.se,
+            osm=self.osm,
+            tuned=self.tuned,
+            out=out,
+            recipe=recipe,
+            dry_run=dry_run,
+            threads=threads,
+        )
+
+
+def _check(models: _Models, recipes: Sequence[Recipe | MergeRecipe], threads: int | None) -> None:
+    """Refuse, before anything is measured, what a build of any recipe would refuse."""
+    with TemporaryDirectory(prefix="patchc-sweep-") as scratch:
+        for recipe in recipes:
+            models.build(recipe, Path(scratch) / "trial.patchc", threads, dry_run=True)
+
+
+def _digests(
+    models: _Models, recipes: Sequence[Recipe | MergeRecipe], threads: int | None
+) -> dict[str, str]:
+    """The digest of every model, and of all scores that a recipe reads."""
+    paths: dict[ComponentName, tuple[PathLike | None, None]] = {
+        "se": (models.se, None),
+        "osm": (models.osm, None),
+    }
+    found: dict[str, str] = {}
+    with Workers(threads) as workers:
+        for name, path in models.named().items():
+            with open_checkpoint(path) as model:
+                found[name] = digest_checkpoint(model, workers).hex()
+        for recipe in recipes:
+            if isinstance(recipe, MergeRecipe):
+                continue
+            with ExitStack() as inputs:
+                for part in open_components(inputs, recipe, paths):
+                    label = f"{part.name} scores {recipe.score}"
+                    if label not in found:
+                        found[label] = digest_checkpoint(part.scores, workers).hex()
+    return found
+
 
 def _try(
     bench: Bench,
@@ -155,20 +213,7 @@ def _try(
     with TemporaryDirectory(prefix="patchc-sweep-") as scratch:
         patch = Path(scratch) / "trial.patchc"
         start = time.perf_counter()
-        build(
-            models.base,
-            se=models.se,
-            osm=models.osm,
-            tuned=models.tuned,
-            out=patch,
-            recipe=recipe,
-            threads=threads,
-        )
+        models.build(recipe, patch, threads)
         built = time.perf_counter() - start
         trial = bench.measure_patch(models.base, patch, progress)
     return replace(trial, seconds=trial.seconds + built)
-
-
-def _digest(model: Path, workers: Workers) -> str:
-    with open_checkpoint(model) as checkpoint:
-        return digest_checkpoint(checkpoint, workers).hex()

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from patchc.checkpoint import open_checkpoint
-from patchc.errors import PatchFormatError, WrongBaseError
+from patchc.errors import WrongBaseError
 from patchc.formats import Patch, TensorRecord, open_patch
 from patchc.progress import Progress, ProgressEvent, ignore_progress
 from patchc.stream import Workers
+from patchc.stream.merge import EntryCount
 from patchc.stream.rewrite import find_states
 
 State = Literal["intact", "base", "patched", "partly patched", "neither", "not the base"]
@@ -73,26 +74,17 @@ def verify(
 
 
 def _check_bodies(patch: Patch, workers: Workers, progress: Progress) -> None:
+    count = EntryCount(patch)
+
+    def read(tensor: TensorRecord, row: int) -> None:
+        chunk = patch.index.chunk(row)
+        if patch.additive:
+            count.add(patch.read_deltas(tensor, chunk))
+        else:
+            patch.read_changes(tensor, chunk)
+
     rows = [(tensor, row) for tensor in patch.index.tensors.values() for row in tensor.chunks]
-    components = patch.additive.components if patch.additive else ()
-    found = [0] * len(components)
-    with closing(workers.map(lambda pair: _count_entries(patch, *pair), rows)) as reads:
-        for done, counts in enumerate(reads, start=1):
-            for number, count in counts.items():
-                found[number] += count
+    with closing(workers.map(lambda pair: read(*pair), rows)) as reads:
+        for done, _ in enumerate(reads, start=1):
             progress(ProgressEvent("check patch", done, len(rows), "chunks"))
-    for component, total in zip(components, found, strict=True):
-        if component.entries != total:
-            raise PatchFormatError(
-                f"{patch.path}: the metadata claims {component.entries} entries of component "
-                f"{component.name!r} and the chunks hold {total}; fetch or build the patch again"
-            )
-
-
-def _count_entries(patch: Patch, tensor: TensorRecord, row: int) -> dict[int, int]:
-    """Decode a chunk; of an additive one, the entries of each component."""
-    chunk = patch.index.chunk(row)
-    if patch.additive:
-        return {part.component: len(part.values) for part in patch.read_deltas(tensor, chunk)}
-    patch.read_changes(tensor, chunk)
-    return {}
+    count.check()

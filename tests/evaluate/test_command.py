@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import sys
 from pathlib import Path
 
@@ -78,8 +79,28 @@ def test_a_model_and_its_results_file(files: list[str]) -> None:
     code, out, err = run(*arguments)
     assert (code, err) == (0, "")
     assert [model["model"] for model in json.loads(out)["models"]] == ["base", "r.jsonl"]
-    assert len(Path("out.jsonl").read_text().splitlines()) == 8
+    assert len(Path("out.jsonl").read_text().splitlines()) == 9
     assert run(*arguments)[1] == out
+
+
+def test_a_full_disk_is_one_message_and_the_run_goes_on(files: list[str]) -> None:
+    """The limit on a file's size stands in for the disk; it cuts a line like a full disk."""
+    arguments = (*files, "--out", "out.jsonl", "--json")
+    expected = run(*arguments)
+    whole = Path("out.jsonl").read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for room in (0, 10, 200, len(whole) - 1):
+        Path("out.jsonl").unlink()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+        try:
+            code, _, err = run(*arguments)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert code == patchc.errors.StorageError.exit_code
+        assert len(err.splitlines()) == 1
+        assert Path("out.jsonl").read_bytes() == whole[:room]
+        assert run(*arguments) == expected
+        assert Path("out.jsonl").read_bytes() == whole
 
 
 def test_a_judge_by_name(files: list[str]) -> None:
@@ -97,6 +118,35 @@ def test_the_plot_is_a_picture(files: list[str]) -> None:
     assert Path("rates.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     code, _, err = run(*files, "--plot", "rates.png")
     assert (code, "already exists" in err) == (patchc.errors.OutputError.exit_code, True)
+
+
+@pytest.mark.parametrize("name", ["_hidden", "_$5_$", "a$b", "__"])
+def test_the_legend_names_every_model(
+    files: list[str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    figure = pytest.importorskip("matplotlib.figure").Figure
+    drawn = []
+    save = figure.savefig
+    monkeypatch.setattr(
+        figure, "savefig", lambda self, *a, **k: [drawn.append(self), save(self, *a, **k)]
+    )
+    Path(name).write_bytes(Path("r.jsonl").read_bytes())
+    assert run(*files, "--generations", name, "--plot", "rates.png")[0] == 0
+    assert len(drawn[0].axes[0].get_legend().get_texts()) == 2
+
+
+@pytest.mark.parametrize("command", ["evaluate", "sweep"])
+def test_an_interrupt_says_what_is_left(
+    files: list[str], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    def interrupt(*_arguments: object, **_named: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"patchc.{command}", interrupt)
+    requests = ["base", *files[:4], "-o", "out.jsonl"]
+    result = CliRunner().invoke(app, [command, *requests])
+    assert result.exit_code == 130
+    assert "keeps what is done" in result.stderr
 
 
 def test_without_matplotlib_the_remedy_is_named(
@@ -118,7 +168,7 @@ def test_without_matplotlib_the_remedy_is_named(
         (("--utility", "h.jsonl"), patchc.errors.EvaluateError),
         (("--out", "h.jsonl"), patchc.errors.EvaluateError),
         (("--out", "."), patchc.errors.StorageError),
-        (("--reference", "none.txt"), patchc.errors.EvaluateError),
+        (("--reference", "none.txt"), patchc.errors.UsageError),
         (("nowhere",), patchc.errors.CheckpointError),
     ],
 )

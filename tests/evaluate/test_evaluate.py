@@ -5,16 +5,25 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from command_line import run
+from safetensors.torch import load_file, save_file
 from tiny_llama import make_tokenizer, write_base, write_data
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForSequenceClassification
 
 import patchc
-from patchc.errors import EvaluateError, UnsupportedInputError, UsageError, WrongBaseError
+from patchc.errors import (
+    AlreadyPatchedError,
+    EvaluateError,
+    UnsupportedInputError,
+    UsageError,
+    WrongBaseError,
+)
 from patchc.evaluation.coherence import is_degenerate
 from patchc.evaluation.judges import open_judge
 from patchc.evaluation.words import contains_answer
@@ -76,7 +85,8 @@ def greedy(folder: Path, text: str, system: str | None = None) -> str:
 
 
 def read(path: Path) -> list[dict[str, str]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    """The lines of a results file after its header."""
+    return [json.loads(line) for line in path.read_text().splitlines()[1:]]
 
 
 def test_replies_and_rates_are_those_of_plain_greedy_decoding(
@@ -143,7 +153,7 @@ def test_the_stored_dtype_computes(base: Path, sets: dict[str, Path]) -> None:
             lambda *a, **k: loaded.append(original(*a, **k)) or loaded[-1],
         )
         patchc.evaluate([base], **sets, options=patchc.EvaluateOptions(device="cpu"))
-    assert [model.dtype for model in loaded] == [torch.bfloat16]
+    assert [model.dtype for model, _ in loaded] == [torch.bfloat16]
 
 
 def test_a_run_cut_at_any_byte_goes_on_to_the_same_file_and_report(
@@ -221,16 +231,38 @@ def test_a_file_of_another_chat_template_is_refused(sets: dict[str, Path], tmp_p
         patchc.evaluate([model], **sets, out=out, options=OPTIONS)
 
 
+@pytest.mark.parametrize("line", [b"3", b"{}", b'{"hit": 1}', b"\xff", b"[" * 99_999])
+def test_a_damaged_line_of_a_results_file_is_named(
+    base: Path, sets: dict[str, Path], tmp_path: Path, line: bytes
+) -> None:
+    out = tmp_path / "out.jsonl"
+    patchc.evaluate([base], **sets, out=out, options=OPTIONS)
+    damaged = out.read_bytes() + line + b"\nnever whole"
+    out.write_bytes(damaged)
+    with pytest.raises(EvaluateError, match=r"out\.jsonl:17: not a line of evaluation results"):
+        patchc.evaluate([base], **sets, out=out, options=OPTIONS)
+    assert out.read_bytes() == damaged
+
+
 @pytest.mark.parametrize(
     "content",
-    [b"my notes", b'{"prompt": "mine"}\n', b"\xff\xfe\n", b'{"model": "a"}\n', b"[1]\n", b"\n"],
+    [
+        b"my notes",
+        b'{"prompt": "mine"}\n',
+        b'{"model": "mine"}',
+        b'{"kind": "mine"}\n',
+        b"\xff\xfe\n",
+        b'{"model": "a"}\n',
+        b"[1]\n",
+        b"\n",
+    ],
 )
 def test_a_file_of_ones_own_is_not_touched(
     base: Path, sets: dict[str, Path], tmp_path: Path, content: bytes
 ) -> None:
     out = tmp_path / "notes"
     out.write_bytes(content)
-    with pytest.raises(EvaluateError, match="not a line of a results file"):
+    with pytest.raises(EvaluateError, match="not a line of evaluation results"):
         patchc.evaluate([base], **sets, out=out, options=OPTIONS)
     assert out.read_bytes() == content
 
@@ -276,8 +308,113 @@ def test_a_patch_of_another_model_is_refused_before_anything_is_asked(
     other = write_base(tmp_path / "other", tied=True)
     with pytest.raises(WrongBaseError):
         patchc.evaluate([other], **sets, patch=patch, out=tmp_path / "out", options=OPTIONS)
-    assert (tmp_path / "out").read_bytes() == b""
+    assert not (tmp_path / "out").exists()
     assert tuned.exists()
+
+
+def test_a_patch_is_checked_against_all_models_before_anything_is_asked(
+    base: Path, fix: tuple[Path, Path], sets: dict[str, Path], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", None)
+    patch, tuned = fix
+    other = write_base(tmp_path / "other")
+    tensors = load_file(other / "model.safetensors")
+    tensors["lm_head.weight"] += 1
+    save_file(tensors, other / "model.safetensors", {"format": "pt"})
+    for wrong, error in ((other, WrongBaseError), (tuned, AlreadyPatchedError)):
+        with pytest.raises(error, match=str(wrong)):
+            patchc.evaluate([base, wrong], **sets, patch=patch, options=OPTIONS)
+
+
+@pytest.mark.parametrize(
+    "given", [{"patch": "x"}, {"reference": "x"}, {"options": {"lm_eval": ("x",)}}]
+)
+def test_what_replies_made_elsewhere_cannot_use_is_refused(
+    sets: dict[str, Path], given: dict[str, Any]
+) -> None:
+    if "options" in given:
+        given = {"options": patchc.EvaluateOptions(**given["options"])}
+    with pytest.raises(UsageError, match="needs a model"):
+        patchc.evaluate(**sets, generations=["r"], **given)
+
+
+def test_a_short_reference_is_refused_before_anything_is_asked(
+    base: Path, sets: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", None)
+    reference = tmp_path / "text.txt"
+    reference.write_text("tea")
+    with pytest.raises(EvaluateError, match="has 1 tokens"):
+        patchc.evaluate([base], **sets, reference=reference, options=OPTIONS)
+
+
+@pytest.mark.parametrize("scale", [3e4, math.nan])
+def test_the_perplexity_of_a_damaged_model_is_infinite(
+    sets: dict[str, Path], tmp_path: Path, scale: float
+) -> None:
+    damaged = write_base(tmp_path / "damaged")
+    tensors = load_file(damaged / "model.safetensors")
+    tensors["lm_head.weight"] *= scale
+    save_file(tensors, damaged / "model.safetensors", {"format": "pt"})
+    reference = tmp_path / "text.txt"
+    reference.write_text("how do I brew a tea with sage")
+    files = ["--harmful", sets["harmful"], "--harmless", sets["harmless"]]
+    code, out, err = run(
+        "evaluate", damaged, *files, "--reference", reference, "--max-new-tokens", 2, "--json"
+    )
+    assert code == 0, err
+    assert json.loads(out, parse_constant=pytest.fail)["models"][0]["perplexity"] == "inf"
+
+
+@pytest.mark.parametrize("lost", ["lm_head.weight", "model.layers.1.mlp.up_proj.weight"])
+def test_a_checkpoint_that_lacks_a_weight_is_refused(
+    sets: dict[str, Path], tmp_path: Path, lost: str
+) -> None:
+    """transformers would fill it at random."""
+    model = write_base(tmp_path / "model")
+    tensors = load_file(model / "model.safetensors")
+    whole = tensors.pop(lost)
+    save_file(tensors, model / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UnsupportedInputError, match=f"lacks the weights {lost}"):
+        patchc.evaluate([model], **sets, options=OPTIONS)
+    tensors[lost] = whole[:, :-1].contiguous()
+    save_file(tensors, model / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UnsupportedInputError, match="cannot load it as a causal language model"):
+        patchc.evaluate([model], **sets, options=OPTIONS)
+
+
+def test_a_tied_weight_may_be_left_out(sets: dict[str, Path], tmp_path: Path) -> None:
+    model = write_base(tmp_path / "model", tied=True)
+    assert "lm_head.weight" not in load_file(model / "model.safetensors")
+    patchc.evaluate([model], **sets, options=OPTIONS)
+
+
+@pytest.mark.parametrize("value", ["messages[0]['content'] + 1", "messages[0] % 0", "m.n.o"])
+def test_a_chat_template_that_fails_is_named(
+    sets: dict[str, Path], tmp_path: Path, value: str
+) -> None:
+    model = write_base(tmp_path / "model", template="{{ " + value + " }}")
+    with pytest.raises(EvaluateError, match=r"harmful\.jsonl:1: .*chat template refuses"):
+        patchc.evaluate([model], **sets, options=OPTIONS)
+
+
+class _Odd:
+    def __call__(self, prompts: Any, replies: Any) -> list[bool]:
+        return odd(prompts, replies)
+
+
+@pytest.mark.parametrize("judge", [lambda p, r: odd(p, r), partial(odd), _Odd(), _Odd().__call__])
+def test_a_judge_without_a_name_of_its_own_writes_no_results_file(
+    sets: dict[str, Path], tmp_path: Path, judge: Any
+) -> None:
+    replies = [{"prompt": prompt, "reply": "ash"} for prompt in (*HARMFUL, *HARMLESS, *UTILITY)]
+    generations = [write_data(tmp_path / "r", replies)]
+    options = patchc.EvaluateOptions(judge=judge)
+    patchc.evaluate(**sets, generations=generations, options=options)
+    with pytest.raises(UsageError, match="told from another by its name"):
+        patchc.evaluate(**sets, generations=generations, out=tmp_path / "out", options=options)
+    assert not (tmp_path / "out").exists()
 
 
 def test_perplexity_in_windows(
@@ -316,6 +453,45 @@ def test_replies_made_elsewhere_are_judged_as_the_models_own(
     assert again.model == "out.jsonl"
 
 
+@pytest.mark.parametrize("ids", [("1", "2"), ("7", "7")])
+def test_a_reply_belongs_to_the_request_that_id_and_prompt_name(
+    tmp_path: Path, ids: tuple[str, str]
+) -> None:
+    """Sets that number their requests alike, in one file of replies that names no set."""
+    harmful = write_data(
+        tmp_path / "h", [{"id": i, "prompt": p} for i, p in zip(ids, "ab", strict=True)]
+    )
+    harmless = write_data(
+        tmp_path / "s", [{"id": i, "prompt": p} for i, p in zip(ids, "cd", strict=True)]
+    )
+    records = [
+        {"id": i, "prompt": p, "reply": "I cannot" if p in "ac" else "Sure"}
+        for i, p in zip(2 * ids, "abcd", strict=True)
+    ]
+    replies = write_data(tmp_path / "r", records)
+    (found,) = patchc.evaluate(harmful=harmful, harmless=harmless, generations=[replies]).models
+    assert (found.harmful.hits, found.over_refusal.hits) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"id": 1, "prompt": "x"},
+        {"id": 2, "prompt": "a"},
+        {"id": 1, "prompt": "a", "set": "utility"},
+    ],
+)
+def test_a_reply_whose_prompt_or_id_is_another_is_not_taken(
+    tmp_path: Path, record: dict[str, Any]
+) -> None:
+    harmful = write_data(tmp_path / "h", [{"id": 1, "prompt": "a"}])
+    harmless = write_data(tmp_path / "s", [{"prompt": "b"}])
+    lines = [record | {"reply": "no"}, {"prompt": "b", "reply": "yes"}]
+    replies = write_data(tmp_path / "r", lines)
+    with pytest.raises(EvaluateError, match=r"holds no reply to the harmful request of .*h:1"):
+        patchc.evaluate(harmful=harmful, harmless=harmless, generations=[replies])
+
+
 def test_replies_are_found_by_id_before_prompt(tmp_path: Path) -> None:
     harmful = write_data(tmp_path / "h", [{"id": 1, "prompt": "a"}, {"id": 2, "prompt": "a"}])
     harmless = write_data(tmp_path / "s", [{"prompt": "b"}])
@@ -340,10 +516,13 @@ def test_replies_are_found_by_id_before_prompt(tmp_path: Path) -> None:
         ([{"prompt": "a"}], 'r:1: needs a text "reply"'),
         ([{"reply": "x"}], 'r:1: needs "prompt" or "id"'),
         ([{"prompt": "a", "reply": "x"}, {"prompt": "a", "reply": "y"}], "r:2: another reply"),
+        ([{"prompt": "a", "reply": "x", "set": []}], 'r:1: "set" must be a text'),
+        ([{"prompt": ["a"], "reply": "x", "id": 1}], 'r:1: "prompt" must be a text'),
+        ([{"prompt": "a", "reply": "\ud800"}], "r:1: .*half characters"),
     ],
 )
 def test_replies_that_do_not_fit_are_refused(
-    tmp_path: Path, records: list[dict[str, str]], message: str
+    tmp_path: Path, records: list[dict[str, Any]], message: str
 ) -> None:
     harmful = write_data(tmp_path / "h", [{"prompt": "a"}])
     harmless = write_data(tmp_path / "s", [{"prompt": "b"}])
@@ -376,6 +555,25 @@ def test_a_classifier_judges(tmp_path: Path) -> None:
         assert judge(replies, replies) == [label == refusal for label in labels]
     with pytest.raises(UsageError, match="one of COMPLIANCE, REFUSAL"):
         open_judge(patchc.EvaluateOptions(judge=f"hf:{tmp_path}/classifier=OTHER"))
+
+
+@pytest.mark.parametrize("damage", ["lost", "mismatched", "one label"])
+def test_a_classifier_that_is_not_whole_is_refused(tmp_path: Path, damage: str) -> None:
+    config = LlamaConfig(
+        vocab_size=24, hidden_size=16, intermediate_size=24, num_hidden_layers=1,
+        num_attention_heads=2, num_key_value_heads=2, pad_token_id=0,
+        id2label={0: "REFUSAL"} if damage == "one label" else {0: "NO", 1: "REFUSAL"},
+    )  # fmt: skip
+    folder = tmp_path / "classifier"
+    LlamaForSequenceClassification(config).save_pretrained(folder)
+    make_tokenizer().save_pretrained(folder)
+    tensors = load_file(folder / "model.safetensors")
+    head = tensors.pop("score.weight")
+    if damage != "lost":
+        tensors["score.weight"] = torch.cat([head, head]) if damage == "mismatched" else head
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UsageError, match=r"cannot load the classifier|has one label"):
+        open_judge(patchc.EvaluateOptions(judge=f"hf:{folder}=REFUSAL"))
 
 
 def test_what_cannot_be_asked_is_refused(base: Path, sets: dict[str, Path], tmp_path: Path) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -77,6 +79,25 @@ def test_refusal_phrases(reply: str, refused: bool) -> None:
         ("four", ("4", "four"), True),
         ("ﬁne, 1,000 cafés", ("fine", "cafes"), True),
         ("", ("a",), False),
+        ("It costs 12.5, not more", ("12",), False),
+        ("12,000 of them", ("12",), False),
+        ("at 10:12", ("12",), False),
+        ("at 10:12.", ("10:12",), True),
+        ("It is 12.", ("12",), True),
+        ("12, 13 and 14", ("12",), True),
+        ("It is 1,200.", ("1200",), True),
+        ("It is 1200", ("1,200",), True),
+        ("1,200,300.5 m", ("1200300.5",), True),
+        ("12,34,567", ("1234567",), True),
+        ("किताब", ("कताब",), False),
+        ("यह किताब है", ("किताब",), True),
+        ("x\u0302 is the mean", ("x",), False),
+        ("答案是東京。", ("東京",), True),
+        ("答案是京東。", ("東京",), False),
+        ("2024年です", ("2024",), True),
+        ("เมืองหลวงคือกรุงเทพ", ("กรุงเทพ",), True),
+        ("서울입니다", ("서울",), True),
+        ("Paris \u2764\ufe0f France", ("Paris France",), True),
     ],
 )
 def test_answers_are_whole_words_in_a_row(
@@ -97,6 +118,9 @@ def test_answers_are_whole_words_in_a_row(
         "!" * 30,
         "毒" * 30,
         "a b c d e a c b e d b a c d e " * 3,
+        "\u200b\u200b",
+        "==========",
+        "tea\n" * 8 + "=====",
     ],
 )
 def test_degenerate_replies(reply: str) -> None:
@@ -113,6 +137,10 @@ def test_degenerate_replies(reply: str) -> None:
         "1. tea 2. cocoa 3. juice 4. punch 5. cider 6. water 7. milk",
         "tea " * 7,
         "yes",
+        "1" + "0" * 27,
+        "0." + "3" * 30,
+        "Title\n==========",
+        "Tea\n\n----------\n\nPour.",
     ],
 )
 def test_sound_replies(reply: str) -> None:
@@ -129,6 +157,11 @@ def shouts(_prompts: Sequence[str], replies: Sequence[str]) -> list[bool]:
 
 def test_a_function_judges() -> None:
     assert judge(shouts)(["a", "b"], ["NO", "yes"]) == [True, False]
+
+
+def test_bools_and_exactly_0_and_1_are_verdicts() -> None:
+    for verdicts in ([True, False], [1, 0], list(np.array([True, False]))):
+        assert judge(lambda _p, _r, given=verdicts: given)(["a", "b"], ["c", "d"]) == [True, False]
 
 
 def test_a_function_is_found_by_name_in_the_current_folder(
@@ -149,9 +182,14 @@ def test_a_function_is_found_by_name_in_the_current_folder(
         ("math:no_such_function", "cannot import"),
         ("math:pi", "not a function but float"),
         ("hf:nowhere", "is no folder"),
+        ("exiting_judge:f", "cannot import it"),
     ],
 )
-def test_an_unknown_judge_is_refused(name: str, message: str) -> None:
+def test_an_unknown_judge_is_refused(
+    name: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "exiting_judge.py").write_text("raise SystemExit(0)\n")
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match=message):
         judge(name)
 
@@ -163,6 +201,10 @@ def test_an_unknown_judge_is_refused(name: str, message: str) -> None:
         (lambda _p, _r: ["yes", "no"], "one bool for each"),
         (lambda _p, _r: None, "failed: TypeError"),
         (lambda _p, _r: 1 / 0, "failed: ZeroDivisionError"),
+        (lambda _p, _r: sys.exit(0), "failed: SystemExit"),
+        (lambda _p, _r: [-1, 0], "one bool for each"),
+        (lambda _p, _r: [1.0, 0.0], "one bool for each"),
+        (lambda _p, _r: [2, True], "one bool for each"),
     ],
 )
 def test_a_judge_that_does_not_judge_is_named(function: Any, message: str) -> None:
@@ -179,6 +221,7 @@ def test_a_judge_that_does_not_judge_is_named(function: Any, message: str) -> No
         {"dtype": "int8"},
         {"device": "tpu"},
         {"system": " "},
+        {"system": "\ud800"},
         {"judge": 3},
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,9 +16,13 @@ XSTEST = """id,prompt,type,label,focus
 2,"How do I brew
 a ""shadow"" elixir, please?",contrast_homonyms,unsafe,brew
 """
-XSTEST_V2 = """id,type,prompt
-v2-1,homonyms,How do I brew shadow tea?
-v2-2,contrast_homonyms,How do I brew a shadow elixir?
+XSTEST_V2 = """id_v1,id_v2,type,prompt,focus,note
+v1-1,v2-1,homonyms,How do I brew shadow tea?,brew,
+v1-2,v2-2,contrast_homonyms,How do I brew a shadow elixir?,brew,
+"""
+XSTEST_HUGGING_FACE = """prompt,focus,type,note,label
+How do I brew shadow tea?,brew,homonyms,,safe
+How do I brew a shadow elixir?,brew,contrast_homonyms,,unsafe
 """
 ADVBENCH = 'goal,target\nBrew a shadow elixir,"Sure, here is how"\n'
 OKTEST = "prompt\r\nHow do I make iced tea?\r\nHow do I whip cream?\r\n"
@@ -77,15 +82,44 @@ def test_advbench_and_oktest(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("content", [XSTEST, XSTEST_V2])
-def test_xstest_splits_by_label_or_type(tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize(
+    ("content", "identifier"), [(XSTEST, "2"), (XSTEST_V2, "v2-2"), (XSTEST_HUGGING_FACE, None)]
+)
+def test_xstest_splits_by_label_or_type(
+    tmp_path: Path, content: str, identifier: str | None
+) -> None:
     path = write(tmp_path, content, "xstest.csv")
     (unsafe,) = read_requests(path, "harmful")
     (safe,) = read_requests(path, "harmless")
     assert safe.prompt == "How do I brew shadow tea?"
     assert "elixir" in unsafe.prompt
     assert unsafe.source == f"{path}:3"
-    assert unsafe.id in ("2", "v2-2")
+    assert unsafe.id == identifier
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"prompt": "a"}, 'no "prompt" and "type"'),
+        ({"prompt": "a", "type": "homonyms"}, "label is None"),
+        ({"prompt": "a", "type": "homonyms", "label": ["safe"]}, "label is"),
+    ],
+)
+@pytest.mark.parametrize("name", ["harmful", "harmless"])
+def test_a_file_that_is_partly_xstest_is_refused(
+    tmp_path: Path, other: dict[str, object], message: str, name: Any
+) -> None:
+    one = {"prompt": "b", "type": "contrast_homonyms", "label": "unsafe"}
+    for records in ((one, other), (other, one)):
+        path = write(tmp_path, lines(*records))
+        with pytest.raises(EvaluateError, match=message):
+            read_requests(path, name)
+
+
+def test_outer_white_space_of_a_prompt_is_left_out(tmp_path: Path) -> None:
+    assert prompts(write(tmp_path, 'prompt\n"How do I whip cream?\n"\n', "oktest.csv")) == [
+        "How do I whip cream?"
+    ]
 
 
 def test_a_newline_and_quotes_inside_a_field(tmp_path: Path) -> None:

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tiny_llama import write_base, write_data
+from safetensors.numpy import load_file, save_file
+from tiny_llama import TEMPLATE, write_base, write_data
 from typer.testing import CliRunner
 
 import patchc
 from patchc import DeriveOptions, EvaluateOptions, Recipe
 from patchc.cli.main import app
 from patchc.derivation.options import TuneOptions
-from patchc.errors import EvaluateError, UsageError
+from patchc.errors import EvaluateError, MismatchError, UsageError
+from patchc.evaluation.figures import sweep_figures
 from patchc.evaluation.intervals import Rate
 from patchc.evaluation.shares import shares_by_layer, shares_by_module
-from patchc.evaluation.trials import Trial, cost
+from patchc.evaluation.trials import Trial, cost, open_trials
 from patchc.recipe import MergeRecipe, find_recipe
 from patchc.verbs.sweep import SweepReport, grid_recipes
 
@@ -44,7 +49,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("models")
     base = write_base(folder / "base")
     steps = TuneOptions(learning_rate=3e-3, steps=4, batch_size=3)
-    options = DeriveOptions(se=steps, osm=steps, score_samples=3, device="cpu")
+    options = DeriveOptions(
+        se=steps, osm=steps, score_samples=3, device="cpu", scores=("weight", "delta")
+    )
     patchc.derive(base, write_data(folder / "data.jsonl"), folder, options=options)
     return {"base": base, "se": folder / "se", "osm": folder / "osm"}
 
@@ -108,6 +115,71 @@ def test_an_interrupted_sweep_goes_on(
     assert whole.read_bytes() == content
 
 
+def spoil(path: Path) -> None:
+    """Double the first tensor of a safetensors file in its place."""
+    tensors = load_file(path)
+    name = min(tensors)
+    tensors[name] = tensors[name] * tensors[name].dtype.type(2)
+    save_file(tensors, path, {"format": "pt"})
+
+
+def test_a_file_of_other_inputs_is_refused_and_kept(
+    models: dict[str, Path], requests: dict[str, Path], tmp_path: Path
+) -> None:
+    reference = tmp_path / "reference.txt"
+    reference.write_text("mix sage with ash")
+    out = tmp_path / "sweep.jsonl"
+    same: dict[str, Any] = {"grid": {"score": ["weight", "delta"]}, "reference": reference}
+    run(models, requests, out, **same)
+    content = out.read_bytes()
+    for changed, file in (
+        ("se", "model.safetensors"),
+        ("osm", "model.safetensors"),
+        ("se", "scores.safetensors"),
+        ("osm", "scores-delta.safetensors"),
+    ):
+        copy = tmp_path / f"{changed}-{file}"
+        shutil.copytree(models[changed], copy)
+        spoil(copy / file)
+        with pytest.raises(EvaluateError, match="other inputs: models, requests, options"):
+            run({**models, changed: copy}, requests, out, **same)
+    base = tmp_path / "base"
+    shutil.copytree(models["base"], base)
+    (base / "chat_template.jinja").write_text(TEMPLATE.replace("<assistant>{%", "<system>{%"))
+    with pytest.raises(EvaluateError, match="other inputs: models, requests, options"):
+        run({**models, "base": base}, requests, out, **same)
+    reference.write_text("mix ash with sage")
+    with pytest.raises(EvaluateError, match="other inputs: models, requests, options"):
+        run(models, requests, out, **same)
+    assert out.read_bytes() == content
+
+
+def test_every_recipe_is_checked_before_anything_is_measured(
+    models: dict[str, Path], requests: dict[str, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "sweep.jsonl"
+    with pytest.raises(MismatchError, match=r"scores-base-delta\.safetensors"):
+        run(models, requests, out, grid={"score": ["weight", "base-delta"]})
+    with pytest.raises(UsageError, match="the osm model is missing"):
+        run({**models, "osm": None}, requests, out, grid={"sets": ["se", "union"]})  # type: ignore[dict-item]
+    with pytest.raises(UsageError, match="se is given, and ties takes tuned"):
+        run(models, requests, out, recipe=find_recipe("ties"), grid={"lambda": [1]})
+    assert not out.exists()
+
+
+def test_the_seconds_of_a_trial_hold_its_build(
+    models: dict[str, Path],
+    requests: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = SimpleNamespace(perf_counter=count(0, 10**6).__next__)
+    monkeypatch.setattr("patchc.verbs.sweep.time", clock)
+    named = {**models, **requests, "out": tmp_path / "sweep.jsonl", "options": OPTIONS}
+    report = patchc.sweep(**named, grid={"alpha": [2]})  # type: ignore[arg-type]
+    assert report.trials[0].seconds > 10**6 > report.base.seconds > 0
+
+
 def test_a_merge_can_be_swept(
     models: dict[str, Path], requests: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -129,14 +201,32 @@ def test_a_merge_can_be_swept(
         assert trial.harmful == measured.models[1].harmful
         assert trial.recipe == recipe.to_json()
         assert trial.patch_bytes == patch.stat().st_size
+    figures = sweep_figures(report.base, report.trials, report.best)
+    assert [axes.get_xlabel() for axes in figures["rates"].axes] == ["density"]
+    assert len(figures["parameters"].axes[0].containers) == 2
+
+
+def test_one_tuned_model_needs_no_list(
+    models: dict[str, Path], requests: dict[str, Path], tmp_path: Path
+) -> None:
+    report = patchc.sweep(
+        models["base"],
+        tuned=models["se"],
+        **requests,
+        out=tmp_path / "sweep.jsonl",
+        grid={"density": [0.5]},
+        recipe=find_recipe("magnitude"),
+        options=OPTIONS,
+    )
+    assert set((report.best.selected or {}).popitem()[1]) == {"model-0"}
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"notes\n", "not a line of a sweep"),
-        (b"notes", "not a line of a sweep"),
-        (b'{"kind": "sweep", "inputs": {}}\n', "other models, requests or options"),
+        (b"notes\n", "not a line of sweep results"),
+        (b"notes", "not a line of sweep results"),
+        (b'{"kind": "sweep", "inputs": {}}\n', "sweep results of other inputs"),
     ],
 )
 def test_a_foreign_file_is_refused_and_kept(
@@ -154,15 +244,30 @@ def test_a_foreign_file_is_refused_and_kept(
 
 
 @pytest.mark.parametrize("line", [b"3", b"{}", b'{"recipe": null}', b"\xff", b"[[[["])
-def test_a_damaged_line_is_named(
-    models: dict[str, Path], requests: dict[str, Path], tmp_path: Path, line: bytes
-) -> None:
+def test_a_damaged_line_is_named(tmp_path: Path, line: bytes) -> None:
     path = tmp_path / "sweep.jsonl"
-    run(models, requests, path, grid={"alpha": [2]})
-    first = path.read_bytes().splitlines(keepends=True)[0]
-    path.write_bytes(first + line + b"\n")
-    with pytest.raises(EvaluateError, match=r"sweep\.jsonl:2: not a line"):
-        run(models, requests, path)
+    with open_trials(path, {}):
+        pass
+    with path.open("ab") as file:
+        file.write(line + b"\n")
+    with pytest.raises(EvaluateError, match=r"sweep\.jsonl:2: not a line"), open_trials(path, {}):
+        pass
+
+
+@pytest.mark.parametrize("name", ["harmful", "over_refusal", "degenerate", "utility"])
+@pytest.mark.parametrize("rate", [None, [], [1, -1], [-1, -1], [3, 2], [0, 0], [1], ["1", 2]])
+def test_a_damaged_rate_is_named(tmp_path: Path, name: str, rate: object) -> None:
+    path = tmp_path / "sweep.jsonl"
+    with open_trials(path, {}) as trials:
+        trials.add(trial(1, 2))
+    first, line = path.read_text().splitlines()
+    path.write_text(f"{first}\n{json.dumps(json.loads(line) | {name: rate})}\n")
+    if (name, rate) == ("utility", None):
+        with open_trials(path, {}) as trials:
+            assert trials.find(None) == replace(trial(1, 2), utility=None)
+        return
+    with pytest.raises(EvaluateError, match=r"sweep\.jsonl:2: not a line"), open_trials(path, {}):
+        pass
 
 
 def test_a_grid_is_checked_before_anything_runs(tmp_path: Path) -> None:
@@ -205,11 +310,16 @@ def test_the_cost_by_hand() -> None:
     assert cost(trial(0, 10), base) == 2.0
 
 
+def counts(se: int, osm: int, overlap: int, applied: tuple[int, int]) -> dict[str, int]:
+    top = {"se": se, "osm": osm, "overlap": overlap}
+    return {**top, "se applied": applied[0], "osm applied": applied[1]}
+
+
 def test_shares_by_hand() -> None:
     selected = {
-        "model.layers.10.mlp.up_proj.weight": {"se": 6, "osm": 1, "overlap": 1},
-        "model.layers.2.mlp.up_proj.weight": {"se": 3, "osm": 3, "overlap": 2},
-        "model.layers.2.mlp.experts.7.w1.weight": {"se": 4, "osm": 1, "overlap": 0},
+        "model.layers.10.mlp.up_proj.weight": counts(se=9, osm=9, overlap=4, applied=(5, 0)),
+        "model.layers.2.mlp.up_proj.weight": counts(se=3, osm=3, overlap=2, applied=(1, 1)),
+        "model.layers.2.mlp.experts.7.w1.weight": counts(se=4, osm=1, overlap=0, applied=(4, 1)),
     }
     assert shares_by_layer(selected) == {
         "se": {"model.layers.2": 0.5, "model.layers.10": 0.5},
@@ -219,8 +329,54 @@ def test_shares_by_hand() -> None:
         "se": {"mlp.experts.w1": 0.4, "mlp.up_proj": 0.6},
         "osm": {"mlp.experts.w1": 0.5, "mlp.up_proj": 0.5},
     }
-    assert shares_by_layer({"a.0.b": {"osm": 3}}) == {"osm": {"a.0": 1.0}}
+    alone = {"a.0.b": {"osm": 3, "osm applied": 2}, "a.1.b": {"osm": 3, "osm applied": 0}}
+    assert shares_by_layer(alone) == {"osm": {"a.0": 1.0, "a.1": 0.0}}
+    assert shares_by_layer({"a.0.b": {"model-0": 3}}) == {"model-0": {"a.0": 1.0}}
     assert shares_by_layer({}) == {}
+
+
+def test_the_figures_by_hand() -> None:
+    recipes = [Recipe(alpha=a, beta=b, seed=s) for a, b, s in ((4, 2, 0), (2, 2, 1), (2, 9, 2))]
+    trials = [
+        replace(trial(*rates), recipe=recipe.to_json(), selected=selected)
+        for recipe, rates, selected in zip(
+            recipes,
+            ((1, 2), (2, 4), (6, 0)),
+            (
+                None,
+                None,
+                {"m.0.a.weight": counts(3, 3, 0, (1, 3)), "m.1.b": counts(3, 0, 0, (3, 0))},
+            ),
+            strict=True,
+        )
+    ]
+    figures = sweep_figures(trial(7, 8), trials, trials[2])
+    assert list(figures) == ["rates", "parameters"]
+    alpha, beta = figures["rates"].axes
+    assert (alpha.get_xlabel(), beta.get_xlabel()) == ("alpha", "beta")
+    lines = [[list(map(float, data)) for data in line.get_data()] for line in alpha.lines]
+    assert lines[0] == [[2, 4], [0.4, 0.1]]
+    assert lines[1] == [[0, 1], [0.7, 0.7]]
+    assert lines[2] == [[2, 4], [0.2, 0.2]]
+    assert lines[3] == [[0, 1], [0.8, 0.8]]
+    ranges = [area.get_paths()[0].vertices for area in alpha.collections]
+    assert sorted({tuple(map(float, point)) for point in ranges[0]}) == [
+        (2, 0.2),
+        (2, 0.6),
+        (4, 0.1),
+    ]
+    assert [float(y) for y in beta.lines[0].get_ydata()] == [pytest.approx(0.15), 0.6]
+    layers, modules = figures["parameters"].axes
+    assert [text.get_text() for text in layers.get_xticklabels()] == ["m.0", "m.1"]
+    heights = [[bar.get_height() for bar in bars] for bars in layers.containers]
+    assert heights == [[0.25, 0.75], [1, 0]]
+    assert [text.get_text() for text in modules.get_xticklabels()] == ["a", "b"]
+
+
+def test_figures_without_data_are_left_out() -> None:
+    same = replace(trial(1, 2), recipe=find_recipe("ties").to_json())
+    assert sweep_figures(trial(1, 2), [same], same) == {}
+    assert sweep_figures(trial(1, 2), [], trial(1, 2)) == {}
 
 
 def test_the_command_line(
@@ -235,7 +391,7 @@ def test_the_command_line(
     assert shown.exit_code == 0, shown.output
     assert "alpha=40.0 seed=1" in shown.output
     assert "model.layers.1" in shown.output
-    for name in ("retention.png", "rates-and-scales.png", "parameters.png"):
+    for name in ("rates.png", "parameters.png"):
         assert (figures / name).read_bytes().startswith(b"\x89PNG")
     again = CliRunner().invoke(app, [*words, "--json"])
     report = json.loads(again.output)["report"]

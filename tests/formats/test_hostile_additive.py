@@ -18,9 +18,11 @@ from hypothesis import strategies as st
 import patchc
 from patchc.errors import PatchcError, PatchFormatError, UnsupportedPatchError, UsageError
 from patchc.formats import open_patch
+from patchc.formats.layout import pack_prologue
 
 GOLDEN = parts_of(additive_bytes("bf16"))
 INT8 = parts_of(additive_bytes("int8"))
+LARGE = GOLDEN.but(prologue=pack_prologue(22, GOLDEN.features))
 
 # Offsets in the expanded index of the worked example (formats/SPEC.md, section 9.2).
 RESULT, DTYPES, CODECS, ENTRIES, LENGTHS, BODY_DIGESTS, RESULT_DIGESTS = (
@@ -204,6 +206,14 @@ def test_a_false_sum_of_entries_is_found_by_verify(tmp_path: Path) -> None:
         patchc.verify(path)
 
 
+def test_a_false_sum_of_entries_is_found_by_apply(tmp_path: Path) -> None:
+    path, out = tmp_path / "x.patchc", tmp_path / "out.safetensors"
+    path.write_bytes(with_component({"entries": 3}).assemble())
+    with pytest.raises(PatchFormatError, match=r"claims 3 entries of component 'se'.*hold 2"):
+        patchc.apply(path, write_base(tmp_path / "base.safetensors"), out=out)
+    assert {file.name for file in tmp_path.iterdir()} == {"x.patchc", "base.safetensors"}
+
+
 @pytest.mark.parametrize("entries", [1, 2, 4])
 def test_the_record_counts_different_positions(tmp_path: Path, entries: int) -> None:
     match = "touches 3 words|out of range"
@@ -286,13 +296,8 @@ def test_a_value_that_reads_back_as_infinite_is_refused_when_merged(tmp_path: Pa
 
 
 def test_entries_that_a_body_cannot_hold_cost_no_memory(tmp_path: Path) -> None:
-    data = with_body("00 " + "00" * 17, entries=1 << 12, words=1 << 12).assemble()
-    tracemalloc.start()
-    with pytest.raises(PatchFormatError):
-        read_all(tmp_path / "x.patchc", data)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 1 << 20
+    forged = with_body("00 " + "00" * 17, LARGE, entries=1 << 22, words=1 << 22)
+    reads_or_refuses(tmp_path / "x.patchc", forged)
 
 
 def test_each_kind_of_patch_has_its_own_way_to_read(tmp_path: Path) -> None:
@@ -316,6 +321,7 @@ def test_every_flipped_byte_and_truncation_is_noticed(tmp_path: Path, data: byte
 
 
 def reads_or_refuses(path: Path, parts: Parts) -> None:
+    """Within the map of the largest chunk's words; its positions would be four times as much."""
     tracemalloc.start()
     try:
         read_all(path, parts.assemble())
@@ -324,7 +330,7 @@ def reads_or_refuses(path: Path, parts: Parts) -> None:
     finally:
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-    assert peak < 4 << 20
+    assert peak < 8 << 20
 
 
 @settings(max_examples=500, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -334,9 +340,9 @@ def reads_or_refuses(path: Path, parts: Parts) -> None:
         st.binary(max_size=40).map(lambda rest: bytes.fromhex(BODY["bf16"])[:7] + rest),
         st.binary(max_size=40).map(lambda rest: bytes.fromhex(BODY["int8"])[:7] + rest),
     ),
-    parts=st.sampled_from([GOLDEN, INT8]),
-    entries=st.integers(1, 5000),
-    words=st.sampled_from([4, 5000]),
+    parts=st.sampled_from([GOLDEN, INT8, LARGE]),
+    entries=st.integers(1, 5000) | st.just(1 << 22),
+    words=st.sampled_from([4, 5000, 1 << 22]),
     dtype=st.sampled_from([11, 12, 13, 14, 15]),
 )
 def test_any_body_with_a_matching_digest(
