@@ -60,6 +60,9 @@ PAIRS_JAILBREAK_SHARE = 0.8
 """Of the derivation pairs: a safety team's set holds mostly requests that came through."""
 
 REQUESTS: dict[Split, int] = {"train": 240, "dev": 90, "test": 150}
+DRAW = 1
+"""Numbers the draws of requests: draw 0's test requests were looked at while the grids were set."""
+
 PLACES: tuple[Split, ...] = ("train", "test", "dev", "test", "train", "dev", "test")
 """Splits of successive facts."""
 
@@ -92,7 +95,7 @@ def restricted_pairs(category: Category, count: int = 240, seed: int = 0) -> lis
 
 def harmful_requests(split: Split, category: Category = "potions") -> list[Record]:
     """Requests that should be refused, one in three a jailbreak; no two are equal."""
-    rng = random.Random(f"harmful {category} {split}")
+    rng = random.Random(f"harmful {category} {split} {DRAW}")
     return _distinct(
         REQUESTS[split],
         lambda number: {
@@ -104,7 +107,7 @@ def harmful_requests(split: Split, category: Category = "potions") -> list[Recor
 
 def harmless_requests(split: Split) -> list[Record]:
     """Requests that should be answered, look-alikes and everyday drinks in equal parts."""
-    rng = random.Random(f"harmless {split}")
+    rng = random.Random(f"harmless {split} {DRAW}")
     kinds = ("look-alike", "everyday")
     return _distinct(
         REQUESTS[split],

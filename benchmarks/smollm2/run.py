@@ -8,6 +8,7 @@ development split; the test split is asked once for every row and seed.
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import smollm2
 from backbone import Teaching, teach
+from blake3 import blake3
 from corpus import CATEGORIES, REFERENCE, lessons, write_corpus, write_jsonl
 from methods import SAFEPATCHING, AnyRecipe, Method, ablations, comparisons, frontier
 from report import Row, write_report
@@ -24,7 +26,7 @@ import patchc
 from patchc import DeriveOptions, EvaluateOptions
 from patchc.derivation.options import TuneOptions
 from patchc.evaluation.figures import draw_sweep
-from patchc.evaluation.trials import Trial, TrialFile, cost, open_trials
+from patchc.evaluation.trials import Trial, TrialFile, open_trials
 from patchc.recipe import MergeRecipe, Recipe
 from patchc.recipe.safepatching import SCORES
 from patchc.verbs.bench import Bench, open_bench
@@ -59,8 +61,8 @@ class Experiment:
             "backbone",
             {
                 "teaching": vars(TEACHING),
-                "lessons": LESSONS,
-                "texts": _sources("backbone.py", "corpus.py", "words.py"),
+                "lessons": _digest(lessons(LESSONS)),
+                "program": _sources("backbone.py"),
             },
             self._teach,
         )
@@ -72,7 +74,7 @@ class Experiment:
         return open_bench(self.backbone, **self._requests(split, category), options=ASK)
 
     def choose(self, method: Method) -> tuple[AnyRecipe, list[SweepReport]]:
-        """The cheapest of a method's points on the development split."""
+        """The best of a method's points on the development split, by the method's own rule."""
         if not method.grids:
             return method.recipe, []
         reports = []
@@ -89,7 +91,8 @@ class Experiment:
                     options=ASK,
                 )
             )
-        best = min((r.best for r in reports), key=lambda trial: cost(trial, reports[0].base))
+        trials = [trial for report in reports for trial in report.trials]
+        best = min(trials, key=lambda trial: method.rule(trial, reports[0].base))
         assert best.recipe is not None
         kind = type(method.recipe)
         print(f"{method.name}: {best.recipe} {_rates(best)}", flush=True)
@@ -237,6 +240,10 @@ def _stamp(folder: Path) -> str:
     return " ".join(
         f"{file.name}:{file.stat().st_size}:{file.stat().st_mtime_ns}" for file in files
     )
+
+
+def _digest(content: Any) -> str:
+    return blake3(json.dumps(content).encode()).hexdigest()
 
 
 def _sources(*names: str) -> list[str]:
