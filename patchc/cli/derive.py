@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from patchc.cli.options import Json
+from patchc.cli.options import Device, Json
 
 if TYPE_CHECKING:
     from patchc.derivation.options import DeriveOptions
@@ -49,14 +49,6 @@ class Precision(StrEnum):
 
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
-
-
-class Device(StrEnum):
-    """Where to compute."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
 
 
 def derive(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from patchc.cli.options import Json
+from patchc.cli.options import Device, Json
 
 if TYPE_CHECKING:
     from patchc.evaluation.intervals import Rate
@@ -26,14 +26,6 @@ class Dtype(StrEnum):
     AUTO = "auto"
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
-
-
-class Device(StrEnum):
-    """Where to compute."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
 
 
 def evaluate(
