@@ -4,11 +4,12 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 
-.PHONY: help setup demo test check bench-memory bench-speed bench-smollm2 clean
+.PHONY: help setup demo test test-lm-eval check bench-memory bench-speed bench-smollm2 clean
 
 help:
 	@echo "make demo          set everything up and run the main job on a tiny embedded model"
 	@echo "make test          set everything up, check style, types and layering, run the tests"
+	@echo "make test-lm-eval  the test that needs lm-evaluation-harness, in an environment of its own"
 	@echo "make bench-memory  peak memory of build, apply, revert and diff on a 4 GB checkpoint"
 	@echo "make bench-speed   apply and revert against cp -r, build in parameters per second"
 	@echo "make bench-smollm2 the method's experiment on SmolLM2-135M-Instruct, resumable"
@@ -35,6 +36,12 @@ check: setup
 test: check
 	$(BIN)/pytest
 
+test-lm-eval:
+	$(PYTHON) -m venv .venv-lm-eval
+	.venv-lm-eval/bin/pip install --quiet --disable-pip-version-check "$(TORCH)"
+	.venv-lm-eval/bin/pip install --quiet --disable-pip-version-check -e ".[derive,dev,lm-eval]"
+	.venv-lm-eval/bin/pytest -m lm_eval
+
 bench-memory: setup
 	$(BIN)/python benchmarks/memory.py
 
@@ -45,4 +52,4 @@ bench-smollm2: setup
 	PYTHONPATH=tests $(BIN)/python benchmarks/smollm2/run.py
 
 clean:
-	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-lm-eval .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -239,7 +239,6 @@ def test_a_parameter_that_the_base_does_not_store_is_named(
 @pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad:UserWarning")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:bitsandbytes")
 def test_the_8_bit_optimizer_runs_on_the_cpu(base: Path, data: Path, tmp_path: Path) -> None:
-    pytest.importorskip("bitsandbytes")
     options = replace(OPTIONS, directions=("osm",), optimizer="adamw8bit")
     report = patchc.derive(base, data, tmp_path / "work", options=options).directions[0]
     assert report.last_loss < report.first_loss - 0.1

@@ -113,7 +113,6 @@ def test_a_judge_by_name(files: list[str]) -> None:
 
 
 def test_the_plot_is_a_picture(files: list[str]) -> None:
-    pytest.importorskip("matplotlib")
     assert run(*files, "--plot", "rates.png")[0] == 0
     assert Path("rates.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     code, _, err = run(*files, "--plot", "rates.png")
@@ -124,11 +123,12 @@ def test_the_plot_is_a_picture(files: list[str]) -> None:
 def test_the_legend_names_every_model(
     files: list[str], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    figure = pytest.importorskip("matplotlib.figure").Figure
+    from matplotlib.figure import Figure
+
     drawn = []
-    save = figure.savefig
+    save = Figure.savefig
     monkeypatch.setattr(
-        figure, "savefig", lambda self, *a, **k: [drawn.append(self), save(self, *a, **k)]
+        Figure, "savefig", lambda self, *a, **k: [drawn.append(self), save(self, *a, **k)]
     )
     Path(name).write_bytes(Path("r.jsonl").read_bytes())
     assert run(*files, "--generations", name, "--plot", "rates.png")[0] == 0

@@ -1,4 +1,4 @@
-"""lm-evaluation-harness on a task of three questions; runs where the lm-eval extra is installed."""
+"""lm-evaluation-harness on a task of three questions (`make test-lm-eval`)."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def requests(tmp_path: Path) -> Path:
 
 
 @pytest.mark.filterwarnings("default")
+@pytest.mark.lm_eval
 def test_a_tasks_figures_stand_beside_the_rates(
     tmp_path: Path, requests: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("lm_eval")
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     base = write_base(tmp_path / "base")
     data = write_data(tmp_path / "questions.jsonl", QUESTIONS)
