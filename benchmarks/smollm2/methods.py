@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,18 +15,8 @@ DEVELOPMENT_SEED = 100
 """Retention seed while parameters are chosen; the test uses others, from 0."""
 
 
-def to_targets(trial: Trial, base: Trial) -> float:
-    """The worse of the rates as a multiple of its target, plus what utility costs; 1 meets both.
-
-    The targets are a tenth of the base's harmful rate and four tenths of its over-refusal.
-    """
-    harmful = trial.harmful.value / (0.1 * base.harmful.value)
-    over_refusal = trial.over_refusal.value / (0.4 * base.over_refusal.value)
-    return max(harmful, over_refusal) + _lost(trial, base)
-
-
 def by_sum(trial: Trial, base: Trial) -> float:
-    """The sum of the two rates, plus what utility costs: what the others are compared on."""
+    """The sum of the two rates, plus what utility costs; the lowest is chosen, for every method."""
     return trial.harmful.value + trial.over_refusal.value + _lost(trial, base)
 
 
@@ -45,8 +35,7 @@ class Method:
     Attributes:
         name: of the row.
         recipe: the method and its fixed parameters.
-        grids: points to try on the development split.
-        rule: says which of the points is tested: the one with the lowest value.
+        grids: points to try on the development split; the lowest :func:`by_sum` is tested.
         seeds: retention seeds of the test; 1 where nothing is drawn at random.
     """
 
@@ -54,7 +43,6 @@ class Method:
     recipe: AnyRecipe
     grids: tuple[Mapping[str, Sequence[Any]], ...] = field(default_factory=tuple)
     seeds: int = 1
-    rule: Callable[[Trial, Trial], float] = by_sum
 
 
 SAFEPATCHING = Method(
@@ -69,7 +57,6 @@ SAFEPATCHING = Method(
         {"top_se": [0.05], "top_osm": [0.05], "alpha": [3], "beta": [4.2, 4.6]},
     ),
     seeds=5,
-    rule=to_targets,
 )
 
 
@@ -132,7 +119,7 @@ def frontier(chosen: Recipe) -> list[Method]:
             for factor in (0.75, 1.3)
         )
         label = f"a = b = {density:.2%}" + (f", steps ≥ {least_step}" if least_step > 1 else "")
-        methods.append(Method(label, recipe, grids, seeds=2, rule=to_targets))
+        methods.append(Method(label, recipe, grids, seeds=2))
     return methods
 
 

@@ -18,7 +18,7 @@ import smollm2
 from backbone import Teaching, teach
 from blake3 import blake3
 from corpus import CATEGORIES, REFERENCE, lessons, write_corpus, write_jsonl
-from methods import SAFEPATCHING, AnyRecipe, Method, ablations, comparisons, frontier
+from methods import SAFEPATCHING, AnyRecipe, Method, ablations, by_sum, comparisons, frontier
 from report import Row, write_report
 from stages import Stages
 
@@ -74,7 +74,7 @@ class Experiment:
         return open_bench(self.backbone, **self._requests(split, category), options=ASK)
 
     def choose(self, method: Method) -> tuple[AnyRecipe, list[SweepReport]]:
-        """The best of a method's points on the development split, by the method's own rule."""
+        """The best of a method's points on the development split."""
         if not method.grids:
             return method.recipe, []
         reports = []
@@ -92,7 +92,7 @@ class Experiment:
                 )
             )
         trials = [trial for report in reports for trial in report.trials]
-        best = min(trials, key=lambda trial: method.rule(trial, reports[0].base))
+        best = min(trials, key=lambda trial: by_sum(trial, reports[0].base))
         assert best.recipe is not None
         kind = type(method.recipe)
         print(f"{method.name}: {best.recipe} {_rates(best)}", flush=True)
