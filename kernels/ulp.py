@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from patchc.compiled import compiled
+from patchc.compiled import Integer, compiled, inlined
 
 Words = NDArray[np.unsignedinteger]
 
@@ -41,6 +41,21 @@ def _ordered(word: int, width: int, total_order: bool) -> int:
     return word ^ ((1 << (width - 1)) - 1) if negative and total_order else word
 
 
+@inlined
+def _step(
+    base: Integer, changed: Integer, up: np.uint64, down: np.int64, total_order: bool
+) -> np.int64:
+    """The step from one word to another; ``up`` and ``down`` are 64 less the width in bits."""
+    b = np.uint64(base) << up
+    c = np.uint64(changed) << up
+    if total_order:
+        b ^= (np.uint64(0) - (b >> np.uint64(63))) >> np.uint64(1)
+        c ^= (np.uint64(0) - (c >> np.uint64(63))) >> np.uint64(1)
+        b = (b >> up) << up
+        c = (c >> up) << up
+    return np.int64(c - b) >> down
+
+
 @compiled
 def undo_small_steps(base: Words, changed: Words, total_order: bool, least: int) -> None:
     """Put the base's word back, in place, where ``changed`` is fewer than ``least`` steps away."""
@@ -48,14 +63,7 @@ def undo_small_steps(base: Words, changed: Words, total_order: bool, least: int)
     down = np.int64(64 - 8 * base.itemsize)
     for i in range(base.size):
         if base[i] != changed[i]:
-            b = np.uint64(base[i]) << up
-            c = np.uint64(changed[i]) << up
-            if total_order:
-                b ^= (np.uint64(0) - (b >> np.uint64(63))) >> np.uint64(1)
-                c ^= (np.uint64(0) - (c >> np.uint64(63))) >> np.uint64(1)
-                b = (b >> up) << up
-                c = (c >> up) << up
-            step = np.int64(c - b) >> down
+            step = _step(base[i], changed[i], up, down, total_order)
             if -least < step < least:
                 changed[i] = base[i]
 
@@ -78,15 +86,8 @@ def changed_steps(
     count = 0
     for i in range(base.size):
         if base[i] != tuned[i]:
-            b = np.uint64(base[i]) << up
-            t = np.uint64(tuned[i]) << up
-            if total_order:
-                b ^= (np.uint64(0) - (b >> np.uint64(63))) >> np.uint64(1)
-                t ^= (np.uint64(0) - (t >> np.uint64(63))) >> np.uint64(1)
-                b = (b >> up) << up
-                t = (t >> up) << up
             positions[count] = i
-            steps[count] = np.int64(t - b) >> down
+            steps[count] = _step(base[i], tuned[i], up, down, total_order)
             count += 1
     return count
 

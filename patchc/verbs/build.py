@@ -82,14 +82,14 @@ def build(
 
     Raises:
         UsageError: an input is missing or not one of the method's, the weights are not as many as
-            the tuned models, or an override matches no tensor that takes part.
+            the tuned models, an override matches no tensor that takes part, or ``values``,
+            ``value_type``, ``threads`` or ``chunk_bits`` are out of range.
         MismatchError: names, shapes or dtypes do not fit, or scores are missing.
         UnsupportedInputError: a quantised base, an adapter, or a base dtype that cannot be merged.
         CheckpointError: an input cannot be read, or changed during the run.
         NumericError: a score, weight or merged value inside the selection (in a merge: anywhere in
             a tensor that takes part) is not finite.
         OutputError, StorageError: the patch cannot be written.
-        UsageError: ``values``, ``value_type``, ``threads`` or ``chunk_bits`` are out of range.
     """
     if isinstance(recipe, MergeRecipe):
         if values != "ulp":
