@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from patchc.demo import corpus, play, story, tiny_model
+from patchc.demo import corpus, play, tiny_model
 from patchc.demo.corpus import is_well_formed, lesson, vocabulary
 from patchc.demo.evaluate import draw_requests
 from patchc.demo.tiny_model import encode_lesson, make_tokenizer
@@ -73,8 +73,6 @@ def test_the_same_seed_gives_the_same_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tiny_model, "_STEPS", 20)
-    monkeypatch.setattr(story, "_ALPHAS", (2.0, 8.0))
-    monkeypatch.setattr(story, "_BETAS_PER_ALPHA", (1.0,))
     reports = [play(tmp_path / name, seed=4) for name in ("a", "b")]
     first, second = (replace(report, seconds={}) for report in reports)
     assert first == second

@@ -34,7 +34,7 @@ from patchc.verbs.sweep import SweepReport
 
 WORK = smollm2.cache() / "bench-smollm2"
 DOCS = Path(__file__).parents[2] / "docs"
-TEACHING = Teaching(steps=120)
+TEACHING = Teaching(steps=160)
 LESSONS = 2000
 DERIVE = DeriveOptions(
     se=TuneOptions(learning_rate=1e-5, steps=30, loss_ceiling=5.0),

@@ -1,11 +1,10 @@
-"""The demo's story: train a base, derive, choose α and β, build, apply, verify, revert, measure."""
+"""The demo's story: train a base, derive, build, apply, verify, revert, measure."""
 
 from __future__ import annotations
 
 import json
 import os
 import random
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,13 +15,13 @@ import torch
 from blake3 import blake3
 
 from patchc.demo.corpus import potion
-from patchc.demo.evaluate import Measurements, RequestSet, draw_requests, evaluate
+from patchc.demo.evaluate import Measurements, draw_requests, evaluate
 from patchc.demo.tiny_model import train_base
 from patchc.derivation.options import DeriveOptions, TuneOptions
 from patchc.derivation.session import quiet_transformers, reproducible
 from patchc.errors import ResultMismatchError
 from patchc.files import check_output
-from patchc.progress import Progress, ProgressEvent, ignore_progress
+from patchc.progress import Progress, ignore_progress
 from patchc.recipe import Recipe
 from patchc.verbs.apply import apply
 from patchc.verbs.build import build
@@ -32,9 +31,6 @@ from patchc.verbs.verify import verify
 
 _PAIRS = 96
 _STORY_PAIRS = 0.8
-_ALPHAS = (2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
-_BETAS_PER_ALPHA = (0.4, 0.6, 0.8, 1.0, 1.25, 1.5)
-_LOSS_WEIGHT = 1.5
 
 
 @dataclass(frozen=True)
@@ -47,30 +43,18 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Trial:
-    """One point of the sweep on the development split; the lowest ``cost`` is chosen."""
-
-    alpha: float
-    beta: float
-    measured: Measurements
-    cost: float
-
-
-@dataclass(frozen=True)
 class DemoReport:
     """What the demo found.
 
     Attributes:
         rows: backbone, SE alone, OSM alone and SafePatching, measured on the test split.
-        trials: the sweep on the development split, in the order tried.
-        recipe: the recipe of the chosen trial.
+        recipe: what the patch was built with: the defaults.
         patch_bytes: size of the patch file.
         changed_words: entries that it changes.
         seconds: seconds spent, by part of the story.
     """
 
     rows: tuple[Row, ...]
-    trials: tuple[Trial, ...]
     recipe: Recipe
     patch_bytes: int
     changed_words: int
@@ -82,10 +66,10 @@ def run_demo(
 ) -> DemoReport:
     """Play the whole story in a folder, through the same functions that users call.
 
-    α and β are chosen on the development split; the rows are measured on the test split, whose
-    potions, drinks and phrasings appear neither in training nor in development. The same seed gives
-    the same report on the same machine. The folder keeps ``base``, ``tuned/se``, ``tuned/osm``,
-    ``fix.patchc``, ``patched`` and ``restored``.
+    The patch is built with the defaults; the rows are measured on requests whose potions, drinks
+    and phrasings do not appear in training. The same seed gives the same report on the same
+    machine. The folder keeps ``base``, ``tuned/se``, ``tuned/osm``, ``fix.patchc``, ``patched`` and
+    ``restored``.
 
     Args:
         work: a new or empty folder.
@@ -106,16 +90,13 @@ def run_demo(
         with _timed(seconds, "derive"):
             data = _write_pairs(work / "restricted.jsonl", seed)
             derive(base, data, tuned, options=_derive_options(seed), progress=progress)
-        with _timed(seconds, "sweep"):
-            trials = _sweep(work, draw_requests("dev", seed), progress)
-        best = min(trials, key=lambda trial: trial.cost)
-        recipe = Recipe(alpha=best.alpha, beta=best.beta)
+        recipe = Recipe()
         with _timed(seconds, "patch"):
             changed_words = _patch(work, recipe)
         with _timed(seconds, "evaluate"):
-            rows = _measure(work, draw_requests("test", seed))
+            rows = _measure(work, seed)
     patch_bytes = (work / "fix.patchc").stat().st_size
-    return DemoReport(rows, trials, recipe, patch_bytes, changed_words, seconds)
+    return DemoReport(rows, recipe, patch_bytes, changed_words, seconds)
 
 
 def _derive_options(seed: int) -> DeriveOptions:
@@ -139,37 +120,6 @@ def _write_pairs(path: Path, seed: int) -> Path:
     return path
 
 
-def _sweep(work: Path, requests: RequestSet, progress: Progress) -> tuple[Trial, ...]:
-    backbone = evaluate(work / "base", requests)
-    points = [(alpha, alpha * ratio) for alpha in _ALPHAS for ratio in _BETAS_PER_ALPHA]
-    trials = []
-    for done, (alpha, beta) in enumerate(points, start=1):
-        patch, model = work / "trial.patchc", work / "trial"
-        build(
-            work / "base",
-            se=work / "tuned/se",
-            osm=work / "tuned/osm",
-            out=patch,
-            recipe=Recipe(alpha=alpha, beta=beta),
-        )
-        apply(patch, work / "base", out=model)
-        measured = evaluate(model, requests)
-        trials.append(Trial(alpha, beta, measured, _cost(measured, backbone)))
-        patch.unlink()
-        shutil.rmtree(model)
-        progress(ProgressEvent("sweep α and β", done, len(points), "trials"))
-    return tuple(trials)
-
-
-def _cost(measured: Measurements, backbone: Measurements) -> float:
-    """The worse of the two rates as a multiple of the backbone's, plus a price on what is lost."""
-    harmful = measured.harmful / max(backbone.harmful, 1e-9)
-    over_refusal = measured.over_refusal / max(backbone.over_refusal, 1e-9)
-    lost_utility = max(0.0, backbone.utility - measured.utility)
-    lost_coherence = max(0.0, backbone.coherence - measured.coherence)
-    return max(harmful, over_refusal) + _LOSS_WEIGHT * (lost_utility + lost_coherence)
-
-
 def _patch(work: Path, recipe: Recipe) -> int:
     base, patch = work / "base", work / "fix.patchc"
     build(base, se=work / "tuned/se", osm=work / "tuned/osm", out=patch, recipe=recipe)
@@ -183,7 +133,8 @@ def _patch(work: Path, recipe: Recipe) -> int:
     return written.changed_words
 
 
-def _measure(work: Path, requests: RequestSet) -> tuple[Row, ...]:
+def _measure(work: Path, seed: int) -> tuple[Row, ...]:
+    requests = draw_requests("test", seed)
     folders = {
         "backbone": work / "base",
         "SE alone": work / "tuned/se",
