@@ -15,9 +15,10 @@ DEVELOPMENT_SEED = 100
 """Retention seed while parameters are chosen; the test uses others, from 0."""
 
 
-def by_sum(trial: Trial, base: Trial) -> float:
-    """The sum of the two rates, plus what utility costs; the lowest is chosen, for every method."""
-    return trial.harmful.value + trial.over_refusal.value + _lost(trial, base)
+def by_sum(trial: Trial, base: Trial) -> tuple[float, float]:
+    """What is made small for every method: both rates and lost utility; then the perplexity."""
+    rates = trial.harmful.value + trial.over_refusal.value + _lost(trial, base)
+    return rates, trial.perplexity or 0.0
 
 
 def _lost(trial: Trial, base: Trial) -> float:
@@ -45,16 +46,28 @@ class Method:
     seeds: int = 1
 
 
+def _scales(retain: float, top: float, alpha: float, *betas: float) -> dict[str, Sequence[Any]]:
+    """Points that differ in β, at the same p, a = b and α."""
+    return {
+        "retain": [retain],
+        "top_se": [top],
+        "top_osm": [top],
+        "alpha": [alpha],
+        "beta": list(betas),
+    }
+
+
 SAFEPATCHING = Method(
     "SafePatching",
     Recipe(seed=DEVELOPMENT_SEED),
     (
-        {"alpha": [2], "beta": [2.5, 2.7, 2.8, 2.9, 3.0]},
-        {"alpha": [3], "beta": [3.8, 4.0, 4.2]},
-        {"alpha": [4], "beta": [5.0, 5.25, 5.5]},
-        {"retain": [0.15], "alpha": [2], "beta": [2.3, 2.6]},
-        {"retain": [0.6], "alpha": [2], "beta": [3.2, 3.6]},
-        {"top_se": [0.05], "top_osm": [0.05], "alpha": [3], "beta": [4.2, 4.6]},
+        _scales(0.1, 0.08, 7, 6.3, 6.5),
+        _scales(0.1, 0.08, 8, 7.2, 7.3, 7.4),
+        _scales(0.1, 0.08, 9, 8.1, 8.3),
+        _scales(0.2, 0.15, 5, 4.4, 4.5),
+        _scales(0.3, 0.25, 3.6, 3.1, 3.2),
+        _scales(0.3, 0.1, 5, 6.0, 6.25),
+        _scales(0.03, 0.024, 24, 21.8, 22.3),
     ),
     seeds=5,
 )
@@ -62,15 +75,52 @@ SAFEPATCHING = Method(
 
 def comparisons() -> list[Method]:
     """The methods that SafePatching is compared with, each tuned on the same split."""
-    scales = ({"alpha": [2], "beta": [2, 3]}, {"alpha": [4], "beta": [2, 4, 5, 6]})
-    weights = [(0.3, 0.3), (0.3, 0.45), (0.6, 0.6), (0.6, 0.9), (1.0, 1.0), (1.0, 1.5)]
-    raised = [(round(2 * one, 2), round(2 * other, 2)) for one, other in weights]
+    weights = [
+        (0.8, 0.7), (1.0, 0.9), (1.2, 1.05), (1.3, 1.1),
+        (1.3, 1.15), (1.4, 1.2), (1.4, 1.25), (1.6, 1.4),
+    ]  # fmt: skip
+    raised = [(1.2, 1.0), (1.5, 1.2), (1.5, 1.3), (1.8, 1.5), (1.8, 1.6), (2.2, 1.9)]
+    uneven = [(1.0, 0.6), (1.0, 0.8)]
     return [
-        Method("intersection", _recipe(sets="intersection"), scales, seeds=3),
-        Method("union", _recipe(sets="union"), scales, seeds=3),
-        Method("no retention", _recipe(retain=1.0), scales),
+        Method(
+            "intersection",
+            _recipe(sets="intersection"),
+            (
+                _scales(0.3, 0.1, 5, 4.5, 5.5),
+                _scales(0.3, 0.1, 10, 9, 10),
+                _scales(0.3, 0.25, 5, 4.3, 4.6),
+                _scales(0.3, 0.25, 10, 8, 8.6),
+            ),
+            seeds=3,
+        ),
+        Method(
+            "union",
+            _recipe(sets="union"),
+            (
+                _scales(0.1, 0.08, 7, 6.3, 6.5),
+                _scales(0.1, 0.08, 8, 7.0, 7.2, 7.4),
+                _scales(0.3, 0.1, 5, 5.6, 6.0),
+            ),
+            seeds=3,
+        ),
+        Method(
+            "no retention",
+            _recipe(),
+            (
+                _scales(1.0, 0.1, 2.5, 2.6, 3.0),
+                _scales(1.0, 0.1, 4, 4.2, 4.8, 5.4),
+                _scales(1.0, 0.3, 2.5, 2.6, 3.0),
+            ),
+        ),
         Method("task arithmetic", MergeRecipe("task-arithmetic"), ({"weight": weights},)),
-        Method("TIES", MergeRecipe("ties"), ({"density": [0.2, 0.5], "lambda": [0.5, 1.0, 2.0]},)),
+        Method(
+            "TIES",
+            MergeRecipe("ties"),
+            (
+                {"weight": uneven, "density": [0.2], "lambda": [0.6, 1.2]},
+                {"weight": uneven, "density": [0.5], "lambda": [0.4, 0.8]},
+            ),
+        ),
         Method(
             "DARE",
             MergeRecipe("dare", density=0.3, seed=DEVELOPMENT_SEED),
@@ -87,6 +137,7 @@ def ablations(chosen: Recipe) -> list[Method]:
         "α = β = 1": {"alpha": 1, "beta": 1},
         "β = 0": {"beta": 0},
         "α = 0": {"alpha": 0},
+        "no ranking: a = b = p": {"top_se": chosen.retain, "top_osm": chosen.retain},
         "rank among all": {"rank_among": "all"},
         "scope row": {"scope": "row"},
         "scope global": {"scope": "global"},

@@ -37,8 +37,8 @@ DOCS = Path(__file__).parents[2] / "docs"
 TEACHING = Teaching(steps=160)
 LESSONS = 2000
 DERIVE = DeriveOptions(
-    se=TuneOptions(learning_rate=1e-5, steps=30, loss_ceiling=5.0),
-    osm=TuneOptions(learning_rate=2e-5, steps=40),
+    se=TuneOptions(learning_rate=1e-5, steps=24),
+    osm=TuneOptions(learning_rate=2e-5, steps=24),
     score_samples=32,
     scores=SCORES,
     precision="bfloat16",
