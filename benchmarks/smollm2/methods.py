@@ -15,6 +15,10 @@ DEVELOPMENT_SEED = 100
 """Retention seed while parameters are chosen; the test uses others, from 0."""
 
 
+SCALE_EXPONENT = 0.92
+"""α and β grow with the density to this power, as tried on development at p from 0.1 to 0.001."""
+
+
 def by_sum(trial: Trial, base: Trial) -> tuple[float, float]:
     """What is made small for every method: both rates and lost utility; then the perplexity."""
     rates = trial.harmful.value + trial.over_refusal.value + _lost(trial, base)
@@ -151,27 +155,33 @@ def ablations(chosen: Recipe) -> list[Method]:
 def frontier(chosen: Recipe) -> list[Method]:
     """Ever smaller densities with α and β raised, and then the smallest steps left out."""
     methods = []
-    for density, least_step in (
-        (0.03, 1), (0.01, 1), (0.003, 1), (0.003, 4), (0.001, 1), (0.0003, 1),
+    for retain, least_step in (
+        (0.03, 1), (0.01, 1), (0.01, 8), (0.003, 1), (0.001, 1), (0.0003, 1), (0.0001, 1),
     ):  # fmt: skip
-        growth = (chosen.top_se / density) ** 0.4
+        share = retain / chosen.retain
+        growth = share**-SCALE_EXPONENT
         recipe = replace(
             chosen,
-            top_se=density,
-            top_osm=density,
+            retain=retain,
+            top_se=chosen.top_se * share,
+            top_osm=chosen.top_osm * share,
             least_step=least_step,
             seed=DEVELOPMENT_SEED,
         )
         grids = tuple(
             {
-                "alpha": [round(chosen.alpha * growth * factor, 1)],
-                "beta": [round(chosen.beta * growth * factor * ratio, 1) for ratio in (0.9, 1.1)],
+                "alpha": [_rounded(chosen.alpha * growth * factor)],
+                "beta": [_rounded(chosen.beta * growth * factor * ratio) for ratio in (1.0, 1.02)],
             }
-            for factor in (0.75, 1.3)
+            for factor in (0.87, 1.02)
         )
-        label = f"a = b = {density:.2%}" + (f", steps ≥ {least_step}" if least_step > 1 else "")
+        label = f"p = {retain:.2%}" + (f", steps ≥ {least_step}" if least_step > 1 else "")
         methods.append(Method(label, recipe, grids, seeds=2))
     return methods
+
+
+def _rounded(scale: float) -> float:
+    return float(f"{scale:.4g}")
 
 
 def _recipe(**changes: Any) -> Recipe:

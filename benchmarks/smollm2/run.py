@@ -77,20 +77,19 @@ class Experiment:
         """The best of a method's points on the development split."""
         if not method.grids:
             return method.recipe, []
-        reports = []
-        for number, grid in enumerate(method.grids):
-            name = "".join(c if c.isalnum() else "-" for c in method.name)
-            reports.append(
-                patchc.sweep(
-                    self.backbone,
-                    **self._models(method.recipe),
-                    **self._requests("dev", CATEGORIES[0]),
-                    out=self._work / "development" / f"{name}-{number}.jsonl",
-                    grid=grid,
-                    recipe=method.recipe,
-                    options=ASK,
-                )
+        name = "".join(c if c.isalnum() else "-" for c in method.name)
+        reports = [
+            patchc.sweep(
+                self.backbone,
+                **self._models(method.recipe),
+                **self._requests("dev", CATEGORIES[0]),
+                out=self._work / "development" / f"{name}.jsonl",
+                grid=grid,
+                recipe=method.recipe,
+                options=ASK,
             )
+            for grid in method.grids
+        ]
         trials = [trial for report in reports for trial in report.trials]
         best = min(trials, key=lambda trial: by_sum(trial, reports[0].base))
         assert best.recipe is not None

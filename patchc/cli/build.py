@@ -70,7 +70,7 @@ def build(
         float | None,
         typer.Option(
             help="Probability p that an entry is retained.",
-            show_default="0.3",
+            show_default="0.2",
             rich_help_panel=_SELECTION,
         ),
     ] = None,
@@ -78,7 +78,7 @@ def build(
         float | None,
         typer.Option(
             help="Share of entries taken by SE score.",
-            show_default="0.1",
+            show_default="0.15",
             rich_help_panel=_SELECTION,
         ),
     ] = None,
@@ -86,17 +86,17 @@ def build(
         float | None,
         typer.Option(
             help="Share of entries taken by OSM score.",
-            show_default="0.1",
+            show_default="0.15",
             rich_help_panel=_SELECTION,
         ),
     ] = None,
     alpha: Annotated[
         float | None,
-        typer.Option(help="Scale of the SE delta.", show_default="8", rich_help_panel=_SELECTION),
+        typer.Option(help="Scale of the SE delta.", show_default="5", rich_help_panel=_SELECTION),
     ] = None,
     beta: Annotated[
         float | None,
-        typer.Option(help="Scale of the OSM delta.", show_default="16", rich_help_panel=_SELECTION),
+        typer.Option(help="Scale of the OSM delta.", show_default="4.5", rich_help_panel=_SELECTION),
     ] = None,
     seed: Annotated[
         int | None,

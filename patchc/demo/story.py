@@ -101,8 +101,8 @@ def run_demo(
 
 def _derive_options(seed: int) -> DeriveOptions:
     return DeriveOptions(
-        se=TuneOptions(learning_rate=2e-4, steps=60, batch_size=16, loss_ceiling=9.0),
-        osm=TuneOptions(learning_rate=2e-4, steps=20, batch_size=16),
+        se=TuneOptions(learning_rate=3e-4, steps=80, batch_size=16, loss_ceiling=11.5),
+        osm=TuneOptions(learning_rate=3e-4, steps=20, batch_size=16),
         seed=seed,
         score_samples=64,
         device="cpu",

@@ -101,11 +101,11 @@ class Recipe:
         UsageError: a parameter is of the wrong type or out of range.
     """
 
-    retain: float = 0.3
-    top_se: float = 0.1
-    top_osm: float = 0.1
-    alpha: float = 8.0
-    beta: float = 16.0
+    retain: float = 0.2
+    top_se: float = 0.15
+    top_osm: float = 0.15
+    alpha: float = 5.0
+    beta: float = 4.5
     seed: int = 0
     scope: Scope = "tensor"
     rank_among: RankAmong = "retained"
