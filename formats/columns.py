@@ -1,4 +1,4 @@
-"""Columns of the index: numbers as byte planes, names by what they share (SPEC.md, section 4.2).
+"""Columns of the index: numbers as byte planes, names by what they share (SPEC.md, section 4.5).
 
 Both forms are for the zlib stream around them: the upper planes of small numbers are runs of zeros,
 and a layer's names without their shared beginnings repeat those of the layer before.

@@ -1,4 +1,4 @@
-"""The table of seeded retention masks, to which chunks may refer (SPEC.md, section 4.3)."""
+"""The table of seeded retention masks, to which chunks may refer (SPEC.md, section 4.6)."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def check_masks(masks: Sequence[RetentionMask]) -> None:
         raise UnsupportedInputError(f"a patch file holds {MAX_MASKS} retention masks at most")
     for mask in masks:
         if not _is_sound(mask) or not 0 <= mask.seed < 1 << 64:
-            raise UnsupportedInputError(f"{mask} cannot stand in a patch file")
+            raise UnsupportedInputError(f"a patch file cannot hold the retention mask {mask}")
 
 
 def read_masks(columns: Columns) -> tuple[RetentionMask, ...]:
