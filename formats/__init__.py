@@ -3,6 +3,7 @@
 from patchc.formats.additive import AdditiveComponent, AdditiveValues
 from patchc.formats.codecs import ComponentEntries, ValueType
 from patchc.formats.index import ChunkRecord, PatchIndex, TensorRecord
+from patchc.formats.masks import RetentionMask
 from patchc.formats.reader import Patch, open_patch
 from patchc.formats.writer import EncodedChunk, PatchWriter, encode_chunk, encode_deltas
 
@@ -15,6 +16,7 @@ __all__ = [
     "Patch",
     "PatchIndex",
     "PatchWriter",
+    "RetentionMask",
     "TensorRecord",
     "ValueType",
     "encode_chunk",

@@ -10,14 +10,14 @@ from patchc.errors import PatchFormatError, UnsupportedPatchError
 
 MAGIC = b"PATCHC\r\n"
 END_MAGIC = b"\r\nPATCHC"
-MAJOR = 1
+MAJOR = 2
+MINOR = 0
 ADDITIVE = 1 << 0
 """Required feature: the values are additive, and there are no result digests (section 4.4)."""
 
 KNOWN_FEATURES = ADDITIVE
 """Bits of required features that this reader understands."""
 
-ALIGNMENT = 8
 DEFAULT_CHUNK_BITS = 20
 CHUNK_BITS = range(12, 23)
 """Permitted log2 of the number of words in a chunk."""
@@ -26,6 +26,9 @@ MAX_METADATA = 8 << 20
 MAX_INDEX = 1 << 28
 MAX_TENSORS = 1 << 20
 MAX_NAME = 4096
+MAX_NAMES = 1 << 26
+"""Bytes of all tensor names together; what they share is stored once and expands."""
+
 MAX_RANK = 16
 _ZLIB_RATIO = 1032  # the most that DEFLATE can expand
 
@@ -67,9 +70,9 @@ class Trailer:
         )
 
 
-def pack_prologue(chunk_bits: int, features: int = 0) -> bytes:
-    """The first bytes of a patch file, of the lowest minor version that has its features."""
-    return PROLOGUE.pack(MAGIC, MAJOR, 1 if features else 0, chunk_bits, 0, 0)
+def pack_prologue(chunk_bits: int) -> bytes:
+    """The first bytes of a patch file."""
+    return PROLOGUE.pack(MAGIC, MAJOR, MINOR, chunk_bits, 0, 0)
 
 
 def parse_prologue(data: bytes) -> int:
@@ -79,12 +82,14 @@ def parse_prologue(data: bytes) -> int:
         PatchFormatError: not a patch file, or a damaged prologue.
         UnsupportedPatchError: another major version.
     """
-    magic, major, _minor, chunk_bits, reserved, reserved_2 = PROLOGUE.unpack(data)
+    magic, major, minor, chunk_bits, reserved, reserved_2 = PROLOGUE.unpack(data)
     if magic != MAGIC:
         raise PatchFormatError("not a patch file: it does not start with the patchc magic")
     if major != MAJOR:
+        remedy = "build the patch again" if major < MAJOR else "update patchc"
         raise UnsupportedPatchError(
-            f"format version {major} is not supported; this patchc reads version {MAJOR}"
+            f"format version {major}.{minor} is not supported; this patchc reads version {MAJOR}. "
+            f"To go on, {remedy}"
         )
     if chunk_bits not in CHUNK_BITS or reserved or reserved_2:
         raise PatchFormatError("the prologue is damaged: a field is out of range")
@@ -115,7 +120,7 @@ def parse_trailer(data: bytes, file_size: int) -> Trailer:
     if trailer.metadata_size > MAX_METADATA or trailer.index_size > MAX_INDEX:
         raise PatchFormatError("the trailer declares an index or metadata above the size cap")
     end = trailer.metadata_offset + trailer.metadata_stored + TRAILER.size
-    if trailer.index_offset < PROLOGUE.size or trailer.index_offset % ALIGNMENT or end != file_size:
+    if trailer.index_offset < PROLOGUE.size or end != file_size:
         raise PatchFormatError("the trailer's offsets do not add up to the file's size")
     return trailer
 
@@ -126,14 +131,19 @@ def is_tensor_name(name: str) -> bool:
     return acceptable and 0 < len(name.encode()) <= MAX_NAME
 
 
-def padding(length: int) -> int:
-    """Zero bytes that follow ``length`` bytes up to the next aligned offset."""
-    return -length % ALIGNMENT
+def chunks_in_grid(words: int, chunk_bits: int) -> int:
+    """Chunks of the fixed grid in a tensor of ``words`` words."""
+    return -(-words >> chunk_bits)
 
 
-def compress(data: bytes) -> bytes:
-    """A section's stored form: a zlib stream."""
-    return zlib.compress(data, 9)
+def compress(*parts: bytes) -> bytes:
+    """A section's stored form: one zlib stream, in which each part begins a new block.
+
+    Parts of different kinds, such as names and digests, so do not share a Huffman code.
+    """
+    packer = zlib.compressobj(9)
+    blocks = [packer.compress(part) + packer.flush(zlib.Z_BLOCK) for part in parts[:-1]]
+    return b"".join(blocks) + packer.compress(parts[-1]) + packer.flush()
 
 
 def decompress(stored: bytes, size: int, section: str) -> bytes:

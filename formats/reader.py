@@ -30,11 +30,10 @@ from patchc.formats.layout import (
     TRAILER,
     TRAILER_ROOT_OFFSET,
     decompress,
-    padding,
     parse_prologue,
     parse_trailer,
 )
-from patchc.hashing import root_digest, short
+from patchc.hashing import DIGEST_BYTES, bodies_digest, root_digest, short
 
 
 class Patch:
@@ -71,6 +70,9 @@ class Patch:
         self.chunk_words = 1 << chunk_bits
         index = decompress(stored_index, trailer.index_size, "index")
         self.index: PatchIndex = parse_index(index, chunk_bits, trailer.index_offset)
+        chunks = len(self.index.lengths)
+        self._body_digests = np.zeros((chunks, DIGEST_BYTES), np.uint8)
+        self._was_read = np.zeros(chunks, np.bool_)
         self.metadata = _parse_metadata(decompress(stored_text, trailer.metadata_size, "metadata"))
         self.additive: AdditiveValues | None = None
         if trailer.features & ADDITIVE:
@@ -140,11 +142,33 @@ class Patch:
             where = f"{self.path}: tensor {tensor.name!r}, chunk {chunk.number}"
             raise type(error)(f"{where}: {error}") from error
 
+    def check_bodies(self) -> None:
+        """Compare the digest over all bodies with the bodies as they were read.
+
+        Bodies that were not read before are read now.
+
+        Raises:
+            PatchFormatError: a body is damaged or not the one that the index was made with.
+        """
+        for tensor in self.index.tensors.values():
+            for row in tensor.chunks:
+                if not self._was_read[row]:
+                    chunk = self.index.chunk(row)
+                    with self._naming(tensor, chunk):
+                        self._read_body(chunk)
+        if bodies_digest(self._body_digests.tobytes()) != self.index.bodies_digest:
+            raise PatchFormatError(
+                f"{self.path}: the digest over all chunk bodies does not match: a body was "
+                "replaced; fetch the patch again"
+            )
+
     def _read_body(self, chunk: ChunkRecord) -> bytes:
-        stored = self._read(chunk.offset, chunk.length + padding(chunk.length))
-        body = stored[: chunk.length]
-        if short(blake3(body).digest()) != chunk.body_digest or any(stored[chunk.length :]):
+        body = self._read(chunk.offset, chunk.length)
+        digest = blake3(body).digest()
+        if short(digest) != chunk.body_digest:
             raise PatchFormatError("its bytes are damaged; fetch the patch again")
+        self._body_digests[chunk.row] = np.frombuffer(digest, np.uint8)
+        self._was_read[chunk.row] = True
         return body
 
     def _read(self, offset: int, length: int) -> bytes:

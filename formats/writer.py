@@ -24,24 +24,30 @@ from patchc.formats.layout import (
     DEFAULT_CHUNK_BITS,
     MAX_INDEX,
     MAX_METADATA,
+    MAX_NAMES,
     MAX_RANK,
     MAX_TENSORS,
     TRAILER_ROOT_OFFSET,
     Trailer,
+    chunks_in_grid,
     compress,
     is_tensor_name,
     pack_prologue,
-    padding,
 )
-from patchc.hashing import DIGEST_BYTES, SHORT_DIGEST_BYTES, root_digest, short
+from patchc.formats.masks import RetentionMask, check_masks
+from patchc.hashing import DIGEST_BYTES, SHORT_DIGEST_BYTES, bodies_digest, root_digest, short
 
 
 @dataclass(frozen=True)
 class EncodedChunk:
-    """A changed chunk, ready to be written; its record lacks only the offset."""
+    """A changed chunk, ready to be written; its record lacks only row and offset.
+
+    ``digest`` is the full digest of the body.
+    """
 
     record: ChunkRecord
     body: bytes
+    digest: bytes
 
 
 def encode_chunk(
@@ -90,17 +96,19 @@ def encode_deltas(
 def _chunk(
     number: int, codec: int, entries: int, body: bytes, base_digest: bytes, result_digest: bytes
 ) -> EncodedChunk:
+    digest = blake3(body).digest()
     record = ChunkRecord(
+        row=0,
         number=number,
         codec=codec,
         entries=entries,
         offset=0,
         length=len(body),
-        body_digest=short(blake3(body).digest()),
+        body_digest=short(digest),
         base_digest=short(base_digest),
         result_digest=short(result_digest),
     )
-    return EncodedChunk(record, body)
+    return EncodedChunk(record, body, digest)
 
 
 class PatchWriter:
@@ -113,23 +121,37 @@ class PatchWriter:
         file: where to write; never sought in.
         chunk_bits: log2 of the words in a chunk.
         features: bits of the features that a reader of this file must have.
+        masks: the retention masks that bodies refer to by their place here.
+
+    Raises:
+        UnsupportedInputError: the masks are above the format's caps.
     """
 
     def __init__(
-        self, file: BinaryIO, chunk_bits: int = DEFAULT_CHUNK_BITS, features: int = 0
+        self,
+        file: BinaryIO,
+        chunk_bits: int = DEFAULT_CHUNK_BITS,
+        features: int = 0,
+        masks: Sequence[RetentionMask] = (),
     ) -> None:
+        check_masks(masks)
         self._file = file
+        self._chunk_bits = chunk_bits
         self._features = features
-        self._prologue = pack_prologue(chunk_bits, features)
+        self._masks = tuple(masks)
+        self._prologue = pack_prologue(chunk_bits)
         self._offset = len(self._prologue)
         self._tensors: list[TensorRecord] = []
         self._chunks: list[ChunkRecord] = []
+        self._body_digests: list[bytes] = []
         file.write(self._prologue)
 
     def add_chunk(self, chunk: EncodedChunk) -> None:
         """Append a changed chunk of the tensor that :meth:`end_tensor` will name."""
-        self._chunks.append(replace(chunk.record, offset=self._offset))
-        self._append(chunk.body + bytes(padding(len(chunk.body))))
+        row = len(self._chunks)
+        self._chunks.append(replace(chunk.record, row=row, offset=self._offset))
+        self._body_digests.append(chunk.digest)
+        self._append(chunk.body)
 
     def end_tensor(self, name: str, dtype: DType, shape: Sequence[int], base_digest: bytes) -> None:
         """Record a tensor of the base, changed or not, after its changed chunks.
@@ -144,7 +166,9 @@ class PatchWriter:
             )
         start = self._tensors[-1].chunks.stop if self._tensors else 0
         rows = range(start, len(self._chunks))
-        self._tensors.append(TensorRecord(name, dtype, tuple(shape), short(base_digest), rows))
+        grid = chunks_in_grid(dtype.words(tuple(shape)), self._chunk_bits)
+        digest = short(base_digest) if len(rows) < grid else None
+        self._tensors.append(TensorRecord(name, dtype, tuple(shape), digest, rows))
 
     def finish(
         self, metadata: Mapping[str, Any], base_digest: bytes, result_digest: bytes | None
@@ -160,18 +184,26 @@ class PatchWriter:
             UnsupportedInputError: index or metadata are above the format's caps.
         """
         result_digest = result_digest or bytes(DIGEST_BYTES)
-        index = pack_index(base_digest, result_digest, self._tensors, self._chunks)
+        columns, digests = pack_index(
+            (base_digest, result_digest),
+            bodies_digest(b"".join(self._body_digests)),
+            self._masks,
+            self._tensors,
+            self._chunks,
+        )
+        index_size = len(columns) + len(digests)
         text = json.dumps(metadata, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
-        many = len(self._tensors) > MAX_TENSORS
-        if many or len(index) > MAX_INDEX or len(text) > MAX_METADATA:
+        named = sum(len(tensor.name.encode()) for tensor in self._tensors)
+        many = len(self._tensors) > MAX_TENSORS or named > MAX_NAMES
+        if many or index_size > MAX_INDEX or len(text) > MAX_METADATA:
             raise UnsupportedInputError(
                 "the model has too many tensors and chunks for one patch file"
             )
-        stored_index, stored_text = compress(index), compress(text)
+        stored_index, stored_text = compress(columns, digests), compress(text)
         trailer = Trailer(
             index_offset=self._offset,
             index_stored=len(stored_index),
-            index_size=len(index),
+            index_size=index_size,
             metadata_stored=len(stored_text),
             metadata_size=len(text),
             features=self._features,

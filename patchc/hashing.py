@@ -14,11 +14,13 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 DIGEST_BYTES = 32
-SHORT_DIGEST_BYTES = 16
-"""Chunk and tensor digests are stored cut to 128 bits; model digests, over full ones, at 256."""
+SHORT_DIGEST_BYTES = 8
+"""Digests of bodies, chunks and tensors are stored cut to 64 bits, and those over full ones at 256:
+of both models, and of all bodies together (``docs/design/framing.md``)."""
 
 _TENSOR_CONTEXT = "patchc 2026-11 v1 tensor"
 _MODEL_CONTEXT = "patchc 2026-11 v1 model"
+_BODIES_CONTEXT = "patchc 2026-11 v1 bodies"
 _ROOT_CONTEXT = "patchc 2026-11 v1 root"
 
 
@@ -48,6 +50,11 @@ def model_digest(tensors: Iterable[tuple[str, bytes]]) -> bytes:
     return hasher.digest()
 
 
+def bodies_digest(digests: bytes) -> bytes:
+    """Digest of all chunk bodies, from their full digests one after the other."""
+    return blake3(digests, derive_key_context=_BODIES_CONTEXT).digest()
+
+
 def root_digest(parts: Iterable[bytes]) -> bytes:
     """Digest that identifies a patch file, over the parts that its specification names."""
     hasher = blake3(derive_key_context=_ROOT_CONTEXT)
@@ -57,5 +64,5 @@ def root_digest(parts: Iterable[bytes]) -> bytes:
 
 
 def short(digest: bytes) -> bytes:
-    """The stored form of a chunk or tensor digest: its first 16 bytes."""
+    """The stored form of a digest that is not over others: its first 8 bytes."""
     return digest[:SHORT_DIGEST_BYTES]

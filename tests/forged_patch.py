@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import struct
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from golden_patch import golden_bytes
+from second_reader import Index, read_index
 
 from patchc.formats import open_patch
 from patchc.formats.layout import PROLOGUE, TRAILER, TRAILER_ROOT_OFFSET
@@ -36,6 +39,10 @@ class Parts:
         """The same with bytes of the expanded index overwritten."""
         return self.but(index=self.index[:offset] + data + self.index[offset + len(data) :])
 
+    def with_columns(self, **columns: Any) -> Parts:
+        """The same with other columns in the index (see :class:`second_reader.Index`)."""
+        return self.but(index=pack_index(replace(read_index(self.index), **columns)))
+
     def assemble(self) -> bytes:
         index, metadata = zlib.compress(self.index, 9), zlib.compress(self.metadata, 9)
         offset = len(self.prologue) + len(self.bodies)
@@ -52,6 +59,44 @@ class Parts:
         root = root_digest((self.prologue, index, metadata, head))
         trailer = head + root + trailer[TRAILER_ROOT_OFFSET + 32 :]
         return self.prologue + self.bodies + index + metadata + trailer + self.tail
+
+
+def pack_index(index: Index) -> bytes:
+    """An index from its columns, whatever they hold."""
+    masks = [
+        bytes([len(name.encode())]) + name.encode() + struct.pack("<QQ", seed, threshold)
+        for name, seed, threshold in index.masks
+    ]
+    columns = [
+        struct.pack("<II", index.tensors, index.chunks),
+        bytes([len(masks)]),
+        *masks,
+        numbers(index.shared),
+        numbers([len(rest) for rest in index.rests]),
+        *index.rests,
+        bytes(index.codes),
+        bytes(index.ranks),
+        numbers(index.dims),
+        numbers(index.counts),
+        numbers(index.skips),
+        bytes(index.codecs),
+        numbers(index.entries),
+        numbers(index.lengths),
+        index.base_digest,
+        index.result_digest,
+        index.bodies_digest,
+        *index.tensor_digests,
+        *index.body_digests,
+        *index.base_digests,
+        *index.result_digests,
+    ]
+    return b"".join(columns)
+
+
+def numbers(values: Sequence[int]) -> bytes:
+    """A column of numbers, as narrow as can be."""
+    width = max(1, (max(values, default=0).bit_length() + 7) // 8)
+    return bytes([width, *(value >> 8 * k & 255 for k in range(width) for value in values)])
 
 
 def golden_parts() -> Parts:

@@ -24,11 +24,37 @@ BITS = {code: 8 * size for code, size in WORD_BYTES.items()} | {19: 6, 20: 6, 21
 class Tensor:
     dtype: int
     shape: tuple[int, ...]
-    digest: bytes
+    digest: bytes | None
     changes: dict[int, int]
     """Position in the tensor → step."""
     deltas: list[dict[int, float]]
     """Of an additive file: for each component, position in the tensor → value."""
+
+
+@dataclass(frozen=True)
+class Index:
+    """The columns of section 4.1, expanded but not interpreted."""
+
+    tensors: int
+    chunks: int
+    masks: list[tuple[str, int, int]]
+    shared: list[int]
+    rests: list[bytes]
+    codes: list[int]
+    ranks: list[int]
+    dims: list[int]
+    counts: list[int]
+    skips: list[int]
+    codecs: list[int]
+    entries: list[int]
+    lengths: list[int]
+    base_digest: bytes
+    result_digest: bytes
+    bodies_digest: bytes
+    tensor_digests: list[bytes]
+    body_digests: list[bytes]
+    base_digests: list[bytes]
+    result_digests: list[bytes]
 
 
 def read(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -37,10 +63,9 @@ def read(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
     index_at, index_stored, index_size, meta_stored, meta_size, features = struct.unpack(
         "<6Q", trailer[:48]
     )
-    assert data[:8] == b"PATCHC\r\n"
+    assert data[:12] == b"PATCHC\r\n" + struct.pack("<HH", 2, 0)
     assert trailer[80:] == bytes(8) + b"\r\nPATCHC"
     assert features in (0, 1)
-    assert data[10:12] == struct.pack("<H", features)
     index_bytes = data[index_at : index_at + index_stored]
     meta_bytes = data[index_at + index_stored : -96]
     assert len(meta_bytes) == meta_stored
@@ -52,69 +77,111 @@ def read(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
     assert (len(index), len(meta)) == (index_size, meta_size)
     metadata = json.loads(meta)
     values = metadata["additive"] if features else None
-    return _tensors(data, index, index_at, 1 << data[12], values), metadata
+    return _tensors(data, read_index(index), index_at, 1 << data[12], values), metadata
+
+
+def read_index(index: bytes) -> Index:
+    """The columns of an expanded index, by their counts alone: tensor digests fill what is left."""
+    at = 0
+
+    def take(length: int) -> bytes:
+        nonlocal at
+        at += length
+        assert at <= len(index)
+        return index[at - length : at]
+
+    def numbers(count: int) -> list[int]:
+        width = take(1)[0]
+        planes = [take(count) for _ in range(width)]
+        return [sum(plane[i] << 8 * k for k, plane in enumerate(planes)) for i in range(count)]
+
+    def digests(count: int) -> list[bytes]:
+        return [take(8) for _ in range(count)]
+
+    tensors, chunks = struct.unpack("<II", take(8))
+    masks = []
+    for _ in range(take(1)[0]):
+        name = take(take(1)[0]).decode()
+        masks.append((name, *struct.unpack("<QQ", take(16))))
+    shared, lengths = numbers(tensors), numbers(tensors)
+    rests = [take(length) for length in lengths]
+    codes, ranks = list(take(tensors)), list(take(tensors))
+    dims, counts, skips = numbers(sum(ranks)), numbers(tensors), numbers(chunks)
+    codecs, entries, sizes = list(take(chunks)), numbers(chunks), numbers(chunks)
+    whole = [take(32) for _ in range(3)]
+    pinless = (len(index) - at) // 8 - 3 * chunks
+    read = Index(
+        tensors, chunks, masks, shared, rests, codes, ranks, dims, counts, skips, codecs, entries,
+        sizes, *whole, digests(pinless), digests(chunks), digests(chunks), digests(chunks),
+    )  # fmt: skip
+    assert at == len(index)
+    return read
 
 
 def _tensors(
-    data: bytes, index: bytes, index_at: int, chunk_words: int, values: dict[str, Any] | None
+    data: bytes, index: Index, index_at: int, chunk_words: int, values: dict[str, Any] | None
 ) -> dict[str, Tensor]:
-    at = 0
-
-    def take(kind: str, count: int) -> list[int]:
-        nonlocal at
-        values = list(struct.unpack_from(f"<{count}{kind}", index, at))
-        at += struct.calcsize(f"<{count}{kind}")
-        return values
-
-    def digests(count: int) -> list[bytes]:
-        nonlocal at
-        at += 16 * count
-        return [index[at - 16 * (count - i) :][:16] for i in range(count)]
-
-    tensors, chunks = take("I", 2)
-    at += 64
-    lengths = take("H", tensors)
-    names = []
-    for length in lengths:
-        names.append(index[at : at + length].decode())
-        at += length
-    codes, ranks = take("B", tensors), take("B", tensors)
-    shapes = [tuple(take("Q", rank)) for rank in ranks]
-    tensor_digests = digests(tensors)
-    counts = take("I", tensors)
-    numbers, codecs, entries, sizes = (take(kind, chunks) for kind in "IBII")
-    body_digests = digests(chunks)
-    assert at + 32 * chunks == len(index)
     if values:
-        assert not any(index[40:72] + index[at + 16 * chunks :])
-    result, row, body_at = {}, 0, 16
-    for i, name in enumerate(names):
-        words = prod(shapes[i]) * BITS[codes[i]] // (8 * WORD_BYTES[codes[i]])
+        assert not any(index.result_digest + b"".join(index.result_digests))
+    dims, tensor_digests = iter(index.dims), iter(index.tensor_digests)
+    bodies = blake3(derive_key_context="patchc 2026-11 v1 bodies")
+    result: dict[str, Tensor] = {}
+    raw, row, body_at = b"", 0, 16
+    for i, code_number in enumerate(index.codes):
+        raw = raw[: index.shared[i]] + index.rests[i]
+        shape = tuple(next(dims) for _ in range(index.ranks[i]))
+        words = prod(shape) * BITS[code_number] // (8 * WORD_BYTES[code_number])
         changes: dict[int, int] = {}
         deltas: list[dict[int, float]] = [{} for _ in values["components"]] if values else []
-        for _ in range(counts[i]):
-            body = data[body_at : body_at + sizes[row]]
-            assert blake3(body).digest()[:16] == body_digests[row]
-            first = numbers[row] * chunk_words
+        first = 0
+        for _ in range(index.counts[i]):
+            body = data[body_at : body_at + index.lengths[row]]
+            full = blake3(body).digest()
+            assert full[:8] == index.body_digests[row]
+            bodies.update(full)
+            first += index.skips[row] * chunk_words
             size = min(chunk_words, words - first)
             if values:
-                assert codecs[row] == 2
+                assert index.codecs[row] == 2
                 parts = additive(body, size, values["value_type"])
-                assert len(set().union(*parts.values())) == entries[row]
+                assert len(set().union(*parts.values())) == index.entries[row]
                 for component, found in parts.items():
                     deltas[component] |= {first + p: value for p, value in found.items()}
             else:
-                assert codecs[row] == 1
-                decoded = rice(body, size, 8 * WORD_BYTES[codes[i]])
-                assert len(decoded) == entries[row]
+                assert index.codecs[row] == 1
+                decoded = rice(body, size, 8 * WORD_BYTES[code_number])
+                assert len(decoded) == index.entries[row]
                 changes |= {first + position: step for position, step in decoded}
-            body_at += -(-sizes[row] // 8) * 8
+            body_at += index.lengths[row]
+            first += chunk_words
             row += 1
-        result[name] = Tensor(codes[i], shapes[i], tensor_digests[i], changes, deltas)
-    assert body_at == index_at
+        stored_all = index.counts[i] == -(-words // chunk_words)
+        digest = None if stored_all else next(tensor_digests)
+        result[raw.decode()] = Tensor(code_number, shape, digest, changes, deltas)
+    assert not list(tensor_digests)
+    assert (row, body_at) == (index.chunks, index_at)
+    assert bodies.digest() == index.bodies_digest
     for number, component in enumerate(values["components"] if values else []):
         assert component["entries"] == sum(len(t.deltas[number]) for t in result.values())
     return result
+
+
+def draw(component: str, seed: int, tensor: str, position: int) -> int:
+    """The draw of section 4.6 for one entry of a tensor; a mask keeps it where it is below."""
+    stream = blake3(component.encode() + b"\0" + tensor.encode()).digest()
+    counter = [*struct.unpack("<2I", struct.pack("<Q", position // 4))]
+    counter += struct.unpack("<2I", stream[:8])
+    key = list(struct.unpack("<2I", struct.pack("<Q", seed)))
+    for _ in range(10):
+        p, q = 0xD2511F53 * counter[0], 0xCD9E8D57 * counter[2]
+        counter = [
+            (q >> 32) ^ counter[1] ^ key[0],
+            q % 2**32,
+            (p >> 32) ^ counter[3] ^ key[1],
+            p % 2**32,
+        ]
+        key = [(key[0] + 0x9E3779B9) % 2**32, (key[1] + 0xBB67AE85) % 2**32]
+    return counter[position % 4]
 
 
 def rice(body: bytes, words: int, width: int) -> list[tuple[int, int]]:

@@ -187,7 +187,7 @@ def test_inspect_and_verify(tmp_path: Path, inputs: Inputs, patch: Path) -> None
     found = [(c.name, c.scale, c.entries) for c in report.additive.components]
     assert found == [("se", ALPHA, counts[0]), ("osm", BETA, counts[1])]
     assert report.total.changed == sum(counts)
-    assert (report.result_digest, report.version) == (None, "1.1")
+    assert (report.result_digest, report.version) == (None, "2.0")
     assert report.metadata["recipe"]["alpha"] == ALPHA
     assert sorted(report.metadata["inputs"]) == ["osm scores", "osm tuned", "se scores", "se tuned"]
     assert patchc.verify(patch).state == "intact"

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from forged_patch import parts_of
 from tiny_checkpoints import (
     PatchedModel,
     Raw,
@@ -36,7 +37,9 @@ from patchc.errors import (
     NotPatchedError,
     OutputError,
     PartlyPatchedError,
+    PatchcError,
     PatchFormatError,
+    ResultMismatchError,
     StorageError,
     UsageError,
     WrongBaseError,
@@ -433,6 +436,28 @@ def test_damaged_patch_body(direction: Direction) -> None:
     content[offset + 1] ^= 0x10
     direction.patch.write_bytes(content)
     _refused(direction, PatchFormatError, f"{CHANGED[3]}.*chunk 1")
+
+
+@pytest.mark.parametrize(
+    ("digest", "error", "match"),
+    [
+        ("bodies_digest", PatchFormatError, r"update\.patchc: the digest over all chunk bodies"),
+        ("base_digest", ResultMismatchError, "every chunk matches and the model's digest does not"),
+        (
+            "result_digest",
+            ResultMismatchError,
+            "every chunk matches and the model's digest does not",
+        ),
+    ],
+)
+def test_long_digests_stand_behind_short_ones(
+    direction: Direction, digest: str, error: type[PatchcError], match: str
+) -> None:
+    """Every short digest fits, as a forger of theirs would see to, and the long one does not."""
+    parts = parts_of(direction.patch.read_bytes())
+    forged = bytes(31) + b"\1"
+    direction.patch.write_bytes(parts.with_columns(**{digest: forged}).assemble())
+    _refused(direction, error, match)
 
 
 def test_folder_in_place_of_a_shard(direction: Direction) -> None:

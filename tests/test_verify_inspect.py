@@ -124,7 +124,7 @@ def test_inspect(patched: PatchedModel) -> None:
     assert report.dtypes == dict.fromkeys(LAYERS, ("BF16", (50, 100)))
     assert report.metadata["kind"] == "diff"
     assert report.metadata["tool"]["version"] == patchc.__version__
-    assert report.version == "1.0"
+    assert report.version == "2.0"
 
 
 def test_inspect_groups_a_layer_and_orders_by_number(tmp_path: Path) -> None:

@@ -94,9 +94,10 @@ def rewrite(
     """Read every chunk of the model, take it to the result (or back to the base) and write it.
 
     Checked on the way: each chunk before it changes and after, each tensor's identity, and at the
-    end both model digests in full.
+    end the digest over all bodies and both model digests in full.
 
     Raises:
+        PatchFormatError: a body is damaged or was replaced.
         WrongBaseError: the first tensor, in the model's order, that is not the expected one.
         OtherStateError: a chunk already holds the other state.
         ResultMismatchError: the output would not be what the patch promises.
@@ -128,6 +129,7 @@ def rewrite(
         return ChunkDigests(found, reached, "base")
 
     folded = _fold(patch, model, run, "revert" if revert else "apply", workers, progress)
+    patch.check_bodies()
     if folded.result != patch.index.result_digest:
         raise _unsound(patch)
 
@@ -202,6 +204,7 @@ def merge(
         return ChunkDigests(found, found, None)
 
     folded = _fold(patch, model, run, "apply", workers, progress, onto_descendant)
+    patch.check_bodies()
     count.check()
     return folded.differing
 
@@ -229,7 +232,7 @@ def _fold(
                 tensor_digest(tensor.dtype.name, tensor.shape, side)
                 for side in ((d.base for d in digests), (d.result for d in digests))
             )
-            if short(base) != patch.index.tensors[tensor.name].base_digest:
+            if not _is_base(patch, tensor.name, base, digests):
                 if not may_differ:
                     raise _wrong(patch, model, tensor.name, "its values differ")
                 differing.append(tensor.name)
@@ -244,6 +247,14 @@ def _fold(
     if base != patch.index.base_digest and not differing:
         raise _unsound(patch)
     return FoldedDigests(base, result, states["base"], states["result"], tuple(differing))
+
+
+def _is_base(patch: Patch, name: str, base: bytes, chunks: Sequence[ChunkDigests]) -> bool:
+    record = patch.index.tensors[name]
+    if record.base_digest is not None:
+        return short(base) == record.base_digest
+    pairs = zip(chunks, record.chunks, strict=True)
+    return all(short(found.base) == patch.index.chunk(row).base_digest for found, row in pairs)
 
 
 def _jobs(patch: Patch, model: Checkpoint) -> Iterator[_Job]:

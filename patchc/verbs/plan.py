@@ -75,7 +75,7 @@ def expected_patch_bytes(
     else:
         entry_bits = gap_bits + _mean_step_bits(candidates)
     chunks = sum(-(-tensor.words >> chunk_bits) for tensor in base.tensors.values())
-    return math.ceil(selected * entry_bits / 8) + 80 * chunks + 1000
+    return math.ceil(selected * entry_bits / 8) + 40 * chunks + 1000
 
 
 def _mean_step_bits(tensors: Sequence[TensorInfo]) -> float:

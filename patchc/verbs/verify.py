@@ -87,4 +87,5 @@ def _check_bodies(patch: Patch, workers: Workers, progress: Progress) -> None:
     with closing(workers.map(lambda pair: read(*pair), rows)) as reads:
         for done, _ in enumerate(reads, start=1):
             progress(ProgressEvent("check patch", done, len(rows), "chunks"))
+    patch.check_bodies()
     count.check()

@@ -11,10 +11,11 @@ import pytest
 import second_reader
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from spec_listing import sections
 
 from patchc.dtypes import BY_NAME
 from patchc.errors import UnsupportedInputError
-from patchc.formats import PatchWriter, encode_chunk, open_patch
+from patchc.formats import PatchWriter, RetentionMask, encode_chunk, open_patch
 from patchc.hashing import chunk_digest
 
 CHUNK_BITS = 12
@@ -116,6 +117,73 @@ def test_ranks_that_no_reader_takes_are_not_written() -> None:
     writer = PatchWriter(io.BytesIO(), CHUNK_BITS)
     with pytest.raises(UnsupportedInputError, match="dimensions"):
         writer.end_tensor("a", BY_NAME["U8"], (1,) * 17, bytes(32))
+
+
+def test_masks_are_read_back_by_both_readers(tmp_path: Path) -> None:
+    masks = (RetentionMask("se", 2**64 - 1, 2**32), RetentionMask("größe", 0, 0))
+    file = io.BytesIO()
+    writer = PatchWriter(file, CHUNK_BITS, masks=masks)
+    writer.finish({}, bytes(32), bytes(32))
+    (tmp_path / "x.patchc").write_bytes(file.getvalue())
+    with open_patch(tmp_path / "x.patchc") as patch:
+        assert patch.index.masks == masks
+    *_, index, _ = sections(file.getvalue())
+    found = second_reader.read_index(index).masks
+    assert found == [(mask.component, mask.seed, mask.threshold) for mask in masks]
+
+
+@pytest.mark.parametrize(
+    "masks",
+    [
+        [RetentionMask("se", 1, 1)] * 17,
+        [RetentionMask("", 1, 1)],
+        [RetentionMask("s" * 65, 1, 1)],
+        [RetentionMask("s\n", 1, 1)],
+        [RetentionMask("se", -1, 1)],
+        [RetentionMask("se", 2**64, 1)],
+        [RetentionMask("se", 1, -1)],
+        [RetentionMask("se", 1, 2**32 + 1)],
+    ],
+)
+def test_masks_that_no_reader_takes_are_not_written(masks: list[RetentionMask]) -> None:
+    with pytest.raises(UnsupportedInputError, match="mask"):
+        PatchWriter(io.BytesIO(), CHUNK_BITS, masks=masks)
+
+
+def test_names_above_their_cap_are_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("patchc.formats.writer.MAX_NAMES", 5)
+    writer = PatchWriter(io.BytesIO(), CHUNK_BITS)
+    for name in ("aaa", "aab"):
+        writer.end_tensor(name, BY_NAME["U8"], (3,), bytes(32))
+    with pytest.raises(UnsupportedInputError, match="too many tensors"):
+        writer.finish({}, bytes(32), bytes(32))
+
+
+def test_a_realistic_index_is_small() -> None:
+    """What 272 tensors and 300 chunks cost beside bodies: digests, and a little more."""
+    file = io.BytesIO()
+    writer = PatchWriter(file)
+    draw, chunks, bodies, unpinned = random.Random(0), 0, 0, 0
+    for i in sorted(map(str, range(34))):
+        for part in ("q_proj", "k_proj", "v_proj", "o_proj", "up", "gate", "down", "norm"):
+            count = 2 if part == "up" else 0 if part == "norm" else 1
+            for number in range(count):
+                entries = draw.randrange(1000, 20_000)
+                positions = np.sort(np.array(draw.sample(range(1 << 19), entries), np.uint32))
+                coded = encode_chunk(
+                    number, positions, np.ones(entries, np.int64), 1 << 19, 16,
+                    draw.randbytes(32), draw.randbytes(32),
+                )  # fmt: skip
+                writer.add_chunk(coded)
+                chunks, bodies = chunks + 1, bodies + len(coded.body)
+            name = f"model.layers.{i}.{part}.weight"
+            shape = (576, 1536) if part != "up" else (1536, 1024)
+            writer.end_tensor(name, BY_NAME["BF16"], shape, draw.randbytes(32))
+            unpinned += not count
+    writer.finish({"kind": "diff"}, draw.randbytes(32), draw.randbytes(32))
+    digests = 4 * 32 + 24 * chunks + 8 * unpinned
+    assert chunks == 272
+    assert len(file.getvalue()) - bodies - digests < 6 * chunks
 
 
 @pytest.mark.parametrize("name", ["", "a\ud800", "a/b", "a\\b", "a\nb", "x" * 4097])

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import second_reader
 from blake3 import blake3
-from golden_patch import CHANGES, METADATA, TENSORS, golden_bytes
+from golden_patch import CHANGES, MASK, METADATA, TENSORS, golden_bytes
 from spec_listing import SPEC, listing, sections
 
 from patchc.dtypes import BY_CODE, BY_NAME
 from patchc.formats import open_patch
+from patchc.kernels.philox import draws_oracle, retention_stream, retention_threshold
 
 HERE = Path(__file__).parent
 GOLDEN = HERE / "golden" / "minimal.patchc"
@@ -63,6 +64,7 @@ def test_the_specification_lists_every_dtype() -> None:
 def test_digests_and_steps_follow_the_page() -> None:
     """Sections 3.3 and 4.2 recomputed with plain Python from the words of the example."""
     models: list[list[bytes]] = [[], []]
+    patch_bytes = GOLDEN.read_bytes()
     with open_patch(GOLDEN) as patch:
         for name, (dtype_name, shape, base, result) in TENSORS.items():
             dtype = BY_NAME[dtype_name]
@@ -80,13 +82,34 @@ def test_digests_and_steps_follow_the_page() -> None:
                 digest = blake3(text, derive_key_context="patchc 2026-11 v1 tensor").digest()
                 models[side].append(struct.pack("<I", len(name)) + name.encode() + digest)
                 if side == 0:
-                    assert patch.index.tensors[name].base_digest == digest[:16]
+                    pinned = name in CHANGES or not words
+                    stored = None if pinned else digest[:8]
+                    assert patch.index.tensors[name].base_digest == stored
         context = "patchc 2026-11 v1 model"
         base_model, result_model = (
             blake3(b"".join(model), derive_key_context=context).digest() for model in models
         )
+        bodies = [blake3(body).digest() for body in (patch_bytes[16:22], patch_bytes[22:27])]
+        context = "patchc 2026-11 v1 bodies"
+        whole = blake3(b"".join(bodies), derive_key_context=context).digest()
+        assert patch.index.bodies_digest == whole
         assert patch.index.base_digest == base_model
         assert patch.index.result_digest == result_model
+
+
+def test_the_draws_of_the_page() -> None:
+    """Section 4.6: the numbers on the page, the second reader's and the kernel's."""
+    listed = re.search(r"draws of entries 0 to 3 are ([\d, ]+) and (\d+)", SPEC)
+    assert listed is not None
+    numbers = [int(number) for number in f"{listed[1]}, {listed[2]}".split(", ")]
+    with open_patch(GOLDEN) as patch:
+        assert patch.index.masks == (MASK,)
+    stream = retention_stream(MASK.component, "a")
+    assert draws_oracle(MASK.seed, stream, 0, 4).tolist() == numbers
+    drawn = [second_reader.draw(MASK.component, MASK.seed, "a", i) for i in range(4)]
+    assert drawn == numbers
+    assert [i for i in range(4) if drawn[i] < MASK.threshold] == [0, 2, 3]
+    assert retention_threshold(0.3) == MASK.threshold
 
 
 def order(word: int, width: int, float_order: bool) -> int:

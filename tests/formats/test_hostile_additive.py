@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import struct
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -14,40 +13,43 @@ from forged_patch import Parts, golden_parts, parts_of
 from golden_additive import additive_bytes, metadata, write_base
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from second_reader import read_index
 
 import patchc
 from patchc.errors import PatchcError, PatchFormatError, UnsupportedPatchError, UsageError
 from patchc.formats import open_patch
 from patchc.formats.layout import pack_prologue
+from patchc.hashing import bodies_digest
 
 GOLDEN = parts_of(additive_bytes("bf16"))
 INT8 = parts_of(additive_bytes("int8"))
-LARGE = GOLDEN.but(prologue=pack_prologue(22, GOLDEN.features))
+LARGE = GOLDEN.but(prologue=pack_prologue(22))
+COLUMNS = read_index(GOLDEN.index)
 
-# Offsets in the expanded index of the worked example (formats/SPEC.md, section 9.2).
-RESULT, DTYPES, CODECS, ENTRIES, LENGTHS, BODY_DIGESTS, RESULT_DIGESTS = (
-    40, 81, 179, 181, 189, 197, 261,
-)  # fmt: skip
-DIMENSIONS = 87
 BODY = {"bf16": "00 02 00 01 02 803C 00BC 01 02 00 01 03 003D 003D"}
 BODY["int8"] = "00 02 00 01 02 0000803C 7FC0 01 02 00 01 03 0000003D 7F7F"
 
 
-def u32(value: int) -> bytes:
-    return struct.pack("<I", value)
-
-
 def with_body(body: str | bytes, parts: Parts = GOLDEN, entries: int = 3, words: int = 4) -> Parts:
-    """The worked example with another body for the chunk of `a`, its digest made to fit."""
+    """The worked example with another body for the chunk of `a`, its digests made to fit."""
     data = bytes.fromhex(body) if isinstance(body, str) else body
-    padded = data + bytes(-len(data) % 8)
-    return (
-        parts.but(bodies=padded + parts.bodies[24:])
-        .with_index(LENGTHS, u32(len(data)))
-        .with_index(BODY_DIGESTS, blake3(data).digest()[:16])
-        .with_index(ENTRIES, u32(entries))
-        .with_index(DIMENSIONS, struct.pack("<Q", words))
+    index = read_index(parts.index)
+    rest = parts.bodies[index.lengths[0] :]
+    digests = [blake3(part).digest() for part in (data, rest)]
+    pinned = words <= 1 << parts.prologue[12]
+    return parts.but(bodies=data + rest).with_columns(
+        lengths=[len(data), len(rest)],
+        entries=[entries, 1],
+        dims=[words, *index.dims[1:]],
+        tensor_digests=index.tensor_digests if pinned else [bytes(8), *index.tensor_digests],
+        bodies_digest=bodies_digest(b"".join(digests)),
+        body_digests=[digest[:8] for digest in digests],
     )
+
+
+def with_dtype(code: int, parts: Parts = GOLDEN) -> Parts:
+    """The same with another dtype for `a`."""
+    return parts.with_columns(codes=[code, *COLUMNS.codes[1:]])
 
 
 def with_metadata(change: dict[str, Any]) -> Parts:
@@ -112,19 +114,39 @@ def test_the_feature_without_additive_chunks(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("codec", [0, 1, 3, 255])
 def test_other_codecs_beside_additive_ones(tmp_path: Path, codec: int) -> None:
-    refuse(tmp_path, GOLDEN.with_index(CODECS, bytes([codec])), "mixes additive chunks")
+    refuse(tmp_path, GOLDEN.with_columns(codecs=[codec, 2]), "mixes additive chunks")
 
 
-@pytest.mark.parametrize("offset", [RESULT, RESULT + 31, RESULT_DIGESTS, RESULT_DIGESTS + 31])
-def test_a_promised_result(tmp_path: Path, offset: int) -> None:
-    refuse(tmp_path, GOLDEN.with_index(offset, b"\x01"), "promises a result")
+@pytest.mark.parametrize(
+    "digests",
+    [
+        {"result_digest": bytes(31) + b"\1"},
+        {"result_digest": b"\1" + bytes(31)},
+        {"result_digests": [b"\1" + bytes(7), bytes(8)]},
+        {"result_digests": [bytes(8), bytes(7) + b"\1"]},
+    ],
+)
+def test_a_promised_result(tmp_path: Path, digests: dict[str, Any]) -> None:
+    refuse(tmp_path, GOLDEN.with_columns(**digests), "promises a result")
 
 
 @pytest.mark.parametrize("code", [*range(1, 11), *range(16, 23)])
 def test_dtypes_that_nothing_can_be_added_to(tmp_path: Path, code: int) -> None:
     dtype = patchc.dtypes.BY_CODE[code].name
-    parts = GOLDEN.with_index(DTYPES, bytes([code])).with_index(DIMENSIONS, struct.pack("<Q", 8))
+    parts = with_dtype(code).with_columns(dims=[8, *COLUMNS.dims[1:]])
     refuse(tmp_path, parts, f"'a' is {dtype}, to which nothing")
+
+
+def test_a_replaced_body_is_found_by_verify_and_by_apply(tmp_path: Path) -> None:
+    """No result digest stands behind an additive body: only the digest over all bodies does."""
+    path, out = tmp_path / "x.patchc", tmp_path / "out.safetensors"
+    path.write_bytes(GOLDEN.with_columns(bodies_digest=bytes(32)).assemble())
+    base = write_base(tmp_path / "base.safetensors")
+    with pytest.raises(PatchFormatError, match="digest over all chunk bodies"):
+        patchc.verify(path)
+    with pytest.raises(PatchFormatError, match="digest over all chunk bodies"):
+        patchc.apply(path, base, out=out)
+    assert {file.name for file in tmp_path.iterdir()} == {"x.patchc", "base.safetensors"}
 
 
 def test_no_additive_key(tmp_path: Path) -> None:
@@ -348,7 +370,7 @@ def reads_or_refuses(path: Path, parts: Parts) -> None:
 def test_any_body_with_a_matching_digest(
     tmp_path: Path, body: bytes, parts: Parts, entries: int, words: int, dtype: int
 ) -> None:
-    forged = with_body(body, parts, entries, words).with_index(DTYPES, bytes([dtype]))
+    forged = with_dtype(dtype, with_body(body, parts, entries, words))
     reads_or_refuses(tmp_path / "x.patchc", forged)
 
 
