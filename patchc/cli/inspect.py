@@ -93,6 +93,8 @@ def _render(report: InspectReport) -> None:
             facts[f"component {component.name}"] = (
                 f"{symbol}{component.scale:g}, {component.entries:,} entries"
             )
+    for number, link in enumerate(report.folded, start=1):
+        facts[f"folded {number}"] = f"{link['root']} to {link['result']}"
     for name, value in _section(report, "recipe").items():
         facts[f"recipe {name}"] = value
     for name, value in _section(report, "inputs").items():
