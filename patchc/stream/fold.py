@@ -52,7 +52,7 @@ def fold_patches(
     tensors = first.index.tensors
     numbers = {name: changed_numbers(patches, name) for name in tensors}
     total = sum(map(len, numbers.values()))
-    done = entries = 0
+    done = entries = body_bytes = 0
     chunk_bits = first.chunk_words.bit_length() - 1
 
     def jobs() -> Iterator[_Job]:
@@ -70,6 +70,7 @@ def fold_patches(
                     if coded:
                         writer.add_chunk(coded)
                         kept, entries = kept + 1, entries + coded.record.entries
+                        body_bytes += len(coded.body)
                     done += 1
                     progress(ProgressEvent("fold", done, total, "chunks", name))
                 digest = _tensor_digest(first, record, kept)
@@ -80,7 +81,7 @@ def fold_patches(
         root = writer.finish(metadata, *digests)
         size = file.tell()
     words = sum(record.dtype.words(record.shape) for record in tensors.values())
-    return CompiledPatch(root, size, entries, words, *digests)
+    return CompiledPatch(root, size, body_bytes, entries, words, *digests)
 
 
 def fold_onto(
