@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from pairs import Pair
 from peers import Model, Peer, peers, words
 from safetensors.torch import load_file, save_file
@@ -148,6 +147,3 @@ def _part(pair: Pair, before: Model, after: Model, folder: Path) -> tuple[Pair, 
     for cut, path in zip(cuts, paths, strict=True):
         save_file(cut, path)
     return Pair(pair.name, pair.what, *paths), total
-
-
-torch.set_grad_enabled(False)

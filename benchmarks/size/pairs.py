@@ -21,6 +21,9 @@ REINFORCE = {
     "rl-1e-6": Phase(rate=1e-6, steps=16, seed=3, keep=(1, 16)),
     "rl-3e-6": Phase(rate=3e-6, steps=16, seed=3, keep=(1, 16)),
 }
+BASE = f"step-{FINE_TUNE.steps}.safetensors"
+"""The file of the fine-tuned model in bf16."""
+
 COMPONENTS = {
     "se": Phase(rate=1e-5, steps=8, seed=4, sign=-1),
     "osm": Phase(rate=1e-5, steps=8, seed=5),
@@ -50,8 +53,8 @@ class Pairs:
     def all(self) -> dict[str, Callable[[], Pair]]:
         """How to make each pair, by name."""
         made: dict[str, Callable[[], Pair]] = {}
-        for name in REINFORCE:
-            for step in (1, 16):
+        for name, phase in REINFORCE.items():
+            for step in phase.keep:
                 made[f"{name}, {step} step{'s'[: step > 1]}"] = self._bind(
                     self._reinforced, name, step
                 )
@@ -70,10 +73,8 @@ class Pairs:
         return lambda: make(*arguments)
 
     def _run(self, name: str, inputs: object, make: Callable[[Path], None]) -> Path:
-        return self._stages.run(
-            name, {"inputs": repr(inputs), "program": _digest(Path(__file__).with_name("train.py"))},
-            make,
-        )  # fmt: skip
+        program = blake3(Path(__file__).with_name("train.py").read_bytes()).hexdigest()
+        return self._stages.run(name, {"inputs": repr(inputs), "program": program}, make)
 
     def _base(self) -> Path:
         """The fine-tuned model that most pairs start from."""
@@ -99,7 +100,7 @@ class Pairs:
         return Pair(
             f"{name}, {step} step{'s'[: step > 1]}",
             f"{step} AdamW steps at {rate} from fp32 masters, bf16",
-            self._base() / "step-100.safetensors",
+            self._base() / BASE,
             self._continued(name) / f"step-{step}.safetensors",
         )
 
@@ -116,7 +117,7 @@ class Pairs:
             "fine-tune, 100 steps",
             "100 AdamW steps at 4e-5, bf16",
             source / "model.safetensors",
-            self._base() / "step-100.safetensors",
+            self._base() / BASE,
         )
 
     def _from_scratch(self) -> Pair:
@@ -135,8 +136,8 @@ class Pairs:
         return Pair(
             "from scratch",
             "a small model trained from scratch, then 16 AdamW steps at 3e-6, bf16",
-            first / "step-150.safetensors",
-            after / "step-16.safetensors",
+            first / f"step-{SCRATCH.steps}.safetensors",
+            after / f"step-{phase.steps}.safetensors",
         )
 
     def _safepatching(self) -> Pair:
@@ -150,7 +151,7 @@ class Pairs:
                 score(model, self._source, phase.seed, folder / name / "scores.safetensors")
 
         parts = self._run("safepatching", (FINE_TUNE, COMPONENTS), derive)
-        model = base / "step-100.safetensors"
+        model = base / BASE
 
         def build(out: Path) -> object:
             inputs = {
@@ -245,7 +246,3 @@ def _write_gaussian(density: float, folder: Path) -> None:
         low, high = (scale, high) if share < density else (low, scale)
     for name, value in (("base", base), ("tuned", tuned)):
         save({"weight": value.view(-1, 1024)}, folder / f"{name}.safetensors")
-
-
-def _digest(path: Path) -> str:
-    return blake3(path.read_bytes()).hexdigest()

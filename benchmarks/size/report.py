@@ -26,8 +26,8 @@ def write_report(measured: list[Measured], readme: Path, details: Path, machine:
 
 def _overview(measured: list[Measured]) -> list[str]:
     lines = [
-        "| pair | changed | entropy | patchc | above | framing | best peer | its bits | patchc / it "
-        "| encode, GB/s | decode, GB/s |",
+        "| pair | changed | entropy | patchc | above | framing | best peer | its bits | patchc / it"
+        " | encode, GB/s | decode, GB/s |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for one in measured:
