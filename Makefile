@@ -4,7 +4,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 
-.PHONY: help setup demo test test-lm-eval check bench-memory bench-speed bench-smollm2 clean
+.PHONY: help setup demo test test-lm-eval check bench-memory bench-speed bench-size bench-smollm2 clean
 
 help:
 	@echo "make demo          set everything up and run the main job on a tiny embedded model"
@@ -12,6 +12,7 @@ help:
 	@echo "make test-lm-eval  the test that needs lm-evaluation-harness, in an environment of its own"
 	@echo "make bench-memory  peak memory of build, apply, revert and diff on a 4 GB checkpoint"
 	@echo "make bench-speed   apply and revert against cp -r, build in parameters per second"
+	@echo "make bench-size    sizes of patches beside those of peers and the entropy"
 	@echo "make bench-smollm2 the method's experiment on SmolLM2-135M-Instruct, resumable"
 	@echo "make clean         remove the environment and the caches"
 
@@ -48,8 +49,19 @@ bench-memory: setup
 bench-speed: setup
 	$(BIN)/python benchmarks/speed.py
 
+bench-size: .venv-bench-size/ready
+	ARC3_CANDIDATE_WAIT_MULTIPLIER=1000 PYTHONPATH=tests:benchmarks/smollm2 \
+		.venv-bench-size/bin/python benchmarks/size/run.py
+
+.venv-bench-size/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-bench-size
+	.venv-bench-size/bin/pip install --quiet --disable-pip-version-check "$(TORCH)"
+	.venv-bench-size/bin/pip install --quiet --disable-pip-version-check -e ".[derive]" "gguf>=0.10" \
+		"fireworks-delta-compression==0.1.0" "deltatensors==0.2.0" "zstandard>=0.23" "bsdiff4==1.3.2"
+	touch $@
+
 bench-smollm2: setup
 	PYTHONPATH=tests $(BIN)/python benchmarks/smollm2/run.py
 
 clean:
-	rm -rf .venv .venv-lm-eval .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-lm-eval .venv-bench-size .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

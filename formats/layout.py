@@ -18,6 +18,8 @@ ADDITIVE = 1 << 0
 KNOWN_FEATURES = ADDITIVE
 """Bits of required features that this reader understands."""
 
+FEATURE_NAMES = {ADDITIVE: "additive"}
+
 DEFAULT_CHUNK_BITS = 20
 CHUNK_BITS = range(12, 23)
 """Permitted log2 of the number of words in a chunk."""

@@ -19,12 +19,13 @@ from blake3 import blake3
 
 from patchc.errors import PatchcError, PatchFormatError, UnsupportedPatchError, UsageError
 from patchc.formats.additive import AdditiveValues, check_additive, parse_additive
-from patchc.formats.codecs import ADDITIVE_ID, CODECS, ComponentEntries
+from patchc.formats.codecs import ADDITIVE_ID, CODECS, STANDALONE, ComponentEntries
 from patchc.formats.codecs.additive import decode_additive
 from patchc.formats.codecs.codec import Positions, Steps
 from patchc.formats.index import ChunkRecord, PatchIndex, TensorRecord, parse_index
 from patchc.formats.layout import (
     ADDITIVE,
+    FEATURE_NAMES,
     MAJOR,
     PROLOGUE,
     TRAILER,
@@ -44,6 +45,7 @@ class Patch:
         size: its size in bytes.
         root: its root digest, which identifies it.
         version: its format version.
+        features: names of the features that the file requires.
         chunk_words: words in a full chunk of the grid.
         index: every tensor and changed chunk.
         metadata: provenance, JSON values.
@@ -67,6 +69,8 @@ class Patch:
             raise PatchFormatError("the root digest does not match: the file is damaged")
         self.root = trailer.root
         self.version = f"{MAJOR}.{int.from_bytes(prologue[10:12], 'little')}"
+        bits = (1 << i for i in range(64) if trailer.features >> i & 1)
+        self.features = tuple(FEATURE_NAMES.get(bit, hex(bit)) for bit in bits)
         self.chunk_words = 1 << chunk_bits
         index = decompress(stored_index, trailer.index_size, "index")
         self.index: PatchIndex = parse_index(index, chunk_bits, trailer.index_offset)
@@ -91,6 +95,10 @@ class Patch:
         trace: TracebackType | None,
     ) -> None:
         os.close(self._descriptor)
+
+    def decodes_alone(self) -> bool:
+        """Whether all bodies decode from the file alone, without the words that they apply to."""
+        return bool(np.isin(self.index.codecs, STANDALONE).all())
 
     def words_in_chunk(self, tensor: TensorRecord, number: int) -> int:
         """Words in chunk ``number`` of a tensor; the last chunk may be short."""

@@ -1,9 +1,9 @@
 """patchc: a compiler for weight patches.
 
 The verbs of the command line are functions here: :func:`derive`, :func:`build`, :func:`diff`,
-:func:`apply`, :func:`revert`, :func:`verify`, :func:`inspect`, :func:`evaluate`, :func:`sweep`.
-:func:`chain` compares patches that follow one another, and :func:`open_patch` reads a patch file.
-They are imported on first use, so that importing this package costs nothing.
+:func:`apply`, :func:`revert`, :func:`verify`, :func:`inspect`, :func:`fold`, :func:`evaluate`,
+:func:`sweep`. :func:`chain` compares patches that follow one another, and :func:`open_patch` reads
+a patch file. They are imported on first use, so that importing this package costs nothing.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from patchc.verbs.derive import derive
     from patchc.verbs.diff import diff
     from patchc.verbs.evaluate import evaluate
+    from patchc.verbs.fold import fold
     from patchc.verbs.inspect import inspect
     from patchc.verbs.revert import revert
     from patchc.verbs.sweep import sweep
@@ -42,6 +43,7 @@ _HOMES = {
     "derive": "patchc.verbs.derive",
     "diff": "patchc.verbs.diff",
     "evaluate": "patchc.verbs.evaluate",
+    "fold": "patchc.verbs.fold",
     "inspect": "patchc.verbs.inspect",
     "open_patch": "patchc.formats",
     "read_recipe": "patchc.recipe",
@@ -63,6 +65,7 @@ __all__ = [
     "derive",
     "diff",
     "evaluate",
+    "fold",
     "inspect",
     "open_patch",
     "read_recipe",

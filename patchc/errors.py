@@ -82,7 +82,7 @@ class StorageError(PatchcError):
 
 
 class MismatchError(PatchcError):
-    """Inputs do not fit each other: names, shapes, dtypes or missing scores."""
+    """Inputs do not fit each other: names, shapes, dtypes, missing scores, patches apart."""
 
     exit_code = 13
 

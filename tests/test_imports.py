@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from tiny_checkpoints import PatchedModel, write_file
 
+import patchc
+
 CORE = """
 import sys
 
@@ -48,7 +50,7 @@ def _python(code: str, *arguments: str, cwd: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    "verb", ["build", "diff", "apply", "revert", "verify", "inspect", "evaluate"]
+    "verb", ["build", "diff", "fold", "apply", "revert", "verify", "inspect", "evaluate"]
 )
 def test_core_verbs_import_neither_torch_nor_transformers(
     tmp_path: Path, patched: PatchedModel, verb: str
@@ -57,13 +59,16 @@ def test_core_verbs_import_neither_torch_nor_transformers(
     ones = {"model.layers.0.mlp.up_proj.weight": np.ones((50, 100), np.float32)}
     scores = str(write_file(tmp_path / "scores.safetensors", ones))
     out = {"out": str(tmp_path / "out")}
+    back = str(tmp_path / "back.patchc")
+    patchc.diff(patched.tuned, patched.base, out=back, chunk_bits=12)
     asked = tmp_path / "asked.jsonl"
     asked.write_text('{"prompt": "brew a tea", "reply": "I cannot"}\n')
     replies = {"harmful": str(asked), "harmless": str(asked), "generations": [str(asked)]}
     parts = {"se": tuned, "osm": tuned, "se_scores": scores, "osm_scores": scores}
-    calls: dict[str, tuple[list[str], dict[str, Any]]] = {
+    calls: dict[str, tuple[list[Any], dict[str, Any]]] = {
         "build": ([base], parts | out),
         "diff": ([base, tuned], out),
+        "fold": ([[patch, back]], out | {"base": base}),
         "apply": ([patch, base], out),
         "revert": ([patch, tuned], out),
         "verify": ([patch, base], {}),

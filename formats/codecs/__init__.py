@@ -7,4 +7,7 @@ from patchc.formats.codecs.rice import RICE
 CODECS: dict[int, Codec] = {RICE.id: RICE}
 """Codec id → codec of exact steps; the additive codec, of another kind, is apart."""
 
-__all__ = ["ADDITIVE_ID", "CODECS", "RICE", "Codec", "ComponentEntries", "ValueType"]
+STANDALONE = (RICE.id, ADDITIVE_ID)
+"""Ids of the codecs whose bodies decode without the words that they apply to."""
+
+__all__ = ["ADDITIVE_ID", "CODECS", "RICE", "STANDALONE", "Codec", "ComponentEntries", "ValueType"]

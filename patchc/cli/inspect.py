@@ -72,6 +72,7 @@ def _render_chain(chain: ChainReport) -> None:
 
 def _render(report: InspectReport) -> None:
     from patchc.cli.output import print_facts, print_table, size
+    from patchc.cli.patches import bits_facts
 
     tool = _section(report, "tool")
     facts: dict[str, object] = {
@@ -81,6 +82,7 @@ def _render(report: InspectReport) -> None:
         "size": f"{size(report.size)} for a model of {size(report.model_bytes)}",
         "changed": f"{report.total.changed:,} of {report.total.words:,} entries "
         f"({report.total.density:.4%}) in {len(report.tensors)} of {report.tensor_count} tensors",
+        **bits_facts(report.size, report.total.nbytes, report.total.changed, report.entropy),
         "root": report.root,
         "base": report.base_digest,
         "result": report.result_digest or "not promised",
@@ -93,6 +95,8 @@ def _render(report: InspectReport) -> None:
             facts[f"component {component.name}"] = (
                 f"{symbol}{component.scale:g}, {component.entries:,} entries"
             )
+    for number, link in enumerate(report.folded, start=1):
+        facts[f"folded {number}"] = f"{link['root']} to {link['result']}"
     for name, value in _section(report, "recipe").items():
         facts[f"recipe {name}"] = value
     for name, value in _section(report, "inputs").items():

@@ -15,6 +15,7 @@ from patchc.cli.demo import demo
 from patchc.cli.derive import derive
 from patchc.cli.diff import diff
 from patchc.cli.evaluate import evaluate
+from patchc.cli.fold import fold
 from patchc.cli.inspect import inspect
 from patchc.cli.revert import revert
 from patchc.cli.sweep import sweep
@@ -64,6 +65,7 @@ for command in (
     revert,
     verify,
     inspect,
+    fold,
     evaluate,
     sweep,
     demo,

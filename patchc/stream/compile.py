@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,10 +19,13 @@ from patchc.formats.layout import ADDITIVE, CHUNK_BITS
 from patchc.hashing import chunk_digest, model_digest, tensor_digest
 from patchc.kernels.ulp import changed_steps
 from patchc.progress import Progress, ProgressEvent
+from patchc.stream.entropy import Entropy, TensorCounts
 from patchc.stream.grid import Chunk, grid
 from patchc.stream.workers import Workers, scratch
 
 Words = NDArray[np.unsignedinteger]
+
+_NO_POSITIONS, _NO_STEPS = np.empty(0, np.uint32), np.empty(0, np.int64)
 
 
 class TensorChanges(Protocol):
@@ -86,14 +89,20 @@ class ModelCoder(Protocol):
 
 @dataclass(frozen=True)
 class CompiledPatch:
-    """What was written; an additive patch has no ``result_digest``."""
+    """What was written; an additive patch has no ``result_digest``.
+
+    ``size`` is the whole file's and ``body_bytes`` that of the coded changes in it; ``entropy`` is
+    the bound for these changes, None where it was not computed.
+    """
 
     root: bytes
     size: int
+    body_bytes: int
     entries: int
     words: int
     base_digest: bytes
     result_digest: bytes | None
+    entropy: Entropy | None = None
 
 
 @dataclass(frozen=True)
@@ -134,7 +143,9 @@ def compile_patch(
         StorageError: the output cannot be written.
         PatchcError: whatever the source raises.
     """
-    return write_patch(out, base, _StepCoder(source), workers, chunk_bits, stage, progress)
+    coder = _StepCoder(source)
+    written = write_patch(out, base, coder, workers, chunk_bits, stage, progress)
+    return replace(written, entropy=coder.entropy)
 
 
 def write_patch(
@@ -164,7 +175,9 @@ def write_patch(
                     progress(ProgressEvent(stage, done, total, "parameters", job.tensor.name))
         root, base_digest, result_digest = assembly.finish(coder.metadata())
         size = file.tell()
-    return CompiledPatch(root, size, assembly.entries, total, base_digest, result_digest)
+    return CompiledPatch(
+        root, size, assembly.body_bytes, assembly.entries, total, base_digest, result_digest
+    )
 
 
 class _Assembly:
@@ -172,6 +185,7 @@ class _Assembly:
 
     def __init__(self, writer: PatchWriter, promises_result: bool) -> None:
         self.entries = 0
+        self.body_bytes = 0
         self._writer = writer
         self._promises_result = promises_result
         self._chunks: tuple[list[bytes], list[bytes]] = ([], [])
@@ -185,6 +199,7 @@ class _Assembly:
         if coded.encoded:
             self._writer.add_chunk(coded.encoded)
             self.entries += coded.encoded.record.entries
+            self.body_bytes += len(coded.encoded.body)
 
     def end_tensor(self, tensor: TensorInfo) -> None:
         base, result = (
@@ -220,33 +235,39 @@ class _StepCoder:
     features = 0
 
     def __init__(self, source: ChangeSource) -> None:
+        self.entropy = Entropy()
         self._source = source
 
     def open_tensor(self, tensor: TensorInfo, chunks: list[Chunk]) -> TensorCoder:
-        return _TensorStepCoder(tensor, self._source.open_tensor(tensor, chunks))
+        return _TensorStepCoder(self, tensor, self._source.open_tensor(tensor, chunks))
 
     def metadata(self) -> Mapping[str, Any]:
-        return self._source.metadata()
+        return {**self._source.metadata(), "entropy": self.entropy.to_json()}
 
 
 class _TensorStepCoder:
     """Implements :class:`TensorCoder`."""
 
-    def __init__(self, tensor: TensorInfo, changes: TensorChanges) -> None:
+    def __init__(self, model: _StepCoder, tensor: TensorInfo, changes: TensorChanges) -> None:
+        self._model = model
         self._dtype = tensor.dtype
         self._changes = changes
+        self._counts = TensorCounts(tensor.dtype)
 
     def finish(self) -> None:
         self._changes.finish()
+        self._model.entropy += self._counts.entropy()
 
     def encode(self, chunk: Chunk) -> CodedChunk:
         base, result = self._changes.read(chunk)
         base_digest = chunk_digest(base)
         if result is base:
+            self._counts.add(base, _NO_POSITIONS, _NO_STEPS)
             return CodedChunk(base_digest, base_digest, None)
         positions = scratch("positions", chunk.count, np.uint32)
         steps = scratch("steps", chunk.count, np.int64)
         count = changed_steps(base, result, self._dtype.total_order, positions, steps)
+        self._counts.add(base, positions[:count], steps[:count])
         if not count:
             return CodedChunk(base_digest, base_digest, None)
         result_digest = chunk_digest(result)

@@ -117,12 +117,7 @@ def rewrite(
             if short(found) == other:
                 raise OtherStateError(job.tensor.name)
             raise _wrong(patch, model, job.tensor.name, f"its chunk {chunk.number} differs")
-        reached = _step(patch, job, chunk, words, revert)
-        if short(reached) != other:
-            raise ResultMismatchError(
-                f"{patch.path}: tensor {job.tensor.name!r}, chunk {chunk.number}: the outcome is "
-                "not the promised one; the patch is not sound, fetch or build it again"
-            )
+        reached = take_step(patch, job.record, chunk, words, revert)
         write(job.tensor, job.chunk.first, words)
         if revert:
             return ChunkDigests(reached, found, "result")
@@ -132,6 +127,24 @@ def rewrite(
     patch.check_bodies()
     if folded.result != patch.index.result_digest:
         raise _unsound(patch)
+
+
+def take_step(
+    patch: Patch, record: TensorRecord, chunk: ChunkRecord, words: Words, revert: bool
+) -> bytes:
+    """Take a chunk's words from base to result, or back, in place; their full digest then.
+
+    Raises:
+        ResultMismatchError: the outcome is not the promised one.
+        PatchFormatError: the chunk's body is damaged.
+    """
+    reached = _step(patch, record, chunk, words, revert)
+    if short(reached) != (chunk.base_digest if revert else chunk.result_digest):
+        raise ResultMismatchError(
+            f"{patch.path}: tensor {record.name!r}, chunk {chunk.number}: the outcome is "
+            "not the promised one; the patch is not sound, fetch or build it again"
+        )
+    return reached
 
 
 def find_states(
@@ -158,7 +171,7 @@ def find_states(
             return ChunkDigests(found, found, "base")
         if short(found) != chunk.result_digest:
             raise _wrong(patch, model, job.tensor.name, f"its chunk {chunk.number} differs")
-        return ChunkDigests(_step(patch, job, chunk, words, revert=True), found, "result")
+        return ChunkDigests(_step(patch, job.record, chunk, words, True), found, "result")
 
     return _fold(patch, model, run, "verify", workers, progress)
 
@@ -269,9 +282,11 @@ def _read(model: Checkpoint, job: _Job) -> Words:
     return model.read_words(job.tensor, job.chunk.first, words)
 
 
-def _step(patch: Patch, job: _Job, chunk: ChunkRecord, words: Words, revert: bool) -> bytes:
-    positions, steps = patch.read_changes(job.record, chunk)
-    add_steps(words, positions, steps, job.tensor.dtype.total_order, revert)
+def _step(
+    patch: Patch, record: TensorRecord, chunk: ChunkRecord, words: Words, revert: bool
+) -> bytes:
+    positions, steps = patch.read_changes(record, chunk)
+    add_steps(words, positions, steps, record.dtype.total_order, revert)
     return chunk_digest(words)
 
 

@@ -10,6 +10,8 @@ import numpy as np
 
 from patchc.formats import AdditiveValues, Patch, TensorRecord, open_patch
 from patchc.select.candidates import layer_of, natural_order
+from patchc.stream.entropy import Entropy
+from patchc.verbs.provenance import folded_patches
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class InspectReport:
         additive: value type and components of an additive patch, each with its stored scale and
             its entries as the file states them (verify counts them); None for exact steps.
         metadata: provenance: kind, tool, recipe with seed, digests of the inputs, statistics.
+        entropy: the bound for its changes, in bits, as the file states it; None where it does not.
+        folded: the patches that a fold was made of: root and result digest, in hexadecimal.
         model_bytes: bytes of the base's tensors.
         total: figures of the whole model.
         tensors: changed tensors, by name.
@@ -64,6 +68,8 @@ class InspectReport:
     version: str
     additive: AdditiveValues | None
     metadata: dict[str, Any]
+    entropy: Entropy | None
+    folded: tuple[dict[str, str], ...]
     model_bytes: int
     tensor_count: int
     total: PartReport
@@ -94,6 +100,8 @@ def inspect(patch: str | os.PathLike[str]) -> InspectReport:
             version=opened.version,
             additive=opened.additive,
             metadata=opened.metadata,
+            entropy=Entropy.from_json(opened.metadata.get("entropy")),
+            folded=tuple(folded_patches(opened.metadata)),
             model_bytes=sum(r.dtype.words(r.shape) * r.dtype.word_bytes for r in records),
             tensor_count=len(records),
             total=_sum("total", parts),

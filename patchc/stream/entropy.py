@@ -1,0 +1,108 @@
+"""The conditional entropy of a model's changes: the bound that a patch file is measured against.
+
+Receiver and sender share the base. Given each tensor and each word's exponent in the base, it takes
+Σ nₑ H₂(kₑ / nₑ) bits to say which kₑ of nₑ words of an exponent change, and
+Σ kₑ H(steps of exponent e) to say by how many steps. Words without an exponent are of one class.
+Lower bits of large steps are counted as they are (:mod:`patchc.kernels.histograms`).
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TypeGuard
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchc.dtypes import DType
+from patchc.kernels.histograms import count_exponents, count_steps, raw_bits, symbols
+
+Words = NDArray[np.unsignedinteger]
+
+_EXPONENTS = {
+    "F64": (52, 11),
+    "F32": (23, 8),
+    "F16": (10, 5),
+    "BF16": (7, 8),
+    "F8_E4M3": (3, 4),
+    "F8_E5M2": (2, 5),
+}
+"""Lowest bit of the exponent, and its bits."""
+
+_MOST_BITS = 1 << 80
+
+
+@dataclass(frozen=True)
+class Entropy:
+    """Bits of all changes together: which words change, and by which steps."""
+
+    positions: float = 0.0
+    values: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """Bits of both."""
+        return self.positions + self.values
+
+    def __add__(self, other: Entropy) -> Entropy:
+        return Entropy(self.positions + other.positions, self.values + other.values)
+
+    def to_json(self) -> dict[str, int]:
+        """Whole bits to five digits, which is what a patch file keeps."""
+        parts = {"positions": self.positions, "values": self.values}
+        return {name: round(float(f"{bits:.5g}")) for name, bits in parts.items()}
+
+    @classmethod
+    def from_json(cls, parts: object) -> Entropy | None:
+        """What a patch file states; None where it states nothing, or a stranger nonsense."""
+        if not isinstance(parts, dict):
+            return None
+        positions, values = parts.get("positions"), parts.get("values")
+        if not (_is_count(positions) and _is_count(values)):
+            return None
+        return cls(float(positions), float(values))
+
+
+def _is_count(bits: object) -> TypeGuard[int]:
+    return type(bits) is int and 0 <= bits < _MOST_BITS
+
+
+class TensorCounts:
+    """Counts of one tensor, to which worker threads add its chunks in any order."""
+
+    def __init__(self, dtype: DType) -> None:
+        self._shift, self._bits = _EXPONENTS.get(dtype.name, (0, 0))
+        self._word_bits = dtype.word_bits
+        self._words = np.zeros(1 << self._bits, np.int64)
+        self._steps: dict[int, NDArray[np.int64]] = {}
+        self._lock = threading.Lock()
+
+    def add(self, words: Words, positions: NDArray[np.uint32], steps: NDArray[np.int64]) -> None:
+        """Count a chunk: its words in the base, and its changes, if any."""
+        exponents = count_exponents(words, self._shift, self._bits)
+        counts = np.zeros((1 << self._bits, symbols(self._word_bits)), np.uint32)
+        count_steps(words, positions, steps, self._shift, self._bits, counts)
+        with self._lock:
+            self._words += exponents
+            for exponent in np.flatnonzero(counts.any(axis=1)).tolist():
+                self._steps[exponent] = self._steps.get(exponent, 0) + counts[exponent].astype(int)
+
+    def entropy(self) -> Entropy:
+        """Of the chunks that were added."""
+        if not self._steps:
+            return Entropy()
+        words = self._words[list(self._steps)]
+        steps = np.stack(list(self._steps.values()))
+        changed = steps.sum(axis=1)
+        positions = _xlogx(words) - _xlogx(changed) - _xlogx(words - changed)
+        values = (
+            _xlogx(changed) - _xlogx(steps) + int(steps.sum(axis=0) @ raw_bits(self._word_bits))
+        )
+        return Entropy(positions, values)
+
+
+def _xlogx(counts: NDArray[np.int64]) -> float:
+    """Sum of x log₂ x, in bits."""
+    positive = counts[counts > 0].astype(np.float64)
+    return float(positive @ np.log2(positive))

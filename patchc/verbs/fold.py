@@ -1,0 +1,101 @@
+"""Make one patch of consecutive ones."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from patchc.checkpoint import open_checkpoint
+from patchc.errors import UnsupportedInputError, UsageError
+from patchc.formats import Patch, open_patch
+from patchc.progress import Progress, ignore_progress
+from patchc.stream import Workers
+from patchc.stream.compile import CompiledPatch, check_patch_output
+from patchc.stream.fold import fold_onto, fold_patches
+from patchc.stream.meeting import check_meeting
+from patchc.verbs.provenance import folded_patches, tool
+
+
+def fold(
+    patches: Sequence[str | os.PathLike[str]],
+    *,
+    out: str | os.PathLike[str],
+    base: str | os.PathLike[str] | None = None,
+    threads: int | None = None,
+    progress: Progress = ignore_progress,
+) -> CompiledPatch:
+    """Write one patch that takes the first patch's base to the last one's result.
+
+    Steps on the same word add modulo 2^width and drop out where they cancel, so that the outcome
+    can be applied and reverted like any other, bit for bit. Memory does not grow with the model.
+
+    Args:
+        patches: two or more patches of exact steps, in their order; the result of each is the base
+            of the next.
+        out: the patch file to write; must not exist.
+        base: the first patch's base, a checkpoint folder or safetensors file. Needed where a body
+            does not decode without it, and where a chunk ends as it began and its tensor's digest
+            is in no patch. Where it is given, every step is checked against the digests on the way;
+            otherwise ``apply`` and ``revert`` find out.
+        threads: worker threads; None means one a core.
+        progress: called with the chunks done; with ``base``, with the parameters.
+
+    Raises:
+        UsageError: fewer than two patches, or ``base`` is needed.
+        MismatchError: a patch does not follow the one before it; names both, and the first tensor
+            that tells them apart.
+        UnsupportedInputError: an additive patch, or one with a feature that cannot be folded.
+        PatchFormatError, UnsupportedPatchError: a patch cannot be read.
+        CheckpointError: ``base`` cannot be read.
+        WrongBaseError: ``base`` is not the first patch's; names the first tensor that differs.
+        ResultMismatchError: steps and digests of a patch contradict each other.
+        OutputError, StorageError: the patch cannot be written.
+    """
+    if len(patches) < 2:
+        raise UsageError("fold takes two patches or more; name the one that follows")
+    out = Path(out)
+    with ExitStack() as inputs:
+        opened = [inputs.enter_context(open_patch(patch)) for patch in patches]
+        for patch in opened:
+            _check_foldable(patch, with_base=base is not None)
+        check_meeting(opened)
+        paths = tuple(patch.path for patch in opened)
+        metadata = _provenance(opened)
+        if base is None:
+            _check_output(out, paths, opened[0])
+            with Workers(threads) as workers:
+                return fold_patches(out, opened, metadata, workers, progress)
+        model = inputs.enter_context(open_checkpoint(base))
+        _check_output(out, (*paths, model.path), opened[0])
+        with Workers(threads) as workers:
+            return fold_onto(out, model, opened, metadata, workers, progress)
+
+
+def _check_foldable(patch: Patch, with_base: bool) -> None:
+    if patch.features:
+        raise UnsupportedInputError(
+            f"{patch.path} has the feature {', '.join(patch.features)}, and fold takes exact steps "
+            "alone; apply the patches one after the other"
+        )
+    if not with_base and not patch.decodes_alone():
+        raise UsageError(
+            f"{patch.path} is coded given the words that it applies to; give the base of the first "
+            "patch with --base"
+        )
+
+
+def _check_output(out: Path, inputs: tuple[Path, ...], first: Patch) -> None:
+    check_patch_output(out, inputs, first.chunk_words.bit_length() - 1)
+
+
+def _provenance(patches: Sequence[Patch]) -> Mapping[str, Any]:
+    folded = [
+        link
+        for patch in patches
+        for link in folded_patches(patch.metadata)
+        or [{"root": patch.root.hex(), "result": patch.index.result_digest.hex()}]
+    ]
+    return {"kind": "fold", "tool": tool(), "folded": folded}
