@@ -96,7 +96,7 @@ def encode_file(
     if largest > MAX_FILE:
         raise UnsupportedInputError(
             f"file {name!r} differs and has {largest:,} bytes, more than the {MAX_FILE:,} that a "
-            "patch carries; move it elsewhere, or compare weights only"
+            "patch carries of a file; move it elsewhere, or give --weights-only"
         )
     prefix = suffix = 0
     if base is not None and result is not None:

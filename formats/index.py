@@ -44,6 +44,10 @@ class ChunkRecord:
     base_digest: bytes
     result_digest: bytes
 
+    def digest_on(self, side: Side) -> bytes:
+        """Short digest of the chunk's words on one side."""
+        return self.base_digest if side == "base" else self.result_digest
+
 
 @dataclass(frozen=True)
 class PatchIndex:
@@ -76,6 +80,11 @@ class PatchIndex:
     def records(self) -> list[TensorRecord]:
         """All tensors, in the order of their chunks' rows."""
         return [*self.tensors.values(), *self.added.values()]
+
+    @property
+    def keeps_tensors(self) -> bool:
+        """Whether both sides have the same tensors, by name, dtype and shape."""
+        return all(record.is_plain for record in self.records)
 
     def tensors_on(self, side: Side) -> dict[str, TensorRecord]:
         """The tensors of one side, by name."""
