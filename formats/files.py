@@ -27,7 +27,8 @@ MAX_FILES_STORED = 1 << 27
 """Bytes of all files, as far as they are stored, both sides together and before compression."""
 
 MAX_FILE_NAME = 1024
-_MAX_COMPONENT = 255
+_MAX_PART = 255
+_MAX_PARTS = 16
 _IN_BASE, _IN_RESULT, _HEADER = 1, 2, 4
 _SHARD_SUFFIX = ".safetensors"
 
@@ -104,14 +105,25 @@ def encode_file(
         suffix = _shared(base[prefix:][::-1], result[prefix:][::-1])
     middles = [content[prefix : len(content) - suffix] for content in (base or b"", result or b"")]
     body = zlib.compress(b"".join(middles), 9)
-    digests = [None if part is None else blake3(part).digest() for part in (base, result)]
+    base_digest = None if base is None else blake3(base).digest()
+    result_digest = None if result is None else blake3(result).digest()
     body_digest = blake3(body).digest()
-    base_digest, result_digest = (short(digest or bytes(SHORT_DIGEST_BYTES)) for digest in digests)
+    blank = bytes(SHORT_DIGEST_BYTES)
     record = FileRecord(
-        name, is_header, base is not None, result is not None, prefix, suffix,
-        len(middles[0]), len(middles[1]), len(body), short(body_digest), base_digest, result_digest,
-    )  # fmt: skip
-    return EncodedFile(record, body, (body_digest, *digests))
+        name=name,
+        is_header=is_header,
+        in_base=base is not None,
+        in_result=result is not None,
+        prefix=prefix,
+        suffix=suffix,
+        base_middle=len(middles[0]),
+        result_middle=len(middles[1]),
+        length=len(body),
+        body_digest=short(body_digest),
+        base_digest=short(base_digest or blank),
+        result_digest=short(result_digest or blank),
+    )
+    return EncodedFile(record, body, (body_digest, base_digest, result_digest))
 
 
 def _shared(left: bytes, right: bytes) -> int:
@@ -161,21 +173,30 @@ def read_files(columns: Columns) -> list[FileRecord]:
     roles = columns.bytes_column(count).tolist()
     sizes = [columns.numbers(count, 4).tolist() for _ in range(5)]
     blank = bytes(SHORT_DIGEST_BYTES)
-    files = [
-        FileRecord(
-            name, bool(role & _HEADER), bool(role & _IN_BASE), bool(role & _IN_RESULT),
-            *numbers, blank, blank, blank,
-        )
-        for name, role, *numbers in zip(names, roles, *sizes, strict=True)
-    ]  # fmt: skip
+    files = []
+    for name, role, prefix, suffix, base, result, length in zip(names, roles, *sizes, strict=True):
+        sides = (bool(role & _IN_BASE), bool(role & _IN_RESULT))
+        numbers = (prefix, suffix, base, result, length)
+        files.append(FileRecord(name, bool(role & _HEADER), *sides, *numbers, blank, blank, blank))
     for file, role in zip(files, roles, strict=True):
         _check_file(file, role)
-    if sum(file.base_middle + file.result_middle for file in files) > MAX_FILES_STORED:
-        raise PatchFormatError("the index declares files above their size cap")
-    parents = {name[:at] for name in names for at, char in enumerate(name) if char == "/"}
-    for name in sorted(parents & set(names)):
-        raise PatchFormatError(f"the index has {name!r} as a file and as a folder")
+    fault = find_fault(files)
+    if fault:
+        raise PatchFormatError(f"the index {fault}")
     return files
+
+
+def find_fault(files: Sequence[FileRecord]) -> str | None:
+    """What keeps files from standing in one patch; None where they may."""
+    if len(files) > MAX_FILES:
+        return f"has {len(files)} files, above the cap"
+    if sum(file.base_middle + file.result_middle for file in files) > MAX_FILES_STORED:
+        return "has files above their size cap"
+    names = {file.name for file in files}
+    parents = {name[:at] for name in names for at, char in enumerate(name) if char == "/"}
+    for name in sorted(parents & names):
+        return f"has {name!r} as a file and as a folder"
+    return None
 
 
 def _check_file(file: FileRecord, role: int) -> None:
@@ -201,6 +222,8 @@ def is_file_name(name: str, is_header: bool) -> bool:
     parts = name.split("/")
     if not name.isprintable() or "\\" in name or len(name.encode()) > MAX_FILE_NAME:
         return False
-    if any(not part.strip(". ") or len(part.encode()) > _MAX_COMPONENT for part in parts):
+    if len(parts) > _MAX_PARTS or any(len(part.encode()) > _MAX_PART for part in parts):
+        return False
+    if not all(part.strip(". ") for part in parts):
         return False
     return name.endswith(_SHARD_SUFFIX) == is_header and not (is_header and len(parts) > 1)

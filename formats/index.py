@@ -135,7 +135,7 @@ def pack_index(
     columns = (
         _COUNTS.pack(len(base), len(chunks)),
         pack_masks(masks),
-        pack_tensors([(t.name, t.dtype, t.shape, len(t.chunks)) for t in base]),
+        pack_tensors(base),
         pack_numbers(_skips(tensors, chunks)),
         bytes(chunk.codec for chunk in chunks),
         pack_numbers([chunk.entries for chunk in chunks]),

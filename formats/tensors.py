@@ -92,12 +92,13 @@ def may_refer(dtype: DType, reference: DType) -> bool:
     return dtype == reference or {dtype.name, reference.name} <= set(MERGEABLE)
 
 
-def pack_tensors(tensors: Sequence[tuple[str, DType, Shape, int]]) -> bytes:
+def pack_tensors(tensors: Sequence[TensorRecord]) -> bytes:
     """The columns of a table of tensors: name, dtype, shape and number of chunks with a row."""
-    names, dtypes, shapes, counts = ([tensor[i] for tensor in tensors] for i in range(4))
     return b"".join((
-        pack_names(names), bytes(dtype.code for dtype in dtypes), pack_shapes(shapes),
-        pack_numbers(counts),
+        pack_names([tensor.name for tensor in tensors]),
+        bytes(tensor.dtype.code for tensor in tensors),
+        pack_shapes([tensor.shape for tensor in tensors]),
+        pack_numbers([len(tensor.chunks) for tensor in tensors]),
     ))  # fmt: skip
 
 

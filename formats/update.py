@@ -36,7 +36,7 @@ def pack_update(tensors: Sequence[TensorRecord], files: Sequence[FileRecord]) ->
         bytes(map(_fate, base)),
         pack_shapes(resized),
         pack_numbers([len(added)]),
-        pack_tensors([(t.name, t.dtype, t.shape, len(t.chunks)) for t in added]),
+        pack_tensors(added),
         pack_numbers(_references(tensors)),
         pack_files(files),
     ))  # fmt: skip

@@ -19,7 +19,7 @@ from patchc.dtypes import DType
 from patchc.errors import UnsupportedInputError
 from patchc.formats.codecs import ADDITIVE_ID, RICE, ComponentEntries
 from patchc.formats.codecs.additive import encode_additive
-from patchc.formats.files import EncodedFile
+from patchc.formats.files import EncodedFile, find_fault
 from patchc.formats.index import ChunkRecord, pack_index
 from patchc.formats.layout import (
     DEFAULT_CHUNK_BITS,
@@ -195,8 +195,15 @@ class PatchWriter:
             self._features |= UPDATE
 
     def add_file(self, file: EncodedFile) -> None:
-        """Append the change of a file."""
+        """Append the change of a file.
+
+        Raises:
+            UnsupportedInputError: the files together are above the format's caps.
+        """
         self._files.append(file)
+        fault = find_fault([file.record for file in self._files])
+        if fault:
+            raise UnsupportedInputError(f"the patch {fault}; move files elsewhere")
         self._body_digests.append(file.digests[0])
         self._append(file.body)
         self._features |= UPDATE

@@ -32,7 +32,8 @@ class TensorChanges(Protocol):
     def read(self, chunk: Chunk) -> tuple[Words, Words]:
         """The chunk's words in the base and after the change; called from worker threads.
 
-        Where a side has fewer of them, they go on as :class:`TensorRow` tells. Both may lie in scratch buffers. The same array twice means that nothing changes.
+        Where a side has fewer, they go on as :class:`TensorRow` tells. Both may lie in scratch
+        buffers. The same array twice means that nothing changes.
         """
 
     def finish(self) -> None:

@@ -102,8 +102,8 @@ class FileChanges:
                 content = contents[side]
                 if content is not None:
                     digests.append((file.name, blake3(content).digest()))
-        digests = (files_digest(sides["base"]), files_digest(sides["result"]))
-        if self._patch.index.files_digests not in (None, digests):
+        whole = (files_digest(sides["base"]), files_digest(sides["result"]))
+        if self._patch.index.files_digests not in (None, whole):
             raise ResultMismatchError(
                 f"{self._patch.path}: every file matches and the digest over them does not; the "
                 "patch is not sound, fetch or build it again"

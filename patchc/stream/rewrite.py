@@ -22,7 +22,7 @@ from patchc.stream.workers import Workers
 
 Words = NDArray[np.unsignedinteger]
 WriteWords = Callable[[str, int, Words], None]
-"""Takes a tensor's name, its first word and the words to write there; called from worker threads."""
+"""Takes a tensor's name, its first word and the words from there on; called in worker threads."""
 
 
 class OtherStateError(PatchcError):
@@ -73,7 +73,7 @@ def match_tensors(patch: Patch, model: Checkpoint, side: Side = "base") -> None:
         WrongBaseError: naming the first tensor that differs.
     """
     records = patch.index.tensors_on(side)
-    of_side = f"the patch's {side}"
+    of_side = f"the patch's {'base' if patch.index.keeps_tensors else side}"
     for tensor in model.tensors.values():
         record = records.get(tensor.name)
         if record is None:
@@ -188,9 +188,9 @@ def find_states(
     folded = _fold(patch, model, records, run, "verify", workers, progress)
     if side == "base" and folded.base != patch.index.base_digest:
         raise _unsound(patch)
-    if side == "result" and not folded.chunks_at_base:
-        if folded.result != patch.index.result_digest:
-            raise _unsound(patch)
+    patched = side == "result" and not folded.chunks_at_base
+    if patched and folded.result != patch.index.result_digest:
+        raise _unsound(patch)
     return folded
 
 

@@ -26,7 +26,7 @@ def words_on(row: TensorRow, chunk: Chunk, side: Side) -> int:
 
 
 def read_row(model: Checkpoint, row: TensorRow, chunk: Chunk, side: Side, slot: str) -> Words:
-    """The words of a chunk on a side, of which ``model`` is at hand, in the scratch buffer ``slot``.
+    """The words of a chunk on a side, which ``model`` is, in the scratch buffer ``slot``.
 
     Raises:
         CheckpointError: a file became unreadable or shorter.

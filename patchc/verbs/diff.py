@@ -9,7 +9,7 @@ from typing import Any
 
 from patchc.checkpoint import Checkpoint, open_checkpoint
 from patchc.errors import MismatchError
-from patchc.formats import TensorRow
+from patchc.formats import EncodedFile, TensorRow
 from patchc.formats.layout import DEFAULT_CHUNK_BITS
 from patchc.progress import Progress, ignore_progress
 from patchc.stream import Chunk, Workers
@@ -60,7 +60,7 @@ def diff(
         with Workers(threads) as workers:
             if weights_only or base_model.is_folder != tuned_model.is_folder:
                 _match(base_model, tuned_model)
-                rows, files = plain_rows(base_model), iter(())
+                rows, files = plain_rows(base_model), iter(list[EncodedFile]())
             else:
                 rows = pair_tensors(base_model, tuned_model, workers)
                 files = changed_files(base_model, tuned_model)

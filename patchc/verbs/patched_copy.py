@@ -179,9 +179,9 @@ def _explain(
     found = find_state(patch, model, workers, progress)
     if found.name == "partly patched":
         return PartlyPatchedError(
-            f"{model.path} is partly patched: {found.chunks_at_result} chunks and "
-            f"{found.files_at_result} files hold the patch and {found.chunks_at_base} chunks and "
-            f"{found.files_at_base} files do not; start again from an intact copy"
+            f"{model.path} is partly patched: {found.chunks_at_result} chunks hold the patch and "
+            f"{found.chunks_at_base} do not; of the files beside them, {found.files_at_result} do "
+            f"and {found.files_at_base} do not; start again from an intact copy"
         )
     if revert:
         return NotPatchedError(
