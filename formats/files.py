@@ -15,7 +15,6 @@ from blake3 import blake3
 
 from patchc.errors import PatchFormatError, UnsupportedInputError
 from patchc.formats.columns import Columns, pack_names, pack_numbers
-from patchc.formats.layout import decompress
 from patchc.formats.tensors import Side
 from patchc.hashing import SHORT_DIGEST_BYTES, short
 
@@ -134,18 +133,16 @@ def _shared(left: bytes, right: bytes) -> int:
     return int(differing[0]) if len(differing) else count
 
 
-def decode_file(record: FileRecord, body: bytes, source: bytes | None, target: Side) -> bytes:
+def join_middle(file: FileRecord, middles: bytes, source: bytes | None, target: Side) -> bytes:
     """The content on side ``target``, which has the file, from the content on the other side.
 
-    Raises:
-        PatchFormatError: the body is no coding of the record.
+    ``middles`` are the base's and the result's; the outcome is checked by its digest.
     """
-    middles = decompress(body, record.base_middle + record.result_middle, "file")
-    cut = record.base_middle
+    cut = file.base_middle
     middle = middles[:cut] if target == "base" else middles[cut:]
-    if source is None:
+    if source is None or not (file.in_base and file.in_result):
         return middle
-    return source[: record.prefix] + middle + source[len(source) - record.suffix :]
+    return source[: file.prefix] + middle + source[len(source) - file.suffix :]
 
 
 def pack_files(files: Sequence[FileRecord]) -> bytes:

@@ -22,7 +22,7 @@ from patchc.formats.additive import AdditiveValues, check_additive, parse_additi
 from patchc.formats.codecs import ADDITIVE_ID, CODECS, ComponentEntries
 from patchc.formats.codecs.additive import decode_additive
 from patchc.formats.codecs.codec import Positions, Steps
-from patchc.formats.files import FileRecord, decode_file
+from patchc.formats.files import FileRecord, join_middle
 from patchc.formats.index import ChunkRecord, PatchIndex, parse_index
 from patchc.formats.layout import (
     ADDITIVE,
@@ -35,7 +35,7 @@ from patchc.formats.layout import (
     parse_prologue,
     parse_trailer,
 )
-from patchc.formats.tensors import OTHER, Side, TensorRecord
+from patchc.formats.tensors import Side, TensorRecord
 from patchc.hashing import DIGEST_BYTES, bodies_digest, root_digest, short
 
 
@@ -115,7 +115,7 @@ class Patch:
         """
         if self.additive:
             raise UsageError(f"{self.path} holds additive values; read_deltas reads them")
-        with self._naming(tensor, chunk):
+        with self._naming(_where(tensor, chunk)):
             codec = CODECS.get(chunk.codec)
             if codec is None:
                 raise UnsupportedPatchError(f"codec {chunk.codec} is not known; update patchc")
@@ -130,7 +130,7 @@ class Patch:
         """
         if self.additive is None:
             raise UsageError(f"{self.path} holds exact steps; read_changes reads them")
-        with self._naming(tensor, chunk):
+        with self._naming(_where(tensor, chunk)):
             return decode_additive(
                 self._read_body(chunk.row, chunk),
                 chunk.entries,
@@ -154,27 +154,29 @@ class Patch:
         file = self.index.files[number]
         if not file.on(target):
             return None
-        try:
-            body = self._read_body(len(self.index.lengths) + number, file)
-            content = decode_file(file, body, source if file.on(OTHER[target]) else None, target)
+        with self._naming(f"file {file.name!r}"):
+            middles = self._read_middles(number)
+            content = join_middle(file, middles, source, target)
             if short(blake3(content).digest()) != file.digest_on(target):
                 raise PatchFormatError("its content is not the promised one")
-        except PatchFormatError as error:
-            raise PatchFormatError(f"{self.path}: file {file.name!r}: {error}") from error
         return content
 
+    def _read_middles(self, number: int) -> bytes:
+        file = self.index.files[number]
+        body = self._read_body(len(self.index.lengths) + number, file)
+        return decompress(body, file.base_middle + file.result_middle, "body")
+
     @contextmanager
-    def _naming(self, tensor: TensorRecord, chunk: ChunkRecord) -> Iterator[None]:
+    def _naming(self, what: str) -> Iterator[None]:
         try:
             yield
         except PatchcError as error:
-            where = f"{self.path}: tensor {tensor.name!r}, chunk {chunk.number}"
-            raise type(error)(f"{where}: {error}") from error
+            raise type(error)(f"{self.path}: {what}: {error}") from error
 
     def check_bodies(self) -> None:
         """Compare the digest over all bodies with the bodies as they were read.
 
-        Bodies that were not read before are read now.
+        Bodies that were not read before are read now; those of files are expanded, too.
 
         Raises:
             PatchFormatError: a body is damaged or not the one that the index was made with.
@@ -183,11 +185,12 @@ class Patch:
             for row in tensor.chunks:
                 if not self._was_read[row]:
                     chunk = self.index.chunk(row)
-                    with self._naming(tensor, chunk):
+                    with self._naming(_where(tensor, chunk)):
                         self._read_body(row, chunk)
-        for place, file in enumerate(self.index.files, start=len(self.index.lengths)):
-            if not self._was_read[place]:
-                self._read_body(place, file)
+        for number, file in enumerate(self.index.files):
+            if not self._was_read[len(self.index.lengths) + number]:
+                with self._naming(f"file {file.name!r}"):
+                    self._read_middles(number)
         if bodies_digest(self._body_digests.tobytes()) != self.index.bodies_digest:
             raise PatchFormatError(
                 f"{self.path}: the digest over all chunk bodies does not match: a body was "
@@ -239,6 +242,10 @@ def open_patch(path: str | os.PathLike[str]) -> Patch:
     except BaseException:
         os.close(descriptor)
         raise
+
+
+def _where(tensor: TensorRecord, chunk: ChunkRecord) -> str:
+    return f"tensor {tensor.name!r}, chunk {chunk.number}"
 
 
 def _parse_metadata(text: bytes) -> dict[str, Any]:

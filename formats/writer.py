@@ -195,15 +195,8 @@ class PatchWriter:
             self._features |= UPDATE
 
     def add_file(self, file: EncodedFile) -> None:
-        """Append the change of a file.
-
-        Raises:
-            UnsupportedInputError: the files together are above the format's caps.
-        """
+        """Append the change of a file."""
         self._files.append(file)
-        fault = find_fault([file.record for file in self._files])
-        if fault:
-            raise UnsupportedInputError(f"the patch {fault}; move files elsewhere")
         self._body_digests.append(file.digests[0])
         self._append(file.body)
         self._features |= UPDATE
@@ -222,13 +215,17 @@ class PatchWriter:
             UnsupportedInputError: index or metadata are above the format's caps.
         """
         result_digest = result_digest or bytes(DIGEST_BYTES)
+        files = [file.record for file in self._files]
+        fault = find_fault(files)
+        if fault:
+            raise UnsupportedInputError(f"the patch {fault}; move some of them elsewhere")
         columns, digests = pack_index(
             (base_digest, result_digest),
             bodies_digest(b"".join(self._body_digests)),
             self._masks,
             self._tensors,
             self._chunks,
-            [file.record for file in self._files],
+            files,
             self._files_digests() if self._features & UPDATE else None,
         )
         index_size = len(columns) + len(digests)

@@ -345,7 +345,7 @@ def test_inspect_lists_what_changes(update: Update) -> None:
 def test_inspect_on_the_command_line(update: Update) -> None:
     code, text, _ = run("inspect", update.patch)
     assert code == 0
-    for word in ("old.name", "to new.name", "chat.jinja", "F32 to BF16", "to_bf16.weight (added)"):
+    for word in ("old.name", "to new.name", "chat.jinja", "F32 to BF16", "[90, 64] to [97, 64]"):
         assert word in text
     code, text, _ = run("inspect", update.patch, "--json")
     assert json.loads(text)["update"]["renamed"] == [["old.name", "new.name"]]
