@@ -24,7 +24,8 @@ from patchc.formats import OTHER, Patch, Side, open_patch
 from patchc.progress import Progress
 from patchc.stream import Workers
 from patchc.stream.files import FileChanges
-from patchc.stream.rewrite import OtherStateError, find_side, match_tensors, merge, rewrite
+from patchc.stream.rewrite import OtherStateError, merge, rewrite
+from patchc.stream.states import find_side, match_tensors
 from patchc.verbs.merging import MergeOptions, MergeReport, plan_merge
 from patchc.verbs.states import find_state
 

@@ -10,7 +10,7 @@ from patchc.formats import Patch, Side
 from patchc.progress import Progress
 from patchc.stream import Workers
 from patchc.stream.files import FileChanges
-from patchc.stream.rewrite import find_side, find_states
+from patchc.stream.states import find_side, find_states
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,8 @@ def test_every_word(source: str, target: str) -> None:
     words = _words(source)
     found = np.full(words.shape, 0xA5, BY_NAME[target].word)
     cast(words, BY_NAME[source].code, BY_NAME[target].code, found)
-    values = words.view(NUMPY[source]).astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        values = words.view(NUMPY[source]).astype(np.float64)
     largest = float(ml_dtypes.finfo(NUMPY[target]).max)
     with np.errstate(over="ignore", invalid="ignore"):
         rounded = values.astype(np.float32).astype(NUMPY[target])
