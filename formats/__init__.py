@@ -6,7 +6,7 @@ from patchc.formats.files import EncodedFile, FileRecord, encode_file
 from patchc.formats.index import ChunkRecord, PatchIndex
 from patchc.formats.masks import RetentionMask
 from patchc.formats.reader import Patch, open_patch
-from patchc.formats.tensors import OTHER, Side, TensorRecord, TensorRow, may_refer
+from patchc.formats.tensors import OTHER, Side, TensorRecord, TensorRow, may_refer, may_resize
 from patchc.formats.writer import EncodedChunk, PatchWriter, encode_chunk, encode_deltas
 
 __all__ = [
@@ -30,5 +30,6 @@ __all__ = [
     "encode_deltas",
     "encode_file",
     "may_refer",
+    "may_resize",
     "open_patch",
 ]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from blake3 import blake3
+from numpy.typing import NDArray
 
 from patchc.errors import PatchFormatError, UnsupportedInputError
 from patchc.formats.columns import Columns, pack_names, pack_numbers
@@ -26,6 +27,7 @@ MAX_FILES_STORED = 1 << 27
 """Bytes of all files, as far as they are stored, both sides together and before compression."""
 
 MAX_FILE_NAME = 1024
+_PIECE = 1 << 20
 _MAX_PART = 255
 _MAX_PARTS = 16
 _IN_BASE, _IN_RESULT, _HEADER = 1, 2, 4
@@ -100,10 +102,13 @@ def encode_file(
         )
     prefix = suffix = 0
     if base is not None and result is not None:
-        prefix = _shared(base, result)
-        suffix = _shared(base[prefix:][::-1], result[prefix:][::-1])
-    middles = [content[prefix : len(content) - suffix] for content in (base or b"", result or b"")]
-    body = zlib.compress(b"".join(middles), 9)
+        left, right = np.frombuffer(base, np.uint8), np.frombuffer(result, np.uint8)
+        prefix = _shared(left, right)
+        suffix = _shared(left[prefix:][::-1], right[prefix:][::-1])
+    contents = (memoryview(base or b""), memoryview(result or b""))
+    middles = [content[prefix : len(content) - suffix] for content in contents]
+    packer = zlib.compressobj(9)
+    body = b"".join(map(packer.compress, middles)) + packer.flush()
     base_digest = None if base is None else blake3(base).digest()
     result_digest = None if result is None else blake3(result).digest()
     body_digest = blake3(body).digest()
@@ -125,12 +130,15 @@ def encode_file(
     return EncodedFile(record, body, (body_digest, base_digest, result_digest))
 
 
-def _shared(left: bytes, right: bytes) -> int:
+def _shared(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> int:
     """How many bytes two contents have in common at their start."""
     count = min(len(left), len(right))
-    a, b = (np.frombuffer(content, np.uint8, count) for content in (left, right))
-    differing = np.flatnonzero(a != b)
-    return int(differing[0]) if len(differing) else count
+    for at in range(0, count, _PIECE):
+        piece = slice(at, min(at + _PIECE, count))
+        differing = np.flatnonzero(left[piece] != right[piece])
+        if len(differing):
+            return at + int(differing[0])
+    return count
 
 
 def join_middle(file: FileRecord, middles: bytes, source: bytes | None, target: Side) -> bytes:

@@ -19,6 +19,8 @@ Side = Literal["base", "result"]
 Shape = tuple[int, ...]
 
 _MAX_WORDS = 1 << 62
+_MOST_GROWTH = 16
+_ANY_GROWTH = 1 << 20
 
 OTHER: dict[Side, Side] = {"base": "result", "result": "base"}
 
@@ -85,6 +87,15 @@ class TensorRecord(TensorRow):
 
     digest: bytes | None
     chunks: range
+
+
+def may_resize(words: int, other: int) -> bool:
+    """Whether one row may have as many words on one side and on the other.
+
+    Without a limit, a few bytes of index could make a reader of a small model walk over zeros for
+    years; tensors beyond it are two rows, of one side each.
+    """
+    return max(words, other) <= _MOST_GROWTH * min(words, other) + _ANY_GROWTH
 
 
 def may_refer(dtype: DType, reference: DType) -> bool:

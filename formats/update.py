@@ -17,6 +17,7 @@ from patchc.formats.tensors import (
     TensorRecord,
     TensorRow,
     may_refer,
+    may_resize,
     pack_shapes,
     pack_tensors,
     read_dimensions,
@@ -94,7 +95,11 @@ def read_update(
         shape = None if fate == _REMOVED else row.base_shape if fate == _KEPT else next(shapes)
         if fate == _RESIZED and shape == row.base_shape:
             raise PatchFormatError(f"tensor {row.name!r} is said to change its shape and does not")
-        rows.append(replace(row, result_shape=shape))
+        resized_row = replace(row, result_shape=shape)
+        sizes = (resized_row.words_on("base"), resized_row.words_on("result"))
+        if fate == _RESIZED and not may_resize(*sizes):
+            raise PatchFormatError(f"tensor {row.name!r} grows or shrinks by more than it may")
+        rows.append(resized_row)
     count = int(columns.numbers(1, 4)[0])
     if count > MAX_TENSORS:
         raise PatchFormatError(f"the index declares {count} added tensors, above the cap")

@@ -129,6 +129,18 @@ def test_renamed_tied_and_untied_tensors_cost_no_entries(tmp_path: Path) -> None
     assert (len(report.update.renamed), len(report.update.removed)) == (1, 1)
 
 
+def test_a_tensor_that_grows_without_measure(tmp_path: Path) -> None:
+    """It becomes two rows, which still share the words that both have."""
+    small, rest = normal((50,), "BF16", 1), np.zeros(1 << 21, SAME.dtype)
+    base = write_model(tmp_path / "base", {"w": small})
+    tuned = write_model(tmp_path / "tuned", {"w": np.concatenate([small, rest])})
+    report = patchc.inspect(_there_and_back(tmp_path, base, tuned))
+    assert report.total.changed == 0
+    assert report.update is not None
+    assert report.update.resized == (("w", (50,), (50 + (1 << 21),)),)
+    assert report.update.cast == report.update.added == report.update.removed == ()
+
+
 def test_another_dtype_costs_what_was_rounded_away(tmp_path: Path) -> None:
     exact = normal((5000,), "BF16", 1)
     base = write_model(tmp_path / "base", {"w": exact.astype(np.float32)})

@@ -7,7 +7,7 @@ from contextlib import closing
 
 from patchc.checkpoint import Checkpoint, TensorInfo
 from patchc.dtypes import DType
-from patchc.formats import TensorRow, may_refer
+from patchc.formats import TensorRow, may_refer, may_resize
 from patchc.hashing import chunk_digest, tensor_digest
 from patchc.stream.grid import Chunk, grid
 from patchc.stream.workers import Workers, scratch
@@ -21,10 +21,10 @@ _Content = tuple[DType, bytes]
 def pair_tensors(base: Checkpoint, result: Checkpoint, workers: Workers) -> list[TensorRow]:
     """The rows of the patch from one checkpoint to another, in the order of a patch file.
 
-    Tensors of one name and dtype are one row, whatever their shapes. Any other refers to a tensor
-    of the other side with the same bytes (renamed, tied, untied), else to the one of its own name
-    (another dtype), else to none. Only tensors that could have the same bytes as such a one are
-    read.
+    Tensors of one name and dtype are one row, whatever their shapes, if neither is far larger. Any
+    other refers to a tensor of the other side with the same bytes (renamed, tied, untied), else to
+    the one of its own name (another dtype or size), else to none. Only tensors that could have the
+    same bytes as such a one are read.
 
     Raises:
         CheckpointError: a file cannot be read.
@@ -32,7 +32,7 @@ def pair_tensors(base: Checkpoint, result: Checkpoint, workers: Workers) -> list
     paired = {
         name
         for name, tensor in base.tensors.items()
-        if name in result.tensors and result.tensors[name].dtype == tensor.dtype
+        if name in result.tensors and _are_one(tensor, result.tensors[name])
     }
     removed = _sorted(t for name, t in base.tensors.items() if name not in paired)
     added = _sorted(t for name, t in result.tensors.items() if name not in paired)
@@ -53,6 +53,10 @@ def _sorted(tensors: Iterable[TensorInfo]) -> list[TensorInfo]:
     return sorted(tensors, key=lambda tensor: tensor.name.encode())
 
 
+def _are_one(tensor: TensorInfo, twin: TensorInfo) -> bool:
+    return tensor.dtype == twin.dtype and may_resize(tensor.words, twin.words)
+
+
 def _references(
     tensors: list[TensorInfo], own: Checkpoint, other: Checkpoint, workers: Workers
 ) -> dict[str, str]:
@@ -60,7 +64,8 @@ def _references(
     kinds = {_kind(tensor) for tensor in tensors}
     candidates = [tensor for tensor in other.tensors.values() if _kind(tensor) in kinds]
     candidates.sort(key=lambda tensor: (tensor.name in own.tensors, tensor.name.encode()))
-    alone = [tensor for tensor in tensors if _kind(tensor) in set(map(_kind, candidates))]
+    kinds = set(map(_kind, candidates))
+    alone = [tensor for tensor in tensors if _kind(tensor) in kinds]
     twins: dict[_Content, list[str]] = {}
     for tensor, content in zip(candidates, _contents(other, candidates, workers), strict=True):
         twins.setdefault(content, []).append(tensor.name)

@@ -64,23 +64,19 @@ def describe_update(index: PatchIndex) -> UpdateReport | None:
         and not record.chunks
         and not index.added[record.reference].chunks
     ]
-    cast = [
-        (name, record.dtype.name, index.added[name].dtype.name)
-        for name, record in removed.items()
-        if name in index.added
+    both = [(record, index.added[name]) for name, record in removed.items() if name in index.added]
+    cast = [(r.name, r.dtype.name, a.dtype.name) for r, a in both if r.dtype != a.dtype]
+    kept = [
+        (r.name, r.base_shape, r.result_shape) for r in index.tensors.values() if not r.is_plain
     ]
-    apart = {name for pair in renamed for name in pair} | {name for name, *_ in cast}
+    kept += [(r.name, r.base_shape, a.result_shape) for r, a in both if r.dtype == a.dtype]
+    resized = [(name, old, new) for name, old, new in kept if old is not None and new is not None]
+    apart = {name for pair in renamed for name in pair} | {r.name for r, _ in both}
     return UpdateReport(
         added=tuple(name for name in index.added if name not in apart),
         removed=tuple(name for name in removed if name not in apart),
         renamed=tuple((old, new) for old, new in renamed if new),
-        resized=tuple(
-            (name, record.base_shape, record.result_shape)
-            for name, record in index.tensors.items()
-            if record.base_shape is not None
-            and record.result_shape is not None
-            and not record.is_plain
-        ),
+        resized=tuple(sorted(resized)),
         cast=tuple(cast),
         files=tuple(map(_file, index.files)),
     )

@@ -123,6 +123,7 @@ def test_an_additive_update_is_refused(tmp_path: Path) -> None:
         ({"fates": [1, 2, 3]}, "neither that it stays nor that it goes"),
         ({"result_dims": [2, 2]}, "said to change its shape and does not"),
         ({"result_dims": [2**62, 2]}, "impossible shape"),
+        ({"result_dims": [2**40, 2]}, "'a' grows or shrinks by more than it may"),
         ({"result_ranks": [17], "result_dims": [1] * 17}, "too many dimensions"),
         ({"rests": [b"a", b"new"]}, "'a' is added and is there already"),
         ({"rests": [b"new", b"b"]}, "unique and sorted"),
@@ -152,6 +153,11 @@ def test_an_unknown_dtype_is_named(tmp_path: Path) -> None:
 def test_a_tensor_that_is_added_and_kept(tmp_path: Path) -> None:
     parts = GOLDEN.with_update(fates=[1, 0, 2], references=[3, 2, 3])
     refuse(tmp_path, parts, "'b' is added and is there already")
+
+
+def test_an_added_tensor_that_no_disk_holds(tmp_path: Path) -> None:
+    """Seen before anything of that size is walked over or created."""
+    refuse_to_apply(tmp_path, GOLDEN.with_update(dims=[2, 2**61], counts=[1, 0]), "free")
 
 
 # Files -----------------------------------------------------------------------------------------
