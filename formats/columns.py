@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchc.errors import PatchFormatError
-from patchc.formats.layout import MAX_NAMES, is_tensor_name
 
 Width = Literal[1, 2, 4, 8]
 
@@ -27,7 +26,7 @@ def pack_numbers(values: Sequence[int]) -> bytes:
 
 
 def pack_names(names: Sequence[str]) -> bytes:
-    """The columns of the tensors' names, which are sorted by their bytes."""
+    """The columns of names, which are sorted by their bytes."""
     encoded = [name.encode() for name in names]
     shared = [0, *map(_shared, encoded, encoded[1:])][: len(encoded)]
     rests = [name[count:] for name, count in zip(encoded, shared, strict=True)]
@@ -72,17 +71,17 @@ class Columns:
         words[:, :width] = self.bytes_column(width * count).reshape(width, count).T
         return words.view(f"<u{widest}").reshape(count)
 
-    def names(self, count: int) -> Iterator[str]:
-        """The names of ``count`` tensors.
+    def names(self, count: int, largest: int, what: str) -> Iterator[str]:
+        """The names of ``count`` things, of at most ``largest`` bytes together.
 
         Raises:
-            PatchFormatError: a name that cannot stand there, or is not above the one before it.
+            PatchFormatError: a name that is not UTF-8, or not above the one before it.
         """
         shared, rests = self.numbers(count, 2), self.numbers(count, 2)
-        if int(shared.sum(dtype=np.int64) + rests.sum(dtype=np.int64)) > MAX_NAMES:
-            raise PatchFormatError("the index's tensor names are above the size cap")
+        if int(shared.sum(dtype=np.int64) + rests.sum(dtype=np.int64)) > largest:
+            raise PatchFormatError(f"the index's {what} names are above the size cap")
         encoded = self.take(int(rests.sum(dtype=np.int64)))
-        return _expand_names(shared.tolist(), rests.tolist(), encoded)
+        return _expand_names(shared.tolist(), rests.tolist(), encoded, what)
 
     def end(self) -> None:
         """Refuse bytes that no column has claimed."""
@@ -90,20 +89,18 @@ class Columns:
             raise PatchFormatError("the index is longer than its counts declare")
 
 
-def _expand_names(shared: list[int], rests: list[int], encoded: bytes) -> Iterator[str]:
+def _expand_names(shared: list[int], rests: list[int], encoded: bytes, what: str) -> Iterator[str]:
     at, last = 0, b""
     for kept, length in zip(shared, rests, strict=True):
         if kept > len(last):
-            raise PatchFormatError("the index has a tensor name that shares more than there is")
+            raise PatchFormatError(f"the index has a {what} name that shares more than there is")
         raw = last[:kept] + encoded[at : at + length]
         at += length
         if raw <= last:
-            raise PatchFormatError("the index's tensor names are not unique and sorted")
+            raise PatchFormatError(f"the index's {what} names are not unique and sorted")
         last = raw
         try:
             name = raw.decode()
         except UnicodeDecodeError as error:
-            raise PatchFormatError("the index has a tensor name that is not UTF-8") from error
-        if not is_tensor_name(name):
-            raise PatchFormatError(f"the index has an unacceptable tensor name: {name[:80]!r}")
+            raise PatchFormatError(f"the index has a {what} name that is not UTF-8") from error
         yield name

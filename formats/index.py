@@ -6,39 +6,24 @@ from their lengths: overlaps and holes cannot be expressed.
 
 from __future__ import annotations
 
-import math
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from patchc.dtypes import BY_CODE, DType
-from patchc.errors import PatchFormatError, UnsupportedPatchError
-from patchc.formats.columns import Columns, pack_names, pack_numbers
-from patchc.formats.layout import MAX_RANK, MAX_TENSORS, PROLOGUE, chunks_in_grid
+from patchc.errors import PatchFormatError
+from patchc.formats.columns import Columns, pack_numbers
+from patchc.formats.files import FileRecord
+from patchc.formats.layout import MAX_TENSORS, PROLOGUE, chunks_in_grid
 from patchc.formats.masks import RetentionMask, pack_masks, read_masks
+from patchc.formats.tensors import Side, TensorRecord, TensorRow, pack_tensors, read_tensors
+from patchc.formats.update import pack_update, read_update
 from patchc.hashing import DIGEST_BYTES, SHORT_DIGEST_BYTES
 
 _COUNTS = struct.Struct("<II")
-_MAX_WORDS = 1 << 62
 _MAX_NUMBER = (1 << 32) - 1
-
-
-@dataclass(frozen=True)
-class TensorRecord:
-    """A tensor of the base: its identity, and which of its chunks change.
-
-    ``base_digest`` is the short digest of the tensor, None where all of its chunks have rows in the
-    index, whose digests pin it; ``chunks`` are these rows.
-    """
-
-    name: str
-    dtype: DType
-    shape: tuple[int, ...]
-    base_digest: bytes | None
-    chunks: range
 
 
 @dataclass(frozen=True)
@@ -59,19 +44,29 @@ class ChunkRecord:
     base_digest: bytes
     result_digest: bytes
 
+    def digest_on(self, side: Side) -> bytes:
+        """Short digest of the chunk's words on one side."""
+        return self.base_digest if side == "base" else self.result_digest
+
 
 @dataclass(frozen=True)
 class PatchIndex:
     """All records of a patch; chunk fields are columns, one row a chunk.
 
     ``bodies_digest`` is over all bodies; ``masks`` are the retention masks that bodies refer to.
+    ``tensors`` are those of the base, ``added`` those that only the result has, both in the order
+    of their names' bytes. ``files`` are the files that change, ``files_digests`` the full digests
+    over those of base and result; a patch without the feature ``update`` has none.
     """
 
     base_digest: bytes
     result_digest: bytes
     bodies_digest: bytes
+    files_digests: tuple[bytes, bytes] | None
     masks: tuple[RetentionMask, ...]
     tensors: dict[str, TensorRecord]
+    added: dict[str, TensorRecord]
+    files: tuple[FileRecord, ...]
     numbers: NDArray[np.uint32]
     codecs: NDArray[np.uint8]
     entries: NDArray[np.uint32]
@@ -80,6 +75,23 @@ class PatchIndex:
     body_digests: bytes
     base_digests: bytes
     result_digests: bytes
+
+    @property
+    def records(self) -> list[TensorRecord]:
+        """All tensors, in the order of their chunks' rows."""
+        return [*self.tensors.values(), *self.added.values()]
+
+    @property
+    def keeps_tensors(self) -> bool:
+        """Whether both sides have the same tensors, by name, dtype and shape."""
+        return all(record.is_plain for record in self.records)
+
+    def tensors_on(self, side: Side) -> dict[str, TensorRecord]:
+        """The tensors of one side, by name."""
+        if side == "base":
+            return self.tensors
+        kept = {n: record for n, record in self.tensors.items() if record.only is None}
+        return kept | self.added
 
     def chunk(self, row: int) -> ChunkRecord:
         """The chunk at a row."""
@@ -111,31 +123,36 @@ def pack_index(
     masks: Sequence[RetentionMask],
     tensors: Sequence[TensorRecord],
     chunks: Sequence[ChunkRecord],
+    files: Sequence[FileRecord] = (),
+    files_digests: tuple[bytes, bytes] | None = None,
 ) -> tuple[bytes, bytes]:
     """The index's bytes before compression: columns that compress, and digests, which do not.
 
-    ``tensors`` are sorted by the bytes of their names.
+    ``tensors`` are those of the base and then those that only the result has, each sorted by the
+    bytes of their names; ``files_digests`` is None in a patch without the feature ``update``.
     """
+    base = [tensor for tensor in tensors if tensor.only != "result"]
     columns = (
-        _COUNTS.pack(len(tensors), len(chunks)),
+        _COUNTS.pack(len(base), len(chunks)),
         pack_masks(masks),
-        pack_names([tensor.name for tensor in tensors]),
-        bytes(tensor.dtype.code for tensor in tensors),
-        bytes(len(tensor.shape) for tensor in tensors),
-        pack_numbers([size for tensor in tensors for size in tensor.shape]),
-        pack_numbers([len(tensor.chunks) for tensor in tensors]),
+        pack_tensors(base),
         pack_numbers(_skips(tensors, chunks)),
         bytes(chunk.codec for chunk in chunks),
         pack_numbers([chunk.entries for chunk in chunks]),
         pack_numbers([chunk.length for chunk in chunks]),
+        b"" if files_digests is None else pack_update(tensors, files),
     )
     digests = (
         *model_digests,
         bodies_digest,
-        *(tensor.base_digest or b"" for tensor in tensors),
+        *(files_digests or ()),
+        *(tensor.digest or b"" for tensor in tensors),
         *(chunk.body_digest for chunk in chunks),
         *(chunk.base_digest for chunk in chunks),
         *(chunk.result_digest for chunk in chunks),
+        *(file.body_digest for file in files),
+        *(file.base_digest for file in files),
+        *(file.result_digest for file in files),
     )
     return b"".join(columns), b"".join(digests)
 
@@ -151,13 +168,14 @@ def _skips(tensors: Sequence[TensorRecord], chunks: Sequence[ChunkRecord]) -> li
     return skips
 
 
-def parse_index(data: bytes, chunk_bits: int, bodies_end: int) -> PatchIndex:
+def parse_index(data: bytes, chunk_bits: int, bodies_end: int, is_update: bool) -> PatchIndex:
     """Read and check an index.
 
     Args:
         data: the index, decompressed.
         chunk_bits: log2 of the words in a chunk.
-        bodies_end: offset at which the chunk bodies end; the records must fill them exactly.
+        bodies_end: offset at which the bodies end; the records must fill them exactly.
+        is_update: whether the file has the feature ``update``.
 
     Raises:
         PatchFormatError: naming what is wrong, with the tensor where there is one.
@@ -170,54 +188,55 @@ def parse_index(data: bytes, chunk_bits: int, bodies_end: int) -> PatchIndex:
     if chunk_count * 3 * SHORT_DIGEST_BYTES > columns.left:
         raise PatchFormatError("the index is shorter than its counts declare")
     masks = read_masks(columns)
-    names = columns.names(tensor_count)
-    codes, ranks = columns.bytes_column(tensor_count), columns.bytes_column(tensor_count)
-    if np.any(ranks > MAX_RANK):
-        raise PatchFormatError("the index has a tensor with too many dimensions")
-    dims = columns.numbers(int(ranks.sum(dtype=np.int64)), 8)
-    counts = columns.numbers(tensor_count, 4)
-    if int(counts.sum(dtype=np.uint64)) != chunk_count:
-        raise PatchFormatError("the index's chunk counts do not add up")
+    rows, counts = read_tensors(columns, tensor_count)
+    if not is_update:
+        _check_counts(counts, chunk_count)
     skips, codecs = columns.numbers(chunk_count, 4), columns.bytes_column(chunk_count)
     entries, lengths = columns.numbers(chunk_count, 4), columns.numbers(chunk_count, 4)
+    files: list[FileRecord] = []
+    if is_update:
+        rows, added_counts, files = read_update(columns, rows)
+        counts += added_counts
+        _check_counts(counts, chunk_count)
     base_digest, result_digest, bodies_digest = (columns.take(DIGEST_BYTES) for _ in range(3))
+    files_digests = (columns.take(DIGEST_BYTES), columns.take(DIGEST_BYTES)) if is_update else None
     numbers = np.empty(chunk_count, np.uint32)
-    tensors: dict[str, TensorRecord] = {}
-    row = dim = 0
-    for i, name in enumerate(names):
-        dtype = _dtype(name, int(codes[i]))
-        shape = _shape(name, dtype, dims[dim : dim + int(ranks[i])])
-        grid = chunks_in_grid(dtype.words(shape), chunk_bits)
-        rows = range(row, row + int(counts[i]))
-        digest = columns.take(SHORT_DIGEST_BYTES) if len(rows) < grid else None
-        tensors[name] = TensorRecord(name, dtype, shape, digest, rows)
-        if rows:
-            own = slice(rows.start, rows.stop)
-            numbers[own] = _numbers(name, skips[own], grid)
-            _check_entries(tensors[name], numbers[own], entries[own], chunk_bits)
-        row, dim = rows.stop, dim + int(ranks[i])
+    tensors: list[TensorRecord] = []
+    first = 0
+    for row, count in zip(rows, counts, strict=True):
+        grid = chunks_in_grid(row.words, chunk_bits)
+        own = slice(first, first + count)
+        if count:
+            numbers[own] = _numbers(row.name, skips[own], grid)
+            _check_entries(row, numbers[own], entries[own], chunk_bits)
+        digest = columns.take(SHORT_DIGEST_BYTES) if count < grid else None
+        tensors.append(TensorRecord(**vars(row), digest=digest, chunks=range(first, first + count)))
+        first += count
     body, base, result = (columns.take(SHORT_DIGEST_BYTES * chunk_count) for _ in range(3))
+    offsets = _offsets([*lengths.tolist(), *(file.length for file in files)], bodies_end)
+    files = _with_digests(files, offsets[chunk_count:].tolist(), columns)
     columns.end()
     return PatchIndex(
-        base_digest, result_digest, bodies_digest, masks, tensors, numbers, codecs, entries,
-        lengths, _offsets(lengths, bodies_end), body, base, result,
+        base_digest, result_digest, bodies_digest, files_digests, masks,
+        {tensor.name: tensor for tensor in tensors if tensor.only != "result"},
+        {tensor.name: tensor for tensor in tensors if tensor.only == "result"},
+        tuple(files), numbers, codecs, entries, lengths, offsets[:chunk_count], body, base, result,
     )  # fmt: skip
 
 
-def _dtype(name: str, code: int) -> DType:
-    if code not in BY_CODE:
-        raise UnsupportedPatchError(
-            f"tensor {name!r} has dtype code {code}, which this patchc does not know; update it"
-        )
-    return BY_CODE[code]
+def _check_counts(counts: Sequence[int], chunk_count: int) -> None:
+    if sum(counts) != chunk_count:
+        raise PatchFormatError("the index's chunk counts do not add up")
 
 
-def _shape(name: str, dtype: DType, dims: NDArray[np.unsignedinteger]) -> tuple[int, ...]:
-    shape = tuple(int(size) for size in dims)
-    words = math.prod(shape)
-    if words > _MAX_WORDS or words * dtype.bits % 8:
-        raise PatchFormatError(f"tensor {name!r} has an impossible shape")
-    return shape
+def _with_digests(
+    files: Sequence[FileRecord], offsets: Sequence[int], columns: Columns
+) -> list[FileRecord]:
+    digests = [[columns.take(SHORT_DIGEST_BYTES) for _ in files] for _ in range(3)]
+    return [
+        replace(file, offset=offset, body_digest=body, base_digest=base, result_digest=result)
+        for file, offset, body, base, result in zip(files, offsets, *digests, strict=True)
+    ]
 
 
 def _numbers(name: str, skips: NDArray[np.unsignedinteger], grid: int) -> NDArray[np.int64]:
@@ -229,22 +248,22 @@ def _numbers(name: str, skips: NDArray[np.unsignedinteger], grid: int) -> NDArra
 
 
 def _check_entries(
-    tensor: TensorRecord,
+    tensor: TensorRow,
     numbers: NDArray[np.uint32],
     entries: NDArray[np.unsignedinteger],
     chunk_bits: int,
 ) -> None:
-    words = tensor.dtype.words(tensor.shape)
-    sizes = np.minimum(words - (numbers.astype(np.int64) << chunk_bits), 1 << chunk_bits)
+    sizes = np.minimum(tensor.words - (numbers.astype(np.int64) << chunk_bits), 1 << chunk_bits)
     if np.any(entries == 0) or np.any(entries > sizes):
         raise PatchFormatError(
             f"tensor {tensor.name!r}: a chunk changes no word, or more than it has"
         )
 
 
-def _offsets(lengths: NDArray[np.unsignedinteger], bodies_end: int) -> NDArray[np.uint64]:
-    ends = np.uint64(PROLOGUE.size) + np.cumsum(lengths, dtype=np.uint64)
+def _offsets(lengths: Sequence[int], bodies_end: int) -> NDArray[np.uint64]:
+    column = np.array(lengths, np.uint64)
+    ends = np.uint64(PROLOGUE.size) + np.cumsum(column, dtype=np.uint64)
     end = int(ends[-1]) if len(ends) else PROLOGUE.size
     if end != bodies_end:
-        raise PatchFormatError("the chunk bodies do not fill the space before the index exactly")
-    return ends - lengths
+        raise PatchFormatError("the bodies do not fill the space before the index exactly")
+    return ends - column

@@ -15,10 +15,13 @@ MINOR = 0
 ADDITIVE = 1 << 0
 """Required feature: the values are additive, and there are no result digests (section 4.4)."""
 
-KNOWN_FEATURES = ADDITIVE
+UPDATE = 1 << 1
+"""Required feature: tensors come, go or change their shape, or files change (section 4.7)."""
+
+KNOWN_FEATURES = ADDITIVE | UPDATE
 """Bits of required features that this reader understands."""
 
-FEATURE_NAMES = {ADDITIVE: "additive"}
+FEATURE_NAMES = {ADDITIVE: "additive", UPDATE: "update"}
 
 DEFAULT_CHUNK_BITS = 20
 CHUNK_BITS = range(12, 23)

@@ -22,7 +22,8 @@ from patchc.formats.additive import AdditiveValues, check_additive, parse_additi
 from patchc.formats.codecs import ADDITIVE_ID, CODECS, STANDALONE, ComponentEntries
 from patchc.formats.codecs.additive import decode_additive
 from patchc.formats.codecs.codec import Positions, Steps
-from patchc.formats.index import ChunkRecord, PatchIndex, TensorRecord, parse_index
+from patchc.formats.files import FileRecord, join_middle
+from patchc.formats.index import ChunkRecord, PatchIndex, parse_index
 from patchc.formats.layout import (
     ADDITIVE,
     FEATURE_NAMES,
@@ -30,10 +31,12 @@ from patchc.formats.layout import (
     PROLOGUE,
     TRAILER,
     TRAILER_ROOT_OFFSET,
+    UPDATE,
     decompress,
     parse_prologue,
     parse_trailer,
 )
+from patchc.formats.tensors import Side, TensorRecord
 from patchc.hashing import DIGEST_BYTES, bodies_digest, root_digest, short
 
 
@@ -73,13 +76,16 @@ class Patch:
         self.features = tuple(FEATURE_NAMES.get(bit, hex(bit)) for bit in bits)
         self.chunk_words = 1 << chunk_bits
         index = decompress(stored_index, trailer.index_size, "index")
-        self.index: PatchIndex = parse_index(index, chunk_bits, trailer.index_offset)
-        chunks = len(self.index.lengths)
-        self._body_digests = np.zeros((chunks, DIGEST_BYTES), np.uint8)
-        self._was_read = np.zeros(chunks, np.bool_)
+        is_update = bool(trailer.features & UPDATE)
+        self.index: PatchIndex = parse_index(index, chunk_bits, trailer.index_offset, is_update)
+        bodies = len(self.index.lengths) + len(self.index.files)
+        self._body_digests = np.zeros((bodies, DIGEST_BYTES), np.uint8)
+        self._was_read = np.zeros(bodies, np.bool_)
         self.metadata = _parse_metadata(decompress(stored_text, trailer.metadata_size, "metadata"))
         self.additive: AdditiveValues | None = None
         if trailer.features & ADDITIVE:
+            if is_update:
+                raise PatchFormatError("additive values cannot be those of an update")
             self.additive = parse_additive(self.metadata)
             check_additive(self.index)
         elif np.any(self.index.codecs == ADDITIVE_ID):
@@ -102,8 +108,7 @@ class Patch:
 
     def words_in_chunk(self, tensor: TensorRecord, number: int) -> int:
         """Words in chunk ``number`` of a tensor; the last chunk may be short."""
-        words = tensor.dtype.words(tensor.shape)
-        return min(self.chunk_words, words - number * self.chunk_words)
+        return min(self.chunk_words, tensor.words - number * self.chunk_words)
 
     def read_changes(self, tensor: TensorRecord, chunk: ChunkRecord) -> tuple[Positions, Steps]:
         """The changed words of a chunk and their steps, checked against its digest.
@@ -118,12 +123,12 @@ class Patch:
         """
         if self.additive:
             raise UsageError(f"{self.path} holds additive values; read_deltas reads them")
-        with self._naming(tensor, chunk):
+        with self._naming(_where(tensor, chunk)):
             codec = CODECS.get(chunk.codec)
             if codec is None:
                 raise UnsupportedPatchError(f"codec {chunk.codec} is not known; update patchc")
             words = self.words_in_chunk(tensor, chunk.number)
-            body = self._read_body(chunk)
+            body = self._read_body(chunk.row, chunk)
             return codec.decode(body, chunk.entries, words, tensor.dtype.word_bits)
 
     def read_deltas(self, tensor: TensorRecord, chunk: ChunkRecord) -> list[ComponentEntries]:
@@ -133,50 +138,80 @@ class Patch:
         """
         if self.additive is None:
             raise UsageError(f"{self.path} holds exact steps; read_changes reads them")
-        with self._naming(tensor, chunk):
+        with self._naming(_where(tensor, chunk)):
             return decode_additive(
-                self._read_body(chunk),
+                self._read_body(chunk.row, chunk),
                 chunk.entries,
                 self.words_in_chunk(tensor, chunk.number),
                 self.additive.value_type,
                 len(self.additive.components),
             )
 
+    def read_file(self, number: int, source: bytes | None, target: Side) -> bytes | None:
+        """The content of a changed file on one side, from its content on the other.
+
+        Args:
+            number: the file's place in the index's ``files``.
+            source: the content on the other side, None where that has no such file.
+            target: the side whose content is asked for; None is returned where it has none.
+
+        Raises:
+            PatchFormatError: the body is damaged, or the outcome is not the one that the index
+                states; names the file.
+        """
+        file = self.index.files[number]
+        if not file.on(target):
+            return None
+        with self._naming(f"file {file.name!r}"):
+            middles = self._read_middles(number)
+            content = join_middle(file, middles, source, target)
+            if short(blake3(content).digest()) != file.digest_on(target):
+                raise PatchFormatError("its content is not the promised one")
+        return content
+
+    def _read_middles(self, number: int) -> bytes:
+        file = self.index.files[number]
+        body = self._read_body(len(self.index.lengths) + number, file)
+        return decompress(body, file.base_middle + file.result_middle, "body")
+
     @contextmanager
-    def _naming(self, tensor: TensorRecord, chunk: ChunkRecord) -> Iterator[None]:
+    def _naming(self, what: str) -> Iterator[None]:
         try:
             yield
         except PatchcError as error:
-            where = f"{self.path}: tensor {tensor.name!r}, chunk {chunk.number}"
-            raise type(error)(f"{where}: {error}") from error
+            raise type(error)(f"{self.path}: {what}: {error}") from error
 
     def check_bodies(self) -> None:
         """Compare the digest over all bodies with the bodies as they were read.
 
-        Bodies that were not read before are read now.
+        Bodies that were not read before are read now; those of files are expanded, too.
 
         Raises:
             PatchFormatError: a body is damaged or not the one that the index was made with.
         """
-        for tensor in self.index.tensors.values():
+        for tensor in self.index.records:
             for row in tensor.chunks:
                 if not self._was_read[row]:
                     chunk = self.index.chunk(row)
-                    with self._naming(tensor, chunk):
-                        self._read_body(chunk)
+                    with self._naming(_where(tensor, chunk)):
+                        self._read_body(row, chunk)
+        for number, file in enumerate(self.index.files):
+            if not self._was_read[len(self.index.lengths) + number]:
+                with self._naming(f"file {file.name!r}"):
+                    self._read_middles(number)
         if bodies_digest(self._body_digests.tobytes()) != self.index.bodies_digest:
             raise PatchFormatError(
                 f"{self.path}: the digest over all chunk bodies does not match: a body was "
                 "replaced; fetch the patch again"
             )
 
-    def _read_body(self, chunk: ChunkRecord) -> bytes:
-        body = self._read(chunk.offset, chunk.length)
+    def _read_body(self, place: int, record: ChunkRecord | FileRecord) -> bytes:
+        body = self._read(record.offset, record.length)
         digest = blake3(body).digest()
-        if short(digest) != chunk.body_digest:
+        if short(digest) != record.body_digest:
             raise PatchFormatError("its bytes are damaged; fetch the patch again")
-        self._body_digests[chunk.row] = np.frombuffer(digest, np.uint8)
-        self._was_read[chunk.row] = True
+        self._body_digests[place] = np.frombuffer(digest, np.uint8)
+        self._was_read[place] = True
         return body
 
     def _read(self, offset: int, length: int) -> bytes:
@@ -215,6 +250,10 @@ def open_patch(path: str | os.PathLike[str]) -> Patch:
     except BaseException:
         os.close(descriptor)
         raise
+
+
+def _where(tensor: TensorRecord, chunk: ChunkRecord) -> str:
+    return f"tensor {tensor.name!r}, chunk {chunk.number}"
 
 
 def _parse_metadata(text: bytes) -> dict[str, Any]:

@@ -19,7 +19,8 @@ from patchc.dtypes import DType
 from patchc.errors import UnsupportedInputError
 from patchc.formats.codecs import ADDITIVE_ID, RICE, ComponentEntries
 from patchc.formats.codecs.additive import encode_additive
-from patchc.formats.index import ChunkRecord, TensorRecord, pack_index
+from patchc.formats.files import EncodedFile, find_fault
+from patchc.formats.index import ChunkRecord, pack_index
 from patchc.formats.layout import (
     DEFAULT_CHUNK_BITS,
     MAX_INDEX,
@@ -28,6 +29,7 @@ from patchc.formats.layout import (
     MAX_RANK,
     MAX_TENSORS,
     TRAILER_ROOT_OFFSET,
+    UPDATE,
     Trailer,
     chunks_in_grid,
     compress,
@@ -35,7 +37,15 @@ from patchc.formats.layout import (
     pack_prologue,
 )
 from patchc.formats.masks import RetentionMask, check_masks
-from patchc.hashing import DIGEST_BYTES, SHORT_DIGEST_BYTES, bodies_digest, root_digest, short
+from patchc.formats.tensors import TensorRecord, TensorRow
+from patchc.hashing import (
+    DIGEST_BYTES,
+    SHORT_DIGEST_BYTES,
+    bodies_digest,
+    files_digest,
+    root_digest,
+    short,
+)
 
 
 @dataclass(frozen=True)
@@ -114,8 +124,9 @@ def _chunk(
 class PatchWriter:
     """Writes prologue, bodies, index, metadata and trailer to a binary file, in this order.
 
-    Tensors come in the order of their names' bytes; a tensor's chunks in grid order, then
-    :meth:`end_tensor`; :meth:`finish` last.
+    Tensors come in the order of their names' bytes, those of the base and then those that only the
+    result has; a tensor's chunks in grid order, then :meth:`end_row` (or :meth:`end_tensor`). Files
+    that change follow, in the order of their names' bytes, and :meth:`finish` is last.
 
     Args:
         file: where to write; never sought in.
@@ -144,6 +155,7 @@ class PatchWriter:
         self._tensors: list[TensorRecord] = []
         self._chunks: list[ChunkRecord] = []
         self._body_digests: list[bytes] = []
+        self._files: list[EncodedFile] = []
         file.write(self._prologue)
 
     def add_chunk(self, chunk: EncodedChunk) -> None:
@@ -154,21 +166,40 @@ class PatchWriter:
         self._append(chunk.body)
 
     def end_tensor(self, name: str, dtype: DType, shape: Sequence[int], base_digest: bytes) -> None:
-        """Record a tensor of the base, changed or not, after its changed chunks.
+        """Record a tensor that both sides have, in one shape; see :meth:`end_row`."""
+        self.end_row(TensorRow(name, dtype, tuple(shape), tuple(shape)), base_digest)
+
+    def end_row(self, row: TensorRow, digest: bytes) -> None:
+        """Record a tensor, changed or not, after its changed chunks.
+
+        Args:
+            row: the tensor.
+            digest: its full digest in the base, or in the result where only that has it.
 
         Raises:
             UnsupportedInputError: the name or the rank cannot stand in a patch file.
         """
-        check_name(name)
-        if len(shape) > MAX_RANK:
-            raise UnsupportedInputError(
-                f"tensor {name!r} has {len(shape)} dimensions; a patch file holds {MAX_RANK}"
-            )
+        check_name(row.name)
+        for shape in (row.base_shape, row.result_shape):
+            if shape is not None and len(shape) > MAX_RANK:
+                raise UnsupportedInputError(
+                    f"tensor {row.name!r} has {len(shape)} dimensions; a patch file holds "
+                    f"{MAX_RANK}"
+                )
         start = self._tensors[-1].chunks.stop if self._tensors else 0
         rows = range(start, len(self._chunks))
-        grid = chunks_in_grid(dtype.words(tuple(shape)), self._chunk_bits)
-        digest = short(base_digest) if len(rows) < grid else None
-        self._tensors.append(TensorRecord(name, dtype, tuple(shape), digest, rows))
+        pinned = len(rows) == chunks_in_grid(row.words, self._chunk_bits)
+        record = TensorRecord(**vars(row), digest=None if pinned else short(digest), chunks=rows)
+        self._tensors.append(record)
+        if not row.is_plain:
+            self._features |= UPDATE
+
+    def add_file(self, file: EncodedFile) -> None:
+        """Append the change of a file."""
+        self._files.append(file)
+        self._body_digests.append(file.digests[0])
+        self._append(file.body)
+        self._features |= UPDATE
 
     def finish(
         self, metadata: Mapping[str, Any], base_digest: bytes, result_digest: bytes | None
@@ -184,12 +215,18 @@ class PatchWriter:
             UnsupportedInputError: index or metadata are above the format's caps.
         """
         result_digest = result_digest or bytes(DIGEST_BYTES)
+        files = [file.record for file in self._files]
+        fault = find_fault(files)
+        if fault:
+            raise UnsupportedInputError(f"the patch {fault}; move some of them elsewhere")
         columns, digests = pack_index(
             (base_digest, result_digest),
             bodies_digest(b"".join(self._body_digests)),
             self._masks,
             self._tensors,
             self._chunks,
+            files,
+            self._files_digests() if self._features & UPDATE else None,
         )
         index_size = len(columns) + len(digests)
         text = json.dumps(metadata, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
@@ -213,6 +250,14 @@ class PatchWriter:
         root = root_digest((self._prologue, stored_index, stored_text, head))
         self._append(stored_index + stored_text + replace(trailer, root=root).pack())
         return root
+
+    def _files_digests(self) -> tuple[bytes, bytes]:
+        sides: list[list[tuple[str, bytes]]] = [[], []]
+        for file in self._files:
+            for side, digest in zip(sides, file.digests[1:], strict=True):
+                if digest is not None:
+                    side.append((file.record.name, digest))
+        return files_digest(sides[0]), files_digest(sides[1])
 
     def _append(self, data: bytes) -> None:
         self._file.write(data)

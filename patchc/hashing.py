@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 DIGEST_BYTES = 32
 SHORT_DIGEST_BYTES = 8
 """Digests of bodies, chunks and tensors are stored cut to 64 bits, and those over full ones at 256:
-of both models, and of all bodies together (``docs/design/framing.md``)."""
+of both models, both sides' files, and all bodies together (``docs/design/framing.md``)."""
 
 _TENSOR_CONTEXT = "patchc 2026-11 v1 tensor"
 _MODEL_CONTEXT = "patchc 2026-11 v1 model"
 _BODIES_CONTEXT = "patchc 2026-11 v1 bodies"
+_FILES_CONTEXT = "patchc 2026-11 v1 files"
 _ROOT_CONTEXT = "patchc 2026-11 v1 root"
 
 
@@ -53,6 +54,15 @@ def model_digest(tensors: Iterable[tuple[str, bytes]]) -> bytes:
 def bodies_digest(digests: bytes) -> bytes:
     """Digest of all chunk bodies, from their full digests one after the other."""
     return blake3(digests, derive_key_context=_BODIES_CONTEXT).digest()
+
+
+def files_digest(files: Iterable[tuple[str, bytes]]) -> bytes:
+    """Digest of one side's files from their names, in order, and the full digests of contents."""
+    hasher = blake3(derive_key_context=_FILES_CONTEXT)
+    for name, digest in files:
+        encoded = name.encode()
+        hasher.update(struct.pack("<I", len(encoded)) + encoded + digest)
+    return hasher.digest()
 
 
 def root_digest(parts: Iterable[bytes]) -> bytes:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from golden_patch import golden_bytes
-from second_reader import Index, read_index
+from second_reader import Index, Update, read_index
 
 from patchc.formats import open_patch
-from patchc.formats.layout import PROLOGUE, TRAILER, TRAILER_ROOT_OFFSET
+from patchc.formats.layout import PROLOGUE, TRAILER, TRAILER_ROOT_OFFSET, UPDATE
 from patchc.hashing import root_digest
 
 
@@ -41,7 +41,14 @@ class Parts:
 
     def with_columns(self, **columns: Any) -> Parts:
         """The same with other columns in the index (see :class:`second_reader.Index`)."""
-        return self.but(index=pack_index(replace(read_index(self.index), **columns)))
+        index = read_index(self.index, self.features == UPDATE)
+        return self.but(index=pack_index(replace(index, **columns)))
+
+    def with_update(self, **columns: Any) -> Parts:
+        """The same with other update columns (see :class:`second_reader.Update`)."""
+        update = read_index(self.index, True).update
+        assert update is not None
+        return self.with_columns(update=replace(update, **columns))
 
     def assemble(self) -> bytes:
         index, metadata = zlib.compress(self.index, 9), zlib.compress(self.metadata, 9)
@@ -71,24 +78,56 @@ def pack_index(index: Index) -> bytes:
         struct.pack("<II", index.tensors, index.chunks),
         bytes([len(masks)]),
         *masks,
-        numbers(index.shared),
-        numbers([len(rest) for rest in index.rests]),
-        *index.rests,
-        bytes(index.codes),
-        bytes(index.ranks),
-        numbers(index.dims),
-        numbers(index.counts),
+        *_table(index),
         numbers(index.skips),
         bytes(index.codecs),
         numbers(index.entries),
         numbers(index.lengths),
+        pack_update(index.update) if index.update else b"",
         index.base_digest,
         index.result_digest,
         index.bodies_digest,
+        *index.files_digests,
         *index.tensor_digests,
         *index.body_digests,
         *index.base_digests,
         *index.result_digests,
+        *(digest for digests in index.file_digests for digest in digests),
+    ]
+    return b"".join(columns)
+
+
+def _table(table: Index | Update) -> list[bytes]:
+    return [
+        numbers(table.shared),
+        numbers([len(rest) for rest in table.rests]),
+        *table.rests,
+        bytes(table.codes),
+        bytes(table.ranks),
+        numbers(table.dims),
+        numbers(table.counts),
+    ]
+
+
+def pack_update(update: Update) -> bytes:
+    """The update columns, whatever they hold."""
+    columns = [
+        bytes(update.fates),
+        bytes(update.result_ranks),
+        numbers(update.result_dims),
+        numbers([update.added]),
+        *_table(update),
+        numbers(update.references),
+        numbers([update.files]),
+        numbers(update.file_shared),
+        numbers([len(rest) for rest in update.file_rests]),
+        *update.file_rests,
+        bytes(update.roles),
+        numbers(update.prefixes),
+        numbers(update.suffixes),
+        numbers(update.base_middles),
+        numbers(update.result_middles),
+        numbers(update.lengths),
     ]
     return b"".join(columns)
 

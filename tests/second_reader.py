@@ -29,6 +29,53 @@ class Tensor:
     """Position in the tensor → step."""
     deltas: list[dict[int, float]]
     """Of an additive file: for each component, position in the tensor → value."""
+    result_shape: tuple[int, ...] | None
+    """In an update it may be another, or None where only the base has the tensor."""
+    reference: str | None = None
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of an update: its content on a side follows from that on the other."""
+
+    role: int
+    prefix: int
+    suffix: int
+    middles: tuple[bytes, bytes]
+
+    def on(self, side: int, other: bytes | None) -> bytes | None:
+        """The content on side 0, the base, or 1, the result."""
+        if not self.role >> side & 1:
+            return None
+        if other is None:
+            return self.middles[side]
+        return other[: self.prefix] + self.middles[side] + other[len(other) - self.suffix :]
+
+
+@dataclass(frozen=True)
+class Update:
+    """The update columns of section 4.7 and 4.8, expanded but not interpreted."""
+
+    fates: list[int]
+    result_ranks: list[int]
+    result_dims: list[int]
+    added: int
+    shared: list[int]
+    rests: list[bytes]
+    codes: list[int]
+    ranks: list[int]
+    dims: list[int]
+    counts: list[int]
+    references: list[int]
+    files: int
+    file_shared: list[int]
+    file_rests: list[bytes]
+    roles: list[int]
+    prefixes: list[int]
+    suffixes: list[int]
+    base_middles: list[int]
+    result_middles: list[int]
+    lengths: list[int]
 
 
 @dataclass(frozen=True)
@@ -55,17 +102,29 @@ class Index:
     body_digests: list[bytes]
     base_digests: list[bytes]
     result_digests: list[bytes]
+    update: Update | None = None
+    files_digests: tuple[bytes, ...] = ()
+    file_digests: tuple[list[bytes], ...] = ()
 
 
 def read(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and the metadata of a file, every digest of the file itself checked."""
+    """The tensors and the metadata of a file, every digest of the file itself checked.
+
+    The name of a tensor that only the result has begins with a plus sign here.
+    """
+    tensors, _, metadata = read_update(data)
+    return tensors, metadata
+
+
+def read_update(data: bytes) -> tuple[dict[str, Tensor], dict[str, File], dict[str, Any]]:
+    """The same, and the files of an update."""
     trailer = data[-96:]
     index_at, index_stored, index_size, meta_stored, meta_size, features = struct.unpack(
         "<6Q", trailer[:48]
     )
     assert data[:12] == b"PATCHC\r\n" + struct.pack("<HH", 2, 0)
     assert trailer[80:] == bytes(8) + b"\r\nPATCHC"
-    assert features in (0, 1)
+    assert features in (0, 1, 2)
     index_bytes = data[index_at : index_at + index_stored]
     meta_bytes = data[index_at + index_stored : -96]
     assert len(meta_bytes) == meta_stored
@@ -76,11 +135,12 @@ def read(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
     index, meta = zlib.decompress(index_bytes), zlib.decompress(meta_bytes)
     assert (len(index), len(meta)) == (index_size, meta_size)
     metadata = json.loads(meta)
-    values = metadata["additive"] if features else None
-    return _tensors(data, read_index(index), index_at, 1 << data[12], values), metadata
+    values = metadata["additive"] if features == 1 else None
+    columns = read_index(index, features == 2)
+    return *_bodies(data, columns, index_at, 1 << data[12], values), metadata
 
 
-def read_index(index: bytes) -> Index:
+def read_index(index: bytes, is_update: bool = False) -> Index:
     """The columns of an expanded index, by their counts alone: tensor digests fill what is left."""
     at = 0
 
@@ -98,72 +158,171 @@ def read_index(index: bytes) -> Index:
     def digests(count: int) -> list[bytes]:
         return [take(8) for _ in range(count)]
 
+    def table(count: int) -> tuple[list[Any], ...]:
+        shared, lengths = numbers(count), numbers(count)
+        rests = [take(length) for length in lengths]
+        codes, ranks = list(take(count)), list(take(count))
+        return shared, rests, codes, ranks, numbers(sum(ranks)), numbers(count)
+
+    def update_columns() -> Update:
+        fates = list(take(tensors))
+        ranks = list(take(fates.count(1)))
+        dims = numbers(sum(ranks))
+        (added,) = numbers(1)
+        columns = table(added)
+        references = numbers(fates.count(2) + added)
+        (files,) = numbers(1)
+        shared, lengths = numbers(files), numbers(files)
+        rests = [take(length) for length in lengths]
+        roles = list(take(files))
+        sizes = [numbers(files) for _ in range(5)]
+        return Update(
+            fates, ranks, dims, added, *columns, references, files, shared, rests, roles, *sizes
+        )
+
     tensors, chunks = struct.unpack("<II", take(8))
     masks = []
     for _ in range(take(1)[0]):
         name = take(take(1)[0]).decode()
         masks.append((name, *struct.unpack("<QQ", take(16))))
-    shared, lengths = numbers(tensors), numbers(tensors)
-    rests = [take(length) for length in lengths]
-    codes, ranks = list(take(tensors)), list(take(tensors))
-    dims, counts, skips = numbers(sum(ranks)), numbers(tensors), numbers(chunks)
+    columns = table(tensors)
+    skips = numbers(chunks)
     codecs, entries, sizes = list(take(chunks)), numbers(chunks), numbers(chunks)
+    update = update_columns() if is_update else None
+    files = update.files if update else 0
     whole = [take(32) for _ in range(3)]
-    pinless = (len(index) - at) // 8 - 3 * chunks
+    files_digests = (take(32), take(32)) if update else ()
+    pinless = (len(index) - at) // 8 - 3 * chunks - 3 * files
     read = Index(
-        tensors, chunks, masks, shared, rests, codes, ranks, dims, counts, skips, codecs, entries,
-        sizes, *whole, digests(pinless), digests(chunks), digests(chunks), digests(chunks),
+        tensors, chunks, masks, *columns, skips, codecs, entries, sizes, *whole,
+        digests(pinless), digests(chunks), digests(chunks), digests(chunks),
+        update, files_digests, tuple(digests(files) for _ in range(3)),
     )  # fmt: skip
     assert at == len(index)
     return read
 
 
-def _tensors(
+@dataclass(frozen=True)
+class Row:
+    """A tensor as sections 4.1 and 4.7 describe it: fate 3 is for one that only the result has."""
+
+    name: str
+    code: int
+    shapes: list[tuple[int, ...] | None]
+    fate: int
+    count: int
+
+    @property
+    def words(self) -> int:
+        sizes = [prod(shape) for shape in self.shapes if shape is not None]
+        return max(sizes) * BITS[self.code] // (8 * WORD_BYTES[self.code])
+
+
+def names_of(shared: list[int], rests: list[bytes]) -> list[str]:
+    """The names of section 4.5."""
+    names, raw = [], b""
+    for kept, rest in zip(shared, rests, strict=True):
+        raw = raw[:kept] + rest
+        names.append(raw.decode())
+    return names
+
+
+def rows_of(index: Index) -> list[Row]:
+    """All tensors, those of the base first."""
+    rows: list[Row] = []
+    fates = index.update.fates if index.update else [0] * index.tensors
+    dims = iter(index.dims)
+    result_ranks = iter(index.update.result_ranks if index.update else [])
+    result_dims = iter(index.update.result_dims if index.update else [])
+    names = names_of(index.shared, index.rests)
+    for name, code_number, rank, fate, count in zip(
+        names, index.codes, index.ranks, fates, index.counts, strict=True
+    ):
+        shape: tuple[int, ...] | None = tuple(next(dims) for _ in range(rank))
+        result = {0: shape, 2: None}.get(fate)
+        if fate == 1:
+            result = tuple(next(result_dims) for _ in range(next(result_ranks)))
+        rows.append(Row(name, code_number, [shape, result], fate, count))
+    if index.update:
+        dims = iter(index.update.dims)
+        names = names_of(index.update.shared, index.update.rests)
+        columns = (index.update.codes, index.update.ranks, index.update.counts)
+        for name, code_number, rank, count in zip(names, *columns, strict=True):
+            shape = tuple(next(dims) for _ in range(rank))
+            rows.append(Row(name, code_number, [None, shape], 3, count))
+    return rows
+
+
+def _bodies(
     data: bytes, index: Index, index_at: int, chunk_words: int, values: dict[str, Any] | None
-) -> dict[str, Tensor]:
+) -> tuple[dict[str, Tensor], dict[str, File]]:
     if values:
         assert not any(index.result_digest + b"".join(index.result_digests))
-    dims, tensor_digests = iter(index.dims), iter(index.tensor_digests)
+    tensor_digests = iter(index.tensor_digests)
     bodies = blake3(derive_key_context="patchc 2026-11 v1 bodies")
     result: dict[str, Tensor] = {}
-    raw, row, body_at = b"", 0, 16
-    for i, code_number in enumerate(index.codes):
-        raw = raw[: index.shared[i]] + index.rests[i]
-        shape = tuple(next(dims) for _ in range(index.ranks[i]))
-        words = prod(shape) * BITS[code_number] // (8 * WORD_BYTES[code_number])
+    number, body_at = 0, 16
+
+    def body_of(length: int, digest: bytes) -> bytes:
+        nonlocal body_at
+        body = data[body_at : body_at + length]
+        body_at += length
+        full = blake3(body).digest()
+        assert full[:8] == digest
+        bodies.update(full)
+        return body
+
+    rows = rows_of(index)
+    references = iter(index.update.references if index.update else [])
+    sides = [sorted((r.name for r in rows if r.fate != side), key=str.encode) for side in (3, 2)]
+    for row in rows:
+        width = 8 * WORD_BYTES[row.code]
         changes: dict[int, int] = {}
         deltas: list[dict[int, float]] = [{} for _ in values["components"]] if values else []
         first = 0
-        for _ in range(index.counts[i]):
-            body = data[body_at : body_at + index.lengths[row]]
-            full = blake3(body).digest()
-            assert full[:8] == index.body_digests[row]
-            bodies.update(full)
-            first += index.skips[row] * chunk_words
-            size = min(chunk_words, words - first)
+        for _ in range(row.count):
+            body = body_of(index.lengths[number], index.body_digests[number])
+            first += index.skips[number] * chunk_words
+            size = min(chunk_words, row.words - first)
             if values:
-                assert index.codecs[row] == 2
+                assert index.codecs[number] == 2
                 parts = additive(body, size, values["value_type"])
-                assert len(set().union(*parts.values())) == index.entries[row]
+                assert len(set().union(*parts.values())) == index.entries[number]
                 for component, found in parts.items():
                     deltas[component] |= {first + p: value for p, value in found.items()}
             else:
-                assert index.codecs[row] == 1
-                decoded = rice(body, size, 8 * WORD_BYTES[code_number])
-                assert len(decoded) == index.entries[row]
+                assert index.codecs[number] == 1
+                decoded = rice(body, size, width)
+                assert len(decoded) == index.entries[number]
                 changes |= {first + position: step for position, step in decoded}
-            body_at += index.lengths[row]
             first += chunk_words
-            row += 1
-        stored_all = index.counts[i] == -(-words // chunk_words)
-        digest = None if stored_all else next(tensor_digests)
-        result[raw.decode()] = Tensor(code_number, shape, digest, changes, deltas)
-    assert not list(tensor_digests)
-    assert (row, body_at) == (index.chunks, index_at)
+            number += 1
+        digest = None if row.count == -(-row.words // chunk_words) else next(tensor_digests)
+        reference = next(references) if row.fate > 1 else 0
+        own = row.shapes[row.fate == 3]
+        assert own is not None
+        result["+" * (row.fate == 3) + row.name] = Tensor(
+            row.code, own, digest, changes, deltas, row.shapes[1],
+            sides[row.fate == 2][reference - 1] if reference else None,
+        )  # fmt: skip
+    assert not list(tensor_digests) + list(references)
+    files: dict[str, File] = {}
+    if index.update:
+        u = index.update
+        columns = (u.roles, u.prefixes, u.suffixes, u.base_middles, u.result_middles, u.lengths)
+        names = names_of(u.file_shared, u.file_rests)
+        for i, (name, role, prefix, suffix, base, after, length) in enumerate(
+            zip(names, *columns, strict=True)
+        ):
+            middles = zlib.decompress(body_of(length, index.file_digests[0][i]))
+            assert len(middles) == base + after
+            files[name] = File(role, prefix, suffix, (middles[:base], middles[base:]))
+    assert (number, body_at) == (index.chunks, index_at)
     assert bodies.digest() == index.bodies_digest
-    for number, component in enumerate(values["components"] if values else []):
-        assert component["entries"] == sum(len(t.deltas[number]) for t in result.values())
-    return result
+    for component_number, component in enumerate(values["components"] if values else []):
+        found_entries = sum(len(t.deltas[component_number]) for t in result.values())
+        assert component["entries"] == found_entries
+    return result, files
 
 
 def draw(component: str, seed: int, tensor: str, position: int) -> int:

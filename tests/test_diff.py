@@ -77,7 +77,7 @@ def test_equal_models_give_an_empty_patch(tmp_path: Path) -> None:
     base = write_model(tmp_path / "base", BASE)
     same = write_model(tmp_path / "same", BASE, shards=2)
     out = tmp_path / "update.patchc"
-    report = patchc.diff(base, same, out=out)
+    report = patchc.diff(base, same, out=out, weights_only=True)
     assert report.entries == 0
     assert report.base_digest == report.result_digest
     patchc.apply(out, base, out=tmp_path / "applied")
@@ -90,7 +90,7 @@ def test_one_file_for_threads_and_layouts(tmp_path: Path, patched: PatchedModel)
         base = write_model(tmp_path / f"base{shards}", patched.base_tensors, shards)
         tuned = write_model(tmp_path / f"tuned{shards}", patched.tuned_tensors, 4 - shards)
         out = tmp_path / f"{shards}.patchc"
-        patchc.diff(base, tuned, out=out, threads=threads, chunk_bits=12)
+        patchc.diff(base, tuned, out=out, weights_only=True, threads=threads, chunk_bits=12)
         files.add(out.read_bytes())
     assert len(files) == 1
 
@@ -133,7 +133,7 @@ def test_quantised_checkpoints_and_adapters_are_taken_as_they_are(tmp_path: Path
 def test_models_that_do_not_fit(tmp_path: Path, tuned: dict[str, Any], message: str) -> None:
     paths = write_model(tmp_path / "base", BASE), write_model(tmp_path / "tuned", tuned)
     with pytest.raises(MismatchError, match=message):
-        patchc.diff(*paths, out=tmp_path / "update.patchc")
+        patchc.diff(*paths, out=tmp_path / "update.patchc", weights_only=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "tuned"]
 
 

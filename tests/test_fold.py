@@ -323,6 +323,16 @@ def test_other_grids(tmp_path: Path, chain: Chain) -> None:
     refuse(tmp_path, [chain.patches[0], other], MismatchError, "chunks of 8192 words .* 4096")
 
 
+def test_patches_that_add_a_tensor_are_refused_by_name(tmp_path: Path, chain: Chain) -> None:
+    state = {UP: normal((90, 100), "BF16", 1)}
+    before = write_model(tmp_path / "before", state)
+    after = write_model(tmp_path / "after", state | {NORM: normal((4,), "F32", 2)})
+    grown = tmp_path / "grown.patchc"
+    patchc.diff(before, after, out=grown)
+    for pair in ([grown, chain.patches[0]], [chain.patches[0], grown]):
+        refuse(tmp_path, pair, UnsupportedInputError, "grown.patchc has the feature update")
+
+
 def test_additive_patches_are_refused_by_name(tmp_path: Path, chain: Chain) -> None:
     additive = tmp_path / "additive.patchc"
     patchc.build(**small_inputs().write(tmp_path / "inputs"), out=additive, values="additive")

@@ -3,11 +3,12 @@
 from patchc.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from patchc.checkpoint.header import Shard, TensorInfo
 from patchc.checkpoint.refuse import refuse_quantised
-from patchc.checkpoint.writer import CheckpointCopy
+from patchc.checkpoint.writer import CheckpointCopy, HeaderError
 
 __all__ = [
     "Checkpoint",
     "CheckpointCopy",
+    "HeaderError",
     "Shard",
     "TensorInfo",
     "open_checkpoint",

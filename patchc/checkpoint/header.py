@@ -46,8 +46,10 @@ class Shard:
     tensors: tuple[TensorInfo, ...]
 
 
-def read_shard(path: Path) -> Shard:
+def read_shard(path: Path, name: str | None = None) -> Shard:
     """Read and check a file's header; tensor data is not touched.
+
+    ``name`` stands for the file's own, where that is not yet its last.
 
     The reference implementation judges the file (overlaps, holes, sizes, caps); the offsets are
     then taken from the same header.
@@ -67,8 +69,24 @@ def read_shard(path: Path) -> Shard:
     metadata = header.pop("__metadata__", None) or {}
     data_start = 8 + header_bytes
     by_offset = sorted(header.items(), key=lambda item: item[1]["data_offsets"])
-    tensors = tuple(_tensor(path, name, entry, data_start) for name, entry in by_offset)
-    return Shard(path.name, path, size, data_start, metadata, tensors)
+    shard = name or path.name
+    tensors = tuple(_tensor(path, shard, key, entry, data_start) for key, entry in by_offset)
+    return Shard(shard, path, size, data_start, metadata, tensors)
+
+
+def size_by_header(header: bytes) -> int:
+    """The size of a safetensors file that starts with ``header``, which is not judged otherwise.
+
+    Raises:
+        CheckpointError: it is no header.
+    """
+    try:
+        entries = json.loads(header[8:])
+        entries.pop("__metadata__", None)
+        ends = [int(entry["data_offsets"][1]) for entry in entries.values()]
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointError("it is no header of a safetensors file") from error
+    return len(header) + max(ends, default=0)
 
 
 def _validate(path: Path) -> None:
@@ -83,7 +101,9 @@ def _validate(path: Path) -> None:
         ) from error
 
 
-def _tensor(path: Path, name: str, entry: dict[str, Any], data_start: int) -> TensorInfo:
+def _tensor(
+    path: Path, shard: str, name: str, entry: dict[str, Any], data_start: int
+) -> TensorInfo:
     dtype = BY_NAME.get(str(entry["dtype"]))
     if dtype is None:
         raise UnsupportedInputError(
@@ -91,4 +111,4 @@ def _tensor(path: Path, name: str, entry: dict[str, Any], data_start: int) -> Te
             "does not know; update patchc"
         )
     offset = data_start + entry["data_offsets"][0]
-    return TensorInfo(name, dtype, tuple(entry["shape"]), path.name, offset)
+    return TensorInfo(name, dtype, tuple(entry["shape"]), shard, offset)

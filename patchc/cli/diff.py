@@ -18,10 +18,21 @@ def diff(
         Path, typer.Argument(help="The same model after a change.", show_default=False)
     ],
     out: OutPatch,
+    weights_only: Annotated[
+        bool,
+        typer.Option(
+            "--weights-only",
+            help="Compare tensors alone, which must be the same ones; leave shards, headers and "
+            "other files as the model to patch has them.",
+        ),
+    ] = False,
     threads: Threads = None,
     json: Json = False,
 ) -> None:
     """Write a lossless patch that takes BASE to TUNED, whatever made the change.
+
+    Tensors may be added, removed, renamed, resized or of another dtype; shards and the files
+    beside them may differ.
 
     Example: patchc diff models/chat models/chat-v2 -o update.patchc
     """
@@ -30,7 +41,9 @@ def diff(
     from patchc.cli.patches import patch_facts
 
     with progress_bar() as progress:
-        report = patchc.diff(base, tuned, out=out, threads=threads, progress=progress)
+        report = patchc.diff(
+            base, tuned, out=out, weights_only=weights_only, threads=threads, progress=progress
+        )
     if json:
         print_json(report)
     else:

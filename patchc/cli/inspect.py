@@ -12,6 +12,7 @@ from patchc.cli.options import Json
 if TYPE_CHECKING:
     from patchc.verbs.chain import ChainReport
     from patchc.verbs.inspect import InspectReport, PartReport
+    from patchc.verbs.updates import UpdateReport
 
 
 def inspect(
@@ -102,10 +103,35 @@ def _render(report: InspectReport) -> None:
     for name, value in _section(report, "inputs").items():
         facts[f"input {name}"] = value
     print_facts(report.path, facts)
+    if report.update:
+        _render_update(report.update)
     columns = ("changed", "density", "bytes", "bits per change")
     print_table("by layer", ("layer", *columns), [_row(part) for part in report.layers])
     rows = [(*_row(part), _kind(report, part.name)) for part in report.tensors]
     print_table("by tensor", ("tensor", *columns, "type"), rows)
+
+
+def _render_update(update: UpdateReport) -> None:
+    from patchc.cli.output import print_table, size
+
+    rows = [("added", name, "") for name in update.added]
+    rows += [("removed", name, "") for name in update.removed]
+    rows += [("renamed", old, f"to {new}") for old, new in update.renamed]
+    rows += [("resized", n, f"{list(old)} to {list(new)}") for n, old, new in update.resized]
+    rows += [("another dtype", name, f"{old} to {new}") for name, old, new in update.cast]
+    if rows:
+        print_table("tensors", ("what", "tensor", "how"), rows)
+    files = [
+        (
+            f"{file.change}, header" if file.is_header else file.change,
+            file.name,
+            f"{size(file.base_size)} to {size(file.result_size)}",
+            f"{file.nbytes:,}",
+        )
+        for file in update.files
+    ]
+    if files:
+        print_table("files", ("what", "file", "how", "bytes"), files)
 
 
 def _section(report: InspectReport, name: str) -> dict[str, object]:

@@ -42,6 +42,10 @@ def verify(
                 facts["note"] = "a model that holds this additive patch cannot be recognised"
             else:
                 facts["chunks"] = f"{report.chunks_at_base} base, {report.chunks_at_result} patched"
+                if report.files_at_base or report.files_at_result:
+                    facts["files"] = (
+                        f"{report.files_at_base} base, {report.files_at_result} patched"
+                    )
         print_facts(f"verify: {patch}", facts)
     if report.state == "partly patched":
         raise PartlyPatchedError(f"{model} is partly patched; start again from an intact copy")

@@ -17,6 +17,7 @@ from patchc.formats import (
     AdditiveComponent,
     AdditiveValues,
     ComponentEntries,
+    TensorRow,
     ValueType,
     encode_deltas,
 )
@@ -27,6 +28,7 @@ from patchc.kernels.deltas import first_not_finite, to_bf16, to_int8
 from patchc.progress import Progress
 from patchc.stream.compile import CodedChunk, CompiledPatch, TensorCoder, write_patch
 from patchc.stream.grid import Chunk
+from patchc.stream.rows import plain_rows
 from patchc.stream.workers import Workers
 
 Words = NDArray[np.unsignedinteger]
@@ -84,8 +86,8 @@ def compile_additive(
         StorageError: the output cannot be written.
         PatchcError: whatever the source raises.
     """
-    coder = _DeltaCoder(source, components, value_type)
-    return write_patch(out, base, coder, workers, chunk_bits, "build", progress)
+    coder = _DeltaCoder(base, source, components, value_type)
+    return write_patch(out, plain_rows(base), coder, workers, chunk_bits, "build", progress)
 
 
 class _DeltaCoder:
@@ -94,15 +96,21 @@ class _DeltaCoder:
     features = ADDITIVE
 
     def __init__(
-        self, source: DeltaSource, components: Sequence[ScaledComponent], value_type: ValueType
+        self,
+        base: Checkpoint,
+        source: DeltaSource,
+        components: Sequence[ScaledComponent],
+        value_type: ValueType,
     ) -> None:
+        self._base = base
         self._source = source
         self.components = components
         self.value_type = value_type
         self._counts = [0] * len(components)
         self._lock = threading.Lock()
 
-    def open_tensor(self, tensor: TensorInfo, chunks: list[Chunk]) -> TensorCoder:
+    def open_tensor(self, row: TensorRow, chunks: list[Chunk]) -> TensorCoder:
+        tensor = self._base.tensors[row.name]
         return _TensorDeltaCoder(self, tensor, self._source.open_tensor(tensor, chunks))
 
     def metadata(self) -> Mapping[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from patchc.checkpoint import Checkpoint, TensorInfo
 from patchc.errors import OutputError, UsageError
 from patchc.files import check_output, staged_file
-from patchc.formats import EncodedChunk, PatchWriter, encode_chunk
+from patchc.formats import EncodedChunk, EncodedFile, PatchWriter, Side, TensorRow, encode_chunk
 from patchc.formats.layout import ADDITIVE, CHUNK_BITS
 from patchc.hashing import chunk_digest, model_digest, tensor_digest
 from patchc.kernels.ulp import changed_steps
 from patchc.progress import Progress, ProgressEvent
 from patchc.stream.entropy import Entropy, TensorCounts
 from patchc.stream.grid import Chunk, grid
+from patchc.stream.rows import plain_rows, words_on
 from patchc.stream.workers import Workers, scratch
 
 Words = NDArray[np.unsignedinteger]
@@ -34,7 +35,8 @@ class TensorChanges(Protocol):
     def read(self, chunk: Chunk) -> tuple[Words, Words]:
         """The chunk's words in the base and after the change; called from worker threads.
 
-        Both may lie in scratch buffers. The same array twice means that nothing changes.
+        Where a side has fewer, they go on as :class:`TensorRow` tells. Both may lie in scratch
+        buffers. The same array twice means that nothing changes.
         """
 
     def finish(self) -> None:
@@ -42,7 +44,7 @@ class TensorChanges(Protocol):
 
 
 class ChangeSource(Protocol):
-    """What happens to a model."""
+    """What happens to a model that keeps its tensors."""
 
     def open_tensor(self, tensor: TensorInfo, chunks: list[Chunk]) -> TensorChanges:
         """Prepare a tensor; called in the main thread, in the order of the names' bytes."""
@@ -51,9 +53,19 @@ class ChangeSource(Protocol):
         """The patch's provenance, asked for after the last tensor."""
 
 
+class UpdateSource(Protocol):
+    """What happens to a model whose tensors may come and go."""
+
+    def open_row(self, row: TensorRow) -> TensorChanges:
+        """Prepare a tensor; called in the main thread, in the order of the patch file."""
+
+    def metadata(self) -> Mapping[str, Any]:
+        """The patch's provenance, asked for after the last tensor."""
+
+
 @dataclass(frozen=True)
 class CodedChunk:
-    """A chunk's full digests, and its coding where it changes.
+    """A chunk's full digests on both sides, and its coding where it changes.
 
     With additive values there is no ``result_digest``.
     """
@@ -80,8 +92,8 @@ class ModelCoder(Protocol):
     def features(self) -> int:
         """Bits of the features that the file needs."""
 
-    def open_tensor(self, tensor: TensorInfo, chunks: list[Chunk]) -> TensorCoder:
-        """Prepare a tensor; called in the main thread, in the order of the names' bytes."""
+    def open_tensor(self, row: TensorRow, chunks: list[Chunk]) -> TensorCoder:
+        """Prepare a tensor; called in the main thread, in the order of the patch file."""
 
     def metadata(self) -> Mapping[str, Any]:
         """The patch's provenance, asked for after the last tensor."""
@@ -107,7 +119,7 @@ class CompiledPatch:
 
 @dataclass(frozen=True)
 class _Job:
-    tensor: TensorInfo
+    row: TensorRow
     coder: TensorCoder
     chunk: Chunk | None
 
@@ -143,36 +155,64 @@ def compile_patch(
         StorageError: the output cannot be written.
         PatchcError: whatever the source raises.
     """
-    coder = _StepCoder(source)
-    written = write_patch(out, base, coder, workers, chunk_bits, stage, progress)
+    coder = _StepCoder(
+        lambda row, chunks: source.open_tensor(base.tensors[row.name], chunks), source.metadata
+    )
+    written = write_patch(out, plain_rows(base), coder, workers, chunk_bits, stage, progress)
+    return replace(written, entropy=coder.entropy)
+
+
+def compile_update(
+    out: Path,
+    rows: Sequence[TensorRow],
+    source: UpdateSource,
+    files: Iterable[EncodedFile],
+    workers: Workers,
+    chunk_bits: int,
+    progress: Progress,
+) -> CompiledPatch:
+    """The same for tensors that may come, go and change their shape, and for files that change.
+
+    Args:
+        out: the patch file to write.
+        rows: the base's tensors, then those that only the result has, each sorted by their names'
+            bytes.
+        source: gives the words of each tensor on both sides.
+        files: sorted by their names' bytes; asked for after the last tensor.
+        workers, chunk_bits, progress: as for :func:`compile_patch`.
+    """
+    coder = _StepCoder(lambda row, _: source.open_row(row), source.metadata)
+    written = write_patch(out, rows, coder, workers, chunk_bits, "diff", progress, files)
     return replace(written, entropy=coder.entropy)
 
 
 def write_patch(
     out: Path,
-    base: Checkpoint,
+    rows: Sequence[TensorRow],
     coder: ModelCoder,
     workers: Workers,
     chunk_bits: int,
     stage: str,
     progress: Progress,
+    files: Iterable[EncodedFile] = (),
 ) -> CompiledPatch:
-    """Walk over the base and put its coded chunks into a file; what all kinds of values share."""
-    tensors = sorted(base.tensors.values(), key=lambda tensor: tensor.name.encode())
-    total = sum(tensor.words for tensor in tensors)
+    """Walk over all tensors and put their coded chunks into a file; what all values share."""
+    total = sum(row.words for row in rows)
     done = 0
     with staged_file(out) as staging, staging.open("wb") as file:
         writer = PatchWriter(file, chunk_bits, coder.features)
         assembly = _Assembly(writer, promises_result=not coder.features & ADDITIVE)
-        with closing(workers.map(_run, _jobs(tensors, coder, 1 << chunk_bits))) as results:
+        with closing(workers.map(_run, _jobs(rows, coder, 1 << chunk_bits))) as results:
             for job, coded in results:
                 if job.chunk is None or coded is None:
                     job.coder.finish()
-                    assembly.end_tensor(job.tensor)
+                    assembly.end_row(job.row)
                 else:
-                    assembly.add(coded)
+                    assembly.add(job.row, job.chunk, coded)
                     done += job.chunk.count
-                    progress(ProgressEvent(stage, done, total, "parameters", job.tensor.name))
+                    progress(ProgressEvent(stage, done, total, "parameters", job.row.name))
+        for changed in files:
+            writer.add_file(changed)
         root, base_digest, result_digest = assembly.finish(coder.metadata())
         size = file.tell()
     return CompiledPatch(
@@ -188,41 +228,42 @@ class _Assembly:
         self.body_bytes = 0
         self._writer = writer
         self._promises_result = promises_result
-        self._chunks: tuple[list[bytes], list[bytes]] = ([], [])
-        self._base: list[tuple[str, bytes]] = []
-        self._result: list[tuple[str, bytes]] = []
+        self._chunks: dict[Side, list[bytes]] = {"base": [], "result": []}
+        self._models: dict[Side, list[tuple[str, bytes]]] = {"base": [], "result": []}
 
-    def add(self, coded: CodedChunk) -> None:
-        self._chunks[0].append(coded.base_digest)
-        if coded.result_digest:
-            self._chunks[1].append(coded.result_digest)
+    def add(self, row: TensorRow, chunk: Chunk, coded: CodedChunk) -> None:
+        if words_on(row, chunk, "base"):
+            self._chunks["base"].append(coded.base_digest)
+        if coded.result_digest and words_on(row, chunk, "result"):
+            self._chunks["result"].append(coded.result_digest)
         if coded.encoded:
             self._writer.add_chunk(coded.encoded)
             self.entries += coded.encoded.record.entries
             self.body_bytes += len(coded.encoded.body)
 
-    def end_tensor(self, tensor: TensorInfo) -> None:
-        base, result = (
-            tensor_digest(tensor.dtype.name, tensor.shape, side) for side in self._chunks
-        )
-        self._writer.end_tensor(tensor.name, tensor.dtype, tensor.shape, base)
-        self._base.append((tensor.name, base))
-        self._result.append((tensor.name, result))
-        self._chunks = ([], [])
+    def end_row(self, row: TensorRow) -> None:
+        digests: list[bytes] = []
+        for side, chunks in self._chunks.items():
+            shape = row.shape_on(side)
+            if shape is not None:
+                digests.append(tensor_digest(row.dtype.name, shape, chunks))
+                self._models[side].append((row.name, digests[-1]))
+            chunks.clear()
+        self._writer.end_row(row, digests[0])
 
     def finish(self, metadata: Mapping[str, Any]) -> tuple[bytes, bytes, bytes | None]:
-        base = model_digest(self._base)
-        result = model_digest(self._result) if self._promises_result else None
+        base = model_digest(self._models["base"])
+        result = model_digest(self._models["result"]) if self._promises_result else None
         return self._writer.finish(metadata, base, result), base, result
 
 
-def _jobs(tensors: list[TensorInfo], model: ModelCoder, chunk_words: int) -> Iterator[_Job]:
-    for tensor in tensors:
-        chunks = grid(tensor.words, chunk_words)
-        coder = model.open_tensor(tensor, chunks)
+def _jobs(rows: Sequence[TensorRow], model: ModelCoder, chunk_words: int) -> Iterator[_Job]:
+    for row in rows:
+        chunks = grid(row.words, chunk_words)
+        coder = model.open_tensor(row, chunks)
         for chunk in chunks:
-            yield _Job(tensor, coder, chunk)
-        yield _Job(tensor, coder, None)
+            yield _Job(row, coder, chunk)
+        yield _Job(row, coder, None)
 
 
 def _run(job: _Job) -> tuple[_Job, CodedChunk | None]:
@@ -234,25 +275,30 @@ class _StepCoder:
 
     features = 0
 
-    def __init__(self, source: ChangeSource) -> None:
+    def __init__(
+        self,
+        open_changes: Callable[[TensorRow, list[Chunk]], TensorChanges],
+        metadata: Callable[[], Mapping[str, Any]],
+    ) -> None:
         self.entropy = Entropy()
-        self._source = source
+        self._open_changes = open_changes
+        self._metadata = metadata
 
-    def open_tensor(self, tensor: TensorInfo, chunks: list[Chunk]) -> TensorCoder:
-        return _TensorStepCoder(self, tensor, self._source.open_tensor(tensor, chunks))
+    def open_tensor(self, row: TensorRow, chunks: list[Chunk]) -> TensorCoder:
+        return _TensorStepCoder(self, row, self._open_changes(row, chunks))
 
     def metadata(self) -> Mapping[str, Any]:
-        return {**self._source.metadata(), "entropy": self.entropy.to_json()}
+        return {**self._metadata(), "entropy": self.entropy.to_json()}
 
 
 class _TensorStepCoder:
     """Implements :class:`TensorCoder`."""
 
-    def __init__(self, model: _StepCoder, tensor: TensorInfo, changes: TensorChanges) -> None:
+    def __init__(self, model: _StepCoder, row: TensorRow, changes: TensorChanges) -> None:
         self._model = model
-        self._dtype = tensor.dtype
+        self._row = row
         self._changes = changes
-        self._counts = TensorCounts(tensor.dtype)
+        self._counts = TensorCounts(row.dtype)
 
     def finish(self) -> None:
         self._changes.finish()
@@ -260,23 +306,27 @@ class _TensorStepCoder:
 
     def encode(self, chunk: Chunk) -> CodedChunk:
         base, result = self._changes.read(chunk)
-        base_digest = chunk_digest(base)
+        dtype = self._row.dtype
+        of_base, of_result = (words_on(self._row, chunk, side) for side in ("base", "result"))
+        base_digest = chunk_digest(base[:of_base])
         if result is base:
             self._counts.add(base, _NO_POSITIONS, _NO_STEPS)
             return CodedChunk(base_digest, base_digest, None)
         positions = scratch("positions", chunk.count, np.uint32)
         steps = scratch("steps", chunk.count, np.int64)
-        count = changed_steps(base, result, self._dtype.total_order, positions, steps)
+        count = changed_steps(base, result, dtype.total_order, positions, steps)
         self._counts.add(base, positions[:count], steps[:count])
-        if not count:
+        if not count and of_base == of_result:
             return CodedChunk(base_digest, base_digest, None)
-        result_digest = chunk_digest(result)
+        result_digest = chunk_digest(result[:of_result])
+        if not count:
+            return CodedChunk(base_digest, result_digest, None)
         encoded = encode_chunk(
             chunk.number,
             positions[:count],
             steps[:count],
             chunk.count,
-            self._dtype.word_bits,
+            dtype.word_bits,
             base_digest,
             result_digest,
         )

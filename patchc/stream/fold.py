@@ -19,7 +19,8 @@ from patchc.progress import Progress, ProgressEvent
 from patchc.stream.compile import CompiledPatch, Words, compile_patch
 from patchc.stream.grid import Chunk
 from patchc.stream.meeting import changed_numbers
-from patchc.stream.rewrite import find_states, match_tensors, take_step
+from patchc.stream.states import find_states, match_tensors
+from patchc.stream.walk import take_step, unsound
 from patchc.stream.workers import Workers, scratch
 
 Links = list[tuple[Patch, TensorRecord, ChunkRecord]]
@@ -80,7 +81,7 @@ def fold_patches(
         digests = first.index.base_digest, last.index.result_digest
         root = writer.finish(metadata, *digests)
         size = file.tell()
-    words = sum(record.dtype.words(record.shape) for record in tensors.values())
+    words = sum(record.words for record in tensors.values())
     return CompiledPatch(root, size, body_bytes, entries, words, *digests)
 
 
@@ -108,11 +109,11 @@ def fold_onto(
         report = compile_patch(staging, base, source, workers, chunk_bits, "fold", progress)
         if report.base_digest != first.index.base_digest:
             find_states(first, base, workers, progress)
-            raise _unsound(first)
+            raise unsound(first)
         for patch in patches:
             patch.check_bodies()
         if report.result_digest != last.index.result_digest:
-            raise _unsound(last)
+            raise unsound(last)
     return report
 
 
@@ -147,9 +148,9 @@ def _sum(job: _Job) -> EncodedChunk | None:
 
 
 def _tensor_digest(first: Patch, record: TensorRecord, kept: int) -> bytes:
-    if record.base_digest is not None:
-        return record.base_digest
-    if kept == chunks_in_grid(record.dtype.words(record.shape), first.chunk_words.bit_length() - 1):
+    if record.digest is not None:
+        return record.digest
+    if kept == chunks_in_grid(record.words, first.chunk_words.bit_length() - 1):
         return b""
     raise UsageError(
         f"tensor {record.name!r}: a chunk ends as it began, and the digest of the whole tensor, "
@@ -198,15 +199,8 @@ class _TensorSteps:
         after = scratch("words", chunk.count, word)
         after[:] = before
         for patch, record, link in links:
-            take_step(patch, record, link, after, revert=False)
+            take_step(patch, record, link, after, chunk.count, revert=False)
         return before, after
 
     def finish(self) -> None:
         """Nothing to close."""
-
-
-def _unsound(patch: Patch) -> ResultMismatchError:
-    return ResultMismatchError(
-        f"{patch.path}: every chunk matches and the model's digest does not; the patch is not "
-        "sound, fetch or build it again"
-    )

@@ -70,9 +70,9 @@ def _check_chunks(patches: Sequence[Patch], name: str) -> None:
     for after in patches:
         record = after.index.tensors[name]
         if not len(numbers):
-            if whole and record.base_digest not in (whole, None):
+            if whole and record.digest not in (whole, None):
                 raise _apart(before, after, f"tensor {name!r} has another digest")
-            whole = record.base_digest
+            whole = record.digest
         changed, bases, results = _chunks(after, name)
         _, known, touched = np.intersect1d(
             numbers, changed, assume_unique=True, return_indices=True

@@ -7,12 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from patchc.checkpoint import Checkpoint, TensorInfo, open_checkpoint
+from patchc.checkpoint import Checkpoint, open_checkpoint
 from patchc.errors import MismatchError
+from patchc.formats import EncodedFile, TensorRow
 from patchc.formats.layout import DEFAULT_CHUNK_BITS
 from patchc.progress import Progress, ignore_progress
-from patchc.stream import Chunk, Workers, scratch
-from patchc.stream.compile import CompiledPatch, Words, check_patch_output, compile_patch
+from patchc.stream import Chunk, Workers
+from patchc.stream.compile import CompiledPatch, Words, check_patch_output, compile_update
+from patchc.stream.files import changed_files
+from patchc.stream.pairing import pair_tensors
+from patchc.stream.rows import plain_rows, read_row
 from patchc.verbs.provenance import tool
 
 
@@ -21,45 +25,58 @@ def diff(
     tuned: str | os.PathLike[str],
     *,
     out: str | os.PathLike[str],
+    weights_only: bool = False,
     threads: int | None = None,
     chunk_bits: int = DEFAULT_CHUNK_BITS,
     progress: Progress = ignore_progress,
 ) -> CompiledPatch:
     """Write a patch that takes ``base`` to ``tuned``: every word that differs, any dtype.
 
+    Tensors may come, go, change their name, their shape or their dtype; shards, their headers and
+    the files beside them may differ. A patch in which none of this happens does not hold anything
+    of it.
+
     Args:
         base: a checkpoint folder or safetensors file.
-        tuned: another with the same tensor names, dtypes and shapes; sharding may differ.
+        tuned: another of the same kind.
         out: the patch file to write; must not exist.
+        weights_only: compare tensors alone, which must have equal names, dtypes and shapes;
+            sharding may differ, and the patched model keeps the layout that it has. Always so for a
+            folder and a file.
         threads: worker threads; None means one a core.
         chunk_bits: log2 of the words in a chunk of the patch's grid.
         progress: called with the parameters done.
 
     Raises:
-        MismatchError: the two do not have the same tensors; names the first that differs.
-        CheckpointError, UnsupportedInputError: an input cannot be read.
+        MismatchError: with ``weights_only``, the two do not have the same tensors; names the first
+            that differs.
+        CheckpointError, UnsupportedInputError: an input cannot be read, or a file that differs is
+            above the format's caps.
         OutputError, StorageError: the patch cannot be written.
         UsageError: ``chunk_bits`` or ``threads`` are out of range.
     """
     with open_checkpoint(base) as base_model, open_checkpoint(tuned) as tuned_model:
         check_patch_output(Path(out), (base_model.path, tuned_model.path), chunk_bits)
-        _match(base_model, tuned_model)
-        source = _Difference(base_model, tuned_model)
         with Workers(threads) as workers:
-            return compile_patch(
-                Path(out), base_model, source, workers, chunk_bits, "diff", progress
-            )
+            if weights_only or base_model.is_folder != tuned_model.is_folder:
+                _match(base_model, tuned_model)
+                rows, files = plain_rows(base_model), iter(list[EncodedFile]())
+            else:
+                rows = pair_tensors(base_model, tuned_model, workers)
+                files = changed_files(base_model, tuned_model)
+            source = _Difference(base_model, tuned_model)
+            return compile_update(Path(out), rows, source, files, workers, chunk_bits, progress)
 
 
 class _Difference:
-    """Implements :class:`patchc.stream.compile.ChangeSource`."""
+    """Implements :class:`patchc.stream.compile.UpdateSource`."""
 
     def __init__(self, base: Checkpoint, tuned: Checkpoint) -> None:
         self._base = base
         self._tuned = tuned
 
-    def open_tensor(self, tensor: TensorInfo, _chunks: list[Chunk]) -> _TensorDifference:
-        return _TensorDifference(self._base, tensor, self._tuned)
+    def open_row(self, row: TensorRow) -> _TensorDifference:
+        return _TensorDifference(self._base, row, self._tuned)
 
     def metadata(self) -> Mapping[str, Any]:
         return {"kind": "diff", "tool": tool()}
@@ -68,18 +85,14 @@ class _Difference:
 class _TensorDifference:
     """Implements :class:`patchc.stream.compile.TensorChanges`."""
 
-    def __init__(self, base: Checkpoint, tensor: TensorInfo, tuned: Checkpoint) -> None:
+    def __init__(self, base: Checkpoint, row: TensorRow, tuned: Checkpoint) -> None:
         self._base = base
-        self._tensor = tensor
+        self._row = row
         self._tuned = tuned
 
     def read(self, chunk: Chunk) -> tuple[Words, Words]:
-        word = self._tensor.dtype.word
-        before = scratch("base", chunk.count, word)
-        after = scratch("tuned", chunk.count, word)
-        self._base.read_words(self._tensor, chunk.first, before)
-        self._tuned.read_words(self._tuned.tensors[self._tensor.name], chunk.first, after)
-        return before, after
+        before = read_row(self._base, self._row, chunk, "base", "base")
+        return before, read_row(self._tuned, self._row, chunk, "result", "tuned")
 
     def finish(self) -> None:
         """Nothing to close."""
@@ -93,7 +106,8 @@ def _match(base: Checkpoint, tuned: Checkpoint) -> None:
         if (twin.dtype, twin.shape) != (tensor.dtype, tensor.shape):
             raise MismatchError(
                 f"tensor {name!r} is {tensor.dtype.name} {list(tensor.shape)} in {base.path} and "
-                f"{twin.dtype.name} {list(twin.shape)} in {tuned.path}; diff needs equal ones"
+                f"{twin.dtype.name} {list(twin.shape)} in {tuned.path}; with --weights-only, and "
+                "between a folder and a file, they must be equal"
             )
     for name in tuned.tensors:
         if name not in base.tensors:

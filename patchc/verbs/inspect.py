@@ -12,6 +12,7 @@ from patchc.formats import AdditiveValues, Patch, TensorRecord, open_patch
 from patchc.select.candidates import layer_of, natural_order
 from patchc.stream.entropy import Entropy
 from patchc.verbs.provenance import folded_patches
+from patchc.verbs.updates import UpdateReport, describe_update
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,10 @@ class InspectReport:
         folded: the patches that a fold was made of: root and result digest, in hexadecimal.
         model_bytes: bytes of the base's tensors.
         total: figures of the whole model.
-        tensors: changed tensors, by name.
+        tensors: changed tensors, by name; one that only a side has says so behind its name.
         layers: changed layers with all their tensors; a tensor outside any layer stands alone.
         dtypes: dtype and shape of each changed tensor, by name.
+        update: what happens to tensors and files beside that; None where nothing does.
     """
 
     path: str
@@ -76,6 +78,7 @@ class InspectReport:
     tensors: tuple[PartReport, ...]
     layers: tuple[PartReport, ...]
     dtypes: dict[str, tuple[str, tuple[int, ...]]]
+    update: UpdateReport | None
 
 
 def inspect(patch: str | os.PathLike[str]) -> InspectReport:
@@ -88,7 +91,7 @@ def inspect(patch: str | os.PathLike[str]) -> InspectReport:
     """
     with open_patch(patch) as opened:
         index = opened.index
-        records = list(index.tensors.values())
+        records = index.records
         parts = [_part(opened, record) for record in records]
         changed = [part for part in parts if part.changed]
         return InspectReport(
@@ -102,23 +105,30 @@ def inspect(patch: str | os.PathLike[str]) -> InspectReport:
             metadata=opened.metadata,
             entropy=Entropy.from_json(opened.metadata.get("entropy")),
             folded=tuple(folded_patches(opened.metadata)),
-            model_bytes=sum(r.dtype.words(r.shape) * r.dtype.word_bytes for r in records),
+            model_bytes=sum(r.words_on("base") * r.dtype.word_bytes for r in records),
             tensor_count=len(records),
             total=_sum("total", parts),
             tensors=tuple(changed),
             layers=_layers(parts),
-            dtypes={p.name: _kind(index.tensors[p.name]) for p in changed},
+            dtypes={_label(record): _kind(record) for record in records if record.chunks},
+            update=describe_update(index),
         )
 
 
 def _part(patch: Patch, record: TensorRecord) -> PartReport:
     rows = slice(record.chunks.start, record.chunks.stop)
     return PartReport(
-        name=record.name,
-        words=record.dtype.words(record.shape),
+        name=_label(record),
+        words=record.words,
         changed=int(patch.index.entries[rows].sum(dtype=np.int64)),
         nbytes=int(patch.index.lengths[rows].sum(dtype=np.int64)),
     )
+
+
+def _label(record: TensorRecord) -> str:
+    """The name, and on which side alone: another dtype gives a name to two tensors."""
+    sides = {"base": " (removed)", "result": " (added)", None: ""}
+    return record.name + sides[record.only]
 
 
 def _kind(record: TensorRecord) -> tuple[str, tuple[int, ...]]:

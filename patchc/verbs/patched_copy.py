@@ -8,22 +8,26 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from patchc.checkpoint import Checkpoint, CheckpointCopy, open_checkpoint
+from patchc.checkpoint import Checkpoint, CheckpointCopy, HeaderError, open_checkpoint
 from patchc.errors import (
     AlreadyPatchedError,
     NotPatchedError,
     OutputError,
     PartlyPatchedError,
     PatchcError,
+    PatchFormatError,
     UnsupportedInputError,
     WrongBaseError,
 )
 from patchc.files import check_output, check_space, staged_file, staged_folder
-from patchc.formats import Patch, open_patch
+from patchc.formats import OTHER, Patch, Side, open_patch
 from patchc.progress import Progress
 from patchc.stream import Workers
-from patchc.stream.rewrite import OtherStateError, find_states, match_tensors, merge, rewrite
+from patchc.stream.files import FileChanges
+from patchc.stream.rewrite import OtherStateError, merge, rewrite
+from patchc.stream.states import find_side, match_tensors
 from patchc.verbs.merging import MergeOptions, MergeReport, plan_merge
+from patchc.verbs.states import find_state
 
 
 @dataclass(frozen=True)
@@ -34,10 +38,10 @@ class CopyReport:
         out: the output folder or file.
         files: safetensors files written.
         nbytes: their size in bytes.
-        side_files: other files copied from the input folder.
+        side_files: other files: copied from the input folder, or written as the patch says.
         left_out: weight files of the input folder that are not part of the checkpoint and were not
             copied, because they hold weights that the patch does not change.
-        tensors: tensors in the model.
+        tensors: tensors in the written model.
         changed_tensors: tensors that the patch changes.
         changed_words: words that it changes.
         dry_run: nothing was written, and the model's contents were not compared.
@@ -69,6 +73,7 @@ def write_patched_copy(
 ) -> CopyReport:
     """Write the model's other state to ``out``; :func:`patchc.apply` states the contract."""
     out = Path(out)
+    source: Side = "result" if revert else "base"
     with open_patch(patch_path) as patch, open_checkpoint(model_path) as model:
         if revert and patch.additive:
             raise _irreversible(patch)
@@ -76,42 +81,84 @@ def write_patched_copy(
         check_output(out, (model.path, patch.path))
         if out.is_dir() and not model.is_folder:
             raise OutputError(f"output {out} is a folder and the model is a file; name a file")
-        match_tensors(patch, model)
-        check_space(out, model.nbytes)
-        report = _report(patch, model, out, dry_run, merged)
-        if dry_run:
-            return report
         with Workers(threads) as workers:
-            if merged:
-                merged = _merge(patch, model, out, merged, workers, progress)
-                return replace(report, merged=merged)
+            files = FileChanges(patch, model)
             try:
-                with _staged(model, out) as copy:
+                _check_side(patch, model, files, source)
+                report = _report(patch, model, out, dry_run, merged, OTHER[source])
+                check_space(out, report.nbytes)
+                if dry_run:
+                    return report
+                if merged:
+                    merged = _merge(patch, model, out, files, merged, workers, progress)
+                    return replace(report, merged=merged)
+                with _staged(patch, model, out, files, OTHER[source]) as copy:
                     rewrite(patch, model, copy.write_words, revert, workers, progress)
             except OtherStateError as error:
                 raise _explain(patch, model, revert, workers, progress) from error
         return report
 
 
+def _check_side(patch: Patch, model: Checkpoint, files: FileChanges, side: Side) -> None:
+    """Refuse a model whose tensors and changing files are not those of ``side``.
+
+    Raises:
+        OtherStateError: they are those of the other side, some of them at least.
+        WrongBaseError: naming the first that is on neither side.
+    """
+    if not patch.index.keeps_tensors and find_side(patch, model) != side:
+        raise OtherStateError("its tensors")
+    match_tensors(patch, model, side)
+    for name, found in files.states().items():
+        if found != side:
+            raise OtherStateError(name)
+    files.check()
+
+
 @contextmanager
-def _staged(model: Checkpoint, out: Path) -> Iterator[CheckpointCopy]:
+def _staged(
+    patch: Patch, model: Checkpoint, out: Path, files: FileChanges, target: Side
+) -> Iterator[CheckpointCopy]:
     stage = staged_folder if model.is_folder else staged_file
-    with stage(out) as staging, CheckpointCopy(model, staging) as copy:
-        copy.copy_side_files()
-        yield copy
+    try:
+        with stage(out) as staging, CheckpointCopy(model, staging, files.headers(target)) as copy:
+            _check_layout(patch, copy, target)
+            copy.copy_side_files(but=files.names)
+            for name, content in files.side_files(target):
+                copy.write_side_file(name, content)
+            yield copy
+    except HeaderError as error:
+        raise PatchFormatError(f"{patch.path}: {error}; fetch or build it again") from error
+
+
+def _check_layout(patch: Patch, copy: CheckpointCopy, target: Side) -> None:
+    records = patch.index.tensors_on(target)
+    for name in [*copy.tensors, *records]:
+        tensor, record = copy.tensors.get(name), records.get(name)
+        if (
+            not tensor
+            or not record
+            or tensor.dtype != record.dtype
+            or (tensor.shape != record.shape_on(target))
+        ):
+            raise PatchFormatError(
+                f"{patch.path}: the headers that it has for the {target}'s shards and its index "
+                f"do not agree on tensor {name!r}; fetch or build it again"
+            )
 
 
 def _merge(
     patch: Patch,
     model: Checkpoint,
     out: Path,
+    files: FileChanges,
     merged: MergeReport,
     workers: Workers,
     progress: Progress,
 ) -> MergeReport:
     scales, descendant = tuple(merged.scales.values()), merged.onto_descendant
     try:
-        with _staged(model, out) as copy:
+        with _staged(patch, model, out, files, "result") as copy:
             names = merge(patch, model, copy.write_words, scales, descendant, workers, progress)
     except WrongBaseError as error:
         raise WrongBaseError(
@@ -130,11 +177,12 @@ def _irreversible(patch: Patch) -> UnsupportedInputError:
 def _explain(
     patch: Patch, model: Checkpoint, revert: bool, workers: Workers, progress: Progress
 ) -> PatchcError:
-    states = find_states(patch, model, workers, progress)
-    if states.chunks_at_base and states.chunks_at_result:
+    found = find_state(patch, model, workers, progress)
+    if found.name == "partly patched":
         return PartlyPatchedError(
-            f"{model.path} is partly patched: {states.chunks_at_result} chunks hold the patch and "
-            f"{states.chunks_at_base} do not; start again from an intact copy"
+            f"{model.path} is partly patched: {found.chunks_at_result} chunks hold the patch and "
+            f"{found.chunks_at_base} do not; of the files beside them, {found.files_at_result} do "
+            f"and {found.files_at_base} do not; start again from an intact copy"
         )
     if revert:
         return NotPatchedError(
@@ -146,18 +194,34 @@ def _explain(
 
 
 def _report(
-    patch: Patch, model: Checkpoint, out: Path, dry_run: bool, merged: MergeReport | None
+    patch: Patch,
+    model: Checkpoint,
+    out: Path,
+    dry_run: bool,
+    merged: MergeReport | None,
+    target: Side,
 ) -> CopyReport:
     kept, left = model.side_files()
-    changed = [tensor for tensor in patch.index.tensors.values() if tensor.chunks]
+    headers = {shard.name: shard.data_start for shard in model.shards.values()}
+    side_files = {path.as_posix() for path in kept}
+    for file in patch.index.files:
+        if file.is_header:
+            name = file.name if model.is_folder else next(iter(model.shards))
+            headers.pop(name, None)
+            headers |= {name: file.size_on(target)} if file.on(target) else {}
+        else:
+            side_files.discard(file.name)
+            side_files |= {file.name} if file.on(target) else set()
+    tensors = patch.index.tensors_on(target).values()
     return CopyReport(
         out=out,
-        files=len(model.shards),
-        nbytes=model.nbytes,
-        side_files=len(kept),
+        files=len(headers),
+        nbytes=sum(headers.values())
+        + sum(t.words_on(target) * t.dtype.word_bytes for t in tensors),
+        side_files=len(side_files),
         left_out=tuple(left),
-        tensors=len(model.tensors),
-        changed_tensors=len(changed),
+        tensors=len(tensors),
+        changed_tensors=sum(bool(record.chunks) for record in patch.index.records),
         changed_words=int(patch.index.entries.sum()),
         dry_run=dry_run,
         merged=merged,

@@ -13,7 +13,7 @@ from patchc.formats import Patch, TensorRecord, open_patch
 from patchc.progress import Progress, ProgressEvent, ignore_progress
 from patchc.stream import Workers
 from patchc.stream.merge import EntryCount
-from patchc.stream.rewrite import find_states
+from patchc.verbs.states import find_state
 
 State = Literal["intact", "base", "patched", "partly patched", "neither", "not the base"]
 
@@ -30,13 +30,16 @@ class VerifyReport:
         root: the patch's root digest, in hexadecimal.
         chunks_at_base: changing chunks of the model that hold the base.
         chunks_at_result: changing chunks that hold the result.
-        difference: where the model is not known, the first tensor that differs, and how.
+        files_at_base, files_at_result: files that the patch changes, likewise.
+        difference: where the model is not known, the first tensor or file that differs, and how.
     """
 
     state: State
     root: str
     chunks_at_base: int = 0
     chunks_at_result: int = 0
+    files_at_base: int = 0
+    files_at_result: int = 0
     difference: str = ""
 
 
@@ -63,14 +66,18 @@ def verify(
             return VerifyReport("intact", root)
         with open_checkpoint(model) as checkpoint:
             try:
-                found = find_states(opened, checkpoint, workers, progress)
+                found = find_state(opened, checkpoint, workers, progress)
             except WrongBaseError as error:
                 unknown: State = "not the base" if opened.additive else "neither"
                 return VerifyReport(unknown, root, difference=str(error))
-        state: State = "base"
-        if found.chunks_at_result:
-            state = "partly patched" if found.chunks_at_base else "patched"
-        return VerifyReport(state, root, found.chunks_at_base, found.chunks_at_result)
+        return VerifyReport(
+            found.name,
+            root,
+            found.chunks_at_base,
+            found.chunks_at_result,
+            found.files_at_base,
+            found.files_at_result,
+        )
 
 
 def _check_bodies(patch: Patch, workers: Workers, progress: Progress) -> None:
@@ -83,7 +90,7 @@ def _check_bodies(patch: Patch, workers: Workers, progress: Progress) -> None:
         else:
             patch.read_changes(tensor, chunk)
 
-    rows = [(tensor, row) for tensor in patch.index.tensors.values() for row in tensor.chunks]
+    rows = [(tensor, row) for tensor in patch.index.records for row in tensor.chunks]
     with closing(workers.map(lambda pair: read(*pair), rows)) as reads:
         for done, _ in enumerate(reads, start=1):
             progress(ProgressEvent("check patch", done, len(rows), "chunks"))

@@ -25,7 +25,7 @@ import patchc
 from patchc.dtypes import MERGEABLE
 from patchc.errors import NumericError, WrongBaseError
 from patchc.formats import open_patch
-from patchc.formats.layout import ADDITIVE, KNOWN_FEATURES, PROLOGUE
+from patchc.formats.layout import ADDITIVE, KNOWN_FEATURES, PROLOGUE, UPDATE
 
 HERE = Path(__file__).parent
 FILES = {kind: HERE / "golden" / f"additive-{kind}.patchc" for kind in ("bf16", "int8")}
@@ -135,8 +135,8 @@ def test_only_the_example_s_base_is_taken(tmp_path: Path) -> None:
 
 def test_the_specification_lists_every_feature_and_dtype() -> None:
     rows = re.findall(r"^\| (\d+) \| `(\w+)` \| 2\.\d", SPEC.split("### 5.2 ")[1], re.M)
-    assert rows == [("0", "additive")]
-    assert KNOWN_FEATURES == ADDITIVE == 1
+    assert rows == [("0", "additive"), ("1", "update")]
+    assert (ADDITIVE, UPDATE, KNOWN_FEATURES) == (1, 2, 3)
     listed = re.search(r"only tensors of dtype (.*) have chunks", SPEC)
     assert listed is not None
     assert sorted(re.findall(r"\w*\d\w*", listed[1])) == sorted(MERGEABLE)

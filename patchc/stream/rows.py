@@ -1,0 +1,56 @@
+"""The words of a patch's tensors on either side, chunk by chunk (SPEC.md, section 4.7)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchc.checkpoint import Checkpoint, TensorInfo
+from patchc.formats import Side, TensorRow
+from patchc.kernels.casts import cast
+from patchc.stream.grid import Chunk
+from patchc.stream.workers import scratch
+
+Words = NDArray[np.unsignedinteger]
+
+
+def plain_rows(model: Checkpoint) -> list[TensorRow]:
+    """The rows of a patch that keeps the tensors of a model, in the order of a patch file."""
+    tensors = sorted(model.tensors.values(), key=lambda tensor: tensor.name.encode())
+    return [TensorRow(t.name, t.dtype, t.shape, t.shape) for t in tensors]
+
+
+def words_on(row: TensorRow, chunk: Chunk, side: Side) -> int:
+    """How many words of a chunk a side has itself; the others are zeros or a reference's."""
+    return min(max(row.words_on(side) - chunk.first, 0), chunk.count)
+
+
+def read_row(model: Checkpoint, row: TensorRow, chunk: Chunk, side: Side, slot: str) -> Words:
+    """The words of a chunk on a side, which ``model`` is, in the scratch buffer ``slot``.
+
+    Raises:
+        CheckpointError: a file became unreadable or shorter.
+    """
+    words: Words = scratch(slot, chunk.count, row.dtype.word)
+    if row.shape_on(side) is not None:
+        source = model.tensors[row.name]
+    elif row.reference is not None:
+        source = model.tensors[row.reference]
+    else:
+        words[:] = 0
+        return words
+    count = min(max(source.words - chunk.first, 0), chunk.count)
+    words[count:] = 0
+    if source.dtype == row.dtype:
+        model.read_words(source, chunk.first, words[:count])
+    else:
+        _read_cast(model, source, row, chunk.first, words[:count])
+    return words
+
+
+def _read_cast(
+    model: Checkpoint, source: TensorInfo, row: TensorRow, first: int, out: Words
+) -> None:
+    words: Words = scratch("reference", len(out), source.dtype.word)
+    model.read_words(source, first, words)
+    cast(words, source.dtype.code, row.dtype.code, out)

@@ -1,0 +1,169 @@
+"""One walk over all chunks of a model, and the digests of tensors and models that come of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchc.checkpoint import Checkpoint
+from patchc.errors import ResultMismatchError, WrongBaseError
+from patchc.formats import ChunkRecord, Patch, Side, TensorRecord
+from patchc.hashing import chunk_digest, model_digest, short, tensor_digest
+from patchc.kernels.ulp import add_steps
+from patchc.progress import Progress, ProgressEvent
+from patchc.stream.grid import Chunk, grid
+from patchc.stream.rows import words_on
+from patchc.stream.workers import Workers
+
+Words = NDArray[np.unsignedinteger]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A chunk of a tensor."""
+
+    record: TensorRecord
+    chunk: Chunk
+
+
+@dataclass(frozen=True)
+class ChunkDigests:
+    """Full digests of one chunk in the base and in the result.
+
+    ``state`` is the one that it was found in; a chunk that the patch does not touch has none.
+    """
+
+    base: bytes
+    result: bytes
+    state: Side | None
+
+    def on(self, side: Side) -> bytes:
+        """The digest on one side."""
+        return self.base if side == "base" else self.result
+
+
+@dataclass(frozen=True)
+class WalkedDigests:
+    """Full digests of the base model and the result model, of the tensors that were walked over.
+
+    ``chunks_at_base`` and ``chunks_at_result`` count the changing chunks found in each state;
+    ``differing`` names the tensors that are not those of the patch's base, where that is allowed.
+    """
+
+    base: bytes
+    result: bytes
+    chunks_at_base: int
+    chunks_at_result: int
+    differing: tuple[str, ...] = ()
+
+
+def walk(
+    patch: Patch,
+    model: Checkpoint,
+    records: Sequence[TensorRecord],
+    run: Callable[[Job], ChunkDigests],
+    stage: str,
+    workers: Workers,
+    progress: Progress,
+    may_differ: bool = False,
+) -> WalkedDigests:
+    """Run over all chunks of ``records`` and put their digests together.
+
+    A tensor that the model has is identified by the digests that the index holds of it.
+    """
+    total = sum(record.words * record.dtype.word_bytes for record in records)
+    models: dict[Side, list[tuple[str, bytes]]] = {"base": [], "result": []}
+    states: dict[Side | None, int] = {"base": 0, "result": 0, None: 0}
+    differing: list[str] = []
+    done = 0
+    jobs = (Job(record, chunk) for record in records for chunk in _grid(patch, record))
+    with closing(workers.map(run, jobs)) as results:
+        for number, record in enumerate(records):
+            chunks = _grid(patch, record)
+            digests = [next(results) for _ in chunks]
+            of_tensor: dict[Side, bytes] = {}
+            for side, of_model in models.items():
+                shape = record.shape_on(side)
+                if shape is not None:
+                    pairs = zip(chunks, digests, strict=True)
+                    own = [d.on(side) for chunk, d in pairs if words_on(record, chunk, side)]
+                    of_tensor[side] = tensor_digest(record.dtype.name, shape, own)
+                    of_model.append((record.name, of_tensor[side]))
+            if number < len(model.tensors) and not _is_known(patch, record, of_tensor, digests):
+                if not may_differ:
+                    raise wrong(patch, model, record.name, "its values differ")
+                differing.append(record.name)
+            for digest in digests:
+                states[digest.state] += 1
+            done += record.words * record.dtype.word_bytes
+            progress(ProgressEvent(stage, done, total, "bytes", record.name))
+    base, result = model_digest(models["base"]), model_digest(models["result"])
+    return WalkedDigests(base, result, states["base"], states["result"], tuple(differing))
+
+
+def _grid(patch: Patch, record: TensorRecord) -> list[Chunk]:
+    return grid(record.words, patch.chunk_words)
+
+
+def _is_known(
+    patch: Patch,
+    record: TensorRecord,
+    of_tensor: Mapping[Side, bytes],
+    chunks: Sequence[ChunkDigests],
+) -> bool:
+    side: Side = "result" if record.only == "result" else "base"
+    if record.digest is not None:
+        return short(of_tensor[side]) == record.digest
+    rows = zip(chunks, record.chunks, strict=True)
+    return all(
+        short(found.on(side)) == patch.index.chunk(row).digest_on(side) for found, row in rows
+    )
+
+
+def step(patch: Patch, record: TensorRecord, row: ChunkRecord, words: Words, revert: bool) -> None:
+    """Take a chunk's words to the result, or back to the base, in place.
+
+    Raises:
+        PatchFormatError: the chunk's body is damaged.
+    """
+    positions, steps = patch.read_changes(record, row)
+    add_steps(words, positions, steps, record.dtype.total_order, revert)
+
+
+def take_step(
+    patch: Patch, record: TensorRecord, row: ChunkRecord, words: Words, kept: int, revert: bool
+) -> bytes:
+    """The same, and the full digest of the first ``kept`` words then, which is compared.
+
+    Raises:
+        ResultMismatchError: the outcome is not the promised one.
+        PatchFormatError: the chunk's body is damaged.
+    """
+    step(patch, record, row, words, revert)
+    reached = chunk_digest(words[:kept])
+    if short(reached) != (row.base_digest if revert else row.result_digest):
+        raise ResultMismatchError(
+            f"{patch.path}: tensor {record.name!r}, chunk {row.number}: the outcome is "
+            "not the promised one; the patch is not sound, fetch or build it again"
+        )
+    return reached
+
+
+def unsound(patch: Patch) -> ResultMismatchError:
+    """The error for a patch whose short digests match where its long ones do not."""
+    return ResultMismatchError(
+        f"{patch.path}: every chunk matches and the model's digest does not; the patch is not "
+        "sound, fetch or build it again"
+    )
+
+
+def wrong(patch: Patch, model: Checkpoint, tensor: str, difference: str) -> WrongBaseError:
+    """The error for a model that is not the expected one."""
+    return WrongBaseError(
+        f"{model.path} is not the model that {patch.path} was made for: tensor {tensor!r}: "
+        f"{difference}"
+    )

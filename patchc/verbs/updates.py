@@ -1,0 +1,90 @@
+"""What an update changes beside the words of tensors, as its file says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from patchc.formats import FileRecord, PatchIndex
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class FileChange:
+    """A file that an update writes or removes.
+
+    Attributes:
+        name: path below the model's folder.
+        change: what becomes of it.
+        is_header: only the header of a safetensors file is meant.
+        base_size, result_size: bytes before and after, 0 where there is none.
+        nbytes: bytes of the coded change.
+    """
+
+    name: str
+    change: Literal["added", "removed", "changed"]
+    is_header: bool
+    base_size: int
+    result_size: int
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class UpdateReport:
+    """What happens to tensors and files.
+
+    Attributes:
+        added, removed: names of tensors that only the result has, or only the base, and that are
+            not among the following.
+        renamed: names in base and result of tensors with the same bytes.
+        resized: name, shape in the base and in the result.
+        cast: name, dtype in the base and in the result.
+        files: headers and side files.
+    """
+
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    renamed: tuple[tuple[str, str], ...]
+    resized: tuple[tuple[str, Shape, Shape], ...]
+    cast: tuple[tuple[str, str, str], ...]
+    files: tuple[FileChange, ...]
+
+
+def describe_update(index: PatchIndex) -> UpdateReport | None:
+    """What an update changes; None for a patch without the feature."""
+    if index.files_digests is None:
+        return None
+    removed = {name: record for name, record in index.tensors.items() if record.only}
+    renamed = [
+        (name, record.reference)
+        for name, record in removed.items()
+        if record.reference in index.added
+        and index.added[record.reference].reference == name != record.reference
+        and not record.chunks
+        and not index.added[record.reference].chunks
+    ]
+    both = [(record, index.added[name]) for name, record in removed.items() if name in index.added]
+    cast = [(r.name, r.dtype.name, a.dtype.name) for r, a in both if r.dtype != a.dtype]
+    kept = [
+        (r.name, r.base_shape, r.result_shape) for r in index.tensors.values() if not r.is_plain
+    ]
+    kept += [(r.name, r.base_shape, a.result_shape) for r, a in both if r.dtype == a.dtype]
+    resized = [(name, old, new) for name, old, new in kept if old is not None and new is not None]
+    apart = {name for pair in renamed for name in pair} | {r.name for r, _ in both}
+    return UpdateReport(
+        added=tuple(name for name in index.added if name not in apart),
+        removed=tuple(name for name in removed if name not in apart),
+        renamed=tuple((old, new) for old, new in renamed if new),
+        resized=tuple(sorted(resized)),
+        cast=tuple(cast),
+        files=tuple(map(_file, index.files)),
+    )
+
+
+def _file(file: FileRecord) -> FileChange:
+    change: Literal["added", "removed", "changed"] = "changed"
+    if not file.in_base or not file.in_result:
+        change = "added" if file.in_result else "removed"
+    sizes = file.size_on("base"), file.size_on("result")
+    return FileChange(file.name, change, file.is_header, *sizes, file.length)
