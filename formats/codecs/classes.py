@@ -1,0 +1,135 @@
+"""Classes of words, and the populations in which changes are counted.
+
+SPEC.md, section 6.4.1. A word's class follows from its exponent (and from the retention masks that
+it lies in). Most changes stay within their class, and then base and result lie in the same one, so
+that either of them tells the decoder the class. For those that do not there are wider populations.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchc.compiled import Integer, inlined
+from patchc.dtypes import DType
+
+EXPONENTS = {
+    "F64": (52, 11),
+    "F32": (23, 8),
+    "F16": (10, 5),
+    "BF16": (7, 8),
+    "F8_E4M3": (3, 4),
+    "F8_E5M2": (2, 5),
+}
+"""Mantissa bits and exponent bits; words of other dtypes have no exponent."""
+
+MOST_CLASSES = 60
+"""Classes of a group of words, one group for each combination of masks."""
+
+MOST_GROUPS = 4
+LOW = 256
+"""Population of the words of group g in its lowest classes: LOW + g. Classes have 0 … 255."""
+
+ALL = LOW + MOST_GROUPS
+"""Population of all words of the chunk."""
+
+EDGES = 264
+"""Population of the two words on either side of a class's upper edge: EDGES + class."""
+
+POPULATIONS = EDGES + LOW
+NONE = -1
+LOW_FLAG = 256
+"""Added to a class in :attr:`ClassMap.entries` where its group counts it among the lowest."""
+
+NEVER = np.int64(1) << 62
+
+
+class ClassMap(NamedTuple):
+    """How to find a word's class.
+
+    Attributes:
+        entries: class of group g and exponent e at g << exponent_bits | e, plus ``LOW_FLAG``.
+        mantissa: bits below the exponent.
+        exponent_mask: 2^exponent_bits − 1.
+        exponent_bits: 0 where there is no exponent.
+        edge_limit: 2 where words at an edge of an exponent may count apart, else 0.
+        sign: the sign bit; 0 where words are raw integers.
+        word_mask: all bits of a word.
+    """
+
+    entries: NDArray[np.int64]
+    mantissa: np.uint64
+    exponent_mask: np.uint64
+    exponent_bits: np.uint64
+    edge_limit: np.uint64
+    sign: np.uint64
+    word_mask: np.uint64
+
+
+def exponent_of(dtype: DType) -> tuple[int, int]:
+    """Mantissa and exponent bits of a dtype; 0 exponent bits where it has none."""
+    return EXPONENTS.get(dtype.name, (0, 0))
+
+
+def class_map(dtype: DType, entries: NDArray[np.int64], edges: bool) -> ClassMap:
+    """A map with these entries, for words of this dtype."""
+    mantissa, exponent = exponent_of(dtype)
+    return ClassMap(
+        entries,
+        np.uint64(mantissa),
+        np.uint64((1 << exponent) - 1),
+        np.uint64(exponent),
+        np.uint64(2 if edges and exponent else 0),
+        np.uint64(1 << (dtype.word_bits - 1) if dtype.total_order else 0),
+        np.uint64((1 << dtype.word_bits) - 1),
+    )
+
+
+@inlined
+def entry_of(word: np.uint64, group: np.uint64, classes: ClassMap) -> Integer:
+    """The class of a word, with its flag."""
+    exponent = (word >> classes.mantissa) & classes.exponent_mask
+    return classes.entries[(group << classes.exponent_bits) | exponent]
+
+
+@inlined
+def at_edge(word: np.uint64, classes: ClassMap) -> bool:
+    """Whether the word is the first or last of its exponent."""
+    low = (np.uint64(1) << classes.mantissa) - np.uint64(1)
+    return ((word + np.uint64(1)) & low) < classes.edge_limit
+
+
+@inlined
+def edge_of(word: np.uint64, group: np.uint64, classes: ClassMap) -> tuple[Integer, np.uint64]:
+    """For a word at an edge of its exponent: the class below the edge, and the word across it.
+
+    ``NONE`` where the same class lies on both sides.
+    """
+    low = (np.uint64(1) << classes.mantissa) - np.uint64(1)
+    exponent = (word >> classes.mantissa) & classes.exponent_mask
+    if word & low:
+        if exponent == classes.exponent_mask:
+            return np.int64(NONE), word
+        other = word + np.uint64(1)
+        below, above = entry_of(word, group, classes), entry_of(other, group, classes)
+    else:
+        if exponent == np.uint64(0):
+            return np.int64(NONE), word
+        other = word - np.uint64(1)
+        below, above = entry_of(other, group, classes), entry_of(word, group, classes)
+    if below == above:
+        return np.int64(NONE), word
+    return below & (LOW_FLAG - 1), other
+
+
+@inlined
+def moved(word: np.uint64, step: Integer, classes: ClassMap) -> np.uint64:
+    """The word ``step`` steps from ``word`` (SPEC.md, section 3.3)."""
+    return _ordered((_ordered(word, classes) + np.uint64(step)) & classes.word_mask, classes)
+
+
+@inlined
+def _ordered(word: np.uint64, classes: ClassMap) -> np.uint64:
+    return word ^ (classes.sign - np.uint64(1)) if word & classes.sign else word

@@ -1,0 +1,215 @@
+"""The two loops over a chunk's words: counting for the encoder, and decoding.
+
+SPEC.md, section 6.4.5. Each word passes through the populations that it belongs to: all words,
+those of the lowest classes, an edge, its class. At most one of them changes it, and no population
+gains or loses a word by its own changes; so the loop runs forward from the base through them, or
+backward from the result, and counts the same.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchc.compiled import Integer, compiled, inlined
+from patchc.formats.codecs.classes import (
+    ALL,
+    EDGES,
+    LOW,
+    LOW_FLAG,
+    NEVER,
+    NONE,
+    ClassMap,
+    at_edge,
+    edge_of,
+    entry_of,
+    moved,
+)
+from patchc.formats.codecs.codec import Positions, Steps
+from patchc.formats.codecs.levels import ALWAYS, pop_geometric
+from patchc.formats.codecs.model import Model
+from patchc.formats.codecs.rans import Stack
+from patchc.formats.codecs.step_tokens import pop_step
+
+Words = NDArray[np.unsignedinteger]
+Groups = NDArray[np.uint8]
+"""Group of each word of a chunk; one element, 0, where all are in one."""
+
+TWICE = -2
+MISFIT = -3
+
+
+@compiled
+def rank_changes(
+    words: Words, groups: Groups, positions: Positions, steps: Steps, classes: ClassMap,
+    lows_of: NDArray[np.int64], edges: NDArray[np.bool_],
+    populations: NDArray[np.int32], ranks: NDArray[np.uint32], counts: NDArray[np.int64],
+) -> None:  # fmt: skip
+    """Find each change's population and its rank there, and the size of all populations.
+
+    Args:
+        words: the base.
+        groups: see :data:`Groups`.
+        positions, steps: the changes.
+        classes: the classes.
+        lows_of: group of each class.
+        edges: whether changes across the upper edge of each class may be counted apart.
+        populations, ranks: filled, one a change.
+        counts: filled, one a population.
+    """
+    grouped = groups.size > 1
+    first = np.int64(0)
+    group = np.uint64(groups[0])
+    for change in range(positions.size + 1):
+        last = np.int64(positions[change]) if change < positions.size else np.int64(words.size)
+        for i in range(first, last):
+            word = np.uint64(words[i])
+            if grouped:
+                group = np.uint64(groups[i])
+            entry = entry_of(word, group, classes)
+            if entry >= LOW_FLAG:
+                counts[LOW + np.int64(group)] += 1
+                entry -= LOW_FLAG
+            if at_edge(word, classes):
+                edge, _ = edge_of(word, group, classes)
+                if edge >= 0:
+                    counts[EDGES + edge] += 1
+            counts[entry] += 1
+        if change == positions.size:
+            break
+        first = last + 1
+        if grouped:
+            group = np.uint64(groups[last])
+        word = np.uint64(words[last])
+        result = moved(word, steps[change], classes)
+        before, after = entry_of(word, group, classes), entry_of(result, group, classes)
+        population = np.int64(ALL)
+        if before == after:
+            population = before & (LOW_FLAG - 1)
+        elif before >= LOW_FLAG and after >= LOW_FLAG:
+            population = LOW + np.int64(group)
+        elif at_edge(word, classes):
+            edge, other = edge_of(word, group, classes)
+            if edge >= 0 and other == result and edges[edge]:
+                population = EDGES + edge
+        if population == ALL:
+            ranks[change] = last
+            word = result
+        low = entry_of(word, group, classes) >= LOW_FLAG
+        if population == LOW + np.int64(group):
+            ranks[change] = counts[population]
+            word = result
+        if low:
+            counts[LOW + np.int64(group)] += 1
+        edge = np.int64(NONE)
+        if at_edge(word, classes):
+            edge, _ = edge_of(word, group, classes)
+        if population >= EDGES:
+            ranks[change] = counts[population]
+            word = result
+        if edge >= 0:
+            counts[EDGES + edge] += 1
+        entry = entry_of(word, group, classes) & (LOW_FLAG - 1)
+        if population < LOW:
+            ranks[change] = counts[entry]
+        counts[entry] += 1
+        populations[change] = population
+    counts[ALL] = words.size
+
+
+@compiled
+def scan(
+    x: np.uint64, at: int, stream: Stack, words: Words, groups: Groups, revert: bool,
+    classes: ClassMap, model: Model, symbol_slots: NDArray[np.uint32], word_bits: int,
+    low_bits: NDArray[np.int64], tokens: NDArray[np.int64], level_slots: NDArray[np.uint32],
+    positions: Positions, steps: Steps,
+) -> tuple[int, np.uint64, int]:  # fmt: skip
+    """Decode the changes of a chunk.
+
+    Args:
+        x, at, stream: the coder after the header.
+        words: base words, or the result's with ``revert``.
+        groups: see :data:`Groups`.
+        revert: which of the two.
+        classes, model: from the header.
+        symbol_slots: decoding tables of the model's tables.
+        word_bits: width of a word.
+        low_bits, tokens, level_slots: of the levels.
+        positions, steps: filled.
+
+    Returns:
+        The number of changes or a fault, the state and the next word.
+    """
+    limit = np.int64(words.size)
+    left = np.full(model.levels.size, NEVER)
+    for population in range(model.levels.size):
+        level = model.levels[population]
+        if level != NONE:
+            left[population], x, at = pop_geometric(
+                x, at, stream, low_bits[level], tokens[level], level_slots[level], limit
+            )
+    grouped = groups.size > 1
+    group = np.uint64(groups[0])
+    done = np.int64(0)
+    exception = left[ALL]
+    for i in range(words.size):
+        word = np.uint64(words[i])
+        if grouped:
+            group = np.uint64(groups[i])
+        entry = entry_of(word, group, classes)
+        if i != exception and entry < LOW_FLAG and not at_edge(word, classes):
+            gap = left[entry]
+            if gap > 0:
+                left[entry] = gap - 1
+                continue
+        hits = 0
+        for stage in range(4):
+            kind = 3 - stage if revert else stage
+            population = np.int64(NONE)
+            other = word
+            if kind == 0:
+                if i == exception:
+                    population = np.int64(ALL)
+            elif kind == 3:
+                population = entry_of(word, group, classes) & (LOW_FLAG - 1)
+            elif kind == 1:
+                if entry_of(word, group, classes) >= LOW_FLAG:
+                    population = LOW + np.int64(group)
+            elif at_edge(word, classes):
+                edge, other = edge_of(word, group, classes)
+                if edge >= 0:
+                    population = EDGES + edge
+            if population == NONE:
+                continue
+            if kind != 0 and left[population] > 0:
+                left[population] -= 1
+                continue
+            if hits or done == positions.size:
+                return TWICE, x, at
+            hits = 1
+            if kind == 2:
+                step = np.int64(1) if other > word else np.int64(-1)
+                if word & classes.sign:
+                    step = -step
+                word = other
+                if revert:
+                    step = -step
+            else:
+                table = model.table_of[population]
+                step, x, at = pop_step(
+                    x, at, stream, model.kinds[table], model.table_levels[table],
+                    symbol_slots[table], word_bits, low_bits, tokens, level_slots,
+                )  # fmt: skip
+                if step == 0:
+                    return MISFIT, x, at
+                word = moved(word, -step if revert else step, classes)
+            positions[done] = i
+            steps[done] = step
+            done += 1
+            level = model.levels[population]
+            left[population], x, at = pop_geometric(
+                x, at, stream, low_bits[level], tokens[level], level_slots[level], limit
+            )
+            if kind == 0:
+                exception = i + 1 + left[ALL]
+    return done, x, at
