@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from patchc.compiled import Integer, inlined
+from patchc.compiled import Integer, inlined, part
 from patchc.dtypes import DType
 
 EXPONENTS = {
@@ -39,9 +39,18 @@ EDGES = 264
 """Population of the two words on either side of a class's upper edge: EDGES + class."""
 
 POPULATIONS = EDGES + LOW
+IDLE = POPULATIONS
+LANES = 4
+COUNTERS = IDLE + LANES
+"""Counters of all populations, then of the words that do not change."""
 NONE = -1
-LOW_FLAG = 256
+LOW_FLAG = 1024
 """Added to a class in :attr:`ClassMap.entries` where its group counts it among the lowest."""
+
+BLOCK = 16
+"""Words that are looked at together for whether any may change."""
+
+Words = NDArray[np.unsignedinteger]
 
 NEVER = np.int64(1) << 62
 
@@ -51,19 +60,25 @@ class ClassMap(NamedTuple):
 
     Attributes:
         entries: class of group g and exponent e at g << exponent_bits | e, plus ``LOW_FLAG``.
+        lanes: the entries four times over for words 0, 1, 2, 3, 4, … of a chunk in turn, where
+            words that do not change take turns among the counters from ``IDLE`` on: a loop that
+            counted them all in one place would wait for its own store at every word.
         mantissa: bits below the exponent.
         exponent_mask: 2^exponent_bits − 1.
         exponent_bits: 0 where there is no exponent.
         edge_limit: 2 where words at an edge of an exponent may count apart, else 0.
+        quiet: magnitudes above this one change in no group; all bits but the sign where some do.
         sign: the sign bit; 0 where words are raw integers.
         word_mask: all bits of a word.
     """
 
     entries: NDArray[np.int64]
+    lanes: NDArray[np.uint16]
     mantissa: np.uint64
     exponent_mask: np.uint64
     exponent_bits: np.uint64
     edge_limit: np.uint64
+    quiet: NDArray[np.uint64]
     sign: np.uint64
     word_mask: np.uint64
 
@@ -78,30 +93,32 @@ def class_map(dtype: DType, entries: NDArray[np.int64], edges: bool) -> ClassMap
     mantissa, exponent = exponent_of(dtype)
     return ClassMap(
         entries,
+        np.zeros(LANES * len(entries), np.uint16),
         np.uint64(mantissa),
         np.uint64((1 << exponent) - 1),
         np.uint64(exponent),
         np.uint64(2 if edges and exponent else 0),
+        np.array([(1 << (dtype.word_bits - 1)) - 1], np.uint64),
         np.uint64(1 << (dtype.word_bits - 1) if dtype.total_order else 0),
         np.uint64((1 << dtype.word_bits) - 1),
     )
 
 
-@inlined
+@part
 def entry_of(word: np.uint64, group: np.uint64, classes: ClassMap) -> Integer:
     """The class of a word, with its flag."""
     exponent = (word >> classes.mantissa) & classes.exponent_mask
     return classes.entries[(group << classes.exponent_bits) | exponent]
 
 
-@inlined
+@part
 def at_edge(word: np.uint64, classes: ClassMap) -> bool:
     """Whether the word is the first or last of its exponent."""
     low = (np.uint64(1) << classes.mantissa) - np.uint64(1)
     return ((word + np.uint64(1)) & low) < classes.edge_limit
 
 
-@inlined
+@part
 def edge_of(word: np.uint64, group: np.uint64, classes: ClassMap) -> tuple[Integer, np.uint64]:
     """For a word at an edge of its exponent: the class below the edge, and the word across it.
 
@@ -124,12 +141,24 @@ def edge_of(word: np.uint64, group: np.uint64, classes: ClassMap) -> tuple[Integ
     return below & (LOW_FLAG - 1), other
 
 
-@inlined
+@part
 def moved(word: np.uint64, step: Integer, classes: ClassMap) -> np.uint64:
     """The word ``step`` steps from ``word`` (SPEC.md, section 3.3)."""
     return _ordered((_ordered(word, classes) + np.uint64(step)) & classes.word_mask, classes)
 
 
-@inlined
+@part
 def _ordered(word: np.uint64, classes: ClassMap) -> np.uint64:
     return word ^ (classes.sign - np.uint64(1)) if word & classes.sign else word
+
+
+@part
+def all_quiet(words: Words, first: np.uint64, quiet: np.uint64) -> bool:
+    """Whether a block of words has only magnitudes above ``quiet``."""
+    kind = words.dtype.type
+    magnitude = kind(~np.uint64(0)) >> kind(1)
+    limit = kind(quiet)
+    busy = False
+    for i in range(BLOCK):
+        busy |= (words[first + np.uint64(i)] & magnitude) <= limit
+    return not busy

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from patchc.compiled import compiled
+from patchc.compiled import compiled, kernel, part
 from patchc.dtypes import DType
 from patchc.errors import PatchFormatError
 from patchc.formats.codecs.classes import (
@@ -16,6 +16,7 @@ from patchc.formats.codecs.classes import (
     LOW,
     MOST_GROUPS,
     NONE,
+    COUNTERS,
     POPULATIONS,
     class_map,
     exponent_of,
@@ -27,7 +28,7 @@ from patchc.formats.codecs.model import (
     MOST_TABLES,
     Model,
     empty_model,
-    fill_entries,
+    fill_classes,
     push_fields,
     read_model,
     table_starts,
@@ -68,20 +69,22 @@ def encode_conditional(
     plan_model(
         words, members, positions, steps, classes, kinds, dtype.word_bits, *bits, model, edges
     )
-    fill_entries(model, kinds, exponent_bits, entries)
+    fill_classes(model, kinds, exponent_bits, classes)
     populations = np.empty(len(positions), np.int32)
     ranks = np.empty(len(positions), np.uint32)
-    counts = np.zeros(POPULATIONS, np.int64)
+    counts = np.zeros(COUNTERS, np.int64)
     lows_of = np.zeros(LOW, np.int64)
     rank_changes(
         words, members, positions, steps, classes, lows_of, edges, populations, ranks, counts
     )
     choose_levels(model, kinds, populations, counts, steps, dtype.word_bits, *bits)
     out = np.empty(4 * len(positions) + MOST_FIELDS, np.uint32)
+    starts = np.zeros((MOST_TABLES, SYMBOLS + 1), np.int64)
+    table_starts(model, int(model.table_of.max()) + 1, starts)
     fields = np.empty((MOST_FIELDS, 2), np.int64)
     x, size = _encode(
         populations, ranks, steps, counts, model, kinds, exponent_bits, dtype.word_bits,
-        *_level_arrays(), fields, out,
+        *_level_arrays(), fields, out, starts, np.empty(POPULATIONS, np.int64),
     )  # fmt: skip
     return pack(int(x), out[:size])
 
@@ -116,15 +119,15 @@ def decode_conditional(
     good, x, at = read_model(x, 0, stream, kinds, exponent_bits, model)
     if not good:
         raise PatchFormatError("its body is corrupt: a field of its header is out of range")
-    mapped = np.zeros(kinds << exponent_bits, np.int64)
-    fill_entries(model, kinds, exponent_bits, mapped)
     edges = bool((model.levels[EDGES:] != NONE).any())
+    classes = class_map(dtype, np.zeros(kinds << exponent_bits, np.int64), edges)
+    fill_classes(model, kinds, exponent_bits, classes)
     low_bits, tokens, _ = _level_arrays()
     positions, steps = np.empty(entries, np.uint32), np.empty(entries, np.int64)
     count, x, at = scan(
-        np.uint64(x), at, stream, words, members, revert, class_map(dtype, mapped, edges), model,
+        np.uint64(x), at, stream, words, members, revert, classes, model,
         _symbol_slots(model), dtype.word_bits, low_bits, tokens, level_tables().slots,
-        positions, steps,
+        np.empty(COUNTERS, np.int64), positions, steps,
     )  # fmt: skip
     if count < 0:
         raise PatchFormatError("its body is corrupt, or it was not made for these words")
@@ -162,15 +165,13 @@ def _fill_slots(model, tables, starts, slots):
             fill_symbols(freqs, model.counts[table], slots[table])
 
 
-@compiled
+@kernel
 def _encode(
     populations, ranks, steps, counts, model, groups, exponent_bits, word_bits,
-    low_bits, tokens, level_starts, fields, out,
+    low_bits, tokens, level_starts, fields, out, starts, following,
 ):  # fmt: skip
-    starts = np.zeros((MOST_TABLES, SYMBOLS + 1), np.int64)
-    table_starts(model, MOST_TABLES, starts)
     x, at = np.uint64(1), np.int64(0)
-    following = np.full(POPULATIONS, np.int64(-1))
+    following[:] = -1
     for change in range(populations.size - 1, -1, -1):
         population = populations[change]
         x, at, following[population] = _push_gap(
@@ -180,8 +181,8 @@ def _encode(
         if population < EDGES:
             table = model.table_of[population]
             x, at = push_step(
-                x, at, out, steps[change], model.kinds[table], model.table_levels[table],
-                starts[table], word_bits, low_bits, tokens, level_starts,
+                x, at, out, steps[change], table, model.kinds[table], model.table_levels[table],
+                starts, word_bits, low_bits, tokens, level_starts,
             )
     for population in range(POPULATIONS - 1, -1, -1):
         if model.levels[population] != NONE:
@@ -193,7 +194,7 @@ def _encode(
     return push_fields(x, at, out, fields, fields_count)
 
 
-@compiled
+@part
 def _push_gap(
     x, at, out, population, rank, following, counts, model, low_bits, tokens, level_starts
 ):
@@ -201,9 +202,8 @@ def _push_gap(
     gap = following[population] - rank - 1
     if following[population] < 0:  # no more changes: any gap that reaches the end will do
         gap = counts[population] - rank - 1
-        group = tokens[level] << low_bits[level]
         gap = (gap + (1 << low_bits[level]) - 1) >> low_bits[level] << low_bits[level]
     x, at = push_geometric(
-        x, at, out, gap, low_bits[level], tokens[level], level_starts[level]
+        x, at, out, gap, level, low_bits, tokens, level_starts
     )
     return x, at, rank

@@ -14,7 +14,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from patchc.compiled import Integer, inlined
+from patchc.compiled import Integer, inlined, part
 from patchc.formats.codecs.rans import (
     SCALE,
     Stack,
@@ -114,30 +114,39 @@ def best_level(hits: Integer, words: Integer, hit_bits: NDArray[np.float64],
     return best, best_bits
 
 
-@inlined
+@part
 def push_geometric(
     x: np.uint64, at: Integer, out: Stack, value: Integer,
-    low_bits: Integer, tokens: Integer, starts: NDArray[np.int64],
+    level: Integer, all_low_bits: NDArray[np.int64], all_tokens: NDArray[np.int64],
+    starts: NDArray[np.int64],
 ) -> tuple[np.uint64, Integer]:  # fmt: skip
     """Push ``value`` with the tables of one level; return state and end."""
+    low_bits, tokens = all_low_bits[level], all_tokens[level]
     token = value >> low_bits
     x, at = push_bits(x, at, out, value & ((1 << low_bits) - 1), low_bits)
-    x, at = push(x, at, out, starts[token % tokens], starts[token % tokens + 1] - starts[token % tokens])
-    for _ in range(token // tokens):
-        x, at = push(x, at, out, starts[tokens], starts[tokens + 1] - starts[tokens])
+    repeats = np.int64(0)
+    if token >= tokens:
+        repeats = token // tokens
+        token -= repeats * tokens
+    x, at = push(x, at, out, starts[level, token], starts[level, token + 1] - starts[level, token])
+    for _ in range(repeats):
+        x, at = push(
+            x, at, out, starts[level, tokens], starts[level, tokens + 1] - starts[level, tokens]
+        )
     return x, at
 
 
-@inlined
+@part
 def pop_geometric(
-    x: np.uint64, at: Integer, stream: Stack, low_bits: Integer, tokens: Integer, slots: Symbols,
-    limit: Integer,
+    x: np.uint64, at: Integer, stream: Stack, level: Integer, all_low_bits: NDArray[np.int64],
+    all_tokens: NDArray[np.int64], slots: Symbols, limit: Integer,
 ) -> tuple[Integer, np.uint64, Integer]:  # fmt: skip
     """Pop a value; one above ``limit`` may come out as any number above it."""
+    low_bits, tokens = all_low_bits[level], all_tokens[level]
     total = np.int64(0)
-    token, x, at = pop(x, at, stream, slots)
+    token, x, at = pop(x, at, stream, slots, level)
     while token == tokens and total <= limit:
         total += tokens << low_bits
-        token, x, at = pop(x, at, stream, slots)
+        token, x, at = pop(x, at, stream, slots, level)
     low, x, at = pop_bits(x, at, stream, low_bits)
     return total + (token << low_bits) + np.int64(low), x, at

@@ -15,12 +15,15 @@ from patchc.compiled import Integer, compiled, inlined
 from patchc.formats.codecs.classes import (
     ALL,
     EDGES,
+    IDLE,
+    LANES,
     LOW,
     LOW_FLAG,
     MOST_CLASSES,
     MOST_GROUPS,
     NONE,
     POPULATIONS,
+    ClassMap,
 )
 from patchc.formats.codecs.levels import ALWAYS, EVEN_LEVEL
 from patchc.formats.codecs.rans import SCALE, Stack, pop_bits, push_bits
@@ -79,8 +82,9 @@ def empty_model() -> Model:
 
 
 @compiled
-def fill_entries(model: Model, groups: int, exponent_bits: int, entries: NDArray[np.int64]) -> None:
-    """The entries of a :class:`ClassMap` from the header."""
+def fill_classes(model: Model, groups: int, exponent_bits: int, classes: ClassMap) -> None:
+    """Fill the entries and lanes of a :class:`ClassMap` from the header."""
+    entries, lanes = classes.entries, classes.lanes
     for group in range(groups):
         first, last = model.firsts[group], model.firsts[group + 1] - 1
         number = first
@@ -88,7 +92,16 @@ def fill_entries(model: Model, groups: int, exponent_bits: int, entries: NDArray
             while number < last and exponent > model.tops[number]:
                 number += 1
             low = LOW_FLAG if number - first < model.lows[group] else 0
-            entries[group << exponent_bits | exponent] = number | low
+            at = group << exponent_bits | exponent
+            entries[at] = number | low
+            for lane in range(LANES):
+                lanes[lane * entries.size + at] = IDLE + lane if number == last else number | low
+    if groups == 1 and exponent_bits:
+        last = model.firsts[1] - 1
+        if last == 0:
+            classes.quiet[0] = 0
+        elif model.tops[last - 1] < (1 << exponent_bits) - 1:
+            classes.quiet[0] = np.uint64(model.tops[last - 1] + 1) << classes.mantissa
 
 
 @inlined

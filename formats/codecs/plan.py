@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from patchc.compiled import Integer, compiled, inlined
 from patchc.formats.codecs.classes import (
     ALL,
+    BLOCK,
     EDGES,
     LOW,
     NONE,
     ClassMap,
+    all_quiet,
     at_edge,
     moved,
 )
@@ -38,7 +40,14 @@ def plan_model(
     """Choose classes, lowest classes and edges; fills those parts of ``model``, and ``edges``."""
     exponents = np.int64(classes.exponent_mask) + 1
     held = np.zeros((kinds, exponents), np.int64)
-    _count_words(words, groups, classes, held)
+    highest = np.uint64(0)
+    for change in range(positions.size):
+        word = np.uint64(words[positions[change]])
+        highest = max(highest, (word >> classes.mantissa) & classes.exponent_mask)
+    quiet = (~np.uint64(0)) >> np.uint64(65 - word_bits)
+    if highest < classes.exponent_mask:
+        quiet = (highest << classes.mantissa) + ((np.uint64(1) << classes.mantissa) - np.uint64(1))
+    _count_words(words, groups, classes, quiet, held)
     for group in range(kinds):
         first = model.firsts[group]
         count = _plan_group(
@@ -50,15 +59,27 @@ def plan_model(
 
 @inlined
 def _count_words(
-    words: Words, groups: Groups, classes: ClassMap, held: NDArray[np.int64]
+    words: Words, groups: Groups, classes: ClassMap, quiet: np.uint64, held: NDArray[np.int64]
 ) -> None:
     if held.size == 1:
         held[0, 0] = words.size
         return
-    grouped = groups.size > 1
-    for i in range(words.size):
-        exponent = (np.uint64(words[i]) >> classes.mantissa) & classes.exponent_mask
-        held[groups[i] if grouped else 0, exponent] += 1
+    if groups.size > 1:
+        for i in range(words.size):
+            held[groups[i], (np.uint64(words[i]) >> classes.mantissa) & classes.exponent_mask] += 1
+        return
+    lanes = np.zeros((4, held.size), np.int64)  # neighbours often share an exponent
+    i, end = np.uint64(0), np.uint64(words.size)
+    while i < end:
+        stop = min(i + np.uint64(BLOCK), end)
+        if i + np.uint64(BLOCK) == stop and all_quiet(words, i, quiet):
+            i = stop
+            continue
+        while i < stop:
+            exponent = (np.uint64(words[i]) >> classes.mantissa) & classes.exponent_mask
+            lanes[i & np.uint64(3), exponent] += 1
+            i += np.uint64(1)
+    held[0] = lanes.sum(axis=0)
 
 
 @inlined

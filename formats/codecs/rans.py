@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from patchc.compiled import Integer, compiled, inlined
+from patchc.compiled import Integer, compiled, inlined, part
 from patchc.errors import PatchFormatError
 
 SCALE_BITS = 12
@@ -31,7 +31,7 @@ Stack = NDArray[np.uint32]
 """Words of a stream, in the order in which they are pushed or, decoding, read."""
 
 
-@inlined
+@part
 def push(x: np.uint64, at: Integer, out: Stack, start: Integer, freq: Integer) -> tuple[
     np.uint64, Integer
 ]:  # fmt: skip
@@ -47,7 +47,7 @@ def push(x: np.uint64, at: Integer, out: Stack, start: Integer, freq: Integer) -
     return (quotient << np.uint64(SCALE_BITS)) + (x - quotient * f) + np.uint64(start), at
 
 
-@inlined
+@part
 def push_bits(x: np.uint64, at: Integer, out: Stack, value: Integer, count: Integer) -> tuple[
     np.uint64, Integer
 ]:  # fmt: skip
@@ -62,12 +62,12 @@ def push_bits(x: np.uint64, at: Integer, out: Stack, value: Integer, count: Inte
     return (x << bits) | np.uint64(value), at
 
 
-@inlined
-def pop(x: np.uint64, at: Integer, stream: Stack, table: Symbols) -> tuple[
-    Integer, np.uint64, Integer
-]:  # fmt: skip
-    """Pop a symbol; return it, the state and the next word."""
-    entry = np.uint64(table[x & np.uint64(SCALE - 1)])
+@part
+def pop(
+    x: np.uint64, at: Integer, stream: Stack, tables: Symbols, table: Integer
+) -> tuple[Integer, np.uint64, Integer]:
+    """Pop a symbol by a row of ``tables``; return it, the state and the next word."""
+    entry = np.uint64(tables[table, x & np.uint64(SCALE - 1)])
     freq = (entry & np.uint64(SCALE - 1)) + np.uint64(1)
     offset = (entry >> np.uint64(SCALE_BITS)) & np.uint64(SCALE - 1)
     x = freq * (x >> np.uint64(SCALE_BITS)) + offset
@@ -77,7 +77,7 @@ def pop(x: np.uint64, at: Integer, stream: Stack, table: Symbols) -> tuple[
     return np.int64(entry >> np.uint64(24)), x, at
 
 
-@inlined
+@part
 def pop_bits(x: np.uint64, at: Integer, stream: Stack, count: Integer) -> tuple[
     np.uint64, np.uint64, Integer
 ]:  # fmt: skip

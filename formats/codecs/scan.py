@@ -11,15 +11,19 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from patchc.compiled import Integer, compiled, inlined
+from patchc.compiled import Integer, kernel, part
 from patchc.formats.codecs.classes import (
     ALL,
+    BLOCK,
     EDGES,
+    LANES,
     LOW,
     LOW_FLAG,
     NEVER,
     NONE,
     ClassMap,
+    Words,
+    all_quiet,
     at_edge,
     edge_of,
     entry_of,
@@ -31,7 +35,6 @@ from patchc.formats.codecs.model import Model
 from patchc.formats.codecs.rans import Stack
 from patchc.formats.codecs.step_tokens import pop_step
 
-Words = NDArray[np.unsignedinteger]
 Groups = NDArray[np.uint8]
 """Group of each word of a chunk; one element, 0, where all are in one."""
 
@@ -39,7 +42,7 @@ TWICE = -2
 MISFIT = -3
 
 
-@compiled
+@kernel
 def rank_changes(
     words: Words, groups: Groups, positions: Positions, steps: Steps, classes: ClassMap,
     lows_of: NDArray[np.int64], edges: NDArray[np.bool_],
@@ -62,19 +65,7 @@ def rank_changes(
     group = np.uint64(groups[0])
     for change in range(positions.size + 1):
         last = np.int64(positions[change]) if change < positions.size else np.int64(words.size)
-        for i in range(first, last):
-            word = np.uint64(words[i])
-            if grouped:
-                group = np.uint64(groups[i])
-            entry = entry_of(word, group, classes)
-            if entry >= LOW_FLAG:
-                counts[LOW + np.int64(group)] += 1
-                entry -= LOW_FLAG
-            if at_edge(word, classes):
-                edge, _ = edge_of(word, group, classes)
-                if edge >= 0:
-                    counts[EDGES + edge] += 1
-            counts[entry] += 1
+        _count(words, groups, first, last, classes, counts)
         if change == positions.size:
             break
         first = last + 1
@@ -117,12 +108,12 @@ def rank_changes(
     counts[ALL] = words.size
 
 
-@compiled
+@kernel
 def scan(
     x: np.uint64, at: int, stream: Stack, words: Words, groups: Groups, revert: bool,
     classes: ClassMap, model: Model, symbol_slots: NDArray[np.uint32], word_bits: int,
     low_bits: NDArray[np.int64], tokens: NDArray[np.int64], level_slots: NDArray[np.uint32],
-    positions: Positions, steps: Steps,
+    left: NDArray[np.int64], positions: Positions, steps: Steps,
 ) -> tuple[int, np.uint64, int]:  # fmt: skip
     """Decode the changes of a chunk.
 
@@ -141,27 +132,45 @@ def scan(
         The number of changes or a fault, the state and the next word.
     """
     limit = np.int64(words.size)
-    left = np.full(model.levels.size, NEVER)
+    left[:] = NEVER
     for population in range(model.levels.size):
         level = model.levels[population]
         if level != NONE:
             left[population], x, at = pop_geometric(
-                x, at, stream, low_bits[level], tokens[level], level_slots[level], limit
+                x, at, stream, level, low_bits, tokens, level_slots, limit
             )
-    grouped = groups.size > 1
-    group = np.uint64(groups[0])
     done = np.int64(0)
     exception = left[ALL]
-    for i in range(words.size):
+    i = np.int64(0)
+    while True:
+        i = _skip(words, groups, i, min(exception, limit), classes, left)
+        if i == limit:
+            break
         word = np.uint64(words[i])
-        if grouped:
-            group = np.uint64(groups[i])
-        entry = entry_of(word, group, classes)
-        if i != exception and entry < LOW_FLAG and not at_edge(word, classes):
-            gap = left[entry]
-            if gap > 0:
-                left[entry] = gap - 1
-                continue
+        group = np.uint64(groups[i] if groups.size > 1 else groups[0])
+        population = entry_of(word, group, classes)
+        if i != exception and population < LOW_FLAG and not at_edge(word, classes):
+            if done == positions.size:
+                return TWICE, x, at
+            table, level = model.table_of[population], model.levels[population]
+            step, x, at = pop_step(
+                x, at, stream, table, model.kinds[table], model.table_levels[table],
+                symbol_slots, word_bits, low_bits, tokens, level_slots,
+            )  # fmt: skip
+            if step == 0:
+                return MISFIT, x, at
+            if revert:
+                word = moved(word, -step, classes)
+                if at_edge(word, classes) and not _pass_edge(word, group, classes, left):
+                    return TWICE, x, at
+            positions[done] = i
+            steps[done] = step
+            done += 1
+            left[population], x, at = pop_geometric(
+                x, at, stream, level, low_bits, tokens, level_slots, limit
+            )
+            i += 1
+            continue
         hits = 0
         for stage in range(4):
             kind = 3 - stage if revert else stage
@@ -197,8 +206,8 @@ def scan(
             else:
                 table = model.table_of[population]
                 step, x, at = pop_step(
-                    x, at, stream, model.kinds[table], model.table_levels[table],
-                    symbol_slots[table], word_bits, low_bits, tokens, level_slots,
+                    x, at, stream, table, model.kinds[table], model.table_levels[table],
+                    symbol_slots, word_bits, low_bits, tokens, level_slots,
                 )  # fmt: skip
                 if step == 0:
                     return MISFIT, x, at
@@ -208,8 +217,109 @@ def scan(
             done += 1
             level = model.levels[population]
             left[population], x, at = pop_geometric(
-                x, at, stream, low_bits[level], tokens[level], level_slots[level], limit
+                x, at, stream, level, low_bits, tokens, level_slots, limit
             )
             if kind == 0:
                 exception = i + 1 + left[ALL]
+        i += 1
     return done, x, at
+
+
+@part
+def _skip(
+    words: Words, groups: Groups, first: Integer, last: Integer, classes: ClassMap,
+    left: NDArray[np.int64],
+) -> Integer:  # fmt: skip
+    """Pass over words that do not change; return the first that does, or ``last``."""
+    grouped = groups.size > 1
+    size = np.uint64(classes.entries.size)
+    group = np.uint64(0)
+    i, end = np.uint64(first), np.uint64(last)
+    while i < end:
+        stop = min((i | np.uint64(BLOCK - 1)) + np.uint64(1), end)
+        if i + np.uint64(BLOCK) == stop and all_quiet(words, i, classes.quiet[0]):
+            i = stop
+            continue
+        while i < stop:
+            word = np.uint64(words[i])
+            if grouped:
+                group = np.uint64(groups[i]) << classes.exponent_bits
+            exponent = (word >> classes.mantissa) & classes.exponent_mask
+            entry = np.uint64(classes.lanes[(i & np.uint64(LANES - 1)) * size + (group | exponent)])
+            if entry >= np.uint64(LOW_FLAG) or at_edge(word, classes):
+                if not _pass_rare(word, group >> classes.exponent_bits, entry, classes, left):
+                    return np.int64(i)
+            else:
+                gap = left[entry]
+                if gap == 0:
+                    return np.int64(i)
+                left[entry] = gap - 1
+            i += np.uint64(1)
+    return last
+
+
+@part
+def _pass_rare(
+    word: np.uint64, group: np.uint64, entry: np.uint64, classes: ClassMap,
+    left: NDArray[np.int64],
+) -> bool:  # fmt: skip
+    """Count a word in several populations, unless it changes in one of them."""
+    own = entry & np.uint64(LOW_FLAG - 1)
+    low, edge = np.int64(LOW) + np.int64(group), np.int64(NONE)
+    if at_edge(word, classes):
+        edge, _ = edge_of(word, group, classes)
+    if left[own] == 0 or (edge >= 0 and left[EDGES + edge] == 0):
+        return False
+    if entry != own:
+        if left[low] == 0:
+            return False
+        left[low] -= 1
+    if edge >= 0:
+        left[EDGES + edge] -= 1
+    left[own] -= 1
+    return True
+
+
+@part
+def _pass_edge(
+    word: np.uint64, group: np.uint64, classes: ClassMap, left: NDArray[np.int64]
+) -> bool:
+    """Count a word at an edge, unless it changes there."""
+    edge, _ = edge_of(word, group, classes)
+    if edge >= 0:
+        if left[EDGES + edge] == 0:
+            return False
+        left[EDGES + edge] -= 1
+    return True
+
+
+@part
+def _count(
+    words: Words, groups: Groups, first: Integer, last: Integer, classes: ClassMap,
+    counts: NDArray[np.int64],
+) -> None:  # fmt: skip
+    """Count words that do not change in all their populations."""
+    grouped = groups.size > 1
+    size = np.uint64(classes.entries.size)
+    group = np.uint64(0)
+    i, end = np.uint64(first), np.uint64(last)
+    while i < end:
+        stop = min((i | np.uint64(BLOCK - 1)) + np.uint64(1), end)
+        if i + np.uint64(BLOCK) == stop and all_quiet(words, i, classes.quiet[0]):
+            i = stop
+            continue
+        while i < stop:
+            word = np.uint64(words[i])
+            if grouped:
+                group = np.uint64(groups[i]) << classes.exponent_bits
+            exponent = (word >> classes.mantissa) & classes.exponent_mask
+            entry = np.uint64(classes.lanes[(i & np.uint64(LANES - 1)) * size + (group | exponent)])
+            if entry >= np.uint64(LOW_FLAG):
+                counts[np.uint64(LOW) + (group >> classes.exponent_bits)] += 1
+                entry -= np.uint64(LOW_FLAG)
+            if at_edge(word, classes):
+                edge, _ = edge_of(word, group >> classes.exponent_bits, classes)
+                if edge >= 0:
+                    counts[EDGES + edge] += 1
+            counts[entry] += 1
+            i += np.uint64(1)

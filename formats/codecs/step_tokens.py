@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from patchc.compiled import Integer, inlined
+from patchc.compiled import Integer, inlined, part
 from patchc.formats.codecs.levels import LEVELS, best_level, pop_geometric, push_geometric
 from patchc.formats.codecs.rans import SCALE, Stack, Symbols, pop, pop_bits, push, push_bits
 
@@ -27,7 +27,7 @@ Histogram = NDArray[np.int64]
 """How many steps have each symbol, 2 · token + (1 where negative)."""
 
 
-@inlined
+@part
 def bit_length(value: np.uint64) -> Integer:
     """Bits of a number, 0 for 0."""
     length = 0
@@ -38,13 +38,13 @@ def bit_length(value: np.uint64) -> Integer:
     return length + np.int64(value)
 
 
-@inlined
+@part
 def magnitude(step: Integer) -> np.uint64:
     """|step|, of 64 bits, so that −2^63 has one."""
     return np.uint64(0) - np.uint64(step) if step < 0 else np.uint64(step)
 
 
-@inlined
+@part
 def token_of(size: np.uint64) -> Integer:
     """The token of a magnitude."""
     if size < np.uint64(_EXACT):
@@ -53,13 +53,13 @@ def token_of(size: np.uint64) -> Integer:
     return _EXACT - 1 + 2 * (top - 3) + np.int64((size >> np.uint64(top - 1)) & np.uint64(1))
 
 
-@inlined
+@part
 def token_bits(token: Integer) -> Integer:
     """Raw bits below a token."""
     return 0 if token < _EXACT - 1 else 2 + ((token - (_EXACT - 1)) >> 1)
 
 
-@inlined
+@part
 def token_start(token: Integer) -> np.uint64:
     """The least magnitude of a token."""
     if token < _EXACT - 1:
@@ -98,10 +98,10 @@ def _share(weight: Integer) -> Integer:
     return np.int64(181 if weight & 1 else 128) << (weight >> 1)
 
 
-@inlined
+@part
 def push_step(
-    x: np.uint64, at: Integer, out: Stack, step: Integer, kind: Integer, level: Integer,
-    starts: NDArray[np.int64], word_bits: Integer,
+    x: np.uint64, at: Integer, out: Stack, step: Integer, table: Integer, kind: Integer,
+    level: Integer, starts: NDArray[np.int64], word_bits: Integer,
     low_bits: NDArray[np.int64], tokens: NDArray[np.int64], level_starts: NDArray[np.int64],
 ) -> tuple[np.uint64, Integer]:  # fmt: skip
     """Push a step; ``starts`` are the first slots of the symbols of a table with tokens."""
@@ -112,20 +112,21 @@ def push_step(
     if kind == GEOMETRIC:
         x, at = push_bits(x, at, out, negative, 1)
         return push_geometric(
-            x, at, out, np.int64(size) - 1, low_bits[level], tokens[level], level_starts[level]
+            x, at, out, np.int64(size) - 1, level, low_bits, tokens, level_starts
         )
     token = token_of(size)
-    x, at = _push_long(x, at, out, size - token_start(token), token_bits(token))
+    low, bits = size - token_start(token), token_bits(token)
     if kind == EVEN:
-        x, at = push_bits(x, at, out, negative, 1)
-        return push(x, at, out, starts[token], starts[token + 1] - starts[token])
+        x, at = _push_long(x, at, out, low << np.uint64(1) | np.uint64(negative), bits + 1)
+        return push(x, at, out, starts[table, token], starts[table, token + 1] - starts[table, token])
+    x, at = _push_long(x, at, out, low, bits)
     symbol = 2 * token + negative
-    return push(x, at, out, starts[symbol], starts[symbol + 1] - starts[symbol])
+    return push(x, at, out, starts[table, symbol], starts[table, symbol + 1] - starts[table, symbol])
 
 
-@inlined
+@part
 def pop_step(
-    x: np.uint64, at: Integer, stream: Stack, kind: Integer, level: Integer, slots: Symbols,
+    x: np.uint64, at: Integer, stream: Stack, table: Integer, kind: Integer, level: Integer, slots: Symbols,
     word_bits: Integer, low_bits: NDArray[np.int64], tokens: NDArray[np.int64],
     level_slots: NDArray[np.uint32],
 ) -> tuple[Integer, np.uint64, Integer]:  # fmt: skip
@@ -135,30 +136,30 @@ def pop_step(
         up = np.uint64(64 - word_bits)
         return np.int64(value << up) >> np.int64(up), x, at
     if kind == SIGNED:
-        symbol, x, at = pop(x, at, stream, slots)
+        symbol, x, at = pop(x, at, stream, slots, table)
         low, x, at = _pop_long(x, at, stream, token_bits(symbol >> 1))
         size = token_start(symbol >> 1) + low
         negative = symbol & 1
     else:
         if kind == GEOMETRIC:
             less, x, at = pop_geometric(
-                x, at, stream, low_bits[level], tokens[level], level_slots[level],
+                x, at, stream, level, low_bits, tokens, level_slots,
                 (np.int64(1) << min(word_bits - 1, 40)) - 1,
             )  # fmt: skip
             size = np.uint64(less + 1)
             sign, x, at = pop_bits(x, at, stream, 1)
         else:
-            symbol, x, at = pop(x, at, stream, slots)
-            sign, x, at = pop_bits(x, at, stream, 1)
-            low, x, at = _pop_long(x, at, stream, token_bits(symbol))
-            size = token_start(symbol) + low
+            symbol, x, at = pop(x, at, stream, slots, table)
+            low, x, at = _pop_long(x, at, stream, token_bits(symbol) + 1)
+            size = token_start(symbol) + (low >> np.uint64(1))
+            sign = low & np.uint64(1)
         negative = np.int64(sign)
     if size - np.uint64(1) + np.uint64(1 - negative) >> np.uint64(word_bits - 1):
         return np.int64(0), x, at
     return (-np.int64(size - np.uint64(1)) - 1 if negative else np.int64(size)), x, at
 
 
-@inlined
+@part
 def _push_long(
     x: np.uint64, at: Integer, out: Stack, value: np.uint64, count: Integer
 ) -> tuple[np.uint64, Integer]:
@@ -169,7 +170,7 @@ def _push_long(
     return push_bits(x, at, out, value & ((np.uint64(1) << np.uint64(count)) - np.uint64(1)), count)
 
 
-@inlined
+@part
 def _pop_long(x: np.uint64, at: Integer, stream: Stack, count: Integer) -> tuple[
     np.uint64, np.uint64, Integer
 ]:  # fmt: skip
