@@ -50,5 +50,5 @@ def kernel(function: Callable[P, R]) -> Callable[P, R]:
 def part(function: Callable[P, R]) -> Callable[P, R]:
     """Compile a small function that kernels call, and that makes no array itself."""
     options = {"nogil": True, "fastmath": False, "error_model": "numpy", "_nrt": False}
-    wrap: Any = numba.njit(inline="never", **options)
+    wrap: Any = numba.njit(inline="always", **options)
     return cast(Callable[P, R], wrap(function))
