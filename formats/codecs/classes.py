@@ -52,6 +52,9 @@ BLOCK = 16
 
 Words = NDArray[np.unsignedinteger]
 
+Groups = NDArray[np.uint8]
+"""Group of each word of a chunk; one element, 0, where all are in one."""
+
 NEVER = np.int64(1) << 62
 
 
@@ -88,9 +91,10 @@ def exponent_of(dtype: DType) -> tuple[int, int]:
     return EXPONENTS.get(dtype.name, (0, 0))
 
 
-def class_map(dtype: DType, entries: NDArray[np.int64], edges: bool) -> ClassMap:
-    """A map with these entries, for words of this dtype."""
+def class_map(dtype: DType, groups: int, edges: bool) -> ClassMap:
+    """A map for words of this dtype, its entries still to be filled."""
     mantissa, exponent = exponent_of(dtype)
+    entries = np.zeros(groups << exponent, np.int64)
     return ClassMap(
         entries,
         np.zeros(LANES * len(entries), np.uint16),

@@ -75,12 +75,11 @@ def level_tables() -> LevelTables:
         cuts, stay = token_starts(level + 4 * int(low_bits[level]))
         tokens[level] = len(cuts) - 2
         starts[level, : len(cuts)] = cuts
-        freqs = np.diff(cuts)
-        fill_symbols(freqs, len(freqs), slots[level])
+        fill_symbols(starts[level], len(cuts) - 1, slots[level])
         stays = (stay / _ONE) ** (0.5 ** low_bits[level])
         hit_bits[level], miss_bits[level] = -np.log2(1 - stays), -np.log2(stays)
     starts[ALWAYS, 1:3] = SCALE
-    fill_symbols(np.array([SCALE]), 1, slots[ALWAYS])
+    fill_symbols(starts[ALWAYS], 1, slots[ALWAYS])
     return LevelTables(low_bits, tokens, starts, slots, hit_bits, miss_bits)
 
 

@@ -38,7 +38,10 @@ from patchc.formats.codecs.step_tokens import (
 )
 
 MOST_TABLES = LOW + MOST_GROUPS + 1
-MOST_FIELDS = 1 << 17
+FIELDS_OF_TABLE = 10 * SYMBOLS
+OTHER_FIELDS = 64 * LOW
+"""Room for the fields of a header: of each table, and besides."""
+
 _RANGES = 22  # of an open number; more cannot occur
 
 
@@ -63,7 +66,7 @@ class Model(NamedTuple):
     kinds: NDArray[np.int64]
     table_levels: NDArray[np.int64]
     counts: NDArray[np.int64]
-    weights: NDArray[np.int64]
+    weights: NDArray[np.uint8]
 
 
 def empty_model() -> Model:
@@ -77,7 +80,7 @@ def empty_model() -> Model:
         kinds=np.zeros(MOST_TABLES, np.int64),
         table_levels=np.zeros(MOST_TABLES, np.int64),
         counts=np.zeros(MOST_TABLES, np.int64),
-        weights=np.zeros((MOST_TABLES, SYMBOLS), np.int64),
+        weights=np.zeros((MOST_TABLES, SYMBOLS), np.uint8),
     )
 
 
@@ -171,8 +174,9 @@ def _write_table(model: Model, table: Integer, at: Integer, fields: NDArray[np.i
     at = _put_number(count - 1, 2, at, fields)
     before = HEAVIEST
     for symbol in range(count):
-        at = _put_signed(before - model.weights[table, symbol], 1, at, fields)
-        before = model.weights[table, symbol]
+        weight = np.int64(model.weights[table, symbol])
+        at = _put_signed(before - weight, 1, at, fields)
+        before = weight
     return at
 
 
@@ -343,14 +347,15 @@ def _get_signed(
 
 
 @compiled
-def table_starts(model: Model, tables: int, starts: NDArray[np.int64]) -> None:
-    """First slots of the symbols of the tables with tokens, from their weights."""
+def table_starts(model: Model, starts: NDArray[np.int64]) -> None:
+    """First slots of the symbols of the tables with tokens, from their weights; else 0."""
     freqs = np.zeros(SYMBOLS, np.int64)
-    for table in range(tables):
+    for table in range(starts.shape[0]):
         kind = model.kinds[table]
         if kind == GEOMETRIC or kind == RAW:
             continue
         table_freqs(model.weights[table], model.counts[table], freqs)
         starts[table, 0] = 0
-        for symbol in range(model.counts[table]):
-            starts[table, symbol + 1] = starts[table, symbol] + freqs[symbol]
+        for symbol in range(SYMBOLS):
+            here = freqs[symbol] if symbol < model.counts[table] else 0
+            starts[table, symbol + 1] = starts[table, symbol] + here

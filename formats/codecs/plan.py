@@ -16,6 +16,8 @@ from patchc.formats.codecs.classes import (
     LOW,
     NONE,
     ClassMap,
+    Groups,
+    Words,
     all_quiet,
     at_edge,
     moved,
@@ -23,7 +25,6 @@ from patchc.formats.codecs.classes import (
 from patchc.formats.codecs.codec import Positions, Steps
 from patchc.formats.codecs.levels import best_level
 from patchc.formats.codecs.model import Model
-from patchc.formats.codecs.scan import Groups, Words
 from patchc.formats.codecs.step_tokens import SYMBOLS, best_table, magnitude, token_of
 
 MOST_BINS = 40
@@ -35,9 +36,9 @@ _FAR = 1e300
 def plan_model(
     words: Words, groups: Groups, positions: Positions, steps: Steps, classes: ClassMap,
     kinds: int, word_bits: int, hit_bits: NDArray[np.float64], miss_bits: NDArray[np.float64],
-    model: Model, edges: NDArray[np.bool_],
+    model: Model,
 ) -> None:  # fmt: skip
-    """Choose classes, lowest classes and edges; fills those parts of ``model``, and ``edges``."""
+    """Choose the classes of each group, and the lowest ones; fills those parts of ``model``."""
     exponents = np.int64(classes.exponent_mask) + 1
     held = np.zeros((kinds, exponents), np.int64)
     highest = np.uint64(0)
@@ -52,7 +53,7 @@ def plan_model(
         first = model.firsts[group]
         count = _plan_group(
             words, groups, positions, steps, classes, group, held[group], word_bits,
-            hit_bits, miss_bits, model, edges,
+            hit_bits, miss_bits, model,
         )  # fmt: skip
         model.firsts[group + 1] = first + count + 1
 
@@ -87,7 +88,7 @@ def _plan_group(
     words: Words, groups: Groups, positions: Positions, steps: Steps, classes: ClassMap,
     group: Integer, held: NDArray[np.int64], word_bits: Integer,
     hit_bits: NDArray[np.float64], miss_bits: NDArray[np.float64],
-    model: Model, edges: NDArray[np.bool_],
+    model: Model,
 ) -> Integer:  # fmt: skip
     """Plan one group; return its number of classes."""
     grouped = groups.size > 1
@@ -150,7 +151,6 @@ def _plan_group(
         at_bin = before[at_bin]
     for i in range(number):
         model.tops[first + i] = tops[chosen[number - 1 - i] - 1]
-        edges[first + i] = True
     if held.size > 1:
         model.lows[group] = _choose_lows(
             chosen, number, sizes_held, spans, words.size, hit_bits, miss_bits
@@ -183,7 +183,7 @@ def _cut(
     best = np.full(bins + 1, _FAR)
     best[0] = 0.0
     before = np.zeros(bins + 1, np.int64)
-    scratch = np.zeros(SYMBOLS, np.int64)
+    scratch = np.zeros(SYMBOLS, np.uint8)
     for last in range(1, bins + 1):
         sum_counts = np.zeros(SYMBOLS, np.int64)
         sum_held, sum_hits, sum_sizes = 0, 0, 0.0

@@ -92,14 +92,12 @@ def pop_bits(x: np.uint64, at: Integer, stream: Stack, count: Integer) -> tuple[
 
 
 @compiled
-def fill_symbols(freqs: NDArray[np.int64], count: int, table: Symbols) -> None:
-    """Fill ``table`` from the frequencies of ``count`` symbols, which add up to ``SCALE``."""
-    slot = 0
+def fill_symbols(starts: NDArray[np.int64], count: int, table: Symbols) -> None:
+    """Fill ``table`` for ``count`` symbols that start at these slots; the last ends at the next."""
     for symbol in range(count):
-        freq = freqs[symbol]
+        freq = starts[symbol + 1] - starts[symbol]
         for offset in range(freq):
-            table[slot] = symbol << 24 | offset << 12 | (freq - 1)
-            slot += 1
+            table[starts[symbol] + offset] = symbol << 24 | offset << 12 | (freq - 1)
 
 
 def pack(x: int, words: Stack) -> bytes:

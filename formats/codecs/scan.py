@@ -22,6 +22,7 @@ from patchc.formats.codecs.classes import (
     NEVER,
     NONE,
     ClassMap,
+    Groups,
     Words,
     all_quiet,
     at_edge,
@@ -35,9 +36,6 @@ from patchc.formats.codecs.model import Model
 from patchc.formats.codecs.rans import Stack
 from patchc.formats.codecs.step_tokens import pop_step
 
-Groups = NDArray[np.uint8]
-"""Group of each word of a chunk; one element, 0, where all are in one."""
-
 TWICE = -2
 MISFIT = -3
 
@@ -45,7 +43,6 @@ MISFIT = -3
 @kernel
 def rank_changes(
     words: Words, groups: Groups, positions: Positions, steps: Steps, classes: ClassMap,
-    lows_of: NDArray[np.int64], edges: NDArray[np.bool_],
     populations: NDArray[np.int32], ranks: NDArray[np.uint32], counts: NDArray[np.int64],
 ) -> None:  # fmt: skip
     """Find each change's population and its rank there, and the size of all populations.
@@ -55,8 +52,6 @@ def rank_changes(
         groups: see :data:`Groups`.
         positions, steps: the changes.
         classes: the classes.
-        lows_of: group of each class.
-        edges: whether changes across the upper edge of each class may be counted apart.
         populations, ranks: filled, one a change.
         counts: filled, one a population.
     """
@@ -81,7 +76,7 @@ def rank_changes(
             population = LOW + np.int64(group)
         elif at_edge(word, classes):
             edge, other = edge_of(word, group, classes)
-            if edge >= 0 and other == result and edges[edge]:
+            if edge >= 0 and other == result:
                 population = EDGES + edge
         if population == ALL:
             ranks[change] = last

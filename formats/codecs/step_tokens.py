@@ -22,7 +22,7 @@ SYMBOLS = 2 * TOKENS
 HEAVIEST = 31
 _EXACT = 8  # magnitudes below it have a token each
 
-Weights = NDArray[np.int64]
+Weights = NDArray[np.uint8]
 Histogram = NDArray[np.int64]
 """How many steps have each symbol, 2 · token + (1 where negative)."""
 
@@ -78,7 +78,7 @@ def table_freqs(weights: Weights, count: Integer, freqs: NDArray[np.int64]) -> N
     present = 0
     heaviest = 0
     for symbol in range(count):
-        total += _share(weights[symbol])
+        total += _share(np.int64(weights[symbol]))
         present += weights[symbol] > 0
         if weights[symbol] > weights[heaviest]:
             heaviest = symbol
@@ -86,7 +86,7 @@ def table_freqs(weights: Weights, count: Integer, freqs: NDArray[np.int64]) -> N
     for symbol in range(count):
         freqs[symbol] = 0
         if weights[symbol] > 0:
-            freqs[symbol] = 1 + _share(weights[symbol]) * (SCALE - present) // total
+            freqs[symbol] = 1 + _share(np.int64(weights[symbol])) * (SCALE - present) // total
             left -= freqs[symbol]
     freqs[heaviest] += left
 
@@ -228,23 +228,21 @@ def best_table(
         return RAW, 0, 0, plain
     if simple <= min(signed, even):
         return GEOMETRIC, level, 0, simple
-    if even <= signed:
-        for token in range(tokens):
-            weights[token] = counts[2 * token] + counts[2 * token + 1]
-        _set_weights(weights, tokens)
+    kind = EVEN if even <= signed else SIGNED
+    most = np.int64(0)
+    for symbol in range(tokens if kind == EVEN else symbols):
+        most = max(most, _held(counts, symbol, kind))
+    for symbol in range(tokens if kind == EVEN else symbols):
+        held = _held(counts, symbol, kind)
+        weights[symbol] = 0
+        if held:
+            weights[symbol] = max(1, np.int64(np.rint(HEAVIEST + 2.0 * np.log2(held / most))))
+    if kind == EVEN:
         return EVEN, 0, tokens, even
-    for symbol in range(symbols):
-        weights[symbol] = counts[symbol]
-    _set_weights(weights, symbols)
     return SIGNED, 0, symbols, signed
 
 
 @inlined
-def _set_weights(weights: Weights, count: Integer) -> None:
-    most = 0
-    for symbol in range(count):
-        most = max(most, weights[symbol])
-    for symbol in range(count):
-        if weights[symbol] > 0:
-            weight = np.int64(np.rint(HEAVIEST + 2.0 * np.log2(weights[symbol] / most)))
-            weights[symbol] = max(1, weight)
+def _held(counts: Histogram, symbol: Integer, kind: Integer) -> Integer:
+    """Steps of a symbol, or of a token where the sign is raw."""
+    return counts[symbol] if kind == SIGNED else counts[2 * symbol] + counts[2 * symbol + 1]
