@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from patchc.compiled import Integer, inlined, part
+from patchc.compiled import Integer, part
 from patchc.dtypes import DType
 
 EXPONENTS = {
@@ -109,21 +109,21 @@ def class_map(dtype: DType, groups: int, edges: bool) -> ClassMap:
 
 
 @part
-def entry_of(word: np.uint64, group: np.uint64, classes: ClassMap) -> Integer:
+def entry_of(word: Integer, group: Integer, classes: ClassMap) -> Integer:
     """The class of a word, with its flag."""
     exponent = (word >> classes.mantissa) & classes.exponent_mask
     return classes.entries[(group << classes.exponent_bits) | exponent]
 
 
 @part
-def at_edge(word: np.uint64, classes: ClassMap) -> bool:
+def at_edge(word: Integer, classes: ClassMap) -> Integer:
     """Whether the word is the first or last of its exponent."""
     low = (np.uint64(1) << classes.mantissa) - np.uint64(1)
     return ((word + np.uint64(1)) & low) < classes.edge_limit
 
 
 @part
-def edge_of(word: np.uint64, group: np.uint64, classes: ClassMap) -> tuple[Integer, np.uint64]:
+def edge_of(word: Integer, group: Integer, classes: ClassMap) -> tuple[Integer, Integer]:
     """For a word at an edge of its exponent: the class below the edge, and the word across it.
 
     ``NONE`` where the same class lies on both sides.
@@ -146,18 +146,18 @@ def edge_of(word: np.uint64, group: np.uint64, classes: ClassMap) -> tuple[Integ
 
 
 @part
-def moved(word: np.uint64, step: Integer, classes: ClassMap) -> np.uint64:
+def moved(word: Integer, step: Integer, classes: ClassMap) -> Integer:
     """The word ``step`` steps from ``word`` (SPEC.md, section 3.3)."""
     return _ordered((_ordered(word, classes) + np.uint64(step)) & classes.word_mask, classes)
 
 
 @part
-def _ordered(word: np.uint64, classes: ClassMap) -> np.uint64:
+def _ordered(word: Integer, classes: ClassMap) -> Integer:
     return word ^ (classes.sign - np.uint64(1)) if word & classes.sign else word
 
 
 @part
-def all_quiet(words: Words, first: np.uint64, quiet: np.uint64) -> bool:
+def all_quiet(words: Words, first: Integer, quiet: Integer) -> Integer:
     """Whether a block of words has only magnitudes above ``quiet``."""
     kind = words.dtype.type
     magnitude = kind(~np.uint64(0)) >> kind(1)

@@ -16,7 +16,6 @@ from patchc.errors import PatchFormatError
 from patchc.formats.codecs.classes import (
     COUNTERS,
     EDGES,
-    LOW,
     MOST_GROUPS,
     NONE,
     POPULATIONS,
@@ -166,10 +165,10 @@ def _symbol_slots(starts: NDArray[np.int64]) -> Symbols:
 @kernel
 def _push_changes(
     out: Stack, populations: NDArray[np.int32], ranks: NDArray[np.uint32], steps: Steps,
-    counts: NDArray[np.int64], model: Model, word_bits: int, low_bits: NDArray[np.int64],
+    counts: NDArray[np.int64], model: Model, word_bits: Integer, low_bits: NDArray[np.int64],
     tokens: NDArray[np.int64], level_starts: NDArray[np.int64], starts: NDArray[np.int64],
     following: NDArray[np.int64],
-) -> tuple[np.uint64, int]:  # fmt: skip
+) -> tuple[Integer, Integer]:  # fmt: skip
     """Push all changes, last first, and then the first gaps; ``following`` is scratch."""
     x, at = np.uint64(1), np.int64(0)
     following[:] = NONE
@@ -198,10 +197,10 @@ def _push_changes(
 
 @part
 def _push_gap(
-    x: np.uint64, at: Integer, out: Stack, rank: Integer, following: Integer, count: Integer,
+    x: Integer, at: Integer, out: Stack, rank: Integer, following: Integer, count: Integer,
     level: Integer, low_bits: NDArray[np.int64], tokens: NDArray[np.int64],
     level_starts: NDArray[np.int64],
-) -> tuple[np.uint64, Integer]:  # fmt: skip
+) -> tuple[Integer, Integer]:  # fmt: skip
     """Push the gap between two ranks; after the last, any gap that reaches the end will do."""
     gap = following - rank - 1
     if following == NONE:

@@ -115,10 +115,10 @@ def best_level(hits: Integer, words: Integer, hit_bits: NDArray[np.float64],
 
 @part
 def push_geometric(
-    x: np.uint64, at: Integer, out: Stack, value: Integer,
+    x: Integer, at: Integer, out: Stack, value: Integer,
     level: Integer, all_low_bits: NDArray[np.int64], all_tokens: NDArray[np.int64],
     starts: NDArray[np.int64],
-) -> tuple[np.uint64, Integer]:  # fmt: skip
+) -> tuple[Integer, Integer]:  # fmt: skip
     """Push ``value`` with the tables of one level; return state and end."""
     low_bits, tokens = all_low_bits[level], all_tokens[level]
     token = value >> low_bits
@@ -137,12 +137,12 @@ def push_geometric(
 
 @part
 def pop_geometric(
-    x: np.uint64, at: Integer, stream: Stack, level: Integer, all_low_bits: NDArray[np.int64],
+    x: Integer, at: Integer, stream: Stack, level: Integer, all_low_bits: NDArray[np.int64],
     all_tokens: NDArray[np.int64], slots: Symbols, limit: Integer,
-) -> tuple[Integer, np.uint64, Integer]:  # fmt: skip
+) -> tuple[Integer, Integer, Integer]:  # fmt: skip
     """Pop a value; one above ``limit`` may come out as any number above it."""
     low_bits, tokens = all_low_bits[level], all_tokens[level]
-    total = np.int64(0)
+    total: Integer = np.int64(0)
     token, x, at = pop(x, at, stream, slots, level)
     while token == tokens and total <= limit:
         total += tokens << low_bits

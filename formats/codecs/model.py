@@ -26,7 +26,7 @@ from patchc.formats.codecs.classes import (
     ClassMap,
 )
 from patchc.formats.codecs.levels import ALWAYS, EVEN_LEVEL
-from patchc.formats.codecs.rans import SCALE, Stack, pop_bits, push_bits
+from patchc.formats.codecs.rans import Stack, pop_bits, push_bits
 from patchc.formats.codecs.step_tokens import (
     EVEN,
     GEOMETRIC,
@@ -85,7 +85,7 @@ def empty_model() -> Model:
 
 
 @compiled
-def fill_classes(model: Model, groups: int, exponent_bits: int, classes: ClassMap) -> None:
+def fill_classes(model: Model, groups: Integer, exponent_bits: Integer, classes: ClassMap) -> None:
     """Fill the entries and lanes of a :class:`ClassMap` from the header."""
     entries, lanes = classes.entries, classes.lanes
     for group in range(groups):
@@ -114,7 +114,9 @@ def edge_level(model: Model, number: Integer) -> Integer:
 
 
 @compiled
-def write_model(model: Model, groups: int, exponent_bits: int, fields: NDArray[np.int64]) -> int:
+def write_model(
+    model: Model, groups: Integer, exponent_bits: Integer, fields: NDArray[np.int64]
+) -> Integer:
     """Put the header's fields into rows (value, bits); return their number."""
     at = 0
     for group in range(groups):
@@ -154,7 +156,8 @@ def _write_group(
     if model.lows[group]:
         at = _put(model.levels[LOW + group], 8, at, fields)
         at = _write_table(model, model.table_of[LOW + group], at, fields)
-    for number in range(first + max(0, model.lows[group] - 1), last):
+    lows = np.int64(model.lows[group])
+    for number in range(first + max(np.int64(0), lows - 1), last):
         level = model.levels[EDGES + number]
         at = _put(np.int64(level != NONE), 1, at, fields)
         if level != NONE:
@@ -172,7 +175,7 @@ def _write_table(model: Model, table: Integer, at: Integer, fields: NDArray[np.i
         return at
     count = model.counts[table]
     at = _put_number(count - 1, 2, at, fields)
-    before = HEAVIEST
+    before = np.int64(HEAVIEST)
     for symbol in range(count):
         weight = np.int64(model.weights[table, symbol])
         at = _put_signed(before - weight, 1, at, fields)
@@ -204,8 +207,8 @@ def _put_signed(value: Integer, order: Integer, at: Integer, fields: NDArray[np.
 
 @compiled
 def push_fields(
-    x: np.uint64, at: int, out: Stack, fields: NDArray[np.int64], count: int
-) -> tuple[np.uint64, int]:
+    x: Integer, at: Integer, out: Stack, fields: NDArray[np.int64], count: Integer
+) -> tuple[Integer, Integer]:
     """Push a header's fields, last first."""
     for i in range(count - 1, -1, -1):
         x, at = push_bits(x, at, out, fields[i, 0], fields[i, 1])
@@ -214,9 +217,9 @@ def push_fields(
 
 @compiled
 def read_model(
-    x: np.uint64, at: int, stream: Stack, groups: int, exponent_bits: int, model: Model
-) -> tuple[bool, np.uint64, int]:
-    """Pop a header into an empty model; return whether every field is in range, state, next word."""
+    x: Integer, at: Integer, stream: Stack, groups: Integer, exponent_bits: Integer, model: Model
+) -> tuple[Integer, Integer, Integer]:
+    """Pop a header into an empty model; return whether it is in range, state, next word."""
     tables = 0
     good = True
     for group in range(groups):
@@ -225,9 +228,7 @@ def read_model(
             return False, x, at
         model.firsts[group + 1] = model.firsts[group] + count + 1
         if count:
-            good, x, at, tables = _read_group(
-                x, at, stream, group, exponent_bits, model, tables
-            )
+            good, x, at, tables = _read_group(x, at, stream, group, exponent_bits, model, tables)
             if not good:
                 return False, x, at
     some, x, at = pop_bits(x, at, stream, 1)
@@ -241,9 +242,9 @@ def read_model(
 
 @inlined
 def _read_group(
-    x: np.uint64, at: Integer, stream: Stack, group: Integer, exponent_bits: Integer,
+    x: Integer, at: Integer, stream: Stack, group: Integer, exponent_bits: Integer,
     model: Model, tables: Integer,
-) -> tuple[bool, np.uint64, Integer, Integer]:  # fmt: skip
+) -> tuple[Integer, Integer, Integer, Integer]:  # fmt: skip
     first, last = model.firsts[group], model.firsts[group + 1] - 1
     if exponent_bits:
         top, x, at = pop_bits(x, at, stream, exponent_bits)
@@ -297,8 +298,8 @@ def _read_group(
 
 @inlined
 def _read_table(
-    x: np.uint64, at: Integer, stream: Stack, model: Model, table: Integer
-) -> tuple[bool, np.uint64, Integer]:
+    x: Integer, at: Integer, stream: Stack, model: Model, table: Integer
+) -> tuple[Integer, Integer, Integer]:
     kind, x, at = pop_bits(x, at, stream, 2)
     model.kinds[table] = np.int64(kind)
     if model.kinds[table] == RAW:
@@ -325,8 +326,8 @@ def _read_table(
 
 @inlined
 def _get_number(
-    x: np.uint64, at: Integer, stream: Stack, order: Integer
-) -> tuple[Integer, np.uint64, Integer]:
+    x: Integer, at: Integer, stream: Stack, order: Integer
+) -> tuple[Integer, Integer, Integer]:
     value = np.int64(0)
     for _ in range(_RANGES):
         more, x, at = pop_bits(x, at, stream, 1)
@@ -340,8 +341,8 @@ def _get_number(
 
 @inlined
 def _get_signed(
-    x: np.uint64, at: Integer, stream: Stack, order: Integer
-) -> tuple[Integer, np.uint64, Integer]:
+    x: Integer, at: Integer, stream: Stack, order: Integer
+) -> tuple[Integer, Integer, Integer]:
     value, x, at = _get_number(x, at, stream, order)
     return ((value + 1) >> 1 if value & 1 else -(value >> 1)), x, at
 
@@ -352,7 +353,7 @@ def table_starts(model: Model, starts: NDArray[np.int64]) -> None:
     freqs = np.zeros(SYMBOLS, np.int64)
     for table in range(starts.shape[0]):
         kind = model.kinds[table]
-        if kind == GEOMETRIC or kind == RAW:
+        if kind in (GEOMETRIC, RAW):
             continue
         table_freqs(model.weights[table], model.counts[table], freqs)
         starts[table, 0] = 0

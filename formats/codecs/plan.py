@@ -14,7 +14,6 @@ from patchc.formats.codecs.classes import (
     BLOCK,
     EDGES,
     LOW,
-    NONE,
     ClassMap,
     Groups,
     Words,
@@ -35,8 +34,8 @@ _FAR = 1e300
 @compiled
 def plan_model(
     words: Words, groups: Groups, positions: Positions, steps: Steps, classes: ClassMap,
-    kinds: int, word_bits: int, hit_bits: NDArray[np.float64], miss_bits: NDArray[np.float64],
-    model: Model,
+    kinds: Integer, word_bits: Integer, hit_bits: NDArray[np.float64],
+    miss_bits: NDArray[np.float64], model: Model,
 ) -> None:  # fmt: skip
     """Choose the classes of each group, and the lowest ones; fills those parts of ``model``."""
     exponents = np.int64(classes.exponent_mask) + 1
@@ -60,14 +59,16 @@ def plan_model(
 
 @inlined
 def _count_words(
-    words: Words, groups: Groups, classes: ClassMap, quiet: np.uint64, held: NDArray[np.int64]
+    words: Words, groups: Groups, classes: ClassMap, quiet: Integer, held: NDArray[np.int64]
 ) -> None:
+    """Count words by group and exponent, as far as an exponent matters."""
     if held.size == 1:
         held[0, 0] = words.size
         return
     if groups.size > 1:
-        for i in range(words.size):
-            held[groups[i], (np.uint64(words[i]) >> classes.mantissa) & classes.exponent_mask] += 1
+        for at in range(words.size):
+            exponent = (np.uint64(words[at]) >> classes.mantissa) & classes.exponent_mask
+            held[groups[at], exponent] += 1
         return
     lanes = np.zeros((4, held.size), np.int64)  # neighbours often share an exponent
     i, end = np.uint64(0), np.uint64(words.size)
@@ -138,9 +139,7 @@ def _plan_group(
             spans[low, high] += 1
             for edge in range(low, high):
                 crossings[edge] += 1.0 / (high - low)
-    best, before = _cut(
-        sizes_held, hits, counts, sizes, crossings, word_bits, hit_bits, miss_bits
-    )
+    before = _cut(sizes_held, hits, counts, sizes, crossings, word_bits, hit_bits, miss_bits)
     first = model.firsts[group]
     chosen = np.zeros(bins + 1, np.int64)
     number = 0
@@ -159,7 +158,7 @@ def _plan_group(
 
 
 @inlined
-def _swaps(word: np.uint64, result: np.uint64, classes: ClassMap) -> bool:
+def _swaps(word: Integer, result: Integer, classes: ClassMap) -> Integer:
     """Whether a change goes across the edge of an exponent by one step."""
     if not at_edge(word, classes) or not at_edge(result, classes):
         return False
@@ -171,8 +170,8 @@ def _cut(
     held: NDArray[np.int64], hits: NDArray[np.int64], counts: NDArray[np.int64],
     sizes: NDArray[np.float64], crossings: NDArray[np.float64], word_bits: Integer,
     hit_bits: NDArray[np.float64], miss_bits: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:  # fmt: skip
-    """Cut bins into classes by dynamic programming: bits up to each cut, and the cut before it."""
+) -> NDArray[np.int64]:  # fmt: skip
+    """Cut bins into classes by dynamic programming; gives for each cut the one before it."""
     bins = held.size
     edge_bits = np.zeros(bins)
     below = 0.0
@@ -192,24 +191,29 @@ def _cut(
             sum_held += held[first]
             sum_hits += hits[first]
             sum_sizes += sizes[first]
-            table_bits = best_table(
-                sum_counts, sum_sizes, word_bits, hit_bits, miss_bits, scratch
-            )[3]
+            table_bits = best_table(sum_counts, sum_sizes, word_bits, hit_bits, miss_bits, scratch)[
+                3
+            ]
             bits = best[first] + table_bits + _CLASS_BITS + edge_bits[last - 1]
             bits += mask_bits(sum_hits, sum_held)
             if bits < best[last]:
                 best[last] = bits
                 before[last] = first
-    return best, before
+    return before
 
 
 @inlined
-def mask_bits(hits: Integer, held: Integer) -> float:
+def mask_bits(hits: Integer, held: Integer) -> Integer:
     """Entropy of the places of ``hits`` changes among ``held`` words."""
     if hits == 0 or hits >= held:
         return 0.0
     misses = held - hits
-    return hits * np.log2(held / hits) + misses * np.log2(held / misses) + np.log2(1.0 + held / hits) + 1
+    return (
+        hits * np.log2(held / hits)
+        + misses * np.log2(held / misses)
+        + np.log2(1.0 + held / hits)
+        + 1
+    )
 
 
 @inlined
@@ -255,8 +259,8 @@ def _choose_lows(
 
 @compiled
 def choose_levels(
-    model: Model, kinds: int, populations: NDArray[np.int32], counts: NDArray[np.int64],
-    steps: Steps, word_bits: int, hit_bits: NDArray[np.float64], miss_bits: NDArray[np.float64],
+    model: Model, kinds: Integer, populations: NDArray[np.int32], counts: NDArray[np.int64],
+    steps: Steps, word_bits: Integer, hit_bits: NDArray[np.float64], miss_bits: NDArray[np.float64],
 ) -> None:  # fmt: skip
     """Set levels and tables from the changes of each population and its size."""
     hits = np.zeros(counts.size, np.int64)
@@ -275,9 +279,7 @@ def choose_levels(
         start = first
         together = 0.0
         for number in range(first, last):
-            model.levels[number] = best_level(
-                hits[number], counts[number], hit_bits, miss_bits
-            )[0]
+            model.levels[number] = best_level(hits[number], counts[number], hit_bits, miss_bits)[0]
             alone = _table(
                 model, tables, histograms[number], sizes[number], word_bits, hit_bits, miss_bits
             )
@@ -296,9 +298,7 @@ def choose_levels(
                         hit_bits, miss_bits,
                     )  # fmt: skip
                     continue
-            _table(
-                model, tables, histograms[number], sizes[number], word_bits, hit_bits, miss_bits
-            )
+            _table(model, tables, histograms[number], sizes[number], word_bits, hit_bits, miss_bits)
             start, together = number, alone
             model.table_of[number] = tables
             tables += 1
@@ -311,9 +311,7 @@ def choose_levels(
                 model.levels[EDGES + number] = best_level(
                     hits[EDGES + number], counts[EDGES + number], hit_bits, miss_bits
                 )[0]
-    _wide(
-        model, ALL, tables, hits, counts, histograms, sizes, word_bits, hit_bits, miss_bits
-    )
+    _wide(model, ALL, tables, hits, counts, histograms, sizes, word_bits, hit_bits, miss_bits)
 
 
 @inlined
@@ -328,16 +326,14 @@ def _wide(
     model.levels[population] = best_level(
         hits[population], counts[population], hit_bits, miss_bits
     )[0]
-    _table(
-        model, tables, histograms[population], sizes[population], word_bits, hit_bits, miss_bits
-    )
+    _table(model, tables, histograms[population], sizes[population], word_bits, hit_bits, miss_bits)
     model.table_of[population] = tables
     return tables + 1
 
 
 @inlined
 def _table(
-    model: Model, table: Integer, histogram: NDArray[np.int64], sizes: float,
+    model: Model, table: Integer, histogram: NDArray[np.int64], sizes: Integer,
     word_bits: Integer, hit_bits: NDArray[np.float64], miss_bits: NDArray[np.float64],
 ) -> float:  # fmt: skip
     """Put the best table for a histogram into the model; return its bits with the steps."""

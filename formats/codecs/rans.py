@@ -1,4 +1,4 @@
-"""A range coder of the rANS kind: one number that symbols and raw bits are pushed on and popped off.
+"""A coder of the rANS kind: one number, on which symbols and raw bits are pushed and popped.
 
 SPEC.md, section 6.4. The state is below 2^64 and moves 32 bits at a time to and from a list of
 words. Encoding runs backwards: what is pushed last is popped first. The state starts at 1 and must
@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from patchc.compiled import Integer, compiled, inlined, part
+from patchc.compiled import Integer, compiled, part
 from patchc.errors import PatchFormatError
 
 SCALE_BITS = 12
@@ -32,8 +32,8 @@ Stack = NDArray[np.uint32]
 
 
 @part
-def push(x: np.uint64, at: Integer, out: Stack, start: Integer, freq: Integer) -> tuple[
-    np.uint64, Integer
+def push(x: Integer, at: Integer, out: Stack, start: Integer, freq: Integer) -> tuple[
+    Integer, Integer
 ]:  # fmt: skip
     """Push the symbol whose slots are ``start`` … ``start + freq − 1``; return state and end."""
     if freq == SCALE:
@@ -48,8 +48,8 @@ def push(x: np.uint64, at: Integer, out: Stack, start: Integer, freq: Integer) -
 
 
 @part
-def push_bits(x: np.uint64, at: Integer, out: Stack, value: Integer, count: Integer) -> tuple[
-    np.uint64, Integer
+def push_bits(x: Integer, at: Integer, out: Stack, value: Integer, count: Integer) -> tuple[
+    Integer, Integer
 ]:  # fmt: skip
     """Push ``value`` as ``count`` raw bits, at most 32; return state and end."""
     if count == 0:
@@ -64,8 +64,8 @@ def push_bits(x: np.uint64, at: Integer, out: Stack, value: Integer, count: Inte
 
 @part
 def pop(
-    x: np.uint64, at: Integer, stream: Stack, tables: Symbols, table: Integer
-) -> tuple[Integer, np.uint64, Integer]:
+    x: Integer, at: Integer, stream: Stack, tables: Symbols, table: Integer
+) -> tuple[Integer, Integer, Integer]:
     """Pop a symbol by a row of ``tables``; return it, the state and the next word."""
     entry = np.uint64(tables[table, x & np.uint64(SCALE - 1)])
     freq = (entry & np.uint64(SCALE - 1)) + np.uint64(1)
@@ -78,8 +78,8 @@ def pop(
 
 
 @part
-def pop_bits(x: np.uint64, at: Integer, stream: Stack, count: Integer) -> tuple[
-    np.uint64, np.uint64, Integer
+def pop_bits(x: Integer, at: Integer, stream: Stack, count: Integer) -> tuple[
+    Integer, Integer, Integer
 ]:  # fmt: skip
     """Pop ``count`` raw bits, at most 32; return them, the state and the next word."""
     bits = np.uint64(count)
@@ -92,7 +92,7 @@ def pop_bits(x: np.uint64, at: Integer, stream: Stack, count: Integer) -> tuple[
 
 
 @compiled
-def fill_symbols(starts: NDArray[np.int64], count: int, table: Symbols) -> None:
+def fill_symbols(starts: NDArray[np.int64], count: Integer, table: Symbols) -> None:
     """Fill ``table`` for ``count`` symbols that start at these slots; the last ends at the next."""
     for symbol in range(count):
         freq = starts[symbol + 1] - starts[symbol]

@@ -31,11 +31,12 @@ from patchc.formats.codecs.classes import (
     moved,
 )
 from patchc.formats.codecs.codec import Positions, Steps
-from patchc.formats.codecs.levels import ALWAYS, pop_geometric
+from patchc.formats.codecs.levels import pop_geometric
 from patchc.formats.codecs.model import Model
 from patchc.formats.codecs.rans import Stack
 from patchc.formats.codecs.step_tokens import pop_step
 
+STAGES = 4
 TWICE = -2
 MISFIT = -3
 
@@ -105,11 +106,11 @@ def rank_changes(
 
 @kernel
 def scan(
-    x: np.uint64, at: int, stream: Stack, words: Words, groups: Groups, revert: bool,
-    classes: ClassMap, model: Model, symbol_slots: NDArray[np.uint32], word_bits: int,
+    x: Integer, at: Integer, stream: Stack, words: Words, groups: Groups, revert: bool,
+    classes: ClassMap, model: Model, symbol_slots: NDArray[np.uint32], word_bits: Integer,
     low_bits: NDArray[np.int64], tokens: NDArray[np.int64], level_slots: NDArray[np.uint32],
     left: NDArray[np.int64], positions: Positions, steps: Steps,
-) -> tuple[int, np.uint64, int]:  # fmt: skip
+) -> tuple[Integer, Integer, Integer]:  # fmt: skip
     """Decode the changes of a chunk.
 
     Args:
@@ -128,11 +129,10 @@ def scan(
     """
     limit = np.int64(words.size)
     left[:] = NEVER
-    for population in range(model.levels.size):
-        level = model.levels[population]
-        if level != NONE:
-            left[population], x, at = pop_geometric(
-                x, at, stream, level, low_bits, tokens, level_slots, limit
+    for number in range(model.levels.size):
+        if model.levels[number] != NONE:
+            left[number], x, at = pop_geometric(
+                x, at, stream, model.levels[number], low_bits, tokens, level_slots, limit
             )
     done = np.int64(0)
     exception = left[ALL]
@@ -140,64 +140,24 @@ def scan(
     while True:
         i = _skip(words, groups, i, min(exception, limit), classes, left)
         if i == limit:
-            break
+            return done, x, at
         word = np.uint64(words[i])
         group = np.uint64(groups[i] if groups.size > 1 else groups[0])
-        population = entry_of(word, group, classes)
-        if i != exception and population < LOW_FLAG and not at_edge(word, classes):
-            if done == positions.size:
-                return TWICE, x, at
-            table, level = model.table_of[population], model.levels[population]
-            step, x, at = pop_step(
-                x, at, stream, table, model.kinds[table], model.table_levels[table],
-                symbol_slots, word_bits, low_bits, tokens, level_slots,
-            )  # fmt: skip
-            if step == 0:
-                return MISFIT, x, at
-            if revert:
-                word = moved(word, -step, classes)
-                if at_edge(word, classes) and not _pass_edge(word, group, classes, left):
-                    return TWICE, x, at
-            positions[done] = i
-            steps[done] = step
-            done += 1
-            left[population], x, at = pop_geometric(
-                x, at, stream, level, low_bits, tokens, level_slots, limit
-            )
-            i += 1
-            continue
         hits = 0
-        for stage in range(4):
-            kind = 3 - stage if revert else stage
-            population = np.int64(NONE)
-            other = word
-            if kind == 0:
-                if i == exception:
-                    population = np.int64(ALL)
-            elif kind == 3:
-                population = entry_of(word, group, classes) & (LOW_FLAG - 1)
-            elif kind == 1:
-                if entry_of(word, group, classes) >= LOW_FLAG:
-                    population = LOW + np.int64(group)
-            elif at_edge(word, classes):
-                edge, other = edge_of(word, group, classes)
-                if edge >= 0:
-                    population = EDGES + edge
+        for turn in range(STAGES):
+            stage = STAGES - 1 - turn if revert else turn
+            population, other = _population(stage, word, group, i == exception, classes)
             if population == NONE:
                 continue
-            if kind != 0 and left[population] > 0:
+            if stage > 0 and left[population] > 0:
                 left[population] -= 1
                 continue
             if hits or done == positions.size:
                 return TWICE, x, at
             hits = 1
-            if kind == 2:
-                step = np.int64(1) if other > word else np.int64(-1)
-                if word & classes.sign:
-                    step = -step
-                word = other
-                if revert:
-                    step = -step
+            if population >= EDGES:
+                up = (other > word) != (word & classes.sign != 0)
+                step = np.int64(1) if up != revert else np.int64(-1)
             else:
                 table = model.table_of[population]
                 step, x, at = pop_step(
@@ -206,18 +166,35 @@ def scan(
                 )  # fmt: skip
                 if step == 0:
                     return MISFIT, x, at
-                word = moved(word, -step if revert else step, classes)
+            word = moved(word, -step if revert else step, classes)
             positions[done] = i
             steps[done] = step
             done += 1
-            level = model.levels[population]
             left[population], x, at = pop_geometric(
-                x, at, stream, level, low_bits, tokens, level_slots, limit
+                x, at, stream, model.levels[population], low_bits, tokens, level_slots, limit
             )
-            if kind == 0:
-                exception = i + 1 + left[ALL]
+        if i == exception:
+            exception = i + 1 + left[ALL]
         i += 1
-    return done, x, at
+
+
+@part
+def _population(
+    stage: Integer, word: Integer, group: Integer, excepted: Integer, classes: ClassMap
+) -> tuple[Integer, Integer]:
+    """The population in which a word counts at a stage or ``NONE``, and the word over its edge."""
+    if stage == 0:
+        return np.int64(ALL if excepted else NONE), word
+    entry = entry_of(word, group, classes)
+    if stage == 1:
+        return (LOW + np.int64(group) if entry >= LOW_FLAG else np.int64(NONE)), word
+    if stage == 3:
+        return entry & (LOW_FLAG - 1), word
+    if at_edge(word, classes):
+        edge, other = edge_of(word, group, classes)
+        if edge >= 0:
+            return EDGES + edge, other
+    return np.int64(NONE), word
 
 
 @part
@@ -255,9 +232,9 @@ def _skip(
 
 @part
 def _pass_rare(
-    word: np.uint64, group: np.uint64, entry: np.uint64, classes: ClassMap,
+    word: Integer, group: Integer, entry: Integer, classes: ClassMap,
     left: NDArray[np.int64],
-) -> bool:  # fmt: skip
+) -> Integer:  # fmt: skip
     """Count a word in several populations, unless it changes in one of them."""
     own = entry & np.uint64(LOW_FLAG - 1)
     low, edge = np.int64(LOW) + np.int64(group), np.int64(NONE)
@@ -272,19 +249,6 @@ def _pass_rare(
     if edge >= 0:
         left[EDGES + edge] -= 1
     left[own] -= 1
-    return True
-
-
-@part
-def _pass_edge(
-    word: np.uint64, group: np.uint64, classes: ClassMap, left: NDArray[np.int64]
-) -> bool:
-    """Count a word at an edge, unless it changes there."""
-    edge, _ = edge_of(word, group, classes)
-    if edge >= 0:
-        if left[EDGES + edge] == 0:
-            return False
-        left[EDGES + edge] -= 1
     return True
 
 

@@ -28,7 +28,7 @@ Histogram = NDArray[np.int64]
 
 
 @part
-def bit_length(value: np.uint64) -> Integer:
+def bit_length(value: Integer) -> Integer:
     """Bits of a number, 0 for 0."""
     length = 0
     for shift in (32, 16, 8, 4, 2, 1):
@@ -39,13 +39,13 @@ def bit_length(value: np.uint64) -> Integer:
 
 
 @part
-def magnitude(step: Integer) -> np.uint64:
+def magnitude(step: Integer) -> Integer:
     """|step|, of 64 bits, so that −2^63 has one."""
     return np.uint64(0) - np.uint64(step) if step < 0 else np.uint64(step)
 
 
 @part
-def token_of(size: np.uint64) -> Integer:
+def token_of(size: Integer) -> Integer:
     """The token of a magnitude."""
     if size < np.uint64(_EXACT):
         return np.int64(size) - 1
@@ -60,7 +60,7 @@ def token_bits(token: Integer) -> Integer:
 
 
 @part
-def token_start(token: Integer) -> np.uint64:
+def token_start(token: Integer) -> Integer:
     """The least magnitude of a token."""
     if token < _EXACT - 1:
         return np.uint64(token + 1)
@@ -100,10 +100,10 @@ def _share(weight: Integer) -> Integer:
 
 @part
 def push_step(
-    x: np.uint64, at: Integer, out: Stack, step: Integer, table: Integer, kind: Integer,
+    x: Integer, at: Integer, out: Stack, step: Integer, table: Integer, kind: Integer,
     level: Integer, starts: NDArray[np.int64], word_bits: Integer,
     low_bits: NDArray[np.int64], tokens: NDArray[np.int64], level_starts: NDArray[np.int64],
-) -> tuple[np.uint64, Integer]:  # fmt: skip
+) -> tuple[Integer, Integer]:  # fmt: skip
     """Push a step; ``starts`` are the first slots of the symbols of a table with tokens."""
     if kind == RAW:
         return _push_long(x, at, out, np.uint64(step), word_bits)
@@ -111,25 +111,25 @@ def push_step(
     negative = np.int64(step < 0)
     if kind == GEOMETRIC:
         x, at = push_bits(x, at, out, negative, 1)
-        return push_geometric(
-            x, at, out, np.int64(size) - 1, level, low_bits, tokens, level_starts
-        )
+        return push_geometric(x, at, out, np.int64(size) - 1, level, low_bits, tokens, level_starts)
     token = token_of(size)
     low, bits = size - token_start(token), token_bits(token)
     if kind == EVEN:
         x, at = _push_long(x, at, out, low << np.uint64(1) | np.uint64(negative), bits + 1)
-        return push(x, at, out, starts[table, token], starts[table, token + 1] - starts[table, token])
+        first = starts[table, token]
+        return push(x, at, out, first, starts[table, token + 1] - first)
     x, at = _push_long(x, at, out, low, bits)
     symbol = 2 * token + negative
-    return push(x, at, out, starts[table, symbol], starts[table, symbol + 1] - starts[table, symbol])
+    first = starts[table, symbol]
+    return push(x, at, out, first, starts[table, symbol + 1] - first)
 
 
 @part
 def pop_step(
-    x: np.uint64, at: Integer, stream: Stack, table: Integer, kind: Integer, level: Integer, slots: Symbols,
-    word_bits: Integer, low_bits: NDArray[np.int64], tokens: NDArray[np.int64],
+    x: Integer, at: Integer, stream: Stack, table: Integer, kind: Integer, level: Integer,
+    slots: Symbols, word_bits: Integer, low_bits: NDArray[np.int64], tokens: NDArray[np.int64],
     level_slots: NDArray[np.uint32],
-) -> tuple[Integer, np.uint64, Integer]:  # fmt: skip
+) -> tuple[Integer, Integer, Integer]:  # fmt: skip
     """Pop a step; 0 where it does not fit ``word_bits`` bits."""
     if kind == RAW:
         value, x, at = _pop_long(x, at, stream, word_bits)
@@ -161,8 +161,8 @@ def pop_step(
 
 @part
 def _push_long(
-    x: np.uint64, at: Integer, out: Stack, value: np.uint64, count: Integer
-) -> tuple[np.uint64, Integer]:
+    x: Integer, at: Integer, out: Stack, value: Integer, count: Integer
+) -> tuple[Integer, Integer]:
     if count > 32:
         high = (value >> np.uint64(32)) & ((np.uint64(1) << np.uint64(count - 32)) - np.uint64(1))
         x, at = push_bits(x, at, out, high, count - 32)
@@ -171,8 +171,8 @@ def _push_long(
 
 
 @part
-def _pop_long(x: np.uint64, at: Integer, stream: Stack, count: Integer) -> tuple[
-    np.uint64, np.uint64, Integer
+def _pop_long(x: Integer, at: Integer, stream: Stack, count: Integer) -> tuple[
+    Integer, Integer, Integer
 ]:  # fmt: skip
     low, x, at = pop_bits(x, at, stream, min(count, 32))
     if count > 32:
@@ -236,7 +236,8 @@ def best_table(
         held = _held(counts, symbol, kind)
         weights[symbol] = 0
         if held:
-            weights[symbol] = max(1, np.int64(np.rint(HEAVIEST + 2.0 * np.log2(held / most))))
+            weight = np.int64(np.rint(HEAVIEST + 2.0 * np.log2(held / most)))
+            weights[symbol] = weight if weight > 1 else 1
     if kind == EVEN:
         return EVEN, 0, tokens, even
     return SIGNED, 0, symbols, signed
