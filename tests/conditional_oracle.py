@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
+from itertools import pairwise
 
 EXPONENTS = {
     "F64": (52, 11),
@@ -35,7 +37,6 @@ class Coder:
         self.x = int.from_bytes(body[:size], "little")
         rest = body[size:]
         self.words = [int.from_bytes(rest[i : i + 4], "little") for i in range(0, len(rest), 4)]
-        self.log: list[tuple[str, int]] = []
 
     def refill(self) -> None:
         if self.x < 2**32 and self.words:
@@ -73,6 +74,7 @@ class Coder:
         return (n + 1) // 2 if n % 2 else -(n // 2)
 
 
+@cache
 def level_table(level: int) -> tuple[int, list[tuple[int, int]]]:
     """6.4.2: k, and first slot and slots of each symbol."""
     k = max(0, -((level - 88) // 4))
@@ -89,7 +91,7 @@ def level_table(level: int) -> tuple[int, list[tuple[int, int]]]:
         if e * (one - stay) // one < 2**22:
             break
     cuts.append(4096)
-    return k, [(low, high - low) for low, high in zip(cuts, cuts[1:], strict=False)]
+    return k, [(low, high - low) for low, high in pairwise(cuts)]
 
 
 def geometric(coder: Coder, level: int, limit: int) -> int:
@@ -274,9 +276,7 @@ class Chunk:
     def moved(self, word: int, step: int) -> int:
         return self.order((self.order(word) + step) % 2**self.width)
 
-    def changes(
-        self, words: list[int], members: list[int], revert: bool
-    ) -> list[tuple[int, int]]:
+    def changes(self, words: list[int], members: list[int], revert: bool) -> list[tuple[int, int]]:
         found: list[tuple[int, int]] = []
         for position, (held, g) in enumerate(zip(words, members, strict=True)):
             word = held
