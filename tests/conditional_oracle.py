@@ -113,11 +113,14 @@ class Table:
     level: int = 0
     slots: list[tuple[int, int]] = field(default_factory=list)
 
+    def flips(self, coder: Coder, width: int) -> int:
+        if not self.slots:
+            return coder.raw(width)
+        top = coder.symbol(self.slots)
+        return coder.raw(width - 8) + (top << (width - 8))
+
     def step(self, coder: Coder, width: int) -> int:
-        if self.kind == 3:
-            value = coder.raw(width)
-            step = value - 2**width if value >> (width - 1) else value
-        elif self.kind == 0:
+        if self.kind == 0:
             size = geometric(coder, self.level, 2 ** min(width - 1, 40) - 1) + 1
             step = -size if coder.raw(1) else size
         elif self.kind == 1:
@@ -142,13 +145,13 @@ def token_range(token: int) -> tuple[int, int]:
 
 def read_table(coder: Coder) -> Table:
     kind = coder.raw(2)
-    if kind == 3:
-        return Table(3)
     if kind == 0:
         level = coder.raw(8)
         need(level <= SURE)
         return Table(0, level)
-    count = coder.number(2) + 1
+    count = coder.number(2) + (kind != 3)
+    if count == 0:
+        return Table(3)
     need(count <= (128 if kind == 1 else 256))
     weights, before = [], 31
     for _ in range(count):
@@ -293,9 +296,16 @@ class Chunk:
                     assert other is not None
                     step = self.order(other) - self.order(word)
                     step = -step if revert else step
+                    word = other
+                elif self.tables[key].kind == 3:
+                    other = word ^ self.tables[key].flips(self.coder, self.width)
+                    need(other != word)
+                    step = self.signed(self.order(other) - self.order(word))
+                    step = self.signed(-step) if revert else step
+                    word = other
                 else:
                     step = self.tables[key].step(self.coder, self.width)
-                word = self.moved(word, -step if revert else step)
+                    word = self.moved(word, -step if revert else step)
                 found.append((position, step))
                 self.gaps[key] = self._gap(key)
         need(self.coder.x == 1 and not self.coder.words)

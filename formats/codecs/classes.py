@@ -53,7 +53,7 @@ BLOCK = 16
 Words = NDArray[np.unsignedinteger]
 
 Groups = NDArray[np.uint8]
-"""Group of each word of a chunk; one element, 0, where all are in one."""
+"""Group of each word of a chunk; of any length where all are in one."""
 
 NEVER = np.int64(1) << 62
 
@@ -62,6 +62,7 @@ class ClassMap(NamedTuple):
     """How to find a word's class.
 
     Attributes:
+        grouped: whether each word has a group; otherwise all are in group 0.
         entries: class of group g and exponent e at g << exponent_bits | e, plus ``LOW_FLAG``.
         lanes: the entries four times over for words 0, 1, 2, 3, 4, … of a chunk in turn, where
             words that do not change take turns among the counters from ``IDLE`` on: a loop that
@@ -75,6 +76,7 @@ class ClassMap(NamedTuple):
         word_mask: all bits of a word.
     """
 
+    grouped: bool
     entries: NDArray[np.int64]
     lanes: NDArray[np.uint16]
     mantissa: np.uint64
@@ -96,6 +98,7 @@ def class_map(dtype: DType, groups: int, edges: bool) -> ClassMap:
     mantissa, exponent = exponent_of(dtype)
     entries = np.zeros(groups << exponent, np.int64)
     return ClassMap(
+        groups > 1,
         entries,
         np.zeros(LANES * len(entries), np.uint16),
         np.uint64(mantissa),
@@ -149,6 +152,14 @@ def edge_of(word: Integer, group: Integer, classes: ClassMap) -> tuple[Integer, 
 def moved(word: Integer, step: Integer, classes: ClassMap) -> Integer:
     """The word ``step`` steps from ``word`` (SPEC.md, section 3.3)."""
     return _ordered((_ordered(word, classes) + np.uint64(step)) & classes.word_mask, classes)
+
+
+@part
+def step_between(base: Integer, result: Integer, classes: ClassMap) -> Integer:
+    """The step from one word to another, signed."""
+    step = (_ordered(result, classes) - _ordered(base, classes)) & classes.word_mask
+    half = (classes.word_mask >> np.uint64(1)) + np.uint64(1)
+    return np.int64((step ^ half) - half)
 
 
 @part

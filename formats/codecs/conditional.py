@@ -40,7 +40,7 @@ from patchc.formats.codecs.model import (
 from patchc.formats.codecs.plan import choose_levels, plan_model
 from patchc.formats.codecs.rans import SCALE, Stack, Symbols, fill_symbols, pack, unpack
 from patchc.formats.codecs.scan import rank_changes, scan
-from patchc.formats.codecs.step_tokens import SYMBOLS, push_step
+from patchc.formats.codecs.step_tokens import FLIPS, SYMBOLS, push_flips, push_step
 
 CONDITIONAL_ID = 3
 """The codec's number in a patch file."""
@@ -72,15 +72,15 @@ def encode_conditional(
     _, exponent_bits = exponent_of(dtype)
     fill_classes(model, kinds, exponent_bits, classes)
     populations, ranks = np.empty(len(positions), np.int32), np.empty(len(positions), np.uint32)
-    counts = np.zeros(COUNTERS, np.int64)
-    rank_changes(words, members, positions, steps, classes, populations, ranks, counts)
-    choose_levels(model, kinds, populations, counts, steps, dtype.word_bits, *bits)
+    flips, counts = np.empty(len(positions), np.uint64), np.zeros(COUNTERS, np.int64)
+    rank_changes(words, members, positions, steps, classes, populations, ranks, flips, counts)
+    choose_levels(model, kinds, populations, counts, steps, flips, dtype.word_bits, *bits)
     starts = _starts(model)
     fields = np.empty((len(starts) * FIELDS_OF_TABLE + OTHER_FIELDS, 2), np.int64)
     count = write_model(model, kinds, exponent_bits, fields)
     out = np.empty(_MOST_WORDS_OF_CHANGE * len(positions) + count + 2 * POPULATIONS, np.uint32)
     x, size = _push_changes(
-        out, populations, ranks, steps, counts, model, dtype.word_bits, levels.low_bits,
+        out, populations, ranks, steps, flips, counts, model, dtype.word_bits, levels.low_bits,
         levels.tokens, levels.starts, starts, np.empty(POPULATIONS, np.int64),
     )  # fmt: skip
     x, size = push_fields(np.uint64(x), size, out, fields, count)
@@ -165,8 +165,8 @@ def _symbol_slots(starts: NDArray[np.int64]) -> Symbols:
 @kernel
 def _push_changes(
     out: Stack, populations: NDArray[np.int32], ranks: NDArray[np.uint32], steps: Steps,
-    counts: NDArray[np.int64], model: Model, word_bits: Integer, low_bits: NDArray[np.int64],
-    tokens: NDArray[np.int64], level_starts: NDArray[np.int64], starts: NDArray[np.int64],
+    flips: NDArray[np.uint64], counts: NDArray[np.int64], model: Model, word_bits: Integer,
+    low_bits: NDArray[np.int64], tokens: NDArray[np.int64], level_starts: NDArray[np.int64], starts: NDArray[np.int64],
     following: NDArray[np.int64],
 ) -> tuple[Integer, Integer]:  # fmt: skip
     """Push all changes, last first, and then the first gaps; ``following`` is scratch."""
@@ -182,10 +182,15 @@ def _push_changes(
         following[population] = rank
         if population < EDGES:
             table = model.table_of[population]
-            x, at = push_step(
-                x, at, out, steps[change], table, model.kinds[table], model.table_levels[table],
-                starts, word_bits, low_bits, tokens, level_starts,
-            )  # fmt: skip
+            if model.kinds[table] >= FLIPS:
+                x, at = push_flips(
+                    x, at, out, flips[change], table, model.kinds[table], starts, word_bits
+                )
+            else:
+                x, at = push_step(
+                    x, at, out, steps[change], table, model.kinds[table],
+                    model.table_levels[table], starts, low_bits, tokens, level_starts,
+                )  # fmt: skip
     for population in range(POPULATIONS - 1, -1, -1):
         if model.levels[population] != NONE:
             x, at = _push_gap(

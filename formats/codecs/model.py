@@ -29,6 +29,7 @@ from patchc.formats.codecs.levels import ALWAYS, EVEN_LEVEL
 from patchc.formats.codecs.rans import Stack, pop_bits, push_bits
 from patchc.formats.codecs.step_tokens import (
     EVEN,
+    FLIPS,
     GEOMETRIC,
     HEAVIEST,
     RAW,
@@ -168,13 +169,11 @@ def _write_group(
 @inlined
 def _write_table(model: Model, table: Integer, at: Integer, fields: NDArray[np.int64]) -> Integer:
     kind = model.kinds[table]
-    at = _put(kind, 2, at, fields)
+    count = model.counts[table]
+    at = _put(min(kind, np.int64(FLIPS)), 2, at, fields)
     if kind == GEOMETRIC:
         return _put(model.table_levels[table], 8, at, fields)
-    if kind == RAW:
-        return at
-    count = model.counts[table]
-    at = _put_number(count - 1, 2, at, fields)
+    at = _put_number(count if kind >= FLIPS else count - 1, 2, at, fields)
     before = np.int64(HEAVIEST)
     for symbol in range(count):
         weight = np.int64(model.weights[table, symbol])
@@ -302,19 +301,22 @@ def _read_table(
 ) -> tuple[Integer, Integer, Integer]:
     kind, x, at = pop_bits(x, at, stream, 2)
     model.kinds[table] = np.int64(kind)
-    if model.kinds[table] == RAW:
-        return True, x, at
     if model.kinds[table] == GEOMETRIC:
         level, x, at = pop_bits(x, at, stream, 8)
         model.table_levels[table] = np.int64(level)
         return level <= ALWAYS, x, at
     count, x, at = _get_number(x, at, stream, 2)
-    if count >= (TOKENS if model.kinds[table] == EVEN else SYMBOLS):
+    if model.kinds[table] != FLIPS:
+        count += 1
+    elif count == 0:
+        model.kinds[table] = RAW
+        return True, x, at
+    if count > (TOKENS if model.kinds[table] == EVEN else SYMBOLS):
         return False, x, at
-    model.counts[table] = count + 1
+    model.counts[table] = count
     before = np.int64(HEAVIEST)
     some = False
-    for symbol in range(count + 1):
+    for symbol in range(count):
         less, x, at = _get_signed(x, at, stream, 1)
         before -= less
         if not 0 <= before <= HEAVIEST:

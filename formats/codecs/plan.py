@@ -24,7 +24,7 @@ from patchc.formats.codecs.classes import (
 from patchc.formats.codecs.codec import Positions, Steps
 from patchc.formats.codecs.levels import best_level
 from patchc.formats.codecs.model import Model
-from patchc.formats.codecs.step_tokens import SYMBOLS, best_table, magnitude, token_of
+from patchc.formats.codecs.step_tokens import SYMBOLS, best_table, count_step, magnitude
 
 MOST_BINS = 40
 _CLASS_BITS = 6.0
@@ -65,7 +65,7 @@ def _count_words(
     if held.size == 1:
         held[0, 0] = words.size
         return
-    if groups.size > 1:
+    if classes.grouped:
         for at in range(words.size):
             exponent = (np.uint64(words[at]) >> classes.mantissa) & classes.exponent_mask
             held[groups[at], exponent] += 1
@@ -92,7 +92,7 @@ def _plan_group(
     model: Model,
 ) -> Integer:  # fmt: skip
     """Plan one group; return its number of classes."""
-    grouped = groups.size > 1
+    grouped = classes.grouped
     changed = np.zeros(held.size, np.int64)
     for change in range(positions.size):
         at = positions[change]
@@ -117,7 +117,7 @@ def _plan_group(
             at_bin += 1
         bin_of[exponent] = at_bin
         sizes_held[at_bin] += held[exponent]
-    counts = np.zeros((bins, SYMBOLS), np.int64)
+    counts = np.zeros((bins, 2 * SYMBOLS), np.int64)
     hits = np.zeros(bins, np.int64)
     sizes = np.zeros(bins)
     crossings = np.zeros(bins)
@@ -128,11 +128,10 @@ def _plan_group(
             continue
         word = np.uint64(words[at])
         result = moved(word, steps[change], classes)
-        size = magnitude(steps[change])
         here = bin_of[(word >> classes.mantissa) & classes.exponent_mask]
         there = bin_of[(result >> classes.mantissa) & classes.exponent_mask]
-        counts[here, 2 * token_of(size) + (steps[change] < 0)] += 1
-        sizes[here] += np.float64(size) - 1
+        count_step(steps[change], word ^ result, word_bits, counts, here)
+        sizes[here] += np.float64(magnitude(steps[change])) - 1
         hits[here] += 1
         if here != there and not _swaps(word, result, classes):
             low, high = min(here, there), max(here, there)
@@ -184,7 +183,7 @@ def _cut(
     before = np.zeros(bins + 1, np.int64)
     scratch = np.zeros(SYMBOLS, np.uint8)
     for last in range(1, bins + 1):
-        sum_counts = np.zeros(SYMBOLS, np.int64)
+        sum_counts = np.zeros(2 * SYMBOLS, np.int64)
         sum_held, sum_hits, sum_sizes = 0, 0, 0.0
         for first in range(last - 1, -1, -1):
             sum_counts += counts[first]
@@ -260,19 +259,19 @@ def _choose_lows(
 @compiled
 def choose_levels(
     model: Model, kinds: Integer, populations: NDArray[np.int32], counts: NDArray[np.int64],
-    steps: Steps, word_bits: Integer, hit_bits: NDArray[np.float64], miss_bits: NDArray[np.float64],
+    steps: Steps, flips: NDArray[np.uint64], word_bits: Integer, hit_bits: NDArray[np.float64],
+    miss_bits: NDArray[np.float64],
 ) -> None:  # fmt: skip
     """Set levels and tables from the changes of each population and its size."""
     hits = np.zeros(counts.size, np.int64)
-    histograms = np.zeros((ALL + 1, SYMBOLS), np.int64)
+    histograms = np.zeros((ALL + 1, 2 * SYMBOLS), np.int64)
     sizes = np.zeros(ALL + 1)
     for change in range(populations.size):
         population = populations[change]
         hits[population] += 1
         if population <= ALL:
-            size = magnitude(steps[change])
-            histograms[population, 2 * token_of(size) + (steps[change] < 0)] += 1
-            sizes[population] += np.float64(size) - 1
+            count_step(steps[change], flips[change], word_bits, histograms, population)
+            sizes[population] += np.float64(magnitude(steps[change])) - 1
     tables = 0
     for group in range(kinds):
         first, last = model.firsts[group], model.firsts[group + 1] - 1

@@ -29,12 +29,13 @@ from patchc.formats.codecs.classes import (
     edge_of,
     entry_of,
     moved,
+    step_between,
 )
 from patchc.formats.codecs.codec import Positions, Steps
 from patchc.formats.codecs.levels import pop_geometric
 from patchc.formats.codecs.model import Model
 from patchc.formats.codecs.rans import Stack
-from patchc.formats.codecs.step_tokens import pop_step
+from patchc.formats.codecs.step_tokens import FLIPS, pop_flips, pop_step
 
 STAGES = 4
 TWICE = -2
@@ -44,7 +45,8 @@ MISFIT = -3
 @kernel
 def rank_changes(
     words: Words, groups: Groups, positions: Positions, steps: Steps, classes: ClassMap,
-    populations: NDArray[np.int32], ranks: NDArray[np.uint32], counts: NDArray[np.int64],
+    populations: NDArray[np.int32], ranks: NDArray[np.uint32], flips: NDArray[np.uint64],
+    counts: NDArray[np.int64],
 ) -> None:  # fmt: skip
     """Find each change's population and its rank there, and the size of all populations.
 
@@ -54,11 +56,12 @@ def rank_changes(
         positions, steps: the changes.
         classes: the classes.
         populations, ranks: filled, one a change.
+        flips: filled with the bits that each change flips.
         counts: filled, one a population.
     """
-    grouped = groups.size > 1
+    grouped = classes.grouped
     first = np.int64(0)
-    group = np.uint64(groups[0])
+    group = np.uint64(0)
     for change in range(positions.size + 1):
         last = np.int64(positions[change]) if change < positions.size else np.int64(words.size)
         _count(words, groups, first, last, classes, counts)
@@ -70,6 +73,7 @@ def rank_changes(
         word = np.uint64(words[last])
         result = moved(word, steps[change], classes)
         before, after = entry_of(word, group, classes), entry_of(result, group, classes)
+        flips[change] = word ^ result
         population = np.int64(ALL)
         if before == after:
             population = before & (LOW_FLAG - 1)
@@ -142,7 +146,7 @@ def scan(
         if i == limit:
             return done, x, at
         word = np.uint64(words[i])
-        group = np.uint64(groups[i] if groups.size > 1 else groups[0])
+        group = np.uint64(groups[i] if classes.grouped else groups[0])
         hits = 0
         for turn in range(STAGES):
             stage = STAGES - 1 - turn if revert else turn
@@ -155,20 +159,26 @@ def scan(
             if hits or done == positions.size:
                 return TWICE, x, at
             hits = 1
-            if population >= EDGES:
-                up = (other > word) != (word & classes.sign != 0)
-                step = np.int64(1) if up != revert else np.int64(-1)
-            else:
+            if population < EDGES:
                 table = model.table_of[population]
-                step, x, at = pop_step(
-                    x, at, stream, table, model.kinds[table], model.table_levels[table],
-                    symbol_slots, word_bits, low_bits, tokens, level_slots,
-                )  # fmt: skip
-                if step == 0:
+                if model.kinds[table] >= FLIPS:
+                    flips, x, at = pop_flips(
+                        x, at, stream, table, model.kinds[table], symbol_slots, word_bits
+                    )
+                    other = word ^ flips
+                else:
+                    step, x, at = pop_step(
+                        x, at, stream, table, model.kinds[table], model.table_levels[table],
+                        symbol_slots, word_bits, low_bits, tokens, level_slots,
+                    )  # fmt: skip
+                    other = moved(word, -step if revert else step, classes)
+                if other == word:
                     return MISFIT, x, at
-            word = moved(word, -step if revert else step, classes)
             positions[done] = i
-            steps[done] = step
+            steps[done] = step_between(word, other, classes)
+            if revert:
+                steps[done] = step_between(other, word, classes)
+            word = other
             done += 1
             left[population], x, at = pop_geometric(
                 x, at, stream, model.levels[population], low_bits, tokens, level_slots, limit
@@ -203,7 +213,7 @@ def _skip(
     left: NDArray[np.int64],
 ) -> Integer:  # fmt: skip
     """Pass over words that do not change; return the first that does, or ``last``."""
-    grouped = groups.size > 1
+    grouped = classes.grouped
     size = np.uint64(classes.entries.size)
     group = np.uint64(0)
     i, end = np.uint64(first), np.uint64(last)
@@ -258,7 +268,7 @@ def _count(
     counts: NDArray[np.int64],
 ) -> None:  # fmt: skip
     """Count words that do not change in all their populations."""
-    grouped = groups.size > 1
+    grouped = classes.grouped
     size = np.uint64(classes.entries.size)
     group = np.uint64(0)
     i, end = np.uint64(first), np.uint64(last)

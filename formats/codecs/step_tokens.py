@@ -14,8 +14,9 @@ from patchc.compiled import Integer, inlined, part
 from patchc.formats.codecs.levels import LEVELS, best_level, pop_geometric, push_geometric
 from patchc.formats.codecs.rans import SCALE, Stack, Symbols, pop, pop_bits, push, push_bits
 
-GEOMETRIC, EVEN, SIGNED, RAW = 0, 1, 2, 3
-"""Kinds of table: magnitude − 1 by a level; tokens with a raw sign; tokens with their sign; raw."""
+GEOMETRIC, EVEN, SIGNED, FLIPS, RAW = 0, 1, 2, 3, 4
+"""Kinds of table: magnitude − 1 by a level; tokens and a raw sign; tokens with their sign; which
+bits flip, the top 8 by a table and the others raw; the same all raw, which is kind 3 in a file."""
 
 TOKENS = 128
 SYMBOLS = 2 * TOKENS
@@ -24,7 +25,7 @@ _EXACT = 8  # magnitudes below it have a token each
 
 Weights = NDArray[np.uint8]
 Histogram = NDArray[np.int64]
-"""How many steps have each symbol, 2 · token + (1 where negative)."""
+"""Steps by symbol, 2 · token + (1 where negative), and then by the top 8 bits that they flip."""
 
 
 @part
@@ -69,6 +70,15 @@ def token_start(token: Integer) -> Integer:
 
 
 @inlined
+def count_step(
+    step: Integer, flips: Integer, word_bits: Integer, counts: NDArray[np.int64], row: Integer
+) -> None:
+    """Count a step, and the bits that it flips, in a row of histograms."""
+    counts[row, 2 * token_of(magnitude(step)) + (step < 0)] += 1
+    counts[row, np.uint64(SYMBOLS) + (flips >> np.uint64(word_bits - 8))] += 1
+
+
+@inlined
 def table_freqs(weights: Weights, count: Integer, freqs: NDArray[np.int64]) -> None:
     """Frequencies, adding up to ``SCALE``, from weights in half octaves; weight 0 means absent.
 
@@ -101,12 +111,9 @@ def _share(weight: Integer) -> Integer:
 @part
 def push_step(
     x: Integer, at: Integer, out: Stack, step: Integer, table: Integer, kind: Integer,
-    level: Integer, starts: NDArray[np.int64], word_bits: Integer,
-    low_bits: NDArray[np.int64], tokens: NDArray[np.int64], level_starts: NDArray[np.int64],
+    level: Integer, starts: NDArray[np.int64], low_bits: NDArray[np.int64], tokens: NDArray[np.int64], level_starts: NDArray[np.int64],
 ) -> tuple[Integer, Integer]:  # fmt: skip
     """Push a step; ``starts`` are the first slots of the symbols of a table with tokens."""
-    if kind == RAW:
-        return _push_long(x, at, out, np.uint64(step), word_bits)
     size = magnitude(step)
     negative = np.int64(step < 0)
     if kind == GEOMETRIC:
@@ -131,10 +138,6 @@ def pop_step(
     level_slots: NDArray[np.uint32],
 ) -> tuple[Integer, Integer, Integer]:  # fmt: skip
     """Pop a step; 0 where it does not fit ``word_bits`` bits."""
-    if kind == RAW:
-        value, x, at = _pop_long(x, at, stream, word_bits)
-        up = np.uint64(64 - word_bits)
-        return np.int64(value << up) >> np.int64(up), x, at
     if kind == SIGNED:
         symbol, x, at = pop(x, at, stream, slots, table)
         low, x, at = _pop_long(x, at, stream, token_bits(symbol >> 1))
@@ -157,6 +160,33 @@ def pop_step(
     if size - np.uint64(1) + np.uint64(1 - negative) >> np.uint64(word_bits - 1):
         return np.int64(0), x, at
     return (-np.int64(size - np.uint64(1)) - 1 if negative else np.int64(size)), x, at
+
+
+@part
+def push_flips(
+    x: Integer, at: Integer, out: Stack, flips: Integer, table: Integer, kind: Integer,
+    starts: NDArray[np.int64], word_bits: Integer,
+) -> tuple[Integer, Integer]:  # fmt: skip
+    """Push the bits that differ between base and result."""
+    if kind == RAW:
+        return _push_long(x, at, out, flips, word_bits)
+    x, at = _push_long(x, at, out, flips, word_bits - 8)
+    top = flips >> np.uint64(word_bits - 8)
+    first = starts[table, top]
+    return push(x, at, out, first, starts[table, top + np.uint64(1)] - first)
+
+
+@part
+def pop_flips(
+    x: Integer, at: Integer, stream: Stack, table: Integer, kind: Integer, slots: Symbols,
+    word_bits: Integer,
+) -> tuple[Integer, Integer, Integer]:  # fmt: skip
+    """Pop the bits that differ between base and result."""
+    if kind == RAW:
+        return _pop_long(x, at, stream, word_bits)
+    top, x, at = pop(x, at, stream, slots, table)
+    low, x, at = _pop_long(x, at, stream, word_bits - 8)
+    return np.uint64(top) << np.uint64(word_bits - 8) | low, x, at
 
 
 @part
@@ -223,27 +253,44 @@ def best_table(
     simple += total + 10
     if sizes > 2.0**36:
         simple = 1e300
-    plain = 2.0 + total * word_bits
-    if plain < min(simple, signed, even):
+    plain = 5.0 + total * word_bits
+    flips = 1e300
+    if raw > total * (word_bits - 12):  # steps so wide that their top bits may tell more
+        flips = all_bits + total * (word_bits - 8) + 5 + 3.5 * SYMBOLS
+        for top in range(SYMBOLS, 2 * SYMBOLS):
+            if counts[top]:
+                flips -= counts[top] * np.log2(counts[top])
+    if plain < min(simple, signed, even, flips):
         return RAW, 0, 0, plain
+    if flips < min(simple, signed, even):
+        _set_weights(counts, SYMBOLS, FLIPS, weights)
+        return FLIPS, 0, SYMBOLS, flips
     if simple <= min(signed, even):
         return GEOMETRIC, level, 0, simple
-    kind = EVEN if even <= signed else SIGNED
+    if even <= signed:
+        _set_weights(counts, tokens, EVEN, weights)
+        return EVEN, 0, tokens, even
+    _set_weights(counts, symbols, SIGNED, weights)
+    return SIGNED, 0, symbols, signed
+
+
+@inlined
+def _set_weights(counts: Histogram, symbols: Integer, kind: Integer, weights: Weights) -> None:
+    """Weights of a table with this many symbols."""
     most = np.int64(0)
-    for symbol in range(tokens if kind == EVEN else symbols):
+    for symbol in range(symbols):
         most = max(most, _held(counts, symbol, kind))
-    for symbol in range(tokens if kind == EVEN else symbols):
+    for symbol in range(symbols):
         held = _held(counts, symbol, kind)
         weights[symbol] = 0
         if held:
             weight = np.int64(np.rint(HEAVIEST + 2.0 * np.log2(held / most)))
             weights[symbol] = weight if weight > 1 else 1
-    if kind == EVEN:
-        return EVEN, 0, tokens, even
-    return SIGNED, 0, symbols, signed
 
 
 @inlined
 def _held(counts: Histogram, symbol: Integer, kind: Integer) -> Integer:
-    """Steps of a symbol, or of a token where the sign is raw."""
-    return counts[symbol] if kind == SIGNED else counts[2 * symbol] + counts[2 * symbol + 1]
+    """Steps of a symbol of a kind of table."""
+    if kind == EVEN:
+        return counts[2 * symbol] + counts[2 * symbol + 1]
+    return counts[symbol] if kind == SIGNED else counts[SYMBOLS + symbol]

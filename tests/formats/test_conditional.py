@@ -201,7 +201,8 @@ def test_sizes_are_near_the_conditional_entropy(dtype: str, density: float) -> N
     case = gaussian(density, 1 << 18, dtype)
     body = case.encode()
     assert_round_trip(case, body)
-    assert 8 * len(body) < 1.05 * conditional_entropy(case) + 500
+    slack = 1.05 if density < 1 else 1.1  # dense changes move words across exponents
+    assert 8 * len(body) < slack * conditional_entropy(case) + 500
 
 
 def test_bytes_do_not_depend_on_threads() -> None:
