@@ -279,6 +279,10 @@ class Chunk:
     def moved(self, word: int, step: int) -> int:
         return self.order((self.order(word) + step) % 2**self.width)
 
+    def signed(self, step: int) -> int:
+        half = 2 ** (self.width - 1)
+        return (step + half) % (2 * half) - half
+
     def changes(self, words: list[int], members: list[int], revert: bool) -> list[tuple[int, int]]:
         found: list[tuple[int, int]] = []
         for position, (held, g) in enumerate(zip(words, members, strict=True)):

@@ -166,8 +166,8 @@ def _symbol_slots(starts: NDArray[np.int64]) -> Symbols:
 def _push_changes(
     out: Stack, populations: NDArray[np.int32], ranks: NDArray[np.uint32], steps: Steps,
     flips: NDArray[np.uint64], counts: NDArray[np.int64], model: Model, word_bits: Integer,
-    low_bits: NDArray[np.int64], tokens: NDArray[np.int64], level_starts: NDArray[np.int64], starts: NDArray[np.int64],
-    following: NDArray[np.int64],
+    low_bits: NDArray[np.int64], tokens: NDArray[np.int64], level_starts: NDArray[np.int64],
+    starts: NDArray[np.int64], following: NDArray[np.int64],
 ) -> tuple[Integer, Integer]:  # fmt: skip
     """Push all changes, last first, and then the first gaps; ``following`` is scratch."""
     x, at = np.uint64(1), np.int64(0)

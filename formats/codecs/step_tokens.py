@@ -111,7 +111,8 @@ def _share(weight: Integer) -> Integer:
 @part
 def push_step(
     x: Integer, at: Integer, out: Stack, step: Integer, table: Integer, kind: Integer,
-    level: Integer, starts: NDArray[np.int64], low_bits: NDArray[np.int64], tokens: NDArray[np.int64], level_starts: NDArray[np.int64],
+    level: Integer, starts: NDArray[np.int64], low_bits: NDArray[np.int64],
+    tokens: NDArray[np.int64], level_starts: NDArray[np.int64],
 ) -> tuple[Integer, Integer]:  # fmt: skip
     """Push a step; ``starts`` are the first slots of the symbols of a table with tokens."""
     size = magnitude(step)
