@@ -31,3 +31,24 @@ def inlined(function: Callable[P, R]) -> Callable[P, R]:
     """Compile a small function that compiled loops call; LLVM places it in the caller."""
     wrap: Any = numba.njit(nogil=True, fastmath=False, error_model="numpy", inline="never")
     return cast(Callable[P, R], wrap(function))
+
+
+def kernel(function: Callable[P, R]) -> Callable[P, R]:
+    """Compile a loop that makes no array; see :func:`compiled`.
+
+    Counting references to arrays, an atomic operation at every call of a small function that takes
+    one, would cost an innermost loop more than its work; here there is none.
+    """
+    options = {"nogil": True, "fastmath": False, "error_model": "numpy", "_nrt": False}
+    try:
+        wrapped: Any = numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # as for compiled()
+        wrapped = numba.njit(**options)(function)
+    return cast(Callable[P, R], wrapped)
+
+
+def part(function: Callable[P, R]) -> Callable[P, R]:
+    """Compile a small function that kernels call, and that makes no array itself."""
+    options = {"nogil": True, "fastmath": False, "error_model": "numpy", "_nrt": False}
+    wrap: Any = numba.njit(inline="always", **options)
+    return cast(Callable[P, R], wrap(function))

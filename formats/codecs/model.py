@@ -1,0 +1,364 @@
+"""What a chunk's header states: classes, levels and tables of steps (SPEC.md, section 6.4.4).
+
+Fields are raw bits of the stream. A number of open range is an exponential Golomb code of some
+order k: b one-bits, a zero-bit, then b + k raw bits, for the b-th of ranges 2^(b + k) wide.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchc.compiled import Integer, compiled, inlined
+from patchc.formats.codecs.classes import (
+    ALL,
+    EDGES,
+    IDLE,
+    LANES,
+    LOW,
+    LOW_FLAG,
+    MOST_CLASSES,
+    MOST_GROUPS,
+    NONE,
+    POPULATIONS,
+    ClassMap,
+)
+from patchc.formats.codecs.levels import ALWAYS, EVEN_LEVEL
+from patchc.formats.codecs.rans import Stack, pop_bits, push_bits
+from patchc.formats.codecs.step_tokens import (
+    EVEN,
+    FLIPS,
+    GEOMETRIC,
+    HEAVIEST,
+    RAW,
+    SYMBOLS,
+    TOKENS,
+    table_freqs,
+)
+
+MOST_TABLES = LOW + MOST_GROUPS + 1
+FIELDS_OF_TABLE = 10 * SYMBOLS
+OTHER_FIELDS = 64 * LOW
+"""Room for the fields of a header: of each table, and besides."""
+
+_RANGES = 22  # of an open number; more cannot occur
+
+
+class Model(NamedTuple):
+    """The header of one chunk.
+
+    Attributes:
+        tops: highest exponent of each class; classes of group g are ``firsts[g]`` and on, and
+            one after its last stands for the words that do not change.
+        firsts: first class of each group; one more bounds the last group.
+        lows: number of lowest classes of each group that are a population of their own.
+        levels: level of each population, ``NONE`` where nothing changes in it.
+        table_of: table of the steps of each class, then of each low population, then of all words.
+        kinds, table_levels, counts, weights: of each table.
+    """
+
+    tops: NDArray[np.int64]
+    firsts: NDArray[np.int64]
+    lows: NDArray[np.int64]
+    levels: NDArray[np.int64]
+    table_of: NDArray[np.int64]
+    kinds: NDArray[np.int64]
+    table_levels: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    weights: NDArray[np.uint8]
+
+
+def empty_model() -> Model:
+    """A model to be filled."""
+    return Model(
+        tops=np.zeros(LOW, np.int64),
+        firsts=np.zeros(MOST_GROUPS + 1, np.int64),
+        lows=np.zeros(MOST_GROUPS, np.int64),
+        levels=np.full(POPULATIONS, NONE, np.int64),
+        table_of=np.zeros(ALL + 1, np.int64),
+        kinds=np.zeros(MOST_TABLES, np.int64),
+        table_levels=np.zeros(MOST_TABLES, np.int64),
+        counts=np.zeros(MOST_TABLES, np.int64),
+        weights=np.zeros((MOST_TABLES, SYMBOLS), np.uint8),
+    )
+
+
+@compiled
+def fill_classes(model: Model, groups: Integer, exponent_bits: Integer, classes: ClassMap) -> None:
+    """Fill the entries and lanes of a :class:`ClassMap` from the header."""
+    entries, lanes = classes.entries, classes.lanes
+    for group in range(groups):
+        first, last = model.firsts[group], model.firsts[group + 1] - 1
+        number = first
+        for exponent in range(1 << exponent_bits):
+            while number < last and exponent > model.tops[number]:
+                number += 1
+            low = LOW_FLAG if number - first < model.lows[group] else 0
+            at = group << exponent_bits | exponent
+            entries[at] = number | low
+            for lane in range(LANES):
+                lanes[lane * entries.size + at] = IDLE + lane if number == last else number | low
+    if groups == 1 and exponent_bits:
+        last = model.firsts[1] - 1
+        if last == 0:
+            classes.quiet[0] = 0
+        elif model.tops[last - 1] < (1 << exponent_bits) - 1:
+            classes.quiet[0] = np.uint64(model.tops[last - 1] + 1) << classes.mantissa
+
+
+@inlined
+def edge_level(model: Model, number: Integer) -> Integer:
+    """The level from which that of the upper edge of class ``number`` is counted."""
+    return max(0, min(max(model.levels[number], model.levels[number + 1]), EVEN_LEVEL) - 8)
+
+
+@compiled
+def write_model(
+    model: Model, groups: Integer, exponent_bits: Integer, fields: NDArray[np.int64]
+) -> Integer:
+    """Put the header's fields into rows (value, bits); return their number."""
+    at = 0
+    for group in range(groups):
+        first, last = model.firsts[group], model.firsts[group + 1] - 1
+        at = _put_number(last - first, 2, at, fields)
+        if last > first:
+            at = _write_group(model, group, exponent_bits, at, fields)
+    at = _put(np.int64(model.levels[ALL] != NONE), 1, at, fields)
+    if model.levels[ALL] != NONE:
+        at = _put(model.levels[ALL], 8, at, fields)
+        at = _write_table(model, model.table_of[ALL], at, fields)
+    return at
+
+
+@inlined
+def _write_group(
+    model: Model, group: Integer, exponent_bits: Integer, at: Integer, fields: NDArray[np.int64]
+) -> Integer:
+    first, last = model.firsts[group], model.firsts[group + 1] - 1
+    if exponent_bits:
+        at = _put(model.tops[first], exponent_bits, at, fields)
+        for number in range(first + 1, last):
+            at = _put_number(model.tops[number] - model.tops[number - 1] - 1, 0, at, fields)
+    for number in range(first, last):
+        if number == first:
+            at = _put(model.levels[number], 8, at, fields)
+            at = _write_table(model, model.table_of[number], at, fields)
+            continue
+        at = _put_signed(model.levels[number - 1] - model.levels[number], 2, at, fields)
+        same = model.table_of[number] == model.table_of[number - 1]
+        at = _put(np.int64(same), 1, at, fields)
+        if not same:
+            at = _write_table(model, model.table_of[number], at, fields)
+    if not exponent_bits:
+        return at
+    at = _put_number(model.lows[group], 1, at, fields)
+    if model.lows[group]:
+        at = _put(model.levels[LOW + group], 8, at, fields)
+        at = _write_table(model, model.table_of[LOW + group], at, fields)
+    lows = np.int64(model.lows[group])
+    for number in range(first + max(np.int64(0), lows - 1), last):
+        level = model.levels[EDGES + number]
+        at = _put(np.int64(level != NONE), 1, at, fields)
+        if level != NONE:
+            at = _put_signed(edge_level(model, number) - level, 2, at, fields)
+    return at
+
+
+@inlined
+def _write_table(model: Model, table: Integer, at: Integer, fields: NDArray[np.int64]) -> Integer:
+    kind = model.kinds[table]
+    count = model.counts[table]
+    at = _put(min(kind, np.int64(FLIPS)), 2, at, fields)
+    if kind == GEOMETRIC:
+        return _put(model.table_levels[table], 8, at, fields)
+    at = _put_number(count if kind >= FLIPS else count - 1, 2, at, fields)
+    before = np.int64(HEAVIEST)
+    for symbol in range(count):
+        weight = np.int64(model.weights[table, symbol])
+        at = _put_signed(before - weight, 1, at, fields)
+        before = weight
+    return at
+
+
+@inlined
+def _put(value: Integer, bits: Integer, at: Integer, fields: NDArray[np.int64]) -> Integer:
+    fields[at, 0] = value
+    fields[at, 1] = bits
+    return at + 1
+
+
+@inlined
+def _put_number(value: Integer, order: Integer, at: Integer, fields: NDArray[np.int64]) -> Integer:
+    while value >> order:
+        at = _put(1, 1, at, fields)
+        value -= 1 << order
+        order += 1
+    at = _put(0, 1, at, fields)
+    return _put(value, order, at, fields)
+
+
+@inlined
+def _put_signed(value: Integer, order: Integer, at: Integer, fields: NDArray[np.int64]) -> Integer:
+    return _put_number(2 * value - 1 if value > 0 else -2 * value, order, at, fields)
+
+
+@compiled
+def push_fields(
+    x: Integer, at: Integer, out: Stack, fields: NDArray[np.int64], count: Integer
+) -> tuple[Integer, Integer]:
+    """Push a header's fields, last first."""
+    for i in range(count - 1, -1, -1):
+        x, at = push_bits(x, at, out, fields[i, 0], fields[i, 1])
+    return x, at
+
+
+@compiled
+def read_model(
+    x: Integer, at: Integer, stream: Stack, groups: Integer, exponent_bits: Integer, model: Model
+) -> tuple[Integer, Integer, Integer]:
+    """Pop a header into an empty model; return whether it is in range, state, next word."""
+    tables = 0
+    good = True
+    for group in range(groups):
+        count, x, at = _get_number(x, at, stream, 2)
+        if count > (MOST_CLASSES if exponent_bits else 1):
+            return False, x, at
+        model.firsts[group + 1] = model.firsts[group] + count + 1
+        if count:
+            good, x, at, tables = _read_group(x, at, stream, group, exponent_bits, model, tables)
+            if not good:
+                return False, x, at
+    some, x, at = pop_bits(x, at, stream, 1)
+    if some:
+        level, x, at = pop_bits(x, at, stream, 8)
+        model.levels[ALL] = np.int64(level)
+        model.table_of[ALL] = tables
+        good, x, at = _read_table(x, at, stream, model, tables)
+    return good and model.levels[ALL] <= ALWAYS, x, at
+
+
+@inlined
+def _read_group(
+    x: Integer, at: Integer, stream: Stack, group: Integer, exponent_bits: Integer,
+    model: Model, tables: Integer,
+) -> tuple[Integer, Integer, Integer, Integer]:  # fmt: skip
+    first, last = model.firsts[group], model.firsts[group + 1] - 1
+    if exponent_bits:
+        top, x, at = pop_bits(x, at, stream, exponent_bits)
+        model.tops[first] = np.int64(top)
+        for number in range(first + 1, last):
+            width, x, at = _get_number(x, at, stream, 0)
+            model.tops[number] = model.tops[number - 1] + 1 + width
+        if model.tops[last - 1] >> exponent_bits:
+            return False, x, at, tables
+    for number in range(first, last):
+        same = np.uint64(0)
+        if number == first:
+            level, x, at = pop_bits(x, at, stream, 8)
+            model.levels[number] = np.int64(level)
+        else:
+            less, x, at = _get_signed(x, at, stream, 2)
+            model.levels[number] = model.levels[number - 1] - less
+            same, x, at = pop_bits(x, at, stream, 1)
+        if not 0 <= model.levels[number] <= ALWAYS:
+            return False, x, at, tables
+        if not same:
+            good, x, at = _read_table(x, at, stream, model, tables)
+            if not good:
+                return False, x, at, tables
+            tables += 1
+        model.table_of[number] = tables - 1
+    if not exponent_bits:
+        return True, x, at, tables
+    lows, x, at = _get_number(x, at, stream, 1)
+    if lows > last - first:
+        return False, x, at, tables
+    model.lows[group] = lows
+    if lows:
+        level, x, at = pop_bits(x, at, stream, 8)
+        model.levels[LOW + group] = np.int64(level)
+        good, x, at = _read_table(x, at, stream, model, tables)
+        if not good or level > ALWAYS:
+            return False, x, at, tables
+        model.table_of[LOW + group] = tables
+        tables += 1
+    for number in range(first + max(0, lows - 1), last):
+        some, x, at = pop_bits(x, at, stream, 1)
+        if some:
+            less, x, at = _get_signed(x, at, stream, 2)
+            level = edge_level(model, number) - less
+            if not 0 <= level <= ALWAYS:
+                return False, x, at, tables
+            model.levels[EDGES + number] = level
+    return True, x, at, tables
+
+
+@inlined
+def _read_table(
+    x: Integer, at: Integer, stream: Stack, model: Model, table: Integer
+) -> tuple[Integer, Integer, Integer]:
+    kind, x, at = pop_bits(x, at, stream, 2)
+    model.kinds[table] = np.int64(kind)
+    if model.kinds[table] == GEOMETRIC:
+        level, x, at = pop_bits(x, at, stream, 8)
+        model.table_levels[table] = np.int64(level)
+        return level <= ALWAYS, x, at
+    count, x, at = _get_number(x, at, stream, 2)
+    if model.kinds[table] != FLIPS:
+        count += 1
+    elif count == 0:
+        model.kinds[table] = RAW
+        return True, x, at
+    if count > (TOKENS if model.kinds[table] == EVEN else SYMBOLS):
+        return False, x, at
+    model.counts[table] = count
+    before = np.int64(HEAVIEST)
+    some = False
+    for symbol in range(count):
+        less, x, at = _get_signed(x, at, stream, 1)
+        before -= less
+        if not 0 <= before <= HEAVIEST:
+            return False, x, at
+        model.weights[table, symbol] = before
+        some = some or before > 0
+    return some, x, at
+
+
+@inlined
+def _get_number(
+    x: Integer, at: Integer, stream: Stack, order: Integer
+) -> tuple[Integer, Integer, Integer]:
+    value = np.int64(0)
+    for _ in range(_RANGES):
+        more, x, at = pop_bits(x, at, stream, 1)
+        if not more:
+            break
+        value += np.int64(1) << order
+        order += 1
+    low, x, at = pop_bits(x, at, stream, order)
+    return value + np.int64(low), x, at
+
+
+@inlined
+def _get_signed(
+    x: Integer, at: Integer, stream: Stack, order: Integer
+) -> tuple[Integer, Integer, Integer]:
+    value, x, at = _get_number(x, at, stream, order)
+    return ((value + 1) >> 1 if value & 1 else -(value >> 1)), x, at
+
+
+@compiled
+def table_starts(model: Model, starts: NDArray[np.int64]) -> None:
+    """First slots of the symbols of the tables with tokens, from their weights; else 0."""
+    freqs = np.zeros(SYMBOLS, np.int64)
+    for table in range(starts.shape[0]):
+        kind = model.kinds[table]
+        if kind in (GEOMETRIC, RAW):
+            continue
+        table_freqs(model.weights[table], model.counts[table], freqs)
+        starts[table, 0] = 0
+        for symbol in range(SYMBOLS):
+            here = freqs[symbol] if symbol < model.counts[table] else 0
+            starts[table, symbol + 1] = starts[table, symbol] + here

@@ -1,0 +1,346 @@
+"""The encoder's choices: which exponents share a class, which levels and tables they get.
+
+Nothing here binds a decoder; the classes are those with the shortest expected code.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchc.compiled import Integer, compiled, inlined
+from patchc.formats.codecs.classes import (
+    ALL,
+    BLOCK,
+    EDGES,
+    LOW,
+    ClassMap,
+    Groups,
+    Words,
+    all_quiet,
+    at_edge,
+    moved,
+)
+from patchc.formats.codecs.codec import Positions, Steps
+from patchc.formats.codecs.levels import best_level
+from patchc.formats.codecs.model import Model
+from patchc.formats.codecs.step_tokens import SYMBOLS, best_table, count_step, magnitude
+
+MOST_BINS = 40
+_CLASS_BITS = 6.0
+_FAR = 1e300
+
+
+@compiled
+def plan_model(
+    words: Words, groups: Groups, positions: Positions, steps: Steps, classes: ClassMap,
+    kinds: Integer, word_bits: Integer, hit_bits: NDArray[np.float64],
+    miss_bits: NDArray[np.float64], model: Model,
+) -> None:  # fmt: skip
+    """Choose the classes of each group, and the lowest ones; fills those parts of ``model``."""
+    exponents = np.int64(classes.exponent_mask) + 1
+    held = np.zeros((kinds, exponents), np.int64)
+    highest = np.uint64(0)
+    for change in range(positions.size):
+        word = np.uint64(words[positions[change]])
+        highest = max(highest, (word >> classes.mantissa) & classes.exponent_mask)
+    quiet = (~np.uint64(0)) >> np.uint64(65 - word_bits)
+    if highest < classes.exponent_mask:
+        quiet = (highest << classes.mantissa) + ((np.uint64(1) << classes.mantissa) - np.uint64(1))
+    _count_words(words, groups, classes, quiet, held)
+    for group in range(kinds):
+        first = model.firsts[group]
+        count = _plan_group(
+            words, groups, positions, steps, classes, group, held[group], word_bits,
+            hit_bits, miss_bits, model,
+        )  # fmt: skip
+        model.firsts[group + 1] = first + count + 1
+
+
+@inlined
+def _count_words(
+    words: Words, groups: Groups, classes: ClassMap, quiet: Integer, held: NDArray[np.int64]
+) -> None:
+    """Count words by group and exponent, as far as an exponent matters."""
+    if held.size == 1:
+        held[0, 0] = words.size
+        return
+    if classes.grouped:
+        for at in range(words.size):
+            exponent = (np.uint64(words[at]) >> classes.mantissa) & classes.exponent_mask
+            held[groups[at], exponent] += 1
+        return
+    lanes = np.zeros((4, held.size), np.int64)  # neighbours often share an exponent
+    i, end = np.uint64(0), np.uint64(words.size)
+    while i < end:
+        stop = min(i + np.uint64(BLOCK), end)
+        if i + np.uint64(BLOCK) == stop and all_quiet(words, i, quiet):
+            i = stop
+            continue
+        while i < stop:
+            exponent = (np.uint64(words[i]) >> classes.mantissa) & classes.exponent_mask
+            lanes[i & np.uint64(3), exponent] += 1
+            i += np.uint64(1)
+    held[0] = lanes.sum(axis=0)
+
+
+@inlined
+def _plan_group(
+    words: Words, groups: Groups, positions: Positions, steps: Steps, classes: ClassMap,
+    group: Integer, held: NDArray[np.int64], word_bits: Integer,
+    hit_bits: NDArray[np.float64], miss_bits: NDArray[np.float64],
+    model: Model,
+) -> Integer:  # fmt: skip
+    """Plan one group; return its number of classes."""
+    grouped = classes.grouped
+    changed = np.zeros(held.size, np.int64)
+    for change in range(positions.size):
+        at = positions[change]
+        if not grouped or groups[at] == group:
+            changed[(np.uint64(words[at]) >> classes.mantissa) & classes.exponent_mask] += 1
+    tops = np.zeros(held.size, np.int64)
+    bins = 0
+    for exponent in range(held.size):
+        if changed[exponent]:
+            tops[bins] = exponent
+            bins += 1
+    if bins == 0:
+        return 0
+    spare = max(0, bins - MOST_BINS)
+    tops = tops[spare:bins]
+    bins -= spare
+    bin_of = np.full(held.size, bins)
+    sizes_held = np.zeros(bins, np.int64)
+    at_bin = 0
+    for exponent in range(tops[bins - 1] + 1):
+        if exponent > tops[at_bin]:
+            at_bin += 1
+        bin_of[exponent] = at_bin
+        sizes_held[at_bin] += held[exponent]
+    counts = np.zeros((bins, 2 * SYMBOLS), np.int64)
+    hits = np.zeros(bins, np.int64)
+    sizes = np.zeros(bins)
+    crossings = np.zeros(bins)
+    spans = np.zeros((bins + 1, bins + 1), np.int64)
+    for change in range(positions.size):
+        at = positions[change]
+        if grouped and groups[at] != group:
+            continue
+        word = np.uint64(words[at])
+        result = moved(word, steps[change], classes)
+        here = bin_of[(word >> classes.mantissa) & classes.exponent_mask]
+        there = bin_of[(result >> classes.mantissa) & classes.exponent_mask]
+        count_step(steps[change], word ^ result, word_bits, counts, here)
+        sizes[here] += np.float64(magnitude(steps[change])) - 1
+        hits[here] += 1
+        if here != there and not _swaps(word, result, classes):
+            low, high = min(here, there), max(here, there)
+            spans[low, high] += 1
+            for edge in range(low, high):
+                crossings[edge] += 1.0 / (high - low)
+    before = _cut(sizes_held, hits, counts, sizes, crossings, word_bits, hit_bits, miss_bits)
+    first = model.firsts[group]
+    chosen = np.zeros(bins + 1, np.int64)
+    number = 0
+    at_bin = bins
+    while at_bin > 0:
+        chosen[number] = at_bin
+        number += 1
+        at_bin = before[at_bin]
+    for i in range(number):
+        model.tops[first + i] = tops[chosen[number - 1 - i] - 1]
+    if held.size > 1:
+        model.lows[group] = _choose_lows(
+            chosen, number, sizes_held, spans, words.size, hit_bits, miss_bits
+        )
+    return number
+
+
+@inlined
+def _swaps(word: Integer, result: Integer, classes: ClassMap) -> Integer:
+    """Whether a change goes across the edge of an exponent by one step."""
+    if not at_edge(word, classes) or not at_edge(result, classes):
+        return False
+    return word + np.uint64(1) == result or result + np.uint64(1) == word
+
+
+@inlined
+def _cut(
+    held: NDArray[np.int64], hits: NDArray[np.int64], counts: NDArray[np.int64],
+    sizes: NDArray[np.float64], crossings: NDArray[np.float64], word_bits: Integer,
+    hit_bits: NDArray[np.float64], miss_bits: NDArray[np.float64],
+) -> NDArray[np.int64]:  # fmt: skip
+    """Cut bins into classes by dynamic programming; gives for each cut the one before it."""
+    bins = held.size
+    edge_bits = np.zeros(bins)
+    below = 0.0
+    for i in range(bins):
+        below += held[i]
+        if crossings[i] > 0:
+            edge_bits[i] = crossings[i] * (2 + max(1.0, np.log2(below / crossings[i])))
+    best = np.full(bins + 1, _FAR)
+    best[0] = 0.0
+    before = np.zeros(bins + 1, np.int64)
+    scratch = np.zeros(SYMBOLS, np.uint8)
+    for last in range(1, bins + 1):
+        sum_counts = np.zeros(2 * SYMBOLS, np.int64)
+        sum_held, sum_hits, sum_sizes = 0, 0, 0.0
+        for first in range(last - 1, -1, -1):
+            sum_counts += counts[first]
+            sum_held += held[first]
+            sum_hits += hits[first]
+            sum_sizes += sizes[first]
+            table_bits = best_table(sum_counts, sum_sizes, word_bits, hit_bits, miss_bits, scratch)[
+                3
+            ]
+            bits = best[first] + table_bits + _CLASS_BITS + edge_bits[last - 1]
+            bits += mask_bits(sum_hits, sum_held)
+            if bits < best[last]:
+                best[last] = bits
+                before[last] = first
+    return before
+
+
+@inlined
+def mask_bits(hits: Integer, held: Integer) -> Integer:
+    """Entropy of the places of ``hits`` changes among ``held`` words."""
+    if hits == 0 or hits >= held:
+        return 0.0
+    misses = held - hits
+    return (
+        hits * np.log2(held / hits)
+        + misses * np.log2(held / misses)
+        + np.log2(1.0 + held / hits)
+        + 1
+    )
+
+
+@inlined
+def _choose_lows(
+    chosen: NDArray[np.int64], number: Integer, held: NDArray[np.int64],
+    spans: NDArray[np.int64], words: Integer, hit_bits: NDArray[np.float64],
+    miss_bits: NDArray[np.float64],
+) -> Integer:  # fmt: skip
+    """How many of the lowest classes get a population of their own for changes among them.
+
+    ``chosen`` holds the cuts, last first.
+    """
+    bins = held.size
+    class_of = np.full(bins + 1, number)
+    start = 0
+    for i in range(number):
+        class_of[start : chosen[number - 1 - i]] = i
+        start = chosen[number - 1 - i]
+    class_held = np.zeros(number + 1, np.int64)
+    for i in range(bins):
+        class_held[class_of[i]] += held[i]
+    best, best_bits = 0, _FAR
+    for lows in range(number + 1):
+        inside, outside = 0, 0
+        for low in range(bins + 1):
+            for high in range(low + 1, bins + 1):
+                if class_of[low] != class_of[high]:
+                    if class_of[high] < lows:
+                        inside += spans[low, high]
+                    else:
+                        outside += spans[low, high]
+        if lows and not inside:
+            continue
+        bits = 0.0
+        if inside:
+            bits += best_level(inside, np.sum(class_held[:lows]), hit_bits, miss_bits)[1] + 30
+        if outside:
+            bits += best_level(outside, words, hit_bits, miss_bits)[1] + 30
+        if bits < best_bits:
+            best, best_bits = lows, bits
+    return best
+
+
+@compiled
+def choose_levels(
+    model: Model, kinds: Integer, populations: NDArray[np.int32], counts: NDArray[np.int64],
+    steps: Steps, flips: NDArray[np.uint64], word_bits: Integer, hit_bits: NDArray[np.float64],
+    miss_bits: NDArray[np.float64],
+) -> None:  # fmt: skip
+    """Set levels and tables from the changes of each population and its size."""
+    hits = np.zeros(counts.size, np.int64)
+    histograms = np.zeros((ALL + 1, 2 * SYMBOLS), np.int64)
+    sizes = np.zeros(ALL + 1)
+    for change in range(populations.size):
+        population = populations[change]
+        hits[population] += 1
+        if population <= ALL:
+            count_step(steps[change], flips[change], word_bits, histograms, population)
+            sizes[population] += np.float64(magnitude(steps[change])) - 1
+    tables = 0
+    for group in range(kinds):
+        first, last = model.firsts[group], model.firsts[group + 1] - 1
+        start = first
+        together = 0.0
+        for number in range(first, last):
+            model.levels[number] = best_level(hits[number], counts[number], hit_bits, miss_bits)[0]
+            alone = _table(
+                model, tables, histograms[number], sizes[number], word_bits, hit_bits, miss_bits
+            )
+            if number > first:
+                joint = _table(
+                    model, tables, histograms[number] + histograms[start],
+                    sizes[number] + sizes[start], word_bits, hit_bits, miss_bits,
+                )  # fmt: skip
+                if joint < together + alone:
+                    histograms[start] += histograms[number]
+                    sizes[start] += sizes[number]
+                    together = joint
+                    model.table_of[number] = tables - 1
+                    _table(
+                        model, tables - 1, histograms[start], sizes[start], word_bits,
+                        hit_bits, miss_bits,
+                    )  # fmt: skip
+                    continue
+            _table(model, tables, histograms[number], sizes[number], word_bits, hit_bits, miss_bits)
+            start, together = number, alone
+            model.table_of[number] = tables
+            tables += 1
+        tables = _wide(
+            model, LOW + group, tables, hits, counts, histograms, sizes, word_bits,
+            hit_bits, miss_bits,
+        )  # fmt: skip
+        for number in range(first, last):
+            if hits[EDGES + number]:
+                model.levels[EDGES + number] = best_level(
+                    hits[EDGES + number], counts[EDGES + number], hit_bits, miss_bits
+                )[0]
+    _wide(model, ALL, tables, hits, counts, histograms, sizes, word_bits, hit_bits, miss_bits)
+
+
+@inlined
+def _wide(
+    model: Model, population: Integer, tables: Integer, hits: NDArray[np.int64],
+    counts: NDArray[np.int64], histograms: NDArray[np.int64], sizes: NDArray[np.float64],
+    word_bits: Integer, hit_bits: NDArray[np.float64], miss_bits: NDArray[np.float64],
+) -> Integer:  # fmt: skip
+    """Level and table of a population of several classes, where there is one."""
+    if not hits[population]:
+        return tables
+    model.levels[population] = best_level(
+        hits[population], counts[population], hit_bits, miss_bits
+    )[0]
+    _table(model, tables, histograms[population], sizes[population], word_bits, hit_bits, miss_bits)
+    model.table_of[population] = tables
+    return tables + 1
+
+
+@inlined
+def _table(
+    model: Model, table: Integer, histogram: NDArray[np.int64], sizes: Integer,
+    word_bits: Integer, hit_bits: NDArray[np.float64], miss_bits: NDArray[np.float64],
+) -> float:  # fmt: skip
+    """Put the best table for a histogram into the model; return its bits with the steps."""
+    model.weights[table] = 0
+    kind, level, count, bits = best_table(
+        histogram, sizes, word_bits, hit_bits, miss_bits, model.weights[table]
+    )
+    model.kinds[table] = kind
+    model.table_levels[table] = level
+    model.counts[table] = count
+    return bits

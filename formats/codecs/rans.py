@@ -1,0 +1,122 @@
+"""A coder of the rANS kind: one number, on which symbols and raw bits are pushed and popped.
+
+SPEC.md, section 6.4. The state is below 2^64 and moves 32 bits at a time to and from a list of
+words. Encoding runs backwards: what is pushed last is popped first. The state starts at 1 and must
+come back to it, so a short body has no fixed cost. Compiled functions for the codec's loops.
+
+Duda, "Asymmetric numeral systems: entropy coding combining speed of Huffman coding with
+compression rate of arithmetic coding" (2013).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchc.compiled import Integer, compiled, part
+from patchc.errors import PatchFormatError
+
+SCALE_BITS = 12
+SCALE = 1 << SCALE_BITS
+"""The frequencies of a table add up to this."""
+
+MOST_RAW_BITS = 32
+_LOW = np.uint64(1 << 32)
+_WORD = np.uint64(32)
+
+Symbols = NDArray[np.uint32]
+"""A table for decoding: for each of the ``SCALE`` slots, symbol << 24 | offset << 12 | freq − 1."""
+
+Stack = NDArray[np.uint32]
+"""Words of a stream, in the order in which they are pushed or, decoding, read."""
+
+
+@part
+def push(x: Integer, at: Integer, out: Stack, start: Integer, freq: Integer) -> tuple[
+    Integer, Integer
+]:  # fmt: skip
+    """Push the symbol whose slots are ``start`` … ``start + freq − 1``; return state and end."""
+    if freq == SCALE:
+        return x, at
+    f = np.uint64(freq)
+    if x >> np.uint64(64 - SCALE_BITS) >= f:
+        out[at] = np.uint32(x & np.uint64(0xFFFFFFFF))
+        at += 1
+        x >>= _WORD
+    quotient = x // f
+    return (quotient << np.uint64(SCALE_BITS)) + (x - quotient * f) + np.uint64(start), at
+
+
+@part
+def push_bits(x: Integer, at: Integer, out: Stack, value: Integer, count: Integer) -> tuple[
+    Integer, Integer
+]:  # fmt: skip
+    """Push ``value`` as ``count`` raw bits, at most 32; return state and end."""
+    if count == 0:
+        return x, at
+    bits = np.uint64(count)
+    if x >> (np.uint64(64) - bits):
+        out[at] = np.uint32(x & np.uint64(0xFFFFFFFF))
+        at += 1
+        x >>= _WORD
+    return (x << bits) | np.uint64(value), at
+
+
+@part
+def pop(
+    x: Integer, at: Integer, stream: Stack, tables: Symbols, table: Integer
+) -> tuple[Integer, Integer, Integer]:
+    """Pop a symbol by a row of ``tables``; return it, the state and the next word."""
+    entry = np.uint64(tables[table, x & np.uint64(SCALE - 1)])
+    freq = (entry & np.uint64(SCALE - 1)) + np.uint64(1)
+    offset = (entry >> np.uint64(SCALE_BITS)) & np.uint64(SCALE - 1)
+    x = freq * (x >> np.uint64(SCALE_BITS)) + offset
+    if x < _LOW and at < stream.size:
+        x = (x << _WORD) | np.uint64(stream[at])
+        at += 1
+    return np.int64(entry >> np.uint64(24)), x, at
+
+
+@part
+def pop_bits(x: Integer, at: Integer, stream: Stack, count: Integer) -> tuple[
+    Integer, Integer, Integer
+]:  # fmt: skip
+    """Pop ``count`` raw bits, at most 32; return them, the state and the next word."""
+    bits = np.uint64(count)
+    value = x & ((np.uint64(1) << bits) - np.uint64(1))
+    x >>= bits
+    if x < _LOW and at < stream.size:
+        x = (x << _WORD) | np.uint64(stream[at])
+        at += 1
+    return value, x, at
+
+
+@compiled
+def fill_symbols(starts: NDArray[np.int64], count: Integer, table: Symbols) -> None:
+    """Fill ``table`` for ``count`` symbols that start at these slots; the last ends at the next."""
+    for symbol in range(count):
+        freq = starts[symbol + 1] - starts[symbol]
+        for offset in range(freq):
+            table[starts[symbol] + offset] = symbol << 24 | offset << 12 | (freq - 1)
+
+
+def pack(x: int, words: Stack) -> bytes:
+    """The body of a finished encoding: the state, least byte first, then the words to read.
+
+    The state takes as few bytes as it needs; the last word pushed is the first to be read.
+    """
+    return x.to_bytes((x.bit_length() + 7) // 8, "little") + words[::-1].astype("<u4").tobytes()
+
+
+def unpack(body: bytes) -> tuple[np.uint64, Stack]:
+    """Invert :func:`pack`: the state takes 5 to 8 bytes, or is all there is up to 8 bytes.
+
+    Raises:
+        PatchFormatError: the state has a leading zero byte, or there is none.
+    """
+    size = len(body)
+    state = size if size <= 8 else 5 + (size - 5) % 4
+    if not size or not body[state - 1]:
+        raise PatchFormatError("its body is corrupt: it starts with no state")
+    words = np.frombuffer(body, "<u4", offset=state)
+    return np.uint64(int.from_bytes(body[:state], "little")), words

@@ -1,0 +1,297 @@
+"""Steps as symbols, and tables of their frequencies that take few bits to state.
+
+SPEC.md, section 6.4.3. A step is a sign and a magnitude of at least 1. Magnitudes below 8 have
+tokens of their own; above, two tokens an octave, with raw low bits. A table belongs to one or more
+classes and is of one of four kinds; the encoder takes the shortest.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchc.compiled import Integer, inlined, part
+from patchc.formats.codecs.levels import LEVELS, best_level, pop_geometric, push_geometric
+from patchc.formats.codecs.rans import SCALE, Stack, Symbols, pop, pop_bits, push, push_bits
+
+GEOMETRIC, EVEN, SIGNED, FLIPS, RAW = 0, 1, 2, 3, 4
+"""Kinds of table: magnitude − 1 by a level; tokens and a raw sign; tokens with their sign; which
+bits flip, the top 8 by a table and the others raw; the same all raw, which is kind 3 in a file."""
+
+TOKENS = 128
+SYMBOLS = 2 * TOKENS
+HEAVIEST = 31
+_EXACT = 8  # magnitudes below it have a token each
+
+Weights = NDArray[np.uint8]
+Histogram = NDArray[np.int64]
+"""Steps by symbol, 2 · token + (1 where negative), and then by the top 8 bits that they flip."""
+
+
+@part
+def bit_length(value: Integer) -> Integer:
+    """Bits of a number, 0 for 0."""
+    length = 0
+    for shift in (32, 16, 8, 4, 2, 1):
+        if value >> np.uint64(shift):
+            length += shift
+            value >>= np.uint64(shift)
+    return length + np.int64(value)
+
+
+@part
+def magnitude(step: Integer) -> Integer:
+    """|step|, of 64 bits, so that −2^63 has one."""
+    return np.uint64(0) - np.uint64(step) if step < 0 else np.uint64(step)
+
+
+@part
+def token_of(size: Integer) -> Integer:
+    """The token of a magnitude."""
+    if size < np.uint64(_EXACT):
+        return np.int64(size) - 1
+    top = bit_length(size) - 1
+    return _EXACT - 1 + 2 * (top - 3) + np.int64((size >> np.uint64(top - 1)) & np.uint64(1))
+
+
+@part
+def token_bits(token: Integer) -> Integer:
+    """Raw bits below a token."""
+    return 0 if token < _EXACT - 1 else 2 + ((token - (_EXACT - 1)) >> 1)
+
+
+@part
+def token_start(token: Integer) -> Integer:
+    """The least magnitude of a token."""
+    if token < _EXACT - 1:
+        return np.uint64(token + 1)
+    half = np.uint64(2 + ((token - (_EXACT - 1)) & 1))
+    return half << np.uint64(2 + ((token - (_EXACT - 1)) >> 1))
+
+
+@inlined
+def count_step(
+    step: Integer, flips: Integer, word_bits: Integer, counts: NDArray[np.int64], row: Integer
+) -> None:
+    """Count a step, and the bits that it flips, in a row of histograms."""
+    counts[row, 2 * token_of(magnitude(step)) + (step < 0)] += 1
+    counts[row, np.uint64(SYMBOLS) + (flips >> np.uint64(word_bits - 8))] += 1
+
+
+@inlined
+def table_freqs(weights: Weights, count: Integer, freqs: NDArray[np.int64]) -> None:
+    """Frequencies, adding up to ``SCALE``, from weights in half octaves; weight 0 means absent.
+
+    At least one of the ``count`` weights is not 0. What rounding leaves goes to the heaviest.
+    """
+    total = np.int64(0)
+    present = 0
+    heaviest = 0
+    for symbol in range(count):
+        total += _share(np.int64(weights[symbol]))
+        present += weights[symbol] > 0
+        if weights[symbol] > weights[heaviest]:
+            heaviest = symbol
+    left = np.int64(SCALE)
+    for symbol in range(count):
+        freqs[symbol] = 0
+        if weights[symbol] > 0:
+            freqs[symbol] = 1 + _share(np.int64(weights[symbol])) * (SCALE - present) // total
+            left -= freqs[symbol]
+    freqs[heaviest] += left
+
+
+@inlined
+def _share(weight: Integer) -> Integer:
+    if weight == 0:
+        return np.int64(0)
+    return np.int64(181 if weight & 1 else 128) << (weight >> 1)
+
+
+@part
+def push_step(
+    x: Integer, at: Integer, out: Stack, step: Integer, table: Integer, kind: Integer,
+    level: Integer, starts: NDArray[np.int64], low_bits: NDArray[np.int64],
+    tokens: NDArray[np.int64], level_starts: NDArray[np.int64],
+) -> tuple[Integer, Integer]:  # fmt: skip
+    """Push a step; ``starts`` are the first slots of the symbols of a table with tokens."""
+    size = magnitude(step)
+    negative = np.int64(step < 0)
+    if kind == GEOMETRIC:
+        x, at = push_bits(x, at, out, negative, 1)
+        return push_geometric(x, at, out, np.int64(size) - 1, level, low_bits, tokens, level_starts)
+    token = token_of(size)
+    low, bits = size - token_start(token), token_bits(token)
+    if kind == EVEN:
+        x, at = _push_long(x, at, out, low << np.uint64(1) | np.uint64(negative), bits + 1)
+        first = starts[table, token]
+        return push(x, at, out, first, starts[table, token + 1] - first)
+    x, at = _push_long(x, at, out, low, bits)
+    symbol = 2 * token + negative
+    first = starts[table, symbol]
+    return push(x, at, out, first, starts[table, symbol + 1] - first)
+
+
+@part
+def pop_step(
+    x: Integer, at: Integer, stream: Stack, table: Integer, kind: Integer, level: Integer,
+    slots: Symbols, word_bits: Integer, low_bits: NDArray[np.int64], tokens: NDArray[np.int64],
+    level_slots: NDArray[np.uint32],
+) -> tuple[Integer, Integer, Integer]:  # fmt: skip
+    """Pop a step; 0 where it does not fit ``word_bits`` bits."""
+    if kind == SIGNED:
+        symbol, x, at = pop(x, at, stream, slots, table)
+        low, x, at = _pop_long(x, at, stream, token_bits(symbol >> 1))
+        size = token_start(symbol >> 1) + low
+        negative = symbol & 1
+    else:
+        if kind == GEOMETRIC:
+            less, x, at = pop_geometric(
+                x, at, stream, level, low_bits, tokens, level_slots,
+                (np.int64(1) << min(word_bits - 1, 40)) - 1,
+            )  # fmt: skip
+            size = np.uint64(less + 1)
+            sign, x, at = pop_bits(x, at, stream, 1)
+        else:
+            symbol, x, at = pop(x, at, stream, slots, table)
+            low, x, at = _pop_long(x, at, stream, token_bits(symbol) + 1)
+            size = token_start(symbol) + (low >> np.uint64(1))
+            sign = low & np.uint64(1)
+        negative = np.int64(sign)
+    if size - np.uint64(1) + np.uint64(1 - negative) >> np.uint64(word_bits - 1):
+        return np.int64(0), x, at
+    return (-np.int64(size - np.uint64(1)) - 1 if negative else np.int64(size)), x, at
+
+
+@part
+def push_flips(
+    x: Integer, at: Integer, out: Stack, flips: Integer, table: Integer, kind: Integer,
+    starts: NDArray[np.int64], word_bits: Integer,
+) -> tuple[Integer, Integer]:  # fmt: skip
+    """Push the bits that differ between base and result."""
+    if kind == RAW:
+        return _push_long(x, at, out, flips, word_bits)
+    x, at = _push_long(x, at, out, flips, word_bits - 8)
+    top = flips >> np.uint64(word_bits - 8)
+    first = starts[table, top]
+    return push(x, at, out, first, starts[table, top + np.uint64(1)] - first)
+
+
+@part
+def pop_flips(
+    x: Integer, at: Integer, stream: Stack, table: Integer, kind: Integer, slots: Symbols,
+    word_bits: Integer,
+) -> tuple[Integer, Integer, Integer]:  # fmt: skip
+    """Pop the bits that differ between base and result."""
+    if kind == RAW:
+        return _pop_long(x, at, stream, word_bits)
+    top, x, at = pop(x, at, stream, slots, table)
+    low, x, at = _pop_long(x, at, stream, word_bits - 8)
+    return np.uint64(top) << np.uint64(word_bits - 8) | low, x, at
+
+
+@part
+def _push_long(
+    x: Integer, at: Integer, out: Stack, value: Integer, count: Integer
+) -> tuple[Integer, Integer]:
+    if count > 32:
+        high = (value >> np.uint64(32)) & ((np.uint64(1) << np.uint64(count - 32)) - np.uint64(1))
+        x, at = push_bits(x, at, out, high, count - 32)
+        count = 32
+    return push_bits(x, at, out, value & ((np.uint64(1) << np.uint64(count)) - np.uint64(1)), count)
+
+
+@part
+def _pop_long(x: Integer, at: Integer, stream: Stack, count: Integer) -> tuple[
+    Integer, Integer, Integer
+]:  # fmt: skip
+    low, x, at = pop_bits(x, at, stream, min(count, 32))
+    if count > 32:
+        high, x, at = pop_bits(x, at, stream, count - 32)
+        low |= high << np.uint64(32)
+    return low, x, at
+
+
+@inlined
+def best_table(
+    counts: Histogram, sizes: float, word_bits: Integer, hit_bits: NDArray[np.float64],
+    miss_bits: NDArray[np.float64], weights: Weights,
+) -> tuple[Integer, Integer, Integer, float]:  # fmt: skip
+    """The shortest kind of table for a histogram.
+
+    Args:
+        counts: steps by symbol.
+        sizes: sum of magnitude − 1 over the steps.
+        word_bits: width of a word.
+        hit_bits, miss_bits: of the levels.
+        weights: filled with the weights of a table with tokens.
+
+    Returns:
+        Kind, level, number of weights, and bits of table and steps together.
+    """
+    total = np.int64(0)
+    symbols = 0
+    signed = 0.0
+    raw = 0.0
+    for symbol in range(SYMBOLS):
+        if counts[symbol]:
+            total += counts[symbol]
+            symbols = symbol + 1
+            raw += counts[symbol] * token_bits(symbol >> 1)
+            signed -= counts[symbol] * np.log2(counts[symbol])
+    if total == 0:
+        return GEOMETRIC, LEVELS - 1, 0, 10.0
+    even = 0.0
+    tokens = (symbols + 1) >> 1
+    for token in range(tokens):
+        count = counts[2 * token] + counts[2 * token + 1]
+        if count:
+            even -= count * np.log2(count)
+    all_bits = total * np.log2(total)
+    signed += all_bits + raw + 5 + 3.5 * symbols
+    even += all_bits + raw + total + 5 + 3.5 * tokens
+    level, simple = best_level(total, total + sizes, hit_bits, miss_bits)
+    simple += total + 10
+    if sizes > 2.0**36:
+        simple = 1e300
+    plain = 5.0 + total * word_bits
+    flips = 1e300
+    if raw > total * (word_bits - 12):  # steps so wide that their top bits may tell more
+        flips = all_bits + total * (word_bits - 8) + 5 + 3.5 * SYMBOLS
+        for top in range(SYMBOLS, 2 * SYMBOLS):
+            if counts[top]:
+                flips -= counts[top] * np.log2(counts[top])
+    if plain < min(simple, signed, even, flips):
+        return RAW, 0, 0, plain
+    if flips < min(simple, signed, even):
+        _set_weights(counts, SYMBOLS, FLIPS, weights)
+        return FLIPS, 0, SYMBOLS, flips
+    if simple <= min(signed, even):
+        return GEOMETRIC, level, 0, simple
+    if even <= signed:
+        _set_weights(counts, tokens, EVEN, weights)
+        return EVEN, 0, tokens, even
+    _set_weights(counts, symbols, SIGNED, weights)
+    return SIGNED, 0, symbols, signed
+
+
+@inlined
+def _set_weights(counts: Histogram, symbols: Integer, kind: Integer, weights: Weights) -> None:
+    """Weights of a table with this many symbols."""
+    most = np.int64(0)
+    for symbol in range(symbols):
+        most = max(most, _held(counts, symbol, kind))
+    for symbol in range(symbols):
+        held = _held(counts, symbol, kind)
+        weights[symbol] = 0
+        if held:
+            weight = np.int64(np.rint(HEAVIEST + 2.0 * np.log2(held / most)))
+            weights[symbol] = weight if weight > 1 else 1
+
+
+@inlined
+def _held(counts: Histogram, symbol: Integer, kind: Integer) -> Integer:
+    """Steps of a symbol of a kind of table."""
+    if kind == EVEN:
+        return counts[2 * symbol] + counts[2 * symbol + 1]
+    return counts[symbol] if kind == SIGNED else counts[SYMBOLS + symbol]

@@ -1,0 +1,351 @@
+"""Codec 3: round trips both ways, hostile bodies, sizes, and equality with the page's decoder."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import conditional_oracle as oracle
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from patchc.dtypes import BY_NAME, DType
+from patchc.errors import PatchFormatError
+from patchc.formats.codecs import RICE
+from patchc.formats.codecs.choose import encode_shortest
+from patchc.formats.codecs.conditional import (
+    CONDITIONAL_ID,
+    decode_conditional,
+    encode_conditional,
+)
+from patchc.formats.codecs.levels import LEVELS, level_tables
+
+SPEC = Path(__file__).parents[2] / "formats" / "SPEC.md"
+FLOATS = sorted(oracle.EXPONENTS)
+DTYPES = [BY_NAME[name] for name in [*FLOATS, "U8", "I16", "I32", "U64", "F4", "C64"]]
+Words = NDArray[np.unsignedinteger]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A chunk before and after."""
+
+    dtype: DType
+    base: Words
+    result: Words
+    groups: NDArray[np.uint8] | None = None
+
+    @property
+    def positions(self) -> NDArray[np.uint32]:
+        return np.flatnonzero(self.base != self.result).astype(np.uint32)
+
+    @property
+    def steps(self) -> NDArray[np.int64]:
+        """By plain Python integers (SPEC.md, section 3.3)."""
+        width = self.dtype.word_bits
+        half = 1 << (width - 1)
+
+        def order(word: int) -> int:
+            return word ^ (half - 1) if self.dtype.total_order and word & half else word
+
+        at = self.positions
+        pairs = zip(self.base[at].tolist(), self.result[at].tolist(), strict=True)
+        steps = [(order(r) - order(b) + half) % (2 * half) - half for b, r in pairs]
+        return np.array(steps, np.int64)
+
+    def encode(self) -> bytes:
+        return encode_conditional(self.base, self.positions, self.steps, self.dtype, self.groups)
+
+
+def words_like(rng: np.random.Generator, dtype: DType, count: int, kind: str) -> Words:
+    """Words of a chunk: of weights, of any bits, beside the edges of exponents, or all the same."""
+    width = dtype.word_bits
+    mantissa, exponent = oracle.EXPONENTS.get(dtype.name, (width - 2, 2))
+    if kind == "weights":
+        middle = (1 << (exponent - 1)) - 1
+        exponents = np.maximum(0, middle - rng.geometric(0.5, count))
+        raw = exponents.astype(object) << mantissa
+        raw |= rng.integers(0, 1 << min(mantissa, 62), count).astype(object)
+        raw |= rng.integers(0, 2, count).astype(object) << (width - 1)
+    elif kind == "edges":
+        raw = rng.integers(0, 1 << exponent, count).astype(object) << mantissa
+        raw = (raw + rng.integers(-2, 3, count).astype(object)) % (1 << width)
+    elif kind == "any":
+        raw = rng.integers(0, 1 << 32, count).astype(object) << 32
+        raw = (raw | rng.integers(0, 1 << 32, count).astype(object)) >> (64 - width)
+    else:
+        raw = np.full(count, int(rng.integers(0, 1 << min(width, 62))), object)
+    return raw.astype(dtype.word)
+
+
+def change(rng: np.random.Generator, dtype: DType, base: Words, density: float, kind: str) -> Words:
+    """The base after changes of a kind, at least one."""
+    chosen = rng.random(len(base)) < density
+    chosen[rng.integers(len(base))] = True
+    old = base[chosen].astype(object)
+    count = len(old)
+    if kind == "one":
+        new = old + 1
+    elif kind == "small":
+        new = old + rng.choice([-3, -2, -1, 1, 2, 3], count).astype(object)
+    elif kind == "spread":
+        new = old + rng.geometric(0.02, count).astype(object) * rng.choice([-1, 1], count)
+    elif kind == "sign":
+        new = old ^ (1 << (dtype.word_bits - 1))
+    else:
+        new = words_like(rng, dtype, count, "any").astype(object)
+    new = np.where(new == old, old ^ 1, new) % (1 << dtype.word_bits)
+    result = base.copy()
+    result[chosen] = new.astype(dtype.word)
+    return result
+
+
+@st.composite
+def cases(draw: st.DrawFn, grouped: bool = False) -> Case:
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    dtype = draw(st.sampled_from(DTYPES))
+    count = draw(st.sampled_from([1, 2, 3, 15, 16, 17, 100, 700]))
+    base = words_like(rng, dtype, count, draw(st.sampled_from(["weights", "edges", "any", "same"])))
+    density = draw(st.sampled_from([0.0, 0.01, 0.1, 0.5, 0.97, 1.0]))
+    kind = draw(st.sampled_from(["one", "small", "spread", "sign", "any"]))
+    result = change(rng, dtype, base, density, kind)
+    if not grouped:
+        return Case(dtype, base, result)
+    groups = rng.choice(4, count, p=[0.5, 0.2, 0.2, 0.1]).astype(np.uint8)
+    outside = (groups == 0) & (rng.random(count) < draw(st.sampled_from([0.5, 1.0])))
+    outside[np.flatnonzero(base != result)[0]] = False
+    return Case(dtype, base, np.where(outside, base, result), groups)
+
+
+def assert_round_trip(case: Case, body: bytes) -> None:
+    positions, steps = case.positions, case.steps
+    for revert, words in ((False, case.base), (True, case.result)):
+        held = words.copy()
+        found = decode_conditional(body, words, len(positions), case.dtype, revert, case.groups)
+        np.testing.assert_array_equal(found[0], positions)
+        np.testing.assert_array_equal(found[1], steps)
+        np.testing.assert_array_equal(words, held)
+
+
+def by_oracle(case: Case, body: bytes, revert: bool) -> list[tuple[int, int]]:
+    words = (case.result if revert else case.base).tolist()
+    members = None if case.groups is None else case.groups.tolist()
+    return oracle.conditional(body, words, case.dtype.name, case.dtype.word_bits, revert, members)
+
+
+def example_case() -> Case:
+    """Tensor `a` of the worked example (SPEC.md, section 8)."""
+    base = np.array([0x3F80, 0, 0x8001, 0x4000], "<u2")
+    return Case(BY_NAME["BF16"], base, np.array([0x3F81, 0x8000, 1, 0x4000], "<u2"))
+
+
+@settings(deadline=None)
+@given(cases() | cases(grouped=True))
+@example(example_case())
+def test_round_trip_and_the_page_s_decoder(case: Case) -> None:
+    body = case.encode()
+    assert_round_trip(case, body)
+    expected = list(zip(case.positions.tolist(), case.steps.tolist(), strict=True))
+    assert by_oracle(case, body, revert=False) == expected
+    assert by_oracle(case, body, revert=True) == expected
+
+
+def test_the_worked_example() -> None:
+    body = example_case().encode()
+    assert body == bytes.fromhex("FA 8B 44 0C 34 09 01")
+    assert f"`{body.hex(' ').upper()}`" in SPEC.read_text()
+
+
+def gaussian(density: float, words: int, dtype: str = "BF16") -> Case:
+    """Gaussian weights, and an update of one size whatever the weight."""
+    rng = np.random.default_rng(8)
+    weights = rng.normal(0, 0.02, words).astype(np.float32)
+    size = np.quantile(np.abs(weights), 0.5) * density / 256
+    moved = (weights + rng.normal(0, 2 * size, words)).astype(np.float32)
+    if dtype == "F32":
+        moved = np.where(rng.random(words) < density, moved, weights).astype(np.float32)
+        return Case(BY_NAME[dtype], weights.view(np.uint32), moved.view(np.uint32))
+    if dtype == "F16":
+        pair = weights.astype(np.float16), moved.astype(np.float16)
+        return Case(BY_NAME[dtype], pair[0].view(np.uint16), pair[1].view(np.uint16))
+    pair = weights.view(np.uint32) >> 16, moved.view(np.uint32) >> 16
+    return Case(BY_NAME[dtype], pair[0].astype(np.uint16), pair[1].astype(np.uint16))
+
+
+def conditional_entropy(case: Case) -> float:
+    """Bits of mask and steps given the base's exponent."""
+    mantissa, bits = oracle.EXPONENTS[case.dtype.name]
+    exponents = (case.base.astype(np.int64) >> mantissa) & ((1 << bits) - 1)
+    total = 0.0
+    for exponent in np.unique(exponents):
+        own = np.flatnonzero(exponents == exponent)
+        changed = own[np.isin(own, case.positions)]
+        hits, held = len(changed), len(own)
+        if 0 < hits < held:
+            total += hits * np.log2(held / hits)
+            total += (held - hits) * np.log2(held / (held - hits))
+        if hits:
+            at = np.searchsorted(case.positions, changed)
+            _, counts = np.unique(case.steps[at], return_counts=True)
+            total -= float((counts * np.log2(counts / hits)).sum())
+    return total
+
+
+@pytest.mark.parametrize("dtype", ["BF16", "F16"])
+@pytest.mark.parametrize("density", [0.003, 0.03, 0.3, 3.0])
+def test_sizes_are_near_the_conditional_entropy(dtype: str, density: float) -> None:
+    case = gaussian(density, 1 << 18, dtype)
+    body = case.encode()
+    assert_round_trip(case, body)
+    slack = 1.05 if density < 1 else 1.1  # dense changes move words across exponents
+    assert 8 * len(body) < slack * conditional_entropy(case) + 500
+
+
+@pytest.mark.parametrize("dtype", ["BF16", "F16"])
+@pytest.mark.parametrize("density", [30.0, 1e4])
+def test_unlike_models_take_no_more_than_their_difference(dtype: str, density: float) -> None:
+    """Where most words change their exponent: the bytes of base XOR result, each plane ideal."""
+    case = gaussian(density, 1 << 18, dtype)
+    body = case.encode()
+    assert_round_trip(case, body)
+    planes = (case.base ^ case.result).view(np.uint8).reshape(-1, 2).T
+    ideal = 0.0
+    for plane in planes:
+        counts = np.bincount(plane)
+        counts = counts[counts > 0]
+        ideal -= float((counts * np.log2(counts / len(plane))).sum())
+    assert 8 * len(body) < 1.01 * ideal
+
+
+def test_bytes_do_not_depend_on_threads() -> None:
+    chunks = [gaussian(density, 1 << 15) for density in (0.01, 0.1, 1.0, 10.0)] * 4
+    alone = [case.encode() for case in chunks]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(Case.encode, chunks)) == alone
+
+
+def test_what_never_changes_and_what_always_does_costs_nothing() -> None:
+    """Every word by the same step, or every word of the small exponents."""
+    base = np.arange(1 << 15, dtype="<u2")
+    everywhere = Case(BY_NAME["U16"], base, base + np.uint16(5))
+    assert len(everywhere.encode()) <= 8
+    small = np.where(base < 0x3C00, base ^ np.uint16(0x8000), base)
+    assert len(Case(BY_NAME["U16"], base, small).encode()) > 8
+    lowest = Case(BY_NAME["F16"], base, np.where(base < 0x3C00, base ^ np.uint16(1), base))
+    assert len(lowest.encode()) < 1 << 15 >> 3
+
+
+@settings(deadline=None, max_examples=60)
+@given(cases())
+def test_never_much_larger_than_simple_forms(case: Case) -> None:
+    """A few bytes above raw steps; the shortest codec never above rice."""
+    everything = Case(case.dtype, case.base, ~case.base)
+    raw = len(everything.base) * everything.dtype.word_bytes
+    assert len(everything.encode()) <= raw + 12
+    positions, steps = case.positions, case.steps
+    plain = RICE.encode(positions, steps, len(case.base), case.dtype.word_bits)
+    codec, body = encode_shortest(case.base, positions, steps, case.dtype)
+    assert len(body) <= len(plain)
+    if codec == CONDITIONAL_ID:
+        assert_round_trip(case, body)
+    else:
+        assert body == plain
+
+
+def test_clusters_are_left_to_rice() -> None:
+    base = np.random.default_rng(1).integers(0, 256, 1 << 18, dtype=np.uint8)
+    result = base.copy()
+    result[:20_000:2] += 1
+    case = Case(BY_NAME["U8"], base, result)
+    assert encode_shortest(base, case.positions, case.steps, case.dtype)[0] == RICE.id
+
+
+def test_incompressible_steps_take_their_width() -> None:
+    rng = np.random.default_rng(5)
+    for dtype in (BY_NAME["BF16"], BY_NAME["I32"], BY_NAME["U64"]):
+        base = words_like(rng, dtype, 40_000, "any")
+        case = Case(dtype, base, words_like(rng, dtype, 40_000, "any"))
+        body = case.encode()
+        assert_round_trip(case, body)
+        assert len(body) < base.nbytes * 1.001 + 30
+
+
+def settle(case: Case, body: bytes, entries: int, revert: bool) -> list[tuple[int, int]] | None:
+    """What a hostile body decodes to: None where it is refused, else changes in range."""
+    words = case.result if revert else case.base
+    try:
+        positions, steps = decode_conditional(body, words, entries, case.dtype, revert, case.groups)
+    except PatchFormatError:
+        return None
+    assert len(positions) == len(steps) == entries
+    assert (np.diff(positions.astype(np.int64)) > 0).all()
+    assert positions[-1] < len(words)
+    half = 1 << (case.dtype.word_bits - 1)
+    assert all(step and -half <= step < half for step in steps.tolist())
+    return list(zip(positions.tolist(), steps.tolist(), strict=True))
+
+
+def expected(case: Case, body: bytes, revert: bool) -> list[tuple[int, int]] | None:
+    try:
+        return by_oracle(case, body, revert)
+    except oracle.CorruptError:
+        return None
+
+
+@settings(deadline=None, max_examples=200)
+@given(cases() | cases(grouped=True), st.data(), st.booleans())
+def test_damaged_bodies_decode_as_the_page_says_or_are_refused(
+    case: Case, data: st.DataObject, revert: bool
+) -> None:
+    body = bytearray(case.encode())
+    how = data.draw(st.sampled_from(["flip", "cut", "extend", "replace"]))
+    at = data.draw(st.integers(0, len(body) - 1))
+    if how == "flip":
+        body[at] ^= 1 << data.draw(st.integers(0, 7))
+    elif how == "cut":
+        del body[at:]
+    elif how == "extend":
+        body += data.draw(st.binary(min_size=1, max_size=9))
+    else:
+        body[at:] = data.draw(st.binary(max_size=12))
+    wanted = expected(case, bytes(body), revert)
+    entries = len(wanted) if wanted else len(case.positions)
+    assert settle(case, bytes(body), entries, revert) == (wanted or None)
+
+
+@settings(deadline=None, max_examples=300)
+@given(cases() | cases(grouped=True), st.binary(max_size=60), st.booleans())
+def test_random_bodies_decode_as_the_page_says_or_are_refused(
+    case: Case, body: bytes, revert: bool
+) -> None:
+    wanted = expected(case, body, revert)
+    assert settle(case, body, len(wanted or [0]), revert) == (wanted or None)
+
+
+@pytest.mark.parametrize("entries", [0, 2, 4, 5, 2**32])
+def test_the_record_and_the_body_must_agree(entries: int) -> None:
+    case = example_case()
+    with pytest.raises(PatchFormatError):
+        decode_conditional(case.encode(), case.base, entries, case.dtype, False)
+
+
+def test_other_words_are_refused_or_decode_within_range() -> None:
+    case = gaussian(1.0, 1 << 12)
+    body, rng = case.encode(), np.random.default_rng(2)
+    for _ in range(50):
+        other = Case(case.dtype, rng.permutation(case.base), case.result)
+        assert settle(other, body, len(case.positions), revert=False) is None
+
+
+def test_levels_are_as_the_page_says() -> None:
+    tables = level_tables()
+    for level in range(LEVELS - 1):
+        k, slots = oracle.level_table(level)
+        assert tables.low_bits[level] == k
+        assert tables.tokens[level] == len(slots) - 1
+        starts = tables.starts[level, : len(slots) + 1].tolist()
+        assert starts == [first for first, _ in slots] + [4096]
