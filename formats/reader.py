@@ -16,12 +16,14 @@ from typing import Any
 
 import numpy as np
 from blake3 import blake3
+from numpy.typing import NDArray
 
 from patchc.errors import PatchcError, PatchFormatError, UnsupportedPatchError, UsageError
 from patchc.formats.additive import AdditiveValues, check_additive, parse_additive
-from patchc.formats.codecs import ADDITIVE_ID, CODECS, STANDALONE, ComponentEntries
+from patchc.formats.codecs import ADDITIVE_ID, CODECS, CONDITIONAL_ID, STANDALONE, ComponentEntries
 from patchc.formats.codecs.additive import decode_additive
 from patchc.formats.codecs.codec import Positions, Steps
+from patchc.formats.codecs.conditional import decode_conditional
 from patchc.formats.files import FileRecord, join_middle
 from patchc.formats.index import ChunkRecord, PatchIndex, parse_index
 from patchc.formats.layout import (
@@ -106,30 +108,54 @@ class Patch:
         """Whether all bodies decode from the file alone, without the words that they apply to."""
         return bool(np.isin(self.index.codecs, STANDALONE).all())
 
+    def needs_words(self, chunk: ChunkRecord) -> bool:
+        """Whether a chunk's body decodes only given the words that it applies to."""
+        return chunk.codec == CONDITIONAL_ID
+
     def words_in_chunk(self, tensor: TensorRecord, number: int) -> int:
         """Words in chunk ``number`` of a tensor; the last chunk may be short."""
         return min(self.chunk_words, tensor.words - number * self.chunk_words)
 
-    def read_changes(self, tensor: TensorRecord, chunk: ChunkRecord) -> tuple[Positions, Steps]:
+    def read_changes(
+        self,
+        tensor: TensorRecord,
+        chunk: ChunkRecord,
+        words: NDArray[np.unsignedinteger] | None = None,
+        revert: bool = False,
+    ) -> tuple[Positions, Steps]:
         """The changed words of a chunk and their steps, checked against its digest.
 
         Positions count from the chunk's start, strictly increasing and inside it. Safe to call from
         several threads.
 
+        Args:
+            tensor, chunk: rows of the index.
+            words: all of the chunk's words in the base, or in the result with ``revert``; only a
+                body that is coded given them needs them.
+            revert: which side ``words`` are.
+
         Raises:
-            PatchFormatError: the body is damaged; names tensor and chunk.
+            PatchFormatError: the body is damaged, or was not made for ``words``; names tensor and
+                chunk.
             UnsupportedPatchError: its codec is not known.
-            UsageError: the patch is additive.
+            UsageError: the patch is additive, or the body needs words and there are none.
         """
         if self.additive:
             raise UsageError(f"{self.path} holds additive values; read_deltas reads them")
         with self._naming(_where(tensor, chunk)):
+            count = self.words_in_chunk(tensor, chunk.number)
+            if self.needs_words(chunk):
+                if words is None or len(words) != count:
+                    raise UsageError(
+                        "it is coded given the words that it applies to; pass the chunk's words"
+                    )
+                body = self._read_body(chunk.row, chunk)
+                return decode_conditional(body, words, chunk.entries, tensor.dtype, revert)
             codec = CODECS.get(chunk.codec)
             if codec is None:
                 raise UnsupportedPatchError(f"codec {chunk.codec} is not known; update patchc")
-            words = self.words_in_chunk(tensor, chunk.number)
             body = self._read_body(chunk.row, chunk)
-            return codec.decode(body, chunk.entries, words, tensor.dtype.word_bits)
+            return codec.decode(body, chunk.entries, count, tensor.dtype.word_bits)
 
     def read_deltas(self, tensor: TensorRecord, chunk: ChunkRecord) -> list[ComponentEntries]:
         """What each component of an additive patch adds to a chunk; as :meth:`read_changes`.

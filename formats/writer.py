@@ -19,6 +19,7 @@ from patchc.dtypes import DType
 from patchc.errors import UnsupportedInputError
 from patchc.formats.codecs import ADDITIVE_ID, RICE, ComponentEntries
 from patchc.formats.codecs.additive import encode_additive
+from patchc.formats.codecs.choose import encode_shortest
 from patchc.formats.files import EncodedFile, find_fault
 from patchc.formats.index import ChunkRecord, pack_index
 from patchc.formats.layout import (
@@ -65,9 +66,10 @@ def encode_chunk(
     positions: NDArray[np.uint32],
     steps: NDArray[np.int64],
     words: int,
-    word_bits: int,
+    dtype: DType,
     base_digest: bytes,
     result_digest: bytes,
+    base: NDArray[np.unsignedinteger] | None = None,
 ) -> EncodedChunk:
     """Code the changes of chunk ``number``; safe to call from several threads.
 
@@ -76,12 +78,17 @@ def encode_chunk(
         positions: changed words within the chunk, strictly increasing; at least one.
         steps: as many signed steps, none 0.
         words: words in the chunk.
-        word_bits: 8, 16, 32 or 64.
+        dtype: of the words.
         base_digest: full digest of the chunk's base words.
         result_digest: full digest of the words after the change.
+        base: the words that the steps apply to, by which they are coded where that is shorter; None
+            for a body that decodes without them.
     """
-    body = RICE.encode(positions, steps, words, word_bits)
-    return _chunk(number, RICE.id, len(positions), body, base_digest, result_digest)
+    if base is None:
+        codec, body = RICE.id, RICE.encode(positions, steps, words, dtype.word_bits)
+    else:
+        codec, body = encode_shortest(base, positions, steps, dtype)
+    return _chunk(number, codec, len(positions), body, base_digest, result_digest)
 
 
 def encode_deltas(

@@ -43,7 +43,7 @@ def golden_bytes() -> bytes:
                     np.array(positions, np.uint32),
                     np.array(steps, np.int64),
                     len(sides[0]),
-                    dtype.word_bits,
+                    dtype,
                     chunks[0][0],
                     chunks[1][0],
                 )

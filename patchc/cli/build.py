@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from patchc.cli.options import DryRun, Json, OutPatch, Threads
+from patchc.cli.options import Codec, DryRun, Json, OutPatch, StepCodec, Threads
 from patchc.recipe.safepatching import RankAmong, Scope, Score, SetOperation
 
 if TYPE_CHECKING:
@@ -211,6 +211,7 @@ def build(
         ),
     ] = None,
     dry_run: DryRun = False,
+    codec: StepCodec = Codec.AUTO,
     threads: Threads = None,
     json: Json = False,
 ) -> None:
@@ -258,6 +259,7 @@ def build(
             values=values.value,
             value_type=value_type.value if value_type else None,
             dry_run=dry_run,
+            codec=codec.value,
             threads=threads,
             progress=progress,
         )

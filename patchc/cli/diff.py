@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from patchc.cli.options import Json, OutPatch, Threads
+from patchc.cli.options import Codec, Json, OutPatch, StepCodec, Threads
 
 
 def diff(
@@ -26,6 +26,7 @@ def diff(
             "other files as the model to patch has them.",
         ),
     ] = False,
+    codec: StepCodec = Codec.AUTO,
     threads: Threads = None,
     json: Json = False,
 ) -> None:
@@ -42,7 +43,13 @@ def diff(
 
     with progress_bar() as progress:
         report = patchc.diff(
-            base, tuned, out=out, weights_only=weights_only, threads=threads, progress=progress
+            base,
+            tuned,
+            out=out,
+            weights_only=weights_only,
+            codec=codec.value,
+            threads=threads,
+            progress=progress,
         )
     if json:
         print_json(report)

@@ -33,6 +33,23 @@ OutModel = Annotated[
     ),
 ]
 
+
+class Codec(StrEnum):
+    """How exact steps are coded."""
+
+    AUTO = "auto"
+    RICE = "rice"
+
+
+StepCodec = Annotated[
+    Codec,
+    typer.Option(
+        "--codec",
+        help="auto codes changes given the base's words where that is shorter; rice so that they "
+        "can be read, and patches folded, without the base.",
+    ),
+]
+
 OutPatch = Annotated[
     Path, typer.Option("-o", "--out", help="Patch file to write.", show_default=False)
 ]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,8 @@ from patchc.stream.rows import plain_rows, words_on
 from patchc.stream.workers import Workers, scratch
 
 Words = NDArray[np.unsignedinteger]
+Codec = Literal["auto", "rice"]
+"""How steps are coded: the shorter way, or so that they decode without the base."""
 
 _NO_POSITIONS, _NO_STEPS = np.empty(0, np.uint32), np.empty(0, np.int64)
 
@@ -148,15 +150,19 @@ def compile_patch(
     chunk_bits: int,
     stage: str,
     progress: Progress,
+    codec: Codec = "auto",
 ) -> CompiledPatch:
     """Stream the base and its changes into a patch file that appears whole or not at all.
 
     Raises:
+        UsageError: ``codec`` is not one.
         StorageError: the output cannot be written.
         PatchcError: whatever the source raises.
     """
     coder = _StepCoder(
-        lambda row, chunks: source.open_tensor(base.tensors[row.name], chunks), source.metadata
+        lambda row, chunks: source.open_tensor(base.tensors[row.name], chunks),
+        source.metadata,
+        codec,
     )
     written = write_patch(out, plain_rows(base), coder, workers, chunk_bits, stage, progress)
     return replace(written, entropy=coder.entropy)
@@ -170,6 +176,7 @@ def compile_update(
     workers: Workers,
     chunk_bits: int,
     progress: Progress,
+    codec: Codec = "auto",
 ) -> CompiledPatch:
     """The same for tensors that may come, go and change their shape, and for files that change.
 
@@ -179,9 +186,9 @@ def compile_update(
             bytes.
         source: gives the words of each tensor on both sides.
         files: sorted by their names' bytes; asked for after the last tensor.
-        workers, chunk_bits, progress: as for :func:`compile_patch`.
+        workers, chunk_bits, progress, codec: as for :func:`compile_patch`.
     """
-    coder = _StepCoder(lambda row, _: source.open_row(row), source.metadata)
+    coder = _StepCoder(lambda row, _: source.open_row(row), source.metadata, codec)
     written = write_patch(out, rows, coder, workers, chunk_bits, "diff", progress, files)
     return replace(written, entropy=coder.entropy)
 
@@ -279,7 +286,11 @@ class _StepCoder:
         self,
         open_changes: Callable[[TensorRow, list[Chunk]], TensorChanges],
         metadata: Callable[[], Mapping[str, Any]],
+        codec: Codec,
     ) -> None:
+        if codec not in get_args(Codec):
+            raise UsageError(f"codec is {codec!r}; it must be auto or rice")
+        self.codec = codec
         self.entropy = Entropy()
         self._open_changes = open_changes
         self._metadata = metadata
@@ -326,8 +337,9 @@ class _TensorStepCoder:
             positions[:count],
             steps[:count],
             chunk.count,
-            dtype.word_bits,
+            dtype,
             base_digest,
             result_digest,
+            base if self._model.codec == "auto" else None,
         )
         return CodedChunk(base_digest, result_digest, encoded)

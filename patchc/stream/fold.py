@@ -130,11 +130,11 @@ def _links(patches: Sequence[Patch], name: str, number: int) -> Links:
 def _sum(job: _Job) -> EncodedChunk | None:
     """A chunk's steps added up and coded; None where they cancel."""
     first, last = job.links[0][2], job.links[-1][2]
-    bits = job.tensor.dtype.word_bits
+    dtype = job.tensor.dtype
     patch, record, chunk = job.links[0]
     changes = patch.read_changes(record, chunk)
     for patch, record, chunk in job.links[1:]:
-        changes = sum_changes(changes, patch.read_changes(record, chunk), bits)
+        changes = sum_changes(changes, patch.read_changes(record, chunk), dtype.word_bits)
     cancelled = not len(changes[0])
     if cancelled != (first.base_digest == last.result_digest):
         raise ResultMismatchError(
@@ -144,7 +144,7 @@ def _sum(job: _Job) -> EncodedChunk | None:
     if cancelled:
         return None
     words = patch.words_in_chunk(record, job.number)
-    return encode_chunk(job.number, *changes, words, bits, first.base_digest, last.result_digest)
+    return encode_chunk(job.number, *changes, words, dtype, first.base_digest, last.result_digest)
 
 
 def _tensor_digest(first: Patch, record: TensorRecord, kept: int) -> bytes:

@@ -48,6 +48,7 @@ def find_states(
     Raises:
         WrongBaseError: naming the first tensor that is neither.
         ResultMismatchError: a chunk does not go back to its base; the patch is not sound.
+        PatchFormatError: a body that applies to what was found is damaged.
     """
     side = find_side(patch, model)
 
@@ -61,6 +62,8 @@ def find_states(
             base = found if here == before else chunk_digest(words[:before])
             return ChunkDigests(base, found, None)
         if here == before and short(found) == row.base_digest:
+            if patch.needs_words(row):
+                patch.read_changes(record, row, words)
             return ChunkDigests(found, found, "base")
         if short(found) != row.result_digest:
             raise wrong(patch, model, record.name, f"its chunk {row.number} differs")

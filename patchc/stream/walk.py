@@ -130,7 +130,7 @@ def step(patch: Patch, record: TensorRecord, row: ChunkRecord, words: Words, rev
     Raises:
         PatchFormatError: the chunk's body is damaged.
     """
-    positions, steps = patch.read_changes(record, row)
+    positions, steps = patch.read_changes(record, row, words, revert)
     add_steps(words, positions, steps, record.dtype.total_order, revert)
 
 

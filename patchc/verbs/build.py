@@ -21,7 +21,7 @@ from patchc.select.inputs import find_candidates, open_components
 from patchc.select.safepatching import SafePatchingChanges
 from patchc.stream import Workers
 from patchc.stream.additive import ScaledComponent, compile_additive
-from patchc.stream.compile import check_patch_output, compile_patch
+from patchc.stream.compile import Codec, check_patch_output, compile_patch
 from patchc.verbs.build_merge import build_merge
 from patchc.verbs.plan import (
     RUNTIME_BYTES,
@@ -53,6 +53,7 @@ def build(
     dry_run: bool = False,
     threads: int | None = None,
     chunk_bits: int = DEFAULT_CHUNK_BITS,
+    codec: Codec = "auto",
     progress: Progress = ignore_progress,
 ) -> BuildReport:
     """Compile a patch: SafePatching by default, or the merge that a :class:`MergeRecipe` asks for.
@@ -78,6 +79,8 @@ def build(
         dry_run: check everything and return the plan; write nothing.
         threads: worker threads; None means one a core.
         chunk_bits: log2 of the words in a chunk of the patch's grid.
+        codec: of exact steps: "auto" codes each chunk the shorter way; "rice" so that the changes
+            can be read from the patch alone.
         progress: called with the parameters done.
 
     Raises:
@@ -105,6 +108,7 @@ def build(
             dry_run=dry_run,
             threads=threads,
             chunk_bits=chunk_bits,
+            codec=codec,
             progress=progress,
         )
     _refuse_inputs("safepatching", {"tuned": tuned} if tuned else {}, "se and osm")
@@ -144,7 +148,7 @@ def build(
                 )
             else:
                 patch = compile_patch(
-                    Path(out), base_model, source, workers, chunk_bits, "build", progress
+                    Path(out), base_model, source, workers, chunk_bits, "build", progress, codec
                 )
         return BuildReport(plan, patch)
 

@@ -17,7 +17,7 @@ from patchc.select.merge_inputs import find_merge_candidates
 from patchc.select.merging import MergeChanges
 from patchc.select.task_vectors import open_task_vectors
 from patchc.stream import Workers
-from patchc.stream.compile import check_patch_output, compile_patch
+from patchc.stream.compile import Codec, check_patch_output, compile_patch
 from patchc.verbs.plan import (
     RUNTIME_BYTES,
     BuildPlan,
@@ -42,6 +42,7 @@ def build_merge(
     dry_run: bool = False,
     threads: int | None = None,
     chunk_bits: int = DEFAULT_CHUNK_BITS,
+    codec: Codec = "auto",
     progress: Progress = ignore_progress,
 ) -> BuildReport:
     """Compile the merge of one or more tuned models' task vectors into a patch.
@@ -58,6 +59,7 @@ def build_merge(
         dry_run: check everything and return the plan; write nothing.
         threads: worker threads; None means one a core.
         chunk_bits: log2 of the words in a chunk of the patch's grid.
+        codec: how changes are coded, as for :func:`build`.
         progress: called with the parameters done.
 
     Raises:
@@ -87,7 +89,7 @@ def build_merge(
             provenance = {"kind": "build", "tool": tool(), "recipe": recipe.to_json()}
             source = MergeChanges(vectors, recipe, candidates, provenance, workers, 1 << chunk_bits)
             patch = compile_patch(
-                Path(out), base_model, source, workers, chunk_bits, "build", progress
+                Path(out), base_model, source, workers, chunk_bits, "build", progress, codec
             )
         return BuildReport(plan, patch)
 

@@ -13,7 +13,7 @@ from patchc.formats import EncodedFile, TensorRow
 from patchc.formats.layout import DEFAULT_CHUNK_BITS
 from patchc.progress import Progress, ignore_progress
 from patchc.stream import Chunk, Workers
-from patchc.stream.compile import CompiledPatch, Words, check_patch_output, compile_update
+from patchc.stream.compile import Codec, CompiledPatch, Words, check_patch_output, compile_update
 from patchc.stream.files import changed_files
 from patchc.stream.pairing import pair_tensors
 from patchc.stream.rows import plain_rows, read_row
@@ -28,6 +28,7 @@ def diff(
     weights_only: bool = False,
     threads: int | None = None,
     chunk_bits: int = DEFAULT_CHUNK_BITS,
+    codec: Codec = "auto",
     progress: Progress = ignore_progress,
 ) -> CompiledPatch:
     """Write a patch that takes ``base`` to ``tuned``: every word that differs, any dtype.
@@ -45,6 +46,8 @@ def diff(
             folder and a file.
         threads: worker threads; None means one a core.
         chunk_bits: log2 of the words in a chunk of the patch's grid.
+        codec: "auto" codes each chunk the shorter way; "rice" so that the changes can be read from
+            the patch alone.
         progress: called with the parameters done.
 
     Raises:
@@ -53,7 +56,7 @@ def diff(
         CheckpointError, UnsupportedInputError: an input cannot be read, or a file that differs is
             above the format's caps.
         OutputError, StorageError: the patch cannot be written.
-        UsageError: ``chunk_bits`` or ``threads`` are out of range.
+        UsageError: ``chunk_bits``, ``codec`` or ``threads`` are out of range.
     """
     with open_checkpoint(base) as base_model, open_checkpoint(tuned) as tuned_model:
         check_patch_output(Path(out), (base_model.path, tuned_model.path), chunk_bits)
@@ -65,7 +68,9 @@ def diff(
                 rows = pair_tensors(base_model, tuned_model, workers)
                 files = changed_files(base_model, tuned_model)
             source = _Difference(base_model, tuned_model)
-            return compile_update(Path(out), rows, source, files, workers, chunk_bits, progress)
+            return compile_update(
+                Path(out), rows, source, files, workers, chunk_bits, progress, codec
+            )
 
 
 class _Difference:

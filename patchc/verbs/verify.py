@@ -87,7 +87,7 @@ def _check_bodies(patch: Patch, workers: Workers, progress: Progress) -> None:
         chunk = patch.index.chunk(row)
         if patch.additive:
             count.add(patch.read_deltas(tensor, chunk))
-        else:
+        elif not patch.needs_words(chunk):
             patch.read_changes(tensor, chunk)
 
     rows = [(tensor, row) for tensor in patch.index.records for row in tensor.chunks]

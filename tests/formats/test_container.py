@@ -57,7 +57,7 @@ def write(model: Model, metadata: dict[str, object]) -> bytes:
                 np.array([position for position, _ in inside], np.uint32),
                 np.array([step for _, step in inside], np.int64),
                 min(CHUNK, dtype.words(shape) - number * CHUNK),
-                dtype.word_bits,
+                dtype,
                 bytes(32),
                 bytes(32),
             )
@@ -171,7 +171,7 @@ def test_a_realistic_index_is_small() -> None:
                 entries = draw.randrange(1000, 20_000)
                 positions = np.sort(np.array(draw.sample(range(1 << 19), entries), np.uint32))
                 coded = encode_chunk(
-                    number, positions, np.ones(entries, np.int64), 1 << 19, 16,
+                    number, positions, np.ones(entries, np.int64), 1 << 19, BY_NAME["BF16"],
                     draw.randbytes(32), draw.randbytes(32),
                 )  # fmt: skip
                 writer.add_chunk(coded)
