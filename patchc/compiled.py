@@ -49,6 +49,18 @@ def kernel(function: Callable[P, R]) -> Callable[P, R]:
 
 def part(function: Callable[P, R]) -> Callable[P, R]:
     """Compile a small function that kernels call, and that makes no array itself."""
+    return _part(function, "never")
+
+
+def spliced(function: Callable[P, R]) -> Callable[P, R]:
+    """Compile a part into the code of each caller: quicker where it is called most, slow to compile.
+
+    A call hands over every field of every array; at some ten a call, that costs more than the work.
+    """
+    return _part(function, "always")
+
+
+def _part(function: Callable[P, R], inline: str) -> Callable[P, R]:
     options = {"nogil": True, "fastmath": False, "error_model": "numpy", "_nrt": False}
-    wrap: Any = numba.njit(inline="always", **options)
+    wrap: Any = numba.njit(inline=inline, **options)
     return cast(Callable[P, R], wrap(function))

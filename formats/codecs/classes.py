@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from patchc.compiled import Integer, part
+from patchc.compiled import Integer, part, spliced
 from patchc.dtypes import DType
 
 EXPONENTS = {
@@ -111,14 +111,14 @@ def class_map(dtype: DType, groups: int, edges: bool) -> ClassMap:
     )
 
 
-@part
+@spliced
 def entry_of(word: Integer, group: Integer, classes: ClassMap) -> Integer:
     """The class of a word, with its flag."""
     exponent = (word >> classes.mantissa) & classes.exponent_mask
     return classes.entries[(group << classes.exponent_bits) | exponent]
 
 
-@part
+@spliced
 def at_edge(word: Integer, classes: ClassMap) -> Integer:
     """Whether the word is the first or last of its exponent."""
     low = (np.uint64(1) << classes.mantissa) - np.uint64(1)
@@ -167,7 +167,7 @@ def _ordered(word: Integer, classes: ClassMap) -> Integer:
     return word ^ (classes.sign - np.uint64(1)) if word & classes.sign else word
 
 
-@part
+@spliced
 def all_quiet(words: Words, first: Integer, quiet: Integer) -> Integer:
     """Whether a block of words has only magnitudes above ``quiet``."""
     kind = words.dtype.type

@@ -14,7 +14,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from patchc.compiled import Integer, inlined, part
+from patchc.compiled import Integer, inlined, spliced
 from patchc.formats.codecs.rans import (
     SCALE,
     Stack,
@@ -113,7 +113,7 @@ def best_level(hits: Integer, words: Integer, hit_bits: NDArray[np.float64],
     return best, best_bits
 
 
-@part
+@spliced
 def push_geometric(
     x: Integer, at: Integer, out: Stack, value: Integer,
     level: Integer, all_low_bits: NDArray[np.int64], all_tokens: NDArray[np.int64],
@@ -135,7 +135,7 @@ def push_geometric(
     return x, at
 
 
-@part
+@spliced
 def pop_geometric(
     x: Integer, at: Integer, stream: Stack, level: Integer, all_low_bits: NDArray[np.int64],
     all_tokens: NDArray[np.int64], slots: Symbols, limit: Integer,

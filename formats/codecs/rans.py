@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from patchc.compiled import Integer, compiled, part
+from patchc.compiled import Integer, compiled, spliced
 from patchc.errors import PatchFormatError
 
 SCALE_BITS = 12
@@ -31,7 +31,7 @@ Stack = NDArray[np.uint32]
 """Words of a stream, in the order in which they are pushed or, decoding, read."""
 
 
-@part
+@spliced
 def push(x: Integer, at: Integer, out: Stack, start: Integer, freq: Integer) -> tuple[
     Integer, Integer
 ]:  # fmt: skip
@@ -47,7 +47,7 @@ def push(x: Integer, at: Integer, out: Stack, start: Integer, freq: Integer) -> 
     return (quotient << np.uint64(SCALE_BITS)) + (x - quotient * f) + np.uint64(start), at
 
 
-@part
+@spliced
 def push_bits(x: Integer, at: Integer, out: Stack, value: Integer, count: Integer) -> tuple[
     Integer, Integer
 ]:  # fmt: skip
@@ -62,7 +62,7 @@ def push_bits(x: Integer, at: Integer, out: Stack, value: Integer, count: Intege
     return (x << bits) | np.uint64(value), at
 
 
-@part
+@spliced
 def pop(
     x: Integer, at: Integer, stream: Stack, tables: Symbols, table: Integer
 ) -> tuple[Integer, Integer, Integer]:
@@ -77,7 +77,7 @@ def pop(
     return np.int64(entry >> np.uint64(24)), x, at
 
 
-@part
+@spliced
 def pop_bits(x: Integer, at: Integer, stream: Stack, count: Integer) -> tuple[
     Integer, Integer, Integer
 ]:  # fmt: skip

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from patchc.compiled import Integer, kernel, part
+from patchc.compiled import Integer, kernel, part, spliced
 from patchc.formats.codecs.classes import (
     ALL,
     BLOCK,
@@ -207,7 +207,7 @@ def _population(
     return np.int64(NONE), word
 
 
-@part
+@spliced
 def _skip(
     words: Words, groups: Groups, first: Integer, last: Integer, classes: ClassMap,
     left: NDArray[np.int64],
@@ -262,7 +262,7 @@ def _pass_rare(
     return True
 
 
-@part
+@spliced
 def _count(
     words: Words, groups: Groups, first: Integer, last: Integer, classes: ClassMap,
     counts: NDArray[np.int64],

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from patchc.compiled import Integer, inlined, part
+from patchc.compiled import Integer, inlined, part, spliced
 from patchc.formats.codecs.levels import LEVELS, best_level, pop_geometric, push_geometric
 from patchc.formats.codecs.rans import SCALE, Stack, Symbols, pop, pop_bits, push, push_bits
 
@@ -108,7 +108,7 @@ def _share(weight: Integer) -> Integer:
     return np.int64(181 if weight & 1 else 128) << (weight >> 1)
 
 
-@part
+@spliced
 def push_step(
     x: Integer, at: Integer, out: Stack, step: Integer, table: Integer, kind: Integer,
     level: Integer, starts: NDArray[np.int64], low_bits: NDArray[np.int64],
@@ -132,7 +132,7 @@ def push_step(
     return push(x, at, out, first, starts[table, symbol + 1] - first)
 
 
-@part
+@spliced
 def pop_step(
     x: Integer, at: Integer, stream: Stack, table: Integer, kind: Integer, level: Integer,
     slots: Symbols, word_bits: Integer, low_bits: NDArray[np.int64], tokens: NDArray[np.int64],
