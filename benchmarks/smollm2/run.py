@@ -9,7 +9,6 @@ development split; the test split is asked once for every row and seed.
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from blake3 import blake3
 from corpus import CATEGORIES, REFERENCE, lessons, write_corpus, write_jsonl
 from methods import SAFEPATCHING, AnyRecipe, Method, ablations, by_sum, comparisons, frontier
 from report import Row, write_report
-from stages import Stages
+from stages import STAMP, Stages
 
 import patchc
 from patchc import DeriveOptions, EvaluateOptions
@@ -193,7 +192,6 @@ class Experiment:
 
 def main() -> None:
     """Run every stage that is not there yet, and write the tables."""
-    start = time.perf_counter()
     experiment = Experiment(WORK)
     chosen, reports = experiment.choose(SAFEPATCHING)
     assert isinstance(chosen, Recipe)
@@ -218,9 +216,16 @@ def main() -> None:
             ("frontier", frontier(chosen)),
         ):
             rows[group] = [_row(experiment, bench, trials, method) for method in methods]
-            write_report(DOCS / "smollm2" / "tables.md", rows, [], time.perf_counter() - start)
+            write_report(DOCS / "smollm2" / "tables.md", rows, [], _spent(WORK))
     chain = experiment.continual(chosen)
-    write_report(DOCS / "smollm2" / "tables.md", rows, chain, time.perf_counter() - start)
+    write_report(DOCS / "smollm2" / "tables.md", rows, chain, _spent(WORK))
+
+
+def _spent(work: Path) -> float:
+    """Seconds of all stages and trials that are kept, whichever run they come from."""
+    files = [*work.rglob("*.jsonl"), *work.glob(f"*/{STAMP}")]
+    lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    return sum(line.get("seconds", 0.0) for line in lines)
 
 
 def _row(experiment: Experiment, bench: Bench, trials: TrialFile, method: Method) -> Row:
