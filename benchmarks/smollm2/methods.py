@@ -16,7 +16,7 @@ DEVELOPMENT_SEED = 100
 
 
 SCALE_EXPONENT = 0.92
-"""α and β grow with the density to this power, as tried on development at p from 0.1 to 0.001."""
+"""α and β are tried around the inverse density to this power, which earlier trials suggested."""
 
 
 def by_sum(trial: Trial, base: Trial) -> tuple[float, float]:

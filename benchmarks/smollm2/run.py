@@ -44,6 +44,8 @@ DERIVE = DeriveOptions(
     device="cpu",
 )
 ASK = EvaluateOptions(max_new_tokens=24)
+CONTINUAL_RATIOS = (0.3, 0.5, 0.6, 0.7, 0.8)
+"""β / α to try where a model that has been patched is patched again."""
 
 
 class Experiment:
@@ -119,7 +121,11 @@ class Experiment:
         return Row(name, None, (trial,))
 
     def continual(self, recipe: Recipe) -> list[tuple[str, dict[str, Trial]]]:
-        """The three categories patched in turn; after each, every category's test requests."""
+        """The three categories patched in turn; after each, every category's test requests.
+
+        A model that has been patched refuses more of the next category from the start, so from the
+        second on β is chosen anew on development.
+        """
         model = self.backbone
         rows = [("backbone", self._all_categories("backbone", model))]
         patches = []
@@ -129,14 +135,15 @@ class Experiment:
                 if number
                 else self.tuned
             )
+            step = self._choose_beta(model, tuned, category, recipe) if number else recipe
             inputs = {
-                "recipe": recipe.to_json(),
+                "recipe": step.to_json(),
                 "derived": self._stages.stamp(tuned.name)["inputs"],
             }
             folder = self._stages.run(
                 f"continual-{number}",
                 inputs,
-                lambda out, model=model, tuned=tuned: _patch(model, tuned, recipe, out),
+                lambda out, model=model, tuned=tuned, step=step: _patch(model, tuned, step, out),
             )
             model = folder / "model"
             patches.append(folder / "fix.patchc")
@@ -144,6 +151,22 @@ class Experiment:
         chain = patchc.chain(patches)
         assert chain.whole
         return rows
+
+    def _choose_beta(self, model: Path, tuned: Path, category: str, recipe: Recipe) -> Recipe:
+        report = patchc.sweep(
+            model,
+            se=tuned / "se",
+            osm=tuned / "osm",
+            **self._requests("dev", category),
+            out=self._work / "development" / f"continual-{category}.jsonl",
+            grid={"beta": [round(recipe.alpha * ratio, 2) for ratio in CONTINUAL_RATIOS]},
+            recipe=recipe,
+            options=ASK,
+        )
+        best = min(report.trials, key=lambda trial: by_sum(trial, report.base))
+        print(f"continual {category}: {best.recipe} {_rates(best)}", flush=True)
+        assert best.recipe is not None
+        return Recipe.from_json(best.recipe)
 
     def _all_categories(self, label: str, model: Path) -> dict[str, Trial]:
         found = {}
@@ -195,9 +218,9 @@ def main() -> None:
     experiment = Experiment(WORK)
     chosen, reports = experiment.choose(SAFEPATCHING)
     assert isinstance(chosen, Recipe)
-    draw_sweep(
-        reports[0].base, [t for r in reports for t in r.trials], reports[0].best, DOCS / "smollm2"
-    )
+    swept = [trial for report in reports for trial in report.trials]
+    best = next(trial for trial in swept if trial.recipe == chosen.to_json())
+    draw_sweep(reports[0].base, swept, best, DOCS / "smollm2")
     bench = experiment.bench("test")
     rows: dict[str, list[Row]] = {}
     with open_trials(

@@ -96,7 +96,9 @@ def build(
     ] = None,
     beta: Annotated[
         float | None,
-        typer.Option(help="Scale of the OSM delta.", show_default="4.5", rich_help_panel=_SELECTION),
+        typer.Option(
+            help="Scale of the OSM delta.", show_default="4.5", rich_help_panel=_SELECTION
+        ),
     ] = None,
     seed: Annotated[
         int | None,
