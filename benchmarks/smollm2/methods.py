@@ -16,7 +16,7 @@ DEVELOPMENT_SEED = 100
 
 
 SCALE_EXPONENT = 0.92
-"""α and β grow with the density to this power, as tried on development at p from 0.1 to 0.001."""
+"""α and β are tried around the inverse density to this power, which earlier trials suggested."""
 
 
 def by_sum(trial: Trial, base: Trial) -> tuple[float, float]:
@@ -111,9 +111,9 @@ def comparisons() -> list[Method]:
             "no retention",
             _recipe(),
             (
-                _scales(1.0, 0.1, 2.5, 2.6, 3.0),
+                _scales(1.0, 0.1, 2.5, 2.6, 3.0, 3.6, 4.2),
                 _scales(1.0, 0.1, 4, 4.2, 4.8, 5.4),
-                _scales(1.0, 0.3, 2.5, 2.6, 3.0),
+                _scales(1.0, 0.3, 2.5, 2.6, 3.0, 3.8),
             ),
         ),
         Method("task arithmetic", MergeRecipe("task-arithmetic"), ({"weight": weights},)),
@@ -123,12 +123,13 @@ def comparisons() -> list[Method]:
             (
                 {"weight": uneven, "density": [0.2], "lambda": [0.6, 1.2]},
                 {"weight": uneven, "density": [0.5], "lambda": [0.4, 0.8]},
+                {"weight": [(1.0, 0.65), (1.0, 0.7)], "density": [0.2, 0.5], "lambda": [0.8]},
             ),
         ),
         Method(
             "DARE",
             MergeRecipe("dare", density=0.3, seed=DEVELOPMENT_SEED),
-            ({"weight": weights},),
+            ({"weight": weights}, {"weight": [(0.6, 0.5), (0.7, 0.6), (0.8, 0.65)]}),
             seeds=3,
         ),
         Method("magnitude", MergeRecipe("magnitude"), ({"weight": raised},)),
@@ -149,7 +150,7 @@ def ablations(chosen: Recipe) -> list[Method]:
         "score |W ⊙ g| on the base": {"score": "base-weight"},
         "score |P ⊙ g| on the base": {"score": "base-delta"},
     }
-    return [Method(name, replace(chosen, **change), seeds=2) for name, change in changes.items()]
+    return [Method(name, replace(chosen, **change)) for name, change in changes.items()]
 
 
 def frontier(chosen: Recipe) -> list[Method]:

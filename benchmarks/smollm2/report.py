@@ -51,9 +51,7 @@ def write_report(
             parts += ["Parameters:", "\n".join(chosen)]
     if chain:
         parts += ["## Three categories patched in turn", _chain_table(chain)]
-    parts += [
-        f"This run took {seconds / 60:.0f} minutes; stages kept from earlier runs are not in it."
-    ]
+    parts += [f"All stages and trials together took {seconds / 60:.0f} minutes."]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
@@ -62,7 +60,7 @@ def _line(row: Row) -> str:
     trials = row.trials
     sums = [t.harmful.value + t.over_refusal.value for t in trials]
     cells = [
-        row.name,
+        row.name.replace("|", "\\|"),
         _spread([t.harmful.value for t in trials], ".3f"),
         _spread([t.over_refusal.value for t in trials], ".3f"),
         _spread(sums, ".3f"),
@@ -84,7 +82,11 @@ def _spread(values: Sequence[float], form: str) -> str:
 
 def _parameters(recipe: Mapping[str, Any]) -> str:
     skipped = ("include", "exclude", "overrides", "seed")
-    return ", ".join(f"{name} {value}" for name, value in recipe.items() if name not in skipped)
+    shown = {name: value for name, value in recipe.items() if name not in skipped}
+    return ", ".join(
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in shown.items()
+    )
 
 
 def _chain_table(chain: Sequence[tuple[str, Mapping[str, Trial]]]) -> str:

@@ -9,7 +9,6 @@ development split; the test split is asked once for every row and seed.
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from blake3 import blake3
 from corpus import CATEGORIES, REFERENCE, lessons, write_corpus, write_jsonl
 from methods import SAFEPATCHING, AnyRecipe, Method, ablations, by_sum, comparisons, frontier
 from report import Row, write_report
-from stages import Stages
+from stages import STAMP, Stages
 
 import patchc
 from patchc import DeriveOptions, EvaluateOptions
@@ -45,6 +44,8 @@ DERIVE = DeriveOptions(
     device="cpu",
 )
 ASK = EvaluateOptions(max_new_tokens=24)
+CONTINUAL_RATIOS = (0.3, 0.5, 0.6, 0.7, 0.8)
+"""β / α to try where a model that has been patched is patched again."""
 
 
 class Experiment:
@@ -120,7 +121,11 @@ class Experiment:
         return Row(name, None, (trial,))
 
     def continual(self, recipe: Recipe) -> list[tuple[str, dict[str, Trial]]]:
-        """The three categories patched in turn; after each, every category's test requests."""
+        """The three categories patched in turn; after each, every category's test requests.
+
+        A model that has been patched refuses more of the next category from the start, so from the
+        second on β is chosen anew on development.
+        """
         model = self.backbone
         rows = [("backbone", self._all_categories("backbone", model))]
         patches = []
@@ -130,14 +135,15 @@ class Experiment:
                 if number
                 else self.tuned
             )
+            step = self._choose_beta(model, tuned, category, recipe) if number else recipe
             inputs = {
-                "recipe": recipe.to_json(),
+                "recipe": step.to_json(),
                 "derived": self._stages.stamp(tuned.name)["inputs"],
             }
             folder = self._stages.run(
                 f"continual-{number}",
                 inputs,
-                lambda out, model=model, tuned=tuned: _patch(model, tuned, recipe, out),
+                lambda out, model=model, tuned=tuned, step=step: _patch(model, tuned, step, out),
             )
             model = folder / "model"
             patches.append(folder / "fix.patchc")
@@ -145,6 +151,22 @@ class Experiment:
         chain = patchc.chain(patches)
         assert chain.whole
         return rows
+
+    def _choose_beta(self, model: Path, tuned: Path, category: str, recipe: Recipe) -> Recipe:
+        report = patchc.sweep(
+            model,
+            se=tuned / "se",
+            osm=tuned / "osm",
+            **self._requests("dev", category),
+            out=self._work / "development" / f"continual-{category}.jsonl",
+            grid={"beta": [round(recipe.alpha * ratio, 2) for ratio in CONTINUAL_RATIOS]},
+            recipe=recipe,
+            options=ASK,
+        )
+        best = min(report.trials, key=lambda trial: by_sum(trial, report.base))
+        print(f"continual {category}: {best.recipe} {_rates(best)}", flush=True)
+        assert best.recipe is not None
+        return Recipe.from_json(best.recipe)
 
     def _all_categories(self, label: str, model: Path) -> dict[str, Trial]:
         found = {}
@@ -193,13 +215,12 @@ class Experiment:
 
 def main() -> None:
     """Run every stage that is not there yet, and write the tables."""
-    start = time.perf_counter()
     experiment = Experiment(WORK)
     chosen, reports = experiment.choose(SAFEPATCHING)
     assert isinstance(chosen, Recipe)
-    draw_sweep(
-        reports[0].base, [t for r in reports for t in r.trials], reports[0].best, DOCS / "smollm2"
-    )
+    swept = [trial for report in reports for trial in report.trials]
+    best = next(trial for trial in swept if trial.recipe == chosen.to_json())
+    draw_sweep(reports[0].base, swept, best, DOCS / "smollm2")
     bench = experiment.bench("test")
     rows: dict[str, list[Row]] = {}
     with open_trials(
@@ -218,9 +239,16 @@ def main() -> None:
             ("frontier", frontier(chosen)),
         ):
             rows[group] = [_row(experiment, bench, trials, method) for method in methods]
-            write_report(DOCS / "smollm2" / "tables.md", rows, [], time.perf_counter() - start)
+            write_report(DOCS / "smollm2" / "tables.md", rows, [], _spent(WORK))
     chain = experiment.continual(chosen)
-    write_report(DOCS / "smollm2" / "tables.md", rows, chain, time.perf_counter() - start)
+    write_report(DOCS / "smollm2" / "tables.md", rows, chain, _spent(WORK))
+
+
+def _spent(work: Path) -> float:
+    """Seconds of all stages and trials that are kept, whichever run they come from."""
+    files = [*work.rglob("*.jsonl"), *work.glob(f"*/{STAMP}")]
+    lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    return sum(line.get("seconds", 0.0) for line in lines)
 
 
 def _row(experiment: Experiment, bench: Bench, trials: TrialFile, method: Method) -> Row:

@@ -104,7 +104,7 @@ def sweep(
     """Build, apply and measure every recipe of a grid, on requests kept for development.
 
     Example: patchc sweep models/chat --se work/se --osm work/osm --harmful dev/harmful.jsonl
-    --harmless dev/harmless.jsonl --alpha 4,5,6 --beta 3.6,4.5,5.4 --seed 0,1 -o sweep.jsonl
+    --harmless dev/harmless.jsonl --alpha 5 --beta 4.3,4.5,4.7 --seed 0,1 -o sweep.jsonl
     """
     import patchc
     from patchc.cli.output import print_facts, print_json, progress_bar
