@@ -53,7 +53,7 @@ def part(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def spliced(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile a part into the code of each caller: quicker where it is called most, slow to compile.
+    """Compile a part into its callers: quicker where it is called most, but slow to compile.
 
     A call hands over every field of every array; at some ten a call, that costs more than the work.
     """
