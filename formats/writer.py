@@ -20,6 +20,8 @@ from patchc.errors import UnsupportedInputError
 from patchc.formats.codecs import ADDITIVE_ID, RICE, ComponentEntries
 from patchc.formats.codecs.additive import encode_additive
 from patchc.formats.codecs.choose import encode_shortest
+from patchc.formats.codecs.classes import Groups
+from patchc.formats.codecs.conditional import CONDITIONAL_ID, encode_conditional
 from patchc.formats.files import EncodedFile, find_fault
 from patchc.formats.index import ChunkRecord, pack_index
 from patchc.formats.layout import (
@@ -70,6 +72,8 @@ def encode_chunk(
     base_digest: bytes,
     result_digest: bytes,
     base: NDArray[np.unsignedinteger] | None = None,
+    masks: int = 0,
+    groups: Groups | None = None,
 ) -> EncodedChunk:
     """Code the changes of chunk ``number``; safe to call from several threads.
 
@@ -83,11 +87,20 @@ def encode_chunk(
         result_digest: full digest of the words after the change.
         base: the words that the steps apply to, by which they are coded where that is shorter; None
             for a body that decodes without them.
+        masks, groups: rows of the table of retention masks in which the changes were selected, bit
+            i for row i, and the groups that they make of ``base``; the body refers to them where
+            that is shorter.
     """
     if base is None:
         codec, body = RICE.id, RICE.encode(positions, steps, words, dtype.word_bits)
-    else:
-        codec, body = encode_shortest(base, positions, steps, dtype)
+        return _chunk(number, codec, len(positions), body, base_digest, result_digest)
+    codec, body = encode_shortest(base, positions, steps, dtype)
+    if groups is not None:
+        inside = encode_conditional(base, positions, steps, dtype, groups)
+        if len(inside) < len(body):
+            return _chunk(
+                number, CONDITIONAL_ID, len(positions), inside, base_digest, result_digest, masks
+            )
     return _chunk(number, codec, len(positions), body, base_digest, result_digest)
 
 
@@ -111,13 +124,20 @@ def encode_deltas(
 
 
 def _chunk(
-    number: int, codec: int, entries: int, body: bytes, base_digest: bytes, result_digest: bytes
+    number: int,
+    codec: int,
+    entries: int,
+    body: bytes,
+    base_digest: bytes,
+    result_digest: bytes,
+    masks: int = 0,
 ) -> EncodedChunk:
     digest = blake3(body).digest()
     record = ChunkRecord(
         row=0,
         number=number,
         codec=codec,
+        masks=masks,
         entries=entries,
         offset=0,
         length=len(body),
@@ -139,7 +159,7 @@ class PatchWriter:
         file: where to write; never sought in.
         chunk_bits: log2 of the words in a chunk.
         features: bits of the features that a reader of this file must have.
-        masks: the retention masks that bodies refer to by their place here.
+        masks: the retention masks that chunks refer to by their place here.
 
     Raises:
         UnsupportedInputError: the masks are above the format's caps.

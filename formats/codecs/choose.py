@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from patchc.dtypes import DType
-from patchc.formats.codecs.classes import Groups, Words
+from patchc.formats.codecs.classes import Words
 from patchc.formats.codecs.codec import Positions, Steps
 from patchc.formats.codecs.conditional import CONDITIONAL_ID, encode_conditional
 from patchc.formats.codecs.rice import RICE
@@ -12,17 +12,17 @@ _LEAST_RICE_BITS = 2  # of a change: one for the gap and one for the step
 
 
 def encode_shortest(
-    words: Words, positions: Positions, steps: Steps, dtype: DType, groups: Groups | None = None
+    words: Words, positions: Positions, steps: Steps, dtype: DType
 ) -> tuple[int, bytes]:
     """Code the changes of a chunk, which may stand in clusters that only "rice" adapts to.
 
     Args:
-        words, positions, steps, dtype, groups: as for :func:`encode_conditional`.
+        words, positions, steps, dtype: as for :func:`encode_conditional`.
 
     Returns:
         The codec's id and the body.
     """
-    body = encode_conditional(words, positions, steps, dtype, groups)
+    body = encode_conditional(words, positions, steps, dtype)
     if 8 * len(body) <= _LEAST_RICE_BITS * len(positions):
         return CONDITIONAL_ID, body
     plain = RICE.encode(positions, steps, len(words), dtype.word_bits)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchc.checkpoint import Checkpoint, TensorInfo
+from patchc.formats import RetentionMask
 from patchc.kernels.philox import KEEP_ALL, retention_stream, retention_threshold
 from patchc.kernels.topk import Bits, Retention, keep_retained
 from patchc.recipe import Recipe
@@ -57,6 +58,10 @@ class Component:
         """Which entries of a tensor are retained."""
         threshold = retention_threshold(self.retain(tensor))
         return Retention(self.recipe.seed, retention_stream(self.name, tensor), threshold)
+
+    def mask(self, tensor: str) -> RetentionMask:
+        """The same as a patch file states it."""
+        return RetentionMask(self.name, self.recipe.seed, retention_threshold(self.retain(tensor)))
 
     def ranked(self, tensor: str) -> Retention:
         """Which entries of a tensor are ranked by score."""

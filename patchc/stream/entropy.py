@@ -2,7 +2,8 @@
 
 Receiver and sender share the base. Given each tensor and each word's exponent in the base, it takes
 Σ nₑ H₂(kₑ / nₑ) bits to say which kₑ of nₑ words of an exponent change, and
-Σ kₑ H(steps of exponent e) to say by how many steps. Words without an exponent are of one class.
+Σ kₑ H(steps of exponent e) to say by how many steps. Words without an exponent are of one class;
+where a selection has seeded retention masks, those of each combination of masks count apart.
 Lower bits of large steps are counted as they are (:mod:`patchc.kernels.histograms`).
 """
 
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchc.dtypes import DType
+from patchc.formats.codecs.classes import MOST_GROUPS, Groups
 from patchc.kernels.histograms import count_exponents, count_steps, raw_bits, symbols
 
 Words = NDArray[np.unsignedinteger]
@@ -74,25 +76,43 @@ class TensorCounts:
     def __init__(self, dtype: DType) -> None:
         self._shift, self._bits = _EXPONENTS.get(dtype.name, (0, 0))
         self._word_bits = dtype.word_bits
-        self._words = np.zeros(1 << self._bits, np.int64)
-        self._steps: dict[int, NDArray[np.int64]] = {}
+        self._words = np.zeros((MOST_GROUPS, 1 << self._bits), np.int64)
+        self._steps: dict[tuple[int, int], NDArray[np.int64]] = {}
         self._lock = threading.Lock()
 
-    def add(self, words: Words, positions: NDArray[np.uint32], steps: NDArray[np.int64]) -> None:
-        """Count a chunk: its words in the base, and its changes, if any."""
+    def add(
+        self,
+        words: Words,
+        positions: NDArray[np.uint32],
+        steps: NDArray[np.int64],
+        groups: Groups | None = None,
+    ) -> None:
+        """Count a chunk: its words in the base, its changes, if any, and groups to count apart."""
+        changed = words[positions]
+        if groups is None:
+            self._count(0, words, changed, steps)
+            return
+        of_changed = groups[positions]
+        for group in range(MOST_GROUPS):
+            own = of_changed == group
+            self._count(group, words[groups == group], changed[own], steps[own])
+
+    def _count(self, group: int, words: Words, changed: Words, steps: NDArray[np.int64]) -> None:
         exponents = count_exponents(words, self._shift, self._bits)
         counts = np.zeros((1 << self._bits, symbols(self._word_bits)), np.uint32)
-        count_steps(words, positions, steps, self._shift, self._bits, counts)
+        count_steps(changed, steps, self._shift, self._bits, counts)
         with self._lock:
-            self._words += exponents
+            self._words[group] += exponents
             for exponent in np.flatnonzero(counts.any(axis=1)).tolist():
-                self._steps[exponent] = self._steps.get(exponent, 0) + counts[exponent].astype(int)
+                key = group, exponent
+                self._steps[key] = self._steps.get(key, 0) + counts[exponent].astype(int)
 
     def entropy(self) -> Entropy:
         """Of the chunks that were added."""
         if not self._steps:
             return Entropy()
-        words = self._words[list(self._steps)]
+        groups, exponents = zip(*self._steps, strict=True)
+        words = self._words[list(groups), list(exponents)]
         steps = np.stack(list(self._steps.values()))
         changed = steps.sum(axis=1)
         positions = _xlogx(words) - _xlogx(changed) - _xlogx(words - changed)
