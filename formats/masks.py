@@ -20,6 +20,7 @@ from patchc.kernels.philox import add_kept, retention_stream
 MAX_MASKS = 16
 MAX_COMPONENT_BYTES = 64
 KEEP_ALL = 1 << 32
+_MOST_APART = 2
 
 _DRAWS = struct.Struct("<QQ")
 
@@ -78,13 +79,14 @@ def draw_groups(
     if not masks:
         return None
     groups = np.zeros(count, np.uint8)
+    counted = len(masks) > _MOST_APART
     for place, mask in enumerate(masks):
-        weight = 1 << place if len(masks) <= 2 else 1
+        weight = 1 if counted else 1 << place
         add_kept(
             np.uint64(mask.seed), np.uint64(retention_stream(mask.component, tensor)),
-            np.uint64(mask.threshold), first, np.uint8(weight), np.uint8(MOST_GROUPS - 1), groups,
+            np.uint64(mask.threshold), first, np.uint8(weight), groups,
         )  # fmt: skip
-    return groups
+    return np.minimum(groups, MOST_GROUPS - 1, out=groups) if counted else groups
 
 
 def check_references(

@@ -70,27 +70,25 @@ def add_kept(
     threshold: np.uint64,
     first: int,
     weight: np.uint8,
-    most: np.uint8,
     sums: NDArray[np.uint8],
 ) -> None:
-    """Add ``weight`` to the sums of the entries that a mask keeps, up to ``most``.
+    """Add ``weight`` to the sums of the entries that a mask keeps, modulo 256.
 
     Args:
         seed, stream, threshold: of the mask.
         first: flat index of the first sum; a multiple of 4.
-        weight, most: added together they fit a byte.
-        sums: one an entry, at most ``most``.
+        weight: what to add.
+        sums: one an entry.
     """
     if threshold == np.uint64(0):
         return
     last = np.uint32(threshold - np.uint64(1))
     draws = np.empty(_TILE, np.uint32)
     for start in range(0, sums.size, _TILE):
-        count = min(_TILE, sums.size - start)
-        fill_draws(seed, stream, (first + start) >> 2, draws[: (count + 3) & ~3])
-        for i in range(count):
-            kept = weight if draws[i] <= last else np.uint8(0)
-            sums[start + i] = min(np.uint8(sums[start + i] + kept), most)
+        fill_draws(seed, stream, (first + start) >> 2, draws)
+        tile = sums[start : start + _TILE]
+        for i in range(tile.size):
+            tile[i] += weight if draws[i] <= last else np.uint8(0)
 
 
 @compiled
