@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import selection_oracle as oracle
 from numpy.typing import NDArray
-from tiny_checkpoints import NUMPY, normal, write_model
+from tiny_checkpoints import NUMPY, Tensors, normal, raw, write_model
 
 import patchc
 from patchc import Recipe
@@ -92,16 +92,19 @@ def words(values: NDArray) -> NDArray:
     return np.ascontiguousarray(values).ravel().view(f"u{values.dtype.itemsize}")
 
 
-def read_steps(patch: Path) -> dict[str, dict[int, int]]:
-    """Position → step of every changed entry, by tensor."""
+def read_steps(patch: Path, base: Tensors) -> dict[str, dict[int, int]]:
+    """Position → step of every changed entry, by tensor, given what the patch applies to."""
     found: dict[str, dict[int, int]] = {}
     with patchc.open_patch(patch) as opened:
         for name, record in opened.index.tensors.items():
             found[name] = {}
+            before = np.frombuffer(raw(base[name]).data, record.dtype.word)
             for row in record.chunks:
                 chunk = opened.index.chunk(row)
-                positions, steps = opened.read_changes(record, chunk)
-                flat = positions.astype(np.int64) + chunk.number * opened.chunk_words
+                start = chunk.number * opened.chunk_words
+                words = before[start : start + opened.chunk_words]
+                positions, steps = opened.read_changes(record, chunk, words)
+                flat = positions.astype(np.int64) + start
                 found[name] |= dict(zip(flat.tolist(), steps.tolist(), strict=True))
     return found
 
@@ -109,7 +112,7 @@ def read_steps(patch: Path) -> dict[str, dict[int, int]]:
 def check_equal(inputs: Inputs, recipe: Recipe, patch: Path) -> int:
     """Compare a patch with the oracle: steps and statistics. Returns the entries changed."""
     expected = expected_tensors(inputs, recipe)
-    found = read_steps(patch)
+    found = read_steps(patch, inputs.base)
     assert list(found) == sorted(inputs.base, key=str.encode)
     for name, base in inputs.base.items():
         steps = {}

@@ -112,7 +112,7 @@ def test_one_run_of_equal_scores_is_cut_inside_a_later_chunk(tmp_path: Path) -> 
     recipe = Recipe(retain=1, top_se=0.5, top_osm=0, alpha=1)
     out = tmp_path / "fix.patchc"
     patchc.build(**inputs.write(tmp_path), out=out, recipe=recipe, chunk_bits=12)
-    assert list(read_steps(out)[LAYER_0]) == list(range(6144))
+    assert list(read_steps(out, inputs.base)[LAYER_0]) == list(range(6144))
 
 
 def test_one_file_for_threads_and_layouts(tmp_path: Path) -> None:
@@ -131,10 +131,12 @@ def test_one_file_for_threads_and_layouts(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"retain": 0.31}, {"alpha": 7.9}, {"top_se": 0.2}])
 def test_every_parameter_matters(tmp_path: Path, change: dict[str, float]) -> None:
-    paths = random_inputs({LAYER_0: (70, 50)}).write(tmp_path)
+    inputs = random_inputs({LAYER_0: (70, 50)})
+    paths = inputs.write(tmp_path)
     patchc.build(**paths, out=tmp_path / "a.patchc")
     patchc.build(**paths, out=tmp_path / "b.patchc", recipe=replace(Recipe(), **change))
-    assert read_steps(tmp_path / "a.patchc") != read_steps(tmp_path / "b.patchc")
+    first, second = (read_steps(tmp_path / f"{x}.patchc", inputs.base) for x in "ab")
+    assert first != second
 
 
 def test_scores_named_apart_and_single_files(tmp_path: Path) -> None:
@@ -481,4 +483,4 @@ def test_packed_neighbours_stay_untouched(tmp_path: Path) -> None:
     inputs = small_inputs()
     inputs.base["packed"] = Raw("F4", (2, 8), bytes(range(8)))
     patchc.build(**inputs.write(tmp_path), out=tmp_path / "fix.patchc")
-    assert read_steps(tmp_path / "fix.patchc")["packed"] == {}
+    assert read_steps(tmp_path / "fix.patchc", inputs.base)["packed"] == {}

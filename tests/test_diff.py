@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import selection_oracle as oracle
+from build_inputs import read_steps
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_checkpoints import PatchedModel, Raw, normal, nudge, tree, write_file, write_model
@@ -17,24 +18,14 @@ from tiny_checkpoints import PatchedModel, Raw, normal, nudge, tree, write_file,
 import patchc
 from patchc.dtypes import BY_NAME
 from patchc.errors import MismatchError, OutputError, UnsupportedInputError, UsageError
+from patchc.stream.compile import Codec
 
 BASE = {"a.weight": normal((4, 6), "BF16", 1), "b.weight": normal((24,), "F32", 2)}
 
 
-def _steps(patch: Path, name: str) -> dict[int, int]:
-    found: dict[int, int] = {}
-    with patchc.open_patch(patch) as opened:
-        record = opened.index.tensors[name]
-        for row in record.chunks:
-            chunk = opened.index.chunk(row)
-            positions, steps = opened.read_changes(record, chunk)
-            flat = positions.astype(np.int64) + chunk.number * opened.chunk_words
-            found |= dict(zip(flat.tolist(), steps.tolist(), strict=True))
-    return found
-
-
+@pytest.mark.parametrize("codec", get_args(Codec))
 @pytest.mark.parametrize("dtype", BY_NAME)
-def test_steps_equal_the_oracle(tmp_path: Path, dtype: str) -> None:
+def test_steps_equal_the_oracle(tmp_path: Path, dtype: str, codec: Codec) -> None:
     """Random bytes: NaN payloads, infinities, both zeros and wrapping integers among them."""
     kind = BY_NAME[dtype]
     rng = np.random.default_rng(kind.code)
@@ -42,13 +33,15 @@ def test_steps_equal_the_oracle(tmp_path: Path, dtype: str) -> None:
     after = np.frombuffer(rng.bytes(9000 * kind.word_bytes), kind.word)
     after = np.where(rng.random(9000) < 0.9, before, after)
     count = 9000 * kind.word_bits // kind.bits
-    for part, words in (("base", before), ("tuned", after)):
-        write_model(tmp_path / part, {"t": Raw(dtype, (2, count // 2), words.tobytes())})
+    base, tuned = (Raw(dtype, (2, count // 2), words.tobytes()) for words in (before, after))
+    write_model(tmp_path / "base", {"t": base})
+    write_model(tmp_path / "tuned", {"t": tuned})
     out = tmp_path / "update.patchc"
-    report = patchc.diff(tmp_path / "base", tmp_path / "tuned", out=out, chunk_bits=12)
+    paths = tmp_path / "base", tmp_path / "tuned"
+    report = patchc.diff(*paths, out=out, chunk_bits=12, codec=codec)
     is_float = dtype in ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
     expected = oracle.steps(before, after, is_float)
-    assert _steps(out, "t") == expected
+    assert read_steps(out, {"t": base})["t"] == expected
     assert report.entries == len(expected) > 500
     assert report.words == 9000
     assert report.size == out.stat().st_size

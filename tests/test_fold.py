@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -31,6 +32,7 @@ from patchc.errors import (
     UsageError,
     WrongBaseError,
 )
+from patchc.stream.compile import Codec, CompiledPatch
 
 UP, NORM, STILL = "layers.0.up.weight", "norm.weight", "still.weight"
 
@@ -43,17 +45,17 @@ class Chain:
     patches: list[Path]
 
 
-def chain_of(folder: Path, states: list[dict[str, Any]]) -> Chain:
+def chain_of(folder: Path, states: list[dict[str, Any]], codec: Codec = "rice") -> Chain:
     models = [write_model(folder / str(i), state) for i, state in enumerate(states)]
     patches = []
     for i, (before, after) in enumerate(pairwise(models)):
         patches.append(folder / f"{i}-{i + 1}.patchc")
-        patchc.diff(before, after, out=patches[-1], chunk_bits=12)
+        patchc.diff(before, after, out=patches[-1], chunk_bits=12, codec=codec)
     return Chain(models, patches)
 
 
-@pytest.fixture
-def chain(tmp_path: Path) -> Chain:
+@pytest.fixture(params=["rice"])
+def chain(tmp_path: Path, request: pytest.FixtureRequest) -> Chain:
     """Three patches: over all chunks of one tensor, over one chunk of the other at a time."""
     states: list[dict[str, Any]] = [
         {
@@ -68,7 +70,18 @@ def chain(tmp_path: Path) -> Chain:
         state[NORM] = state[NORM].copy()
         state[NORM][i % 2] = nudge(state[NORM][i % 2], 0.02, 50 + i)
         states.append(state)
-    return chain_of(tmp_path, states)
+    return chain_of(tmp_path, states, request.param)
+
+
+def with_any_codec(test: Callable[..., None]) -> Callable[..., None]:
+    """With the base, patches fold whatever their codec; without it, where they decode alone."""
+    cases = [("rice", False), ("rice", True), ("auto", True)]
+    return pytest.mark.parametrize(("chain", "with_base"), cases, indirect=["chain"])(test)
+
+
+def difference(before: Path, after: Path, out: Path, with_base: bool) -> CompiledPatch:
+    """What a fold is compared with: coded as it is, given the base or not."""
+    return patchc.diff(before, after, out=out, chunk_bits=12, codec="auto" if with_base else "rice")
 
 
 def content(patch: Path) -> Parts:
@@ -83,13 +96,13 @@ def check_both_ways(patch: Path, before: Path, after: Path, folder: Path) -> Non
     assert tree(folder / "reverted") == tree(before)
 
 
-@pytest.mark.parametrize("with_base", [False, True])
+@with_any_codec
 def test_fold_is_the_difference_of_its_ends(tmp_path: Path, chain: Chain, with_base: bool) -> None:
     """`diff` of the first and the last model never sees what lies between."""
     base = chain.models[0] if with_base else None
     out, direct = tmp_path / "all.patchc", tmp_path / "direct.patchc"
     report = patchc.fold(chain.patches, out=out, base=base, threads=3)
-    expected = patchc.diff(chain.models[0], chain.models[-1], out=direct, chunk_bits=12)
+    expected = difference(chain.models[0], chain.models[-1], direct, with_base)
     assert content(out) == content(direct)
     assert (report.entries, report.words) == (expected.entries, expected.words)
     assert report.size == out.stat().st_size
@@ -110,7 +123,7 @@ def test_fold_equals_its_patches_in_turn(tmp_path: Path, chain: Chain) -> None:
     check_both_ways(tmp_path / "two.patchc", chain.models[0], model, tmp_path)
 
 
-@pytest.mark.parametrize("with_base", [False, True])
+@with_any_codec
 def test_folding_is_associative(tmp_path: Path, chain: Chain, with_base: bool) -> None:
     """The files are the same to the last byte, provenance included."""
     first, second, third = chain.patches
@@ -140,8 +153,9 @@ def test_one_file_for_any_number_of_threads(tmp_path: Path, chain: Chain) -> Non
     words=st.sampled_from([1, 7, 4096, 4097, 9000]),
     shares=st.lists(st.sampled_from([0.0, 1e-3, 0.3, 1.0]), min_size=2, max_size=4),
     seed=st.integers(0, 1000),
+    codec=st.sampled_from(["auto", "rice"]),
 )
-def test_any_words(dtype: str, words: int, shares: list[float], seed: int) -> None:
+def test_any_words(dtype: str, words: int, shares: list[float], seed: int, codec: Codec) -> None:
     """Random bits wrap around; values from a set of three come back to what they were."""
     kind = BY_NAME[dtype]
     rng = np.random.default_rng(seed)
@@ -153,12 +167,16 @@ def test_any_words(dtype: str, words: int, shares: list[float], seed: int) -> No
     count = words * kind.word_bits // kind.bits
     states: list[dict[str, Any]] = [{"t": Raw(dtype, (count,), a.tobytes())} for a in arrays]
     with tempfile.TemporaryDirectory() as folder:
-        made = chain_of(Path(folder), states)
+        made = chain_of(Path(folder), states, codec)
         direct, out = Path(folder, "direct.patchc"), Path(folder, "out.patchc")
-        patchc.diff(made.models[0], made.models[-1], out=direct, chunk_bits=12)
+        difference(made.models[0], made.models[-1], direct, with_base=True)
         patchc.fold(made.patches, out=out, base=made.models[0])
         assert content(out) == content(direct)
+        if codec == "auto":
+            return
         out.unlink()
+        direct.unlink()
+        difference(made.models[0], made.models[-1], direct, with_base=False)
         try:
             patchc.fold(made.patches, out=out)
         except UsageError:
@@ -172,7 +190,7 @@ def test_any_words(dtype: str, words: int, shares: list[float], seed: int) -> No
 def test_a_patch_and_its_inverse_cancel(tmp_path: Path, chain: Chain) -> None:
     """Every chunk of one tensor ends as it began: only the base knows that tensor's digest."""
     back = tmp_path / "back.patchc"
-    patchc.diff(chain.models[1], chain.models[0], out=back, chunk_bits=12)
+    difference(chain.models[1], chain.models[0], back, with_base=False)
     pair, out = (chain.patches[0], back), tmp_path / "none.patchc"
     with pytest.raises(UsageError, match=rf"'{UP}'.*--base"):
         patchc.fold(pair, out=out)
@@ -193,7 +211,7 @@ def test_a_chunk_that_cancels_where_the_tensor_is_pinned(tmp_path: Path) -> None
     made = chain_of(tmp_path, [{"t": base}, {"t": middle}, {"t": end}])
     out, direct = tmp_path / "fold.patchc", tmp_path / "direct.patchc"
     patchc.fold(made.patches, out=out)
-    patchc.diff(made.models[0], made.models[2], out=direct, chunk_bits=12)
+    difference(made.models[0], made.models[2], direct, with_base=False)
     assert content(out) == content(direct)
 
 
@@ -243,7 +261,7 @@ def test_the_command(tmp_path: Path, chain: Chain) -> None:
     assert run("fold", chain.patches[0], "-o", tmp_path / "one.patchc")[0] == UsageError.exit_code
 
 
-@pytest.mark.parametrize("with_base", [False, True])
+@with_any_codec
 def test_progress_reaches_the_end(tmp_path: Path, chain: Chain, with_base: bool) -> None:
     events: list[Any] = []
     base = chain.models[0] if with_base else None
@@ -252,6 +270,11 @@ def test_progress_reaches_the_end(tmp_path: Path, chain: Chain, with_base: bool)
     assert done == sorted(done)
     assert done[-1] == events[-1].total == (90 * 100 + 3 * 4096 + 7 if with_base else 5)
     assert {event.stage for event in events} == {"fold"}
+
+
+@pytest.mark.parametrize("chain", ["auto"], indirect=True)
+def test_the_base_is_asked_for_where_it_is_needed(tmp_path: Path, chain: Chain) -> None:
+    refuse(tmp_path, chain.patches, UsageError, r"0-1.patchc is coded given .* with --base")
 
 
 # Refusals --------------------------------------------------------------------------------------
@@ -373,7 +396,7 @@ def swap_digests(patch: Path, **columns: Any) -> None:
     patch.write_bytes(parts.with_columns(**columns).assemble())
 
 
-@pytest.mark.parametrize("with_base", [False, True])
+@with_any_codec
 def test_bodies_replaced_under_their_short_digests(
     tmp_path: Path, chain: Chain, with_base: bool
 ) -> None:

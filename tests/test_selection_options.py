@@ -135,7 +135,7 @@ def test_a_global_cut_ends_in_the_tensor_that_sorts_first_by_bytes(tmp_path: Pat
     out = tmp_path / "fix.patchc"
     paths = inputs.write(tmp_path)
     patchc.build(paths["base"], se=paths["se"], out=out, recipe=recipe, chunk_bits=12)
-    steps = read_steps(out)
+    steps = read_steps(out, inputs.base)
     assert list(steps["model.layers.10.weight"]) == list(range(5000))
     assert list(steps["model.layers.2.weight"]) == list(range(1000))
 
@@ -149,7 +149,7 @@ def test_a_row_is_a_run_of_the_last_dimension(tmp_path: Path) -> None:
     recipe = Recipe(retain=1, top_se=0.2, sets="se", scope="row")
     paths = inputs.write(tmp_path)
     patchc.build(paths["base"], se=paths["se"], out=tmp_path / "x.patchc", recipe=recipe)
-    assert list(read_steps(tmp_path / "x.patchc")[name]) == [1, 6, 11, 16, 21, 26]
+    assert list(read_steps(tmp_path / "x.patchc", inputs.base)[name]) == [1, 6, 11, 16, 21, 26]
 
 
 @pytest.mark.parametrize(("sets", "applied"), [("difference", False), ("intersection", True)])
@@ -159,7 +159,7 @@ def test_all_ranks_and_combines_before_retention(tmp_path: Path, sets: str, appl
     recipe = Recipe(retain=0.5, top_se=1, top_osm=1, **values)  # type: ignore[arg-type]
     inputs = random_inputs({LAYER_0: (6, 100)})
     patchc.build(**inputs.write(tmp_path), out=tmp_path / "x.patchc", recipe=recipe)
-    assert bool(read_steps(tmp_path / "x.patchc")[LAYER_0]) is applied
+    assert bool(read_steps(tmp_path / "x.patchc", inputs.base)[LAYER_0]) is applied
     counts = patchc.inspect(tmp_path / "x.patchc").metadata["statistics"][LAYER_0]
     assert (counts["se"], counts["osm"], counts["overlap"]) == (600, 600, 600)
     for part in ("se applied", "osm applied"):

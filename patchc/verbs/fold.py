@@ -60,8 +60,10 @@ def fold(
     with ExitStack() as inputs:
         opened = [inputs.enter_context(open_patch(patch)) for patch in patches]
         for patch in opened:
-            _check_foldable(patch, with_base=base is not None)
+            _check_foldable(patch)
         check_meeting(opened)
+        if base is None:
+            _check_readable(opened)
         paths = tuple(patch.path for patch in opened)
         metadata = _provenance(opened)
         if base is None:
@@ -74,17 +76,21 @@ def fold(
             return fold_onto(out, model, opened, metadata, workers, progress)
 
 
-def _check_foldable(patch: Patch, with_base: bool) -> None:
+def _check_foldable(patch: Patch) -> None:
     if patch.features:
         raise UnsupportedInputError(
             f"{patch.path} has the feature {', '.join(patch.features)}, and fold takes exact steps "
             "alone; apply the patches one after the other"
         )
-    if not with_base and not patch.decodes_alone():
-        raise UsageError(
-            f"{patch.path} is coded given the words that it applies to; give the base of the first "
-            "patch with --base"
-        )
+
+
+def _check_readable(patches: Sequence[Patch]) -> None:
+    for patch in patches:
+        if not patch.decodes_alone():
+            raise UsageError(
+                f"{patch.path} is coded given the words that it applies to; give the base of the "
+                "first patch with --base"
+            )
 
 
 def _check_output(out: Path, inputs: tuple[Path, ...], first: Patch) -> None:
