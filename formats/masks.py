@@ -39,6 +39,11 @@ class RetentionMask:
     seed: int
     threshold: int
 
+    @property
+    def share(self) -> float:
+        """The share of entries that it keeps, on average."""
+        return self.threshold / KEEP_ALL
+
 
 @dataclass(frozen=True)
 class TensorMasks:

@@ -96,6 +96,10 @@ def _render(report: InspectReport) -> None:
             facts[f"component {component.name}"] = (
                 f"{symbol}{component.scale:g}, {component.entries:,} entries"
             )
+    for number, mask in enumerate(report.masks):
+        facts[f"mask {number}"] = (
+            f"{mask.component}, keeps {mask.retain:.4g}, seed {mask.seed}, {mask.chunks:,} chunks"
+        )
     for number, link in enumerate(report.folded, start=1):
         facts[f"folded {number}"] = f"{link['root']} to {link['result']}"
     for name, value in _section(report, "recipe").items():
