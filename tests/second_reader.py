@@ -314,10 +314,11 @@ def _bodies(
                     deltas[component] |= {first + p: value for p, value in found.items()}
             else:
                 if index.codecs[number] == 3:
-                    given, revert = sides_words
-                    own = given["+" * (row.fate == 3) + row.name][first : first + size]
+                    words, revert = sides_words
+                    own = words["+" * (row.fate == 3) + row.name][first : first + size]
                     members = groups(index, number, row.name, first, size)
-                    decoded = conditional(body, own, FLOATS.get(row.code, ""), width, revert, members)
+                    dtype = FLOATS.get(row.code, "")
+                    decoded = conditional(body, own, dtype, width, revert, members)
                 else:
                     assert (index.codecs[number], index.mask_rows[number]) == (1, 0)
                     decoded = rice(body, size, width)

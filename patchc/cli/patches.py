@@ -31,7 +31,7 @@ def bits_facts(
         bound = entropy.total / entries
         facts["entropy"] = (
             f"{bound:.2f} bits per change (positions {entropy.positions / entries:.2f}, values "
-            f"{entropy.values / entries:.2f}), given what the receiver knows; the file takes "
+            f"{entropy.values / entries:.2f}), given tensor, exponent and masks; the file takes "
             f"{whole / bound:.3g} times that"
         )
     return facts
