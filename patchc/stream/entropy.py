@@ -18,7 +18,13 @@ from numpy.typing import NDArray
 
 from patchc.dtypes import DType
 from patchc.formats.codecs.classes import MOST_GROUPS, Groups
-from patchc.kernels.histograms import count_exponents, count_steps, raw_bits, symbols
+from patchc.kernels.histograms import (
+    count_exponents,
+    count_in_groups,
+    count_steps,
+    raw_bits,
+    symbols,
+)
 
 Words = NDArray[np.unsignedinteger]
 
@@ -88,21 +94,23 @@ class TensorCounts:
         groups: Groups | None = None,
     ) -> None:
         """Count a chunk: its words in the base, its changes, if any, and groups to count apart."""
-        changed = words[positions]
+        counts = np.zeros_like(self._words)
         if groups is None:
-            self._count(0, words, changed, steps)
-            return
-        of_changed = groups[positions]
-        for group in range(MOST_GROUPS):
-            own = of_changed == group
-            self._count(group, words[groups == group], changed[own], steps[own])
+            counts[0] = count_exponents(words, self._shift, self._bits)
+            self._add_steps(0, words[positions], steps)
+        else:
+            count_in_groups(words, groups, self._shift, self._bits, counts)
+            of_changed = groups[positions]
+            for group in range(MOST_GROUPS):
+                own = of_changed == group
+                self._add_steps(group, words[positions[own]], steps[own])
+        with self._lock:
+            self._words += counts
 
-    def _count(self, group: int, words: Words, changed: Words, steps: NDArray[np.int64]) -> None:
-        exponents = count_exponents(words, self._shift, self._bits)
+    def _add_steps(self, group: int, changed: Words, steps: NDArray[np.int64]) -> None:
         counts = np.zeros((1 << self._bits, symbols(self._word_bits)), np.uint32)
         count_steps(changed, steps, self._shift, self._bits, counts)
         with self._lock:
-            self._words[group] += exponents
             for exponent in np.flatnonzero(counts.any(axis=1)).tolist():
                 key = group, exponent
                 self._steps[key] = self._steps.get(key, 0) + counts[exponent].astype(int)
