@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from patchc.formats import AdditiveValues, Patch, TensorRecord, open_patch
+from patchc.formats.bits import ChangeBits
 from patchc.select.candidates import layer_of, natural_order
-from patchc.stream.entropy import Entropy
 from patchc.verbs.provenance import folded_patches
 from patchc.verbs.updates import UpdateReport, describe_update
 
@@ -52,6 +52,7 @@ class InspectReport:
         additive: value type and components of an additive patch, each with its stored scale and
             its entries as the file states them (verify counts them); None for exact steps.
         metadata: provenance: kind, tool, recipe with seed, digests of the inputs, statistics.
+        coded: bits of its changes, split, as the file states them; None where it does not.
         entropy: the bound for its changes, in bits, as the file states it; None where it does not.
         folded: the patches that a fold was made of: root and result digest, in hexadecimal.
         model_bytes: bytes of the base's tensors.
@@ -70,7 +71,8 @@ class InspectReport:
     version: str
     additive: AdditiveValues | None
     metadata: dict[str, Any]
-    entropy: Entropy | None
+    coded: ChangeBits | None
+    entropy: ChangeBits | None
     folded: tuple[dict[str, str], ...]
     model_bytes: int
     tensor_count: int
@@ -103,7 +105,8 @@ def inspect(patch: str | os.PathLike[str]) -> InspectReport:
             version=opened.version,
             additive=opened.additive,
             metadata=opened.metadata,
-            entropy=Entropy.from_json(opened.metadata.get("entropy")),
+            coded=ChangeBits.from_json(opened.metadata.get("coded")),
+            entropy=ChangeBits.from_json(opened.metadata.get("entropy")),
             folded=tuple(folded_patches(opened.metadata)),
             model_bytes=sum(r.words_on("base") * r.dtype.word_bytes for r in records),
             tensor_count=len(records),
