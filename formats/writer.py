@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 
 from patchc.dtypes import DType
 from patchc.errors import UnsupportedInputError
+from patchc.formats.bits import ChangeBits
 from patchc.formats.codecs import ADDITIVE_ID, RICE, ComponentEntries
 from patchc.formats.codecs.additive import encode_additive
 from patchc.formats.codecs.choose import encode_shortest
 from patchc.formats.codecs.classes import Groups
+from patchc.formats.codecs.codec import Coding
 from patchc.formats.codecs.conditional import CONDITIONAL_ID, encode_conditional
 from patchc.formats.files import EncodedFile, find_fault
 from patchc.formats.index import ChunkRecord, pack_index
@@ -55,12 +57,14 @@ from patchc.hashing import (
 class EncodedChunk:
     """A changed chunk, ready to be written; its record lacks only row and offset.
 
-    ``digest`` is the full digest of the body.
+    ``digest`` is the full digest of the body, and ``bits`` what positions and steps take of it,
+    where the codec tells them apart.
     """
 
     record: ChunkRecord
     body: bytes
     digest: bytes
+    bits: ChangeBits
 
 
 def encode_chunk(
@@ -91,17 +95,16 @@ def encode_chunk(
             i for row i, and the groups that they make of ``base``; the body refers to them where
             that is shorter.
     """
+    rows = 0
     if base is None:
-        codec, body = RICE.id, RICE.encode(positions, steps, words, dtype.word_bits)
-        return _chunk(number, codec, len(positions), body, base_digest, result_digest)
-    codec, body = encode_shortest(base, positions, steps, dtype)
-    if groups is not None:
-        inside = encode_conditional(base, positions, steps, dtype, groups)
-        if len(inside) < len(body):
-            return _chunk(
-                number, CONDITIONAL_ID, len(positions), inside, base_digest, result_digest, masks
-            )
-    return _chunk(number, codec, len(positions), body, base_digest, result_digest)
+        codec, coding = RICE.id, RICE.encode(positions, steps, words, dtype.word_bits)
+    else:
+        codec, coding = encode_shortest(base, positions, steps, dtype)
+        if groups is not None:
+            inside = encode_conditional(base, positions, steps, dtype, groups)
+            if len(inside.body) < len(coding.body):
+                codec, coding, rows = CONDITIONAL_ID, inside, masks
+    return _chunk(number, codec, rows, len(positions), coding, base_digest, result_digest)
 
 
 def encode_deltas(
@@ -120,19 +123,20 @@ def encode_deltas(
     for part in parts:
         touched[part.positions] = True
     entries = int(np.count_nonzero(touched))
-    return _chunk(number, ADDITIVE_ID, entries, body, base_digest, bytes(SHORT_DIGEST_BYTES))
+    coding = Coding(body, ChangeBits())
+    return _chunk(number, ADDITIVE_ID, 0, entries, coding, base_digest, bytes(SHORT_DIGEST_BYTES))
 
 
 def _chunk(
     number: int,
     codec: int,
+    masks: int,
     entries: int,
-    body: bytes,
+    coding: Coding,
     base_digest: bytes,
     result_digest: bytes,
-    masks: int = 0,
 ) -> EncodedChunk:
-    digest = blake3(body).digest()
+    digest = blake3(coding.body).digest()
     record = ChunkRecord(
         row=0,
         number=number,
@@ -140,12 +144,12 @@ def _chunk(
         masks=masks,
         entries=entries,
         offset=0,
-        length=len(body),
+        length=len(coding.body),
         body_digest=short(digest),
         base_digest=short(base_digest),
         result_digest=short(result_digest),
     )
-    return EncodedChunk(record, body, digest)
+    return EncodedChunk(record, coding.body, digest, coding.bits)
 
 
 class PatchWriter:

@@ -149,13 +149,17 @@ def test_the_commands(tmp_path: Path, patched: PatchedModel) -> None:
     assert made["body_bytes"] == report.total.nbytes
     assert set(made["entropy"]) == {"positions", "values"}
     bits = 8 / made["entries"]
-    whole, body = made["size"] * bits, made["body_bytes"] * bits
+    whole = made["size"] * bits
+    positions, values = (made["coded"][part] / made["entries"] for part in ("positions", "values"))
+    coded = positions + values
+    assert 0 < coded < 8 * made["body_bytes"] / made["entries"] < whole
+    split = f"positions {positions:.2f}, values {values:.2f}"
     out.unlink()
     for shown in (
         run("diff", patched.base, patched.tuned, "-o", out)[1],
         run("inspect", out)[1],
     ):
-        assert f"{whole:.2f} (whole file): bodies {body:.2f}, framing {whole - body:.2f}" in shown
+        assert f"{whole:.2f} (whole file): {split}, framing {whole - coded:.2f}" in shown
         entropy = sum(made["entropy"].values()) / made["entries"]
         assert f"{entropy:.2f} bits per change (positions" in shown
         assert f"takes {whole / entropy:.3g} times" in shown

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from patchc.compiled import Integer, compiled, kernel, part
 from patchc.dtypes import DType
 from patchc.errors import PatchFormatError
+from patchc.formats.bits import ChangeBits
 from patchc.formats.codecs.classes import (
     COUNTERS,
     EDGES,
@@ -24,7 +25,7 @@ from patchc.formats.codecs.classes import (
     class_map,
     exponent_of,
 )
-from patchc.formats.codecs.codec import Positions, Steps
+from patchc.formats.codecs.codec import Coding, Positions, Steps
 from patchc.formats.codecs.levels import level_tables, push_geometric
 from patchc.formats.codecs.model import (
     FIELDS_OF_TABLE,
@@ -52,7 +53,7 @@ _PARAMETER_ERROR = "its body is corrupt, or was not made for these words"
 
 def encode_conditional(
     words: Words, positions: Positions, steps: Steps, dtype: DType, groups: Groups | None = None
-) -> bytes:
+) -> Coding:
     """Code the changes of a chunk; the bytes depend on nothing but the arguments.
 
     Args:
@@ -74,7 +75,9 @@ def encode_conditional(
     populations, ranks = np.empty(len(positions), np.int32), np.empty(len(positions), np.uint32)
     flips, counts = np.empty(len(positions), np.uint64), np.zeros(COUNTERS, np.int64)
     rank_changes(words, members, positions, steps, classes, populations, ranks, flips, counts)
-    choose_levels(model, kinds, populations, counts, steps, flips, dtype.word_bits, *bits)
+    gap_bits = choose_levels(
+        model, kinds, populations, counts, steps, flips, dtype.word_bits, *bits
+    )
     starts = _starts(model)
     fields = np.empty((len(starts) * FIELDS_OF_TABLE + OTHER_FIELDS, 2), np.int64)
     count = write_model(model, kinds, exponent_bits, fields)
@@ -84,7 +87,10 @@ def encode_conditional(
         levels.tokens, levels.starts, starts, np.empty(POPULATIONS, np.int64),
     )  # fmt: skip
     x, size = push_fields(np.uint64(x), size, out, fields, count)
-    return pack(int(x), out[:size])
+    body = pack(int(x), out[:size])
+    header_bits = int(fields[:count, 1].sum())
+    step_bits = max(0.0, 8 * len(body) - header_bits - gap_bits)
+    return Coding(body, ChangeBits(gap_bits, step_bits))
 
 
 def decode_conditional(

@@ -261,8 +261,13 @@ def choose_levels(
     model: Model, kinds: Integer, populations: NDArray[np.int32], counts: NDArray[np.int64],
     steps: Steps, flips: NDArray[np.uint64], word_bits: Integer, hit_bits: NDArray[np.float64],
     miss_bits: NDArray[np.float64],
-) -> None:  # fmt: skip
-    """Set levels and tables from the changes of each population and its size."""
+) -> float:  # fmt: skip
+    """Set levels and tables from the changes of each population and its size.
+
+    Returns:
+        The bits of all gaps.
+    """
+    gap_bits = 0.0
     hits = np.zeros(counts.size, np.int64)
     histograms = np.zeros((ALL + 1, 2 * SYMBOLS), np.int64)
     sizes = np.zeros(ALL + 1)
@@ -278,7 +283,10 @@ def choose_levels(
         start = first
         together = 0.0
         for number in range(first, last):
-            model.levels[number] = best_level(hits[number], counts[number], hit_bits, miss_bits)[0]
+            model.levels[number], bits = best_level(
+                hits[number], counts[number], hit_bits, miss_bits
+            )
+            gap_bits += bits
             alone = _table(
                 model, tables, histograms[number], sizes[number], word_bits, hit_bits, miss_bits
             )
@@ -301,16 +309,23 @@ def choose_levels(
             start, together = number, alone
             model.table_of[number] = tables
             tables += 1
-        tables = _wide(
+        tables, bits = _wide(
             model, LOW + group, tables, hits, counts, histograms, sizes, word_bits,
             hit_bits, miss_bits,
         )  # fmt: skip
+        gap_bits += bits
         for number in range(first, last):
             if hits[EDGES + number]:
-                model.levels[EDGES + number] = best_level(
+                model.levels[EDGES + number], bits = best_level(
                     hits[EDGES + number], counts[EDGES + number], hit_bits, miss_bits
-                )[0]
-    _wide(model, ALL, tables, hits, counts, histograms, sizes, word_bits, hit_bits, miss_bits)
+                )
+                gap_bits += bits
+    return (
+        gap_bits
+        + _wide(
+            model, ALL, tables, hits, counts, histograms, sizes, word_bits, hit_bits, miss_bits
+        )[1]
+    )
 
 
 @inlined
@@ -318,16 +333,20 @@ def _wide(
     model: Model, population: Integer, tables: Integer, hits: NDArray[np.int64],
     counts: NDArray[np.int64], histograms: NDArray[np.int64], sizes: NDArray[np.float64],
     word_bits: Integer, hit_bits: NDArray[np.float64], miss_bits: NDArray[np.float64],
-) -> Integer:  # fmt: skip
-    """Level and table of a population of several classes, where there is one."""
+) -> tuple[Integer, float]:  # fmt: skip
+    """Level and table of a population of several classes, where there is one.
+
+    Returns:
+        The number of tables now, and the bits of the gaps.
+    """
     if not hits[population]:
-        return tables
-    model.levels[population] = best_level(
+        return tables, 0.0
+    model.levels[population], bits = best_level(
         hits[population], counts[population], hit_bits, miss_bits
-    )[0]
+    )
     _table(model, tables, histograms[population], sizes[population], word_bits, hit_bits, miss_bits)
     model.table_of[population] = tables
-    return tables + 1
+    return tables + 1, bits
 
 
 @inlined

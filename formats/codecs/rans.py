@@ -67,12 +67,12 @@ def pop(
     x: Integer, at: Integer, stream: Stack, tables: Symbols, table: Integer
 ) -> tuple[Integer, Integer, Integer]:
     """Pop a symbol by a row of ``tables``; return it, the state and the next word."""
-    entry = np.uint64(tables[table, x & np.uint64(SCALE - 1)])
+    entry = np.uint64(tables[np.uint64(table), x & np.uint64(SCALE - 1)])
     freq = (entry & np.uint64(SCALE - 1)) + np.uint64(1)
     offset = (entry >> np.uint64(SCALE_BITS)) & np.uint64(SCALE - 1)
     x = freq * (x >> np.uint64(SCALE_BITS)) + offset
     if x < _LOW and at < stream.size:
-        x = (x << _WORD) | np.uint64(stream[at])
+        x = (x << _WORD) | np.uint64(stream[np.uint64(at)])
         at += 1
     return np.int64(entry >> np.uint64(24)), x, at
 
@@ -86,7 +86,7 @@ def pop_bits(x: Integer, at: Integer, stream: Stack, count: Integer) -> tuple[
     value = x & ((np.uint64(1) << bits) - np.uint64(1))
     x >>= bits
     if x < _LOW and at < stream.size:
-        x = (x << _WORD) | np.uint64(stream[at])
+        x = (x << _WORD) | np.uint64(stream[np.uint64(at)])
         at += 1
     return value, x, at
 

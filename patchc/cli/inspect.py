@@ -83,7 +83,9 @@ def _render(report: InspectReport) -> None:
         "size": f"{size(report.size)} for a model of {size(report.model_bytes)}",
         "changed": f"{report.total.changed:,} of {report.total.words:,} entries "
         f"({report.total.density:.4%}) in {len(report.tensors)} of {report.tensor_count} tensors",
-        **bits_facts(report.size, report.total.nbytes, report.total.changed, report.entropy),
+        **bits_facts(
+            report.size, report.total.nbytes, report.total.changed, report.coded, report.entropy
+        ),
         "root": report.root,
         "base": report.base_digest,
         "result": report.result_digest or "not promised",

@@ -24,11 +24,12 @@ from patchc.formats import (
     TensorRow,
     encode_chunk,
 )
+from patchc.formats.bits import ChangeBits
 from patchc.formats.layout import ADDITIVE, CHUNK_BITS
 from patchc.hashing import chunk_digest, model_digest, tensor_digest
 from patchc.kernels.ulp import changed_steps
 from patchc.progress import Progress, ProgressEvent
-from patchc.stream.entropy import Entropy, TensorCounts
+from patchc.stream.entropy import TensorCounts
 from patchc.stream.grid import Chunk, grid
 from patchc.stream.rows import plain_rows, words_on
 from patchc.stream.workers import Workers, scratch
@@ -119,8 +120,9 @@ class ModelCoder(Protocol):
 class CompiledPatch:
     """What was written; an additive patch has no ``result_digest``.
 
-    ``size`` is the whole file's and ``body_bytes`` that of the coded changes in it; ``entropy`` is
-    the bound for these changes, None where it was not computed.
+    ``size`` is the whole file's and ``body_bytes`` that of the coded changes in it; ``coded`` are
+    the bits of positions and values among these, and ``entropy`` the bound for them, None where
+    they are not known.
     """
 
     root: bytes
@@ -130,7 +132,8 @@ class CompiledPatch:
     words: int
     base_digest: bytes
     result_digest: bytes | None
-    entropy: Entropy | None = None
+    coded: ChangeBits | None = None
+    entropy: ChangeBits | None = None
 
 
 @dataclass(frozen=True)
@@ -241,7 +244,14 @@ def write_patch(
         root, base_digest, result_digest = assembly.finish(coder.metadata())
         size = file.tell()
     return CompiledPatch(
-        root, size, assembly.body_bytes, assembly.entries, total, base_digest, result_digest
+        root,
+        size,
+        assembly.body_bytes,
+        assembly.entries,
+        total,
+        base_digest,
+        result_digest,
+        assembly.coded if assembly.coded.total else None,
     )
 
 
@@ -251,6 +261,7 @@ class _Assembly:
     def __init__(self, writer: PatchWriter, promises_result: bool) -> None:
         self.entries = 0
         self.body_bytes = 0
+        self.coded = ChangeBits()
         self._writer = writer
         self._promises_result = promises_result
         self._chunks: dict[Side, list[bytes]] = {"base": [], "result": []}
@@ -265,6 +276,7 @@ class _Assembly:
             self._writer.add_chunk(coded.encoded)
             self.entries += coded.encoded.record.entries
             self.body_bytes += len(coded.encoded.body)
+            self.coded += coded.encoded.bits
 
     def end_row(self, row: TensorRow) -> None:
         digests: list[bytes] = []
@@ -279,6 +291,8 @@ class _Assembly:
     def finish(self, metadata: Mapping[str, Any]) -> tuple[bytes, bytes, bytes | None]:
         base = model_digest(self._models["base"])
         result = model_digest(self._models["result"]) if self._promises_result else None
+        if self.coded.total:
+            metadata = {**metadata, "coded": self.coded.to_json()}
         return self._writer.finish(metadata, base, result), base, result
 
 
@@ -311,7 +325,7 @@ class _StepCoder:
             raise UsageError(f"codec is {codec!r}; it must be auto or rice")
         self.codec = codec
         self.tensor_masks = masks if codec == "auto" else NO_MASKS
-        self.entropy = Entropy()
+        self.entropy = ChangeBits()
         self._open_changes = open_changes
         self._metadata = metadata
 

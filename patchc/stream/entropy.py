@@ -10,13 +10,12 @@ Lower bits of large steps are counted as they are (:mod:`patchc.kernels.histogra
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
-from typing import TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
 from patchc.dtypes import DType
+from patchc.formats.bits import ChangeBits
 from patchc.formats.codecs.classes import MOST_GROUPS, Groups
 from patchc.kernels.histograms import (
     count_exponents,
@@ -37,43 +36,6 @@ _EXPONENTS = {
     "F8_E5M2": (2, 5),
 }
 """Lowest bit of the exponent, and its bits."""
-
-_MOST_BITS = 1 << 80
-
-
-@dataclass(frozen=True)
-class Entropy:
-    """Bits of all changes together: which words change, and by which steps."""
-
-    positions: float = 0.0
-    values: float = 0.0
-
-    @property
-    def total(self) -> float:
-        """Bits of both."""
-        return self.positions + self.values
-
-    def __add__(self, other: Entropy) -> Entropy:
-        return Entropy(self.positions + other.positions, self.values + other.values)
-
-    def to_json(self) -> dict[str, int]:
-        """Whole bits to five digits, which is what a patch file keeps."""
-        parts = {"positions": self.positions, "values": self.values}
-        return {name: round(float(f"{bits:.5g}")) for name, bits in parts.items()}
-
-    @classmethod
-    def from_json(cls, parts: object) -> Entropy | None:
-        """What a patch file states; None where it states nothing, or a stranger nonsense."""
-        if not isinstance(parts, dict):
-            return None
-        positions, values = parts.get("positions"), parts.get("values")
-        if not (_is_count(positions) and _is_count(values)):
-            return None
-        return cls(float(positions), float(values))
-
-
-def _is_count(bits: object) -> TypeGuard[int]:
-    return type(bits) is int and 0 <= bits < _MOST_BITS
 
 
 class TensorCounts:
@@ -115,10 +77,10 @@ class TensorCounts:
                 key = group, exponent
                 self._steps[key] = self._steps.get(key, 0) + counts[exponent].astype(int)
 
-    def entropy(self) -> Entropy:
+    def entropy(self) -> ChangeBits:
         """Of the chunks that were added."""
         if not self._steps:
-            return Entropy()
+            return ChangeBits()
         groups, exponents = zip(*self._steps, strict=True)
         words = self._words[list(groups), list(exponents)]
         steps = np.stack(list(self._steps.values()))
@@ -127,7 +89,7 @@ class TensorCounts:
         values = (
             _xlogx(changed) - _xlogx(steps) + int(steps.sum(axis=0) @ raw_bits(self._word_bits))
         )
-        return Entropy(positions, values)
+        return ChangeBits(positions, values)
 
 
 def _xlogx(counts: NDArray[np.int64]) -> float:

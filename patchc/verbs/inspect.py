@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from patchc.formats import AdditiveValues, Patch, PatchIndex, TensorRecord, open_patch
+from patchc.formats.bits import ChangeBits
 from patchc.select.candidates import layer_of, natural_order
-from patchc.stream.entropy import Entropy
 from patchc.verbs.provenance import folded_patches
 from patchc.verbs.updates import UpdateReport, describe_update
 
@@ -64,6 +64,7 @@ class InspectReport:
             its entries as the file states them (verify counts them); None for exact steps.
         metadata: provenance: kind, tool, recipe with seed, digests of the inputs, statistics.
         masks: the seeded retention masks inside which changes are coded.
+        coded: bits of its changes, split, as the file states them; None where it does not.
         entropy: the bound for its changes, in bits, as the file states it; None where it does not.
         folded: the patches that a fold was made of: root and result digest, in hexadecimal.
         model_bytes: bytes of the base's tensors.
@@ -83,7 +84,8 @@ class InspectReport:
     additive: AdditiveValues | None
     metadata: dict[str, Any]
     masks: tuple[MaskReport, ...]
-    entropy: Entropy | None
+    coded: ChangeBits | None
+    entropy: ChangeBits | None
     folded: tuple[dict[str, str], ...]
     model_bytes: int
     tensor_count: int
@@ -117,7 +119,8 @@ def inspect(patch: str | os.PathLike[str]) -> InspectReport:
             additive=opened.additive,
             metadata=opened.metadata,
             masks=tuple(_masks(index)),
-            entropy=Entropy.from_json(opened.metadata.get("entropy")),
+            coded=ChangeBits.from_json(opened.metadata.get("coded")),
+            entropy=ChangeBits.from_json(opened.metadata.get("entropy")),
             folded=tuple(folded_patches(opened.metadata)),
             model_bytes=sum(r.words_on("base") * r.dtype.word_bytes for r in records),
             tensor_count=len(records),

@@ -58,7 +58,9 @@ class Case:
         return np.array(steps, np.int64)
 
     def encode(self) -> bytes:
-        return encode_conditional(self.base, self.positions, self.steps, self.dtype, self.groups)
+        return encode_conditional(
+            self.base, self.positions, self.steps, self.dtype, self.groups
+        ).body
 
 
 def words_like(rng: np.random.Generator, dtype: DType, count: int, kind: str) -> Words:
@@ -205,6 +207,20 @@ def test_sizes_are_near_the_conditional_entropy(dtype: str, density: float) -> N
     assert 8 * len(body) < slack * conditional_entropy(case) + 500
 
 
+def test_bits_are_split_into_positions_and_steps() -> None:
+    """One exponent: a tenth of the words change, each by +1 or −1."""
+    rng = np.random.default_rng(1)
+    base = rng.integers(0x3F80, 0x4000, 1 << 18).astype("<u2")
+    steps = rng.choice([-1, 0, 1], len(base), p=[0.05, 0.9, 0.05])
+    result = np.where((base & 0x7F) % 0x7F == 0, base, base + steps).astype("<u2")
+    case = Case(BY_NAME["BF16"], base, result)
+    bits = encode_conditional(case.base, case.positions, case.steps, case.dtype).bits
+    share = len(case.positions) / len(base)
+    mask = -(share * np.log2(share) + (1 - share) * np.log2(1 - share)) * len(base)
+    assert mask <= bits.positions <= 1.01 * mask
+    assert len(case.positions) <= bits.values <= 1.01 * len(case.positions)
+
+
 @pytest.mark.parametrize("dtype", ["BF16", "F16"])
 @pytest.mark.parametrize("density", [30.0, 1e4])
 def test_unlike_models_take_no_more_than_their_difference(dtype: str, density: float) -> None:
@@ -248,12 +264,13 @@ def test_never_much_larger_than_simple_forms(case: Case) -> None:
     assert len(everything.encode()) <= raw + 12
     positions, steps = case.positions, case.steps
     plain = RICE.encode(positions, steps, len(case.base), case.dtype.word_bits)
-    codec, body = encode_shortest(case.base, positions, steps, case.dtype)
-    assert len(body) <= len(plain)
+    codec, coding = encode_shortest(case.base, positions, steps, case.dtype)
+    assert len(coding.body) <= len(plain.body)
+    assert coding.bits.total <= 8 * len(coding.body) + 64
     if codec == CONDITIONAL_ID:
-        assert_round_trip(case, body)
+        assert_round_trip(case, coding.body)
     else:
-        assert body == plain
+        assert coding == plain
 
 
 def test_clusters_are_left_to_rice() -> None:
