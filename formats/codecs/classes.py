@@ -120,7 +120,7 @@ def absolute(word: Integer, layout: Layout) -> Integer:
     return word & (layout.word_mask >> np.uint64(1))
 
 
-@part
+@spliced
 def moved(word: Integer, step: Integer, layout: Layout) -> Integer:
     """The word ``step`` steps from ``word`` (SPEC.md, section 3.3)."""
     return _ordered((_ordered(word, layout) + np.uint64(step)) & layout.word_mask, layout)
@@ -136,4 +136,5 @@ def step_between(base: Integer, result: Integer, layout: Layout) -> Integer:
 
 @spliced
 def _ordered(word: Integer, layout: Layout) -> Integer:
-    return word ^ (layout.sign - np.uint64(1)) if word & layout.sign else word
+    negative = np.uint64((word & layout.sign) != 0)
+    return word ^ ((layout.sign - np.uint64(1)) & (np.uint64(0) - negative))

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from patchc.compiled import Integer, compiled, kernel
 from patchc.dtypes import DType
 from patchc.errors import PatchFormatError
-from patchc.formats.codecs.blocks import BLOCK
 from patchc.formats.codecs.classes import (
     ALL,
     EDGES,
@@ -44,7 +43,7 @@ from patchc.formats.codecs.model import (
 )
 from patchc.formats.codecs.plan import choose_levels, plan_model
 from patchc.formats.codecs.rans import SCALE, Stack, Symbols, fill_symbols, pack, unpack
-from patchc.formats.codecs.scan import place_changes, rank_changes
+from patchc.formats.codecs.scan import place_changes, rank_changes, scratch_for
 from patchc.formats.codecs.step_tokens import FLIPS, SYMBOLS, pop_flips, pop_step, push_flips, push_step
 
 CONDITIONAL_ID = 3
@@ -76,13 +75,15 @@ def encode_conditional(
     populations, flips = np.empty(count, np.int32), np.empty(count, np.uint64)
     _classify(words, members, positions, steps, layout, kinds, model, populations, flips)
     ranges = ranges_of(model, kinds, layout)
-    sizes, slots = np.zeros(POPULATIONS, np.int64), np.cumsum(model.hits) - model.hits
+    range_of, sizes = np.zeros(POPULATIONS, np.int64), np.zeros(POPULATIONS, np.int64)
+    range_of[ranges.numbers] = np.arange(len(ranges.numbers))
+    counts, slots = np.zeros_like(ranges.numbers), (np.cumsum(model.hits) - model.hits)[ranges.numbers]
     ranks, sources = np.empty(count, np.uint32), np.empty(count, np.uint32)
     rank_changes(
-        words, members, positions, populations, flips, layout, ranges,
-        np.zeros(BLOCK, words.dtype), np.zeros(BLOCK, np.uint8), np.empty(POPULATIONS, np.uint64),
-        sizes, slots, ranks, sources,
+        words, members, positions, populations, flips, layout, ranges, scratch_for(words, ranges),
+        range_of, counts, slots, ranks, sources,
     )  # fmt: skip
+    sizes[ranges.numbers] = counts
     choose_levels(model, kinds, populations, sizes, steps, flips, dtype.word_bits, *bits)
     starts = _starts(model)
     fields = np.empty((len(starts) * FIELDS_OF_TABLE + OTHER_FIELDS, 2), np.int64)
@@ -149,10 +150,9 @@ def decode_conditional(
     flipped[: ALL + 1] = model.kinds[model.table_of] >= FLIPS
     positions, steps = np.empty(entries, np.uint32), np.empty(entries, np.int64)
     count = place_changes(
-        words, members, revert, layout, ranges, flipped[ranges.numbers],
-        ends - model.hits[ranges.numbers], ends, gaps, values, np.empty(len(ends), np.int64),
-        np.zeros(BLOCK, words.dtype), np.zeros(BLOCK, np.uint8), np.empty(BLOCK, np.int64),
-        positions, steps,
+        words, members, revert, layout, ranges, scratch_for(words, ranges),
+        flipped[ranges.numbers], ends - model.hits[ranges.numbers], ends, gaps, values,
+        np.empty(len(ends), np.int64), positions, steps,
     )  # fmt: skip
     if count != entries:
         raise PatchFormatError("its body is corrupt, or was not made for these words")

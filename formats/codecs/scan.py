@@ -3,10 +3,12 @@
 SPEC.md, section 6.4.5. Each word passes through the populations that it belongs to: all words,
 those of the lowest classes, an edge, its class. At most one of them changes it, and no population
 gains or loses a word by its own changes; so the loop runs forward from the base through them, or
-backward from the result, and counts the same. It goes by blocks, a block through all stages.
+backward from the result, and counts the same. It goes by windows, each through all stages.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,15 +32,49 @@ from patchc.formats.codecs.codec import Positions, Steps
 
 TWICE = -2
 MISFIT = -3
-_FULL = ~np.uint64(0)
+WINDOW = 8
+"""Blocks in a window: the more, the fewer are looked at one by one."""
+
 _ONE = np.uint64(1)
+_BLOCK = np.uint64(BLOCK)
+_WORDS = np.uint64(WINDOW * BLOCK)
+
+
+class Scratch(NamedTuple):
+    """What the loops keep of a window.
+
+    Attributes:
+        words, groups: its words and their groups.
+        valid: which of its words there are, a number a block.
+        found: which belong to a range, a number a block and range.
+        steps: of its words that change.
+    """
+
+    words: Words
+    groups: Groups
+    valid: NDArray[np.uint64]
+    found: NDArray[np.uint64]
+    changed: NDArray[np.uint64]
+    steps: NDArray[np.int64]
+
+
+def scratch_for(words: Words, ranges: Ranges) -> Scratch:
+    """Scratch for a chunk."""
+    return Scratch(
+        np.zeros(WINDOW * BLOCK, words.dtype),
+        np.zeros(WINDOW * BLOCK, np.uint8),
+        np.full(WINDOW, ~np.uint64(0)),
+        np.empty((len(ranges.numbers) + 1, WINDOW), np.uint64),
+        np.zeros(WINDOW, np.uint64),
+        np.empty(WINDOW * BLOCK, np.int64),
+    )
 
 
 @kernel
 def rank_changes(
     words: Words, groups: Groups, positions: Positions, populations: NDArray[np.int32],
-    flips: NDArray[np.uint64], layout: Layout, ranges: Ranges, block: Words, kinds: Groups,
-    found: NDArray[np.uint64], counts: NDArray[np.int64], slots: NDArray[np.int64],
+    flips: NDArray[np.uint64], layout: Layout, ranges: Ranges, scratch: Scratch,
+    range_of: NDArray[np.int64], counts: NDArray[np.int64], slots: NDArray[np.int64],
     ranks: NDArray[np.uint32], sources: NDArray[np.uint32],
 ) -> None:  # fmt: skip
     """Find each change's rank in its population, and the size of all populations.
@@ -51,51 +87,56 @@ def rank_changes(
         flips: the bits that each change flips.
         layout: of the words.
         ranges: the populations.
-        block, kinds, found: scratch, of ``BLOCK`` words, ``BLOCK`` groups and one a population.
-        counts: filled, one a population; must be 0.
-        slots: where the changes of each population start in ``ranks``; where they end, afterwards.
+        scratch: see :class:`Scratch`.
+        range_of: of each population, its place in ``ranges``.
+        counts: filled, one a range; must be 0.
+        slots: where the changes of each range start in ``ranks``; where they end, afterwards.
         ranks: filled, by population.
         sources: filled with the change that each rank is of.
     """
-    size = np.uint64(words.size)
     quiet = _quiet(ranges)
+    found = scratch.found
     change = np.int64(0)
-    for number in range((words.size + BLOCK - 1) // BLOCK):
-        first = np.uint64(number) * np.uint64(BLOCK)
+    for first in range(np.uint64(0), np.uint64(words.size), _WORDS):
         end = change
-        while end < positions.size and np.uint64(positions[end]) < first + np.uint64(BLOCK):
+        while end < positions.size and np.uint64(positions[end]) < first + _WORDS:
             end += 1
-        valid = _load(words, groups, first, size, layout, block, kinds)
-        if change == end and not within(block, np.uint64(0), np.uint64(0), quiet) & valid:
+        _load(words, groups, first, layout, scratch)
+        if change == end and _is_quiet(scratch, quiet):
             continue
         for stage in range(STAGES):
-            start, stop = ranges.stages[stage], ranges.stages[stage + 1]
+            start, stop = np.uint64(ranges.stages[stage]), np.uint64(ranges.stages[stage + 1])
             if start == stop:
                 continue
             for k in range(start, stop):
-                found[ranges.numbers[k]] = _found(block, kinds, k, valid, layout, ranges)
-            least, most = ranges.numbers[start], ranges.numbers[stop - 1]
+                _find(k, layout, ranges, scratch)
             for at in range(change, end):
-                own = np.int64(populations[at])
-                if least <= own <= most:
-                    bit = np.uint64(positions[at]) - first
-                    below = (_ONE << bit) - _ONE
-                    ranks[slots[own]] = counts[own] + np.int64(popcount(found[own] & below))
-                    sources[slots[own]] = at
-                    slots[own] += 1
-                    block[bit] ^= block.dtype.type(flips[at])
+                k = np.uint64(range_of[populations[at]])
+                if start <= k < stop:
+                    place = np.uint64(positions[at]) - first
+                    block = place >> np.uint64(6)
+                    below = (_ONE << (place & (_BLOCK - _ONE))) - _ONE
+                    rank = np.uint64(counts[k]) + popcount(found[k, block] & below)
+                    for earlier in range(block):
+                        rank += popcount(found[k, earlier])
+                    ranks[slots[k]] = rank
+                    sources[slots[k]] = at
+                    slots[k] += 1
+                    scratch.words[place] ^= words.dtype.type(flips[at])
             for k in range(start, stop):
-                own = ranges.numbers[k]
-                counts[own] += np.int64(popcount(found[own]))
+                total = np.uint64(0)
+                for block in range(WINDOW):
+                    total += popcount(found[k, block])
+                counts[k] += np.int64(total)
         change = end
 
 
 @kernel
 def place_changes(
-    words: Words, groups: Groups, revert: bool, layout: Layout, ranges: Ranges,
+    words: Words, groups: Groups, revert: bool, layout: Layout, ranges: Ranges, scratch: Scratch,
     flipped: NDArray[np.bool_], cursors: NDArray[np.int64], ends: NDArray[np.int64],
-    gaps: NDArray[np.uint32], values: NDArray[np.int64], left: NDArray[np.int64], block: Words,
-    kinds: Groups, placed: NDArray[np.int64], positions: Positions, steps: Steps,
+    gaps: NDArray[np.uint32], values: NDArray[np.int64], left: NDArray[np.int64],
+    positions: Positions, steps: Steps,
 ) -> Integer:  # fmt: skip
     """Find the words that change, from the gaps of each population.
 
@@ -105,107 +146,138 @@ def place_changes(
         revert: which of the two.
         layout: of the words.
         ranges: the populations; each has changes.
+        scratch: see :class:`Scratch`.
         flipped: of each range, whether its values are flipped bits and not steps.
         cursors, ends: of each range, its first change in ``gaps`` and ``values``, and their end.
         gaps, values: of all changes, by population.
-        left, block, kinds, placed: scratch, of one a range, and ``BLOCK`` of each of the others.
+        left: scratch, one a range.
         positions, steps: filled, in the order of the words.
 
     Returns:
         The number of changes, or a fault.
     """
-    size = np.uint64(words.size)
     quiet = _quiet(ranges)
-    count = ranges.numbers.size
+    count = np.uint64(ranges.numbers.size)
     for k in range(count):
         left[k] = gaps[cursors[k]]
     with_all = ranges.stages[1] > 0
-    done = np.int64(0)
-    for number in range((words.size + BLOCK - 1) // BLOCK):
-        first = np.uint64(number) * np.uint64(BLOCK)
-        valid = _load(words, groups, first, size, layout, block, kinds)
-        if not within(block, np.uint64(0), np.uint64(0), quiet) & valid:
+    done = np.uint64(0)
+    for first in range(np.uint64(0), np.uint64(words.size), _WORDS):
+        _load(words, groups, first, layout, scratch)
+        if _is_quiet(scratch, quiet):
             if not with_all:
                 continue
-            if left[0] >= BLOCK:
-                left[0] -= BLOCK
+            if left[0] >= WINDOW * BLOCK:
+                left[0] -= WINDOW * BLOCK
                 continue
-        changed = np.uint64(0)
         for turn in range(count):
-            k = count - 1 - turn if revert else turn
-            found = _found(block, kinds, k, valid, layout, ranges)
-            held = np.int64(popcount(found))
-            gap = left[k]
-            while gap < held:
-                bit = nth(found, np.uint64(gap))
-                word = np.uint64(block[bit])
-                other, step = _changed(word, values[cursors[k]], revert, flipped[k], k, layout, ranges)
-                if changed >> bit & _ONE:
-                    return np.int64(TWICE)
-                if other == word or absolute(other, layout) - ranges.lows[k] > ranges.spans[k]:
-                    return np.int64(MISFIT)
-                changed |= _ONE << bit
-                block[bit] = other
-                placed[bit] = step
-                cursors[k] += 1
-                gap = gap + 1 + np.int64(gaps[cursors[k]]) if cursors[k] < ends[k] else NEVER
-            left[k] = gap - held
-        while changed:
-            bit = lowest(changed)
-            positions[done] = first + bit
-            steps[done] = placed[bit]
-            done += 1
-            changed &= changed - _ONE
-    return done
+            k = count - _ONE - turn if revert else turn
+            total = _find(k, layout, ranges, scratch)
+            if left[k] >= total:
+                left[k] -= total
+                continue
+            fault = _change(
+                k, revert, layout, ranges, scratch, flipped, cursors, ends, gaps, values, left
+            )
+            if fault:
+                return fault
+        for block in range(np.uint64(WINDOW)):
+            changed = scratch.changed[block]
+            scratch.changed[block] = 0
+            while changed:
+                place = (block << np.uint64(6)) | lowest(changed)
+                positions[done] = first + place
+                steps[done] = scratch.steps[place]
+                done += _ONE
+                changed &= changed - _ONE
+    return np.int64(done)
+
+
+@spliced
+def _change(
+    k: Integer, revert: bool, layout: Layout, ranges: Ranges, scratch: Scratch,
+    flipped: NDArray[np.bool_], cursors: NDArray[np.int64], ends: NDArray[np.int64],
+    gaps: NDArray[np.uint32], values: NDArray[np.int64], left: NDArray[np.int64],
+) -> Integer:  # fmt: skip
+    """Change the words of a range in a window; return a fault or 0."""
+    kind = scratch.words.dtype.type
+    low, span = ranges.lows[k], ranges.spans[k]
+    is_edge, is_flipped = ranges.numbers[k] >= EDGES, flipped[k]
+    gap = left[k]
+    cursor, end = np.uint64(cursors[k]), np.uint64(ends[k])
+    for block in range(np.uint64(WINDOW)):
+        found = scratch.found[k, block]
+        held = np.int64(popcount(found))
+        while gap < held:
+            bit = nth(found, np.uint64(gap))
+            place = (block << np.uint64(6)) | bit
+            word = np.uint64(scratch.words[place])
+            step = values[cursor]
+            if is_edge:
+                other = word + _ONE if absolute(word, layout) == low else word - _ONE
+            elif is_flipped:
+                other = word ^ np.uint64(step)
+            else:
+                other = moved(word, -step if revert else step, layout)
+            if is_edge or is_flipped:
+                step = step_between(word, other, layout)
+                if revert:
+                    step = step_between(other, word, layout)
+            if other == word or absolute(other, layout) - low > span:
+                return MISFIT
+            if scratch.changed[block] >> bit & _ONE:
+                return TWICE
+            scratch.changed[block] |= _ONE << bit
+            scratch.words[place] = kind(other)
+            scratch.steps[place] = step
+            cursor += _ONE
+            gap = gap + 1 + np.int64(gaps[cursor]) if cursor < end else NEVER
+        gap -= held
+    left[k] = gap
+    cursors[k] = cursor
+    return 0
 
 
 @spliced
 def _load(
-    words: Words, groups: Groups, first: Integer, size: Integer, layout: Layout, block: Words,
-    kinds: Groups,
-) -> Integer:  # fmt: skip
-    """Copy a block and its groups; return which of its words there are."""
-    if first + np.uint64(BLOCK) <= size:
-        for i in range(BLOCK):
-            block[i] = words[first + np.uint64(i)]
-        if layout.grouped:
-            for i in range(BLOCK):
-                kinds[i] = groups[first + np.uint64(i)]
-        return _FULL
-    for i in range(size - first):
-        block[i] = words[first + np.uint64(i)]
-        if layout.grouped:
-            kinds[i] = groups[first + np.uint64(i)]
-    return _FULL >> (np.uint64(BLOCK) - (size - first))
+    words: Words, groups: Groups, first: Integer, layout: Layout, scratch: Scratch
+) -> Integer:
+    """Copy a window and its groups."""
+    size = min(_WORDS, np.uint64(words.size) - first)
+    for i in range(size):
+        scratch.words[i] = words[first + i]
+    if layout.grouped:
+        for i in range(size):
+            scratch.groups[i] = groups[first + i]
+    if size < _WORDS:
+        for block in range(np.uint64(WINDOW)):
+            there = min(max(size, block * _BLOCK) - block * _BLOCK, _BLOCK)
+            scratch.valid[block] = (_ONE << there) - _ONE if there < _BLOCK else ~np.uint64(0)
 
 
 @spliced
-def _found(
-    block: Words, kinds: Groups, k: Integer, valid: Integer, layout: Layout, ranges: Ranges
-) -> Integer:
-    """Which words of a block belong to a range."""
-    found = within(block, np.uint64(0), ranges.lows[k], ranges.spans[k]) & valid
-    if layout.grouped and ranges.numbers[k] != ALL:
-        found &= within(kinds, np.uint64(0), np.uint64(ranges.groups[k]), np.uint64(0))
-    return found
+def _find(k: Integer, layout: Layout, ranges: Ranges, scratch: Scratch) -> Integer:
+    """Find the words of a window that belong to a range; return their number."""
+    low, span = ranges.lows[k], ranges.spans[k]
+    own = np.uint64(ranges.groups[k])
+    grouped = layout.grouped and ranges.numbers[k] != ALL
+    total = np.uint64(0)
+    for block in range(np.uint64(WINDOW)):
+        found = within(scratch.words, block * _BLOCK, low, span) & scratch.valid[block]
+        if grouped:
+            found &= within(scratch.groups, block * _BLOCK, own, np.uint64(0))
+        scratch.found[k, block] = found
+        total += popcount(found)
+    return np.int64(total)
 
 
-@part
-def _changed(
-    word: Integer, value: Integer, revert: bool, flipped: bool, k: Integer, layout: Layout,
-    ranges: Ranges,
-) -> tuple[Integer, Integer]:  # fmt: skip
-    """The other word of a change in range ``k``, and the step from base to result."""
-    if ranges.numbers[k] >= EDGES:
-        up = absolute(word, layout) == ranges.lows[k]
-        other = word + _ONE if up else word - _ONE
-    elif flipped:
-        other = word ^ np.uint64(value)
-    else:
-        return moved(word, -value if revert else value, layout), value
-    if revert:
-        return other, step_between(other, word, layout)
-    return other, step_between(word, other, layout)
+@spliced
+def _is_quiet(scratch: Scratch, quiet: Integer) -> Integer:
+    """Whether a window has no magnitude up to ``quiet``."""
+    some = np.uint64(0)
+    for block in range(np.uint64(WINDOW)):
+        some |= within(scratch.words, block * _BLOCK, np.uint64(0), quiet) & scratch.valid[block]
+    return some == 0
 
 
 @part
