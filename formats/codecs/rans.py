@@ -65,23 +65,17 @@ def push_bits(x: Integer, at: Integer, out: Stack, value: Integer, count: Intege
 
 
 @spliced
-def _refill(x: Integer, at: Integer, stream: Stack) -> tuple[Integer, Integer]:
-    """One more word where the state is short of one; without a branch, which none could foresee."""
-    short = (x < _LOW) & (at < stream.size - 1)
-    longer = (x << _WORD) | np.uint64(stream[at])
-    return (longer if short else x), at + np.int64(short)
-
-
-@spliced
 def pop(
     x: Integer, at: Integer, stream: Stack, tables: Symbols, table: Integer
 ) -> tuple[Integer, Integer, Integer]:
     """Pop a symbol by a row of ``tables``; return it, the state and the next word."""
-    entry = np.uint64(tables[table, x & np.uint64(SCALE - 1)])
+    entry = np.uint64(tables[np.uint64(table), x & np.uint64(SCALE - 1)])
     freq = (entry & np.uint64(SCALE - 1)) + np.uint64(1)
     offset = (entry >> np.uint64(SCALE_BITS)) & np.uint64(SCALE - 1)
     x = freq * (x >> np.uint64(SCALE_BITS)) + offset
-    x, at = _refill(x, at, stream)
+    if x < _LOW and at < stream.size - 1:
+        x = (x << _WORD) | np.uint64(stream[np.uint64(at)])
+        at += 1
     return np.int64(entry >> np.uint64(24)), x, at
 
 
@@ -93,7 +87,9 @@ def pop_bits(x: Integer, at: Integer, stream: Stack, count: Integer) -> tuple[
     bits = np.uint64(count)
     value = x & ((np.uint64(1) << bits) - np.uint64(1))
     x >>= bits
-    x, at = _refill(x, at, stream)
+    if x < _LOW and at < stream.size - 1:
+        x = (x << _WORD) | np.uint64(stream[np.uint64(at)])
+        at += 1
     return value, x, at
 
 

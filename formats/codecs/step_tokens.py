@@ -122,11 +122,11 @@ def push_step(
         return push_geometric(x, at, out, np.int64(size) - 1, level, low_bits, tokens, level_starts)
     token = token_of(size)
     low, bits = size - token_start(token), token_bits(token)
+    x, at = _push_long(x, at, out, low, bits)
     if kind == EVEN:
-        x, at = _push_long(x, at, out, low << np.uint64(1) | np.uint64(negative), bits + 1)
+        x, at = push_bits(x, at, out, negative, 1)
         first = starts[table, token]
         return push(x, at, out, first, starts[table, token + 1] - first)
-    x, at = _push_long(x, at, out, low, bits)
     symbol = 2 * token + negative
     first = starts[table, symbol]
     return push(x, at, out, first, starts[table, symbol + 1] - first)
@@ -141,9 +141,11 @@ def pop_step(
     """Pop a step; 0 where it does not fit ``word_bits`` bits."""
     if kind == SIGNED:
         symbol, x, at = pop(x, at, stream, slots, table)
-        low, x, at = _pop_long(x, at, stream, token_bits(symbol >> 1))
-        size = token_start(symbol >> 1) + low
         negative = symbol & 1
+        size = np.uint64((symbol >> 1) + 1)
+        if size >= np.uint64(_EXACT):
+            low, x, at = _pop_long(x, at, stream, token_bits(symbol >> 1))
+            size = token_start(symbol >> 1) + low
     else:
         if kind == GEOMETRIC:
             less, x, at = pop_geometric(
@@ -153,10 +155,12 @@ def pop_step(
             size = np.uint64(less + 1)
             sign, x, at = pop_bits(x, at, stream, 1)
         else:
-            symbol, x, at = pop(x, at, stream, slots, table)
-            low, x, at = _pop_long(x, at, stream, token_bits(symbol) + 1)
-            size = token_start(symbol) + (low >> np.uint64(1))
-            sign = low & np.uint64(1)
+            token, x, at = pop(x, at, stream, slots, table)
+            sign, x, at = pop_bits(x, at, stream, 1)
+            size = np.uint64(token + 1)
+            if size >= np.uint64(_EXACT):
+                low, x, at = _pop_long(x, at, stream, token_bits(token))
+                size = token_start(token) + low
         negative = np.int64(sign)
     if size - np.uint64(1) + np.uint64(1 - negative) >> np.uint64(word_bits - 1):
         return np.int64(0), x, at
