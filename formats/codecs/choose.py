@@ -6,9 +6,7 @@ from patchc.dtypes import DType
 from patchc.formats.codecs.classes import Groups, Words
 from patchc.formats.codecs.codec import Positions, Steps
 from patchc.formats.codecs.conditional import CONDITIONAL_ID, encode_conditional
-from patchc.formats.codecs.rice import RICE
-
-_LEAST_RICE_BITS = 2  # of a change: one for the gap and one for the step
+from patchc.formats.codecs.rice import RICE, least_bits
 
 
 def encode_shortest(
@@ -23,7 +21,7 @@ def encode_shortest(
         The codec's id and the body.
     """
     body = encode_conditional(words, positions, steps, dtype, groups)
-    if 8 * len(body) <= _LEAST_RICE_BITS * len(positions):
+    if 8 * len(body) <= least_bits(positions, steps):
         return CONDITIONAL_ID, body
     plain = RICE.encode(positions, steps, len(words), dtype.word_bits)
     return (CONDITIONAL_ID, body) if len(body) <= len(plain) else (RICE.id, plain)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchc.compiled import Integer, compiled, inlined
-from patchc.formats.codecs.blocks import BLOCK, within
+from patchc.blocks import BLOCK, within
 from patchc.formats.codecs.classes import (
     ALL,
     EDGES,

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchc.compiled import Integer, kernel, part, spliced
-from patchc.formats.codecs.blocks import BLOCK, lowest, nth, popcount, within
+from patchc.blocks import BLOCK, lowest, nth, popcount, within
 from patchc.formats.codecs.classes import (
     ALL,
     EDGES,

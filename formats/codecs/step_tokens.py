@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from patchc.blocks import bit_length
 from patchc.compiled import Integer, inlined, part, spliced
 from patchc.formats.codecs.levels import LEVELS, best_level, pop_geometric, push_geometric
 from patchc.formats.codecs.rans import SCALE, Stack, Symbols, pop, pop_bits, push, push_bits
@@ -26,17 +27,6 @@ _EXACT = 8  # magnitudes below it have a token each
 Weights = NDArray[np.uint8]
 Histogram = NDArray[np.int64]
 """Steps by symbol, 2 · token + (1 where negative), and then by the top 8 bits that they flip."""
-
-
-@part
-def bit_length(value: Integer) -> Integer:
-    """Bits of a number, 0 for 0."""
-    length = 0
-    for shift in (32, 16, 8, 4, 2, 1):
-        if value >> np.uint64(shift):
-            length += shift
-            value >>= np.uint64(shift)
-    return length + np.int64(value)
 
 
 @part

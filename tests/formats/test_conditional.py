@@ -108,7 +108,7 @@ def change(rng: np.random.Generator, dtype: DType, base: Words, density: float, 
 def cases(draw: st.DrawFn, grouped: bool = False) -> Case:
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     dtype = draw(st.sampled_from(DTYPES))
-    count = draw(st.sampled_from([1, 2, 3, 15, 16, 17, 100, 700]))
+    count = draw(st.sampled_from([1, 2, 3, 63, 64, 65, 100, 512, 513, 700]))
     base = words_like(rng, dtype, count, draw(st.sampled_from(["weights", "edges", "any", "same"])))
     density = draw(st.sampled_from([0.0, 0.01, 0.1, 0.5, 0.97, 1.0]))
     kind = draw(st.sampled_from(["one", "small", "spread", "sign", "any"]))

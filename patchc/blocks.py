@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
 from patchc.compiled import Integer, part, spliced
@@ -29,6 +30,7 @@ def within(context: Any, words: Any, first: Any, low: Any, span: Any) -> Any:
     A magnitude is a word without its highest bit; the range is ``low`` … ``low + span``. The block
     must lie in the array: nothing checks that.
     """
+    _check(words)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         width = words.dtype.bitwidth
@@ -41,9 +43,7 @@ def within(context: Any, words: Any, first: Any, low: Any, span: Any) -> Any:
             zeros = ir.Constant(ir.VectorType(ir.IntType(32), BLOCK), [0] * BLOCK)
             return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), zeros)
 
-        array = context.make_array(words)(context, builder, arguments[0])
-        place = builder.bitcast(builder.gep(array.data, [arguments[1]]), vector.as_pointer())
-        held = builder.load(place, align=width // 8)
+        held = _load(context, builder, words, arguments[0], arguments[1], vector)
         magnitudes = builder.and_(held, ir.Constant(vector, [(1 << (width - 1)) - 1] * BLOCK))
         above = builder.sub(magnitudes, spread(arguments[2]))
         inside = builder.icmp_unsigned("<=", above, spread(arguments[3]))
@@ -51,6 +51,22 @@ def within(context: Any, words: Any, first: Any, low: Any, span: Any) -> Any:
 
     unsigned = types.uint64
     return unsigned(words, unsigned, unsigned, unsigned), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def differing(context: Any, one: Any, other: Any, first: Any) -> Any:
+    """Which of the block's words, all from ``first`` on, differ between two arrays of one type."""
+    _check(one, other)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        vector = ir.VectorType(ir.IntType(one.dtype.bitwidth), BLOCK)
+        held = [
+            _load(context, builder, array, value, arguments[2], vector)
+            for array, value in ((one, arguments[0]), (other, arguments[1]))
+        ]
+        return builder.bitcast(builder.icmp_unsigned("!=", *held), ir.IntType(BLOCK))
+
+    return types.uint64(one, other, types.uint64), generate
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -64,6 +80,28 @@ def lowest(context: Any, members: Any) -> Any:
     """The number of the lowest bit set in a 64-bit number other than 0."""
     false = ir.Constant(ir.IntType(1), 0)
     return types.uint64(types.uint64), lambda _, builder, __, values: builder.cttz(values[0], false)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def bit_length(context: Any, value: Any) -> Any:
+    """Bits of a 64-bit number, 0 for 0."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        zeros = builder.ctlz(arguments[0], ir.Constant(ir.IntType(1), 0))
+        return builder.sub(ir.Constant(ir.IntType(64), 64), zeros)
+
+    return types.int64(types.uint64), generate
+
+
+def _check(*arrays: Any) -> None:
+    if any(array.layout != "C" for array in arrays):
+        raise TypingError("the words of a block must lie one after the other")
+
+
+def _load(context: Any, builder: Any, kind: Any, value: Any, first: Any, vector: Any) -> Any:
+    array = context.make_array(kind)(context, builder, value)
+    place = builder.bitcast(builder.gep(array.data, [first]), vector.as_pointer())
+    return builder.load(place, align=kind.dtype.bitwidth // 8)
 
 
 def _index(value: int) -> Any:
