@@ -6,8 +6,9 @@
 Chunks are 2^20 bf16 words of an update that small weights follow first, or with ``--pair`` those of
 two safetensors files, spread over them. Rates are GB of base a second, best of the repeats, which
 take turns over all rows, so that other work on the machine meets them alike; those of one thread
-are by its CPU time, those of two, marked ``(2)``, by wall time. Every decoded chunk is compared with what was coded before anything is printed. With
-``--commands``, ``diff``, ``apply`` and ``revert`` run on two sizes: the slope is the throughput.
+are by its CPU time, those of two, marked ``(2)``, by wall time. Every chunk is taken to the result
+and back before anything is printed. With ``--commands``, ``diff``, ``apply`` and ``revert`` run on
+two sizes: the slope is the throughput.
 """
 
 from __future__ import annotations
@@ -241,11 +242,13 @@ def main() -> None:
         for _ in range(options.repeats):
             for row in rows:
                 row.run(pool)
-    print("".join(f"{c:>12}" for c in ("chunks", *_COLUMNS)).replace("chunks", "density    bits", 1))
+    head = "".join(f"{column:>12}" for column in _COLUMNS)
+    print(f"{'chunks':<12}{'density':>8}{'bits':>8}{head}")
     for row in rows:
         print(row.line())
     if options.commands:
-        print(f"{'command':<10}{'density':>9}{'GB/s':>12}{'CPU s/GB':>14}{'start-up, s':>12}{'MB':>10}")
+        rates = f"{'GB/s':>12}{'CPU s/GB':>14}{'start-up, s':>12}{'MB':>10}"
+        print(f"{'command':<10}{'density':>9}{rates}")
         for percent in (1.0, 5.0):
             with tempfile.TemporaryDirectory(dir=options.folder) as folder:
                 sizes = sorted(options.gigabytes)

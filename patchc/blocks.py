@@ -15,7 +15,7 @@ from numba import types
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
-from patchc.compiled import Integer, part, spliced
+from patchc.compiled import Integer, spliced
 
 BLOCK = 64
 
@@ -24,7 +24,7 @@ _HIGH = np.uint64(0x8080808080808080)
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def within(context: Any, words: Any, first: Any, low: Any, span: Any) -> Any:
+def within(_: Any, words: Any, first: Any, low: Any, span: Any) -> Any:
     """Which of the block's words, all from ``words[first]`` on, have a magnitude in a range.
 
     A magnitude is a word without its highest bit; the range is ``low`` … ``low + span``. The block
@@ -32,7 +32,7 @@ def within(context: Any, words: Any, first: Any, low: Any, span: Any) -> Any:
     """
     _check(words)
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
         width = words.dtype.bitwidth
         lane = ir.IntType(width)
         vector = ir.VectorType(lane, BLOCK)
@@ -54,11 +54,11 @@ def within(context: Any, words: Any, first: Any, low: Any, span: Any) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def differing(context: Any, one: Any, other: Any, first: Any) -> Any:
+def differing(_: Any, one: Any, other: Any, first: Any) -> Any:
     """Which of the block's words, all from ``first`` on, differ between two arrays of one type."""
     _check(one, other)
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
         vector = ir.VectorType(ir.IntType(one.dtype.bitwidth), BLOCK)
         held = [
             _load(context, builder, array, value, arguments[2], vector)
@@ -70,23 +70,23 @@ def differing(context: Any, one: Any, other: Any, first: Any) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def popcount(context: Any, members: Any) -> Any:
+def popcount(_: Any, members: Any) -> Any:
     """How many bits of a 64-bit number are set."""
     return types.uint64(types.uint64), lambda _, builder, __, values: builder.ctpop(values[0])
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def lowest(context: Any, members: Any) -> Any:
+def lowest(_: Any, members: Any) -> Any:
     """The number of the lowest bit set in a 64-bit number other than 0."""
     false = ir.Constant(ir.IntType(1), 0)
     return types.uint64(types.uint64), lambda _, builder, __, values: builder.cttz(values[0], false)
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def bit_length(context: Any, value: Any) -> Any:
+def bit_length(_: Any, value: Any) -> Any:
     """Bits of a 64-bit number, 0 for 0."""
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
         zeros = builder.ctlz(arguments[0], ir.Constant(ir.IntType(1), 0))
         return builder.sub(ir.Constant(ir.IntType(64), 64), zeros)
 

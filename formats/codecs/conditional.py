@@ -44,7 +44,14 @@ from patchc.formats.codecs.model import (
 from patchc.formats.codecs.plan import choose_levels, plan_model
 from patchc.formats.codecs.rans import SCALE, Stack, Symbols, fill_symbols, pack, unpack
 from patchc.formats.codecs.scan import place_changes, rank_changes, scratch_for
-from patchc.formats.codecs.step_tokens import FLIPS, SYMBOLS, pop_flips, pop_step, push_flips, push_step
+from patchc.formats.codecs.step_tokens import (
+    FLIPS,
+    SYMBOLS,
+    pop_flips,
+    pop_step,
+    push_flips,
+    push_step,
+)
 
 CONDITIONAL_ID = 3
 """The codec's number in a patch file."""
@@ -77,7 +84,8 @@ def encode_conditional(
     ranges = ranges_of(model, kinds, layout)
     range_of, sizes = np.zeros(POPULATIONS, np.int64), np.zeros(POPULATIONS, np.int64)
     range_of[ranges.numbers] = np.arange(len(ranges.numbers))
-    counts, slots = np.zeros_like(ranges.numbers), (np.cumsum(model.hits) - model.hits)[ranges.numbers]
+    counts = np.zeros_like(ranges.numbers)
+    slots = (np.cumsum(model.hits) - model.hits)[ranges.numbers]
     ranks, sources = np.empty(count, np.uint32), np.empty(count, np.uint32)
     rank_changes(
         words, members, positions, populations, flips, layout, ranges, scratch_for(words, ranges),
@@ -131,9 +139,7 @@ def decode_conditional(
     layout = layout_of(dtype, kinds)
     x, stream = unpack(body)
     model = empty_model()
-    good, x, at = read_model(
-        x, 0, stream, kinds, int(layout.exponent_bits), entries, model
-    )
+    good, x, at = read_model(x, 0, stream, kinds, int(layout.exponent_bits), entries, model)
     if not good:
         raise PatchFormatError("its body is corrupt: a field of its header is out of range")
     levels = level_tables()
@@ -193,23 +199,23 @@ def _classify(
             while number < last and exponents > 1 and exponent > model.tops[number]:
                 number += 1
             class_of[group, exponent] = number
-    group = np.int64(0)
+    own: Integer = np.int64(0)
     for change in range(positions.size):
         if layout.grouped:
-            group = np.int64(groups[positions[change]])
+            own = np.int64(groups[positions[change]])
         word = np.uint64(words[positions[change]])
         result = moved(word, steps[change], layout)
         flips[change] = word ^ result
-        before = class_of[group, exponent_in(word, layout)]
-        after = class_of[group, exponent_in(result, layout)]
-        last = model.firsts[group + 1] - 1
+        before = class_of[own, exponent_in(word, layout)]
+        after = class_of[own, exponent_in(result, layout)]
+        last = model.firsts[own + 1] - 1
         lowest = min(before, after)
-        population = np.int64(ALL)
+        population: Integer = np.int64(ALL)
         if before == after:
             if before < last:
                 population = before
-        elif max(before, after) < model.firsts[group] + model.lows[group]:
-            population = LOW + group
+        elif max(before, after) < model.firsts[own] + model.lows[own]:
+            population = LOW + own
         elif max(before, after) == lowest + 1:
             top = last_magnitude(model, lowest, layout)
             if word ^ result == top ^ (top + np.uint64(1)) and min(word, result) & top == top:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from patchc.compiled import Integer, compiled, inlined
 from patchc.blocks import BLOCK, within
+from patchc.compiled import Integer, compiled, inlined
 from patchc.formats.codecs.classes import (
     ALL,
     EDGES,

@@ -116,7 +116,7 @@ def _encode_tile(
 
 
 @compiled
-def least_bits(positions: Positions, steps: Steps) -> int:
+def least_bits(positions: Positions, steps: Steps) -> Integer:
     """Bits that no coding of these changes goes below: a Rice code of n has log2(n + 1) + 1."""
     bits = np.int64(2 * positions.size)
     before = np.int64(-1)

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from patchc.compiled import Integer, kernel, part, spliced
 from patchc.blocks import BLOCK, lowest, nth, popcount, within
+from patchc.compiled import Integer, kernel, part, spliced
 from patchc.formats.codecs.classes import (
     ALL,
     EDGES,
@@ -111,22 +111,22 @@ def rank_changes(
             for k in range(start, stop):
                 _find(k, layout, ranges, scratch)
             for at in range(change, end):
-                k = np.uint64(range_of[populations[at]])
-                if start <= k < stop:
+                own = np.uint64(range_of[populations[at]])
+                if start <= own < stop:
                     place = np.uint64(positions[at]) - first
                     block = place >> np.uint64(6)
                     below = (_ONE << (place & (_BLOCK - _ONE))) - _ONE
-                    rank = np.uint64(counts[k]) + popcount(found[k, block] & below)
+                    rank = np.uint64(counts[own]) + popcount(found[own, block] & below)
                     for earlier in range(block):
-                        rank += popcount(found[k, earlier])
-                    ranks[slots[k]] = rank
-                    sources[slots[k]] = at
-                    slots[k] += 1
+                        rank += popcount(found[own, earlier])
+                    ranks[slots[own]] = rank
+                    sources[slots[own]] = at
+                    slots[own] += 1
                     scratch.words[place] ^= words.dtype.type(flips[at])
             for k in range(start, stop):
                 total = np.uint64(0)
-                for block in range(WINDOW):
-                    total += popcount(found[k, block])
+                for each in range(WINDOW):
+                    total += popcount(found[k, each])
                 counts[k] += np.int64(total)
         change = end
 
@@ -158,8 +158,8 @@ def place_changes(
     """
     quiet = _quiet(ranges)
     count = np.uint64(ranges.numbers.size)
-    for k in range(count):
-        left[k] = gaps[cursors[k]]
+    for each in range(count):
+        left[each] = gaps[cursors[each]]
     with_all = ranges.stages[1] > 0
     done = np.uint64(0)
     for first in range(np.uint64(0), np.uint64(words.size), _WORDS):
@@ -171,7 +171,7 @@ def place_changes(
                 left[0] -= WINDOW * BLOCK
                 continue
         for turn in range(count):
-            k = count - _ONE - turn if revert else turn
+            k: Integer = count - _ONE - turn if revert else turn
             total = _find(k, layout, ranges, scratch)
             if left[k] >= total:
                 left[k] -= total
@@ -212,7 +212,7 @@ def _change(
             bit = nth(found, np.uint64(gap))
             place = (block << np.uint64(6)) | bit
             word = np.uint64(scratch.words[place])
-            step = values[cursor]
+            step: Integer = values[cursor]
             if is_edge:
                 other = word + _ONE if absolute(word, layout) == low else word - _ONE
             elif is_flipped:

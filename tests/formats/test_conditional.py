@@ -319,9 +319,7 @@ def test_damaged_bodies_decode_as_the_page_says_or_are_refused(
 
 
 @settings(deadline=None, max_examples=300)
-@given(
-    cases() | cases(grouped=True), st.binary(max_size=60), st.integers(1, 700), st.booleans()
-)
+@given(cases() | cases(grouped=True), st.binary(max_size=60), st.integers(1, 700), st.booleans())
 def test_random_bodies_decode_as_the_page_says_or_are_refused(
     case: Case, body: bytes, entries: int, revert: bool
 ) -> None:
