@@ -6,9 +6,7 @@ from patchc.dtypes import DType
 from patchc.formats.codecs.classes import Words
 from patchc.formats.codecs.codec import Coding, Positions, Steps
 from patchc.formats.codecs.conditional import CONDITIONAL_ID, encode_conditional
-from patchc.formats.codecs.rice import RICE
-
-_LEAST_RICE_BITS = 2  # of a change: one for the gap and one for the step
+from patchc.formats.codecs.rice import RICE, least_bits
 
 
 def encode_shortest(
@@ -23,7 +21,7 @@ def encode_shortest(
         The codec's id, and the body with what its changes take.
     """
     given = encode_conditional(words, positions, steps, dtype)
-    if 8 * len(given.body) <= _LEAST_RICE_BITS * len(positions):
+    if 8 * len(given.body) <= least_bits(positions, steps):
         return CONDITIONAL_ID, given
     plain = RICE.encode(positions, steps, len(words), dtype.word_bits)
     return (CONDITIONAL_ID, given) if len(given.body) <= len(plain.body) else (RICE.id, plain)

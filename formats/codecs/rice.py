@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from patchc.blocks import bit_length
 from patchc.compiled import Integer, compiled, inlined
 from patchc.errors import PatchFormatError
 from patchc.formats.bits import ChangeBits
@@ -125,6 +126,20 @@ def _encode_tile(
         bit = put_code(gaps[i], gap_parameter, GAP_BITS, bit, out)
         bit = put_code(values[i], value_parameter, word_bits, bit, out)
     return (bit + 7) >> 3
+
+
+@compiled
+def least_bits(positions: Positions, steps: Steps) -> Integer:
+    """Bits that no coding of these changes goes below: a Rice code of n has log2(n + 1) + 1."""
+    bits = np.int64(2 * positions.size)
+    before = np.int64(-1)
+    for i in range(positions.size):
+        position = np.int64(positions[i])
+        start = max(before, position // TILE_WORDS * TILE_WORDS - 1)
+        bits += bit_length(np.uint64(position - start)) - 1
+        bits += bit_length(_step_to_value(steps[i]) + np.uint64(1)) - 1
+        before = position
+    return bits
 
 
 @inlined
