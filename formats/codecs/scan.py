@@ -203,7 +203,7 @@ def _change(
     kind = scratch.words.dtype.type
     low, span = ranges.lows[k], ranges.spans[k]
     is_edge, is_flipped = ranges.numbers[k] >= EDGES, flipped[k]
-    gap = left[k]
+    gap: Integer = left[k]
     cursor, end = np.uint64(cursors[k]), np.uint64(ends[k])
     for block in range(np.uint64(WINDOW)):
         found = scratch.found[k, block]
