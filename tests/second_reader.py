@@ -318,7 +318,8 @@ def _bodies(
                     own = words["+" * (row.fate == 3) + row.name][first : first + size]
                     members = groups(index, number, row.name, first, size)
                     dtype = FLOATS.get(row.code, "")
-                    decoded = conditional(body, own, dtype, width, revert, members)
+                    entries = index.entries[number]
+                    decoded = conditional(body, own, entries, dtype, width, revert, members)
                 else:
                     assert (index.codecs[number], index.mask_rows[number]) == (1, 0)
                     decoded = rice(body, size, width)
