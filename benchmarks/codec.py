@@ -55,7 +55,8 @@ class Coded:
         self.steps = np.empty(len(self.base), np.int64)
         count = self.compare()
         self.positions, self.steps = self.positions[:count].copy(), self.steps[:count].copy()
-        self.codec, self.body = encode_shortest(self.base, self.positions, self.steps, BF16)
+        self.codec, _, coding = encode_shortest(self.base, self.positions, self.steps, BF16)
+        self.body = coding.body
         self.room = np.empty(len(self.base), np.uint32), np.empty(len(self.base), np.int64)
         self.words = self.base.copy()
         if self.codec != CONDITIONAL_ID:

@@ -23,7 +23,6 @@ from patchc.formats.codecs.additive import encode_additive
 from patchc.formats.codecs.choose import encode_shortest
 from patchc.formats.codecs.classes import Groups
 from patchc.formats.codecs.codec import Coding
-from patchc.formats.codecs.conditional import CONDITIONAL_ID, encode_conditional
 from patchc.formats.files import EncodedFile, find_fault
 from patchc.formats.index import ChunkRecord, pack_index
 from patchc.formats.layout import (
@@ -95,15 +94,12 @@ def encode_chunk(
             i for row i, and the groups that they make of ``base``; the body refers to them where
             that is shorter.
     """
-    rows = 0
+    grouped = False
     if base is None:
         codec, coding = RICE.id, RICE.encode(positions, steps, words, dtype.word_bits)
     else:
-        codec, coding = encode_shortest(base, positions, steps, dtype)
-        if groups is not None:
-            inside = encode_conditional(base, positions, steps, dtype, groups)
-            if len(inside.body) < len(coding.body):
-                codec, coding, rows = CONDITIONAL_ID, inside, masks
+        codec, grouped, coding = encode_shortest(base, positions, steps, dtype, groups)
+    rows = masks if grouped else 0
     return _chunk(number, codec, rows, len(positions), coding, base_digest, result_digest)
 
 
