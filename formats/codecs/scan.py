@@ -95,6 +95,7 @@ def rank_changes(
         sources: filled with the change that each rank is of.
     """
     quiet = _quiet(ranges)
+    with_all = ranges.stages[1] > 0
     found = scratch.found
     change = np.int64(0)
     for first in range(np.uint64(0), np.uint64(words.size), _WORDS):
@@ -103,6 +104,8 @@ def rank_changes(
             end += 1
         _load(words, groups, first, layout, scratch)
         if change == end and _is_quiet(scratch, quiet):
+            if with_all:
+                counts[0] += min(WINDOW * BLOCK, words.size - np.int64(first))
             continue
         for stage in range(STAGES):
             start, stop = np.uint64(ranges.stages[stage]), np.uint64(ranges.stages[stage + 1])

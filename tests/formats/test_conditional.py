@@ -274,6 +274,18 @@ def test_never_much_larger_than_simple_forms(case: Case) -> None:
         assert coding == plain
 
 
+@pytest.mark.parametrize("quiet", [1, 511, 512, 2048, 5000])
+def test_words_of_any_exponent_change_after_many_that_do_not(quiet: int) -> None:
+    """Zeros that become numbers, as the rows of a grown vocabulary do."""
+    rng = np.random.default_rng(quiet)
+    numbers = (rng.standard_normal(quiet + 600).astype("<f4").view("<u4") >> 16).astype("<u2")
+    base = numbers.copy()
+    base[quiet:] = 0
+    for result in (numbers, np.where(np.arange(len(base)) < quiet + 512, numbers, base)):
+        case = Case(BY_NAME["BF16"], base, result)
+        assert_round_trip(case, case.encode())
+
+
 def test_clusters_are_left_to_rice() -> None:
     base = np.random.default_rng(1).integers(0, 256, 1 << 18, dtype=np.uint8)
     result = base.copy()
