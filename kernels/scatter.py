@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from patchc.errors import MissingExtraError
 from patchc.kernels.ulp import add_steps
 
 if TYPE_CHECKING:
@@ -43,10 +44,12 @@ class StepRun:
 class Launch:
     """Steps that are added at once; ``add(True)`` takes them back.
 
-    On a CUDA device ``add`` returns as soon as the work is queued on the current stream.
+    On a CUDA device ``add`` returns as soon as the work is queued on the current stream. ``runs``
+    are what its addresses point to.
     """
 
     device: torch.device
+    runs: Sequence[StepRun]
     add: Callable[[bool], None]
 
 
@@ -54,29 +57,35 @@ def launches(runs: Sequence[StepRun]) -> list[Launch]:
     """Prepare the addition of steps: one launch for each device and combination of types.
 
     All is compiled and uploaded here, so that a launch allocates nothing and cannot fail for
-    reasons of its own. A launch keeps the runs' tensors alive.
+    reasons of its own.
+
+    Raises:
+        MissingExtraError: words are on a device and Triton is not installed.
     """
     groups: dict[tuple[object, ...], list[StepRun]] = {}
     for run in runs:
         if run.positions.numel():
             types = run.words.device, run.words.dtype, run.steps.dtype, run.total_order
             groups.setdefault(types, []).append(run)
-    return [Launch(group[0].words.device, _prepare(group)) for group in groups.values()]
+    return [Launch(group[0].words.device, group, _prepare(group)) for group in groups.values()]
 
 
 def _prepare(group: list[StepRun]) -> Callable[[bool], None]:
     if group[0].words.is_cpu:
         return _on_cpu(group)
-    from patchc.kernels.scatter_triton import on_device
-
+    try:
+        from patchc.kernels.scatter_triton import on_device
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            f"patching on {group[0].words.device} needs Triton; install it: "
+            "pip install 'patchc[gpu]'"
+        ) from error
     return on_device(group)
 
 
 def _on_cpu(group: list[StepRun]) -> Callable[[bool], None]:
     total_order = group[0].total_order
-    arrays = [
-        (_unsigned(run.words), run.positions.numpy(), run.steps.numpy()) for run in group
-    ]
+    arrays = [(_unsigned(run.words), run.positions.numpy(), run.steps.numpy()) for run in group]
 
     def add(revert: bool) -> None:
         for words, positions, steps in arrays:

@@ -50,16 +50,20 @@ add_steps_kernel: Any = triton.jit(_add_steps, do_not_specialize=["sign"])
 
 
 def on_device(group: list[StepRun]) -> Callable[[bool], None]:
-    """Compile and upload what adds the steps of runs that share device and types."""
+    """Compile and upload what adds the steps of runs that share device and types.
+
+    The caller keeps the runs alive.
+    """
     first = group[0]
     rows = np.concatenate([_rows(run) for run in group])
     table = torch.from_numpy(rows).to(first.words.device)
     types = _TYPES[first.words.dtype], _TYPES[first.steps.dtype], first.total_order
 
     def launch(table: torch.Tensor, sign: int) -> None:
-        add_steps_kernel[(len(table),)](table, sign, *types, block=BLOCK, **OPTIONS)
+        with torch.cuda.device_of(table):  # type: ignore[no-untyped-call]
+            add_steps_kernel[(len(table),)](table, sign, *types, block=BLOCK, **OPTIONS)
 
-    def add(revert: bool, kept_alive: list[StepRun] = group) -> None:
+    def add(revert: bool) -> None:
         launch(table, -1 if revert else 1)
 
     nothing = torch.zeros_like(table[:1])

@@ -12,8 +12,15 @@ import torch
 from patchc.errors import UnsupportedInputError, UsageError, WrongBaseError
 from patchc.formats import Patch, TensorRecord
 from patchc.stream.grid import Chunk
-from patchc.torch.tensors import Live, Memory, check_plain, dtype_of, memory_of, named_tensors
-from patchc.torch.tensors import words_of as _words_of
+from patchc.torch.tensors import (
+    Live,
+    Memory,
+    check_plain,
+    dtype_of,
+    memory_of,
+    named_tensors,
+    words_of,
+)
 
 _RUN_WORDS = 1 << 30
 
@@ -40,7 +47,7 @@ Names = Mapping[str, Sequence[Part]]
 """Parameter → what it holds. A parameter without parts is left alone."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
     """Words of a base tensor from word ``first`` on, as a live model holds them.
 
@@ -158,12 +165,12 @@ def _runs(
                 f"parameter {name!r} is {tensor.dtype} {list(tensor.shape)} and cannot hold rows "
                 f"of {part.tensor!r}, which is {record.dtype.name} {list(record.shape)}"
             )
-        if not (0 <= first <= stop <= rows and 0 <= at and following <= held):
+        if not (0 <= first <= stop <= rows and at >= 0 and following <= held):
             raise UsageError(
                 f"names: parameter {name!r} has {held} rows and {part.tensor!r} {rows}; rows "
                 f"{first} to {stop} of the one are not at row {at} of the other"
             )
-        words = _words_of(tensor)[at * width : following * width]
+        words = words_of(tensor)[at * width : following * width]
         for cut in range(0, len(words), _RUN_WORDS):
             yield part.tensor, Run(name, words[cut : cut + _RUN_WORDS], first * width + cut)
 

@@ -17,7 +17,9 @@ _TORCH_NAMES = {
     "F8_E5M2": "float8_e5m2", "F8_E8M0": "float8_e8m0fnu", "F8_E4M3FNUZ": "float8_e4m3fnuz",
     "F8_E5M2FNUZ": "float8_e5m2fnuz", "C64": "complex64",
 }  # fmt: skip
-_TORCH = {name: getattr(torch, own) for name, own in _TORCH_NAMES.items() if hasattr(torch, own)}
+_TORCH: dict[str, torch.dtype] = {
+    name: getattr(torch, own) for name, own in _TORCH_NAMES.items() if hasattr(torch, own)
+}
 _DTYPES = {own: BY_NAME[name] for name, own in _TORCH.items()}
 _WORDS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
