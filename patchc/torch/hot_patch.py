@@ -18,7 +18,7 @@ from patchc.progress import Progress, ignore_progress
 from patchc.stream import Workers
 from patchc.torch.layout import Part, Run, lay_out
 from patchc.torch.live import LiveModel
-from patchc.torch.prepare import Preparation, refuse_features
+from patchc.torch.preparation import Preparation, refuse_features
 from patchc.torch.tensors import Live
 
 

@@ -27,7 +27,7 @@ from patchc.stream.walk import (
     walk_tensors,
     wrong,
 )
-from patchc.torch.prepare import refuse_features
+from patchc.torch.preparation import refuse_features
 from patchc.torch.tensors import torch_dtype, words_of
 
 Words = NDArray[np.unsignedinteger]
