@@ -24,10 +24,13 @@ _TYPES = {torch.int8: tl.int8, torch.int16: tl.int16, torch.int32: tl.int32, tor
 
 def _add_steps(  # type: ignore[no-untyped-def]  # Triton reads the annotations
     table, sign,
-    word_type: tl.constexpr, step_type: tl.constexpr, total_order: tl.constexpr,
-    block: tl.constexpr,
+    word_type: tl.constexpr, step_type: tl.constexpr, bits: tl.constexpr,
+    total_order: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
-    """Row p of ``table``, int64: addresses of words, positions and steps, and how many steps."""
+    """Row p of ``table``, int64: addresses of words, positions and steps, and how many steps.
+
+    ``bits`` is the width of a word.
+    """
     row = table + tl.program_id(0) * 4
     words = tl.load(row).to(tl.pointer_type(word_type))
     positions = tl.load(row + 1).to(tl.pointer_type(tl.int32))
@@ -37,7 +40,7 @@ def _add_steps(  # type: ignore[no-untyped-def]  # Triton reads the annotations
     places = words + tl.load(positions + lane, mask=inside, other=0)
     order = tl.load(places, mask=inside, other=0).to(tl.int64)
     step = tl.load(steps + lane, mask=inside, other=0).to(tl.int64)
-    magnitude: tl.constexpr = (1 << (word_type.primitive_bitwidth - 1)) - 1
+    magnitude: tl.constexpr = (1 << (bits - 1)) - 1
     if total_order:
         order ^= (order >> 63) & magnitude
     order = (order + step * sign).to(word_type).to(tl.int64)
@@ -57,7 +60,8 @@ def on_device(group: list[StepRun]) -> Callable[[bool], None]:
     first = group[0]
     rows = np.concatenate([_rows(run) for run in group])
     table = torch.from_numpy(rows).to(first.words.device)
-    types = _TYPES[first.words.dtype], _TYPES[first.steps.dtype], first.total_order
+    bits = 8 * first.words.element_size()
+    types = _TYPES[first.words.dtype], _TYPES[first.steps.dtype], bits, first.total_order
 
     def launch(table: torch.Tensor, sign: int) -> None:
         with torch.cuda.device_of(table):  # type: ignore[no-untyped-call]

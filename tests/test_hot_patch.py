@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -60,10 +61,8 @@ def state_of(tensors: Tensors) -> State:
 def bits(state: Mapping[str, Any]) -> dict[str, bytes]:
     """The memory of every tensor."""
     return {
-        name: t.detach().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
-        if t.dim()
-        else t.detach().reshape(1).view(torch.uint8).numpy().tobytes()
-        for name, t in state.items()
+        name: tensor.detach().reshape(-1).view(torch.uint8).numpy().tobytes()
+        for name, tensor in state.items()
     }
 
 
@@ -324,6 +323,11 @@ def test_a_parameter_without_parts_is_left_alone(update: Update) -> None:
     assert bits(state) == stored(update.tuned)
 
 
+def test_what_is_no_model_is_refused(attention: Update) -> None:
+    with pytest.raises(UsageError, match="the model is a PosixPath"):
+        live.apply_(attention.base, attention.patch)  # type: ignore[arg-type]
+
+
 def test_what_is_no_tensor_and_buffers_of_the_model_are_let_be(attention: Update) -> None:
     state = state_of(attention.before)
     live.apply_(state | {"extra": {"not": "a tensor"}}, attention.patch)
@@ -522,6 +526,19 @@ def test_parameters_that_are_not_plain_memory_are_refused(attention: Update) -> 
     assert bits(plain) == stored(attention.base)
 
 
+def test_experts_stacked_into_one_parameter(tmp_path: Path) -> None:
+    shapes = {f"experts.{e}.{part}": (20, 64) for e in range(3) for part in ("gate", "up")}
+    before = {name: normal(shape, "BF16", i) for i, (name, shape) in enumerate(shapes.items())}
+    update = make_update(tmp_path, before, {n: nudge(v, 0.1, 3) for n, v in before.items()})
+    names = {"gate_up": [Part(name) for name in shapes]}
+    state, expected = (
+        {"gate_up": to_torch(np.stack(list(tensors.values())).reshape(3, 40, 64))}
+        for tensors in (update.before, update.after)
+    )
+    live.apply_(state, update.patch, names=names)
+    assert bits(state) == bits(expected)
+
+
 # Between prepare and commit.
 
 
@@ -560,6 +577,22 @@ def test_a_launch_that_fails_takes_back_those_before_it(
         prepared.commit()
     assert bits(state) == stored(update.base)
     assert not prepared.committed
+
+
+def test_an_interrupt_waits_until_all_is_written(update: Update) -> None:
+    state = state_of(update.before)
+    prepared = live.prepare(state, update.patch)
+    first = prepared._launches[0]
+
+    def interrupted(revert: bool) -> None:
+        first.add(revert)
+        _thread.interrupt_main()
+
+    prepared._launches[0] = replace(first, add=interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        prepared.commit()
+    assert bits(state) == stored(update.tuned)
+    assert prepared.committed
 
 
 def test_autograd_notices_the_change(tmp_path: Path) -> None:

@@ -29,8 +29,9 @@ _RUN_WORDS = 1 << 30
 class Part:
     """Rows of a base tensor that a parameter holds, one after the other.
 
-    A fused parameter is several parts, a sharded one a part with ``rows``. Rows count in the first
-    dimension; the others are the same in both.
+    A fused parameter is several parts, a sharded one a part with ``rows``. Rows count in the base
+    tensor's first dimension. A parameter's are as long as those: rows in its first dimension, or
+    in several leading ones taken together, as where the experts of a layer are one parameter.
 
     Attributes:
         tensor: name in the base.
@@ -158,9 +159,10 @@ def _runs(
         first, stop = part.rows or (0, rows)
         at = following if part.at is None else part.at
         following = at + stop - first
-        held = tensor.shape[0] if tensor.dim() else 1
         width = math.prod(record.shape[1:])
-        if dtype_of(tensor) != record.dtype or tuple(tensor.shape[1:]) != record.shape[1:]:
+        widths = {math.prod(tensor.shape[lead:]) for lead in range(1, tensor.dim() + 1)} or {1}
+        held = tensor.numel() // max(width, 1)
+        if dtype_of(tensor) != record.dtype or width not in widths:
             raise WrongBaseError(
                 f"parameter {name!r} is {tensor.dtype} {list(tensor.shape)} and cannot hold rows "
                 f"of {part.tensor!r}, which is {record.dtype.name} {list(record.shape)}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from patchc.dtypes import BY_NAME, DType
-from patchc.errors import UnsupportedInputError
+from patchc.errors import UnsupportedInputError, UsageError
 
 _TORCH_NAMES = {
     "BOOL": "bool", "U8": "uint8", "I8": "int8", "U16": "uint16", "I16": "int16",
@@ -95,7 +95,15 @@ def named_tensors(model: Live) -> tuple[dict[str, torch.Tensor], frozenset[str]]
 
     The second answer names those that a checkpoint of the model has to know: parameters, and all
     of a state dict. Buffers may be made anew by the model itself.
+
+    Raises:
+        UsageError: it is neither a module nor a mapping.
     """
+    if not isinstance(model, torch.nn.Module | Mapping):
+        raise UsageError(
+            f"the model is a {type(model).__name__}; pass a module or a state dict, or give "
+            "patchc.apply a folder"
+        )
     if not isinstance(model, torch.nn.Module):
         held = {name: t for name, t in model.items() if isinstance(t, torch.Tensor)}
         return held, frozenset(held)

@@ -159,7 +159,7 @@ def test_compiles_without_a_device(
     language = triton.language
     constants = {
         "word_type": getattr(language, word), "step_type": getattr(language, step),
-        "total_order": order, "block": BLOCK,
+        "bits": int(word[3:]), "total_order": order, "block": BLOCK,
     }  # fmt: skip
     signature = {"table": "*i64", "sign": "i32"} | dict.fromkeys(constants, "constexpr")
     source = ASTSource(add_steps_kernel, signature=signature, constexprs=constants)
