@@ -15,9 +15,11 @@ import ml_dtypes
 import numpy as np
 import pytest
 from additive_inputs import write_inputs
+from forged_patch import parts_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from second_reader import read_index
 from tiny_checkpoints import PatchedModel, Tensors, normal, nudge, read_model, write_model
 
 import patchc
@@ -25,7 +27,9 @@ from patchc.errors import (
     AlreadyPatchedError,
     NotPatchedError,
     PartlyPatchedError,
+    PatchcError,
     PatchFormatError,
+    ResultMismatchError,
     UnsupportedInputError,
     UsageError,
     WrongBaseError,
@@ -651,6 +655,39 @@ def test_a_damaged_patch_changes_nothing(tmp_path: Path, attention: Update) -> N
     assert bits(state) == stored(attention.base)
     with pytest.raises(PatchFormatError, match="damaged"):
         list(live.patched_tensors(damaged, attention.base))
+
+
+@pytest.mark.parametrize(
+    ("digest", "error", "match"),
+    [
+        ("bodies_digest", PatchFormatError, "the digest over all chunk bodies"),
+        ("base_digest", ResultMismatchError, "the model's digest does not"),
+        ("result_digest", ResultMismatchError, "the model's digest does not"),
+    ],
+)
+def test_long_digests_stand_behind_short_ones(
+    attention: Update, digest: str, error: type[PatchcError], match: str
+) -> None:
+    """Every short digest fits, as a forger of theirs would see to, and the long one does not."""
+    parts = parts_of(attention.patch.read_bytes())
+    attention.patch.write_bytes(parts.with_columns(**{digest: bytes(31) + b"\1"}).assemble())
+    state = state_of(attention.before)
+    for base in (None, attention.base):
+        with pytest.raises(error, match=match):
+            live.apply_(state, attention.patch, base=base)
+    assert bits(state) == stored(attention.base)
+    with pytest.raises(error, match=match):
+        list(live.patched_tensors(attention.patch, attention.base))
+
+
+def test_another_outcome_than_the_promised_one_is_refused(attention: Update) -> None:
+    parts = parts_of(attention.patch.read_bytes())
+    results = [bytes(8)] * len(read_index(parts.index, False).result_digests)
+    attention.patch.write_bytes(parts.with_columns(result_digests=results).assemble())
+    state = state_of(attention.before)
+    with pytest.raises(ResultMismatchError, match=r"tensor 'embed', chunk 0: the outcome"):
+        live.apply_(state, attention.patch)
+    assert bits(state) == stored(attention.base)
 
 
 def test_a_patch_without_changes_leaves_all_as_it_is(tmp_path: Path, attention: Update) -> None:
