@@ -178,7 +178,10 @@ class Preparation:
         ]
 
     def _wrong_piece(self, record: TensorRecord, chunk: Chunk, piece: Piece) -> PatchcError:
-        difference = f"chunk {chunk.number} differs in parameter {piece[0].parameter!r}"
+        difference = (
+            f"chunk {chunk.number} of parameter {piece[0].parameter!r} is not that of "
+            f"{self._base.path if self._base else 'the base'}"
+        )
         return wrong(self._patch, self._live, record.name, difference)
 
     def _take_across(self, job: Job, row: ChunkRecord, words: Words, side: Side) -> bytes:
