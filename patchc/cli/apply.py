@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from patchc.cli.options import DryRun, Json, ModelPath, OutModel, PatchFile, Threads
+from patchc.cli.options import DryRun, InPlace, Json, ModelPath, OutModel, PatchFile, Threads
 
 _ADDITIVE = "Additive patches"
 
@@ -14,7 +14,8 @@ _ADDITIVE = "Additive patches"
 def apply(
     patch: PatchFile,
     model: ModelPath,
-    out: OutModel,
+    out: OutModel = None,
+    in_place: InPlace = False,
     alpha: Annotated[
         float | None,
         typer.Option(
@@ -45,12 +46,17 @@ def apply(
 ) -> None:
     """Write MODEL with the patch applied; exact, checked, whole or not at all.
 
+    With --in-place, MODEL itself is patched: checked in full first, then only what changes is
+    written. On a patched MODEL there is nothing to do, and that is no error.
+
     An additive patch takes other scales and descendants of its base, and cannot be reverted.
 
     Example: patchc apply fix.patchc models/chat -o models/chat-fixed
+
+    Example: patchc apply fix.patchc models/chat --in-place
     """
     import patchc
-    from patchc.cli.copies import render_copy
+    from patchc.cli.copies import render
     from patchc.cli.output import progress_bar
 
     with progress_bar() as progress:
@@ -58,6 +64,7 @@ def apply(
             patch,
             model,
             out=out,
+            in_place=in_place,
             alpha=alpha,
             beta=beta,
             onto_descendant=onto_descendant,
@@ -65,4 +72,4 @@ def apply(
             threads=threads,
             progress=progress,
         )
-    render_copy(report, "apply", json)
+    render(report, "apply", json)

@@ -42,7 +42,8 @@ class _Commands(TyperGroup):
             typer.echo(f"patchc: error: {error}", err=True)
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as error:
-            left = _LEFT.get(ctx.invoked_subcommand, "nothing was left at the output")
+            usual = _LEFT.get(ctx.invoked_subcommand, "nothing was left at the output")
+            left = str(error) or usual
             typer.echo(f"patchc: interrupted; {left}", err=True)
             raise typer.Exit(_INTERRUPTED) from error
 

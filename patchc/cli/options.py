@@ -24,7 +24,7 @@ ModelPath = Annotated[
 ]
 
 OutModel = Annotated[
-    Path,
+    Path | None,
     typer.Option(
         "-o",
         "--out",
@@ -40,6 +40,15 @@ class Codec(StrEnum):
     AUTO = "auto"
     RICE = "rice"
 
+
+InPlace = Annotated[
+    bool,
+    typer.Option(
+        "--in-place",
+        help="Write into MODEL's own files, after a look at all of it; no copy is made. Run it "
+        "again after an interruption: it goes on.",
+    ),
+]
 
 StepCodec = Annotated[
     Codec,

@@ -48,6 +48,9 @@ def verify(
                     )
         print_facts(f"verify: {patch}", facts)
     if report.state == "partly patched":
-        raise PartlyPatchedError(f"{model} is partly patched; start again from an intact copy")
+        raise PartlyPatchedError(
+            f"{model} is partly patched; where a run in place was interrupted, run it again, else "
+            "start again from an intact copy"
+        )
     if report.state in ("neither", "not the base"):
         raise WrongBaseError(report.difference)

@@ -16,7 +16,6 @@ from patchc.errors import (
     PartlyPatchedError,
     PatchcError,
     PatchFormatError,
-    UnsupportedInputError,
     WrongBaseError,
 )
 from patchc.files import check_output, check_space, staged_file, staged_folder
@@ -26,7 +25,7 @@ from patchc.stream import Workers
 from patchc.stream.files import FileChanges
 from patchc.stream.rewrite import OtherStateError, merge, rewrite
 from patchc.stream.states import find_side, match_tensors
-from patchc.verbs.merging import MergeOptions, MergeReport, plan_merge
+from patchc.verbs.merging import MergeOptions, MergeReport, irreversible, plan_merge
 from patchc.verbs.states import find_state
 
 
@@ -76,7 +75,7 @@ def write_patched_copy(
     source: Side = "result" if revert else "base"
     with open_patch(patch_path) as patch, open_checkpoint(model_path) as model:
         if revert and patch.additive:
-            raise _irreversible(patch)
+            raise irreversible(patch)
         merged = plan_merge(patch, options or MergeOptions())
         check_output(out, (model.path, patch.path))
         if out.is_dir() and not model.is_folder:
@@ -167,13 +166,6 @@ def _merge(
     return merged.with_differing(names)
 
 
-def _irreversible(patch: Patch) -> UnsupportedInputError:
-    return UnsupportedInputError(
-        f"{patch.path} holds additive values, which cannot be taken back: the rounding of the sum "
-        "loses the base. Keep the base model and use that, or build the patch with --values ulp"
-    )
-
-
 def _explain(
     patch: Patch, model: Checkpoint, revert: bool, workers: Workers, progress: Progress
 ) -> PatchcError:
@@ -182,7 +174,8 @@ def _explain(
         return PartlyPatchedError(
             f"{model.path} is partly patched: {found.chunks_at_result} chunks hold the patch and "
             f"{found.chunks_at_base} do not; of the files beside them, {found.files_at_result} do "
-            f"and {found.files_at_base} do not; start again from an intact copy"
+            f"and {found.files_at_base} do not; where a run in place was interrupted, run it "
+            "again, else start again from an intact copy"
         )
     if revert:
         return NotPatchedError(
