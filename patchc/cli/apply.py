@@ -6,7 +6,16 @@ from typing import Annotated
 
 import typer
 
-from patchc.cli.options import DryRun, InPlace, Json, ModelPath, OutModel, PatchFile, Threads
+from patchc.cli.options import (
+    DryRun,
+    InPlace,
+    Json,
+    MaxMemory,
+    ModelPath,
+    OutModel,
+    PatchFile,
+    Threads,
+)
 
 _ADDITIVE = "Additive patches"
 
@@ -42,6 +51,7 @@ def apply(
     ] = False,
     dry_run: DryRun = False,
     threads: Threads = None,
+    max_memory: MaxMemory = None,
     json: Json = False,
 ) -> None:
     """Write MODEL with the patch applied; exact, checked, whole or not at all.
@@ -70,6 +80,7 @@ def apply(
             onto_descendant=onto_descendant,
             dry_run=dry_run,
             threads=threads,
+            max_memory=max_memory,
             progress=progress,
         )
     render(report, "apply", json)

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from patchc.cli.options import DryRun, InPlace, Json, ModelPath, OutModel, PatchFile, Threads
+from patchc.cli.options import (
+    DryRun,
+    InPlace,
+    Json,
+    MaxMemory,
+    ModelPath,
+    OutModel,
+    PatchFile,
+    Threads,
+)
 
 
 def revert(
@@ -12,6 +21,7 @@ def revert(
     in_place: InPlace = False,
     dry_run: DryRun = False,
     threads: Threads = None,
+    max_memory: MaxMemory = None,
     json: Json = False,
 ) -> None:
     """Take the patch back: write the base of a patched MODEL, bit for bit.
@@ -32,6 +42,7 @@ def revert(
             in_place=in_place,
             dry_run=dry_run,
             threads=threads,
+            max_memory=max_memory,
             progress=progress,
         )
     render(report, "revert", json)

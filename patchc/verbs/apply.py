@@ -21,6 +21,7 @@ def apply(
     onto_descendant: bool = False,
     dry_run: bool = False,
     threads: int | None = None,
+    max_memory: int | None = None,
     progress: Progress = ignore_progress,
 ) -> CopyReport | InPlaceReport:
     """Write the patched model to ``out``, bit for bit what the patch promises.
@@ -50,6 +51,8 @@ def apply(
             shapes and other values; the report says how many tensors differ.
         dry_run: check everything but the contents, and write nothing.
         threads: worker threads; None means one a core.
+        max_memory: bytes that the process may take, to within a tenth: fewer threads run where more
+            would not fit. None means 300 MB.
         progress: called with the bytes done.
 
     Raises:
@@ -75,6 +78,7 @@ def apply(
             options=options,
             dry_run=dry_run,
             threads=threads,
+            max_memory=max_memory,
             progress=progress,
         )
     return write_patched_copy(
@@ -85,5 +89,6 @@ def apply(
         options=options,
         dry_run=dry_run,
         threads=threads,
+        max_memory=max_memory,
         progress=progress,
     )

@@ -12,6 +12,7 @@ from patchc.formats import Patch, Side, open_patch
 from patchc.progress import Progress
 from patchc.stream import Workers
 from patchc.stream.in_place import Pending, everything, find_pending, rewrite_pending
+from patchc.stream.memory import threads_to_patch
 from patchc.stream.states import match_tensors
 from patchc.verbs.merging import MergeOptions, irreversible, plan_merge
 
@@ -65,6 +66,7 @@ def change_in_place(
     options: MergeOptions | None = None,
     dry_run: bool,
     threads: int | None,
+    max_memory: int | None,
     progress: Progress,
 ) -> InPlaceReport:
     """Take the model's own files to the other state; :func:`patchc.apply` states the contract."""
@@ -73,7 +75,7 @@ def change_in_place(
         _check_kind(patch, revert)
         plan_merge(patch, options or MergeOptions())
         match_tensors(patch, model)
-        with Workers(threads) as workers:
+        with Workers(threads_to_patch(patch, threads, max_memory)) as workers:
             if dry_run:
                 pending = everything(patch, model, target)
             else:

@@ -23,6 +23,7 @@ from patchc.formats import OTHER, Patch, Side, open_patch
 from patchc.progress import Progress
 from patchc.stream import Workers
 from patchc.stream.files import FileChanges
+from patchc.stream.memory import threads_to_patch
 from patchc.stream.rewrite import OtherStateError, merge, rewrite
 from patchc.stream.states import find_side, match_tensors
 from patchc.verbs.merging import MergeOptions, MergeReport, irreversible, plan_merge
@@ -68,6 +69,7 @@ def write_patched_copy(
     options: MergeOptions | None = None,
     dry_run: bool,
     threads: int | None,
+    max_memory: int | None,
     progress: Progress,
 ) -> CopyReport:
     """Write the model's other state to ``out``; :func:`patchc.apply` states the contract."""
@@ -80,7 +82,7 @@ def write_patched_copy(
         check_output(out, (model.path, patch.path))
         if out.is_dir() and not model.is_folder:
             raise OutputError(f"output {out} is a folder and the model is a file; name a file")
-        with Workers(threads) as workers:
+        with Workers(threads_to_patch(patch, threads, max_memory)) as workers:
             files = FileChanges(patch, model)
             try:
                 _check_side(patch, model, files, source)

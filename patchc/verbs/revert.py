@@ -17,6 +17,7 @@ def revert(
     in_place: bool = False,
     dry_run: bool = False,
     threads: int | None = None,
+    max_memory: int | None = None,
     progress: Progress = ignore_progress,
 ) -> CopyReport | InPlaceReport:
     """Write the base of a patched model to ``out``, or with ``in_place`` where it is, bit for bit.
@@ -29,8 +30,21 @@ def revert(
     check_target(out, in_place)
     if out is None:
         return change_in_place(
-            patch, model, revert=True, dry_run=dry_run, threads=threads, progress=progress
+            patch,
+            model,
+            revert=True,
+            dry_run=dry_run,
+            threads=threads,
+            max_memory=max_memory,
+            progress=progress,
         )
     return write_patched_copy(
-        patch, model, out, revert=True, dry_run=dry_run, threads=threads, progress=progress
+        patch,
+        model,
+        out,
+        revert=True,
+        dry_run=dry_run,
+        threads=threads,
+        max_memory=max_memory,
+        progress=progress,
     )
