@@ -3,10 +3,10 @@
     python benchmarks/memory.py [--gigabytes 4] [--folder DIR]
 
 Prints a table; exits with 1 where a peak is above the command's budget, 300 MB and for a build 500.
-A model of which every word changes comes after it, where --max-memory leaves fewer threads than were
-asked for. Pages of mapped files count. The build
-takes the same tuned model and the same scores for both components, which saves disk and changes
-nothing about its memory: their retention masks still differ.
+A model of which every word changes comes after it, where --max-memory leaves fewer threads than
+were asked for. Pages of mapped files count. The build takes the same tuned model and the same
+scores for both components, which saves disk and changes nothing about its memory: their retention
+masks still differ.
 """
 
 from __future__ import annotations
