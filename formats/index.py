@@ -89,6 +89,10 @@ class PatchIndex:
         """Whether both sides have the same tensors, by name, dtype and shape."""
         return all(record.is_plain for record in self.records)
 
+    def digest_on(self, side: Side) -> bytes:
+        """Digest of the whole model on one side, 32 bytes."""
+        return self.base_digest if side == "base" else self.result_digest
+
     def tensors_on(self, side: Side) -> dict[str, TensorRecord]:
         """The tensors of one side, by name."""
         if side == "base":

@@ -1,14 +1,16 @@
 """The one way in which patchc compiles a loop: Numba, cached, interpreter lock released.
 
 Floating-point contraction and reassociation stay off, so that every backend gives the same bits.
+Numba is imported, and a loop is handed to it, when the first loop is called: it takes longer than
+many a command.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from functools import update_wrapper
 from typing import Any, ParamSpec, TypeAlias, TypeVar, cast
-
-import numba
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -16,21 +18,49 @@ R = TypeVar("R")
 Integer: TypeAlias = Any
 """A whole number inside compiled loops, where Python's and NumPy's integers mix freely."""
 
+_OPTIONS = {"nogil": True, "fastmath": False, "error_model": "numpy"}
+_lock = threading.RLock()
+
+
+class _Loop:
+    """A function that Numba compiles on first use; compiled loops take it for what Numba makes."""
+
+    def __init__(self, function: Callable[..., Any], **options: Any) -> None:
+        update_wrapper(self, function)
+        self._function = function
+        self._options = options
+        self._dispatcher: Any = None
+
+    def __call__(self, *arguments: Any) -> Any:
+        return (self._dispatcher or self._compile())(*arguments)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._dispatcher or self._compile(), name)
+
+    def _compile(self) -> Any:
+        with _lock:
+            if self._dispatcher is None:
+                self._dispatcher = _numba_function(self._function, self._options)
+            return self._dispatcher
+
+
+def _numba_function(function: Callable[..., Any], options: dict[str, Any]) -> Any:
+    import numba
+
+    try:
+        return numba.njit(**options, **_OPTIONS)(function)
+    except RuntimeError:  # neither the package's folder nor the user's cache folder is writable
+        return numba.njit(**options | {"cache": False}, **_OPTIONS)(function)
+
 
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
     """Compile a loop over NumPy arrays on first use, and keep the machine code for later runs."""
-    options = {"nogil": True, "fastmath": False, "error_model": "numpy"}
-    try:
-        wrapped: Any = numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # neither the package's folder nor the user's cache folder is writable
-        wrapped = numba.njit(**options)(function)
-    return cast(Callable[P, R], wrapped)
+    return cast(Callable[P, R], _Loop(function, cache=True))
 
 
 def inlined(function: Callable[P, R]) -> Callable[P, R]:
     """Compile a small function that compiled loops call; LLVM places it in the caller."""
-    wrap: Any = numba.njit(nogil=True, fastmath=False, error_model="numpy", inline="never")
-    return cast(Callable[P, R], wrap(function))
+    return cast(Callable[P, R], _Loop(function, inline="never"))
 
 
 def kernel(function: Callable[P, R]) -> Callable[P, R]:
@@ -39,17 +69,12 @@ def kernel(function: Callable[P, R]) -> Callable[P, R]:
     Counting references to arrays, an atomic operation at every call of a small function that takes
     one, would cost an innermost loop more than its work; here there is none.
     """
-    options = {"nogil": True, "fastmath": False, "error_model": "numpy", "_nrt": False}
-    try:
-        wrapped: Any = numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # as for compiled()
-        wrapped = numba.njit(**options)(function)
-    return cast(Callable[P, R], wrapped)
+    return cast(Callable[P, R], _Loop(function, cache=True, _nrt=False))
 
 
 def part(function: Callable[P, R]) -> Callable[P, R]:
     """Compile a small function that kernels call, and that makes no array itself."""
-    return _part(function, "never")
+    return cast(Callable[P, R], _Loop(function, inline="never", _nrt=False))
 
 
 def spliced(function: Callable[P, R]) -> Callable[P, R]:
@@ -57,10 +82,4 @@ def spliced(function: Callable[P, R]) -> Callable[P, R]:
 
     A call hands over every field of every array; at some ten a call, that costs more than the work.
     """
-    return _part(function, "always")
-
-
-def _part(function: Callable[P, R], inline: str) -> Callable[P, R]:
-    options = {"nogil": True, "fastmath": False, "error_model": "numpy", "_nrt": False}
-    wrap: Any = numba.njit(inline=inline, **options)
-    return cast(Callable[P, R], wrap(function))
+    return cast(Callable[P, R], _Loop(function, inline="always", _nrt=False))

@@ -96,6 +96,12 @@ def test_importing_the_package_or_the_command_loads_nothing_heavy(
     assert _python(code, cwd=tmp_path) == "[]\n"
 
 
+@pytest.mark.parametrize("verb", ["apply", "revert", "verify", "inspect", "diff", "build", "fold"])
+def test_numba_waits_for_the_first_loop(tmp_path: Path, verb: str) -> None:
+    code = f"import sys, patchc.verbs.{verb}; print('numba' in sys.modules)"
+    assert _python(code, cwd=tmp_path) == "False\n"
+
+
 def test_every_public_name_resolves(tmp_path: Path) -> None:
     code = """
 import patchc

@@ -2,6 +2,7 @@
 
 from patchc.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from patchc.checkpoint.header import Shard, TensorInfo
+from patchc.checkpoint.in_place import InPlaceWriter
 from patchc.checkpoint.refuse import refuse_quantised
 from patchc.checkpoint.writer import CheckpointCopy, HeaderError
 
@@ -9,6 +10,7 @@ __all__ = [
     "Checkpoint",
     "CheckpointCopy",
     "HeaderError",
+    "InPlaceWriter",
     "Shard",
     "TensorInfo",
     "open_checkpoint",

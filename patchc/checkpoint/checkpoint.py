@@ -103,6 +103,10 @@ class Checkpoint:
             view = view[count:]
             offset += count
 
+    def stat(self, shard: str) -> os.stat_result:
+        """What the operating system says of an open shard file."""
+        return os.fstat(self._descriptors[shard])
+
     def check_unchanged(self) -> None:
         """Refuse if a file was written to since it was opened, by its size and time stamp.
 

@@ -82,7 +82,7 @@ class CheckpointCopy:
         """Write a tensor's words from word ``first`` on; safe to call from several threads."""
         tensor = self.tensors[name]
         offset = tensor.offset + first * tensor.dtype.word_bytes
-        _write_all(self._descriptors[tensor.shard], offset, words)
+        write_all(self._descriptors[tensor.shard], offset, words)
 
     def copy_side_files(self, but: frozenset[str] = frozenset()) -> None:
         """Copy the folder's index and side files (see :meth:`Checkpoint.side_files`)."""
@@ -112,13 +112,13 @@ class CheckpointCopy:
         for start in range(0, shard.data_start, _HEADER_PIECE):
             piece = np.empty(min(_HEADER_PIECE, shard.data_start - start), np.uint8)
             self._source.read_bytes(shard.name, start, piece)
-            _write_all(descriptor, start, piece)
+            write_all(descriptor, start, piece)
         self._place(shard)
 
     def _write_header(self, name: str, header: bytes) -> None:
         try:
             descriptor = self._create(name, size_by_header(header))
-            _write_all(descriptor, 0, np.frombuffer(header, np.uint8))
+            write_all(descriptor, 0, np.frombuffer(header, np.uint8))
             shard = read_shard(self._path(name), name)
         except (CheckpointError, UnsupportedInputError) as error:
             raise HeaderError(f"shard {name!r}: {error}") from error
@@ -156,7 +156,8 @@ class CheckpointCopy:
         self._descriptors.clear()
 
 
-def _write_all(descriptor: int, offset: int, data: NDArray[np.generic]) -> None:
+def write_all(descriptor: int, offset: int, data: NDArray[np.generic]) -> None:
+    """Write an array's bytes at an offset, with as many calls as it takes."""
     view = data.view(np.uint8).data
     while view:
         count = os.pwrite(descriptor, view, offset)

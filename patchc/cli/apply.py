@@ -6,7 +6,16 @@ from typing import Annotated
 
 import typer
 
-from patchc.cli.options import DryRun, Json, ModelPath, OutModel, PatchFile, Threads
+from patchc.cli.options import (
+    DryRun,
+    InPlace,
+    Json,
+    MaxMemory,
+    ModelPath,
+    OutModel,
+    PatchFile,
+    Threads,
+)
 
 _ADDITIVE = "Additive patches"
 
@@ -14,7 +23,8 @@ _ADDITIVE = "Additive patches"
 def apply(
     patch: PatchFile,
     model: ModelPath,
-    out: OutModel,
+    out: OutModel = None,
+    in_place: InPlace = False,
     alpha: Annotated[
         float | None,
         typer.Option(
@@ -41,16 +51,22 @@ def apply(
     ] = False,
     dry_run: DryRun = False,
     threads: Threads = None,
+    max_memory: MaxMemory = None,
     json: Json = False,
 ) -> None:
     """Write MODEL with the patch applied; exact, checked, whole or not at all.
 
+    With --in-place, MODEL itself is patched: checked in full first, then only what changes is
+    written. On a patched MODEL there is nothing to do, and that is no error.
+
     An additive patch takes other scales and descendants of its base, and cannot be reverted.
 
     Example: patchc apply fix.patchc models/chat -o models/chat-fixed
+
+    Example: patchc apply fix.patchc models/chat --in-place
     """
     import patchc
-    from patchc.cli.copies import render_copy
+    from patchc.cli.copies import render
     from patchc.cli.output import progress_bar
 
     with progress_bar() as progress:
@@ -58,11 +74,13 @@ def apply(
             patch,
             model,
             out=out,
+            in_place=in_place,
             alpha=alpha,
             beta=beta,
             onto_descendant=onto_descendant,
             dry_run=dry_run,
             threads=threads,
+            max_memory=max_memory,
             progress=progress,
         )
-    render_copy(report, "apply", json)
+    render(report, "apply", json)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from patchc.cli.options import Codec, DryRun, Json, OutPatch, StepCodec, Threads
+from patchc.cli.options import Codec, DryRun, Json, MaxMemory, OutPatch, StepCodec, Threads
 from patchc.recipe.safepatching import RankAmong, Scope, Score, SetOperation
 
 if TYPE_CHECKING:
@@ -213,6 +213,7 @@ def build(
     dry_run: DryRun = False,
     codec: StepCodec = Codec.AUTO,
     threads: Threads = None,
+    max_memory: MaxMemory = None,
     json: Json = False,
 ) -> None:
     """Compile tuned models into one patch file: SafePatching, or a merge of their deltas.
@@ -261,6 +262,7 @@ def build(
             dry_run=dry_run,
             codec=codec.value,
             threads=threads,
+            max_memory=max_memory,
             progress=progress,
         )
     if json:

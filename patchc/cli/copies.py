@@ -3,12 +3,45 @@
 from __future__ import annotations
 
 from patchc.cli.output import print_facts, print_json, size, warn
+from patchc.verbs.in_place import InPlaceReport
 from patchc.verbs.merging import MergeReport
 from patchc.verbs.patched_copy import CopyReport
 
 
-def render_copy(report: CopyReport, verb: str, json: bool) -> None:
+def render(report: CopyReport | InPlaceReport, verb: str, json: bool) -> None:
     """Print the report of an apply or a revert, and warn of files that were left out."""
+    if isinstance(report, InPlaceReport):
+        _render_in_place(report, verb, json)
+    else:
+        _render_copy(report, verb, json)
+
+
+def _render_in_place(report: InPlaceReport, verb: str, json: bool) -> None:
+    if json:
+        print_json(report)
+        return
+    facts: dict[str, object] = {
+        "model": report.model,
+        "changed": f"{report.changed_words:,} entries in {report.changed_tensors} of "
+        f"{report.tensors} tensors",
+        "chunks": f"{report.chunks} written ({size(report.nbytes)})",
+    }
+    if report.files:
+        facts["files"] = ", ".join(map(str, report.files))
+    if report.dry_run:
+        facts["chunks"] = f"up to {report.chunks} to write ({size(report.nbytes)})"
+        facts["checked"] = "names, dtypes, shapes and permissions; contents are checked before"
+        print_facts(f"would {verb} in place; nothing was written", facts)
+        return
+    if not report.chunks:
+        print_facts(f"{verb}: nothing to do, the model is as asked for", facts)
+        return
+    if report.chunks_kept:
+        facts["chunks"] = f"{facts['chunks']}, {report.chunks_kept} were done before"
+    print_facts(f"{verb}: done in place, every digest as promised", facts)
+
+
+def _render_copy(report: CopyReport, verb: str, json: bool) -> None:
     if report.left_out:
         names = ", ".join(str(path) for path in report.left_out)
         warn(f"not copied, since the patch does not cover these weights: {names}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from patchc.cli.options import Codec, Json, OutPatch, StepCodec, Threads
+from patchc.cli.options import Codec, Json, MaxMemory, OutPatch, StepCodec, Threads
 
 
 def diff(
@@ -28,6 +28,7 @@ def diff(
     ] = False,
     codec: StepCodec = Codec.AUTO,
     threads: Threads = None,
+    max_memory: MaxMemory = None,
     json: Json = False,
 ) -> None:
     """Write a lossless patch that takes BASE to TUNED, whatever made the change.
@@ -49,6 +50,7 @@ def diff(
             weights_only=weights_only,
             codec=codec.value,
             threads=threads,
+            max_memory=max_memory,
             progress=progress,
         )
     if json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +18,17 @@ class Device(StrEnum):
     CUDA = "cuda"
 
 
+_UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+
+
+def parse_size(text: str) -> int:
+    """Bytes from text such as ``300MB`` or ``1.5 GiB``."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text.lower())
+    if match is None or match[2] not in _UNITS:
+        raise typer.BadParameter(f"{text!r} is not a size such as 300MB or 1GiB")
+    return int(float(match[1]) * _UNITS[match[2]])
+
+
 PatchFile = Annotated[Path, typer.Argument(help="Patch file.", show_default=False)]
 
 ModelPath = Annotated[
@@ -24,7 +36,7 @@ ModelPath = Annotated[
 ]
 
 OutModel = Annotated[
-    Path,
+    Path | None,
     typer.Option(
         "-o",
         "--out",
@@ -40,6 +52,15 @@ class Codec(StrEnum):
     AUTO = "auto"
     RICE = "rice"
 
+
+InPlace = Annotated[
+    bool,
+    typer.Option(
+        "--in-place",
+        help="Write into MODEL's own files, after a look at all of it; no copy is made. Run it "
+        "again after an interruption: it goes on.",
+    ),
+]
 
 StepCodec = Annotated[
     Codec,
@@ -59,6 +80,18 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Check and show the plan
 Threads = Annotated[
     int | None,
     typer.Option("--threads", min=1, help="Worker threads.", show_default="one a core"),
+]
+
+MaxMemory = Annotated[
+    int | None,
+    typer.Option(
+        "--max-memory",
+        parser=parse_size,
+        metavar="SIZE",
+        help="Memory that the process may take: fewer threads run where more would not fit. A "
+        "number of bytes, or one with kB, MB, GB, KiB, MiB or GiB.",
+        show_default="300 MB, for a build 500 MB, unless --threads is given",
+    ),
 ]
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]

@@ -2,27 +2,47 @@
 
 from __future__ import annotations
 
-from patchc.cli.options import DryRun, Json, ModelPath, OutModel, PatchFile, Threads
+from patchc.cli.options import (
+    DryRun,
+    InPlace,
+    Json,
+    MaxMemory,
+    ModelPath,
+    OutModel,
+    PatchFile,
+    Threads,
+)
 
 
 def revert(
     patch: PatchFile,
     model: ModelPath,
-    out: OutModel,
+    out: OutModel = None,
+    in_place: InPlace = False,
     dry_run: DryRun = False,
     threads: Threads = None,
+    max_memory: MaxMemory = None,
     json: Json = False,
 ) -> None:
     """Take the patch back: write the base of a patched MODEL, bit for bit.
 
     Example: patchc revert fix.patchc models/chat-fixed -o models/chat
+
+    Example: patchc revert fix.patchc models/chat --in-place
     """
     import patchc
-    from patchc.cli.copies import render_copy
+    from patchc.cli.copies import render
     from patchc.cli.output import progress_bar
 
     with progress_bar() as progress:
         report = patchc.revert(
-            patch, model, out=out, dry_run=dry_run, threads=threads, progress=progress
+            patch,
+            model,
+            out=out,
+            in_place=in_place,
+            dry_run=dry_run,
+            threads=threads,
+            max_memory=max_memory,
+            progress=progress,
         )
-    render_copy(report, "revert", json)
+    render(report, "revert", json)

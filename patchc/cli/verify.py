@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from patchc.cli.options import Json, PatchFile, Threads
+from patchc.cli.options import Json, MaxMemory, PatchFile, Threads
 
 
 def verify(
@@ -17,6 +17,7 @@ def verify(
         typer.Argument(help="Checkpoint folder or safetensors file.", show_default=False),
     ] = None,
     threads: Threads = None,
+    max_memory: MaxMemory = None,
     json: Json = False,
 ) -> None:
     """Check that a patch is intact, and with MODEL whether it is the base or already patched.
@@ -31,7 +32,9 @@ def verify(
     from patchc.errors import PartlyPatchedError, WrongBaseError
 
     with progress_bar() as progress:
-        report = patchc.verify(patch, model, threads=threads, progress=progress)
+        report = patchc.verify(
+            patch, model, threads=threads, max_memory=max_memory, progress=progress
+        )
     if json:
         print_json(report)
     else:
@@ -48,6 +51,9 @@ def verify(
                     )
         print_facts(f"verify: {patch}", facts)
     if report.state == "partly patched":
-        raise PartlyPatchedError(f"{model} is partly patched; start again from an intact copy")
+        raise PartlyPatchedError(
+            f"{model} is partly patched; where a run in place was interrupted, run it again, else "
+            "start again from an intact copy"
+        )
     if report.state in ("neither", "not the base"):
         raise WrongBaseError(report.difference)

@@ -23,9 +23,9 @@ from patchc.select.safepatching import SafePatchingChanges
 from patchc.stream import Workers
 from patchc.stream.additive import ScaledComponent, compile_additive
 from patchc.stream.compile import Codec, check_patch_output, compile_patch
+from patchc.stream.memory import RUNTIME_BYTES, threads_to_build
 from patchc.verbs.build_merge import build_merge
 from patchc.verbs.plan import (
-    RUNTIME_BYTES,
     BuildPlan,
     BuildReport,
     expected_patch_bytes,
@@ -53,6 +53,7 @@ def build(
     value_type: ValueType | None = None,
     dry_run: bool = False,
     threads: int | None = None,
+    max_memory: int | None = None,
     chunk_bits: int = DEFAULT_CHUNK_BITS,
     codec: Codec = "auto",
     progress: Progress = ignore_progress,
@@ -79,6 +80,8 @@ def build(
         value_type: of additive values: "bf16" (the default) or "int8", in blocks of 256.
         dry_run: check everything and return the plan; write nothing.
         threads: worker threads; None means one a core.
+        max_memory: bytes that the process may take, to within a tenth: fewer threads run where more
+            would not fit. None means 500 MB.
         chunk_bits: log2 of the words in a chunk of the patch's grid.
         codec: of exact steps: "auto" codes each chunk the shorter way; "rice" so that the changes
             can be read from the patch alone.
@@ -87,7 +90,7 @@ def build(
     Raises:
         UsageError: an input is missing or not one of the method's, the weights are not as many as
             the tuned models, an override matches no tensor that takes part, or ``values``,
-            ``value_type``, ``threads`` or ``chunk_bits`` are out of range.
+            ``value_type``, ``threads``, ``chunk_bits`` or ``max_memory`` are out of range.
         MismatchError: names, shapes or dtypes do not fit, or scores are missing.
         UnsupportedInputError: a quantised base, an adapter, or a base dtype that cannot be merged.
         CheckpointError: an input cannot be read, or changed during the run.
@@ -108,6 +111,7 @@ def build(
             recipe=recipe,
             dry_run=dry_run,
             threads=threads,
+            max_memory=max_memory,
             chunk_bits=chunk_bits,
             codec=codec,
             progress=progress,
@@ -125,6 +129,9 @@ def build(
         refuse_quantised(base_model.path, tuple(base_model.tensors))
         opened = [c for part in components for c in (part.tuned, part.scores)]
         check_patch_output(Path(out), tuple(c.path for c in (base_model, *opened)), chunk_bits)
+        threads = threads_to_build(
+            base_model, chunk_bits, _BUFFER_BYTES_PER_WORD, threads, max_memory
+        )
         with Workers(threads) as workers:
             candidates = find_candidates(base_model, components, recipe)
             plan = _plan(

@@ -19,8 +19,8 @@ from patchc.select.merging import MergeChanges
 from patchc.select.task_vectors import drop_masks, open_task_vectors
 from patchc.stream import Workers
 from patchc.stream.compile import Codec, check_patch_output, compile_patch
+from patchc.stream.memory import RUNTIME_BYTES, threads_to_build
 from patchc.verbs.plan import (
-    RUNTIME_BYTES,
     BuildPlan,
     BuildReport,
     expected_patch_bytes,
@@ -42,6 +42,7 @@ def build_merge(
     recipe: MergeRecipe,
     dry_run: bool = False,
     threads: int | None = None,
+    max_memory: int | None = None,
     chunk_bits: int = DEFAULT_CHUNK_BITS,
     codec: Codec = "auto",
     progress: Progress = ignore_progress,
@@ -58,7 +59,7 @@ def build_merge(
         out: the patch file to write; must not exist.
         recipe: the method and its parameters.
         dry_run: check everything and return the plan; write nothing.
-        threads: worker threads; None means one a core.
+        threads, max_memory: as for :func:`build`.
         chunk_bits: log2 of the words in a chunk of the patch's grid.
         codec: how changes are coded, as for :func:`build`.
         progress: called with the parameters done.
@@ -82,6 +83,8 @@ def build_merge(
         check_patch_output(Path(out), tuple(model.path for model in models), chunk_bits)
         base_model, tuned_models = models[0], models[1:]
         vectors = open_task_vectors(base_model, tuned_models, recipe)
+        buffers = _buffer_bytes(recipe)
+        threads = threads_to_build(base_model, chunk_bits, buffers, threads, max_memory)
         with Workers(threads) as workers:
             candidates = find_merge_candidates(base_model, tuned_models, recipe)
             plan = _plan(base_model, tuned_models, recipe, candidates, workers.threads, chunk_bits)
@@ -108,7 +111,6 @@ def _plan(
     candidate_words = sum(tensor.words for tensor in candidates)
     selected = min(candidate_words, len(tuned) * _most_kept(recipe, candidates))
     elects = recipe.method == "ties"
-    buffers = _BUFFER_BYTES_PER_WORD + (_ELECTION_BYTES_PER_WORD if elects else 0)
     base_bytes = sum(tensor.nbytes for tensor in candidates)
     tuned_bytes = sum(model.tensors[t.name].nbytes for model in tuned for t in candidates)
     read_bytes = base.nbytes + tuned_bytes
@@ -122,9 +124,13 @@ def _plan(
         model_words=sum(tensor.words for tensor in base.tensors.values()),
         selected=selected,
         patch_bytes=expected_patch_bytes(base, candidates, selected, chunk_bits),
-        memory_bytes=RUNTIME_BYTES + threads * buffers * (1 << chunk_bits),
+        memory_bytes=RUNTIME_BYTES + threads * _buffer_bytes(recipe) * (1 << chunk_bits),
         read_bytes=read_bytes,
     )
+
+
+def _buffer_bytes(recipe: MergeRecipe) -> int:
+    return _BUFFER_BYTES_PER_WORD + (_ELECTION_BYTES_PER_WORD if recipe.method == "ties" else 0)
 
 
 def _most_kept(recipe: MergeRecipe, candidates: list[TensorInfo]) -> int:

@@ -15,6 +15,7 @@ from patchc.progress import Progress, ignore_progress
 from patchc.stream import Chunk, Workers
 from patchc.stream.compile import Codec, CompiledPatch, Words, check_patch_output, compile_update
 from patchc.stream.files import changed_files
+from patchc.stream.memory import threads_to_compare
 from patchc.stream.pairing import pair_tensors
 from patchc.stream.rows import plain_rows, read_row
 from patchc.verbs.provenance import tool
@@ -27,6 +28,7 @@ def diff(
     out: str | os.PathLike[str],
     weights_only: bool = False,
     threads: int | None = None,
+    max_memory: int | None = None,
     chunk_bits: int = DEFAULT_CHUNK_BITS,
     codec: Codec = "auto",
     progress: Progress = ignore_progress,
@@ -45,6 +47,8 @@ def diff(
             sharding may differ, and the patched model keeps the layout that it has. Always so for a
             folder and a file.
         threads: worker threads; None means one a core.
+        max_memory: bytes that the process may take, to within a tenth: fewer threads run where more
+            would not fit. None means 300 MB.
         chunk_bits: log2 of the words in a chunk of the patch's grid.
         codec: "auto" codes each chunk the shorter way; "rice" so that the changes can be read from
             the patch alone.
@@ -56,11 +60,11 @@ def diff(
         CheckpointError, UnsupportedInputError: an input cannot be read, or a file that differs is
             above the format's caps.
         OutputError, StorageError: the patch cannot be written.
-        UsageError: ``chunk_bits``, ``codec`` or ``threads`` are out of range.
+        UsageError: ``chunk_bits``, ``codec``, ``threads`` or ``max_memory`` are out of range.
     """
     with open_checkpoint(base) as base_model, open_checkpoint(tuned) as tuned_model:
         check_patch_output(Path(out), (base_model.path, tuned_model.path), chunk_bits)
-        with Workers(threads) as workers:
+        with Workers(threads_to_compare(base_model, chunk_bits, threads, max_memory)) as workers:
             if weights_only or base_model.is_folder != tuned_model.is_folder:
                 _match(base_model, tuned_model)
                 rows, files = plain_rows(base_model), iter(list[EncodedFile]())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from patchc.errors import UsageError
+from patchc.errors import UnsupportedInputError, UsageError
 from patchc.formats import Patch, ValueType
 from patchc.recipe import checks
 
@@ -75,3 +75,11 @@ def plan_merge(patch: Patch, options: MergeOptions) -> MergeReport | None:
             )
         scales[_COMPONENTS[key]] = checks.scale(key, value)
     return MergeReport(patch.additive.value_type, scales, options.onto_descendant)
+
+
+def irreversible(patch: Patch) -> UnsupportedInputError:
+    """The error for a revert of an additive patch."""
+    return UnsupportedInputError(
+        f"{patch.path} holds additive values, which cannot be taken back: the rounding of the sum "
+        "loses the base. Keep the base model and use that, or build the patch with --values ulp"
+    )

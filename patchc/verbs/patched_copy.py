@@ -16,7 +16,6 @@ from patchc.errors import (
     PartlyPatchedError,
     PatchcError,
     PatchFormatError,
-    UnsupportedInputError,
     WrongBaseError,
 )
 from patchc.files import check_output, check_space, staged_file, staged_folder
@@ -24,9 +23,10 @@ from patchc.formats import OTHER, Patch, Side, open_patch
 from patchc.progress import Progress
 from patchc.stream import Workers
 from patchc.stream.files import FileChanges
+from patchc.stream.memory import threads_to_patch
 from patchc.stream.rewrite import OtherStateError, merge, rewrite
 from patchc.stream.states import find_side, match_tensors
-from patchc.verbs.merging import MergeOptions, MergeReport, plan_merge
+from patchc.verbs.merging import MergeOptions, MergeReport, irreversible, plan_merge
 from patchc.verbs.states import find_state
 
 
@@ -69,6 +69,7 @@ def write_patched_copy(
     options: MergeOptions | None = None,
     dry_run: bool,
     threads: int | None,
+    max_memory: int | None,
     progress: Progress,
 ) -> CopyReport:
     """Write the model's other state to ``out``; :func:`patchc.apply` states the contract."""
@@ -76,12 +77,12 @@ def write_patched_copy(
     source: Side = "result" if revert else "base"
     with open_patch(patch_path) as patch, open_checkpoint(model_path) as model:
         if revert and patch.additive:
-            raise _irreversible(patch)
+            raise irreversible(patch)
         merged = plan_merge(patch, options or MergeOptions())
         check_output(out, (model.path, patch.path))
         if out.is_dir() and not model.is_folder:
             raise OutputError(f"output {out} is a folder and the model is a file; name a file")
-        with Workers(threads) as workers:
+        with Workers(threads_to_patch(patch, threads, max_memory)) as workers:
             files = FileChanges(patch, model)
             try:
                 _check_side(patch, model, files, source)
@@ -167,13 +168,6 @@ def _merge(
     return merged.with_differing(names)
 
 
-def _irreversible(patch: Patch) -> UnsupportedInputError:
-    return UnsupportedInputError(
-        f"{patch.path} holds additive values, which cannot be taken back: the rounding of the sum "
-        "loses the base. Keep the base model and use that, or build the patch with --values ulp"
-    )
-
-
 def _explain(
     patch: Patch, model: Checkpoint, revert: bool, workers: Workers, progress: Progress
 ) -> PatchcError:
@@ -182,7 +176,8 @@ def _explain(
         return PartlyPatchedError(
             f"{model.path} is partly patched: {found.chunks_at_result} chunks hold the patch and "
             f"{found.chunks_at_base} do not; of the files beside them, {found.files_at_result} do "
-            f"and {found.files_at_base} do not; start again from an intact copy"
+            f"and {found.files_at_base} do not; where a run in place was interrupted, run it "
+            "again, else start again from an intact copy"
         )
     if revert:
         return NotPatchedError(

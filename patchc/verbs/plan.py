@@ -10,9 +10,6 @@ from patchc.checkpoint import Checkpoint, TensorInfo
 from patchc.formats import ValueType
 from patchc.stream.compile import CompiledPatch
 
-RUNTIME_BYTES = 160 << 20
-"""Memory of the process before it opens a buffer."""
-
 _STEP_BITS = {"F32": 18, "F16": 5}
 """Of a step by dtype: 2 in bf16, and one more for each bit of precision that the dtype has more."""
 _COARSE_STEP_BITS = 2

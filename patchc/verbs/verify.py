@@ -12,6 +12,7 @@ from patchc.errors import WrongBaseError
 from patchc.formats import Patch, TensorRecord, open_patch
 from patchc.progress import Progress, ProgressEvent, ignore_progress
 from patchc.stream import Workers
+from patchc.stream.memory import threads_to_patch
 from patchc.stream.merge import EntryCount
 from patchc.verbs.states import find_state
 
@@ -48,6 +49,7 @@ def verify(
     model: str | os.PathLike[str] | None = None,
     *,
     threads: int | None = None,
+    max_memory: int | None = None,
     progress: Progress = ignore_progress,
 ) -> VerifyReport:
     """Check a patch file in full, and with a model which state that model is in.
@@ -59,7 +61,10 @@ def verify(
         CheckpointError, UnsupportedInputError: the model cannot be read.
         ResultMismatchError: the patch's own digests contradict each other.
     """
-    with open_patch(patch) as opened, Workers(threads) as workers:
+    with (
+        open_patch(patch) as opened,
+        Workers(threads_to_patch(opened, threads, max_memory)) as workers,
+    ):
         _check_bodies(opened, workers, progress)
         root = opened.root.hex()
         if model is None:
