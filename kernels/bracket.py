@@ -49,7 +49,8 @@ class Collected:
         fault: whether a score is negative or not finite; then nothing else holds.
         ranked: how many entries are retained.
         sure: how many of them are above the bracket.
-        positions, keys: those inside it, in order; None where they were more than room was for.
+        positions, keys: those inside it, in order; None where they were more than room was for, and
+            then nothing else holds.
     """
 
     fault: bool
@@ -109,7 +110,7 @@ def collect(
         marks: one bit an entry (:mod:`patchc.kernels.marks`), all overwritten; None for none.
     """
     words = np.empty(words_for(bits.size), np.uint32) if marks is None else marks
-    positions, keys = np.empty(room, np.uint32), np.empty(room, np.uint32)
+    positions, keys = np.empty((2, room + _TILE + 1), np.uint32)
     cuts = (np.uint32(bracket.lower), np.uint32(bracket.upper))
     fault, ranked, sure, listed = _collect(
         bits, first, *draw_arguments(retention), *cuts, words, positions, keys
@@ -117,6 +118,18 @@ def collect(
     if listed > room:
         return Collected(fault, ranked, sure, None, None)
     return Collected(fault, ranked, sure, positions[:listed].copy(), keys[:listed].copy())
+
+
+@compiled
+def mark_listed(
+    marks: Marks, positions: NDArray[np.uint32], keys: Bits, cut: np.uint32, ties: int
+) -> None:
+    """Mark the listed entries with keys above ``cut``, and the first ``ties`` equal to it."""
+    for i in range(positions.size):
+        equal = keys[i] == cut
+        if keys[i] > cut or (equal and ties > 0):
+            marks[positions[i] >> np.uint32(5)] |= np.uint32(1) << (positions[i] & np.uint32(31))
+            ties -= equal
 
 
 def keep_retained(marks: Marks, entries: int, first: int, retention: Retention) -> None:
@@ -191,8 +204,10 @@ def _collect(
     draws, tile = np.empty(_TILE, np.uint32), np.empty(_TILE, np.uint32)
     ranked, sure, listed = 0, 0, 0
     for start in range(0, bits.size, _TILE):
+        if listed + _TILE >= positions.size:
+            break
         scores = bits[start : start + _TILE]
-        count = scores.size
+        count, before = scores.size, listed
         largest = np.uint32(0)
         for i in range(count):
             largest = max(largest, scores[i] if scores[i] != NEGATIVE_ZERO else np.uint32(0))
@@ -213,11 +228,14 @@ def _collect(
             ranked += ones(kept)
             sure += ones(above)
             within ^= above
+            # Mostly there is one at most, and then no branch has to be guessed.
+            positions[listed] = start + at + lowest(within)
+            listed += within != np.uint32(0)
+            within &= within - np.uint32(1)
             while within:
-                if listed < positions.size:
-                    i = at + lowest(within)
-                    positions[listed] = start + i
-                    keys[listed] = tile[i]
+                positions[listed] = start + at + lowest(within)
                 listed += 1
                 within &= within - np.uint32(1)
+        for i in range(before, listed):
+            keys[i] = bits[positions[i]] & MAGNITUDE
     return False, ranked, sure, listed

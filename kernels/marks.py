@@ -44,13 +44,6 @@ def count(marks: Marks) -> int:
     return total
 
 
-@compiled
-def add(marks: Marks, positions: NDArray[np.uint32]) -> None:
-    """Mark the entries at ``positions``, which are inside."""
-    for i in range(positions.size):
-        marks[positions[i] >> np.uint32(5)] |= np.uint32(1) << (positions[i] & np.uint32(31))
-
-
 @inlined
 def ones(word: np.uint32) -> Integer:
     """How many bits of a word are set."""
@@ -62,9 +55,10 @@ def ones(word: np.uint32) -> Integer:
 
 @inlined
 def lowest(word: np.uint32) -> Integer:
-    """The number of the lowest bit that is set; one is.
+    """The number of the lowest bit that is set, some number below 32 where none is.
 
     It is the exponent of the word that has only this bit, which a float holds exactly.
     """
     alone = word & (np.uint32(0) - word)
-    return np.int64(np.float32(alone).view(np.uint32) >> np.uint32(23)) - np.int64(127)
+    exponent = np.float32(alone).view(np.uint32) >> np.uint32(23)
+    return np.int64((exponent - np.uint32(127)) & np.uint32(31))

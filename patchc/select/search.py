@@ -15,7 +15,14 @@ from itertools import accumulate
 import numpy as np
 
 from patchc.kernels import marks as sets
-from patchc.kernels.bracket import Bracket, Collected, collect, find_bracket, sample_keys
+from patchc.kernels.bracket import (
+    Bracket,
+    Collected,
+    collect,
+    find_bracket,
+    mark_listed,
+    sample_keys,
+)
 from patchc.kernels.marks import Marks
 from patchc.kernels.topk import NOTHING, TopThreshold
 from patchc.select.top import ScoredTensor, TopSet, check_scores, find_by_histograms
@@ -65,8 +72,9 @@ class TopSearch:
         self._lock = threading.Lock()
         self._jobs: list[_Pass] = []
         self._futures: list[Future[Collected]] = []
-        self._bracket = Bracket() if self._words <= _SMALL else self._sample()
-        if self._bracket is not None:
+        bracket = Bracket() if self._words <= _SMALL else self._sample()
+        self._bracket = bracket or Bracket()
+        if bracket:
             keeps = self._words <= _MOST_MARKED
             self._jobs = [
                 _Pass(tensor, chunk, _blank(chunk) if keeps else None)
@@ -82,7 +90,7 @@ class TopSearch:
             NumericError: as :func:`find_top_sets`.
         """
         collected = [future.result() for future in self._futures]
-        found = self._settle(collected) if self._bracket is not None else None
+        found = self._settle(collected) if collected else None
         return found or find_by_histograms(self._tensors, self._count, self._workers)
 
     def _sample(self) -> Bracket | None:
@@ -109,7 +117,6 @@ class TopSearch:
         job.tensor.seen(job.chunk, bits)
         room = min(job.chunk.count, max(_SMALL, job.chunk.count // _LISTED_SHARE))
         room = room if self._listed <= _MOST_LISTED else 0
-        assert self._bracket is not None
         found = collect(bits, job.chunk.first, job.tensor.ranked, self._bracket, room, job.marks)
         if found.fault:
             check_scores(bits, job.chunk, job.tensor.source)
@@ -123,7 +130,6 @@ class TopSearch:
         rank = count - sum(one.sure for one in collected)
         keys = [one.keys for one in collected if one.keys is not None]
         listed = sum(one.size for one in keys)
-        assert self._bracket is not None
         if len(keys) < len(collected) or not 0 <= rank <= listed:
             return None
         if not count:
@@ -135,10 +141,14 @@ class TopSearch:
             cut = int(np.partition(every, listed - rank)[listed - rank])
             ties = rank - int(np.count_nonzero(every > cut))
             threshold = TopThreshold(cut, ties, int(np.count_nonzero(every == cut)))
-        equal = [int(np.count_nonzero(one == threshold.key)) for one in keys]
-        before = list(accumulate(equal, initial=0))
-        for job, one, taken in zip(self._jobs, collected, before, strict=False):
-            _mark_listed(job.marks, one, threshold, max(0, threshold.ties - taken))
+        before: list[int] = []
+        if threshold.ties < threshold.available_ties:
+            equal = (int(np.count_nonzero(one == threshold.key)) for one in keys)
+            before = list(accumulate(equal, initial=0))
+        for number, (job, one) in enumerate(zip(self._jobs, collected, strict=True)):
+            if job.marks is not None and one.keys is not None and one.positions is not None:
+                ties = max(0, threshold.ties - before[number]) if before else threshold.ties
+                mark_listed(job.marks, one.positions, one.keys, np.uint32(threshold.key), ties)
         return self._top_sets(threshold, before)
 
     def _top_sets(self, threshold: TopThreshold, before: list[int]) -> list[TopSet]:
@@ -157,16 +167,6 @@ def _blank(chunk: Chunk) -> Marks:
 def _all_marks(jobs: Iterable[_Pass]) -> tuple[Marks, ...] | None:
     found = tuple(job.marks for job in jobs if job.marks is not None)
     return found or None
-
-
-def _mark_listed(
-    marks: Marks | None, collected: Collected, threshold: TopThreshold, ties: int
-) -> None:
-    if marks is None or collected.keys is None or collected.positions is None:
-        return
-    chosen = collected.keys > threshold.key
-    chosen[np.flatnonzero(collected.keys == threshold.key)[:ties]] = True
-    sets.add(marks, collected.positions[chosen])
 
 
 def _read_runs(tensor: ScoredTensor, runs: int) -> tuple[np.ndarray, np.ndarray]:

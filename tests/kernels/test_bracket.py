@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from patchc.kernels import marks
-from patchc.kernels.bracket import Bracket, collect, find_bracket, keep_retained, sample_keys
+from patchc.kernels.bracket import (
+    Bracket,
+    collect,
+    find_bracket,
+    keep_retained,
+    mark_listed,
+    sample_keys,
+)
 from patchc.kernels.philox import retention_threshold
 from patchc.kernels.topk import Retention
 
@@ -59,7 +66,7 @@ def test_more_than_there_is_room_for() -> None:
     bits = np.ones(100, np.uint32)
     assert collect(bits, 0, _retention(1), Bracket(), 99, None).keys is None
     assert collect(bits, 0, _retention(1), Bracket(), 100, None).keys is not None
-    assert collect(bits, 0, _retention(1), Bracket(), 0, None).ranked == 100
+    assert collect(np.ones(10_000, np.uint32), 0, _retention(1), Bracket(), 4100, None).keys is None
 
 
 @pytest.mark.parametrize("value", [-1.0, -1e-45, np.inf, -np.inf, np.nan])
@@ -67,9 +74,9 @@ def test_more_than_there_is_room_for() -> None:
 @pytest.mark.parametrize("place", [0, 4567, 4999])
 def test_bad_scores_are_found_wherever_they_are(value: float, retain: float, place: int) -> None:
     scores = np.ones(5000, np.float32)
-    assert not collect(scores.view(np.uint32), 0, _retention(retain), Bracket(), 0, None).fault
+    assert not collect(scores.view(np.uint32), 0, _retention(retain), Bracket(), 5000, None).fault
     scores[place] = value
-    assert collect(scores.view(np.uint32), 0, _retention(retain), Bracket(), 0, None).fault
+    assert collect(scores.view(np.uint32), 0, _retention(retain), Bracket(), 5000, None).fault
 
 
 @pytest.mark.parametrize("retain", [0.0, 0.4, 1.0])
@@ -120,6 +127,25 @@ def test_marks_are_one_bit_an_entry(size: int) -> None:
     assert found.size == marks.words_for(size) == (size + 31) // 32
     whole = sum(int(word) << (32 * i) for i, word in enumerate(found.tolist()))
     assert whole == sum(1 << i for i in np.flatnonzero(mask).tolist())
-    again = np.zeros_like(found)
-    marks.add(again, np.flatnonzero(mask).astype(np.uint32))
-    assert np.array_equal(again, found)
+
+
+@given(
+    keys=st.lists(st.integers(0, 4), max_size=100),
+    cut=st.integers(0, 5),
+    ties=st.integers(0, 30),
+    seed=st.integers(0, 100),
+)
+def test_listed_entries_are_marked_beside_those_that_are(
+    keys: list[int], cut: int, ties: int, seed: int
+) -> None:
+    size = 3 * len(keys) + 5
+    rng = np.random.default_rng(seed)
+    places = np.sort(rng.permutation(size)[: len(keys)])
+    mask = rng.random(size) < 0.3
+    mask[places] = False
+    found = marks.pack(mask)
+    mark_listed(found, places.astype(np.uint32), np.array(keys, np.uint32), np.uint32(cut), ties)
+    for place, key in zip(places.tolist(), keys, strict=True):
+        mask[place] = key > cut or (key == cut and ties > 0)
+        ties -= key == cut
+    assert np.array_equal(marks.unpack(found, size), mask)
