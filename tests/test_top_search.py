@@ -130,6 +130,17 @@ def test_scores_are_read_four_times_at_most(kind: str) -> None:
     assert all(0 < count <= 4 for stream in streams for count in stream.reads.values())
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_room_for_marks_scores_are_read_again(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("patchc.select.search._MOST_MARKED", sum(SIZES) - 1)
+    streams = _streams(kind, 0.6)
+    _check(streams, 40_000)
+    if kind == "spread":
+        assert {count for stream in streams for count in stream.reads.values()} == {2}
+
+
 @pytest.mark.parametrize("lies", [True, False])
 def test_bad_scores_are_named(lies: bool) -> None:
     streams = _streams("spread", 0.5, lies)

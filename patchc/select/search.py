@@ -51,6 +51,11 @@ def find_top_sets(tensors: Sequence[ScoredTensor], count: int, workers: Workers)
     return TopSearch(tensors, count, workers).result()
 
 
+def expected_reads(words: int) -> int:
+    """How often a search over so many entries, and the marking of what it finds, read them."""
+    return 1 if words <= _MOST_MARKED else 2
+
+
 @dataclass
 class _Pass:
     """One chunk's share of the pass."""
@@ -75,7 +80,7 @@ class TopSearch:
         bracket = Bracket() if self._words <= _SMALL else self._sample()
         self._bracket = bracket or Bracket()
         if bracket:
-            keeps = self._words <= _MOST_MARKED
+            keeps = expected_reads(self._words) == 1
             self._jobs = [
                 _Pass(tensor, chunk, _blank(chunk) if keeps else None)
                 for tensor in tensors
