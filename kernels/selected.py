@@ -23,7 +23,6 @@ _BF16 = BY_NAME["BF16"].code
 _F32 = BY_NAME["F32"].code
 _MAGNITUDE = np.uint32(0x7FFFFFFF)
 _INFINITY = np.uint32(0x7F800000)
-_BF16_INFINITY = np.uint32(0x7F80)
 
 
 @compiled
@@ -66,7 +65,7 @@ def merge_selected(
         Whether a selected value of the base, of a component or of the result is not finite, or
         overflows the dtype; the result is of no use then.
     """
-    buffers = np.empty((3, _TILE), np.float32)
+    buffers = np.empty((2, _TILE), np.float32)
     chosen = np.empty((2, _TILE // 32, 32), np.uint32)
     faulty = False
     for start in range(0, base.size, _TILE):
