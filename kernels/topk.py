@@ -18,9 +18,11 @@ from patchc.kernels.philox import KEEP_ALL, fill_draws
 HIGH_BINS = 1 << 16
 LOW_BINS = 1 << 15
 _LOW_BITS = np.uint32(15)
-_LARGEST_FINITE = np.uint32(0x7F7FFFFF)
-_NEGATIVE_ZERO = np.uint32(0x80000000)
-_MAGNITUDE = np.uint32(0x7FFFFFFF)
+LARGEST_FINITE = np.uint32(0x7F7FFFFF)
+NEGATIVE_ZERO = np.uint32(0x80000000)
+MAGNITUDE = np.uint32(0x7FFFFFFF)
+NEVER_KEPT = np.uint32(0xFFFFFFFF)
+"""A draw that no threshold keeps but the one that keeps everything."""
 _TILE = 4096
 _DIGIT_BITS = 8
 _DIGIT = np.uint32((1 << _DIGIT_BITS) - 1)
@@ -71,14 +73,14 @@ def count_high(bits: Bits, first: int, retention: Retention, bins: NDArray[np.in
     Returns:
         The position in ``bits`` of the first score that is negative or not finite, or −1.
     """
-    return _count_high(bits, first, *_draw_arguments(retention), bins)
+    return _count_high(bits, first, *draw_arguments(retention), bins)
 
 
 def count_low(
     bits: Bits, first: int, retention: Retention, high: int, bins: NDArray[np.int64]
 ) -> None:
     """Add the lower key halves of retained entries whose upper half is ``high`` to ``bins``."""
-    _count_low(bits, first, *_draw_arguments(retention), np.uint32(high), bins)
+    _count_low(bits, first, *draw_arguments(retention), np.uint32(high), bins)
 
 
 def find_bin(bins: NDArray[np.int64], count: int) -> tuple[int, int]:
@@ -106,15 +108,7 @@ def mark_top(
 
     ``ties`` is what the chunks before have left of ``top.ties``.
     """
-    _mark_top(bits, first, *_draw_arguments(retention), np.uint32(top.key), ties, mask)
-
-
-def keep_retained(mask: NDArray[np.bool_], first: int, retention: Retention) -> None:
-    """Clear ``mask``, whose first entry has flat index ``first``, where nothing is retained.
-
-    ``first`` is a multiple of 4.
-    """
-    _keep_retained(mask, first, *_draw_arguments(retention))
+    _mark_top(bits, first, *draw_arguments(retention), np.uint32(top.key), ties, mask)
 
 
 def find_fault(bits: Bits) -> int:
@@ -140,20 +134,21 @@ def mark_top_rows(
         retention: which entries may be taken.
         mask: as long as ``bits``.
     """
-    _mark_top_rows(bits, first, row_length, count, *_draw_arguments(retention), mask)
+    _mark_top_rows(bits, first, row_length, count, *draw_arguments(retention), mask)
 
 
 def count_ties(bits: Bits, first: int, retention: Retention, top: TopThreshold) -> int:
     """How many retained entries equal the key."""
-    return _count_ties(bits, first, *_draw_arguments(retention), np.uint32(top.key))
+    return _count_ties(bits, first, *draw_arguments(retention), np.uint32(top.key))
 
 
-def _draw_arguments(retention: Retention) -> tuple[np.uint64, np.uint64, np.uint64]:
+def draw_arguments(retention: Retention) -> tuple[np.uint64, np.uint64, np.uint64]:
+    """Seed, stream and threshold, as kernels take them."""
     return np.uint64(retention.seed), np.uint64(retention.stream), np.uint64(retention.threshold)
 
 
 @compiled
-def _fill(
+def fill(
     seed: np.uint64, stream: np.uint64, threshold: np.uint64, first: int, draws: Bits
 ) -> np.uint32:
     """Fill ``draws`` for flat index ``first`` on; the answer is what a kept entry's draw is below.
@@ -182,9 +177,9 @@ def _count_high(
         fault = _first_fault(bits[start : start + count])
         if fault >= 0:
             return start + fault
-        limit = _fill(seed, stream, threshold, first + start, draws)
+        limit = fill(seed, stream, threshold, first + start, draws)
         for i in range(count):
-            key = bits[start + i] & _MAGNITUDE
+            key = bits[start + i] & MAGNITUDE
             bins[key >> _LOW_BITS] += draws[i] < limit
     return -1
 
@@ -193,10 +188,10 @@ def _count_high(
 def _first_fault(bits: Bits) -> int:
     faulty = False
     for i in range(bits.size):
-        faulty |= (bits[i] > _LARGEST_FINITE) & (bits[i] != _NEGATIVE_ZERO)
+        faulty |= (bits[i] > LARGEST_FINITE) & (bits[i] != NEGATIVE_ZERO)
     if faulty:
         for i in range(bits.size):
-            if bits[i] > _LARGEST_FINITE and bits[i] != _NEGATIVE_ZERO:
+            if bits[i] > LARGEST_FINITE and bits[i] != NEGATIVE_ZERO:
                 return i
     return -1
 
@@ -213,9 +208,9 @@ def _count_low(
 ) -> None:
     draws = np.empty(_TILE, np.uint32)
     for start in range(0, bits.size, _TILE):
-        limit = _fill(seed, stream, threshold, first + start, draws)
+        limit = fill(seed, stream, threshold, first + start, draws)
         for i in range(min(_TILE, bits.size - start)):
-            key = bits[start + i] & _MAGNITUDE
+            key = bits[start + i] & MAGNITUDE
             if key >> _LOW_BITS == high and draws[i] < limit:
                 bins[key & np.uint32(LOW_BINS - 1)] += 1
 
@@ -232,9 +227,9 @@ def _count_ties(
     draws = np.empty(_TILE, np.uint32)
     ties = 0
     for start in range(0, bits.size, _TILE):
-        limit = _fill(seed, stream, threshold, first + start, draws)
+        limit = fill(seed, stream, threshold, first + start, draws)
         for i in range(min(_TILE, bits.size - start)):
-            ties += (bits[start + i] & _MAGNITUDE == top_key) & (draws[i] < limit)
+            ties += (bits[start + i] & MAGNITUDE == top_key) & (draws[i] < limit)
     return ties
 
 
@@ -251,30 +246,19 @@ def _mark_top(
 ) -> None:
     draws = np.empty(_TILE, np.uint32)
     for start in range(0, bits.size, _TILE):
-        limit = _fill(seed, stream, threshold, first + start, draws)
+        limit = fill(seed, stream, threshold, first + start, draws)
         count = min(_TILE, bits.size - start)
         equal = 0
         for i in range(count):
-            key = bits[start + i] & _MAGNITUDE
+            key = bits[start + i] & MAGNITUDE
             mask[start + i] = (key > top_key) & (draws[i] < limit)
             equal += key == top_key
         if not equal or not ties:
             continue
         for i in range(count):
-            if ties and bits[start + i] & _MAGNITUDE == top_key and draws[i] < limit:
+            if ties and bits[start + i] & MAGNITUDE == top_key and draws[i] < limit:
                 mask[start + i] = True
                 ties -= 1
-
-
-@compiled
-def _keep_retained(
-    mask: NDArray[np.bool_], first: int, seed: np.uint64, stream: np.uint64, threshold: np.uint64
-) -> None:
-    draws = np.empty(_TILE, np.uint32)
-    for start in range(0, mask.size, _TILE):
-        limit = _fill(seed, stream, threshold, first + start, draws)
-        for i in range(min(_TILE, mask.size - start)):
-            mask[start + i] &= draws[i] < limit
 
 
 @compiled
@@ -294,17 +278,17 @@ def _mark_top_rows(
     mask[:] = False
     for start in range(0, bits.size, row_length):
         lead = (first + start) & 3
-        limit = _fill(seed, stream, threshold, first + start, draws)
+        limit = fill(seed, stream, threshold, first + start, draws)
         kept = 0
         for i in range(row_length):
-            keys[kept] = bits[start + i] & _MAGNITUDE
+            keys[kept] = bits[start + i] & MAGNITUDE
             kept += draws[lead + i] < limit
         left = min(count, kept)
         if not left:
             continue
         cut, ties = _kth_largest(keys[:kept], left, bins)
         for i in range(row_length):
-            key = bits[start + i] & _MAGNITUDE
+            key = bits[start + i] & MAGNITUDE
             if key >= cut and draws[lead + i] < limit and (key > cut or ties):
                 mask[start + i] = True
                 ties -= key == cut

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from patchc.checkpoint import Checkpoint, TensorInfo
 from patchc.formats import RetentionMask
+from patchc.kernels.bracket import keep_retained
+from patchc.kernels.marks import Marks
 from patchc.kernels.philox import KEEP_ALL, retention_stream, retention_threshold
-from patchc.kernels.topk import Bits, Retention, keep_retained
+from patchc.kernels.topk import Bits, Retention
 from patchc.recipe import Recipe
 from patchc.stream import Chunk, scratch
 
@@ -70,9 +71,9 @@ class Component:
             return retention
         return Retention(retention.seed, retention.stream, KEEP_ALL)
 
-    def keep_retained(self, tensor: str, chunk: Chunk, mask: NDArray[np.bool_]) -> None:
-        """Clear a chunk's ``mask`` where the entry is not retained."""
-        keep_retained(mask, chunk.first, self.retention(tensor))
+    def keep_retained(self, tensor: str, chunk: Chunk, marks: Marks) -> None:
+        """Clear a chunk's ``marks`` where the entry is not retained."""
+        keep_retained(marks, chunk.count, chunk.first, self.retention(tensor))
 
     def source(self, tensor: str) -> str:
         """The scores' file and the tensor, for messages."""

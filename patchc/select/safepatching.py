@@ -6,8 +6,9 @@ sets, scaled addition of the two deltas where they are retained.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import reduce
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -16,15 +17,19 @@ from numpy.typing import NDArray
 from patchc.checkpoint import Checkpoint, TensorInfo
 from patchc.errors import NumericError
 from patchc.hashing import chunk_digest, model_digest, tensor_digest
+from patchc.kernels.marks import Marks, count, unpack
 from patchc.kernels.merge import add_scaled_delta, load_fp32, round_masked
+from patchc.kernels.selected import convert, merge_selected
 from patchc.kernels.ulp import undo_small_steps
 from patchc.recipe import Recipe
 from patchc.select.component import Component
-from patchc.select.selection import Selection, select_globally, select_in_tensor
+from patchc.select.selection import FlatSearch, RowSelection, Selection
 from patchc.select.sets import combine
 from patchc.select.untouched import UntouchedTensor
 from patchc.stream import Chunk, Workers, scratch
 from patchc.stream.compile import Words
+
+_NO_PART = (np.empty(0, np.float32), np.empty(0, np.uint32), np.float32(0))
 
 
 class SafePatchingChanges:
@@ -61,7 +66,7 @@ class SafePatchingChanges:
         self._provenance = provenance
         self._workers = workers
         self._chunk_words = chunk_words
-        self._global: list[dict[str, Selection]] = []
+        self._selections = self._select_all()
         self.statistics: dict[str, dict[str, int]] = {}
         self.input_digests: dict[str, list[tuple[str, bytes]]] = {}
 
@@ -69,7 +74,7 @@ class SafePatchingChanges:
         """See :class:`patchc.stream.compile.ChangeSource`."""
         if tensor.name not in self._candidates:
             return UntouchedTensor(self._base, tensor)
-        return _Merged(self, tensor, chunks, self._select(tensor, chunks))
+        return _Merged(self, tensor, chunks, next(self._selections))
 
     def metadata(self) -> Mapping[str, Any]:
         """See :class:`patchc.stream.compile.ChangeSource`."""
@@ -79,22 +84,36 @@ class SafePatchingChanges:
         inputs = {name: model_digest(pairs).hex() for name, pairs in self.input_digests.items()}
         return {**self._provenance, "inputs": inputs, "statistics": self.statistics}
 
-    def _select(self, tensor: TensorInfo, chunks: list[Chunk]) -> tuple[Selection, ...]:
-        if self._recipe.scope == "global":
-            return tuple(found[tensor.name] for found in self._select_globally())
-        return tuple(
-            select_in_tensor(component, tensor, chunks, self._workers)
-            for component in self._components
-        )
+    def _select_all(self) -> Iterator[tuple[Selection, ...]]:
+        """The selections of each candidate, in the order of the bytes of their names.
 
-    def _select_globally(self) -> list[dict[str, Selection]]:
-        if not self._global:
-            tensors = [self._base.tensors[name] for name in self._candidates]
-            self._global = [
-                select_globally(component, tensors, self._chunk_words, self._workers)
-                for component in self._components
-            ]
-        return self._global
+        A tensor's scores are read while the one before it is merged and coded.
+        """
+        names = sorted(self._candidates, key=str.encode)
+        tensors = [self._base.tensors[name] for name in names]
+        if self._recipe.scope == "row":
+            for tensor in tensors:
+                yield tuple(RowSelection(component, tensor) for component in self._components)
+            return
+        groups = [tensors] if self._recipe.scope == "global" else [[tensor] for tensor in tensors]
+        ahead = self._search(groups[0])
+        for group, following in zip_longest(groups, groups[1:]):
+            searches, ahead = ahead, self._search(following) if following else []
+            found = [search.result() for search in searches]
+            for tensor in group:
+                yield tuple(selections[tensor.name] for selections in found)
+
+    def _search(self, tensors: list[TensorInfo]) -> list[FlatSearch]:
+        return [
+            FlatSearch(
+                component,
+                component.top(tensors[0].name),
+                tensors,
+                self._chunk_words,
+                self._workers,
+            )
+            for component in self._components
+        ]
 
     @property
     def base(self) -> Checkpoint:
@@ -126,39 +145,37 @@ class _Merged:
         self._tensor = tensor
         self._selections = selections
         self._scales = [component.scale(tensor.name) for component in source.components]
-        names = [f"{c.name} {kind}" for c in source.components for kind in ("tuned", "scores")]
-        self._digests = {name: [b""] * len(chunks) for name in names}
+        self._tuned_digests: list[list[bytes]] = [[b""] * len(chunks) for _ in selections]
         self._counts = np.zeros((len(chunks), 2 * len(selections) + 1), np.int64)
 
     def read(self, chunk: Chunk) -> tuple[Words, Words]:
-        base, masks = self._select(chunk)
-        return base, self._merge(chunk, base, masks)
+        base, marks = self._select(chunk)
+        return base, self._merge(chunk, base, marks)
 
     def read_deltas(self, chunk: Chunk) -> tuple[Words, list[NDArray[np.float32]]]:
-        base, masks = self._select(chunk)
+        base, marks = self._select(chunk)
         deltas = []
-        for component, mask in zip(self._source.components, masks, strict=True):
+        for number, component in enumerate(self._source.components):
             delta = scratch(f"{component.name} delta", chunk.count, np.float32)
             delta[:] = 0
-            self._add(component, chunk, base, mask, np.float32(1), delta)
+            words = self._read_tuned(number, chunk)
+            mask = unpack(marks[number], chunk.count)
+            self._add(number, chunk, base, words, mask, np.float32(1), delta)
             deltas.append(delta)
         return base, deltas
 
-    def _select(self, chunk: Chunk) -> tuple[Words, list[NDArray[np.bool_]]]:
+    def _select(self, chunk: Chunk) -> tuple[Words, list[Marks]]:
         base = scratch("base", chunk.count, self._tensor.dtype.word)
         self._source.base.read_words(self._tensor, chunk.first, base)
-        masks = [
-            self._mark(component, selection, chunk)
-            for component, selection in zip(self._source.components, self._selections, strict=True)
-        ]
-        overlap = reduce(np.logical_and, masks)
-        tops = [np.count_nonzero(mask) for mask in (*masks, overlap)]
-        combine(self._source.recipe.sets, masks, overlap)
+        marks = [selection.mark(chunk) for selection in self._selections]
+        overlap = reduce(np.bitwise_and, marks)
+        tops = [count(each) for each in (*marks, overlap)]
+        combine(self._source.recipe.sets, marks, overlap)
         if self._source.recipe.rank_among == "all":
-            for component, mask in zip(self._source.components, masks, strict=True):
-                component.keep_retained(self._tensor.name, chunk, mask)
-        self._counts[chunk.number] = [*tops, *map(np.count_nonzero, masks)]
-        return base, masks
+            for component, each in zip(self._source.components, marks, strict=True):
+                component.keep_retained(self._tensor.name, chunk, each)
+        self._counts[chunk.number] = [*tops, *map(count, marks)]
+        return base, marks
 
     def finish(self) -> None:
         name = self._tensor.name
@@ -169,52 +186,78 @@ class _Merged:
         if len(parts) == 1:
             del found["overlap"]
         self._source.statistics[name] = found
-        for component in parts:
-            for kind, checkpoint in (("tuned", component.tuned), ("scores", component.scores)):
-                label = f"{component.name} {kind}"
-                info = checkpoint.tensors[name]
-                digest = tensor_digest(info.dtype.name, info.shape, self._digests[label])
-                self._source.input_digests.setdefault(label, []).append((name, digest))
-
-    def _mark(self, component: Component, selection: Selection, chunk: Chunk) -> NDArray[np.bool_]:
-        mask: NDArray[np.bool_] = scratch(f"{component.name} mask", chunk.count, np.bool_)
-        bits = selection.mark(chunk, mask)
-        self._digests[f"{component.name} scores"][chunk.number] = chunk_digest(bits)
-        return mask
-
-    def _merge(self, chunk: Chunk, base: Words, masks: list[NDArray[np.bool_]]) -> Words:
-        code = self._tensor.dtype.code
-        either = reduce(np.logical_or, masks)
-        merged: NDArray[np.float32] = scratch("merged", chunk.count, np.float32)
-        load_fp32(base, code, either, merged)
-        for component, mask, scale in zip(
-            self._source.components, masks, self._scales, strict=True
+        for part, selection, tuned in zip(
+            parts, self._selections, self._tuned_digests, strict=True
         ):
-            self._add(component, chunk, base, mask, scale, merged)
+            scores = [selection.digests[number] for number in range(len(tuned))]
+            self._add_digest(f"{part.name} tuned", part.tuned.tensors[name], tuned)
+            self._add_digest(f"{part.name} scores", part.scores.tensors[name], scores)
+
+    def _add_digest(self, label: str, info: TensorInfo, chunks: list[bytes]) -> None:
+        digest = tensor_digest(info.dtype.name, info.shape, chunks)
+        self._source.input_digests.setdefault(label, []).append((info.name, digest))
+
+    def _merge(self, chunk: Chunk, base: Words, marks: list[Marks]) -> Words:
         result: Words = scratch("result", chunk.count, base.dtype)
-        fault = round_masked(base, code, either, merged, result)
-        if fault >= 0:
-            raise self._fault(chunk, fault, "the merged model (too large for its dtype)")
+        tuned = [self._read_tuned(number, chunk) for number in range(len(marks))]
+        parts = []
+        for number, words in enumerate(tuned):
+            values = self._values(number, words)
+            parts.append((values, marks[number], self._scales[number]))
+        first, second = (*parts, _NO_PART)[:2]
+        if merge_selected(base, self._tensor.dtype.code, *first, *second, result):
+            raise self._find_fault(chunk, base, tuned, marks)
         if self._source.recipe.least_step > 1:
             total_order = self._tensor.dtype.total_order
             undo_small_steps(base, result, total_order, self._source.recipe.least_step)
         return result
 
+    def _read_tuned(self, number: int, chunk: Chunk) -> Words:
+        """A component's tuned words, in a scratch buffer of its own."""
+        component = self._source.components[number]
+        info = component.tuned.tensors[self._tensor.name]
+        words: Words = scratch(f"{component.name} tuned", chunk.count, info.dtype.word)
+        component.tuned.read_words(info, chunk.first, words)
+        self._tuned_digests[number][chunk.number] = chunk_digest(words)
+        return words
+
+    def _values(self, number: int, words: Words) -> NDArray[np.float32]:
+        component = self._source.components[number]
+        dtype = component.tuned.tensors[self._tensor.name].dtype
+        if dtype.name == "F32":
+            return words.view(np.float32)
+        values: NDArray[np.float32] = scratch(f"{component.name} values", words.size, np.float32)
+        convert(words, dtype.code, values)
+        return values
+
+    def _find_fault(
+        self, chunk: Chunk, base: Words, tuned: list[Words], marks: list[Marks]
+    ) -> NumericError:
+        """Merge again, one component after the other, to name the first value at fault."""
+        code = self._tensor.dtype.code
+        masks = [unpack(each, chunk.count) for each in marks]
+        either = reduce(np.logical_or, masks)
+        merged = np.zeros(chunk.count, np.float32)
+        load_fp32(base, code, either, merged)
+        for number, (words, mask) in enumerate(zip(tuned, masks, strict=True)):
+            self._add(number, chunk, base, words, mask, self._scales[number], merged)
+        fault = round_masked(base, code, either, merged, np.empty_like(base))
+        return self._fault(chunk, fault, "the merged model (too large for its dtype)")
+
     def _add(
         self,
-        component: Component,
+        number: int,
         chunk: Chunk,
         base: Words,
+        tuned: Words,
         mask: NDArray[np.bool_],
         scale: np.float32,
         merged: NDArray[np.float32],
     ) -> None:
+        component = self._source.components[number]
+        tuned_code = component.tuned.tensors[self._tensor.name].dtype.code
         code = self._tensor.dtype.code
-        info = component.tuned.tensors[self._tensor.name]
-        tuned = scratch("tuned", chunk.count, info.dtype.word)
-        component.tuned.read_words(info, chunk.first, tuned)
-        self._digests[f"{component.name} tuned"][chunk.number] = chunk_digest(tuned)
-        fault = add_scaled_delta(base, code, tuned, info.dtype.code, mask, scale, merged)
+        fault = add_scaled_delta(base, code, tuned, tuned_code, mask, scale, merged)
         if fault >= 0:
             raise self._fault(chunk, fault, f"the base or the {component.name} model")
 

@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from patchc.checkpoint import TensorInfo
+from patchc.hashing import chunk_digest
 from patchc.kernels import topk
+from patchc.kernels.marks import Marks, pack
 from patchc.kernels.topk import Bits
 from patchc.select.candidates import row_length
 from patchc.select.component import Component
-from patchc.select.top import ScoredTensor, TopSet, check_scores, find_top_sets
+from patchc.select.search import TopSearch
+from patchc.select.top import ScoredTensor, TopSet, check_scores
 from patchc.stream import Chunk, Workers, grid, scratch
-
-Mask = NDArray[np.bool_]
 
 
 class Selection(Protocol):
     """A top set; chunks can be marked in any order, from several threads."""
 
-    def mark(self, chunk: Chunk, mask: Mask) -> Bits:
-        """Write into ``mask`` which of the chunk's entries are in the set; gives their scores."""
+    @property
+    def digests(self) -> dict[int, bytes]:
+        """By its number, the digest of each marked chunk's scores."""
+
+    def mark(self, chunk: Chunk) -> Marks:
+        """Which of the chunk's entries are in the set; the caller may change the marks."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +40,15 @@ class FlatSelection:
     component: Component
     tensor: TensorInfo
     top: TopSet
+    digests: dict[int, bytes]
 
-    def mark(self, chunk: Chunk, mask: Mask) -> Bits:
+    def mark(self, chunk: Chunk) -> Marks:
         """See :class:`Selection`."""
-        bits = self.component.read_scores(self.tensor, chunk)
-        self.top.mark(bits, chunk, mask)
-        return bits
+        if self.top.marks is not None:
+            return self.top.marks[chunk.number]
+        mask = scratch("mask", chunk.count, np.bool_)
+        self.top.mark(self.component.read_scores(self.tensor, chunk), chunk, mask)
+        return pack(mask)
 
 
 @dataclass(frozen=True)
@@ -50,61 +57,82 @@ class RowSelection:
 
     component: Component
     tensor: TensorInfo
+    digests: dict[int, bytes] = field(default_factory=dict)
 
-    def mark(self, chunk: Chunk, mask: Mask) -> Bits:
-        """See :class:`Selection`."""
+    def mark(self, chunk: Chunk) -> Marks:
+        """See :class:`Selection`.
+
+        Raises:
+            NumericError: a score is negative or not finite.
+        """
         length, name = row_length(self.tensor.shape), self.tensor.name
         before = chunk.first % length
         count = -(-(before + chunk.count) // length) * length
         rows = Chunk(chunk.number, chunk.first - before, count)
         bits = self.component.read_scores(self.tensor, rows)
         check_scores(bits, rows, self.component.source(name))
-        marks = scratch("row marks", count, np.bool_)
+        mask = scratch("mask", count, np.bool_)
         taken = math.floor(self.component.top(name) * length)
         ranked = self.component.ranked(name)
-        topk.mark_top_rows(bits, rows.first, length, taken, ranked, marks)
-        mask[:] = marks[before : before + chunk.count]
-        return bits[before : before + chunk.count]
+        topk.mark_top_rows(bits, rows.first, length, taken, ranked, mask)
+        own = slice(before, before + chunk.count)
+        self.digests[chunk.number] = chunk_digest(bits[own])
+        return pack(mask[own])
 
 
-def select_in_tensor(
-    component: Component, tensor: TensorInfo, chunks: list[Chunk], workers: Workers
-) -> Selection:
-    """The selection of a component in a tensor, in scope "tensor" or "row".
+class FlatSearch:
+    """The search for one component's top sets in several tensors taken together, under way.
 
-    Raises:
-        NumericError: a score is negative or not finite. In scope "row" this comes with marking.
+    The share is counted over all entries; equal scores go to the tensor that comes first, then to
+    the lower flat index.
+
+    Args:
+        component: which one.
+        share: of all entries, how many are taken.
+        tensors: in the order of the bytes of their names.
+        chunk_words: words in a chunk of the grid.
+        workers: threads for the passes.
     """
-    if component.recipe.scope == "row":
-        return RowSelection(component, tensor)
-    count = math.floor(component.top(tensor.name) * tensor.words)
-    (top,) = find_top_sets([_scored(component, tensor, chunks)], count, workers)
-    return FlatSelection(component, tensor, top)
+
+    def __init__(
+        self,
+        component: Component,
+        share: float,
+        tensors: Sequence[TensorInfo],
+        chunk_words: int,
+        workers: Workers,
+    ) -> None:
+        self._component = component
+        self._tensors = tensors
+        self._digests: list[dict[int, bytes]] = [{} for _ in tensors]
+        scored = [
+            ScoredTensor(
+                component.source(tensor.name),
+                partial(component.read_scores, tensor),
+                grid(tensor.words, chunk_words),
+                component.ranked(tensor.name),
+                _digester(digests),
+            )
+            for tensor, digests in zip(tensors, self._digests, strict=True)
+        ]
+        count = math.floor(share * sum(tensor.words for tensor in tensors))
+        self._search = TopSearch(scored, count, workers)
+
+    def result(self) -> dict[str, Selection]:
+        """Wait for the selection in each tensor, by its name.
+
+        Raises:
+            NumericError: a score is negative or not finite.
+        """
+        found = zip(self._tensors, self._search.result(), self._digests, strict=True)
+        return {
+            tensor.name: FlatSelection(self._component, tensor, top, digests)
+            for tensor, top, digests in found
+        }
 
 
-def select_globally(
-    component: Component, tensors: Sequence[TensorInfo], chunk_words: int, workers: Workers
-) -> dict[str, Selection]:
-    """The selection of a component in every tensor, by one cut over all of them.
+def _digester(digests: dict[int, bytes]) -> Callable[[Chunk, Bits], None]:
+    def seen(chunk: Chunk, bits: Bits) -> None:
+        digests[chunk.number] = chunk_digest(bits)
 
-    The share is counted over all entries; equal scores go to the tensor whose name sorts first by
-    bytes, then to the lower flat index.
-
-    Raises:
-        NumericError: a score is negative or not finite.
-    """
-    ordered = sorted(tensors, key=lambda tensor: tensor.name.encode())
-    share = component.recipe.top_se if component.name == "se" else component.recipe.top_osm
-    count = math.floor(share * sum(tensor.words for tensor in ordered))
-    scored = [_scored(component, one, grid(one.words, chunk_words)) for one in ordered]
-    tops = find_top_sets(scored, count, workers)
-    return {
-        tensor.name: FlatSelection(component, tensor, top)
-        for tensor, top in zip(ordered, tops, strict=True)
-    }
-
-
-def _scored(component: Component, tensor: TensorInfo, chunks: list[Chunk]) -> ScoredTensor:
-    read = partial(component.read_scores, tensor)
-    name = tensor.name
-    return ScoredTensor(component.source(name), read, chunks, component.ranked(name))
+    return seen

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
+from patchc.kernels.marks import Marks
 from patchc.recipe.safepatching import SetOperation
 
-Mask = NDArray[np.bool_]
 
-
-def combine(operation: SetOperation, masks: Sequence[Mask], overlap: Mask) -> None:
+def combine(operation: SetOperation, marks: Sequence[Marks], overlap: Marks) -> None:
     """Turn the components' top sets, in place, into the entries that each is applied to.
 
     Args:
         operation: see :class:`patchc.recipe.Recipe`.
-        masks: the SE and the OSM set, or one of them alone; of one length.
+        marks: the SE and the OSM set, or one of them alone; of one length.
         overlap: where all sets meet.
     """
     if operation == "difference":
-        for mask in masks:
-            mask &= ~overlap
+        for own in marks:
+            own &= ~overlap
     elif operation == "intersection":
-        for mask in masks:
-            mask[:] = overlap
+        for own in marks:
+            own[:] = overlap

@@ -17,7 +17,8 @@ from patchc.kernels.philox import KEEP_ALL, retention_stream, retention_threshol
 from patchc.kernels.task_vectors import subtract
 from patchc.kernels.topk import NOTHING, Bits, Retention, TopThreshold
 from patchc.recipe import MergeRecipe
-from patchc.select.top import ScoredTensor, TopSet, find_top_sets
+from patchc.select.search import find_top_sets
+from patchc.select.top import ScoredTensor, TopSet
 from patchc.stream import Chunk, Workers, grid, scratch
 from patchc.stream.compile import Words
 
@@ -121,12 +122,12 @@ def keep_entries(
         NumericError: a value is not finite; names the tensor and the flat index.
     """
     if recipe.method == "dare":
-        return [TopSet(_draws(vector, recipe, tensor.name), _NOT_ZERO, ()) for tensor in tensors]
+        return [TopSet(_draws(vector, recipe, tensor.name), _NOT_ZERO) for tensor in tensors]
     everything = Retention(0, 0, KEEP_ALL)
     count = math.floor(recipe.share * sum(tensor.words for tensor in tensors))
     if recipe.share in (0, 1):
         threshold = _NOT_ZERO if recipe.share else NOTHING
-        return [TopSet(everything, threshold, ()) for _ in tensors]
+        return [TopSet(everything, threshold) for _ in tensors]
     scored = [
         ScoredTensor(
             f"{vector.tuned.path}: tensor {tensor.name!r}",

@@ -1,8 +1,8 @@
-"""The exact top-k of streamed scores among the ranked entries, in one tensor or over several.
+"""Top sets of streamed scores in one tensor or over several, and how histograms find them.
 
-Scores are read twice to find the cut, once more to mark the entries; a fourth time only where a
-run of equal scores straddles the cut, to count them by chunk. Memory does not depend on the
-tensors.
+By histograms the scores are read twice to find the cut, once more to mark the entries; a fourth
+time only where a run of equal scores straddles the cut, to count them by chunk. Memory does not
+depend on the tensors. :mod:`patchc.select.search` spares most of these passes.
 """
 
 from __future__ import annotations
@@ -16,10 +16,15 @@ from numpy.typing import NDArray
 
 from patchc.errors import NumericError
 from patchc.kernels import topk
+from patchc.kernels.marks import Marks, unpack
 from patchc.kernels.topk import Bits, Retention, TopThreshold
 from patchc.stream import Chunk, Workers
 
 Bins = NDArray[np.int64]
+
+
+def _ignore(chunk: Chunk, bits: Bits) -> None:
+    pass
 
 
 @dataclass(frozen=True)
@@ -28,33 +33,50 @@ class ScoredTensor:
 
     Attributes:
         source: the file and the tensor, for messages.
-        read: gives a chunk's fp32 scores as uint32; safe to call from several threads.
+        read: gives a chunk's fp32 scores as uint32, or those of any other run that starts at a
+            multiple of 4; safe to call from several threads.
         chunks: the tensor's grid.
         ranked: the entries that are ranked.
+        seen: called at least once with every chunk of the grid and its scores.
     """
 
     source: str
     read: Callable[[Chunk], Bits]
     chunks: Sequence[Chunk]
     ranked: Retention
+    seen: Callable[[Chunk, Bits], None] = _ignore
+
+    @property
+    def words(self) -> int:
+        """How many scores there are."""
+        return sum(chunk.count for chunk in self.chunks)
 
 
 @dataclass(frozen=True)
 class TopSet:
-    """A top set within one tensor: membership of any chunk can be computed on its own."""
+    """A top set within one tensor: membership of any chunk can be computed on its own.
+
+    ``marks`` holds it chunk by chunk where it is known already, and then no score is read again.
+    """
 
     ranked: Retention
     threshold: TopThreshold
-    ties_before: tuple[int, ...]
+    ties_before: tuple[int, ...] = ()
+    marks: tuple[Marks, ...] | None = None
 
     def mark(self, bits: Bits, chunk: Chunk, mask: NDArray[np.bool_]) -> None:
         """Write into ``mask`` which of the chunk's entries are in the set."""
+        if self.marks is not None:
+            mask[:] = unpack(self.marks[chunk.number], chunk.count)
+            return
         taken = self.ties_before[chunk.number] if self.ties_before else 0
         left = max(0, self.threshold.ties - taken)
         topk.mark_top(bits, chunk.first, self.ranked, self.threshold, left, mask)
 
 
-def find_top_sets(tensors: Sequence[ScoredTensor], count: int, workers: Workers) -> list[TopSet]:
+def find_by_histograms(
+    tensors: Sequence[ScoredTensor], count: int, workers: Workers
+) -> list[TopSet]:
     """Find the min(count, ranked) highest-scored entries of several tensors taken together.
 
     Equal scores go to the earlier tensor, then to the lower flat index.
@@ -67,7 +89,7 @@ def find_top_sets(tensors: Sequence[ScoredTensor], count: int, workers: Workers)
     high_bins = _sum(run(lambda job: _count_high(job[0], job[1]), jobs))
     count = min(count, int(high_bins.sum()))
     if count == 0:
-        return [TopSet(tensor.ranked, topk.NOTHING, ()) for tensor in tensors]
+        return [TopSet(tensor.ranked, topk.NOTHING) for tensor in tensors]
     high, above = topk.find_bin(high_bins, count)
     low_bins = _sum(run(lambda job: _count_low(job[0], job[1], high), jobs))
     low, above_low = topk.find_bin(low_bins, count - above)
@@ -77,7 +99,7 @@ def find_top_sets(tensors: Sequence[ScoredTensor], count: int, workers: Workers)
         available_ties=int(low_bins[low]),
     )
     if threshold.ties == threshold.available_ties or len(jobs) == 1:
-        return [TopSet(tensor.ranked, threshold, ()) for tensor in tensors]
+        return [TopSet(tensor.ranked, threshold) for tensor in tensors]
     ties = run(lambda job: _count_ties(job[0], job[1], threshold), jobs)
     before = list(accumulate(ties, initial=0))
     ends = accumulate((len(tensor.chunks) for tensor in tensors), initial=0)
@@ -109,6 +131,7 @@ def _sum(counts: Iterable[Bins]) -> Bins:
 def _count_high(tensor: ScoredTensor, chunk: Chunk) -> Bins:
     bins = np.zeros(topk.HIGH_BINS, np.int64)
     bits = tensor.read(chunk)
+    tensor.seen(chunk, bits)
     if topk.count_high(bits, chunk.first, tensor.ranked, bins) >= 0:
         check_scores(bits, chunk, tensor.source)
     return bins

@@ -47,6 +47,12 @@ class Workers:
     ) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
+    def submit(
+        self, function: Callable[[Item], Result], items: Iterable[Item]
+    ) -> list[Future[Result]]:
+        """Queue work on all ``items``, ahead of what is asked for later; for small results."""
+        return [self._pool.submit(function, item) for item in items]
+
     def map(
         self, function: Callable[[Item], Result], items: Iterable[Item]
     ) -> Generator[Result, None, None]:

@@ -16,10 +16,12 @@ from patchc.formats.additive import VALUE_TYPES
 from patchc.formats.layout import DEFAULT_CHUNK_BITS
 from patchc.progress import Progress, ignore_progress
 from patchc.recipe import MergeRecipe, Recipe
+from patchc.recipe.safepatching import Scope
 from patchc.select.component import Component
 from patchc.select.inputs import find_candidates, open_components
 from patchc.select.masks import tensor_masks
 from patchc.select.safepatching import SafePatchingChanges
+from patchc.select.search import expected_reads
 from patchc.stream import Workers
 from patchc.stream.additive import ScaledComponent, compile_additive
 from patchc.stream.compile import Codec, check_patch_output, compile_patch
@@ -212,7 +214,7 @@ def _plan(
     candidate_words = sum(tensor.words for tensor in candidates)
     selected = sum(_most_selected(part, tensor) for part in components for tensor in candidates)
     selected = min(selected, candidate_words)
-    score_passes = 1 if components[0].recipe.scope == "row" else 3
+    score_words = _score_words(components[0].recipe.scope, candidates)
     tuned_bytes = sum(p.tuned.tensors[t.name].nbytes for p in components for t in candidates)
     return BuildPlan(
         candidates=tuple(tensor.name for tensor in candidates),
@@ -223,8 +225,18 @@ def _plan(
             base, candidates, selected, chunk_bits, value_type, len(components)
         ),
         memory_bytes=RUNTIME_BYTES + threads * _BUFFER_BYTES_PER_WORD * (1 << chunk_bits),
-        read_bytes=base.nbytes + tuned_bytes + score_passes * len(components) * 4 * candidate_words,
+        read_bytes=base.nbytes + tuned_bytes + len(components) * 4 * score_words,
     )
+
+
+def _score_words(scope: Scope, candidates: list[TensorInfo]) -> int:
+    """Scores of one component that are read, counted as often as they are."""
+    words = [tensor.words for tensor in candidates]
+    if scope == "row":
+        return sum(words)
+    if scope == "global":
+        return sum(words) * expected_reads(sum(words))
+    return sum(one * expected_reads(one) for one in words)
 
 
 def _most_selected(part: Component, tensor: TensorInfo) -> int:

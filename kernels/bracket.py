@@ -1,0 +1,241 @@
+"""Exact top-k in one pass over the scores, where a bracket around the cut is known beforehand.
+
+Of the retained entries, those with keys of at least ``upper`` are in the top set and those below
+``lower`` are not; only those in between are listed, and settled once all chunks are counted.
+A bracket comes from a sample. It decides how much is listed, never what is selected: the counts
+tell whether the cut lies inside, and if not, histograms find it (:mod:`patchc.kernels.topk`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchc.compiled import compiled
+from patchc.kernels.marks import Marks, lowest, ones, words_for
+from patchc.kernels.topk import (
+    LARGEST_FINITE,
+    MAGNITUDE,
+    NEGATIVE_ZERO,
+    NEVER_KEPT,
+    Bits,
+    Retention,
+    draw_arguments,
+    fill,
+)
+
+_TILE = 4096
+_ABOVE_ALL = 1 << 31
+_DEVIATIONS = 3
+_SLACK = 8
+
+
+@dataclass(frozen=True)
+class Bracket:
+    """Keys from ``lower`` to below ``upper``; 2³¹ is above every key."""
+
+    lower: int = 0
+    upper: int = _ABOVE_ALL
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What a bracket leaves of a chunk.
+
+    Attributes:
+        fault: whether a score is negative or not finite; then nothing else holds.
+        ranked: how many entries are retained.
+        sure: how many of them are above the bracket.
+        positions, keys: those inside it, in order; None where they were more than room was for, and
+            then nothing else holds.
+    """
+
+    fault: bool
+    ranked: int
+    sure: int
+    positions: NDArray[np.uint32] | None
+    keys: Bits | None
+
+
+def sample_keys(
+    runs: Bits, firsts: NDArray[np.int64], retention: Retention
+) -> tuple[Bits, NDArray[np.int64]]:
+    """The keys of the retained entries in runs of scores, and how many are each run's.
+
+    Args:
+        runs: shape (runs, entries): fp32 scores as uint32.
+        firsts: flat index of each run's first score; multiples of 4.
+        retention: which entries may be taken.
+    """
+    keys, counts = np.empty(runs.size, np.uint32), np.empty(len(runs), np.int64)
+    return keys[: _sample(runs, firsts, *draw_arguments(retention), keys, counts)], counts
+
+
+def find_bracket(keys: Bits, counts: NDArray[np.int64], rank: float) -> Bracket:
+    """A bracket that holds the key of a rank of the whole with overwhelming probability.
+
+    Args:
+        keys: those of the retained entries in a sample of runs, one run after another.
+        counts: how many of them are each run's; scores nearby are alike, so runs, and not entries,
+            are what is drawn independently.
+        rank: the rank, 1 being the largest key, scaled to the sample.
+    """
+    if not keys.size:
+        return Bracket()
+    ordered = np.sort(keys)[::-1]
+    cut = ordered[min(max(int(rank), 0), ordered.size - 1)]
+    above = np.concatenate(([0], np.cumsum(keys > cut)))
+    per_run = np.diff(above[np.concatenate(([0], np.cumsum(counts)))])
+    margin = _DEVIATIONS * float(np.std(per_run)) * math.sqrt(counts.size) + _SLACK
+    before, after = math.floor(rank - margin), math.ceil(rank + margin)
+    upper = int(ordered[min(before, ordered.size - 1)]) if before >= 0 else _ABOVE_ALL
+    lower = int(ordered[after]) if after < ordered.size else 0
+    return Bracket(lower, max(upper, lower + 1))
+
+
+def collect(
+    bits: Bits, first: int, retention: Retention, bracket: Bracket, room: int, marks: Marks | None
+) -> Collected:
+    """Mark the retained entries above a bracket, and list those inside it.
+
+    Args:
+        bits: fp32 scores of flat indices ``first`` on, as uint32.
+        first: flat index of the first score in its tensor; a multiple of 4.
+        retention: which entries may be taken.
+        bracket: the keys in doubt.
+        room: most entries to list.
+        marks: one bit an entry (:mod:`patchc.kernels.marks`), all overwritten; None for none.
+    """
+    words = np.empty(words_for(bits.size), np.uint32) if marks is None else marks
+    positions, keys = np.empty((2, room + _TILE + 1), np.uint32)
+    cuts = (np.uint32(bracket.lower), np.uint32(bracket.upper))
+    fault, ranked, sure, listed = _collect(
+        bits, first, *draw_arguments(retention), *cuts, words, positions, keys
+    )
+    if listed > room:
+        return Collected(fault, ranked, sure, None, None)
+    return Collected(fault, ranked, sure, positions[:listed].copy(), keys[:listed].copy())
+
+
+@compiled
+def mark_listed(
+    marks: Marks, positions: NDArray[np.uint32], keys: Bits, cut: np.uint32, ties: int
+) -> None:
+    """Mark the listed entries with keys above ``cut``, and the first ``ties`` equal to it."""
+    for i in range(positions.size):
+        equal = keys[i] == cut
+        if keys[i] > cut or (equal and ties > 0):
+            marks[positions[i] >> np.uint32(5)] |= np.uint32(1) << (positions[i] & np.uint32(31))
+            ties -= equal
+
+
+def keep_retained(marks: Marks, entries: int, first: int, retention: Retention) -> None:
+    """Clear the marks of entries that are not retained.
+
+    Args:
+        marks: one bit an entry.
+        entries: how many.
+        first: flat index of the first one; a multiple of 4.
+        retention: which entries may stay.
+    """
+    _keep_retained(marks, entries, first, *draw_arguments(retention))
+
+
+@compiled
+def _sample(
+    runs: Bits,
+    firsts: NDArray[np.int64],
+    seed: np.uint64,
+    stream: np.uint64,
+    threshold: np.uint64,
+    keys: Bits,
+    counts: NDArray[np.int64],
+) -> int:
+    draws = np.empty((runs.shape[1] + 3) // 4 * 4, np.uint32)
+    kept = 0
+    for run in range(runs.shape[0]):
+        before = kept
+        limit = fill(seed, stream, threshold, firsts[run], draws)
+        for i in range(runs.shape[1]):
+            if draws[i] < limit:
+                keys[kept] = runs[run, i] & MAGNITUDE
+                kept += 1
+        counts[run] = kept - before
+    return kept
+
+
+@compiled
+def _keep_retained(
+    marks: Marks,
+    entries: int,
+    first: int,
+    seed: np.uint64,
+    stream: np.uint64,
+    threshold: np.uint64,
+) -> None:
+    draws = np.empty(_TILE, np.uint32)
+    for start in range(0, entries, _TILE):
+        limit = fill(seed, stream, threshold, first + start, draws)
+        tile = marks[start >> 5 : (start + _TILE) >> 5]
+        for i in range(tile.size):
+            at = i << 5
+            kept = np.uint32(0)
+            for j in range(32):
+                kept |= np.uint32(draws[at + j] < limit) << np.uint32(j)
+            tile[i] &= kept
+
+
+@compiled
+def _collect(
+    bits: Bits,
+    first: int,
+    seed: np.uint64,
+    stream: np.uint64,
+    threshold: np.uint64,
+    lower: np.uint32,
+    upper: np.uint32,
+    marks: Marks,
+    positions: NDArray[np.uint32],
+    keys: Bits,
+) -> tuple[bool, int, int, int]:
+    draws, tile = np.empty(_TILE, np.uint32), np.empty(_TILE, np.uint32)
+    ranked, sure, listed = 0, 0, 0
+    for start in range(0, bits.size, _TILE):
+        if listed + _TILE >= positions.size:
+            break
+        scores = bits[start : start + _TILE]
+        count, before = scores.size, listed
+        largest = np.uint32(0)
+        for i in range(count):
+            largest = max(largest, scores[i] if scores[i] != NEGATIVE_ZERO else np.uint32(0))
+            tile[i] = scores[i] & MAGNITUDE
+        if largest > LARGEST_FINITE:
+            return True, 0, 0, 0
+        limit = fill(seed, stream, threshold, first + start, draws)
+        draws[count:] = NEVER_KEPT
+        for word in range((count + 31) >> 5):
+            at = word << 5
+            kept, above, within = np.uint32(0), np.uint32(0), np.uint32(0)
+            for j in range(32):
+                bit = np.uint32(draws[at + j] < limit) << np.uint32(j)
+                kept |= bit
+                above |= bit if tile[at + j] >= upper else np.uint32(0)
+                within |= bit if tile[at + j] >= lower else np.uint32(0)
+            marks[(start + at) >> 5] = above
+            ranked += ones(kept)
+            sure += ones(above)
+            within ^= above
+            # Mostly there is one at most, and then no branch has to be guessed.
+            positions[listed] = start + at + lowest(within)
+            listed += within != np.uint32(0)
+            within &= within - np.uint32(1)
+            while within:
+                positions[listed] = start + at + lowest(within)
+                listed += 1
+                within &= within - np.uint32(1)
+        for i in range(before, listed):
+            keys[i] = bits[positions[i]] & MAGNITUDE
+    return False, ranked, sure, listed

@@ -1,0 +1,184 @@
+"""Finds top sets in one pass over the scores, by a bracket around the cut from a sample.
+
+The sample decides what the pass costs and never what it finds: where the cut turns out to lie
+elsewhere, or too many scores lie near it, histograms find it (:mod:`patchc.select.top`).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from itertools import accumulate
+
+import numpy as np
+
+from patchc.kernels import marks as sets
+from patchc.kernels.bracket import (
+    Bracket,
+    Collected,
+    collect,
+    find_bracket,
+    mark_listed,
+    sample_keys,
+)
+from patchc.kernels.marks import Marks
+from patchc.kernels.topk import NOTHING, TopThreshold
+from patchc.select.top import ScoredTensor, TopSet, check_scores, find_by_histograms
+from patchc.stream import Chunk, Workers
+
+_SMALL = 1 << 16
+"""Up to so many entries, all are listed and no sample is drawn."""
+_RUN = 128
+_ENTRIES_PER_RUN = 1 << 16
+_LEAST_RUNS = 64
+_MOST_LISTED = 1 << 22
+_LISTED_SHARE = 4
+"""Of a chunk, at most one entry in so many is listed, as long as that is not few."""
+_MOST_MARKED = 1 << 27
+"""Entries whose marks are kept, one bit each; where there are more, they are marked anew."""
+
+
+def find_top_sets(tensors: Sequence[ScoredTensor], count: int, workers: Workers) -> list[TopSet]:
+    """Find the min(count, ranked) highest-scored entries of several tensors taken together.
+
+    Equal scores go to the earlier tensor, then to the lower flat index.
+
+    Raises:
+        NumericError: a score is negative or not finite; names the tensor and the flat index.
+    """
+    return TopSearch(tensors, count, workers).result()
+
+
+def expected_reads(words: int) -> int:
+    """How often a search over so many entries, and the marking of what it finds, read them."""
+    return 1 if words <= _MOST_MARKED else 2
+
+
+@dataclass
+class _Pass:
+    """One chunk's share of the pass."""
+
+    tensor: ScoredTensor
+    chunk: Chunk
+    marks: Marks | None
+
+
+class TopSearch:
+    """A search for top sets, under way on worker threads; as :func:`find_top_sets`."""
+
+    def __init__(self, tensors: Sequence[ScoredTensor], count: int, workers: Workers) -> None:
+        self._tensors = tensors
+        self._count = count
+        self._workers = workers
+        self._words = sum(tensor.words for tensor in tensors)
+        self._listed = 0
+        self._lock = threading.Lock()
+        self._jobs: list[_Pass] = []
+        self._futures: list[Future[Collected]] = []
+        bracket = Bracket() if self._words <= _SMALL else self._sample()
+        self._bracket = bracket or Bracket()
+        if bracket:
+            keeps = expected_reads(self._words) == 1
+            self._jobs = [
+                _Pass(tensor, chunk, _blank(chunk) if keeps else None)
+                for tensor in tensors
+                for chunk in tensor.chunks
+            ]
+            self._futures = workers.submit(self._collect, self._jobs)
+
+    def result(self) -> list[TopSet]:
+        """Wait for the top sets.
+
+        Raises:
+            NumericError: as :func:`find_top_sets`.
+        """
+        collected = [future.result() for future in self._futures]
+        found = self._settle(collected) if collected else None
+        return found or find_by_histograms(self._tensors, self._count, self._workers)
+
+    def _sample(self) -> Bracket | None:
+        """A bracket around the cut; None where a pass would list too much."""
+        keys, counts, sampled = [], [], 0
+        runs = max(_LEAST_RUNS, self._words // _ENTRIES_PER_RUN)
+        for tensor in self._tensors:
+            if tensor.words:
+                share = max(1, runs * tensor.words // self._words)
+                drawn = _read_runs(tensor, share)
+                sampled += drawn[0].size
+                found, each = sample_keys(*drawn, tensor.ranked)
+                keys.append(found)
+                counts.append(each)
+        every = np.concatenate(keys)
+        scale = sampled / self._words
+        bracket = find_bracket(every, np.concatenate(counts), self._count * scale)
+        inside = np.count_nonzero((every >= bracket.lower) & (every < bracket.upper))
+        dense = inside * _LISTED_SHARE * 3 // 2 > sampled
+        return None if dense or inside * 2 > _MOST_LISTED * scale else bracket
+
+    def _collect(self, job: _Pass) -> Collected:
+        bits = job.tensor.read(job.chunk)
+        job.tensor.seen(job.chunk, bits)
+        room = min(job.chunk.count, max(_SMALL, job.chunk.count // _LISTED_SHARE))
+        room = room if self._listed <= _MOST_LISTED else 0
+        found = collect(bits, job.chunk.first, job.tensor.ranked, self._bracket, room, job.marks)
+        if found.fault:
+            check_scores(bits, job.chunk, job.tensor.source)
+        with self._lock:
+            self._listed += room if found.keys is None else found.keys.size
+        return found
+
+    def _settle(self, collected: list[Collected]) -> list[TopSet] | None:
+        """The top sets, if the pass has found the cut inside the bracket."""
+        count = min(self._count, sum(one.ranked for one in collected))
+        rank = count - sum(one.sure for one in collected)
+        keys = [one.keys for one in collected if one.keys is not None]
+        listed = sum(one.size for one in keys)
+        if len(keys) < len(collected) or not 0 <= rank <= listed:
+            return None
+        if not count:
+            threshold = NOTHING
+        elif not rank:
+            threshold = TopThreshold(self._bracket.upper - 1, 0, 0)
+        else:
+            every = np.concatenate(keys)
+            cut = int(np.partition(every, listed - rank)[listed - rank])
+            ties = rank - int(np.count_nonzero(every > cut))
+            threshold = TopThreshold(cut, ties, int(np.count_nonzero(every == cut)))
+        before: list[int] = []
+        if threshold.ties < threshold.available_ties:
+            equal = (int(np.count_nonzero(one == threshold.key)) for one in keys)
+            before = list(accumulate(equal, initial=0))
+        for number, (job, one) in enumerate(zip(self._jobs, collected, strict=True)):
+            if job.marks is not None and one.keys is not None and one.positions is not None:
+                ties = max(0, threshold.ties - before[number]) if before else threshold.ties
+                mark_listed(job.marks, one.positions, one.keys, np.uint32(threshold.key), ties)
+        return self._top_sets(threshold, before)
+
+    def _top_sets(self, threshold: TopThreshold, before: list[int]) -> list[TopSet]:
+        tops, end = [], 0
+        for tensor in self._tensors:
+            start, end = end, end + len(tensor.chunks)
+            marks = _all_marks(self._jobs[start:end])
+            tops.append(TopSet(tensor.ranked, threshold, tuple(before[start:end]), marks))
+        return tops
+
+
+def _blank(chunk: Chunk) -> Marks:
+    return np.empty(sets.words_for(chunk.count), np.uint32)
+
+
+def _all_marks(jobs: Iterable[_Pass]) -> tuple[Marks, ...] | None:
+    found = tuple(job.marks for job in jobs if job.marks is not None)
+    return found or None
+
+
+def _read_runs(tensor: ScoredTensor, runs: int) -> tuple[np.ndarray, np.ndarray]:
+    """Runs of scores at even distances, and their first flat indices."""
+    length = min(_RUN, tensor.words)
+    firsts = np.linspace(0, tensor.words - length, runs).astype(np.int64) & ~3
+    bits = np.empty((runs, length), np.uint32)
+    for run, first in zip(bits, firsts.tolist(), strict=True):
+        run[:] = tensor.read(Chunk(0, first, length))
+    return bits, firsts

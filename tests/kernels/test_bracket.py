@@ -1,0 +1,151 @@
+"""One pass with a bracket: what is marked, listed and counted, against plain NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import selection_oracle as oracle
+from hypothesis import given
+from hypothesis import strategies as st
+
+from patchc.kernels import marks
+from patchc.kernels.bracket import (
+    Bracket,
+    collect,
+    find_bracket,
+    keep_retained,
+    mark_listed,
+    sample_keys,
+)
+from patchc.kernels.philox import retention_threshold
+from patchc.kernels.topk import Retention
+
+SEED, STREAM = 77, oracle.stream_of("se", "t")
+ALL = 1 << 31
+POISON = 0xA5A5A5A5
+
+
+def _retention(retain: float) -> Retention:
+    return Retention(SEED, STREAM, retention_threshold(retain))
+
+
+def _kept(retain: float, first: int, count: int) -> np.ndarray:
+    return oracle.retained("se", "t", SEED, retain, first, count)
+
+
+@given(
+    size=st.integers(0, 200) | st.sampled_from([4095, 4096, 4097, 9001]),
+    first=st.sampled_from([0, 4, 4096, 2**34]),
+    retain=st.sampled_from([0.0, 0.3, 1 - 2**-32, 1.0]),
+    cuts=st.tuples(st.integers(0, 12), st.integers(0, 12)),
+    seed=st.integers(0, 100),
+)
+def test_equals_numpy(
+    size: int, first: int, retain: float, cuts: tuple[int, int], seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    keys = rng.integers(0, 10, size, dtype=np.uint32)
+    signs = np.where((keys == 0) & (rng.random(size) < 0.5), 0x80000000, 0).astype(np.uint32)
+    lower, upper = sorted(cuts)
+    found = np.full(marks.words_for(size), POISON, np.uint32)
+    outcome = collect(
+        keys | signs, first, _retention(retain), Bracket(lower, upper), size + 1, found
+    )
+    kept = _kept(retain, first, size)
+    assert not outcome.fault
+    assert outcome.ranked == kept.sum()
+    assert outcome.sure == marks.count(found) == (kept & (keys >= upper)).sum()
+    assert np.array_equal(marks.unpack(found, size), kept & (keys >= upper))
+    assert outcome.positions is not None
+    inside = np.flatnonzero(kept & (keys >= lower) & (keys < upper))
+    assert np.array_equal(outcome.positions, inside)
+    assert np.array_equal(outcome.keys, keys[inside])
+
+
+def test_more_than_there_is_room_for() -> None:
+    bits = np.ones(100, np.uint32)
+    assert collect(bits, 0, _retention(1), Bracket(), 99, None).keys is None
+    assert collect(bits, 0, _retention(1), Bracket(), 100, None).keys is not None
+    assert collect(np.ones(10_000, np.uint32), 0, _retention(1), Bracket(), 4100, None).keys is None
+
+
+@pytest.mark.parametrize("value", [-1.0, -1e-45, np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("retain", [0.0, 1.0])
+@pytest.mark.parametrize("place", [0, 4567, 4999])
+def test_bad_scores_are_found_wherever_they_are(value: float, retain: float, place: int) -> None:
+    scores = np.ones(5000, np.float32)
+    assert not collect(scores.view(np.uint32), 0, _retention(retain), Bracket(), 5000, None).fault
+    scores[place] = value
+    assert collect(scores.view(np.uint32), 0, _retention(retain), Bracket(), 5000, None).fault
+
+
+@pytest.mark.parametrize("retain", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize("length", [1, 30, 128])
+def test_sampled_keys_are_the_retained_ones(retain: float, length: int) -> None:
+    firsts = np.array([0, 128, 4096, 2**33])
+    runs = np.arange(4 * length, dtype=np.uint32).reshape(4, length) | np.uint32(0x80000000)
+    keys, counts = sample_keys(runs, firsts, _retention(retain))
+    kept = np.stack([_kept(retain, first, length) for first in firsts.tolist()])
+    assert np.array_equal(counts, kept.sum(axis=1))
+    assert np.array_equal(keys, np.arange(4 * length).reshape(4, length)[kept])
+
+
+def test_a_bracket_holds_the_rank_of_the_whole() -> None:
+    rng = np.random.default_rng(5)
+    whole = rng.integers(0, 1 << 30, 1 << 20, dtype=np.uint32)
+    ordered = np.sort(whole)[::-1]
+    runs = whole.reshape(-1, 128)[::64]
+    counts = np.full(len(runs), 128)
+    for rank in (1, 1000, 300_000, 1_000_000, 1 << 20):
+        bracket = find_bracket(runs.ravel(), counts, rank * runs.size / whole.size)
+        assert bracket.lower <= ordered[rank - 1] < bracket.upper
+        inside = (whole >= bracket.lower) & (whole < bracket.upper)
+        assert np.count_nonzero(inside) < 0.05 * whole.size
+
+
+@given(keys=st.lists(st.integers(0, 5) | st.just(0x7F7FFFFF), max_size=40), rank=st.floats(-1, 50))
+def test_a_bracket_is_never_empty(keys: list[int], rank: float) -> None:
+    counts = np.array([len(keys) // 2, len(keys) - len(keys) // 2])
+    bracket = find_bracket(np.array(keys, np.uint32), counts, rank)
+    assert 0 <= bracket.lower < bracket.upper <= ALL
+
+
+@pytest.mark.parametrize("retain", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("size", [1, 33, 4096, 5001])
+def test_only_the_retained_stay(retain: float, size: int) -> None:
+    mask = np.random.default_rng(size).random(size) < 0.5
+    found = marks.pack(mask)
+    keep_retained(found, size, 8, _retention(retain))
+    assert np.array_equal(marks.unpack(found, size), mask & _kept(retain, 8, size))
+    assert marks.count(found) == (mask & _kept(retain, 8, size)).sum()
+
+
+@pytest.mark.parametrize("size", [0, 1, 31, 32, 33, 1000])
+def test_marks_are_one_bit_an_entry(size: int) -> None:
+    mask = np.random.default_rng(size).random(size) < 0.4
+    found = marks.pack(mask)
+    assert found.size == marks.words_for(size) == (size + 31) // 32
+    whole = sum(int(word) << (32 * i) for i, word in enumerate(found.tolist()))
+    assert whole == sum(1 << i for i in np.flatnonzero(mask).tolist())
+
+
+@given(
+    keys=st.lists(st.integers(0, 4), max_size=100),
+    cut=st.integers(0, 5),
+    ties=st.integers(0, 30),
+    seed=st.integers(0, 100),
+)
+def test_listed_entries_are_marked_beside_those_that_are(
+    keys: list[int], cut: int, ties: int, seed: int
+) -> None:
+    size = 3 * len(keys) + 5
+    rng = np.random.default_rng(seed)
+    places = np.sort(rng.permutation(size)[: len(keys)])
+    mask = rng.random(size) < 0.3
+    mask[places] = False
+    found = marks.pack(mask)
+    mark_listed(found, places.astype(np.uint32), np.array(keys, np.uint32), np.uint32(cut), ties)
+    for place, key in zip(places.tolist(), keys, strict=True):
+        mask[place] = key > cut or (key == cut and ties > 0)
+        ties -= key == cut
+    assert np.array_equal(marks.unpack(found, size), mask)
