@@ -26,6 +26,7 @@ _SHARD_BYTES = GIGABYTE
 
 Shapes = dict[str, tuple[int, ...]]
 Fill = Callable[[int, int], NDArray[np.generic]]
+Words = NDArray[np.uint16]
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,17 @@ class Synthetic:
     candidate_entries: int
 
 
-def write_case(folder: Path, base_bytes: int, with_scores: bool = True) -> Synthetic:
-    """Write base, tuned and scores, and return where they are."""
+def write_case(
+    folder: Path, base_bytes: int, with_scores: bool = True, density: float | None = None
+) -> Synthetic:
+    """Write base, tuned and scores, and return where they are.
+
+    With ``density``, that share of the tuned words differs as after training
+    (:func:`draw_update`); without, one in a hundred, whatever its size.
+    """
     shapes = _shapes(base_bytes // 2)
     linear = {name: shape for name, shape in shapes.items() if "proj" in name}
-    pools = _Pools()
+    pools = _Pools(density)
     _write(folder / "base", "model", shapes, "BF16", pools.base)
     _write(folder / "tuned", "model", shapes, "BF16", pools.tuned)
     if with_scores:
@@ -57,17 +64,44 @@ def write_case(folder: Path, base_bytes: int, with_scores: bool = True) -> Synth
     )
 
 
+def draw_update(rng: np.random.Generator, words: int, density: float) -> tuple[Words, Words]:
+    """Words of bf16 weights before and after an update of fp32 masters; ``density`` of them change.
+
+    Weights are Gaussian, and so is the update, of one size for all: small weights change first.
+    """
+    masters, noise = _gaussian(rng, words), rng.standard_normal(words, np.float32)
+    sample = slice(0, min(words, 1 << 20))
+    least, most = 1e-9, 1e2
+    for _ in range(24):
+        size = np.float32(math.sqrt(least * most))
+        moved = masters[sample] + size * noise[sample]
+        if np.mean(_truncated(moved) != _truncated(masters[sample])) > density:
+            most = float(size)
+        else:
+            least = float(size)
+    return _truncated(masters), _truncated(masters + size * noise)
+
+
+def _gaussian(rng: np.random.Generator, words: int) -> NDArray[np.float32]:
+    return rng.standard_normal(words, np.float32) * np.float32(0.02)
+
+
+def _truncated(values: NDArray[np.float32]) -> Words:
+    return (values.view(np.uint32) >> 16).astype(np.uint16)
+
+
 class _Pools:
     """Values drawn once; each block of a tensor is a window into them that its place decides."""
 
-    def __init__(self) -> None:
+    def __init__(self, density: float | None) -> None:
         rng = np.random.default_rng(0)
         size = _POOL + _BLOCK
-        normal = rng.standard_normal(size, np.float32)
-        normal *= np.float32(0.02)
-        self._base = (normal.view(np.uint32) >> 16).astype(np.uint16)
-        steps = rng.choice(np.array([1, -1], np.int16), size) * (rng.random(size) < 0.01)
-        self._tuned = (self._base.view(np.int16) + steps).view(np.uint16)
+        if density is None:
+            self._base = _truncated(_gaussian(rng, size))
+            steps = rng.choice(np.array([1, -1], np.int16), size) * (rng.random(size) < 0.01)
+            self._tuned = (self._base.view(np.int16) + steps).view(np.uint16)
+        else:
+            self._base, self._tuned = draw_update(rng, size, density)
         self._scores = rng.standard_exponential(size, np.float32)
 
     def base(self, place: int, count: int) -> NDArray[np.generic]:

@@ -4,7 +4,7 @@ from patchc.formats.additive import AdditiveComponent, AdditiveValues
 from patchc.formats.codecs import ComponentEntries, ValueType
 from patchc.formats.files import EncodedFile, FileRecord, encode_file
 from patchc.formats.index import ChunkRecord, PatchIndex
-from patchc.formats.masks import RetentionMask
+from patchc.formats.masks import RetentionMask, TensorMasks
 from patchc.formats.reader import Patch, open_patch
 from patchc.formats.tensors import OTHER, Side, TensorRecord, TensorRow, may_refer, may_resize
 from patchc.formats.writer import EncodedChunk, PatchWriter, encode_chunk, encode_deltas
@@ -23,6 +23,7 @@ __all__ = [
     "PatchWriter",
     "RetentionMask",
     "Side",
+    "TensorMasks",
     "TensorRecord",
     "TensorRow",
     "ValueType",

@@ -17,7 +17,7 @@ from patchc.errors import PatchFormatError
 from patchc.formats.columns import Columns, pack_numbers
 from patchc.formats.files import FileRecord
 from patchc.formats.layout import MAX_TENSORS, PROLOGUE, chunks_in_grid
-from patchc.formats.masks import RetentionMask, pack_masks, read_masks
+from patchc.formats.masks import RetentionMask, check_references, pack_masks, read_masks
 from patchc.formats.tensors import Side, TensorRecord, TensorRow, pack_tensors, read_tensors
 from patchc.formats.update import pack_update, read_update
 from patchc.hashing import DIGEST_BYTES, SHORT_DIGEST_BYTES
@@ -31,12 +31,14 @@ class ChunkRecord:
     """A chunk that changes. Digests are short; ``offset`` and ``length`` locate its body.
 
     ``row`` is its place in the index; ``number`` counts chunks of the fixed grid from the tensor's
-    start; ``entries`` is the number of changed words.
+    start; ``entries`` is the number of changed words; ``masks`` has bit i set where the body refers
+    to row i of the table of retention masks.
     """
 
     row: int
     number: int
     codec: int
+    masks: int
     entries: int
     offset: int
     length: int
@@ -53,7 +55,7 @@ class ChunkRecord:
 class PatchIndex:
     """All records of a patch; chunk fields are columns, one row a chunk.
 
-    ``bodies_digest`` is over all bodies; ``masks`` are the retention masks that bodies refer to.
+    ``bodies_digest`` is over all bodies; ``masks`` are the retention masks that chunks refer to.
     ``tensors`` are those of the base, ``added`` those that only the result has, both in the order
     of their names' bytes. ``files`` are the files that change, ``files_digests`` the full digests
     over those of base and result; a patch without the feature ``update`` has none.
@@ -69,6 +71,7 @@ class PatchIndex:
     files: tuple[FileRecord, ...]
     numbers: NDArray[np.uint32]
     codecs: NDArray[np.uint8]
+    mask_rows: NDArray[np.unsignedinteger]
     entries: NDArray[np.uint32]
     lengths: NDArray[np.uint32]
     offsets: NDArray[np.uint64]
@@ -100,6 +103,7 @@ class PatchIndex:
             row=row,
             number=int(self.numbers[row]),
             codec=int(self.codecs[row]),
+            masks=int(self.mask_rows[row]),
             entries=int(self.entries[row]),
             offset=int(self.offsets[row]),
             length=int(self.lengths[row]),
@@ -138,6 +142,7 @@ def pack_index(
         pack_tensors(base),
         pack_numbers(_skips(tensors, chunks)),
         bytes(chunk.codec for chunk in chunks),
+        pack_numbers([chunk.masks for chunk in chunks]) if masks else b"",
         pack_numbers([chunk.entries for chunk in chunks]),
         pack_numbers([chunk.length for chunk in chunks]),
         b"" if files_digests is None else pack_update(tensors, files),
@@ -192,6 +197,8 @@ def parse_index(data: bytes, chunk_bits: int, bodies_end: int, is_update: bool) 
     if not is_update:
         _check_counts(counts, chunk_count)
     skips, codecs = columns.numbers(chunk_count, 4), columns.bytes_column(chunk_count)
+    mask_rows = columns.numbers(chunk_count, 2) if masks else np.zeros(chunk_count, np.uint16)
+    check_references(mask_rows, codecs, len(masks))
     entries, lengths = columns.numbers(chunk_count, 4), columns.numbers(chunk_count, 4)
     files: list[FileRecord] = []
     if is_update:
@@ -220,7 +227,8 @@ def parse_index(data: bytes, chunk_bits: int, bodies_end: int, is_update: bool) 
         base_digest, result_digest, bodies_digest, files_digests, masks,
         {tensor.name: tensor for tensor in tensors if tensor.only != "result"},
         {tensor.name: tensor for tensor in tensors if tensor.only == "result"},
-        tuple(files), numbers, codecs, entries, lengths, offsets[:chunk_count], body, base, result,
+        tuple(files), numbers, codecs, mask_rows, entries, lengths, offsets[:chunk_count], body,
+        base, result,
     )  # fmt: skip
 
 

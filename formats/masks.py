@@ -1,17 +1,26 @@
-"""The table of seeded retention masks, to which chunks may refer (SPEC.md, section 4.6)."""
+"""Seeded retention masks: their table, to which chunks refer, and the groups of words that they
+make (SPEC.md, sections 4.6 and 6.4.6).
+"""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
 
 from patchc.errors import PatchFormatError, UnsupportedInputError
+from patchc.formats.codecs.classes import MOST_GROUPS, Groups
+from patchc.formats.codecs.conditional import CONDITIONAL_ID
 from patchc.formats.columns import Columns
+from patchc.kernels.philox import add_kept, retention_stream
 
 MAX_MASKS = 16
 MAX_COMPONENT_BYTES = 64
 KEEP_ALL = 1 << 32
+_MOST_APART = 2
 
 _DRAWS = struct.Struct("<QQ")
 
@@ -29,6 +38,74 @@ class RetentionMask:
     component: str
     seed: int
     threshold: int
+
+    @property
+    def share(self) -> float:
+        """The share of entries that it keeps, on average."""
+        return self.threshold / KEEP_ALL
+
+
+@dataclass(frozen=True)
+class TensorMasks:
+    """The masks in which the changes of a model's tensors were selected.
+
+    Attributes:
+        table: all masks.
+        rows: the masks of a tensor, by its name: bit i for row i of the table.
+    """
+
+    table: tuple[RetentionMask, ...] = ()
+    rows: Mapping[str, int] = field(default_factory=dict)
+
+    def draw(self, tensor: str, first: int, count: int) -> Groups | None:
+        """As :func:`draw_groups`, with the tensor's own masks."""
+        return draw_groups(self.table, self.rows.get(tensor, 0), tensor, first, count)
+
+
+def draw_groups(
+    table: Sequence[RetentionMask], rows: int, tensor: str, first: int, count: int
+) -> Groups | None:
+    """The groups into which masks divide a run of a tensor's words.
+
+    With one mask or two, bit m says whether mask m keeps the word; with more, the group is the
+    number of masks that keep it, 3 at most.
+
+    Args:
+        table: of the patch file.
+        rows: the masks: bit i for row i of the table.
+        tensor: the name that enters the draws.
+        first: number of the first word in the tensor; a multiple of 4.
+        count: words.
+
+    Returns:
+        Shape (count,); None where there are no masks.
+    """
+    masks = [mask for row, mask in enumerate(table) if rows >> row & 1]
+    if not masks:
+        return None
+    groups = np.zeros(count, np.uint8)
+    counted = len(masks) > _MOST_APART
+    for place, mask in enumerate(masks):
+        weight = 1 if counted else 1 << place
+        add_kept(
+            np.uint64(mask.seed), np.uint64(retention_stream(mask.component, tensor)),
+            np.uint64(mask.threshold), first, np.uint8(weight), groups,
+        )  # fmt: skip
+    return np.minimum(groups, MOST_GROUPS - 1, out=groups) if counted else groups
+
+
+def check_references(
+    rows: NDArray[np.unsignedinteger], codecs: NDArray[np.uint8], masks: int
+) -> None:
+    """Refuse chunks that refer to masks which are not there, or which their codec does not take.
+
+    Raises:
+        PatchFormatError: there is such a chunk.
+    """
+    if np.any(rows.astype(np.int64) >> masks):
+        raise PatchFormatError("a chunk refers to a retention mask that is not in the index")
+    if np.any(rows[codecs != CONDITIONAL_ID]):
+        raise PatchFormatError("a chunk refers to a retention mask and its codec takes none")
 
 
 def pack_masks(masks: Sequence[RetentionMask]) -> bytes:

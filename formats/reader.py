@@ -38,6 +38,7 @@ from patchc.formats.layout import (
     parse_prologue,
     parse_trailer,
 )
+from patchc.formats.masks import draw_groups
 from patchc.formats.tensors import Side, TensorRecord
 from patchc.hashing import DIGEST_BYTES, bodies_digest, root_digest, short
 
@@ -150,7 +151,9 @@ class Patch:
                         "it is coded given the words that it applies to; pass the chunk's words"
                     )
                 body = self._read_body(chunk.row, chunk)
-                return decode_conditional(body, words, chunk.entries, tensor.dtype, revert)
+                first = chunk.number * self.chunk_words
+                groups = draw_groups(self.index.masks, chunk.masks, tensor.name, first, count)
+                return decode_conditional(body, words, chunk.entries, tensor.dtype, revert, groups)
             codec = CODECS.get(chunk.codec)
             if codec is None:
                 raise UnsupportedPatchError(f"codec {chunk.codec} is not known; update patchc")

@@ -17,9 +17,12 @@ from numpy.typing import NDArray
 
 from patchc.dtypes import DType
 from patchc.errors import UnsupportedInputError
+from patchc.formats.bits import ChangeBits
 from patchc.formats.codecs import ADDITIVE_ID, RICE, ComponentEntries
 from patchc.formats.codecs.additive import encode_additive
 from patchc.formats.codecs.choose import encode_shortest
+from patchc.formats.codecs.classes import Groups
+from patchc.formats.codecs.codec import Coding
 from patchc.formats.files import EncodedFile, find_fault
 from patchc.formats.index import ChunkRecord, pack_index
 from patchc.formats.layout import (
@@ -53,12 +56,14 @@ from patchc.hashing import (
 class EncodedChunk:
     """A changed chunk, ready to be written; its record lacks only row and offset.
 
-    ``digest`` is the full digest of the body.
+    ``digest`` is the full digest of the body, and ``bits`` what positions and steps take of it,
+    where the codec tells them apart.
     """
 
     record: ChunkRecord
     body: bytes
     digest: bytes
+    bits: ChangeBits
 
 
 def encode_chunk(
@@ -70,6 +75,8 @@ def encode_chunk(
     base_digest: bytes,
     result_digest: bytes,
     base: NDArray[np.unsignedinteger] | None = None,
+    masks: int = 0,
+    groups: Groups | None = None,
 ) -> EncodedChunk:
     """Code the changes of chunk ``number``; safe to call from several threads.
 
@@ -83,12 +90,17 @@ def encode_chunk(
         result_digest: full digest of the words after the change.
         base: the words that the steps apply to, by which they are coded where that is shorter; None
             for a body that decodes without them.
+        masks, groups: rows of the table of retention masks in which the changes were selected, bit
+            i for row i, and the groups that they make of ``base``; the body refers to them where
+            that is shorter.
     """
+    grouped = False
     if base is None:
-        codec, body = RICE.id, RICE.encode(positions, steps, words, dtype.word_bits)
+        codec, coding = RICE.id, RICE.encode(positions, steps, words, dtype.word_bits)
     else:
-        codec, body = encode_shortest(base, positions, steps, dtype)
-    return _chunk(number, codec, len(positions), body, base_digest, result_digest)
+        codec, grouped, coding = encode_shortest(base, positions, steps, dtype, groups)
+    rows = masks if grouped else 0
+    return _chunk(number, codec, rows, len(positions), coding, base_digest, result_digest)
 
 
 def encode_deltas(
@@ -107,25 +119,33 @@ def encode_deltas(
     for part in parts:
         touched[part.positions] = True
     entries = int(np.count_nonzero(touched))
-    return _chunk(number, ADDITIVE_ID, entries, body, base_digest, bytes(SHORT_DIGEST_BYTES))
+    coding = Coding(body, ChangeBits())
+    return _chunk(number, ADDITIVE_ID, 0, entries, coding, base_digest, bytes(SHORT_DIGEST_BYTES))
 
 
 def _chunk(
-    number: int, codec: int, entries: int, body: bytes, base_digest: bytes, result_digest: bytes
+    number: int,
+    codec: int,
+    masks: int,
+    entries: int,
+    coding: Coding,
+    base_digest: bytes,
+    result_digest: bytes,
 ) -> EncodedChunk:
-    digest = blake3(body).digest()
+    digest = blake3(coding.body).digest()
     record = ChunkRecord(
         row=0,
         number=number,
         codec=codec,
+        masks=masks,
         entries=entries,
         offset=0,
-        length=len(body),
+        length=len(coding.body),
         body_digest=short(digest),
         base_digest=short(base_digest),
         result_digest=short(result_digest),
     )
-    return EncodedChunk(record, body, digest)
+    return EncodedChunk(record, coding.body, digest, coding.bits)
 
 
 class PatchWriter:
@@ -139,7 +159,7 @@ class PatchWriter:
         file: where to write; never sought in.
         chunk_bits: log2 of the words in a chunk.
         features: bits of the features that a reader of this file must have.
-        masks: the retention masks that bodies refer to by their place here.
+        masks: the retention masks that chunks refer to by their place here.
 
     Raises:
         UnsupportedInputError: the masks are above the format's caps.

@@ -43,6 +43,27 @@ def count_exponents(words: Words, shift: int, bits: int) -> NDArray[np.int64]:
 
 
 @compiled
+def count_in_groups(
+    words: Words,
+    groups: NDArray[np.uint8],
+    shift: Integer,
+    bits: Integer,
+    counts: NDArray[np.int64],
+) -> None:
+    """Add to ``counts``, by group and exponent, the number of words.
+
+    Args:
+        words: any.
+        groups: one a word.
+        shift, bits: as for :func:`count_exponents`.
+        counts: a row for every group, of 2^``bits`` columns.
+    """
+    mask = np.uint64((1 << bits) - 1)
+    for i in range(words.size):
+        counts[groups[i], (np.uint64(words[i]) >> np.uint64(shift)) & mask] += 1
+
+
+@compiled
 def _count_pairs(
     pairs: NDArray[np.uint32], shift: Integer, bits: Integer, counts: NDArray[np.int64]
 ) -> None:
@@ -74,19 +95,18 @@ def _count_each(words: Words, shift: Integer, bits: Integer, counts: NDArray[np.
 @compiled
 def count_steps(
     words: Words,
-    positions: NDArray[np.uint32],
     steps: NDArray[np.int64],
     shift: Integer,
     bits: Integer,
     counts: Counts,
 ) -> None:
-    """Add to ``counts``, by exponent and symbol, the steps that change ``words`` at ``positions``.
+    """Add to ``counts``, by exponent and symbol, the steps that change ``words``, one a word.
 
     ``counts`` has 2^``bits`` rows of :func:`symbols` columns.
     """
     mask = np.uint64((1 << bits) - 1)
-    for i in range(positions.size):
-        exponent = (np.uint64(words[positions[i]]) >> np.uint64(shift)) & mask
+    for i in range(steps.size):
+        exponent = (np.uint64(words[i]) >> np.uint64(shift)) & mask
         counts[exponent, _symbol(steps[i])] += np.uint32(1)
 
 

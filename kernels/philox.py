@@ -19,6 +19,7 @@ _WEYL_0 = np.uint64(0x9E3779B9)
 _WEYL_1 = np.uint64(0xBB67AE85)
 _LOW = np.uint64(0xFFFFFFFF)
 _WORD = np.uint64(32)
+_TILE = 4096
 
 KEEP_ALL = 1 << 32
 """The threshold that keeps every entry."""
@@ -60,6 +61,34 @@ def draws_oracle(seed: int, stream: int, first: int, count: int) -> NDArray[np.u
     lanes = np.stack(c).astype(np.uint32)
     draws: NDArray[np.uint32] = lanes[index & np.uint64(3), np.arange(count)]
     return draws
+
+
+@compiled
+def add_kept(
+    seed: np.uint64,
+    stream: np.uint64,
+    threshold: np.uint64,
+    first: int,
+    weight: np.uint8,
+    sums: NDArray[np.uint8],
+) -> None:
+    """Add ``weight`` to the sums of the entries that a mask keeps, modulo 256.
+
+    Args:
+        seed, stream, threshold: of the mask.
+        first: flat index of the first sum; a multiple of 4.
+        weight: what to add.
+        sums: one an entry.
+    """
+    if threshold == np.uint64(0):
+        return
+    last = np.uint32(threshold - np.uint64(1))
+    draws = np.empty(_TILE, np.uint32)
+    for start in range(0, sums.size, _TILE):
+        fill_draws(seed, stream, (first + start) >> 2, draws)
+        tile = sums[start : start + _TILE]
+        for i in range(tile.size):
+            tile[i] += weight if draws[i] <= last else np.uint8(0)
 
 
 @compiled

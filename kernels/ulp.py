@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from patchc.blocks import BLOCK, differing, lowest
 from patchc.compiled import Integer, compiled, inlined
 
 Words = NDArray[np.unsignedinteger]
@@ -84,7 +85,16 @@ def changed_steps(
     up = np.uint64(64 - 8 * base.itemsize)
     down = np.int64(64 - 8 * base.itemsize)
     count = 0
-    for i in range(base.size):
+    whole = np.uint64(base.size) // np.uint64(BLOCK) * np.uint64(BLOCK)
+    for first in range(np.uint64(0), whole, np.uint64(BLOCK)):
+        found = differing(base, tuned, first)
+        while found:
+            i = first + lowest(found)
+            positions[count] = i
+            steps[count] = _step(base[i], tuned[i], up, down, total_order)
+            count += 1
+            found &= found - np.uint64(1)
+    for i in range(whole, np.uint64(base.size)):
         if base[i] != tuned[i]:
             positions[count] = i
             steps[count] = _step(base[i], tuned[i], up, down, total_order)

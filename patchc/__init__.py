@@ -3,7 +3,8 @@
 The verbs of the command line are functions here: :func:`derive`, :func:`build`, :func:`diff`,
 :func:`apply`, :func:`revert`, :func:`verify`, :func:`inspect`, :func:`fold`, :func:`evaluate`,
 :func:`sweep`. :func:`chain` compares patches that follow one another, and :func:`open_patch` reads
-a patch file. They are imported on first use, so that importing this package costs nothing.
+a patch file. Names are imported on first use, so that importing this package costs nothing.
+:mod:`patchc.torch` changes loaded models.
 """
 
 from __future__ import annotations
@@ -76,6 +77,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
+    if name == "torch":
+        return import_module("patchc.torch")
     if name not in _HOMES:
         raise AttributeError(f"module 'patchc' has no attribute {name!r}")
     value = getattr(import_module(_HOMES[name]), name)

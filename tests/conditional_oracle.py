@@ -126,8 +126,8 @@ class Table:
         elif self.kind == 1:
             token = coder.symbol(self.slots)
             start, bits = token_range(token)
-            value = coder.raw(bits + 1)
-            step = (start + value // 2) * (-1 if value % 2 else 1)
+            sign = -1 if coder.raw(1) else 1
+            step = (start + coder.raw(bits)) * sign
         else:
             symbol = coder.symbol(self.slots)
             start, bits = token_range(symbol // 2)
@@ -183,7 +183,9 @@ Key = tuple[str, int, int]
 class Chunk:
     """6.4.4 and 6.4.5."""
 
-    def __init__(self, body: bytes, dtype: str, width: int, words: int, groups: int) -> None:
+    def __init__(
+        self, body: bytes, dtype: str, width: int, words: int, groups: int, entries: int
+    ) -> None:
         self.coder = Coder(body)
         self.mantissa, self.exponent_bits = EXPONENTS.get(dtype, (0, 0))
         self.ordered, self.width, self.size = dtype in ORDERED, width, words
@@ -197,14 +199,29 @@ class Chunk:
             self.tables["all", 0, 0] = read_table(self.coder)
         rank = {"class": 0, "low": 1, "all": 2, "edge": 3}
         order = sorted(self.levels, key=lambda key: (rank[key[0]], key[1], key[2]))
-        self.gaps = {key: self._gap(key) for key in order}
+        need(len(order) > 0)
+        others = [self.coder.number(4) for _ in order[1:]]
+        need(sum(others) <= entries)
+        counts = [entries - sum(others), *others]
+        self.coded = {
+            key: [self._change(key) for _ in range(count)]
+            for key, count in zip(order, counts, strict=True)
+        }
+        need(self.coder.x == 1 and not self.coder.words)
 
     def _level(self, level: int) -> int:
         need(0 <= level <= SURE)
         return level
 
-    def _gap(self, key: Key) -> int:
-        return geometric(self.coder, self.levels[key], self.size)
+    def _change(self, key: Key) -> tuple[int, int]:
+        """The gap, and the step or the bits that flip; neither of them at an edge."""
+        gap = geometric(self.coder, self.levels[key], self.size)
+        if key[0] == "edge":
+            return gap, 0
+        table = self.tables[key]
+        if table.kind == 3:
+            return gap, table.flips(self.coder, self.width)
+        return gap, table.step(self.coder, self.width)
 
     def _group(self, g: int) -> Group:
         coder = self.coder
@@ -284,46 +301,47 @@ class Chunk:
         return (step + half) % (2 * half) - half
 
     def changes(self, words: list[int], members: list[int], revert: bool) -> list[tuple[int, int]]:
-        found: list[tuple[int, int]] = []
-        for position, (held, g) in enumerate(zip(words, members, strict=True)):
-            word = held
-            for stage in (3, 2, 1, 0) if revert else (0, 1, 2, 3):
+        found: dict[int, int] = {}
+        for stage in (3, 2, 1, 0) if revert else (0, 1, 2, 3):
+            held: dict[Key, list[int]] = {}
+            for position, (word, g) in enumerate(zip(words, members, strict=True)):
                 key = self.population(stage, word, g)
-                if key not in self.levels or key is None:
+                if key in self.coded and key is not None:
+                    held.setdefault(key, []).append(position)
+            for key, coded in self.coded.items():
+                if key[0] != ("all", "low", "edge", "class")[stage]:
                     continue
-                if self.gaps[key]:
-                    self.gaps[key] -= 1
-                    continue
-                need(not found or found[-1][0] < position)
-                if stage == 2:
-                    other = self.neighbour(word)
-                    assert other is not None
-                    step = self.order(other) - self.order(word)
-                    step = -step if revert else step
-                    word = other
-                elif self.tables[key].kind == 3:
-                    other = word ^ self.tables[key].flips(self.coder, self.width)
-                    need(other != word)
-                    step = self.signed(self.order(other) - self.order(word))
-                    step = self.signed(-step) if revert else step
-                    word = other
-                else:
-                    step = self.tables[key].step(self.coder, self.width)
-                    word = self.moved(word, -step if revert else step)
-                found.append((position, step))
-                self.gaps[key] = self._gap(key)
-        need(self.coder.x == 1 and not self.coder.words)
-        return found
+                rank = -1
+                for gap, value in coded:
+                    rank += gap + 1
+                    need(rank < len(held.get(key, [])))
+                    position = held[key][rank]
+                    need(position not in found)
+                    other, step = self._moved_by(key, words[position], value, revert)
+                    need(self.population(stage, other, members[position]) == key)
+                    words[position], found[position] = other, step
+        return sorted(found.items())
+
+    def _moved_by(self, key: Key, word: int, value: int, revert: bool) -> tuple[int, int]:
+        """The word on the other side, and the step from base to result."""
+        if key[0] != "edge" and self.tables[key].kind != 3:
+            return self.moved(word, -value if revert else value), value
+        other = self.neighbour(word) if key[0] == "edge" else word ^ value
+        assert other is not None
+        need(other != word)
+        step = self.signed(self.order(other) - self.order(word))
+        return other, self.signed(-step) if revert else step
 
 
 def conditional(
     body: bytes,
     words: list[int],
+    entries: int,
     dtype: str,
     width: int,
     revert: bool = False,
     members: list[int] | None = None,
 ) -> list[tuple[int, int]]:
     """Positions and steps of a body, from the words of the base or, reverting, of the result."""
-    chunk = Chunk(body, dtype, width, len(words), 4 if members else 1)
-    return chunk.changes(words, members or [0] * len(words), revert)
+    chunk = Chunk(body, dtype, width, len(words), 4 if members else 1, entries)
+    return chunk.changes(list(words), members or [0] * len(words), revert)

@@ -81,6 +81,7 @@ def pack_index(index: Index) -> bytes:
         *_table(index),
         numbers(index.skips),
         bytes(index.codecs),
+        numbers(index.mask_rows) if index.masks else b"",
         numbers(index.entries),
         numbers(index.lengths),
         pack_update(index.update) if index.update else b"",

@@ -8,15 +8,19 @@ from __future__ import annotations
 import json
 import struct
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 from blake3 import blake3
+from conditional_oracle import conditional
 
 WORD_BYTES = dict(
     zip(range(1, 23), [1, 1, 1, 2, 2, 4, 4, 8, 8, 8, 4, 2, 2, *[1] * 8, 8], strict=True)
 )
+FLOATS = {10: "F64", 11: "F32", 12: "F16", 13: "BF16", 14: "F8_E4M3", 15: "F8_E5M2"}
+"""The dtypes of section 6.4.5."""
 BITS = {code: 8 * size for code, size in WORD_BYTES.items()} | {19: 6, 20: 6, 21: 4}
 
 
@@ -93,6 +97,7 @@ class Index:
     counts: list[int]
     skips: list[int]
     codecs: list[int]
+    mask_rows: list[int]
     entries: list[int]
     lengths: list[int]
     base_digest: bytes
@@ -107,16 +112,25 @@ class Index:
     file_digests: tuple[list[bytes], ...] = ()
 
 
-def read(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
+Sides = Mapping[str, list[int]]
+"""The words of each tensor on one side."""
+
+
+def read(
+    data: bytes, words: Sides | None = None, revert: bool = False
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors and the metadata of a file, every digest of the file itself checked.
 
-    The name of a tensor that only the result has begins with a plus sign here.
+    The name of a tensor that only the result has begins with a plus sign here. Words are those of
+    the base or, with ``revert``, of the result; bodies of codec 3 need them.
     """
-    tensors, _, metadata = read_update(data)
+    tensors, _, metadata = read_update(data, words, revert)
     return tensors, metadata
 
 
-def read_update(data: bytes) -> tuple[dict[str, Tensor], dict[str, File], dict[str, Any]]:
+def read_update(
+    data: bytes, words: Sides | None = None, revert: bool = False
+) -> tuple[dict[str, Tensor], dict[str, File], dict[str, Any]]:
     """The same, and the files of an update."""
     trailer = data[-96:]
     index_at, index_stored, index_size, meta_stored, meta_size, features = struct.unpack(
@@ -137,7 +151,8 @@ def read_update(data: bytes) -> tuple[dict[str, Tensor], dict[str, File], dict[s
     metadata = json.loads(meta)
     values = metadata["additive"] if features == 1 else None
     columns = read_index(index, features == 2)
-    return *_bodies(data, columns, index_at, 1 << data[12], values), metadata
+    sides = words or {}, revert
+    return *_bodies(data, columns, index_at, 1 << data[12], values, sides), metadata
 
 
 def read_index(index: bytes, is_update: bool = False) -> Index:
@@ -187,14 +202,16 @@ def read_index(index: bytes, is_update: bool = False) -> Index:
         masks.append((name, *struct.unpack("<QQ", take(16))))
     columns = table(tensors)
     skips = numbers(chunks)
-    codecs, entries, sizes = list(take(chunks)), numbers(chunks), numbers(chunks)
+    codecs = list(take(chunks))
+    mask_rows = numbers(chunks) if masks else [0] * chunks
+    entries, sizes = numbers(chunks), numbers(chunks)
     update = update_columns() if is_update else None
     files = update.files if update else 0
     whole = [take(32) for _ in range(3)]
     files_digests = (take(32), take(32)) if update else ()
     pinless = (len(index) - at) // 8 - 3 * chunks - 3 * files
     read = Index(
-        tensors, chunks, masks, *columns, skips, codecs, entries, sizes, *whole,
+        tensors, chunks, masks, *columns, skips, codecs, mask_rows, entries, sizes, *whole,
         digests(pinless), digests(chunks), digests(chunks), digests(chunks),
         update, files_digests, tuple(digests(files) for _ in range(3)),
     )  # fmt: skip
@@ -254,7 +271,12 @@ def rows_of(index: Index) -> list[Row]:
 
 
 def _bodies(
-    data: bytes, index: Index, index_at: int, chunk_words: int, values: dict[str, Any] | None
+    data: bytes,
+    index: Index,
+    index_at: int,
+    chunk_words: int,
+    values: dict[str, Any] | None,
+    sides_words: tuple[Sides, bool],
 ) -> tuple[dict[str, Tensor], dict[str, File]]:
     if values:
         assert not any(index.result_digest + b"".join(index.result_digests))
@@ -291,18 +313,26 @@ def _bodies(
                 for component, found in parts.items():
                     deltas[component] |= {first + p: value for p, value in found.items()}
             else:
-                assert index.codecs[number] == 1
-                decoded = rice(body, size, width)
+                if index.codecs[number] == 3:
+                    words, revert = sides_words
+                    own = words["+" * (row.fate == 3) + row.name][first : first + size]
+                    members = groups(index, number, row.name, first, size)
+                    dtype = FLOATS.get(row.code, "")
+                    entries = index.entries[number]
+                    decoded = conditional(body, own, entries, dtype, width, revert, members)
+                else:
+                    assert (index.codecs[number], index.mask_rows[number]) == (1, 0)
+                    decoded = rice(body, size, width)
                 assert len(decoded) == index.entries[number]
                 changes |= {first + position: step for position, step in decoded}
             first += chunk_words
             number += 1
         digest = None if row.count == -(-row.words // chunk_words) else next(tensor_digests)
         reference = next(references) if row.fate > 1 else 0
-        own = row.shapes[row.fate == 3]
-        assert own is not None
+        shape = row.shapes[row.fate == 3]
+        assert shape is not None
         result["+" * (row.fate == 3) + row.name] = Tensor(
-            row.code, own, digest, changes, deltas, row.shapes[1],
+            row.code, shape, digest, changes, deltas, row.shapes[1],
             sides[row.fate == 2][reference - 1] if reference else None,
         )  # fmt: skip
     assert not list(tensor_digests) + list(references)
@@ -341,6 +371,23 @@ def draw(component: str, seed: int, tensor: str, position: int) -> int:
         ]
         key = [(key[0] + 0x9E3779B9) % 2**32, (key[1] + 0xBB67AE85) % 2**32]
     return counter[position % 4]
+
+
+def groups(index: Index, chunk: int, tensor: str, first: int, size: int) -> list[int] | None:
+    """The groups of section 6.4.6, of the words of a chunk; None where it has no masks."""
+    rows = index.mask_rows[chunk]
+    assert rows < 1 << len(index.masks)
+    masks = [mask for i, mask in enumerate(index.masks) if rows >> i & 1]
+    if not masks:
+        return None
+    members = []
+    for position in range(first, first + size):
+        kept = [draw(name, seed, tensor, position) < limit for name, seed, limit in masks]
+        if len(masks) < 3:
+            members.append(sum(2**m for m, keeps in enumerate(kept) if keeps))
+        else:
+            members.append(min(sum(kept), 3))
+    return members
 
 
 def rice(body: bytes, words: int, width: int) -> list[tuple[int, int]]:

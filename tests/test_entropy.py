@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import selection_oracle as oracle
-from build_inputs import small_inputs
+from build_inputs import expected_tensors, random_inputs, small_inputs, words
 from command_line import run
 from forged_patch import parts_of
 from numpy.typing import NDArray
 from tiny_checkpoints import PatchedModel, Raw, normal, raw, write_model
 
 import patchc
+from patchc import Recipe
 from patchc.dtypes import BY_NAME
 
 EXPONENT = {
@@ -110,12 +111,35 @@ def test_an_empty_patch(tmp_path: Path) -> None:
 
 
 def test_build_prints_the_bound(tmp_path: Path) -> None:
-    built = patchc.build(**small_inputs().write(tmp_path), out=tmp_path / "fix.patchc")
-    patchc.apply(tmp_path / "fix.patchc", tmp_path / "base", out=tmp_path / "fixed")
-    again = patchc.diff(tmp_path / "base", tmp_path / "fixed", out=tmp_path / "up.patchc")
+    """Where nothing is known of the selection, that of the models' difference."""
+    paths, fixed = small_inputs().write(tmp_path), tmp_path / "fixed"
+    everything = Recipe(retain=1)
+    built = patchc.build(**paths, out=tmp_path / "fix.patchc", recipe=everything)
+    patchc.apply(tmp_path / "fix.patchc", tmp_path / "base", out=fixed)
+    again = patchc.diff(tmp_path / "base", fixed, out=tmp_path / "up.patchc", weights_only=True)
     assert built.patch is not None
     assert built.patch.entropy == again.entropy
     assert built.patch.body_bytes == again.body_bytes
+
+
+@pytest.mark.parametrize("sets", ["difference", "se"])
+def test_the_words_of_each_mask_count_apart(tmp_path: Path, sets: Any) -> None:
+    inputs = random_inputs({"layers.0.weight": (90, 101)})
+    recipe = Recipe(retain=0.3, seed=4, sets=sets)
+    built = patchc.build(
+        **inputs.write(tmp_path), out=tmp_path / "fix.patchc", recipe=recipe, chunk_bits=12
+    )
+    before = words(inputs.base["layers.0.weight"])
+    after = words(expected_tensors(inputs, recipe)["layers.0.weight"].result)
+    groups = sum(
+        oracle.retained(part, "layers.0.weight", 4, 0.3, 0, before.size) * (i + 1)
+        for i, part in enumerate(["se"] if sets == "se" else ["se", "osm"])
+    )
+    parts = [bound("BF16", before[groups == g], after[groups == g]) for g in range(4)]
+    assert built.patch is not None
+    assert built.patch.entropy is not None
+    assert built.patch.entropy.positions == pytest.approx(sum(p for p, *_ in parts))
+    assert built.patch.entropy.values == pytest.approx(sum(v for _, v, _ in parts))
 
 
 def test_the_commands(tmp_path: Path, patched: PatchedModel) -> None:
@@ -125,13 +149,17 @@ def test_the_commands(tmp_path: Path, patched: PatchedModel) -> None:
     assert made["body_bytes"] == report.total.nbytes
     assert set(made["entropy"]) == {"positions", "values"}
     bits = 8 / made["entries"]
-    whole, body = made["size"] * bits, made["body_bytes"] * bits
+    whole = made["size"] * bits
+    positions, values = (made["coded"][part] / made["entries"] for part in ("positions", "values"))
+    coded = positions + values
+    assert 0 < coded < 8 * made["body_bytes"] / made["entries"] < whole
+    split = f"positions {positions:.2f}, values {values:.2f}"
     out.unlink()
     for shown in (
         run("diff", patched.base, patched.tuned, "-o", out)[1],
         run("inspect", out)[1],
     ):
-        assert f"{whole:.2f} (whole file): bodies {body:.2f}, framing {whole - body:.2f}" in shown
+        assert f"{whole:.2f} (whole file): {split}, framing {whole - coded:.2f}" in shown
         entropy = sum(made["entropy"].values()) / made["entries"]
         assert f"{entropy:.2f} bits per change (positions" in shown
         assert f"takes {whole / entropy:.3g} times" in shown

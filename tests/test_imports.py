@@ -87,7 +87,7 @@ def test_the_blocker_blocks(tmp_path: Path) -> None:
     assert "torch was imported" in finished.stderr
 
 
-@pytest.mark.parametrize("module", ["patchc", "patchc.cli.main"])
+@pytest.mark.parametrize("module", ["patchc", "patchc.cli.main", "patchc.torch"])
 def test_importing_the_package_or_the_command_loads_nothing_heavy(
     tmp_path: Path, module: str
 ) -> None:

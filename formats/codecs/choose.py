@@ -1,29 +1,46 @@
-"""Which codec of exact steps a chunk gets: the shorter of the two."""
+"""How the exact steps of a chunk are coded: the shortest of the ways."""
 
 from __future__ import annotations
 
 from patchc.dtypes import DType
 from patchc.formats.codecs.classes import Groups, Words
-from patchc.formats.codecs.codec import Positions, Steps
+from patchc.formats.codecs.codec import Coding, Positions, Steps
 from patchc.formats.codecs.conditional import CONDITIONAL_ID, encode_conditional
-from patchc.formats.codecs.rice import RICE
+from patchc.formats.codecs.rice import RICE, least_bits
 
-_LEAST_RICE_BITS = 2  # of a change: one for the gap and one for the step
+_MANY = 4096
+"""Changes beside which the header of each further group is nothing."""
 
 
 def encode_shortest(
     words: Words, positions: Positions, steps: Steps, dtype: DType, groups: Groups | None = None
-) -> tuple[int, bytes]:
+) -> tuple[int, bool, Coding]:
     """Code the changes of a chunk, which may stand in clusters that only "rice" adapts to.
 
     Args:
-        words, positions, steps, dtype, groups: as for :func:`encode_conditional`.
+        words, positions, steps, dtype: as for :func:`encode_conditional`.
+        groups: those that the masks make in which the changes were selected.
 
     Returns:
-        The codec's id and the body.
+        The codec's id, whether the body refers to the groups, and the body with what its changes
+        take. Where many changes were selected inside masks, no other way is tried.
     """
-    body = encode_conditional(words, positions, steps, dtype, groups)
-    if 8 * len(body) <= _LEAST_RICE_BITS * len(positions):
-        return CONDITIONAL_ID, body
-    plain = RICE.encode(positions, steps, len(words), dtype.word_bits)
-    return (CONDITIONAL_ID, body) if len(body) <= len(plain) else (RICE.id, plain)
+    if groups is None:
+        return _encode_without(words, positions, steps, dtype)
+    inside = encode_conditional(words, positions, steps, dtype, groups)
+    if len(positions) < _MANY:
+        other = _encode_without(words, positions, steps, dtype)
+        if len(other[2].body) <= len(inside.body):
+            return other
+    return CONDITIONAL_ID, True, inside
+
+
+def _encode_without(
+    words: Words, positions: Positions, steps: Steps, dtype: DType
+) -> tuple[int, bool, Coding]:
+    given = encode_conditional(words, positions, steps, dtype)
+    if 8 * len(given.body) > least_bits(positions, steps):
+        plain = RICE.encode(positions, steps, len(words), dtype.word_bits)
+        if len(plain.body) < len(given.body):
+            return RICE.id, False, plain
+    return CONDITIONAL_ID, False, given

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from patchc.formats.bits import ChangeBits
+
 Positions = NDArray[np.uint32]
 Steps = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Coding:
+    """A chunk's body, and what positions and steps take of it; the rest says how they are coded."""
+
+    body: bytes
+    bits: ChangeBits
 
 
 class Codec(Protocol):
@@ -22,7 +33,7 @@ class Codec(Protocol):
     def name(self) -> str:
         """The name for people."""
 
-    def encode(self, positions: Positions, steps: Steps, words: int, word_bits: int) -> bytes:
+    def encode(self, positions: Positions, steps: Steps, words: int, word_bits: int) -> Coding:
         """Code a chunk.
 
         Args:

@@ -1,8 +1,9 @@
 """Codec 3, "conditional": changes coded given the words that they apply to (SPEC.md, section 6.4).
 
 Small weights change before large ones, and by more steps; so positions and steps are coded by
-classes of the words' exponents, with statistics that the chunk's own header states. The decoder
-scans the chunk's words once, the base's going forward and the result's going back.
+classes of the words' exponents, with statistics that the chunk's own header states. The changes of
+a class come one after the other; the decoder then finds their words in one scan of the chunk's, the
+base's going forward and the result's going back.
 """
 
 from __future__ import annotations
@@ -10,49 +11,59 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from patchc.compiled import Integer, compiled, kernel, part
+from patchc.compiled import Integer, compiled, kernel
 from patchc.dtypes import DType
 from patchc.errors import PatchFormatError
+from patchc.formats.bits import ChangeBits
 from patchc.formats.codecs.classes import (
-    COUNTERS,
+    ALL,
     EDGES,
+    LOW,
     MOST_GROUPS,
-    NONE,
     POPULATIONS,
     Groups,
+    Layout,
     Words,
-    class_map,
-    exponent_of,
+    exponent_in,
+    layout_of,
+    moved,
 )
-from patchc.formats.codecs.codec import Positions, Steps
-from patchc.formats.codecs.levels import level_tables, push_geometric
+from patchc.formats.codecs.codec import Coding, Positions, Steps
+from patchc.formats.codecs.levels import level_tables, pop_geometric, push_geometric
 from patchc.formats.codecs.model import (
     FIELDS_OF_TABLE,
     OTHER_FIELDS,
     Model,
     empty_model,
-    fill_classes,
+    last_magnitude,
     push_fields,
+    ranges_of,
     read_model,
     table_starts,
     write_model,
 )
 from patchc.formats.codecs.plan import choose_levels, plan_model
 from patchc.formats.codecs.rans import SCALE, Stack, Symbols, fill_symbols, pack, unpack
-from patchc.formats.codecs.scan import rank_changes, scan
-from patchc.formats.codecs.step_tokens import FLIPS, SYMBOLS, push_flips, push_step
+from patchc.formats.codecs.scan import place_changes, rank_changes, scratch_for
+from patchc.formats.codecs.step_tokens import (
+    FLIPS,
+    SYMBOLS,
+    pop_flips,
+    pop_step,
+    push_flips,
+    push_step,
+)
 
 CONDITIONAL_ID = 3
 """The codec's number in a patch file."""
 
 _ONE_GROUP = np.zeros(1, np.uint8)
 _MOST_WORDS_OF_CHANGE = 5
-_PARAMETER_ERROR = "its body is corrupt, or was not made for these words"
 
 
 def encode_conditional(
     words: Words, positions: Positions, steps: Steps, dtype: DType, groups: Groups | None = None
-) -> bytes:
+) -> Coding:
     """Code the changes of a chunk; the bytes depend on nothing but the arguments.
 
     Args:
@@ -66,25 +77,36 @@ def encode_conditional(
     members, kinds = _members(groups)
     levels = level_tables()
     bits = levels.hit_bits, levels.miss_bits
-    model = empty_model()
-    classes = class_map(dtype, kinds, edges=True)
-    plan_model(words, members, positions, steps, classes, kinds, dtype.word_bits, *bits, model)
-    _, exponent_bits = exponent_of(dtype)
-    fill_classes(model, kinds, exponent_bits, classes)
-    populations, ranks = np.empty(len(positions), np.int32), np.empty(len(positions), np.uint32)
-    flips, counts = np.empty(len(positions), np.uint64), np.zeros(COUNTERS, np.int64)
-    rank_changes(words, members, positions, steps, classes, populations, ranks, flips, counts)
-    choose_levels(model, kinds, populations, counts, steps, flips, dtype.word_bits, *bits)
+    model, layout = empty_model(), layout_of(dtype, kinds)
+    plan_model(words, members, positions, steps, layout, kinds, dtype.word_bits, *bits, model)
+    count = len(positions)
+    populations, flips = np.empty(count, np.int32), np.empty(count, np.uint64)
+    _classify(words, members, positions, steps, layout, kinds, model, populations, flips)
+    ranges = ranges_of(model, kinds, layout)
+    range_of, sizes = np.zeros(POPULATIONS, np.int64), np.zeros(POPULATIONS, np.int64)
+    range_of[ranges.numbers] = np.arange(len(ranges.numbers))
+    counts = np.zeros_like(ranges.numbers)
+    slots = (np.cumsum(model.hits) - model.hits)[ranges.numbers]
+    ranks, sources = np.empty(count, np.uint32), np.empty(count, np.uint32)
+    rank_changes(
+        words, members, positions, populations, flips, layout, ranges, scratch_for(words, ranges),
+        range_of, counts, slots, ranks, sources,
+    )  # fmt: skip
+    sizes[ranges.numbers] = counts
+    gap_bits = choose_levels(model, kinds, populations, sizes, steps, flips, dtype.word_bits, *bits)
     starts = _starts(model)
     fields = np.empty((len(starts) * FIELDS_OF_TABLE + OTHER_FIELDS, 2), np.int64)
-    count = write_model(model, kinds, exponent_bits, fields)
-    out = np.empty(_MOST_WORDS_OF_CHANGE * len(positions) + count + 2 * POPULATIONS, np.uint32)
+    written = write_model(model, kinds, int(layout.exponent_bits), fields)
+    out = np.empty(_MOST_WORDS_OF_CHANGE * count + written, np.uint32)
     x, size = _push_changes(
-        out, populations, ranks, steps, flips, counts, model, dtype.word_bits, levels.low_bits,
-        levels.tokens, levels.starts, starts, np.empty(POPULATIONS, np.int64),
+        out, ranks, sources, steps, flips, model, dtype.word_bits, levels.low_bits, levels.tokens,
+        levels.starts, starts,
     )  # fmt: skip
-    x, size = push_fields(np.uint64(x), size, out, fields, count)
-    return pack(int(x), out[:size])
+    x, size = push_fields(np.uint64(x), size, out, fields, written)
+    body = pack(int(x), out[:size])
+    header_bits = int(fields[:written, 1].sum())
+    step_bits = max(0.0, 8 * len(body) - header_bits - gap_bits)
+    return Coding(body, ChangeBits(gap_bits, step_bits))
 
 
 def decode_conditional(
@@ -118,27 +140,32 @@ def decode_conditional(
     if not 0 < entries <= len(words):
         raise PatchFormatError(f"its record says {entries} changes of {len(words)} words")
     members, kinds = _members(groups)
-    _, exponent_bits = exponent_of(dtype)
+    layout = layout_of(dtype, kinds)
     x, stream = unpack(body)
     model = empty_model()
-    good, x, at = read_model(x, 0, stream, kinds, exponent_bits, model)
+    good, x, at = read_model(x, 0, stream, kinds, int(layout.exponent_bits), entries, model)
     if not good:
         raise PatchFormatError("its body is corrupt: a field of its header is out of range")
-    classes = class_map(dtype, kinds, edges=bool((model.levels[EDGES:] != NONE).any()))
-    fill_classes(model, kinds, exponent_bits, classes)
     levels = level_tables()
-    positions, steps = np.empty(entries, np.uint32), np.empty(entries, np.int64)
-    count, x, at = scan(
-        np.uint64(x), at, stream, words, members, revert, classes, model,
-        _symbol_slots(_starts(model)), dtype.word_bits, levels.low_bits, levels.tokens,
-        levels.slots, np.empty(COUNTERS, np.int64), positions, steps,
+    gaps, values = np.empty(entries, np.uint32), np.empty(entries, np.int64)
+    x, at = _pop_changes(
+        np.uint64(x), at, stream, model, _symbol_slots(_starts(model)), dtype.word_bits,
+        np.int64(len(words)), levels.low_bits, levels.tokens, levels.slots, gaps, values,
     )  # fmt: skip
-    if count < 0:
-        raise PatchFormatError(_PARAMETER_ERROR)
-    if count != entries:
-        raise PatchFormatError(f"its body codes {count} changes and its record says {entries}")
-    if x != 1 or at != len(stream):
+    if x != 1 or at != len(stream) - 1:
         raise PatchFormatError("its body is corrupt: it holds bits that belong to nothing")
+    ranges = ranges_of(model, kinds, layout)
+    ends = np.cumsum(model.hits)[ranges.numbers]
+    flipped = np.zeros(POPULATIONS, np.bool_)
+    flipped[: ALL + 1] = model.kinds[model.table_of] >= FLIPS
+    positions, steps = np.empty(entries, np.uint32), np.empty(entries, np.int64)
+    count = place_changes(
+        words, members, revert, layout, ranges, scratch_for(words, ranges),
+        flipped[ranges.numbers], ends - model.hits[ranges.numbers], ends, gaps, values,
+        np.empty(len(ends), np.int64), positions, steps,
+    )  # fmt: skip
+    if count != entries:
+        raise PatchFormatError("its body is corrupt, or was not made for these words")
     return positions, steps
 
 
@@ -162,53 +189,102 @@ def _symbol_slots(starts: NDArray[np.int64]) -> Symbols:
     return slots
 
 
+@compiled
+def _classify(
+    words: Words, groups: Groups, positions: Positions, steps: Steps, layout: Layout,
+    kinds: Integer, model: Model, populations: NDArray[np.int32], flips: NDArray[np.uint64],
+) -> None:  # fmt: skip
+    """Find each change's population and the bits that it flips; fills ``model.hits``."""
+    exponents = np.int64(layout.exponent_mask) + 1
+    class_of = np.zeros((kinds, exponents), np.int64)
+    for group in range(kinds):
+        number, last = model.firsts[group], model.firsts[group + 1] - 1
+        for exponent in range(exponents):
+            while number < last and exponents > 1 and exponent > model.tops[number]:
+                number += 1
+            class_of[group, exponent] = number
+    own: Integer = np.int64(0)
+    for change in range(positions.size):
+        if layout.grouped:
+            own = np.int64(groups[positions[change]])
+        word = np.uint64(words[positions[change]])
+        result = moved(word, steps[change], layout)
+        flips[change] = word ^ result
+        before = class_of[own, exponent_in(word, layout)]
+        after = class_of[own, exponent_in(result, layout)]
+        last = model.firsts[own + 1] - 1
+        lowest = min(before, after)
+        population: Integer = np.int64(ALL)
+        if before == after:
+            if before < last:
+                population = before
+        elif max(before, after) < model.firsts[own] + model.lows[own]:
+            population = LOW + own
+        elif max(before, after) == lowest + 1:
+            top = last_magnitude(model, lowest, layout)
+            if word ^ result == top ^ (top + np.uint64(1)) and min(word, result) & top == top:
+                population = EDGES + lowest
+        populations[change] = population
+        model.hits[population] += 1
+
+
 @kernel
 def _push_changes(
-    out: Stack, populations: NDArray[np.int32], ranks: NDArray[np.uint32], steps: Steps,
-    flips: NDArray[np.uint64], counts: NDArray[np.int64], model: Model, word_bits: Integer,
-    low_bits: NDArray[np.int64], tokens: NDArray[np.int64], level_starts: NDArray[np.int64],
-    starts: NDArray[np.int64], following: NDArray[np.int64],
+    out: Stack, ranks: NDArray[np.uint32], sources: NDArray[np.uint32], steps: Steps,
+    flips: NDArray[np.uint64], model: Model, word_bits: Integer, low_bits: NDArray[np.int64],
+    tokens: NDArray[np.int64], level_starts: NDArray[np.int64], starts: NDArray[np.int64],
 ) -> tuple[Integer, Integer]:  # fmt: skip
-    """Push all changes, last first, and then the first gaps; ``following`` is scratch."""
+    """Push the changes of all populations, last first."""
     x, at = np.uint64(1), np.int64(0)
-    following[:] = NONE
-    for change in range(populations.size - 1, -1, -1):
-        population = populations[change]
-        rank = np.int64(ranks[change])
-        x, at = _push_gap(
-            x, at, out, rank, following[population], counts[population],
-            model.levels[population], low_bits, tokens, level_starts,
-        )  # fmt: skip
-        following[population] = rank
-        if population < EDGES:
-            table = model.table_of[population]
-            if model.kinds[table] >= FLIPS:
-                x, at = push_flips(
-                    x, at, out, flips[change], table, model.kinds[table], starts, word_bits
-                )
-            else:
-                x, at = push_step(
-                    x, at, out, steps[change], table, model.kinds[table],
-                    model.table_levels[table], starts, low_bits, tokens, level_starts,
-                )  # fmt: skip
+    slot = np.int64(ranks.size)
     for population in range(POPULATIONS - 1, -1, -1):
-        if model.levels[population] != NONE:
-            x, at = _push_gap(
-                x, at, out, np.int64(-1), following[population], counts[population],
-                model.levels[population], low_bits, tokens, level_starts,
-            )  # fmt: skip
+        level = model.levels[population]
+        table = model.table_of[population] if population < EDGES else np.int64(0)
+        kind = model.kinds[table]
+        first = slot - model.hits[population]
+        while slot > first:
+            slot -= 1
+            if population < EDGES:
+                change = sources[slot]
+                if kind >= FLIPS:
+                    x, at = push_flips(x, at, out, flips[change], table, kind, starts, word_bits)
+                else:
+                    x, at = push_step(
+                        x, at, out, steps[change], table, kind, model.table_levels[table], starts,
+                        low_bits, tokens, level_starts,
+                    )  # fmt: skip
+            gap = np.int64(ranks[slot])
+            if slot > first:
+                gap -= np.int64(ranks[slot - 1]) + 1
+            x, at = push_geometric(x, at, out, gap, level, low_bits, tokens, level_starts)
     return x, at
 
 
-@part
-def _push_gap(
-    x: Integer, at: Integer, out: Stack, rank: Integer, following: Integer, count: Integer,
-    level: Integer, low_bits: NDArray[np.int64], tokens: NDArray[np.int64],
-    level_starts: NDArray[np.int64],
+@kernel
+def _pop_changes(
+    x: Integer, at: Integer, stream: Stack, model: Model, symbol_slots: Symbols,
+    word_bits: Integer, limit: Integer, low_bits: NDArray[np.int64], tokens: NDArray[np.int64],
+    level_slots: Symbols, gaps: NDArray[np.uint32], values: NDArray[np.int64],
 ) -> tuple[Integer, Integer]:  # fmt: skip
-    """Push the gap between two ranks; after the last, any gap that reaches the end will do."""
-    gap = following - rank - 1
-    if following == NONE:
-        low = low_bits[level]
-        gap = ((count - rank - 1 + (1 << low) - 1) >> low) << low
-    return push_geometric(x, at, out, gap, level, low_bits, tokens, level_starts)
+    """Pop the changes of all populations: gaps, and steps or flipped bits (0 if out of range)."""
+    change = np.int64(0)
+    for population in range(POPULATIONS):
+        level = model.levels[population]
+        table = model.table_of[population] if population < EDGES else np.int64(0)
+        kind = model.kinds[table]
+        end = change + model.hits[population]
+        while change < end:
+            gap, x, at = pop_geometric(x, at, stream, level, low_bits, tokens, level_slots, limit)
+            gaps[change] = np.uint32(min(gap, limit))
+            if population >= EDGES:
+                values[change] = 0
+            elif kind >= FLIPS:
+                flips, x, at = pop_flips(x, at, stream, table, kind, symbol_slots, word_bits)
+                values[change] = np.int64(flips)
+            else:
+                values[change], x, at = pop_step(
+                    x, at, stream, table, kind, model.table_levels[table], symbol_slots,
+                    word_bits, low_bits, tokens, level_slots,
+                )  # fmt: skip
+            change += 1
+    return x, at

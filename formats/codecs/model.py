@@ -15,15 +15,14 @@ from patchc.compiled import Integer, compiled, inlined
 from patchc.formats.codecs.classes import (
     ALL,
     EDGES,
-    IDLE,
-    LANES,
     LOW,
-    LOW_FLAG,
     MOST_CLASSES,
     MOST_GROUPS,
     NONE,
     POPULATIONS,
-    ClassMap,
+    STAGES,
+    Layout,
+    Ranges,
 )
 from patchc.formats.codecs.levels import ALWAYS, EVEN_LEVEL
 from patchc.formats.codecs.rans import Stack, pop_bits, push_bits
@@ -43,6 +42,9 @@ FIELDS_OF_TABLE = 10 * SYMBOLS
 OTHER_FIELDS = 64 * LOW
 """Room for the fields of a header: of each table, and besides."""
 
+HITS_ORDER = 4
+"""Of the number of changes of a population."""
+
 _RANGES = 22  # of an open number; more cannot occur
 
 
@@ -55,6 +57,7 @@ class Model(NamedTuple):
         firsts: first class of each group; one more bounds the last group.
         lows: number of lowest classes of each group that are a population of their own.
         levels: level of each population, ``NONE`` where nothing changes in it.
+        hits: changes of each population.
         table_of: table of the steps of each class, then of each low population, then of all words.
         kinds, table_levels, counts, weights: of each table.
     """
@@ -63,6 +66,7 @@ class Model(NamedTuple):
     firsts: NDArray[np.int64]
     lows: NDArray[np.int64]
     levels: NDArray[np.int64]
+    hits: NDArray[np.int64]
     table_of: NDArray[np.int64]
     kinds: NDArray[np.int64]
     table_levels: NDArray[np.int64]
@@ -77,6 +81,7 @@ def empty_model() -> Model:
         firsts=np.zeros(MOST_GROUPS + 1, np.int64),
         lows=np.zeros(MOST_GROUPS, np.int64),
         levels=np.full(POPULATIONS, NONE, np.int64),
+        hits=np.zeros(POPULATIONS, np.int64),
         table_of=np.zeros(ALL + 1, np.int64),
         kinds=np.zeros(MOST_TABLES, np.int64),
         table_levels=np.zeros(MOST_TABLES, np.int64),
@@ -86,26 +91,49 @@ def empty_model() -> Model:
 
 
 @compiled
-def fill_classes(model: Model, groups: Integer, exponent_bits: Integer, classes: ClassMap) -> None:
-    """Fill the entries and lanes of a :class:`ClassMap` from the header."""
-    entries, lanes = classes.entries, classes.lanes
+def ranges_of(model: Model, groups: Integer, layout: Layout) -> Ranges:
+    """The populations of a model that have changes, in the order of their stages."""
+    numbers, owners = np.zeros(POPULATIONS, np.int64), np.zeros(POPULATIONS, np.int64)
+    lows, spans = np.zeros(POPULATIONS, np.uint64), np.zeros(POPULATIONS, np.uint64)
+    stages = np.zeros(STAGES + 1, np.int64)
+    count = 0
+    if model.hits[ALL]:
+        numbers[0], spans[0] = ALL, layout.word_mask >> np.uint64(1)
+        count = 1
+    stages[1] = count
     for group in range(groups):
-        first, last = model.firsts[group], model.firsts[group + 1] - 1
-        number = first
-        for exponent in range(1 << exponent_bits):
-            while number < last and exponent > model.tops[number]:
-                number += 1
-            low = LOW_FLAG if number - first < model.lows[group] else 0
-            at = group << exponent_bits | exponent
-            entries[at] = number | low
-            for lane in range(LANES):
-                lanes[lane * entries.size + at] = IDLE + lane if number == last else number | low
-    if groups == 1 and exponent_bits:
-        last = model.firsts[1] - 1
-        if last == 0:
-            classes.quiet[0] = 0
-        elif model.tops[last - 1] < (1 << exponent_bits) - 1:
-            classes.quiet[0] = np.uint64(model.tops[last - 1] + 1) << classes.mantissa
+        if model.hits[LOW + group]:
+            numbers[count], owners[count] = LOW + group, group
+            spans[count] = last_magnitude(
+                model, model.firsts[group] + model.lows[group] - 1, layout
+            )
+            count += 1
+    stages[2] = count
+    for group in range(groups):
+        for number in range(model.firsts[group], model.firsts[group + 1] - 1):
+            if model.hits[EDGES + number]:
+                numbers[count], owners[count] = EDGES + number, group
+                lows[count], spans[count] = last_magnitude(model, number, layout), 1
+                count += 1
+    stages[3] = count
+    for group in range(groups):
+        for number in range(model.firsts[group], model.firsts[group + 1] - 1):
+            if model.hits[number]:
+                numbers[count], owners[count] = number, group
+                if number > model.firsts[group]:
+                    lows[count] = last_magnitude(model, number - 1, layout) + np.uint64(1)
+                spans[count] = last_magnitude(model, number, layout) - lows[count]
+                count += 1
+    stages[4] = count
+    return Ranges(numbers[:count], owners[:count], lows[:count], spans[:count], stages)
+
+
+@inlined
+def last_magnitude(model: Model, number: Integer, layout: Layout) -> Integer:
+    """The greatest magnitude in a class."""
+    if layout.exponent_bits == 0:
+        return layout.word_mask >> np.uint64(1)
+    return (np.uint64(model.tops[number] + 1) << layout.mantissa) - np.uint64(1)
 
 
 @inlined
@@ -129,6 +157,12 @@ def write_model(
     if model.levels[ALL] != NONE:
         at = _put(model.levels[ALL], 8, at, fields)
         at = _write_table(model, model.table_of[ALL], at, fields)
+    stated = False
+    for number in range(POPULATIONS):
+        if model.levels[number] != NONE:
+            if stated:
+                at = _put_number(model.hits[number], HITS_ORDER, at, fields)
+            stated = True
     return at
 
 
@@ -216,11 +250,15 @@ def push_fields(
 
 @compiled
 def read_model(
-    x: Integer, at: Integer, stream: Stack, groups: Integer, exponent_bits: Integer, model: Model
-) -> tuple[Integer, Integer, Integer]:
-    """Pop a header into an empty model; return whether it is in range, state, next word."""
+    x: Integer, at: Integer, stream: Stack, groups: Integer, exponent_bits: Integer,
+    entries: Integer, model: Model,
+) -> tuple[Integer, Integer, Integer]:  # fmt: skip
+    """Pop the header of ``entries`` changes into an empty model.
+
+    Returns:
+        Whether it is in range, the state and the next word.
+    """
     tables = 0
-    good = True
     for group in range(groups):
         count, x, at = _get_number(x, at, stream, 2)
         if count > (MOST_CLASSES if exponent_bits else 1):
@@ -236,7 +274,20 @@ def read_model(
         model.levels[ALL] = np.int64(level)
         model.table_of[ALL] = tables
         good, x, at = _read_table(x, at, stream, model, tables)
-    return good and model.levels[ALL] <= ALWAYS, x, at
+        if not good or model.levels[ALL] > ALWAYS:
+            return False, x, at
+    unstated = -1
+    for number in range(POPULATIONS):
+        if model.levels[number] != NONE:
+            if unstated < 0:
+                unstated = number
+                continue
+            model.hits[number], x, at = _get_number(x, at, stream, HITS_ORDER)
+            entries -= model.hits[number]
+    if unstated < 0 or entries < 0:
+        return False, x, at
+    model.hits[unstated] = entries
+    return True, x, at
 
 
 @inlined

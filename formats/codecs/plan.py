@@ -8,17 +8,16 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from patchc.blocks import BLOCK, within
 from patchc.compiled import Integer, compiled, inlined
 from patchc.formats.codecs.classes import (
     ALL,
-    BLOCK,
     EDGES,
     LOW,
-    ClassMap,
     Groups,
+    Layout,
     Words,
-    all_quiet,
-    at_edge,
+    exponent_in,
     moved,
 )
 from patchc.formats.codecs.codec import Positions, Steps
@@ -33,25 +32,23 @@ _FAR = 1e300
 
 @compiled
 def plan_model(
-    words: Words, groups: Groups, positions: Positions, steps: Steps, classes: ClassMap,
+    words: Words, groups: Groups, positions: Positions, steps: Steps, layout: Layout,
     kinds: Integer, word_bits: Integer, hit_bits: NDArray[np.float64],
     miss_bits: NDArray[np.float64], model: Model,
 ) -> None:  # fmt: skip
     """Choose the classes of each group, and the lowest ones; fills those parts of ``model``."""
-    exponents = np.int64(classes.exponent_mask) + 1
+    exponents = np.int64(layout.exponent_mask) + 1
     held = np.zeros((kinds, exponents), np.int64)
     highest = np.uint64(0)
     for change in range(positions.size):
         word = np.uint64(words[positions[change]])
-        highest = max(highest, (word >> classes.mantissa) & classes.exponent_mask)
-    quiet = (~np.uint64(0)) >> np.uint64(65 - word_bits)
-    if highest < classes.exponent_mask:
-        quiet = (highest << classes.mantissa) + ((np.uint64(1) << classes.mantissa) - np.uint64(1))
-    _count_words(words, groups, classes, quiet, held)
+        highest = max(highest, exponent_in(word, layout))
+    quiet = ((highest + np.uint64(1)) << layout.mantissa) - np.uint64(1)
+    _count_words(words, groups, layout, quiet, held)
     for group in range(kinds):
         first = model.firsts[group]
         count = _plan_group(
-            words, groups, positions, steps, classes, group, held[group], word_bits,
+            words, groups, positions, steps, layout, group, held[group], word_bits,
             hit_bits, miss_bits, model,
         )  # fmt: skip
         model.firsts[group + 1] = first + count + 1
@@ -59,45 +56,43 @@ def plan_model(
 
 @inlined
 def _count_words(
-    words: Words, groups: Groups, classes: ClassMap, quiet: Integer, held: NDArray[np.int64]
+    words: Words, groups: Groups, layout: Layout, quiet: Integer, held: NDArray[np.int64]
 ) -> None:
     """Count words by group and exponent, as far as an exponent matters."""
     if held.size == 1:
         held[0, 0] = words.size
         return
-    if classes.grouped:
+    if layout.grouped:
         for at in range(words.size):
-            exponent = (np.uint64(words[at]) >> classes.mantissa) & classes.exponent_mask
-            held[groups[at], exponent] += 1
+            held[groups[at], exponent_in(np.uint64(words[at]), layout)] += 1
         return
     lanes = np.zeros((4, held.size), np.int64)  # neighbours often share an exponent
     i, end = np.uint64(0), np.uint64(words.size)
     while i < end:
         stop = min(i + np.uint64(BLOCK), end)
-        if i + np.uint64(BLOCK) == stop and all_quiet(words, i, quiet):
+        if i + np.uint64(BLOCK) == stop and not within(words, i, np.uint64(0), quiet):
             i = stop
             continue
         while i < stop:
-            exponent = (np.uint64(words[i]) >> classes.mantissa) & classes.exponent_mask
-            lanes[i & np.uint64(3), exponent] += 1
+            lanes[i & np.uint64(3), exponent_in(np.uint64(words[i]), layout)] += 1
             i += np.uint64(1)
     held[0] = lanes.sum(axis=0)
 
 
 @inlined
 def _plan_group(
-    words: Words, groups: Groups, positions: Positions, steps: Steps, classes: ClassMap,
+    words: Words, groups: Groups, positions: Positions, steps: Steps, layout: Layout,
     group: Integer, held: NDArray[np.int64], word_bits: Integer,
     hit_bits: NDArray[np.float64], miss_bits: NDArray[np.float64],
     model: Model,
 ) -> Integer:  # fmt: skip
     """Plan one group; return its number of classes."""
-    grouped = classes.grouped
+    grouped = layout.grouped
     changed = np.zeros(held.size, np.int64)
     for change in range(positions.size):
         at = positions[change]
         if not grouped or groups[at] == group:
-            changed[(np.uint64(words[at]) >> classes.mantissa) & classes.exponent_mask] += 1
+            changed[exponent_in(np.uint64(words[at]), layout)] += 1
     tops = np.zeros(held.size, np.int64)
     bins = 0
     for exponent in range(held.size):
@@ -127,13 +122,13 @@ def _plan_group(
         if grouped and groups[at] != group:
             continue
         word = np.uint64(words[at])
-        result = moved(word, steps[change], classes)
-        here = bin_of[(word >> classes.mantissa) & classes.exponent_mask]
-        there = bin_of[(result >> classes.mantissa) & classes.exponent_mask]
+        result = moved(word, steps[change], layout)
+        here = bin_of[exponent_in(word, layout)]
+        there = bin_of[exponent_in(result, layout)]
         count_step(steps[change], word ^ result, word_bits, counts, here)
         sizes[here] += np.float64(magnitude(steps[change])) - 1
         hits[here] += 1
-        if here != there and not _swaps(word, result, classes):
+        if here != there and not _swaps(word, result):
             low, high = min(here, there), max(here, there)
             spans[low, high] += 1
             for edge in range(low, high):
@@ -157,10 +152,8 @@ def _plan_group(
 
 
 @inlined
-def _swaps(word: Integer, result: Integer, classes: ClassMap) -> Integer:
-    """Whether a change goes across the edge of an exponent by one step."""
-    if not at_edge(word, classes) or not at_edge(result, classes):
-        return False
+def _swaps(word: Integer, result: Integer) -> Integer:
+    """Whether two words of different exponents are neighbours."""
     return word + np.uint64(1) == result or result + np.uint64(1) == word
 
 
@@ -261,14 +254,18 @@ def choose_levels(
     model: Model, kinds: Integer, populations: NDArray[np.int32], counts: NDArray[np.int64],
     steps: Steps, flips: NDArray[np.uint64], word_bits: Integer, hit_bits: NDArray[np.float64],
     miss_bits: NDArray[np.float64],
-) -> None:  # fmt: skip
-    """Set levels and tables from the changes of each population and its size."""
-    hits = np.zeros(counts.size, np.int64)
+) -> float:  # fmt: skip
+    """Set levels and tables from the changes of each population and its number of words.
+
+    Returns:
+        The bits of all gaps.
+    """
+    gap_bits = 0.0
+    hits = model.hits
     histograms = np.zeros((ALL + 1, 2 * SYMBOLS), np.int64)
     sizes = np.zeros(ALL + 1)
     for change in range(populations.size):
         population = populations[change]
-        hits[population] += 1
         if population <= ALL:
             count_step(steps[change], flips[change], word_bits, histograms, population)
             sizes[population] += np.float64(magnitude(steps[change])) - 1
@@ -278,7 +275,10 @@ def choose_levels(
         start = first
         together = 0.0
         for number in range(first, last):
-            model.levels[number] = best_level(hits[number], counts[number], hit_bits, miss_bits)[0]
+            model.levels[number], bits = best_level(
+                hits[number], counts[number], hit_bits, miss_bits
+            )
+            gap_bits += bits
             alone = _table(
                 model, tables, histograms[number], sizes[number], word_bits, hit_bits, miss_bits
             )
@@ -301,16 +301,23 @@ def choose_levels(
             start, together = number, alone
             model.table_of[number] = tables
             tables += 1
-        tables = _wide(
+        tables, bits = _wide(
             model, LOW + group, tables, hits, counts, histograms, sizes, word_bits,
             hit_bits, miss_bits,
         )  # fmt: skip
+        gap_bits += bits
         for number in range(first, last):
             if hits[EDGES + number]:
-                model.levels[EDGES + number] = best_level(
+                model.levels[EDGES + number], bits = best_level(
                     hits[EDGES + number], counts[EDGES + number], hit_bits, miss_bits
-                )[0]
-    _wide(model, ALL, tables, hits, counts, histograms, sizes, word_bits, hit_bits, miss_bits)
+                )
+                gap_bits += bits
+    return (
+        gap_bits
+        + _wide(
+            model, ALL, tables, hits, counts, histograms, sizes, word_bits, hit_bits, miss_bits
+        )[1]
+    )
 
 
 @inlined
@@ -318,16 +325,20 @@ def _wide(
     model: Model, population: Integer, tables: Integer, hits: NDArray[np.int64],
     counts: NDArray[np.int64], histograms: NDArray[np.int64], sizes: NDArray[np.float64],
     word_bits: Integer, hit_bits: NDArray[np.float64], miss_bits: NDArray[np.float64],
-) -> Integer:  # fmt: skip
-    """Level and table of a population of several classes, where there is one."""
+) -> tuple[Integer, float]:  # fmt: skip
+    """Level and table of a population of several classes, where there is one.
+
+    Returns:
+        The number of tables now, and the bits of the gaps.
+    """
     if not hits[population]:
-        return tables
-    model.levels[population] = best_level(
+        return tables, 0.0
+    model.levels[population], bits = best_level(
         hits[population], counts[population], hit_bits, miss_bits
-    )[0]
+    )
     _table(model, tables, histograms[population], sizes[population], word_bits, hit_bits, miss_bits)
     model.table_of[population] = tables
-    return tables + 1
+    return tables + 1, bits
 
 
 @inlined

@@ -28,7 +28,9 @@ Symbols = NDArray[np.uint32]
 """A table for decoding: for each of the ``SCALE`` slots, symbol << 24 | offset << 12 | freq − 1."""
 
 Stack = NDArray[np.uint32]
-"""Words of a stream, in the order in which they are pushed or, decoding, read."""
+"""Words of a stream, in the order in which they are pushed or, decoding, read.
+
+One to be read has a word more, which is not part of it."""
 
 
 @spliced
@@ -67,12 +69,12 @@ def pop(
     x: Integer, at: Integer, stream: Stack, tables: Symbols, table: Integer
 ) -> tuple[Integer, Integer, Integer]:
     """Pop a symbol by a row of ``tables``; return it, the state and the next word."""
-    entry = np.uint64(tables[table, x & np.uint64(SCALE - 1)])
+    entry = np.uint64(tables[np.uint64(table), x & np.uint64(SCALE - 1)])
     freq = (entry & np.uint64(SCALE - 1)) + np.uint64(1)
     offset = (entry >> np.uint64(SCALE_BITS)) & np.uint64(SCALE - 1)
     x = freq * (x >> np.uint64(SCALE_BITS)) + offset
-    if x < _LOW and at < stream.size:
-        x = (x << _WORD) | np.uint64(stream[at])
+    if x < _LOW and at < stream.size - 1:
+        x = (x << _WORD) | np.uint64(stream[np.uint64(at)])
         at += 1
     return np.int64(entry >> np.uint64(24)), x, at
 
@@ -85,8 +87,8 @@ def pop_bits(x: Integer, at: Integer, stream: Stack, count: Integer) -> tuple[
     bits = np.uint64(count)
     value = x & ((np.uint64(1) << bits) - np.uint64(1))
     x >>= bits
-    if x < _LOW and at < stream.size:
-        x = (x << _WORD) | np.uint64(stream[at])
+    if x < _LOW and at < stream.size - 1:
+        x = (x << _WORD) | np.uint64(stream[np.uint64(at)])
         at += 1
     return value, x, at
 
@@ -118,5 +120,5 @@ def unpack(body: bytes) -> tuple[np.uint64, Stack]:
     state = size if size <= 8 else 5 + (size - 5) % 4
     if not size or not body[state - 1]:
         raise PatchFormatError("its body is corrupt: it starts with no state")
-    words = np.frombuffer(body, "<u4", offset=state)
+    words = np.frombuffer(body + bytes(4), "<u4", offset=state)
     return np.uint64(int.from_bytes(body[:state], "little")), words

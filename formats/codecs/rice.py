@@ -10,10 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
+from patchc.blocks import bit_length
 from patchc.compiled import Integer, compiled, inlined
 from patchc.errors import PatchFormatError
-from patchc.formats.codecs.codec import Positions, Steps
+from patchc.formats.bits import ChangeBits
+from patchc.formats.codecs.codec import Coding, Positions, Steps
 from patchc.formats.codecs.golomb import (
     ESCAPE,
     FAULTS,
@@ -32,6 +35,8 @@ from patchc.formats.codecs.golomb import (
     put_varint,
 )
 
+Bits = NDArray[np.int64]
+
 _LONGEST_ENTRY = 2 * ESCAPE + GAP_BITS + 64  # bits
 
 
@@ -42,12 +47,14 @@ class RiceCodec:
     id: int = 1
     name: str = "rice"
 
-    def encode(self, positions: Positions, steps: Steps, words: int, word_bits: int) -> bytes:
+    def encode(self, positions: Positions, steps: Steps, words: int, word_bits: int) -> Coding:
         """Code a chunk; see :meth:`Codec.encode`."""
         tiles = -(-words // TILE_WORDS)
         room = tiles * LONGEST_TILE_HEADER + (len(positions) * _LONGEST_ENTRY >> 3) + tiles
         out = np.empty(room, np.uint8)
-        return out[: _encode_chunk(positions, steps, tiles, word_bits, out)].tobytes()
+        bits = np.zeros(2, np.int64)
+        end = _encode_chunk(positions, steps, tiles, word_bits, out, bits)
+        return Coding(out[:end].tobytes(), ChangeBits(*bits.tolist()))
 
     def decode(
         self, body: bytes, entries: int, words: int, word_bits: int
@@ -70,8 +77,9 @@ RICE = RiceCodec()
 
 @compiled
 def _encode_chunk(
-    positions: Positions, steps: Steps, tiles: Integer, word_bits: Integer, out: Bytes
+    positions: Positions, steps: Steps, tiles: Integer, word_bits: Integer, out: Bytes, bits: Bits
 ) -> Integer:
+    """Code a chunk and add the bits of gaps and of steps to ``bits``; return the body's length."""
     at = 0
     first = 0
     for tile in range(tiles):
@@ -81,15 +89,18 @@ def _encode_chunk(
             last += 1
         at = put_varint(np.uint64(last - first), at, out)
         if last > first:
-            at = _encode_tile(positions[first:last], steps[first:last], tile, word_bits, at, out)
+            at = _encode_tile(
+                positions[first:last], steps[first:last], tile, word_bits, at, out, bits
+            )
         first = last
     return at
 
 
 @compiled
 def _encode_tile(
-    positions: Positions, steps: Steps, tile: Integer, word_bits: Integer, at: Integer, out: Bytes
-) -> Integer:
+    positions: Positions, steps: Steps, tile: Integer, word_bits: Integer, at: Integer, out: Bytes,
+    bits: Bits,
+) -> Integer:  # fmt: skip
     gaps = np.empty(positions.size, np.uint64)
     values = np.empty(positions.size, np.uint64)
     before = tile * TILE_WORDS - 1
@@ -101,17 +112,34 @@ def _encode_tile(
     gap_parameter = best_parameter(gaps, GAP_BITS)
     value_parameter = best_parameter(values, word_bits)
     out[at], out[at + 1] = gap_parameter, value_parameter
-    bits = np.int64(0)
+    of_gaps, of_values = np.int64(0), np.int64(0)
     for i in range(gaps.size):
-        bits += code_length(gaps[i], gap_parameter, GAP_BITS)
-        bits += code_length(values[i], value_parameter, word_bits)
-    at = put_varint(np.uint64((bits + 7) >> 3), at + 2, out)
-    out[at : at + ((bits + 7) >> 3)] = 0
+        of_gaps += code_length(gaps[i], gap_parameter, GAP_BITS)
+        of_values += code_length(values[i], value_parameter, word_bits)
+    bits[0] += of_gaps
+    bits[1] += of_values
+    length = (of_gaps + of_values + 7) >> 3
+    at = put_varint(np.uint64(length), at + 2, out)
+    out[at : at + length] = 0
     bit = np.int64(at) << 3
     for i in range(gaps.size):
         bit = put_code(gaps[i], gap_parameter, GAP_BITS, bit, out)
         bit = put_code(values[i], value_parameter, word_bits, bit, out)
     return (bit + 7) >> 3
+
+
+@compiled
+def least_bits(positions: Positions, steps: Steps) -> Integer:
+    """Bits that no coding of these changes goes below: a Rice code of n has log2(n + 1) + 1."""
+    bits = np.int64(2 * positions.size)
+    before = np.int64(-1)
+    for i in range(positions.size):
+        position = np.int64(positions[i])
+        start = max(before, position // TILE_WORDS * TILE_WORDS - 1)
+        bits += bit_length(np.uint64(position - start)) - 1
+        bits += bit_length(_step_to_value(steps[i]) + np.uint64(1)) - 1
+        before = position
+    return bits
 
 
 @inlined

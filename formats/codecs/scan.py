@@ -1,294 +1,292 @@
-"""The two loops over a chunk's words: counting for the encoder, and decoding.
+"""The two loops over a chunk's words: ranking for the encoder, and placing for the decoder.
 
 SPEC.md, section 6.4.5. Each word passes through the populations that it belongs to: all words,
 those of the lowest classes, an edge, its class. At most one of them changes it, and no population
 gains or loses a word by its own changes; so the loop runs forward from the base through them, or
-backward from the result, and counts the same.
+backward from the result, and counts the same. It goes by windows, each through all stages.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
+from patchc.blocks import BLOCK, lowest, nth, popcount, within
 from patchc.compiled import Integer, kernel, part, spliced
 from patchc.formats.codecs.classes import (
     ALL,
-    BLOCK,
     EDGES,
-    LANES,
-    LOW,
-    LOW_FLAG,
     NEVER,
-    NONE,
-    ClassMap,
+    STAGES,
     Groups,
+    Layout,
+    Ranges,
     Words,
-    all_quiet,
-    at_edge,
-    edge_of,
-    entry_of,
+    absolute,
     moved,
     step_between,
 )
 from patchc.formats.codecs.codec import Positions, Steps
-from patchc.formats.codecs.levels import pop_geometric
-from patchc.formats.codecs.model import Model
-from patchc.formats.codecs.rans import Stack
-from patchc.formats.codecs.step_tokens import FLIPS, pop_flips, pop_step
 
-STAGES = 4
 TWICE = -2
 MISFIT = -3
+WINDOW = 8
+"""Blocks in a window: the more, the fewer are looked at one by one."""
+
+_ONE = np.uint64(1)
+_BLOCK = np.uint64(BLOCK)
+_WORDS = np.uint64(WINDOW * BLOCK)
+
+
+class Scratch(NamedTuple):
+    """What the loops keep of a window.
+
+    Attributes:
+        words, groups: its words and their groups.
+        valid: which of its words there are, a number a block.
+        found: which belong to a range, a number a block and range.
+        steps: of its words that change.
+    """
+
+    words: Words
+    groups: Groups
+    valid: NDArray[np.uint64]
+    found: NDArray[np.uint64]
+    changed: NDArray[np.uint64]
+    steps: NDArray[np.int64]
+
+
+def scratch_for(words: Words, ranges: Ranges) -> Scratch:
+    """Scratch for a chunk."""
+    return Scratch(
+        np.zeros(WINDOW * BLOCK, words.dtype),
+        np.zeros(WINDOW * BLOCK, np.uint8),
+        np.full(WINDOW, ~np.uint64(0)),
+        np.empty((len(ranges.numbers) + 1, WINDOW), np.uint64),
+        np.zeros(WINDOW, np.uint64),
+        np.empty(WINDOW * BLOCK, np.int64),
+    )
 
 
 @kernel
 def rank_changes(
-    words: Words, groups: Groups, positions: Positions, steps: Steps, classes: ClassMap,
-    populations: NDArray[np.int32], ranks: NDArray[np.uint32], flips: NDArray[np.uint64],
-    counts: NDArray[np.int64],
+    words: Words, groups: Groups, positions: Positions, populations: NDArray[np.int32],
+    flips: NDArray[np.uint64], layout: Layout, ranges: Ranges, scratch: Scratch,
+    range_of: NDArray[np.int64], counts: NDArray[np.int64], slots: NDArray[np.int64],
+    ranks: NDArray[np.uint32], sources: NDArray[np.uint32],
 ) -> None:  # fmt: skip
-    """Find each change's population and its rank there, and the size of all populations.
+    """Find each change's rank in its population, and the size of all populations.
 
     Args:
         words: the base.
         groups: see :data:`Groups`.
-        positions, steps: the changes.
-        classes: the classes.
-        populations, ranks: filled, one a change.
-        flips: filled with the bits that each change flips.
-        counts: filled, one a population.
+        positions: of the changes.
+        populations: of the changes.
+        flips: the bits that each change flips.
+        layout: of the words.
+        ranges: the populations.
+        scratch: see :class:`Scratch`.
+        range_of: of each population, its place in ``ranges``.
+        counts: filled, one a range; must be 0.
+        slots: where the changes of each range start in ``ranks``; where they end, afterwards.
+        ranks: filled, by population.
+        sources: filled with the change that each rank is of.
     """
-    grouped = classes.grouped
-    first = np.int64(0)
-    group = np.uint64(0)
-    for change in range(positions.size + 1):
-        last = np.int64(positions[change]) if change < positions.size else np.int64(words.size)
-        _count(words, groups, first, last, classes, counts)
-        if change == positions.size:
-            break
-        first = last + 1
-        if grouped:
-            group = np.uint64(groups[last])
-        word = np.uint64(words[last])
-        result = moved(word, steps[change], classes)
-        before, after = entry_of(word, group, classes), entry_of(result, group, classes)
-        flips[change] = word ^ result
-        population = np.int64(ALL)
-        if before == after:
-            population = before & (LOW_FLAG - 1)
-        elif before >= LOW_FLAG and after >= LOW_FLAG:
-            population = LOW + np.int64(group)
-        elif at_edge(word, classes):
-            edge, other = edge_of(word, group, classes)
-            if edge >= 0 and other == result:
-                population = EDGES + edge
-        if population == ALL:
-            ranks[change] = last
-            word = result
-        low = entry_of(word, group, classes) >= LOW_FLAG
-        if population == LOW + np.int64(group):
-            ranks[change] = counts[population]
-            word = result
-        if low:
-            counts[LOW + np.int64(group)] += 1
-        edge = np.int64(NONE)
-        if at_edge(word, classes):
-            edge, _ = edge_of(word, group, classes)
-        if population >= EDGES:
-            ranks[change] = counts[population]
-            word = result
-        if edge >= 0:
-            counts[EDGES + edge] += 1
-        entry = entry_of(word, group, classes) & (LOW_FLAG - 1)
-        if population < LOW:
-            ranks[change] = counts[entry]
-        counts[entry] += 1
-        populations[change] = population
-    counts[ALL] = words.size
+    quiet = _quiet(ranges)
+    with_all = ranges.stages[1] > 0
+    found = scratch.found
+    change = np.int64(0)
+    for first in range(np.uint64(0), np.uint64(words.size), _WORDS):
+        end = change
+        while end < positions.size and np.uint64(positions[end]) < first + _WORDS:
+            end += 1
+        _load(words, groups, first, layout, scratch)
+        if change == end and _is_quiet(scratch, quiet):
+            if with_all:
+                counts[0] += min(WINDOW * BLOCK, words.size - np.int64(first))
+            continue
+        for stage in range(STAGES):
+            start, stop = np.uint64(ranges.stages[stage]), np.uint64(ranges.stages[stage + 1])
+            if start == stop:
+                continue
+            for k in range(start, stop):
+                _find(k, layout, ranges, scratch)
+            for at in range(change, end):
+                own = np.uint64(range_of[populations[at]])
+                if start <= own < stop:
+                    place = np.uint64(positions[at]) - first
+                    block = place >> np.uint64(6)
+                    below = (_ONE << (place & (_BLOCK - _ONE))) - _ONE
+                    rank = np.uint64(counts[own]) + popcount(found[own, block] & below)
+                    for earlier in range(block):
+                        rank += popcount(found[own, earlier])
+                    ranks[slots[own]] = rank
+                    sources[slots[own]] = at
+                    slots[own] += 1
+                    scratch.words[place] ^= words.dtype.type(flips[at])
+            for k in range(start, stop):
+                total = np.uint64(0)
+                for each in range(WINDOW):
+                    total += popcount(found[k, each])
+                counts[k] += np.int64(total)
+        change = end
 
 
 @kernel
-def scan(
-    x: Integer, at: Integer, stream: Stack, words: Words, groups: Groups, revert: bool,
-    classes: ClassMap, model: Model, symbol_slots: NDArray[np.uint32], word_bits: Integer,
-    low_bits: NDArray[np.int64], tokens: NDArray[np.int64], level_slots: NDArray[np.uint32],
-    left: NDArray[np.int64], positions: Positions, steps: Steps,
-) -> tuple[Integer, Integer, Integer]:  # fmt: skip
-    """Decode the changes of a chunk.
+def place_changes(
+    words: Words, groups: Groups, revert: bool, layout: Layout, ranges: Ranges, scratch: Scratch,
+    flipped: NDArray[np.bool_], cursors: NDArray[np.int64], ends: NDArray[np.int64],
+    gaps: NDArray[np.uint32], values: NDArray[np.int64], left: NDArray[np.int64],
+    positions: Positions, steps: Steps,
+) -> Integer:  # fmt: skip
+    """Find the words that change, from the gaps of each population.
 
     Args:
-        x, at, stream: the coder after the header.
         words: base words, or the result's with ``revert``.
         groups: see :data:`Groups`.
         revert: which of the two.
-        classes, model: from the header.
-        symbol_slots: decoding tables of the model's tables.
-        word_bits: width of a word.
-        low_bits, tokens, level_slots: of the levels.
-        positions, steps: filled.
+        layout: of the words.
+        ranges: the populations; each has changes.
+        scratch: see :class:`Scratch`.
+        flipped: of each range, whether its values are flipped bits and not steps.
+        cursors, ends: of each range, its first change in ``gaps`` and ``values``, and their end.
+        gaps, values: of all changes, by population.
+        left: scratch, one a range.
+        positions, steps: filled, in the order of the words.
 
     Returns:
-        The number of changes or a fault, the state and the next word.
+        The number of changes, or a fault.
     """
-    limit = np.int64(words.size)
-    left[:] = NEVER
-    for number in range(model.levels.size):
-        if model.levels[number] != NONE:
-            left[number], x, at = pop_geometric(
-                x, at, stream, model.levels[number], low_bits, tokens, level_slots, limit
-            )
-    done = np.int64(0)
-    exception = left[ALL]
-    i = np.int64(0)
-    while True:
-        i = _skip(words, groups, i, min(exception, limit), classes, left)
-        if i == limit:
-            return done, x, at
-        word = np.uint64(words[i])
-        group = np.uint64(groups[i] if classes.grouped else groups[0])
-        hits = 0
-        for turn in range(STAGES):
-            stage = STAGES - 1 - turn if revert else turn
-            population, other = _population(stage, word, group, i == exception, classes)
-            if population == NONE:
+    quiet = _quiet(ranges)
+    count = np.uint64(ranges.numbers.size)
+    for each in range(count):
+        left[each] = gaps[cursors[each]]
+    with_all = ranges.stages[1] > 0
+    done = np.uint64(0)
+    for first in range(np.uint64(0), np.uint64(words.size), _WORDS):
+        _load(words, groups, first, layout, scratch)
+        if _is_quiet(scratch, quiet):
+            if not with_all:
                 continue
-            if stage > 0 and left[population] > 0:
-                left[population] -= 1
+            if left[0] >= WINDOW * BLOCK:
+                left[0] -= WINDOW * BLOCK
                 continue
-            if hits or done == positions.size:
-                return TWICE, x, at
-            hits = 1
-            if population < EDGES:
-                table = model.table_of[population]
-                if model.kinds[table] >= FLIPS:
-                    flips, x, at = pop_flips(
-                        x, at, stream, table, model.kinds[table], symbol_slots, word_bits
-                    )
-                    other = word ^ flips
-                else:
-                    step, x, at = pop_step(
-                        x, at, stream, table, model.kinds[table], model.table_levels[table],
-                        symbol_slots, word_bits, low_bits, tokens, level_slots,
-                    )  # fmt: skip
-                    other = moved(word, -step if revert else step, classes)
-                if other == word:
-                    return MISFIT, x, at
-            positions[done] = i
-            steps[done] = step_between(word, other, classes)
-            if revert:
-                steps[done] = step_between(other, word, classes)
-            word = other
-            done += 1
-            left[population], x, at = pop_geometric(
-                x, at, stream, model.levels[population], low_bits, tokens, level_slots, limit
+        for turn in range(count):
+            k: Integer = count - _ONE - turn if revert else turn
+            total = _find(k, layout, ranges, scratch)
+            if left[k] >= total:
+                left[k] -= total
+                continue
+            fault = _change(
+                k, revert, layout, ranges, scratch, flipped, cursors, ends, gaps, values, left
             )
-        if i == exception:
-            exception = i + 1 + left[ALL]
-        i += 1
-
-
-@part
-def _population(
-    stage: Integer, word: Integer, group: Integer, excepted: Integer, classes: ClassMap
-) -> tuple[Integer, Integer]:
-    """The population in which a word counts at a stage or ``NONE``, and the word over its edge."""
-    if stage == 0:
-        return np.int64(ALL if excepted else NONE), word
-    entry = entry_of(word, group, classes)
-    if stage == 1:
-        return (LOW + np.int64(group) if entry >= LOW_FLAG else np.int64(NONE)), word
-    if stage == 3:
-        return entry & (LOW_FLAG - 1), word
-    if at_edge(word, classes):
-        edge, other = edge_of(word, group, classes)
-        if edge >= 0:
-            return EDGES + edge, other
-    return np.int64(NONE), word
+            if fault:
+                return fault
+        for block in range(np.uint64(WINDOW)):
+            changed = scratch.changed[block]
+            scratch.changed[block] = 0
+            while changed:
+                place = (block << np.uint64(6)) | lowest(changed)
+                positions[done] = first + place
+                steps[done] = scratch.steps[place]
+                done += _ONE
+                changed &= changed - _ONE
+    return np.int64(done)
 
 
 @spliced
-def _skip(
-    words: Words, groups: Groups, first: Integer, last: Integer, classes: ClassMap,
-    left: NDArray[np.int64],
+def _change(
+    k: Integer, revert: bool, layout: Layout, ranges: Ranges, scratch: Scratch,
+    flipped: NDArray[np.bool_], cursors: NDArray[np.int64], ends: NDArray[np.int64],
+    gaps: NDArray[np.uint32], values: NDArray[np.int64], left: NDArray[np.int64],
 ) -> Integer:  # fmt: skip
-    """Pass over words that do not change; return the first that does, or ``last``."""
-    grouped = classes.grouped
-    size = np.uint64(classes.entries.size)
-    group = np.uint64(0)
-    i, end = np.uint64(first), np.uint64(last)
-    while i < end:
-        stop = min((i | np.uint64(BLOCK - 1)) + np.uint64(1), end)
-        if i + np.uint64(BLOCK) == stop and all_quiet(words, i, classes.quiet[0]):
-            i = stop
-            continue
-        while i < stop:
-            word = np.uint64(words[i])
-            if grouped:
-                group = np.uint64(groups[i]) << classes.exponent_bits
-            exponent = (word >> classes.mantissa) & classes.exponent_mask
-            entry = np.uint64(classes.lanes[(i & np.uint64(LANES - 1)) * size + (group | exponent)])
-            if entry >= np.uint64(LOW_FLAG) or at_edge(word, classes):
-                if not _pass_rare(word, group >> classes.exponent_bits, entry, classes, left):
-                    return np.int64(i)
+    """Change the words of a range in a window; return a fault or 0."""
+    kind = scratch.words.dtype.type
+    low, span = ranges.lows[k], ranges.spans[k]
+    is_edge, is_flipped = ranges.numbers[k] >= EDGES, flipped[k]
+    gap: Integer = left[k]
+    cursor, end = np.uint64(cursors[k]), np.uint64(ends[k])
+    for block in range(np.uint64(WINDOW)):
+        found = scratch.found[k, block]
+        held = np.int64(popcount(found))
+        while gap < held:
+            bit = nth(found, np.uint64(gap))
+            place = (block << np.uint64(6)) | bit
+            word = np.uint64(scratch.words[place])
+            step: Integer = values[cursor]
+            if is_edge:
+                other = word + _ONE if absolute(word, layout) == low else word - _ONE
+            elif is_flipped:
+                other = word ^ np.uint64(step)
             else:
-                gap = left[entry]
-                if gap == 0:
-                    return np.int64(i)
-                left[entry] = gap - 1
-            i += np.uint64(1)
-    return last
-
-
-@part
-def _pass_rare(
-    word: Integer, group: Integer, entry: Integer, classes: ClassMap,
-    left: NDArray[np.int64],
-) -> Integer:  # fmt: skip
-    """Count a word in several populations, unless it changes in one of them."""
-    own = entry & np.uint64(LOW_FLAG - 1)
-    low, edge = np.int64(LOW) + np.int64(group), np.int64(NONE)
-    if at_edge(word, classes):
-        edge, _ = edge_of(word, group, classes)
-    if left[own] == 0 or (edge >= 0 and left[EDGES + edge] == 0):
-        return False
-    if entry != own:
-        if left[low] == 0:
-            return False
-        left[low] -= 1
-    if edge >= 0:
-        left[EDGES + edge] -= 1
-    left[own] -= 1
-    return True
+                other = moved(word, -step if revert else step, layout)
+            if is_edge or is_flipped:
+                step = step_between(word, other, layout)
+                if revert:
+                    step = step_between(other, word, layout)
+            if other == word or absolute(other, layout) - low > span:
+                return MISFIT
+            if scratch.changed[block] >> bit & _ONE:
+                return TWICE
+            scratch.changed[block] |= _ONE << bit
+            scratch.words[place] = kind(other)
+            scratch.steps[place] = step
+            cursor += _ONE
+            gap = gap + 1 + np.int64(gaps[cursor]) if cursor < end else NEVER
+        gap -= held
+    left[k] = gap
+    cursors[k] = cursor
+    return 0
 
 
 @spliced
-def _count(
-    words: Words, groups: Groups, first: Integer, last: Integer, classes: ClassMap,
-    counts: NDArray[np.int64],
-) -> None:  # fmt: skip
-    """Count words that do not change in all their populations."""
-    grouped = classes.grouped
-    size = np.uint64(classes.entries.size)
-    group = np.uint64(0)
-    i, end = np.uint64(first), np.uint64(last)
-    while i < end:
-        stop = min((i | np.uint64(BLOCK - 1)) + np.uint64(1), end)
-        if i + np.uint64(BLOCK) == stop and all_quiet(words, i, classes.quiet[0]):
-            i = stop
-            continue
-        while i < stop:
-            word = np.uint64(words[i])
-            if grouped:
-                group = np.uint64(groups[i]) << classes.exponent_bits
-            exponent = (word >> classes.mantissa) & classes.exponent_mask
-            entry = np.uint64(classes.lanes[(i & np.uint64(LANES - 1)) * size + (group | exponent)])
-            if entry >= np.uint64(LOW_FLAG):
-                counts[np.uint64(LOW) + (group >> classes.exponent_bits)] += 1
-                entry -= np.uint64(LOW_FLAG)
-            if at_edge(word, classes):
-                edge, _ = edge_of(word, group >> classes.exponent_bits, classes)
-                if edge >= 0:
-                    counts[EDGES + edge] += 1
-            counts[entry] += 1
-            i += np.uint64(1)
+def _load(
+    words: Words, groups: Groups, first: Integer, layout: Layout, scratch: Scratch
+) -> Integer:
+    """Copy a window and its groups."""
+    size = min(_WORDS, np.uint64(words.size) - first)
+    for i in range(size):
+        scratch.words[i] = words[first + i]
+    if layout.grouped:
+        for i in range(size):
+            scratch.groups[i] = groups[first + i]
+    if size < _WORDS:
+        for block in range(np.uint64(WINDOW)):
+            there = min(max(size, block * _BLOCK) - block * _BLOCK, _BLOCK)
+            scratch.valid[block] = (_ONE << there) - _ONE if there < _BLOCK else ~np.uint64(0)
+
+
+@spliced
+def _find(k: Integer, layout: Layout, ranges: Ranges, scratch: Scratch) -> Integer:
+    """Find the words of a window that belong to a range; return their number."""
+    low, span = ranges.lows[k], ranges.spans[k]
+    own = np.uint64(ranges.groups[k])
+    grouped = layout.grouped and ranges.numbers[k] != ALL
+    total = np.uint64(0)
+    for block in range(np.uint64(WINDOW)):
+        found = within(scratch.words, block * _BLOCK, low, span) & scratch.valid[block]
+        if grouped:
+            found &= within(scratch.groups, block * _BLOCK, own, np.uint64(0))
+        scratch.found[k, block] = found
+        total += popcount(found)
+    return np.int64(total)
+
+
+@spliced
+def _is_quiet(scratch: Scratch, quiet: Integer) -> Integer:
+    """Whether a window has no magnitude up to ``quiet``."""
+    some = np.uint64(0)
+    for block in range(np.uint64(WINDOW)):
+        some |= within(scratch.words, block * _BLOCK, np.uint64(0), quiet) & scratch.valid[block]
+    return some == 0
+
+
+@part
+def _quiet(ranges: Ranges) -> Integer:
+    """The greatest magnitude of a word that may belong to a range that is not all words."""
+    greatest = np.uint64(0)
+    for k in range(ranges.stages[1], ranges.numbers.size):
+        greatest = max(greatest, ranges.lows[k] + ranges.spans[k])
+    return greatest

@@ -10,9 +10,18 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from patchc.blocks import bit_length
 from patchc.compiled import Integer, inlined, part, spliced
 from patchc.formats.codecs.levels import LEVELS, best_level, pop_geometric, push_geometric
-from patchc.formats.codecs.rans import SCALE, Stack, Symbols, pop, pop_bits, push, push_bits
+from patchc.formats.codecs.rans import (
+    SCALE,
+    Stack,
+    Symbols,
+    pop,
+    pop_bits,
+    push,
+    push_bits,
+)
 
 GEOMETRIC, EVEN, SIGNED, FLIPS, RAW = 0, 1, 2, 3, 4
 """Kinds of table: magnitude − 1 by a level; tokens and a raw sign; tokens with their sign; which
@@ -26,17 +35,6 @@ _EXACT = 8  # magnitudes below it have a token each
 Weights = NDArray[np.uint8]
 Histogram = NDArray[np.int64]
 """Steps by symbol, 2 · token + (1 where negative), and then by the top 8 bits that they flip."""
-
-
-@part
-def bit_length(value: Integer) -> Integer:
-    """Bits of a number, 0 for 0."""
-    length = 0
-    for shift in (32, 16, 8, 4, 2, 1):
-        if value >> np.uint64(shift):
-            length += shift
-            value >>= np.uint64(shift)
-    return length + np.int64(value)
 
 
 @part
@@ -122,11 +120,11 @@ def push_step(
         return push_geometric(x, at, out, np.int64(size) - 1, level, low_bits, tokens, level_starts)
     token = token_of(size)
     low, bits = size - token_start(token), token_bits(token)
+    x, at = _push_long(x, at, out, low, bits)
     if kind == EVEN:
-        x, at = _push_long(x, at, out, low << np.uint64(1) | np.uint64(negative), bits + 1)
+        x, at = push_bits(x, at, out, negative, 1)
         first = starts[table, token]
         return push(x, at, out, first, starts[table, token + 1] - first)
-    x, at = _push_long(x, at, out, low, bits)
     symbol = 2 * token + negative
     first = starts[table, symbol]
     return push(x, at, out, first, starts[table, symbol + 1] - first)
@@ -141,9 +139,11 @@ def pop_step(
     """Pop a step; 0 where it does not fit ``word_bits`` bits."""
     if kind == SIGNED:
         symbol, x, at = pop(x, at, stream, slots, table)
-        low, x, at = _pop_long(x, at, stream, token_bits(symbol >> 1))
-        size = token_start(symbol >> 1) + low
         negative = symbol & 1
+        size = np.uint64((symbol >> 1) + 1)
+        if size >= np.uint64(_EXACT):
+            low, x, at = _pop_long(x, at, stream, token_bits(symbol >> 1))
+            size = token_start(symbol >> 1) + low
     else:
         if kind == GEOMETRIC:
             less, x, at = pop_geometric(
@@ -153,10 +153,12 @@ def pop_step(
             size = np.uint64(less + 1)
             sign, x, at = pop_bits(x, at, stream, 1)
         else:
-            symbol, x, at = pop(x, at, stream, slots, table)
-            low, x, at = _pop_long(x, at, stream, token_bits(symbol) + 1)
-            size = token_start(symbol) + (low >> np.uint64(1))
-            sign = low & np.uint64(1)
+            token, x, at = pop(x, at, stream, slots, table)
+            sign, x, at = pop_bits(x, at, stream, 1)
+            size = np.uint64(token + 1)
+            if size >= np.uint64(_EXACT):
+                low, x, at = _pop_long(x, at, stream, token_bits(token))
+                size = token_start(token) + low
         negative = np.int64(sign)
     if size - np.uint64(1) + np.uint64(1 - negative) >> np.uint64(word_bits - 1):
         return np.int64(0), x, at
@@ -273,6 +275,17 @@ def best_table(
         return EVEN, 0, tokens, even
     _set_weights(counts, symbols, SIGNED, weights)
     return SIGNED, 0, symbols, signed
+
+
+@inlined
+def _number_bits(value: Integer, order: Integer) -> Integer:
+    """Bits of a number in a header."""
+    bits = 1
+    while value >> order:
+        value -= 1 << order
+        order += 1
+        bits += 1
+    return bits + order
 
 
 @inlined

@@ -83,7 +83,9 @@ def _render(report: InspectReport) -> None:
         "size": f"{size(report.size)} for a model of {size(report.model_bytes)}",
         "changed": f"{report.total.changed:,} of {report.total.words:,} entries "
         f"({report.total.density:.4%}) in {len(report.tensors)} of {report.tensor_count} tensors",
-        **bits_facts(report.size, report.total.nbytes, report.total.changed, report.entropy),
+        **bits_facts(
+            report.size, report.total.nbytes, report.total.changed, report.coded, report.entropy
+        ),
         "root": report.root,
         "base": report.base_digest,
         "result": report.result_digest or "not promised",
@@ -96,6 +98,10 @@ def _render(report: InspectReport) -> None:
             facts[f"component {component.name}"] = (
                 f"{symbol}{component.scale:g}, {component.entries:,} entries"
             )
+    for number, mask in enumerate(report.masks):
+        facts[f"mask {number}"] = (
+            f"{mask.component}, keeps {mask.retain:.4g}, seed {mask.seed}, {mask.chunks:,} chunks"
+        )
     for number, link in enumerate(report.folded, start=1):
         facts[f"folded {number}"] = f"{link['root']} to {link['result']}"
     for name, value in _section(report, "recipe").items():

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from patchc.cli.output import size
+from patchc.formats.bits import ChangeBits
 from patchc.stream.compile import CompiledPatch
-from patchc.stream.entropy import Entropy
 
 
 def patch_facts(patch: CompiledPatch) -> dict[str, object]:
@@ -13,25 +13,46 @@ def patch_facts(patch: CompiledPatch) -> dict[str, object]:
     return {
         "size": size(patch.size),
         "changed": f"{patch.entries:,} of {patch.words:,} entries ({density:.4%})",
-        **bits_facts(patch.size, patch.body_bytes, patch.entries, patch.entropy),
+        **bits_facts(patch.size, patch.body_bytes, patch.entries, patch.coded, patch.entropy),
         "root": patch.root.hex(),
     }
 
 
 def bits_facts(
-    nbytes: int, body_bytes: int, entries: int, entropy: Entropy | None
+    nbytes: int,
+    body_bytes: int,
+    entries: int,
+    coded: ChangeBits | None,
+    entropy: ChangeBits | None,
 ) -> dict[str, object]:
-    """Bits per changed entry: of the file, its coded bodies and the rest, beside the entropy."""
+    """Bits per changed entry: positions, values and the rest of the file, beside the entropy.
+
+    Args:
+        nbytes, body_bytes: of the file, and of the coded changes in it.
+        entries: changed entries.
+        coded: bits of positions and values; where they are not known, the bodies stand for them.
+        entropy: the bound, where it is known.
+    """
     if not entries:
         return {"bits per change": "-"}
-    whole, body = 8 * nbytes / entries, 8 * body_bytes / entries
-    parts = f"bodies {body:.2f}, framing {whole - body:.2f}"
-    facts: dict[str, object] = {"bits per change": f"{whole:.2f} (whole file): {parts}"}
+    whole = 8 * nbytes / entries
+    if coded and coded.total:
+        parts = _split(coded, entries)
+        framing = whole - coded.total / entries
+    else:
+        parts = f"bodies {8 * body_bytes / entries:.2f}"
+        framing = whole - 8 * body_bytes / entries
+    facts: dict[str, object] = {
+        "bits per change": f"{whole:.2f} (whole file): {parts}, framing {framing:.2f}"
+    }
     if entropy and entropy.total:
         bound = entropy.total / entries
         facts["entropy"] = (
-            f"{bound:.2f} bits per change (positions {entropy.positions / entries:.2f}, values "
-            f"{entropy.values / entries:.2f}), given tensor and exponent; the file takes "
-            f"{whole / bound:.3g} times that"
+            f"{bound:.2f} bits per change ({_split(entropy, entries)}), given tensor, exponent and "
+            f"masks; the file takes {whole / bound:.3g} times that"
         )
     return facts
+
+
+def _split(bits: ChangeBits, entries: int) -> str:
+    return f"positions {bits.positions / entries:.2f}, values {bits.values / entries:.2f}"

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from patchc.checkpoint import Checkpoint, TensorInfo
+from patchc.formats import RetentionMask
 from patchc.kernels.bracket import keep_retained
 from patchc.kernels.marks import Marks
 from patchc.kernels.philox import KEEP_ALL, retention_stream, retention_threshold
@@ -58,6 +59,10 @@ class Component:
         """Which entries of a tensor are retained."""
         threshold = retention_threshold(self.retain(tensor))
         return Retention(self.recipe.seed, retention_stream(self.name, tensor), threshold)
+
+    def mask(self, tensor: str) -> RetentionMask:
+        """The same as a patch file states it."""
+        return RetentionMask(self.name, self.recipe.seed, retention_threshold(self.retain(tensor)))
 
     def ranked(self, tensor: str) -> Retention:
         """Which entries of a tensor are ranked by score."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from patchc.checkpoint import Checkpoint, TensorInfo
 from patchc.errors import NumericError
+from patchc.formats import RetentionMask
 from patchc.kernels.philox import KEEP_ALL, retention_stream, retention_threshold
 from patchc.kernels.task_vectors import subtract
 from patchc.kernels.topk import NOTHING, Bits, Retention, TopThreshold
@@ -95,6 +96,14 @@ def open_task_vectors(
             TaskVector(f"model-{number}", base, checkpoint, np.float32(scale))
             for number, (checkpoint, scale) in enumerate(zip(tuned, scales, strict=True))
         )
+
+
+def drop_masks(vectors: Sequence[TaskVector], recipe: MergeRecipe) -> list[RetentionMask]:
+    """The masks outside of which no entry changes: those of dare; none for another method."""
+    if recipe.method != "dare":
+        return []
+    threshold = retention_threshold(recipe.share)
+    return [RetentionMask(vector.name, recipe.seed, threshold) for vector in vectors]
 
 
 def keep_entries(

@@ -94,6 +94,7 @@ class _DeltaCoder:
     """Codes deltas and counts the entries of each component; implements :class:`ModelCoder`."""
 
     features = ADDITIVE
+    masks = ()
 
     def __init__(
         self,

@@ -14,12 +14,22 @@ from numpy.typing import NDArray
 from patchc.checkpoint import Checkpoint, TensorInfo
 from patchc.errors import OutputError, UsageError
 from patchc.files import check_output, staged_file
-from patchc.formats import EncodedChunk, EncodedFile, PatchWriter, Side, TensorRow, encode_chunk
+from patchc.formats import (
+    EncodedChunk,
+    EncodedFile,
+    PatchWriter,
+    RetentionMask,
+    Side,
+    TensorMasks,
+    TensorRow,
+    encode_chunk,
+)
+from patchc.formats.bits import ChangeBits
 from patchc.formats.layout import ADDITIVE, CHUNK_BITS
 from patchc.hashing import chunk_digest, model_digest, tensor_digest
 from patchc.kernels.ulp import changed_steps
 from patchc.progress import Progress, ProgressEvent
-from patchc.stream.entropy import Entropy, TensorCounts
+from patchc.stream.entropy import TensorCounts
 from patchc.stream.grid import Chunk, grid
 from patchc.stream.rows import plain_rows, words_on
 from patchc.stream.workers import Workers, scratch
@@ -28,6 +38,7 @@ Words = NDArray[np.unsignedinteger]
 Codec = Literal["auto", "rice"]
 """How steps are coded: the shorter way, or so that they decode without the base."""
 
+NO_MASKS = TensorMasks()
 _NO_POSITIONS, _NO_STEPS = np.empty(0, np.uint32), np.empty(0, np.int64)
 
 
@@ -94,6 +105,10 @@ class ModelCoder(Protocol):
     def features(self) -> int:
         """Bits of the features that the file needs."""
 
+    @property
+    def masks(self) -> Sequence[RetentionMask]:
+        """The retention masks to which coded chunks refer by their place."""
+
     def open_tensor(self, row: TensorRow, chunks: list[Chunk]) -> TensorCoder:
         """Prepare a tensor; called in the main thread, in the order of the patch file."""
 
@@ -105,8 +120,9 @@ class ModelCoder(Protocol):
 class CompiledPatch:
     """What was written; an additive patch has no ``result_digest``.
 
-    ``size`` is the whole file's and ``body_bytes`` that of the coded changes in it; ``entropy`` is
-    the bound for these changes, None where it was not computed.
+    ``size`` is the whole file's and ``body_bytes`` that of the coded changes in it; ``coded`` are
+    the bits of positions and values among these, and ``entropy`` the bound for them, None where
+    they are not known.
     """
 
     root: bytes
@@ -116,7 +132,8 @@ class CompiledPatch:
     words: int
     base_digest: bytes
     result_digest: bytes | None
-    entropy: Entropy | None = None
+    coded: ChangeBits | None = None
+    entropy: ChangeBits | None = None
 
 
 @dataclass(frozen=True)
@@ -151,8 +168,11 @@ def compile_patch(
     stage: str,
     progress: Progress,
     codec: Codec = "auto",
+    masks: TensorMasks = NO_MASKS,
 ) -> CompiledPatch:
     """Stream the base and its changes into a patch file that appears whole or not at all.
+
+    Changes that lie inside ``masks`` take fewer bits; others are stored as well.
 
     Raises:
         UsageError: ``codec`` is not one.
@@ -163,6 +183,7 @@ def compile_patch(
         lambda row, chunks: source.open_tensor(base.tensors[row.name], chunks),
         source.metadata,
         codec,
+        masks,
     )
     written = write_patch(out, plain_rows(base), coder, workers, chunk_bits, stage, progress)
     return replace(written, entropy=coder.entropy)
@@ -188,7 +209,7 @@ def compile_update(
         files: sorted by their names' bytes; asked for after the last tensor.
         workers, chunk_bits, progress, codec: as for :func:`compile_patch`.
     """
-    coder = _StepCoder(lambda row, _: source.open_row(row), source.metadata, codec)
+    coder = _StepCoder(lambda row, _: source.open_row(row), source.metadata, codec, NO_MASKS)
     written = write_patch(out, rows, coder, workers, chunk_bits, "diff", progress, files)
     return replace(written, entropy=coder.entropy)
 
@@ -207,7 +228,7 @@ def write_patch(
     total = sum(row.words for row in rows)
     done = 0
     with staged_file(out) as staging, staging.open("wb") as file:
-        writer = PatchWriter(file, chunk_bits, coder.features)
+        writer = PatchWriter(file, chunk_bits, coder.features, coder.masks)
         assembly = _Assembly(writer, promises_result=not coder.features & ADDITIVE)
         with closing(workers.map(_run, _jobs(rows, coder, 1 << chunk_bits))) as results:
             for job, coded in results:
@@ -223,7 +244,14 @@ def write_patch(
         root, base_digest, result_digest = assembly.finish(coder.metadata())
         size = file.tell()
     return CompiledPatch(
-        root, size, assembly.body_bytes, assembly.entries, total, base_digest, result_digest
+        root,
+        size,
+        assembly.body_bytes,
+        assembly.entries,
+        total,
+        base_digest,
+        result_digest,
+        assembly.coded if assembly.coded.total else None,
     )
 
 
@@ -233,6 +261,7 @@ class _Assembly:
     def __init__(self, writer: PatchWriter, promises_result: bool) -> None:
         self.entries = 0
         self.body_bytes = 0
+        self.coded = ChangeBits()
         self._writer = writer
         self._promises_result = promises_result
         self._chunks: dict[Side, list[bytes]] = {"base": [], "result": []}
@@ -247,6 +276,7 @@ class _Assembly:
             self._writer.add_chunk(coded.encoded)
             self.entries += coded.encoded.record.entries
             self.body_bytes += len(coded.encoded.body)
+            self.coded += coded.encoded.bits
 
     def end_row(self, row: TensorRow) -> None:
         digests: list[bytes] = []
@@ -261,6 +291,8 @@ class _Assembly:
     def finish(self, metadata: Mapping[str, Any]) -> tuple[bytes, bytes, bytes | None]:
         base = model_digest(self._models["base"])
         result = model_digest(self._models["result"]) if self._promises_result else None
+        if self.coded.total:
+            metadata = {**metadata, "coded": self.coded.to_json()}
         return self._writer.finish(metadata, base, result), base, result
 
 
@@ -287,13 +319,19 @@ class _StepCoder:
         open_changes: Callable[[TensorRow, list[Chunk]], TensorChanges],
         metadata: Callable[[], Mapping[str, Any]],
         codec: Codec,
+        masks: TensorMasks,
     ) -> None:
         if codec not in get_args(Codec):
             raise UsageError(f"codec is {codec!r}; it must be auto or rice")
         self.codec = codec
-        self.entropy = Entropy()
+        self.tensor_masks = masks if codec == "auto" else NO_MASKS
+        self.entropy = ChangeBits()
         self._open_changes = open_changes
         self._metadata = metadata
+
+    @property
+    def masks(self) -> Sequence[RetentionMask]:
+        return self.tensor_masks.table
 
     def open_tensor(self, row: TensorRow, chunks: list[Chunk]) -> TensorCoder:
         return _TensorStepCoder(self, row, self._open_changes(row, chunks))
@@ -317,16 +355,17 @@ class _TensorStepCoder:
 
     def encode(self, chunk: Chunk) -> CodedChunk:
         base, result = self._changes.read(chunk)
-        dtype = self._row.dtype
+        dtype, masks = self._row.dtype, self._model.tensor_masks
         of_base, of_result = (words_on(self._row, chunk, side) for side in ("base", "result"))
         base_digest = chunk_digest(base[:of_base])
+        groups = masks.draw(self._row.name, chunk.first, chunk.count)
         if result is base:
-            self._counts.add(base, _NO_POSITIONS, _NO_STEPS)
+            self._counts.add(base, _NO_POSITIONS, _NO_STEPS, groups)
             return CodedChunk(base_digest, base_digest, None)
         positions = scratch("positions", chunk.count, np.uint32)
         steps = scratch("steps", chunk.count, np.int64)
         count = changed_steps(base, result, dtype.total_order, positions, steps)
-        self._counts.add(base, positions[:count], steps[:count])
+        self._counts.add(base, positions[:count], steps[:count], groups)
         if not count and of_base == of_result:
             return CodedChunk(base_digest, base_digest, None)
         result_digest = chunk_digest(result[:of_result])
@@ -341,5 +380,7 @@ class _TensorStepCoder:
             base_digest,
             result_digest,
             base if self._model.codec == "auto" else None,
+            masks.rows.get(self._row.name, 0),
+            groups,
         )
         return CodedChunk(base_digest, result_digest, encoded)

@@ -12,6 +12,7 @@ from patchc.checkpoint import Checkpoint, TensorInfo
 from patchc.errors import ResultMismatchError, UsageError, WrongBaseError
 from patchc.files import staged_file
 from patchc.formats import ChunkRecord, EncodedChunk, Patch, PatchWriter, TensorRecord, encode_chunk
+from patchc.formats.bits import ChangeBits
 from patchc.formats.layout import chunks_in_grid
 from patchc.hashing import chunk_digest, short
 from patchc.kernels.sums import sum_changes
@@ -54,6 +55,7 @@ def fold_patches(
     numbers = {name: changed_numbers(patches, name) for name in tensors}
     total = sum(map(len, numbers.values()))
     done = entries = body_bytes = 0
+    bits = ChangeBits()
     chunk_bits = first.chunk_words.bit_length() - 1
 
     def jobs() -> Iterator[_Job]:
@@ -72,6 +74,7 @@ def fold_patches(
                         writer.add_chunk(coded)
                         kept, entries = kept + 1, entries + coded.record.entries
                         body_bytes += len(coded.body)
+                        bits += coded.bits
                     done += 1
                     progress(ProgressEvent("fold", done, total, "chunks", name))
                 digest = _tensor_digest(first, record, kept)
@@ -79,10 +82,13 @@ def fold_patches(
         for patch in patches:
             patch.check_bodies()
         digests = first.index.base_digest, last.index.result_digest
-        root = writer.finish(metadata, *digests)
+        stated = {**metadata, "coded": bits.to_json()} if bits.total else metadata
+        root = writer.finish(stated, *digests)
         size = file.tell()
     words = sum(record.words for record in tensors.values())
-    return CompiledPatch(root, size, body_bytes, entries, words, *digests)
+    return CompiledPatch(
+        root, size, body_bytes, entries, words, *digests, bits if bits.total else None
+    )
 
 
 def fold_onto(

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from patchc.checkpoint import Checkpoint
 from patchc.errors import ResultMismatchError, WrongBaseError
-from patchc.formats import ChunkRecord, Patch, Side, TensorRecord
+from patchc.formats import OTHER, ChunkRecord, Patch, Side, TensorRecord
+from patchc.formats.codecs.codec import Positions, Steps
 from patchc.hashing import chunk_digest, model_digest, short, tensor_digest
 from patchc.kernels.ulp import add_steps
 from patchc.progress import Progress, ProgressEvent
@@ -20,6 +21,16 @@ from patchc.stream.rows import words_on
 from patchc.stream.workers import Workers
 
 Words = NDArray[np.unsignedinteger]
+
+
+class Walkable(Protocol):
+    """A model: how messages name it, and its tensors by name."""
+
+    @property
+    def path(self) -> object: ...  # noqa: D102
+
+    @property
+    def tensors(self) -> Mapping[str, object]: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -61,9 +72,23 @@ class WalkedDigests:
     differing: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class WalkedTensor:
+    """Full digests of one tensor on the sides that have it.
+
+    ``states`` are those in which its changing chunks were found; ``differs`` says that it is not
+    the one of the patch's base, where that is allowed.
+    """
+
+    record: TensorRecord
+    digests: Mapping[Side, bytes]
+    states: tuple[Side, ...]
+    differs: bool
+
+
 def walk(
     patch: Patch,
-    model: Checkpoint,
+    model: Walkable,
     records: Sequence[TensorRecord],
     run: Callable[[Job], ChunkDigests],
     stage: str,
@@ -75,10 +100,24 @@ def walk(
 
     A tensor that the model has is identified by the digests that the index holds of it.
     """
+    with closing(
+        walk_tensors(patch, model, records, run, stage, workers, progress, may_differ)
+    ) as tensors:
+        return model_digests(tensors)
+
+
+def walk_tensors(
+    patch: Patch,
+    model: Walkable,
+    records: Sequence[TensorRecord],
+    run: Callable[[Job], ChunkDigests],
+    stage: str,
+    workers: Workers,
+    progress: Progress,
+    may_differ: bool = False,
+) -> Generator[WalkedTensor, None, None]:
+    """The same, tensor after tensor, while chunks of the following ones are worked on."""
     total = sum(record.words * record.dtype.word_bytes for record in records)
-    models: dict[Side, list[tuple[str, bytes]]] = {"base": [], "result": []}
-    states: dict[Side | None, int] = {"base": 0, "result": 0, None: 0}
-    differing: list[str] = []
     done = 0
     jobs = (Job(record, chunk) for record in records for chunk in _grid(patch, record))
     with closing(workers.map(run, jobs)) as results:
@@ -86,21 +125,33 @@ def walk(
             chunks = _grid(patch, record)
             digests = [next(results) for _ in chunks]
             of_tensor: dict[Side, bytes] = {}
-            for side, of_model in models.items():
+            for side in OTHER:
                 shape = record.shape_on(side)
                 if shape is not None:
                     pairs = zip(chunks, digests, strict=True)
                     own = [d.on(side) for chunk, d in pairs if words_on(record, chunk, side)]
                     of_tensor[side] = tensor_digest(record.dtype.name, shape, own)
-                    of_model.append((record.name, of_tensor[side]))
-            if number < len(model.tensors) and not _is_known(patch, record, of_tensor, digests):
-                if not may_differ:
-                    raise wrong(patch, model, record.name, "its values differ")
-                differing.append(record.name)
-            for digest in digests:
-                states[digest.state] += 1
+            known = number >= len(model.tensors) or _is_known(patch, record, of_tensor, digests)
+            if not known and not may_differ:
+                raise wrong(patch, model, record.name, "its values differ")
             done += record.words * record.dtype.word_bytes
             progress(ProgressEvent(stage, done, total, "bytes", record.name))
+            states = tuple(digest.state for digest in digests if digest.state)
+            yield WalkedTensor(record, of_tensor, states, not known)
+
+
+def model_digests(tensors: Iterable[WalkedTensor]) -> WalkedDigests:
+    """The digests of the models that tensors make up."""
+    models: dict[Side, list[tuple[str, bytes]]] = {"base": [], "result": []}
+    states: dict[Side, int] = {"base": 0, "result": 0}
+    differing: list[str] = []
+    for tensor in tensors:
+        for side, digest in tensor.digests.items():
+            models[side].append((tensor.record.name, digest))
+        for state in tensor.states:
+            states[state] += 1
+        if tensor.differs:
+            differing.append(tensor.record.name)
     base, result = model_digest(models["base"]), model_digest(models["result"])
     return WalkedDigests(base, result, states["base"], states["result"], tuple(differing))
 
@@ -124,14 +175,17 @@ def _is_known(
     )
 
 
-def step(patch: Patch, record: TensorRecord, row: ChunkRecord, words: Words, revert: bool) -> None:
-    """Take a chunk's words to the result, or back to the base, in place.
+def step(
+    patch: Patch, record: TensorRecord, row: ChunkRecord, words: Words, revert: bool
+) -> tuple[Positions, Steps]:
+    """Take a chunk's words to the result, or back to the base, in place; return the changes.
 
     Raises:
         PatchFormatError: the chunk's body is damaged.
     """
     positions, steps = patch.read_changes(record, row, words, revert)
     add_steps(words, positions, steps, record.dtype.total_order, revert)
+    return positions, steps
 
 
 def take_step(
@@ -144,7 +198,18 @@ def take_step(
         PatchFormatError: the chunk's body is damaged.
     """
     step(patch, record, row, words, revert)
-    reached = chunk_digest(words[:kept])
+    return check_reached(patch, record, row, words[:kept], revert)
+
+
+def check_reached(
+    patch: Patch, record: TensorRecord, row: ChunkRecord, words: Words, revert: bool
+) -> bytes:
+    """The full digest of a chunk that was taken to a side.
+
+    Raises:
+        ResultMismatchError: it is not the promised one.
+    """
+    reached = chunk_digest(words)
     if short(reached) != (row.base_digest if revert else row.result_digest):
         raise ResultMismatchError(
             f"{patch.path}: tensor {record.name!r}, chunk {row.number}: the outcome is "
@@ -161,7 +226,7 @@ def unsound(patch: Patch) -> ResultMismatchError:
     )
 
 
-def wrong(patch: Patch, model: Checkpoint, tensor: str, difference: str) -> WrongBaseError:
+def wrong(patch: Patch, model: Walkable, tensor: str, difference: str) -> WrongBaseError:
     """The error for a model that is not the expected one."""
     return WrongBaseError(
         f"{model.path} is not the model that {patch.path} was made for: tensor {tensor!r}: "

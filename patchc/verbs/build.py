@@ -19,6 +19,7 @@ from patchc.recipe import MergeRecipe, Recipe
 from patchc.recipe.safepatching import Scope
 from patchc.select.component import Component
 from patchc.select.inputs import find_candidates, open_components
+from patchc.select.masks import tensor_masks
 from patchc.select.safepatching import SafePatchingChanges
 from patchc.select.search import expected_reads
 from patchc.stream import Workers
@@ -149,9 +150,13 @@ def build(
                     Path(out), base_model, source, scaled, value_type, workers, chunk_bits, progress
                 )
             else:
-                patch = compile_patch(
-                    Path(out), base_model, source, workers, chunk_bits, "build", progress, codec
+                masks = tensor_masks(
+                    {one.name: [part.mask(one.name) for part in components] for one in candidates}
                 )
+                patch = compile_patch(
+                    Path(out), base_model, source, workers, chunk_bits, "build", progress, codec,
+                    masks,
+                )  # fmt: skip
         return BuildReport(plan, patch)
 
 

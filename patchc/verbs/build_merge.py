@@ -13,9 +13,10 @@ from patchc.errors import UsageError
 from patchc.formats.layout import DEFAULT_CHUNK_BITS
 from patchc.progress import Progress, ignore_progress
 from patchc.recipe import MergeRecipe
+from patchc.select.masks import tensor_masks
 from patchc.select.merge_inputs import find_merge_candidates
 from patchc.select.merging import MergeChanges
-from patchc.select.task_vectors import open_task_vectors
+from patchc.select.task_vectors import drop_masks, open_task_vectors
 from patchc.stream import Workers
 from patchc.stream.compile import Codec, check_patch_output, compile_patch
 from patchc.verbs.plan import (
@@ -88,9 +89,11 @@ def build_merge(
                 return BuildReport(plan, None)
             provenance = {"kind": "build", "tool": tool(), "recipe": recipe.to_json()}
             source = MergeChanges(vectors, recipe, candidates, provenance, workers, 1 << chunk_bits)
+            masks = drop_masks(vectors, recipe)
             patch = compile_patch(
-                Path(out), base_model, source, workers, chunk_bits, "build", progress, codec
-            )
+                Path(out), base_model, source, workers, chunk_bits, "build", progress, codec,
+                tensor_masks({tensor.name: masks for tensor in candidates}),
+            )  # fmt: skip
         return BuildReport(plan, patch)
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from patchc.formats import AdditiveValues, Patch, TensorRecord, open_patch
+from patchc.formats import AdditiveValues, Patch, PatchIndex, TensorRecord, open_patch
+from patchc.formats.bits import ChangeBits
 from patchc.select.candidates import layer_of, natural_order
-from patchc.stream.entropy import Entropy
 from patchc.verbs.provenance import folded_patches
 from patchc.verbs.updates import UpdateReport, describe_update
 
@@ -40,6 +41,16 @@ class PartReport:
 
 
 @dataclass(frozen=True)
+class MaskReport:
+    """A seeded retention mask, the share of entries that it keeps, and the chunks coded inside."""
+
+    component: str
+    retain: float
+    seed: int
+    chunks: int
+
+
+@dataclass(frozen=True)
 class InspectReport:
     """What a patch file says about itself.
 
@@ -52,6 +63,8 @@ class InspectReport:
         additive: value type and components of an additive patch, each with its stored scale and
             its entries as the file states them (verify counts them); None for exact steps.
         metadata: provenance: kind, tool, recipe with seed, digests of the inputs, statistics.
+        masks: the seeded retention masks inside which changes are coded.
+        coded: bits of its changes, split, as the file states them; None where it does not.
         entropy: the bound for its changes, in bits, as the file states it; None where it does not.
         folded: the patches that a fold was made of: root and result digest, in hexadecimal.
         model_bytes: bytes of the base's tensors.
@@ -70,7 +83,9 @@ class InspectReport:
     version: str
     additive: AdditiveValues | None
     metadata: dict[str, Any]
-    entropy: Entropy | None
+    masks: tuple[MaskReport, ...]
+    coded: ChangeBits | None
+    entropy: ChangeBits | None
     folded: tuple[dict[str, str], ...]
     model_bytes: int
     tensor_count: int
@@ -103,7 +118,9 @@ def inspect(patch: str | os.PathLike[str]) -> InspectReport:
             version=opened.version,
             additive=opened.additive,
             metadata=opened.metadata,
-            entropy=Entropy.from_json(opened.metadata.get("entropy")),
+            masks=tuple(_masks(index)),
+            coded=ChangeBits.from_json(opened.metadata.get("coded")),
+            entropy=ChangeBits.from_json(opened.metadata.get("entropy")),
             folded=tuple(folded_patches(opened.metadata)),
             model_bytes=sum(r.words_on("base") * r.dtype.word_bytes for r in records),
             tensor_count=len(records),
@@ -123,6 +140,12 @@ def _part(patch: Patch, record: TensorRecord) -> PartReport:
         changed=int(patch.index.entries[rows].sum(dtype=np.int64)),
         nbytes=int(patch.index.lengths[rows].sum(dtype=np.int64)),
     )
+
+
+def _masks(index: PatchIndex) -> Iterator[MaskReport]:
+    for row, mask in enumerate(index.masks):
+        chunks = int(np.count_nonzero(index.mask_rows >> row & 1))
+        yield MaskReport(mask.component, mask.share, mask.seed, chunks)
 
 
 def _label(record: TensorRecord) -> str:

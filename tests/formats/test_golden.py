@@ -99,7 +99,7 @@ def test_digests_and_steps_follow_the_page() -> None:
 
 def test_the_draws_of_the_page() -> None:
     """Section 4.6: the numbers on the page, the second reader's and the kernel's."""
-    listed = re.search(r"draws of entries 0 to 3 are ([\d, ]+) and (\d+)", SPEC)
+    listed = re.search(r"draws of words 0 to 3 are ([\d, ]+) and (\d+)", SPEC)
     assert listed is not None
     numbers = [int(number) for number in f"{listed[1]}, {listed[2]}".split(", ")]
     with open_patch(GOLDEN) as patch:

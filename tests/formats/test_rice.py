@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from patchc.errors import PatchFormatError
+from patchc.formats.bits import ChangeBits
 from patchc.formats.codecs import CODECS, RICE
 
 Changes = tuple[int, int, dict[int, int]]
@@ -31,7 +32,7 @@ def encode(words: int, width: int, found: dict[int, int]) -> bytes:
     ordered = sorted(found.items())
     positions = np.array([position for position, _ in ordered], np.uint32)
     steps = np.array([step for _, step in ordered], np.int64)
-    return RICE.encode(positions, steps, words, width)
+    return RICE.encode(positions, steps, words, width).body
 
 
 @given(changes())
@@ -53,7 +54,7 @@ def test_dense_and_sparse_chunks(density: float) -> None:
     words = 1 << 18
     positions = np.flatnonzero(rng.random(words) < density).astype(np.uint32)
     steps = rng.choice(np.array([-2, -1, 1, 2]), len(positions))
-    body = RICE.encode(positions, steps, words, 16)
+    body = RICE.encode(positions, steps, words, 16).body
     decoded = RICE.decode(body, len(positions), words, 16)
     np.testing.assert_array_equal(decoded[0], positions)
     np.testing.assert_array_equal(decoded[1], steps)
@@ -66,7 +67,7 @@ def test_size_is_near_the_best_rice_code(density: float, limit: float) -> None:
     words = 1 << 22
     positions = np.flatnonzero(rng.random(words) < density).astype(np.uint32)
     steps = rng.choice(np.array([-1, 1]), len(positions))
-    bits = 8 * len(RICE.encode(positions, steps, words, 16)) / len(positions)
+    bits = 8 * len(RICE.encode(positions, steps, words, 16).body) / len(positions)
     headers = 8 * 7 * (words / 65536) / len(positions)
     assert bits < limit * 1.02 + 2 + headers
 
@@ -86,3 +87,11 @@ def test_the_record_and_the_body_must_agree() -> None:
 
 def test_ids_are_stable() -> None:
     assert {number: codec.name for number, codec in CODECS.items()} == {1: "rice"}
+
+
+def test_bits_are_split_into_positions_and_steps() -> None:
+    """Six changes in one tile: gaps of 3 with parameter 2, steps of +1 with parameter 0."""
+    positions = np.arange(6, dtype=np.uint32) * 4 + 3
+    coding = RICE.encode(positions, np.ones(6, np.int64), 1000, 16)
+    assert coding.bits == ChangeBits(positions=6 * 3, values=6)
+    assert len(coding.body) == 4 + 3

@@ -1,0 +1,128 @@
+"""Blocks of 64 words, in which words of a range of magnitudes are found all at once.
+
+What a set of words in a block is, is told by the bits of one number, that of the first word lowest.
+The comparison of a block is one operation on a vector of 64 words in LLVM's language, which becomes
+a few instructions on any processor with vectors.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core.errors import TypingError
+from numba.extending import intrinsic
+
+from patchc.compiled import Integer, spliced
+
+BLOCK = 64
+
+_BYTES = np.uint64(0x0101010101010101)
+_HIGH = np.uint64(0x8080808080808080)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def within(_: Any, words: Any, first: Any, low: Any, span: Any) -> Any:
+    """Which of the block's words, all from ``words[first]`` on, have a magnitude in a range.
+
+    A magnitude is a word without its highest bit; the range is ``low`` … ``low + span``. The block
+    must lie in the array: nothing checks that.
+    """
+    _check(words)
+
+    def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
+        width = words.dtype.bitwidth
+        lane = ir.IntType(width)
+        vector = ir.VectorType(lane, BLOCK)
+
+        def spread(value: Any) -> Any:
+            value = value if width == 64 else builder.trunc(value, lane)
+            one = builder.insert_element(ir.Constant(vector, ir.Undefined), value, _index(0))
+            zeros = ir.Constant(ir.VectorType(ir.IntType(32), BLOCK), [0] * BLOCK)
+            return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), zeros)
+
+        held = _load(context, builder, words, arguments[0], arguments[1], vector)
+        magnitudes = builder.and_(held, ir.Constant(vector, [(1 << (width - 1)) - 1] * BLOCK))
+        above = builder.sub(magnitudes, spread(arguments[2]))
+        inside = builder.icmp_unsigned("<=", above, spread(arguments[3]))
+        return builder.bitcast(inside, ir.IntType(BLOCK))
+
+    unsigned = types.uint64
+    return unsigned(words, unsigned, unsigned, unsigned), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def differing(_: Any, one: Any, other: Any, first: Any) -> Any:
+    """Which of the block's words, all from ``first`` on, differ between two arrays of one type."""
+    _check(one, other)
+
+    def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
+        vector = ir.VectorType(ir.IntType(one.dtype.bitwidth), BLOCK)
+        held = [
+            _load(context, builder, array, value, arguments[2], vector)
+            for array, value in ((one, arguments[0]), (other, arguments[1]))
+        ]
+        return builder.bitcast(builder.icmp_unsigned("!=", *held), ir.IntType(BLOCK))
+
+    return types.uint64(one, other, types.uint64), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def popcount(_: Any, members: Any) -> Any:
+    """How many bits of a 64-bit number are set."""
+    return types.uint64(types.uint64), lambda _, builder, __, values: builder.ctpop(values[0])
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def lowest(_: Any, members: Any) -> Any:
+    """The number of the lowest bit set in a 64-bit number other than 0."""
+    false = ir.Constant(ir.IntType(1), 0)
+    return types.uint64(types.uint64), lambda _, builder, __, values: builder.cttz(values[0], false)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def bit_length(_: Any, value: Any) -> Any:
+    """Bits of a 64-bit number, 0 for 0."""
+
+    def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
+        zeros = builder.ctlz(arguments[0], ir.Constant(ir.IntType(1), 0))
+        return builder.sub(ir.Constant(ir.IntType(64), 64), zeros)
+
+    return types.int64(types.uint64), generate
+
+
+def _check(*arrays: Any) -> None:
+    if any(array.layout != "C" for array in arrays):
+        raise TypingError("the words of a block must lie one after the other")
+
+
+def _load(context: Any, builder: Any, kind: Any, value: Any, first: Any, vector: Any) -> Any:
+    array = context.make_array(kind)(context, builder, value)
+    place = builder.bitcast(builder.gep(array.data, [first]), vector.as_pointer())
+    return builder.load(place, align=kind.dtype.bitwidth // 8)
+
+
+def _index(value: int) -> Any:
+    return ir.Constant(ir.IntType(32), value)
+
+
+@spliced
+def nth(members: Integer, rank: Integer) -> Integer:
+    """The number of the set bit that has ``rank`` set bits below it; there must be one.
+
+    Vigna, "Broadword implementation of rank/select queries" (2008).
+    """
+    sums = members - ((members >> np.uint64(1)) & np.uint64(0x5555555555555555))
+    sums = (sums & np.uint64(0x3333333333333333)) + (
+        (sums >> np.uint64(2)) & np.uint64(0x3333333333333333)
+    )
+    sums = ((sums + (sums >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)) * _BYTES
+    passed = ((rank * _BYTES) | _HIGH) - sums
+    byte = popcount(passed & _HIGH) << np.uint64(3)
+    rank -= ((sums << np.uint64(8)) >> byte) & np.uint64(0xFF)
+    members >>= byte
+    for _ in range(rank):
+        members &= members - np.uint64(1)
+    return byte + lowest(members)

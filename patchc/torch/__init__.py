@@ -1,0 +1,55 @@
+"""Patches and torch: change a loaded model where it is, or stream a patched one to a loader.
+
+:func:`apply_` and :func:`revert_` change the parameters of a module or a state dict in place, on
+whatever device they are; :func:`prepare` does all of that but the change itself, which is left to
+:meth:`PreparedPatch.commit`. :func:`patched_tensors` yields (name, tensor) from a base on disk.
+:class:`Part` says which rows of the base a fused or sharded parameter holds.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from patchc.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from patchc.torch.hot_patch import HotPatchReport, PreparedPatch, apply_, prepare, revert_
+    from patchc.torch.layout import Part
+    from patchc.torch.patched import patched_tensors
+
+_HOMES = {
+    "HotPatchReport": "patchc.torch.hot_patch",
+    "Part": "patchc.torch.layout",
+    "PreparedPatch": "patchc.torch.hot_patch",
+    "apply_": "patchc.torch.hot_patch",
+    "patched_tensors": "patchc.torch.patched",
+    "prepare": "patchc.torch.hot_patch",
+    "revert_": "patchc.torch.hot_patch",
+}
+
+__all__ = [
+    "HotPatchReport",
+    "Part",
+    "PreparedPatch",
+    "apply_",
+    "patched_tensors",
+    "prepare",
+    "revert_",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'patchc.torch' has no attribute {name!r}")
+    try:
+        home = import_module(_HOMES[name])
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise MissingExtraError(
+            f"patchc.torch.{name} needs torch; install it: pip install 'patchc[gpu]'"
+        ) from error
+    value = getattr(home, name)
+    globals()[name] = value
+    return value
