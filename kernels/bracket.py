@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from patchc.compiled import compiled
-from patchc.kernels.marks import Marks, lowest, ones, words_for
+from patchc.blocks import lowest, popcount
+from patchc.compiled import Integer, compiled
+from patchc.kernels.marks import Marks, words_for
 from patchc.kernels.topk import (
     LARGEST_FINITE,
     MAGNITUDE,
@@ -200,9 +201,9 @@ def _collect(
     marks: Marks,
     positions: NDArray[np.uint32],
     keys: Bits,
-) -> tuple[bool, int, int, int]:
+) -> tuple[bool, Integer, Integer, Integer]:
     draws, tile = np.empty(_TILE, np.uint32), np.empty(_TILE, np.uint32)
-    ranked, sure, listed = 0, 0, 0
+    ranked, sure, listed = np.uint64(0), np.uint64(0), 0
     for start in range(0, bits.size, _TILE):
         if listed + _TILE >= positions.size:
             break
@@ -213,7 +214,7 @@ def _collect(
             largest = max(largest, scores[i] if scores[i] != NEGATIVE_ZERO else np.uint32(0))
             tile[i] = scores[i] & MAGNITUDE
         if largest > LARGEST_FINITE:
-            return True, 0, 0, 0
+            return True, np.int64(0), np.int64(0), 0
         limit = fill(seed, stream, threshold, first + start, draws)
         draws[count:] = NEVER_KEPT
         for word in range((count + 31) >> 5):
@@ -225,17 +226,17 @@ def _collect(
                 above |= bit if tile[at + j] >= upper else np.uint32(0)
                 within |= bit if tile[at + j] >= lower else np.uint32(0)
             marks[(start + at) >> 5] = above
-            ranked += ones(kept)
-            sure += ones(above)
-            within ^= above
+            ranked += popcount(np.uint64(kept))
+            sure += popcount(np.uint64(above))
+            doubt = np.uint64(within ^ above)
             # Mostly there is one at most, and then no branch has to be guessed.
-            positions[listed] = start + at + lowest(within)
-            listed += within != np.uint32(0)
-            within &= within - np.uint32(1)
-            while within:
-                positions[listed] = start + at + lowest(within)
+            positions[listed] = start + at + np.int64(lowest(doubt))
+            listed += doubt != np.uint64(0)
+            doubt &= doubt - np.uint64(1)
+            while doubt:
+                positions[listed] = start + at + np.int64(lowest(doubt))
                 listed += 1
-                within &= within - np.uint32(1)
+                doubt &= doubt - np.uint64(1)
         for i in range(before, listed):
             keys[i] = bits[positions[i]] & MAGNITUDE
-    return False, ranked, sure, listed
+    return False, np.int64(ranked), np.int64(sure), listed

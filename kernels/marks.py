@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from patchc.compiled import Integer, compiled, inlined
+from patchc.blocks import popcount
+from patchc.compiled import Integer, compiled
 
 Marks = NDArray[np.uint32]
 Mask = NDArray[np.bool_]
@@ -36,29 +37,9 @@ def unpack(marks: Marks, entries: int) -> Mask:
 
 
 @compiled
-def count(marks: Marks) -> int:
+def count(marks: Marks) -> Integer:
     """How many entries are marked."""
-    total = 0
+    total = np.uint64(0)
     for i in range(marks.size):
-        total += ones(marks[i])
-    return total
-
-
-@inlined
-def ones(word: np.uint32) -> Integer:
-    """How many bits of a word are set."""
-    pairs = word - ((word >> np.uint32(1)) & np.uint32(0x55555555))
-    fours = (pairs & np.uint32(0x33333333)) + ((pairs >> np.uint32(2)) & np.uint32(0x33333333))
-    bytes_ = (fours + (fours >> np.uint32(4))) & np.uint32(0x0F0F0F0F)
-    return np.int64(np.uint32(bytes_ * np.uint32(0x01010101)) >> np.uint32(24))
-
-
-@inlined
-def lowest(word: np.uint32) -> Integer:
-    """The number of the lowest bit that is set, some number below 32 where none is.
-
-    It is the exponent of the word that has only this bit, which a float holds exactly.
-    """
-    alone = word & (np.uint32(0) - word)
-    exponent = np.float32(alone).view(np.uint32) >> np.uint32(23)
-    return np.int64((exponent - np.uint32(127)) & np.uint32(31))
+        total += popcount(np.uint64(marks[i]))
+    return np.int64(total)

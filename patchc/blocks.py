@@ -10,12 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.core.errors import TypingError
-from numba.extending import intrinsic
 
-from patchc.compiled import Integer, spliced
+from patchc.compiled import Integer, generated, spliced
 
 BLOCK = 64
 
@@ -23,13 +19,16 @@ _BYTES = np.uint64(0x0101010101010101)
 _HIGH = np.uint64(0x8080808080808080)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@generated
 def within(_: Any, words: Any, first: Any, low: Any, span: Any) -> Any:
     """Which of the block's words, all from ``words[first]`` on, have a magnitude in a range.
 
     A magnitude is a word without its highest bit; the range is ``low`` … ``low + span``. The block
     must lie in the array: nothing checks that.
     """
+    from llvmlite import ir
+    from numba import types
+
     _check(words)
 
     def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
@@ -53,9 +52,12 @@ def within(_: Any, words: Any, first: Any, low: Any, span: Any) -> Any:
     return unsigned(words, unsigned, unsigned, unsigned), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@generated
 def differing(_: Any, one: Any, other: Any, first: Any) -> Any:
     """Which of the block's words, all from ``first`` on, differ between two arrays of one type."""
+    from llvmlite import ir
+    from numba import types
+
     _check(one, other)
 
     def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
@@ -69,22 +71,29 @@ def differing(_: Any, one: Any, other: Any, first: Any) -> Any:
     return types.uint64(one, other, types.uint64), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@generated
 def popcount(_: Any, members: Any) -> Any:
     """How many bits of a 64-bit number are set."""
+    from numba import types
+
     return types.uint64(types.uint64), lambda _, builder, __, values: builder.ctpop(values[0])
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@generated
 def lowest(_: Any, members: Any) -> Any:
     """The number of the lowest bit set in a 64-bit number other than 0."""
+    from llvmlite import ir
+    from numba import types
+
     false = ir.Constant(ir.IntType(1), 0)
     return types.uint64(types.uint64), lambda _, builder, __, values: builder.cttz(values[0], false)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@generated
 def bit_length(_: Any, value: Any) -> Any:
     """Bits of a 64-bit number, 0 for 0."""
+    from llvmlite import ir
+    from numba import types
 
     def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
         zeros = builder.ctlz(arguments[0], ir.Constant(ir.IntType(1), 0))
@@ -94,6 +103,8 @@ def bit_length(_: Any, value: Any) -> Any:
 
 
 def _check(*arrays: Any) -> None:
+    from numba.core.errors import TypingError
+
     if any(array.layout != "C" for array in arrays):
         raise TypingError("the words of a block must lie one after the other")
 
@@ -105,6 +116,8 @@ def _load(context: Any, builder: Any, kind: Any, value: Any, first: Any, vector:
 
 
 def _index(value: int) -> Any:
+    from llvmlite import ir
+
     return ir.Constant(ir.IntType(32), value)
 
 

@@ -37,11 +37,32 @@ class _Loop:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._dispatcher or self._compile(), name)
 
+    def _make(self) -> Any:
+        return _numba_function(self._function, self._options)
+
     def _compile(self) -> Any:
         with _lock:
             if self._dispatcher is None:
-                self._dispatcher = _numba_function(self._function, self._options)
+                self._dispatcher = self._make()
             return self._dispatcher
+
+
+class _Intrinsic(_Loop):
+    """The same for a function that writes LLVM's language itself."""
+
+    def _make(self) -> Any:
+        from numba.extending import intrinsic
+
+        return intrinsic(self._function)
+
+    @property
+    def _numba_type_(self) -> Any:
+        from numba.core.registry import cpu_target
+
+        made = self._compile()
+        cpu_target.typing_context.refresh()  # it may be made while a loop that calls it is compiled
+        cpu_target.target_context.refresh()
+        return cpu_target.typing_context.resolve_value_type(made)
 
 
 def _numba_function(function: Callable[..., Any], options: dict[str, Any]) -> Any:
@@ -83,3 +104,11 @@ def spliced(function: Callable[P, R]) -> Callable[P, R]:
     A call hands over every field of every array; at some ten a call, that costs more than the work.
     """
     return cast(Callable[P, R], _Loop(function, inline="always", _nrt=False))
+
+
+def generated(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Make an intrinsic of a function that types itself and writes its code in LLVM's language.
+
+    It is called without its first argument, the typing context.
+    """
+    return _Intrinsic(function)
