@@ -104,10 +104,10 @@ def membership(bits, ranked, cut, before, RESOLVE: tl.constexpr):
     ties = tl.load(cut + 1)
     equal = ranked & (key == top)
     if RESOLVE:
-        taken = tl.cumsum(equal.to(tl.int32), 0) - 1 + before < ties
+        rank = tl.cumsum(equal.to(tl.int32), 0) - 1 + before
     else:
-        taken = ties == tl.load(cut + 2)
-    return (ranked & (key > top)) | (equal & taken), tl.sum(equal.to(tl.int32))
+        rank = tl.zeros_like(key) + tl.where(ties == tl.load(cut + 2), ties - 1, ties)
+    return (ranked & (key > top)) | (equal & (rank < ties)), tl.sum(equal.to(tl.int32))
 
 
 @triton.jit(do_not_specialize=PLAIN)
