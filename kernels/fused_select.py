@@ -172,8 +172,7 @@ def _select_on_device(
     )
     with launching_on(base):
         device.select[(count,)](*arguments, *constants, False, BLOCK, **OPTIONS)
-        ranked = [(n, part.top) for n, part in enumerate(parts)]
-        ranked = [(n, top) for n, top in ranked if isinstance(top, RankedScores)]
+        ranked = [(n, p.top) for n, p in enumerate(parts) if isinstance(p.top, RankedScores)]
         for number, top in ranked:
             before[number] = ties_before(tally[number], top.taken)
         if ranked:
@@ -187,9 +186,7 @@ def _select_on_device(
     first_faults = tally[device.FAULTS.value :].amin(1).tolist()
     if len(parts) == 1:
         first_faults.pop(1)
-    faults = [
-        (n, place) for n, place in enumerate(first_faults) if place != device.NO_FAULT.value
-    ]
+    faults = [(n, place) for n, place in enumerate(first_faults) if place != device.NO_FAULT.value]
     return Changes(
         positions,
         steps,
@@ -248,8 +245,8 @@ def _select_in_numpy(
     return Changes(
         torch.from_numpy(positions[:count].astype(np.int32)),
         torch.from_numpy(steps[:count].astype(np.int32)),
-        tuple(tops),
-        tuple(np.count_nonzero(mask) for mask in masks),
+        tuple(map(int, tops)),
+        tuple(int(np.count_nonzero(mask)) for mask in masks),
         fault,
     )
 

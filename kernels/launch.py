@@ -42,7 +42,7 @@ def launching_on(tensor: Tensor) -> AbstractContextManager[Any]:
     """Make a tensor's device the current one, which is where Triton launches."""
     import torch
 
-    return torch.cuda.device_of(tensor)
+    return torch.cuda.device(tensor.device if tensor.is_cuda else -1)
 
 
 def blocks(entries: int, block: int = BLOCK) -> int:

@@ -87,11 +87,10 @@ def select(
         if not MARKED_A:
             again = again & (tl.load(cut_a + 1) != tl.load(cut_a + 2))
             before_a = tl.load(ties_before + block)
-        if PARTS == 2:
-            if not MARKED_B:
-                divided = tl.load(cut_b + 1) != tl.load(cut_b + 2)
-                again = again | (divided & (tl.load(tally + stride) > 0))
-                before_b = tl.load(ties_before + stride + block)
+        if PARTS == 2 and not MARKED_B:
+            divided = tl.load(cut_b + 1) != tl.load(cut_b + 2)
+            again = again | (divided & (tl.load(tally + stride) > 0))
+            before_b = tl.load(ties_before + stride + block)
     if again:
         offset, inside, first_block = block_of(first, count, LEAD, BLOCK)
         kept_a = inside & retained(seed_a, stream_a, threshold_a, first_block, DRAWN_A, BLOCK)

@@ -19,7 +19,7 @@ MAGNITUDE = tl.constexpr(0x7FFFFFFF)
 
 @triton.jit
 def load_words(words, offset, mask, CODE: tl.constexpr):
-    """The masked words at ``words`` + ``offset``, 0 elsewhere; the pointer is to signed integers."""
+    """The masked words at ``words`` + ``offset``, a pointer to signed integers; 0 elsewhere."""
     word = tl.load(words + offset, mask=mask, other=0).to(tl.int32)
     if CODE == F16 or CODE == BF16:
         word = word & 0xFFFF

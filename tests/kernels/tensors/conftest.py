@@ -1,8 +1,8 @@
 """Where kernels on tensors run in these tests.
 
 As it is, tensors on the CPU take the compiled loops. ``test_interpreter.py``, one folder up, runs
-this folder again with TRITON_INTERPRET=1, where they take the Triton kernels; ``pytest -m gpu`` runs
-those on a CUDA device.
+this folder again with TRITON_INTERPRET=1, where they take the Triton kernels; ``pytest -m gpu``
+runs those on a CUDA device.
 """
 
 from __future__ import annotations

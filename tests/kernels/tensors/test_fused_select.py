@@ -81,7 +81,9 @@ class Case:
         scores = self.scores[number].to(device)
         threshold = retention_threshold(VALUES["retain"])
         retention = Retention(options.seed, oracle.stream_of(name, "t"), threshold)
-        ranked = replace(retention, threshold=KEEP_ALL) if options.rank_among == "all" else retention
+        ranked = (
+            replace(retention, threshold=KEEP_ALL) if options.rank_among == "all" else retention
+        )
         search = TopSearch(int(VALUES[f"top_{name}"] * scores.numel()), device)
         for first in range(0, scores.numel(), tile):
             search.count_high(scores[first : first + tile], first, ranked)
@@ -166,7 +168,12 @@ def test_product_and_sum_are_not_fused(device: str) -> None:
 @pytest.mark.filterwarnings("ignore:.* encountered in:RuntimeWarning")  # of the interpreter
 @pytest.mark.parametrize(
     ("where", "value", "fault"),
-    [("base", np.inf, (0, 3)), ("se", np.nan, (0, 3)), ("osm", -np.inf, (1, 3)), ("sum", 3e38, (2, 3))],
+    [
+        ("base", np.inf, (0, 3)),
+        ("se", np.nan, (0, 3)),
+        ("osm", -np.inf, (1, 3)),
+        ("sum", 3e38, (2, 3)),
+    ],
 )
 def test_faults_count_inside_the_selection_only(
     where: str, value: float, fault: tuple[int, int], device: str

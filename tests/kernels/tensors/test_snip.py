@@ -67,7 +67,7 @@ def test_other_numbers_of_entries_are_refused() -> None:
 
 
 def test_scores_below_fp32_are_refused() -> None:
-    with pytest.raises(UnsupportedInputError, match="scores of torch.bfloat16"):
+    with pytest.raises(UnsupportedInputError, match=r"scores of torch\.bfloat16"):
         add_scores(torch.zeros(4, dtype=torch.bfloat16), torch.zeros(4))
 
 

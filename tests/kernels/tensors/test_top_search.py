@@ -122,7 +122,7 @@ def test_rows_that_do_not_fill_the_tensor_are_refused() -> None:
 
 
 def test_scores_of_another_dtype_are_refused() -> None:
-    with pytest.raises(UnsupportedInputError, match="scores of torch.float16"):
+    with pytest.raises(UnsupportedInputError, match=r"scores of torch\.float16"):
         top_mask(torch.ones(4, dtype=torch.float16), 1, EVERYTHING)
 
 

@@ -35,7 +35,9 @@ def _draw(out, seed: tl.int64, stream: tl.int64, block: tl.int64, QUARTER: tl.co
 
 
 @triton.jit
-def _retain(out, seed: tl.int64, stream: tl.int64, limit: tl.int64, block: tl.int64, N: tl.constexpr):
+def _retain(
+    out, seed: tl.int64, stream: tl.int64, limit: tl.int64, block: tl.int64, N: tl.constexpr
+):
     kept = retained(seed, stream, limit, block + tl.zeros((1,), tl.int64), True, N)
     tl.store(out + tl.arange(0, N), kept.to(tl.int32))
 
@@ -140,7 +142,9 @@ def test_steps_equal_the_oracle(name: str, triton_device: str) -> None:
     kind = BY_NAME[name]
     rng = np.random.default_rng(5)
     pair = rng.integers(0, 1 << kind.bits, (2, 1500), dtype=np.uint64).astype(kind.word)
-    before, after = (torch.from_numpy(w.astype(np.uint32).view(np.int32)).to(triton_device) for w in pair)
+    before, after = (
+        torch.from_numpy(w.astype(np.uint32).view(np.int32)).to(triton_device) for w in pair
+    )
     steps = _poisoned(1500, triton_device)
     _step[(2,)](before, after, steps, 1500, kind.code, 1024)
     assert steps.cpu().tolist() == steps_oracle(*pair, True).tolist()
