@@ -58,7 +58,8 @@ class Merged:
         result: of the base's shape and dtype.
         kept: how many kept entries of each model are not zero.
         input_fault: the first position where a model, the base or their difference is not finite.
-        fault: the first position where a sum is not finite, or the result does not fit its dtype.
+        fault: the first position where an election's sum is not finite, else where the result does
+            not fit its dtype; None where an input has a fault.
     """
 
     result: Tensor
@@ -95,13 +96,16 @@ def merge_vectors(
     result = torch.empty_like(base)
     if on_device(base):
         tally = _launch(base, vectors, result, factor, elects, majority, counts=False)
-        kept = tally[:-3].sum(1).tolist()
-        faults = [None if n == _NO_FAULT else n for n in tally[-2:].amin(1).tolist()]
-        return Merged(result, tuple(kept), *faults)
+        counted = tally[:-4].sum(1).tolist()
+        in_input, *later = tally[-3:].amin(1).tolist()
+        if in_input != _NO_FAULT:
+            return Merged(result, tuple(counted), in_input, None)
+        found = [place for place in later if place != _NO_FAULT]
+        return Merged(result, tuple(counted), None, found[0] if found else None)
     words, code, out = _unsigned(base), code_of(base), _unsigned(result)
     total = np.zeros(words.size, np.float32)
     sums, weights = (np.zeros((2, words.size), np.float32) for _ in range(2))
-    kept, bad = [], [words.size]
+    kept, bad = [], []
     for row, scale in enumerate(vectors.scales):
         delta, mask, fault = _delta(words, code, vectors, row)
         bad += [fault] if fault >= 0 else []
@@ -113,13 +117,9 @@ def merge_vectors(
     fault = task_vectors.average_elected(total, sums, weights, majority) if elects else -1
     if fault < 0:
         fault = task_vectors.add_total(words, code, total, np.float32(factor), out)
-    worst = min(bad)
-    return Merged(
-        result,
-        tuple(kept),
-        worst if worst < words.size else None,
-        fault if fault >= 0 else None,
-    )
+    if bad:
+        return Merged(result, tuple(kept), min(bad), None)
+    return Merged(result, tuple(kept), None, fault if fault >= 0 else None)
 
 
 def count_signs(base: Tensor, vectors: Vectors) -> int:
@@ -131,7 +131,7 @@ def count_signs(base: Tensor, vectors: Vectors) -> int:
     _check(base, vectors)
     if on_device(base):
         tally = _launch(base, vectors, base, 0.0, False, 0, counts=True)
-        return int(tally[-3].sum())
+        return int(tally[-4].sum())
     words, code = _unsigned(base), code_of(base)
     total = np.zeros(words.size, np.float32)
     for row, scale in enumerate(vectors.scales):
@@ -162,7 +162,7 @@ def _launch(
     from patchc.kernels.device import votes as device
 
     models, count = len(vectors.scales), blocks(base.numel())
-    tally = torch.full((models + 3, count), _NO_FAULT, dtype=torch.int32, device=base.device)
+    tally = torch.full((models + 4, count), _NO_FAULT, dtype=torch.int32, device=base.device)
     with launching_on(base):
         device.merge_vectors[(count,)](
             words_of(base),

@@ -39,7 +39,7 @@ def merge_vectors(
         tuned, masks: a row for each model.
         tally: int32, a column for each block: kept entries that are not zero, a row for each model;
             how many more sums are positive than negative; the first offset with a fault in an
-            input, and in what is made of them.
+            input, in a sum of an election, and in the result.
     """
     stride = tl.num_programs(0)
     tally += tl.program_id(0)
@@ -72,8 +72,9 @@ def merge_vectors(
         balance = (total > 0).to(tl.int32) - (total < 0).to(tl.int32)
         tl.store(tally + MODELS * stride, tl.sum(balance))
     else:
-        fits = _is_finite(total)
         if ELECTS:
+            worst = tl.min(tl.where(inside & (_is_finite(total) == 0), offset, NO_FAULT))
+            tl.store(tally + (MODELS + 2) * stride, worst.to(tl.int32))
             up = (total > 0) | ((total == 0) & (majority > tl.zeros_like(offset)))
             down = (total < 0) | ((total == 0) & (majority < tl.zeros_like(offset)))
             total = tl.where(up, _mean(positive, for_positive), 0.0)
@@ -81,9 +82,8 @@ def merge_vectors(
         product = factor * total
         moves = product != 0
         after, rounds = from_fp32(origin + product, BASE)
-        bad = inside & ((fits == 0) | (moves & (rounds == 0)))
-        worst = tl.min(tl.where(bad, offset, NO_FAULT))
-        tl.store(tally + (MODELS + 2) * stride, worst.to(tl.int32))
+        worst = tl.min(tl.where(inside & moves & (rounds == 0), offset, NO_FAULT))
+        tl.store(tally + (MODELS + 3) * stride, worst.to(tl.int32))
         word = tl.where(moves & rounds, after, before)
         tl.store(result + offset, word.to(result.dtype.element_ty), mask=inside)
 

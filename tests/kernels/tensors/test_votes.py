@@ -96,7 +96,10 @@ def test_faults(elects: bool, device: str) -> None:
     base = torch.zeros(6, dtype=torch.float16, device=device)
     tuned = [[1.0, 6e4, 1.0, 1.0, torch.inf, 1.0], [1.0, 6e4, 1.0, torch.nan, 1.0, 1.0]]
     found = merge_vectors(base, _vectors(tuned, [[1] * 6] * 2, device), 4.0, elects)
-    assert (found.input_fault, found.fault) == (3, 1)
+    assert (found.input_fault, found.fault) == (3, None)
+    without = _vectors([row[:3] for row in tuned], [[1] * 3] * 2, device)
+    found = merge_vectors(base[:3], without, 4.0, elects)
+    assert (found.input_fault, found.fault) == (None, 1)
     quiet = [[1.0, 6e4, 1.0], [2.0, 1.0, 1.0]]
     found = merge_vectors(base[:3], _vectors(quiet, [[1, 0, 1]] * 2, device), 4.0, elects)
     assert (found.input_fault, found.fault) == (None, None)
