@@ -74,3 +74,13 @@ def test_scores_below_fp32_are_refused() -> None:
 def test_strided_scores_are_refused() -> None:
     with pytest.raises(MismatchError, match="contiguous"):
         add_scores(torch.zeros(8)[::2], torch.zeros(4))
+
+
+@pytest.mark.gpu
+def test_offsets_beyond_32_bits() -> None:
+    """The last entries of 2³⁰ + 5 scores lie 4 GiB from the first."""
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    scores = torch.zeros(2**30 + 5, device="cuda")
+    add_scores(scores, torch.full((2**30 + 5,), -1.5, dtype=torch.bfloat16, device="cuda"))
+    assert float(scores.min()) == float(scores.max()) == 1.5
