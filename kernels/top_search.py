@@ -235,9 +235,10 @@ def _mark_rows(
         *draw, drawn = draw_arguments(retention)
         marks = mask.view(-1).view(torch.int8)
         sizes = 0, row_length, count
+        tiles = blocks(row_length + 3, _ROW_BLOCK)
         with launching_on(scores):
             device.mark_rows[(rows,)](
-                bits, marks, fault, *sizes, *draw, drawn, _ROW_BLOCK, **OPTIONS
+                bits, marks, fault, *sizes, *draw, drawn, tiles, _ROW_BLOCK, **OPTIONS
             )
     if int(fault) != _NO_FAULT:
         raise NumericError(

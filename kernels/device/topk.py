@@ -157,10 +157,12 @@ def mark_rows(
     stream: tl.int64,
     threshold: tl.int64,
     DRAWN: tl.constexpr,
+    TILES: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """Write the mask of the top ``taken`` retained entries of a row, one program a row.
 
+    TILES times BLOCK entries hold a row, and the up to 3 before it that share its first draws.
     Four passes over the row, by 8 bits of the key each, while it lies in the cache.
     """
     start = tl.program_id(0).to(tl.int64) * length
@@ -171,7 +173,7 @@ def mark_rows(
     for digit in tl.static_range(4):
         shift = 24 - 8 * digit
         counts = tl.zeros((256,), tl.int32)
-        for tile in range(0, length + lead, BLOCK):
+        for tile in range(0, TILES * BLOCK, BLOCK):
             at = tile + tl.arange(0, BLOCK) - lead
             inside = (at >= 0) & (at < length)
             bits = tl.load(scores + start + at, mask=inside, other=0)
@@ -190,7 +192,7 @@ def mark_rows(
         left -= above
         prefix = (prefix << 8) | chosen
     seen = 0
-    for tile in range(0, length + lead, BLOCK):
+    for tile in range(0, TILES * BLOCK, BLOCK):
         at = tile + tl.arange(0, BLOCK) - lead
         inside = (at >= 0) & (at < length)
         key = tl.load(scores + start + at, mask=inside, other=0) & KEY

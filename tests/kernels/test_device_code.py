@@ -68,7 +68,9 @@ KERNELS = {
         {"LEAD": 0, "DRAWN": True, "RESOLVE": True},
         True,
     ),
-    "rows": Kernel(topk.mark_rows, f"*i32 *i8 *i64 i64 i32 {DRAW[4:]}", {"DRAWN": True}, True),
+    "rows": Kernel(
+        topk.mark_rows, f"*i32 *i8 *i64 i64 i32 {DRAW[4:]}", {"DRAWN": True, "TILES": 5}, True
+    ),
     "select": Kernel(select.select, _SELECT_TYPES, _SELECT, True),
     "select fp8, by masks": Kernel(
         select.select,
