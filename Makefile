@@ -4,7 +4,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 
-.PHONY: help setup demo test test-lm-eval check bench-memory bench-speed bench-size bench-smollm2 clean
+.PHONY: help setup demo test test-lm-eval check bench-memory bench-speed bench-size bench-kernels bench-smollm2 clean
 
 help:
 	@echo "make demo          set everything up and run the main job on a tiny embedded model"
@@ -13,6 +13,7 @@ help:
 	@echo "make bench-memory  peak memory of build, apply, revert and diff on a 4 GB checkpoint"
 	@echo "make bench-speed   apply and revert against cp -r, build in parameters per second"
 	@echo "make bench-size    sizes of patches beside those of peers and the entropy"
+	@echo "make bench-kernels kernels on a CUDA device beside its copy bandwidth; counted bytes without one"
 	@echo "make bench-smollm2 the method's experiment on SmolLM2-135M-Instruct, resumable"
 	@echo "make clean         remove the environment and the caches"
 
@@ -59,6 +60,9 @@ bench-size: .venv-bench-size/ready
 	.venv-bench-size/bin/pip install --quiet --disable-pip-version-check -e ".[derive]" "gguf>=0.10" \
 		"fireworks-delta-compression==0.1.0" "deltatensors==0.2.0" "zstandard>=0.23" "bsdiff4==1.3.2"
 	touch $@
+
+bench-kernels: setup
+	$(BIN)/python benchmarks/kernels.py
 
 bench-smollm2: setup
 	PYTHONPATH=tests $(BIN)/python benchmarks/smollm2/run.py

@@ -13,6 +13,7 @@ from torch.utils.hooks import RemovableHandle
 from patchc.derivation.examples import Example, mean_loss, pad
 from patchc.derivation.options import DeriveOptions, Precision
 from patchc.errors import DeriveError, UsageError
+from patchc.kernels.snip import add_scores
 from patchc.progress import Progress, ProgressEvent
 from patchc.select.candidates import NameFilter, is_decoder_linear
 
@@ -51,7 +52,9 @@ def gradient_sums(
     Meanwhile the model's other parameters are frozen; afterwards all are trainable.
     """
     model.requires_grad_(False)
-    sums = {name: torch.zeros_like(tensor) for name, tensor in chosen.items()}
+    sums = {
+        name: torch.zeros(tensor.shape, device=tensor.device) for name, tensor in chosen.items()
+    }
     hooks = []
     for name, tensor in chosen.items():
         tensor.requires_grad_(True)
@@ -71,7 +74,8 @@ def snip_score(source: str, gradients: Tensor, values: Tensor) -> Tensor:
     Raises:
         DeriveError: a score is not finite; ``source`` names the direction and the tensor.
     """
-    score = gradients * values.detach().abs()
+    score = torch.zeros(values.shape, device=values.device)
+    add_scores(score, gradients, values)
     if not torch.isfinite(score).all():
         raise DeriveError(
             f"{source} has a score that is not finite; lower the learning rate or the number of "
@@ -88,7 +92,7 @@ def _on_gradient(tensor: Parameter, action: Callable[[Tensor], None]) -> Removab
 def _adder(total: Tensor) -> Callable[[Tensor], None]:
     def add(parameter: Tensor) -> None:
         assert parameter.grad is not None
-        total.add_(parameter.grad.abs_())
+        add_scores(total, parameter.grad)
         parameter.grad = None
 
     return add

@@ -5,38 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import selection_oracle as oracle
+from arithmetic_vectors import GOLDEN_MASKS, KNOWN_ANSWERS, NAME
 from hypothesis import given
 from hypothesis import strategies as st
 
 from patchc.kernels import philox, topk
 
-# Random123's known answers for philox4x32-10: zeros, all ones, digits of pi.
-KNOWN_ANSWERS = {
-    "zeros": (
-        (0, 0, 0, 0),
-        (0, 0),
-        (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8),
-    ),
-    "ones": (
-        (0xFFFFFFFF,) * 4,
-        (0xFFFFFFFF,) * 2,
-        (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD),
-    ),
-    "pi": (
-        (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
-        (0xA4093822, 0x299F31D0),
-        (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
-    ),
-}
-NAME = "model.layers.0.mlp.up_proj.weight"
 STREAM_SE, STREAM_OSM = 0xE2955638DA36995F, 0xB000775EED193FB7
-# Component, seed, retain, first flat index, and the masks of 256 entries, eight a byte.
-GOLDEN_MASKS = (
-    ("se", 0, 0.3, 0, "1400f21c280860048e01c05c08772ac981246202be88810ccd28600152a98450"),
-    ("osm", 0, 0.3, 0, "0a94734214c348401010001080418010120023cba0072c088a00021041808a0c"),
-    ("se", 2**64 - 1, 0.5, 0, "cc8887782ccf0acc83967c1e61facbb17528b2cbc306f93e167f958c6d188602"),
-    ("se", 1, 0.9, 2**34 + 8, "fbffefff5a3faffbbdeff5fffdfffe7fbffefffffffffbfefbffbefed7fffbef"),
-)
 POISON = 0xDEADBEEF
 
 

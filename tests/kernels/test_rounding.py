@@ -5,6 +5,7 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 import pytest
+from arithmetic_vectors import ROUNDINGS
 from numpy.typing import NDArray
 
 from patchc.dtypes import BY_NAME
@@ -130,3 +131,9 @@ def test_fp32_passes_through() -> None:
     loaded = np.full(finite.size, np.nan, np.float32)
     load_fp32(finite, code, mask, loaded)
     assert np.array_equal(loaded.view(np.uint32), finite)
+
+
+@pytest.mark.parametrize(("name", "bits", "word"), ROUNDINGS)
+def test_golden_roundings(name: str, bits: int, word: int) -> None:
+    value = np.array([bits], np.uint32).view(np.float32)[0]
+    assert from_fp32(value, BY_NAME[name].code) == word
