@@ -18,9 +18,12 @@ import patchc
 FINE_TUNE = Phase(rate=4e-5, steps=100, seed=1, keep=(100,))
 SCRATCH = Phase(rate=1e-3, steps=150, seed=2, keep=(150,))
 REINFORCE = {
-    "rl-1e-6": Phase(rate=1e-6, steps=16, seed=3, keep=(1, 16)),
-    "rl-3e-6": Phase(rate=3e-6, steps=16, seed=3, keep=(1, 16)),
+    "rl-1e-6": Phase(rate=1e-6, steps=16, seed=3, keep=(1, 15, 16)),
+    "rl-3e-6": Phase(rate=3e-6, steps=16, seed=3, keep=(1, 15, 16)),
 }
+SPANS = ((1, 1), (1, 16), (16, 16))
+"""First and last steps of the updates that are measured; a lone 16th is what a running job sends."""
+
 BASE = f"step-{FINE_TUNE.steps}.safetensors"
 """The file of the fine-tuned model in bf16."""
 
@@ -28,7 +31,7 @@ COMPONENTS = {
     "se": Phase(rate=1e-5, steps=8, seed=4, sign=-1),
     "osm": Phase(rate=1e-5, steps=8, seed=5),
 }
-DENSITIES = (0.001, 0.01, 0.05, 0.3)
+DENSITIES = (0.001, 0.01, 0.05, 0.1, 0.3)
 GAUSSIAN_WORDS = 1 << 25
 
 
@@ -53,11 +56,9 @@ class Pairs:
     def all(self) -> dict[str, Callable[[], Pair]]:
         """How to make each pair, by name."""
         made: dict[str, Callable[[], Pair]] = {}
-        for name, phase in REINFORCE.items():
-            for step in phase.keep:
-                made[f"{name}, {step} step{'s'[: step > 1]}"] = self._bind(
-                    self._reinforced, name, step
-                )
+        for name in REINFORCE:
+            for first, last in SPANS:
+                made[_span(name, first, last)] = self._bind(self._reinforced, name, first, last)
         made["fine-tune, 100 steps"] = self._fine_tune
         made["from scratch"] = self._from_scratch
         made["SafePatching"] = self._safepatching
@@ -95,13 +96,14 @@ class Pairs:
             lambda folder: train(self._masters(base), self._source, phase, folder),
         )
 
-    def _reinforced(self, name: str, step: int) -> Pair:
-        rate = name.removeprefix("rl-")
+    def _reinforced(self, name: str, first: int, last: int) -> Pair:
+        start = "of a fresh AdamW from the fine-tuned fp32 masters" if first == 1 else "of the same run"
+        continued = self._continued(name)
         return Pair(
-            f"{name}, {step} step{'s'[: step > 1]}",
-            f"{step} AdamW steps at {rate} from fp32 masters, bf16",
-            self._base() / BASE,
-            self._continued(name) / f"step-{step}.safetensors",
+            _span(name, first, last),
+            f"steps {first} to {last} {start}, at {name.removeprefix('rl-')}, bf16",
+            continued / f"step-{first - 1}.safetensors" if first > 1 else self._base() / BASE,
+            continued / f"step-{last}.safetensors",
         )
 
     def _fine_tune(self) -> Pair:
@@ -220,6 +222,12 @@ class Pairs:
             folder / "base.safetensors",
             folder / "tuned.safetensors",
         )
+
+
+def _span(name: str, first: int, last: int) -> str:
+    if first == last:
+        return f"{name}, step {last}"
+    return f"{name}, steps {first}–{last}"
 
 
 def _to_fp16(name: str, value: Tensor) -> Weights:
