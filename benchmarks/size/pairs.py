@@ -14,6 +14,7 @@ from torch import Tensor
 from train import Phase, Weights, convert, load_masters, pretrained, save, score, train, untrained
 
 import patchc
+from patchc.stream.compile import Codec
 
 FINE_TUNE = Phase(rate=4e-5, steps=100, seed=1, keep=(100,))
 SCRATCH = Phase(rate=1e-3, steps=150, seed=2, keep=(150,))
@@ -22,7 +23,7 @@ REINFORCE = {
     "rl-3e-6": Phase(rate=3e-6, steps=16, seed=3, keep=(1, 15, 16)),
 }
 SPANS = ((1, 1), (1, 16), (16, 16))
-"""First and last steps of the updates that are measured; a lone 16th is what a running job sends."""
+"""First and last steps of an update; the 16th alone is what a job that runs on sends."""
 
 BASE = f"step-{FINE_TUNE.steps}.safetensors"
 """The file of the fine-tuned model in bf16."""
@@ -37,13 +38,24 @@ GAUSSIAN_WORDS = 1 << 25
 
 @dataclass(frozen=True)
 class Pair:
-    """Two safetensors files. ``make_patch`` writes the patch, where that is not a plain diff."""
+    """Two safetensors files. ``build`` writes the patch, where that is not a plain diff.
+
+    ``small_steps`` are updates as reinforcement learning sends them.
+    """
 
     name: str
     what: str
     base: Path
     tuned: Path
-    make_patch: Callable[[Path], object] | None = None
+    build: Callable[[Path, Codec], object] | None = None
+    small_steps: bool = False
+
+    def make_patch(self, out: Path, codec: Codec) -> None:
+        """Write the patch."""
+        if self.build:
+            self.build(out, codec)
+        else:
+            patchc.diff(self.base, self.tuned, out=out, codec=codec)
 
 
 class Pairs:
@@ -97,13 +109,16 @@ class Pairs:
         )
 
     def _reinforced(self, name: str, first: int, last: int) -> Pair:
-        start = "of a fresh AdamW from the fine-tuned fp32 masters" if first == 1 else "of the same run"
+        start = (
+            "of a fresh AdamW from the fine-tuned fp32 masters" if first == 1 else "of the same run"
+        )
         continued = self._continued(name)
         return Pair(
             _span(name, first, last),
-            f"steps {first} to {last} {start}, at {name.removeprefix('rl-')}, bf16",
+            f"steps {first} to {last} of {start}, at {name.removeprefix('rl-')}, bf16",
             continued / f"step-{first - 1}.safetensors" if first > 1 else self._base() / BASE,
             continued / f"step-{last}.safetensors",
+            small_steps=True,
         )
 
     def _fine_tune(self) -> Pair:
@@ -140,6 +155,7 @@ class Pairs:
             "a small model trained from scratch, then 16 AdamW steps at 3e-6, bf16",
             first / f"step-{SCRATCH.steps}.safetensors",
             after / f"step-{phase.steps}.safetensors",
+            small_steps=True,
         )
 
     def _safepatching(self) -> Pair:
@@ -155,29 +171,24 @@ class Pairs:
         parts = self._run("safepatching", (FINE_TUNE, COMPONENTS), derive)
         model = base / BASE
 
-        def build(out: Path) -> object:
-            inputs = {
-                key: parts / name / file
-                for name in COMPONENTS
-                for key, file in (
-                    (name, "masters.safetensors"),
-                    (f"{name}_scores", "scores.safetensors"),
-                )
-            }
-            return patchc.build(model, out=out, **inputs)
+        inputs = {
+            key: parts / name / file
+            for name in COMPONENTS
+            for key, file in (
+                (name, "masters.safetensors"),
+                (f"{name}_scores", "scores.safetensors"),
+            )
+        }
 
-        def patch(folder: Path) -> None:
-            build(folder / "fix.patchc")
-            patchc.apply(folder / "fix.patchc", model, out=folder / "model.safetensors")
+        def build(out: Path, codec: Codec) -> object:
+            return patchc.build(model, out=out, codec=codec, **inputs)
 
-        tuned = self._run("safepatched", (FINE_TUNE, COMPONENTS), patch)
-        return Pair(
-            "SafePatching",
-            "SafePatching with its defaults, bf16",
-            model,
-            tuned / "model.safetensors",
-            build,
-        )
+        patch, tuned = parts / "rice.patchc", parts / "model.safetensors"
+        for stale in (patch, tuned):
+            stale.unlink(missing_ok=True)
+        build(patch, "rice")
+        patchc.apply(patch, model, out=tuned)
+        return Pair("SafePatching", "SafePatching with its defaults, bf16", model, tuned, build)
 
     def _fp32(self) -> Pair:
         return Pair(
@@ -227,7 +238,7 @@ class Pairs:
 def _span(name: str, first: int, last: int) -> str:
     if first == last:
         return f"{name}, step {last}"
-    return f"{name}, steps {first}–{last}"
+    return f"{name}, steps {first} to {last}"
 
 
 def _to_fp16(name: str, value: Tensor) -> Weights:
