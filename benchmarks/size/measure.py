@@ -81,15 +81,20 @@ def measure(pair: Pair, work: Path, folder: Path, repeats: int) -> Measured:
     Raises:
         SystemExit: patchc is not lossless.
     """
+    own = _patchc(pair, folder, repeats)
     whole, part = _Sides(pair), _Sides(_part(pair, folder))
+    rows: dict[bool, list[Row]] = {True: [], False: []}
+    for peer in peers():
+        fits = own.changed <= peer.most
+        rows[fits].append(_kept(peer, whole if fits else part, work, folder, repeats))
     return Measured(
         pair=pair,
         nbytes=pair.base.stat().st_size,
-        own=_patchc(pair, folder, repeats),
-        peers=tuple(_kept(one, whole, work, folder, repeats) for one in peers() if not one.slow),
+        own=own,
+        peers=tuple(rows[True]),
         part_nbytes=part.pair.base.stat().st_size,
         part=_patchc(part.pair, folder, 1),
-        part_peers=tuple(_kept(one, part, work, folder, 1) for one in peers() if one.slow),
+        part_peers=tuple(rows[False]),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import smollm2
@@ -22,8 +23,12 @@ REINFORCE = {
     "rl-1e-6": Phase(rate=1e-6, steps=16, seed=3, keep=(1, 15, 16)),
     "rl-3e-6": Phase(rate=3e-6, steps=16, seed=3, keep=(1, 15, 16)),
 }
-SPANS = ((1, 1), (1, 16), (16, 16))
-"""First and last steps of an update; the 16th alone is what a job that runs on sends."""
+KEPT = ", masters kept"
+"""Whether the fp32 masters of the fine-tune go on, or the trainer loads its bf16 file."""
+
+SPANS = {"": ((1, 1), (1, 16)), KEPT: ((1, 1), (1, 16), (16, 16))}
+"""First and last steps of an update, for both kinds of masters. The 16th step alone is what a job
+that runs on sends."""
 
 BASE = f"step-{FINE_TUNE.steps}.safetensors"
 """The file of the fine-tuned model in bf16."""
@@ -68,9 +73,10 @@ class Pairs:
     def all(self) -> dict[str, Callable[[], Pair]]:
         """How to make each pair, by name."""
         made: dict[str, Callable[[], Pair]] = {}
-        for name in REINFORCE:
-            for first, last in SPANS:
-                made[_span(name, first, last)] = self._bind(self._reinforced, name, first, last)
+        for name, (kept, spans) in product(REINFORCE, SPANS.items()):
+            for first, last in spans:
+                full = _span(name + kept, first, last)
+                made[full] = self._bind(self._reinforced, full, name, kept, first, last)
         made["fine-tune, 100 steps"] = self._fine_tune
         made["from scratch"] = self._from_scratch
         made["SafePatching"] = self._safepatching
@@ -97,25 +103,25 @@ class Pairs:
             lambda folder: train(pretrained(self._source), self._source, FINE_TUNE, folder),
         )
 
-    def _masters(self, base: Path) -> object:
-        return load_masters(pretrained(self._source), base / "masters.safetensors")
+    def _masters(self, base: Path, kept: str = KEPT) -> object:
+        return load_masters(
+            pretrained(self._source), base / ("masters.safetensors" if kept else BASE)
+        )
 
-    def _continued(self, name: str) -> Path:
+    def _continued(self, name: str, kept: str = KEPT) -> Path:
         base, phase = self._base(), REINFORCE[name]
         return self._run(
-            name,
+            name if kept else f"{name}-loaded",
             (FINE_TUNE, phase),
-            lambda folder: train(self._masters(base), self._source, phase, folder),
+            lambda folder: train(self._masters(base, kept), self._source, phase, folder),
         )
 
-    def _reinforced(self, name: str, first: int, last: int) -> Pair:
-        start = (
-            "of a fresh AdamW from the fine-tuned fp32 masters" if first == 1 else "of the same run"
-        )
-        continued = self._continued(name)
+    def _reinforced(self, full: str, name: str, kept: str, first: int, last: int) -> Pair:
+        masters = "the fine-tune's own" if kept else "its bf16 file"
+        continued = self._continued(name, kept)
         return Pair(
-            _span(name, first, last),
-            f"steps {first} to {last} of {start}, at {name.removeprefix('rl-')}, bf16",
+            full,
+            f"AdamW at {name.removeprefix('rl-')}, steps {first} to {last}, masters from {masters}",
             continued / f"step-{first - 1}.safetensors" if first > 1 else self._base() / BASE,
             continued / f"step-{last}.safetensors",
             small_steps=True,

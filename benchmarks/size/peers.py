@@ -35,13 +35,13 @@ Words = NDArray[np.unsignedinteger]
 class Peer:
     """A way to store a change. ``decode`` may change the base that it is given.
 
-    ``slow`` ones are measured on a part of the model.
+    Where more than ``most`` words change it would take too long and is given a part of the model.
     """
 
     name: str
     encode: Callable[[Model, Model, Path], None]
     decode: Callable[[Model, Path], Model]
-    slow: bool = False
+    most: float = math.inf
 
 
 def words(value: Tensor) -> Words:
@@ -62,7 +62,7 @@ def peers() -> list[Peer]:
         _gaps("u8 gaps + values, zstd-1", np.uint8, xor=False, level=1),
         _dense("dense XOR + zstd-1", 1),
         _dense("dense XOR + zstd-19", 19),
-        Peer("bsdiff", _encode_bsdiff, _decode_bsdiff, slow=True),
+        Peer("bsdiff", _encode_bsdiff, _decode_bsdiff, most=0),
     ]
 
 
@@ -179,7 +179,7 @@ def _gaps(name: str, gap: type[np.unsignedinteger], xor: bool, level: int) -> Pe
             at, value_at = at + length, value_at + size
         return before
 
-    return Peer(name, encode, decode)
+    return Peer(name, encode, decode, _most(level))
 
 
 def _dense(name: str, level: int) -> Peer:
@@ -200,7 +200,7 @@ def _dense(name: str, level: int) -> Peer:
             np.bitwise_xor(target, words(part), out=target)
         return before
 
-    return Peer(name, encode, decode)
+    return Peer(name, encode, decode, _most(level))
 
 
 # Pieces ------------------------------------------------------------------------------------------
@@ -213,6 +213,10 @@ def _changes(before: Model, after: Model) -> Iterator[tuple[str, NDArray[np.int6
         positions = np.flatnonzero(old != new)
         if len(positions):
             yield tensor, positions, old[positions], new[positions]
+
+
+def _most(level: int) -> float:
+    return 1 << 24 if level > 1 else math.inf
 
 
 def _zstd(content: bytes, level: int) -> bytes:
