@@ -156,7 +156,6 @@ def _kept(peer: Peer, sides: _Sides, work: Path, folder: Path, repeats: int) -> 
         "pair": sides.digests,
         "program": blake3(program).hexdigest(),
         "packages": {package: version(package) for package in PACKAGES},
-        "repeats": repeats,
     }
 
     def make(stage: Path) -> None:

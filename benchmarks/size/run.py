@@ -5,7 +5,7 @@
 
 Pairs are made once and kept in the cache, as are the peers' figures; patchc is measured on every
 run. With ``--pairs``, only those whose name contains one of the words are measured, and nothing is
-written but to the terminal.
+written but to the terminal. The tables are written after each pair, and tell how many there are.
 """
 
 from __future__ import annotations
@@ -46,15 +46,19 @@ def main() -> None:
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             measured.append(measure(pair, WORK, Path(scratch), options.repeats))
         print(summary(measured[-1]), flush=True)
-    if options.pairs:
-        return
+        if not options.pairs:
+            write_report(
+                measured, HERE / "README.md", HERE / "size.md", _circumstances(len(chosen))
+            )
+
+
+def _circumstances(pairs: int) -> str:
     load = ", ".join(f"{average:.1f}" for average in os.getloadavg())
     packages = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
-    machine = (
-        f"{len(os.sched_getaffinity(0))} cores, shared with other work; best of {options.repeats}; "
-        f"load averages at the end {load}. {packages}."
+    return (
+        f"{pairs} pairs. {len(os.sched_getaffinity(0))} cores, shared with other work: times are as "
+        f"observed, load averages at the end {load}. {packages}."
     )
-    write_report(measured, HERE / "README.md", HERE / "size.md", machine)
 
 
 if __name__ == "__main__":
