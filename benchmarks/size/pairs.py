@@ -121,7 +121,7 @@ class Pairs:
         continued = self._continued(name, kept)
         return Pair(
             full,
-            f"AdamW at {name.removeprefix('rl-')}, steps {first} to {last}, masters from {masters}",
+            f"{_span('AdamW', first, last)}, at {name.removeprefix('rl-')}; masters from {masters}",
             continued / f"step-{first - 1}.safetensors" if first > 1 else self._base() / BASE,
             continued / f"step-{last}.safetensors",
             small_steps=True,

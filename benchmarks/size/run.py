@@ -56,8 +56,8 @@ def _circumstances(pairs: int) -> str:
     load = ", ".join(f"{average:.1f}" for average in os.getloadavg())
     packages = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
     return (
-        f"{pairs} pairs. {len(os.sched_getaffinity(0))} cores, shared with other work: times are as "
-        f"observed, load averages at the end {load}. {packages}."
+        f"{pairs} pairs. {len(os.sched_getaffinity(0))} cores, shared with other work: times are "
+        f"as observed, load averages at the end {load}. {packages}."
     )
 
 
