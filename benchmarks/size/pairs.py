@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import smollm2
@@ -14,13 +15,21 @@ from torch import Tensor
 from train import Phase, Weights, convert, load_masters, pretrained, save, score, train, untrained
 
 import patchc
+from patchc.stream.compile import Codec
 
 FINE_TUNE = Phase(rate=4e-5, steps=100, seed=1, keep=(100,))
 SCRATCH = Phase(rate=1e-3, steps=150, seed=2, keep=(150,))
 REINFORCE = {
-    "rl-1e-6": Phase(rate=1e-6, steps=16, seed=3, keep=(1, 16)),
-    "rl-3e-6": Phase(rate=3e-6, steps=16, seed=3, keep=(1, 16)),
+    "rl-1e-6": Phase(rate=1e-6, steps=16, seed=3, keep=(1, 15, 16)),
+    "rl-3e-6": Phase(rate=3e-6, steps=16, seed=3, keep=(1, 15, 16)),
 }
+KEPT = ", masters kept"
+"""Whether the fp32 masters of the fine-tune go on, or the trainer loads its bf16 file."""
+
+SPANS = {"": ((1, 1), (1, 16)), KEPT: ((1, 1), (1, 16), (16, 16))}
+"""First and last steps of an update, for both kinds of masters. The 16th step alone is what a job
+that runs on sends."""
+
 BASE = f"step-{FINE_TUNE.steps}.safetensors"
 """The file of the fine-tuned model in bf16."""
 
@@ -28,19 +37,30 @@ COMPONENTS = {
     "se": Phase(rate=1e-5, steps=8, seed=4, sign=-1),
     "osm": Phase(rate=1e-5, steps=8, seed=5),
 }
-DENSITIES = (0.001, 0.01, 0.05, 0.3)
+DENSITIES = (0.001, 0.01, 0.05, 0.1, 0.3)
 GAUSSIAN_WORDS = 1 << 25
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two safetensors files. ``make_patch`` writes the patch, where that is not a plain diff."""
+    """Two safetensors files. ``build`` writes the patch, where that is not a plain diff.
+
+    ``small_steps`` are updates as reinforcement learning sends them.
+    """
 
     name: str
     what: str
     base: Path
     tuned: Path
-    make_patch: Callable[[Path], object] | None = None
+    build: Callable[[Path, Codec], object] | None = None
+    small_steps: bool = False
+
+    def make_patch(self, out: Path, codec: Codec) -> None:
+        """Write the patch."""
+        if self.build:
+            self.build(out, codec)
+        else:
+            patchc.diff(self.base, self.tuned, out=out, codec=codec)
 
 
 class Pairs:
@@ -53,11 +73,10 @@ class Pairs:
     def all(self) -> dict[str, Callable[[], Pair]]:
         """How to make each pair, by name."""
         made: dict[str, Callable[[], Pair]] = {}
-        for name, phase in REINFORCE.items():
-            for step in phase.keep:
-                made[f"{name}, {step} step{'s'[: step > 1]}"] = self._bind(
-                    self._reinforced, name, step
-                )
+        for name, (kept, spans) in product(REINFORCE, SPANS.items()):
+            for first, last in spans:
+                full = _span(name + kept, first, last)
+                made[full] = self._bind(self._reinforced, full, name, kept, first, last)
         made["fine-tune, 100 steps"] = self._fine_tune
         made["from scratch"] = self._from_scratch
         made["SafePatching"] = self._safepatching
@@ -84,24 +103,28 @@ class Pairs:
             lambda folder: train(pretrained(self._source), self._source, FINE_TUNE, folder),
         )
 
-    def _masters(self, base: Path) -> object:
-        return load_masters(pretrained(self._source), base / "masters.safetensors")
-
-    def _continued(self, name: str) -> Path:
-        base, phase = self._base(), REINFORCE[name]
-        return self._run(
-            name,
-            (FINE_TUNE, phase),
-            lambda folder: train(self._masters(base), self._source, phase, folder),
+    def _masters(self, base: Path, kept: str = KEPT) -> object:
+        return load_masters(
+            pretrained(self._source), base / ("masters.safetensors" if kept else BASE)
         )
 
-    def _reinforced(self, name: str, step: int) -> Pair:
-        rate = name.removeprefix("rl-")
+    def _continued(self, name: str, kept: str = KEPT) -> Path:
+        base, phase = self._base(), REINFORCE[name]
+        return self._run(
+            name if kept else f"{name}-loaded",
+            (FINE_TUNE, phase),
+            lambda folder: train(self._masters(base, kept), self._source, phase, folder),
+        )
+
+    def _reinforced(self, full: str, name: str, kept: str, first: int, last: int) -> Pair:
+        masters = "the fine-tune's own" if kept else "its bf16 file"
+        continued = self._continued(name, kept)
         return Pair(
-            f"{name}, {step} step{'s'[: step > 1]}",
-            f"{step} AdamW steps at {rate} from fp32 masters, bf16",
-            self._base() / BASE,
-            self._continued(name) / f"step-{step}.safetensors",
+            full,
+            f"{_span('AdamW', first, last)}, at {name.removeprefix('rl-')}; masters from {masters}",
+            continued / f"step-{first - 1}.safetensors" if first > 1 else self._base() / BASE,
+            continued / f"step-{last}.safetensors",
+            small_steps=True,
         )
 
     def _fine_tune(self) -> Pair:
@@ -138,6 +161,7 @@ class Pairs:
             "a small model trained from scratch, then 16 AdamW steps at 3e-6, bf16",
             first / f"step-{SCRATCH.steps}.safetensors",
             after / f"step-{phase.steps}.safetensors",
+            small_steps=True,
         )
 
     def _safepatching(self) -> Pair:
@@ -153,29 +177,24 @@ class Pairs:
         parts = self._run("safepatching", (FINE_TUNE, COMPONENTS), derive)
         model = base / BASE
 
-        def build(out: Path) -> object:
-            inputs = {
-                key: parts / name / file
-                for name in COMPONENTS
-                for key, file in (
-                    (name, "masters.safetensors"),
-                    (f"{name}_scores", "scores.safetensors"),
-                )
-            }
-            return patchc.build(model, out=out, **inputs)
+        inputs = {
+            key: parts / name / file
+            for name in COMPONENTS
+            for key, file in (
+                (name, "masters.safetensors"),
+                (f"{name}_scores", "scores.safetensors"),
+            )
+        }
 
-        def patch(folder: Path) -> None:
-            build(folder / "fix.patchc")
-            patchc.apply(folder / "fix.patchc", model, out=folder / "model.safetensors")
+        def build(out: Path, codec: Codec) -> object:
+            return patchc.build(model, out=out, codec=codec, **inputs)
 
-        tuned = self._run("safepatched", (FINE_TUNE, COMPONENTS), patch)
-        return Pair(
-            "SafePatching",
-            "SafePatching with its defaults, bf16",
-            model,
-            tuned / "model.safetensors",
-            build,
-        )
+        patch, tuned = parts / "rice.patchc", parts / "model.safetensors"
+        for stale in (patch, tuned):
+            stale.unlink(missing_ok=True)
+        build(patch, "rice")
+        patchc.apply(patch, model, out=tuned)
+        return Pair("SafePatching", "SafePatching with its defaults, bf16", model, tuned, build)
 
     def _fp32(self) -> Pair:
         return Pair(
@@ -220,6 +239,12 @@ class Pairs:
             folder / "base.safetensors",
             folder / "tuned.safetensors",
         )
+
+
+def _span(name: str, first: int, last: int) -> str:
+    if first == last:
+        return f"{name}, step {last}"
+    return f"{name}, steps {first} to {last}"
 
 
 def _to_fp16(name: str, value: Tensor) -> Weights:

@@ -25,6 +25,8 @@ from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 from torch import Tensor
 
+PACKAGES = ("fireworks-delta-compression", "deltatensors", "zstandard", "bsdiff4")
+
 Model = dict[str, Tensor]
 Words = NDArray[np.unsignedinteger]
 
@@ -33,13 +35,13 @@ Words = NDArray[np.unsignedinteger]
 class Peer:
     """A way to store a change. ``decode`` may change the base that it is given.
 
-    ``slow`` ones are measured on a part of the model.
+    Where more than ``most`` words change it would take too long and is given a part of the model.
     """
 
     name: str
     encode: Callable[[Model, Model, Path], None]
     decode: Callable[[Model, Path], Model]
-    slow: bool = False
+    most: float = math.inf
 
 
 def words(value: Tensor) -> Words:
@@ -55,11 +57,12 @@ def peers() -> list[Peer]:
         _coo("the same + zstd-1", compressed=True),
         *(_fireworks(version) for version in ("arc_v1", "arc_v2", "arc_v3")),
         Peer("deltatensors sparse", _encode_deltatensors, _decode_deltatensors),
-        _gaps("u16 gaps + XOR, zstd-1", np.uint16, xor=True),
-        _gaps("u8 gaps + values, zstd-1", np.uint8, xor=False),
-        _dense("dense XOR + zstd-1", 1, slow=False),
-        _dense("dense XOR + zstd-19", 19, slow=True),
-        Peer("bsdiff", _encode_bsdiff, _decode_bsdiff, slow=True),
+        _gaps("u16 gaps + XOR, zstd-1", np.uint16, xor=True, level=1),
+        _gaps("u16 gaps + XOR, zstd-19", np.uint16, xor=True, level=19),
+        _gaps("u8 gaps + values, zstd-1", np.uint8, xor=False, level=1),
+        _dense("dense XOR + zstd-1", 1),
+        _dense("dense XOR + zstd-19", 19),
+        Peer("bsdiff", _encode_bsdiff, _decode_bsdiff, most=0),
     ]
 
 
@@ -141,8 +144,8 @@ def _coo(name: str, compressed: bool) -> Peer:
     return Peer(name, encode, decode)
 
 
-def _gaps(name: str, gap: type[np.unsignedinteger], xor: bool) -> Peer:
-    """Gaps of one width, the largest meaning "go on", and values, each through zstd-1.
+def _gaps(name: str, gap: type[np.unsignedinteger], xor: bool, level: int) -> Peer:
+    """Gaps of one width, the largest meaning "go on", and values, each through zstd.
 
     With XOR like NeMo-RL, with new values like PULSE.
     """
@@ -159,7 +162,7 @@ def _gaps(name: str, gap: type[np.unsignedinteger], xor: bool) -> Peer:
             values.append((old ^ new if xor else new).tobytes())
             table[tensor] = len(stream)
         streams = {"gaps": b"".join(gaps), "values": b"".join(values)}
-        packed = {part: _zstd(content, 1) for part, content in streams.items()}
+        packed = {part: _zstd(content, level) for part, content in streams.items()}
         _write_parts(path, packed | {"table": _zstd(json.dumps(table).encode(), 1)})
 
     def decode(before: Model, path: Path) -> Model:
@@ -176,10 +179,10 @@ def _gaps(name: str, gap: type[np.unsignedinteger], xor: bool) -> Peer:
             at, value_at = at + length, value_at + size
         return before
 
-    return Peer(name, encode, decode)
+    return Peer(name, encode, decode, _most(level))
 
 
-def _dense(name: str, level: int, slow: bool) -> Peer:
+def _dense(name: str, level: int) -> Peer:
     """The XOR of all words, changed or not."""
 
     def encode(before: Model, after: Model, path: Path) -> None:
@@ -197,7 +200,7 @@ def _dense(name: str, level: int, slow: bool) -> Peer:
             np.bitwise_xor(target, words(part), out=target)
         return before
 
-    return Peer(name, encode, decode, slow)
+    return Peer(name, encode, decode, _most(level))
 
 
 # Pieces ------------------------------------------------------------------------------------------
@@ -210,6 +213,10 @@ def _changes(before: Model, after: Model) -> Iterator[tuple[str, NDArray[np.int6
         positions = np.flatnonzero(old != new)
         if len(positions):
             yield tensor, positions, old[positions], new[positions]
+
+
+def _most(level: int) -> float:
+    return 1 << 24 if level > 1 else math.inf
 
 
 def _zstd(content: bytes, level: int) -> bytes:

@@ -3,8 +3,9 @@
     make bench-size
     PYTHONPATH=tests:benchmarks/smollm2 python benchmarks/size/run.py --pairs rl int8 --repeats 1
 
-Pairs are made once and kept in the cache. With ``--pairs``, only those whose name contains one of
-the words are measured, and nothing is written but to the terminal.
+Pairs are made once and kept in the cache, as are the peers' figures; patchc is measured on every
+run. With ``--pairs``, only those whose name contains one of the words are measured, and nothing is
+written but to the terminal. The tables are written after each pair, and tell how many there are.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 
 import smollm2
 from measure import Measured, measure
 from pairs import Pairs
-from report import write_report
+from peers import PACKAGES
+from report import summary, write_report
 
 HERE = Path(__file__).parents[1]
 WORK = smollm2.cache() / "bench-size"
@@ -41,19 +44,21 @@ def main() -> None:
         pair = make()
         print(f"{name}: {pair.what}", flush=True)
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            measured.append(measure(pair, Path(scratch), options.repeats))
-        one, own = measured[-1], measured[-1].rows[0]
-        print(
-            f"  patchc {own.bits:.2f} bits per change, entropy {one.entropy:.2f}; "
-            f"encode {own.encode / 1e9:.2f} GB/s, decode {own.decode / 1e9:.2f} GB/s",
-            flush=True,
-        )
-    if options.pairs:
-        return
+            measured.append(measure(pair, WORK, Path(scratch), options.repeats))
+        print(summary(measured[-1]), flush=True)
+        if not options.pairs:
+            write_report(
+                measured, HERE / "README.md", HERE / "size.md", _circumstances(len(chosen))
+            )
+
+
+def _circumstances(pairs: int) -> str:
     load = ", ".join(f"{average:.1f}" for average in os.getloadavg())
-    cores = len(os.sched_getaffinity(0))
-    machine = f"{cores} cores; best of {options.repeats}; load averages at the end {load}."
-    write_report(measured, HERE / "README.md", HERE / "size.md", machine)
+    packages = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
+    return (
+        f"{pairs} pairs. {len(os.sched_getaffinity(0))} cores, shared with other work: times are "
+        f"as observed, load averages at the end {load}. {packages}."
+    )
 
 
 if __name__ == "__main__":

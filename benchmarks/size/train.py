@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 Weights = dict[str, Tensor]
 
 WINDOW = 128
-BATCH = 4
+BATCH = 2
 SCORED_BATCHES = 4
 SMALL = {
     "hidden_size": 256,
