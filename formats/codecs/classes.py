@@ -36,7 +36,7 @@ LOW = 256
 ALL = LOW + MOST_GROUPS
 """Population of all words of the chunk."""
 
-EDGES = 264
+EDGES = ALL + 1
 """Population of the two magnitudes on either side of a class's upper edge: EDGES + class."""
 
 POPULATIONS = EDGES + LOW

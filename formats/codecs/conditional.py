@@ -42,7 +42,7 @@ from patchc.formats.codecs.model import (
     table_starts,
     write_model,
 )
-from patchc.formats.codecs.plan import choose_levels, plan_model
+from patchc.formats.codecs.plan import choose_levels, plan_model, undivided_model
 from patchc.formats.codecs.rans import SCALE, Stack, Symbols, fill_symbols, pack, unpack
 from patchc.formats.codecs.scan import place_changes, rank_changes, scratch_for
 from patchc.formats.codecs.step_tokens import (
@@ -76,9 +76,26 @@ def encode_conditional(
     """
     members, kinds = _members(groups)
     levels = level_tables()
-    bits = levels.hit_bits, levels.miss_bits
     model, layout = empty_model(), layout_of(dtype, kinds)
-    plan_model(words, members, positions, steps, layout, kinds, dtype.word_bits, *bits, model)
+    undivided = plan_model(
+        words, members, positions, steps, layout, kinds, dtype.word_bits, levels.hit_bits,
+        levels.miss_bits, model,
+    )  # fmt: skip
+    coding = _encode_by(model, words, members, kinds, positions, steps, dtype)
+    if 8 * len(coding.body) <= undivided or not layout.exponent_bits:
+        return coding
+    model = undivided_model(members, positions, layout, kinds)
+    other = _encode_by(model, words, members, kinds, positions, steps, dtype)
+    return min(coding, other, key=lambda way: len(way.body))
+
+
+def _encode_by(
+    model: Model, words: Words, members: Groups, kinds: int, positions: Positions, steps: Steps,
+    dtype: DType,
+) -> Coding:  # fmt: skip
+    """Code the changes by the classes that ``model`` has, and fill in the rest of it."""
+    levels, layout = level_tables(), layout_of(dtype, kinds)
+    bits = levels.hit_bits, levels.miss_bits
     count = len(positions)
     populations, flips = np.empty(count, np.int32), np.empty(count, np.uint64)
     _classify(words, members, positions, steps, layout, kinds, model, populations, flips)

@@ -22,11 +22,18 @@ from patchc.formats.codecs.classes import (
 )
 from patchc.formats.codecs.codec import Positions, Steps
 from patchc.formats.codecs.levels import best_level
-from patchc.formats.codecs.model import Model
-from patchc.formats.codecs.step_tokens import SYMBOLS, best_table, count_step, magnitude
+from patchc.formats.codecs.model import Model, empty_model
+from patchc.formats.codecs.step_tokens import (
+    SYMBOLS,
+    best_table,
+    count_step,
+    estimated_bits,
+    magnitude,
+)
 
 MOST_BINS = 40
 _CLASS_BITS = 6.0
+_HEADER_BITS = 22.0  # that one class alone takes beside its exponent, and a last byte
 _FAR = 1e300
 
 
@@ -35,8 +42,12 @@ def plan_model(
     words: Words, groups: Groups, positions: Positions, steps: Steps, layout: Layout,
     kinds: Integer, word_bits: Integer, hit_bits: NDArray[np.float64],
     miss_bits: NDArray[np.float64], model: Model,
-) -> None:  # fmt: skip
-    """Choose the classes of each group, and the lowest ones; fills those parts of ``model``."""
+) -> float:  # fmt: skip
+    """Choose the classes of each group, and the lowest ones; fills those parts of ``model``.
+
+    Returns:
+        About the bits of a body whose groups have one class of all exponents each.
+    """
     exponents = np.int64(layout.exponent_mask) + 1
     held = np.zeros((kinds, exponents), np.int64)
     highest = np.uint64(0)
@@ -45,13 +56,27 @@ def plan_model(
         highest = max(highest, exponent_in(word, layout))
     quiet = ((highest + np.uint64(1)) << layout.mantissa) - np.uint64(1)
     _count_words(words, groups, layout, quiet, held)
+    undivided = 0.0
     for group in range(kinds):
         first = model.firsts[group]
-        count = _plan_group(
+        count, bits = _plan_group(
             words, groups, positions, steps, layout, group, held[group], word_bits,
             hit_bits, miss_bits, model,
         )  # fmt: skip
         model.firsts[group + 1] = first + count + 1
+        undivided += bits
+    return undivided
+
+
+def undivided_model(groups: Groups, positions: Positions, layout: Layout, kinds: int) -> Model:
+    """A model in which all words of a group with changes are one class, which none can leave."""
+    model = empty_model()
+    changed = np.ones(1, np.int64)
+    if layout.grouped:
+        changed = np.bincount(groups[positions], minlength=kinds) > 0
+    model.firsts[1 : kinds + 1] = np.cumsum(1 + changed)
+    model.tops[model.firsts[:kinds]] = layout.exponent_mask
+    return model
 
 
 @inlined
@@ -85,8 +110,8 @@ def _plan_group(
     group: Integer, held: NDArray[np.int64], word_bits: Integer,
     hit_bits: NDArray[np.float64], miss_bits: NDArray[np.float64],
     model: Model,
-) -> Integer:  # fmt: skip
-    """Plan one group; return its number of classes."""
+) -> tuple[Integer, float]:  # fmt: skip
+    """Plan one group; return its number of classes, and about its bits with one of all words."""
     grouped = layout.grouped
     changed = np.zeros(held.size, np.int64)
     for change in range(positions.size):
@@ -100,7 +125,7 @@ def _plan_group(
             tops[bins] = exponent
             bins += 1
     if bins == 0:
-        return 0
+        return 0, 3.0
     spare = max(0, bins - MOST_BINS)
     tops = tops[spare:bins]
     bins -= spare
@@ -148,7 +173,11 @@ def _plan_group(
         model.lows[group] = _choose_lows(
             chosen, number, sizes_held, spans, words.size, hit_bits, miss_bits
         )
-    return number
+    of_group = np.int64(held.sum()) if grouped else words.size
+    undivided = mask_bits(hits.sum(), of_group) + _HEADER_BITS + layout.exponent_bits + best_table(
+        counts.sum(axis=0), sizes.sum(), word_bits, hit_bits, miss_bits, model.weights[0]
+    )[3]  # fmt: skip
+    return number, undivided
 
 
 @inlined
@@ -174,7 +203,6 @@ def _cut(
     best = np.full(bins + 1, _FAR)
     best[0] = 0.0
     before = np.zeros(bins + 1, np.int64)
-    scratch = np.zeros(SYMBOLS, np.uint8)
     for last in range(1, bins + 1):
         sum_counts = np.zeros(2 * SYMBOLS, np.int64)
         sum_held, sum_hits, sum_sizes = 0, 0, 0.0
@@ -183,9 +211,7 @@ def _cut(
             sum_held += held[first]
             sum_hits += hits[first]
             sum_sizes += sizes[first]
-            table_bits = best_table(sum_counts, sum_sizes, word_bits, hit_bits, miss_bits, scratch)[
-                3
-            ]
+            table_bits = estimated_bits(sum_counts, sum_sizes, word_bits, hit_bits, miss_bits)
             bits = best[first] + table_bits + _CLASS_BITS + edge_bits[last - 1]
             bits += mask_bits(sum_hits, sum_held)
             if bits < best[last]:

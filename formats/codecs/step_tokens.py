@@ -15,6 +15,7 @@ from patchc.compiled import Integer, inlined, part, spliced
 from patchc.formats.codecs.levels import LEVELS, best_level, pop_geometric, push_geometric
 from patchc.formats.codecs.rans import (
     SCALE,
+    SCALE_BITS,
     Stack,
     Symbols,
     pop,
@@ -31,6 +32,7 @@ TOKENS = 128
 SYMBOLS = 2 * TOKENS
 HEAVIEST = 31
 _EXACT = 8  # magnitudes below it have a token each
+_FARTHEST = 2.0**36  # all magnitudes together, for a level
 
 Weights = NDArray[np.uint8]
 Histogram = NDArray[np.int64]
@@ -215,6 +217,27 @@ def _pop_long(x: Integer, at: Integer, stream: Stack, count: Integer) -> tuple[
 
 
 @inlined
+def estimated_bits(
+    counts: Histogram, sizes: float, word_bits: Integer, hit_bits: NDArray[np.float64],
+    miss_bits: NDArray[np.float64],
+) -> float:  # fmt: skip
+    """About the bits of the shortest kind of table and of its steps; see :func:`best_table`."""
+    total, symbols, raw = _sum_up(counts)
+    if total == 0:
+        return 10.0
+    tokens = (symbols + 1) >> 1
+    signed = raw + 5 + 3.5 * symbols + _entropy(counts, total, symbols, SIGNED)
+    even = raw + 5 + 3.5 * tokens + total + _entropy(counts, total, tokens, EVEN)
+    best = min(signed, even, 5.0 + total * word_bits)
+    if sizes <= _FARTHEST:
+        best = min(best, best_level(total, total + sizes, hit_bits, miss_bits)[1] + total + 10)
+    if _is_wide(raw, total, word_bits):
+        flips = 5 + 3.5 * SYMBOLS + total * (word_bits - 8)
+        best = min(best, flips + _entropy(counts, total, SYMBOLS, FLIPS))
+    return best
+
+
+@inlined
 def best_table(
     counts: Histogram, sizes: float, word_bits: Integer, hit_bits: NDArray[np.float64],
     miss_bits: NDArray[np.float64], weights: Weights,
@@ -231,50 +254,82 @@ def best_table(
     Returns:
         Kind, level, number of weights, and bits of table and steps together.
     """
-    total = np.int64(0)
-    symbols = 0
-    signed = 0.0
-    raw = 0.0
+    total, symbols, raw = _sum_up(counts)
+    if total == 0:
+        return GEOMETRIC, LEVELS - 1, 0, 10.0
+    best, kind, level, count = 5.0 + total * word_bits, RAW, 0, 0
+    if sizes <= _FARTHEST:
+        nearest, bits = best_level(total, total + sizes, hit_bits, miss_bits)
+        if bits + total + 10 < best:
+            best, kind, level = bits + total + 10, GEOMETRIC, nearest
+    freqs = np.zeros(SYMBOLS, np.int64)
+    for other in (EVEN, SIGNED, FLIPS):
+        size = symbols
+        beside = raw
+        if other == EVEN:
+            size = (symbols + 1) >> 1
+            beside = raw + total
+        elif other == FLIPS:
+            if not _is_wide(raw, total, word_bits):
+                continue
+            size = SYMBOLS
+            beside = total * (word_bits - 8)
+        _set_weights(counts, size, other, weights)
+        bits = beside + _coded_bits(counts, size, other, weights, freqs)
+        if bits < best:
+            best, kind, level, count = bits, other, 0, size
+    if count:
+        _set_weights(counts, count, kind, weights)
+    return kind, level, count, best
+
+
+@inlined
+def _sum_up(counts: Histogram) -> tuple[Integer, Integer, Integer]:
+    """Steps, symbols up to the last one that occurs, and raw bits below all tokens."""
+    total, raw = np.int64(0), np.int64(0)
+    symbols = np.int64(0)
     for symbol in range(SYMBOLS):
         if counts[symbol]:
             total += counts[symbol]
-            symbols = symbol + 1
             raw += counts[symbol] * token_bits(symbol >> 1)
-            signed -= counts[symbol] * np.log2(counts[symbol])
-    if total == 0:
-        return GEOMETRIC, LEVELS - 1, 0, 10.0
-    even = 0.0
-    tokens = (symbols + 1) >> 1
-    for token in range(tokens):
-        count = counts[2 * token] + counts[2 * token + 1]
-        if count:
-            even -= count * np.log2(count)
-    all_bits = total * np.log2(total)
-    signed += all_bits + raw + 5 + 3.5 * symbols
-    even += all_bits + raw + total + 5 + 3.5 * tokens
-    level, simple = best_level(total, total + sizes, hit_bits, miss_bits)
-    simple += total + 10
-    if sizes > 2.0**36:
-        simple = 1e300
-    plain = 5.0 + total * word_bits
-    flips = 1e300
-    if raw > total * (word_bits - 12):  # steps so wide that their top bits may tell more
-        flips = all_bits + total * (word_bits - 8) + 5 + 3.5 * SYMBOLS
-        for top in range(SYMBOLS, 2 * SYMBOLS):
-            if counts[top]:
-                flips -= counts[top] * np.log2(counts[top])
-    if plain < min(simple, signed, even, flips):
-        return RAW, 0, 0, plain
-    if flips < min(simple, signed, even):
-        _set_weights(counts, SYMBOLS, FLIPS, weights)
-        return FLIPS, 0, SYMBOLS, flips
-    if simple <= min(signed, even):
-        return GEOMETRIC, level, 0, simple
-    if even <= signed:
-        _set_weights(counts, tokens, EVEN, weights)
-        return EVEN, 0, tokens, even
-    _set_weights(counts, symbols, SIGNED, weights)
-    return SIGNED, 0, symbols, signed
+            symbols = np.int64(symbol + 1)
+    return total, symbols, raw
+
+
+@inlined
+def _is_wide(raw: Integer, total: Integer, word_bits: Integer) -> Integer:
+    """Whether steps are so wide that the top bits which they flip may tell more."""
+    return raw > total * (word_bits - 12)
+
+
+@inlined
+def _entropy(counts: Histogram, total: Integer, symbols: Integer, kind: Integer) -> float:
+    """Bits of the symbols of a kind of table by their own frequencies."""
+    bits = total * np.log2(total)
+    for symbol in range(symbols):
+        held = _held(counts, symbol, kind)
+        if held:
+            bits -= held * np.log2(held)
+    return bits
+
+
+@inlined
+def _coded_bits(
+    counts: Histogram, symbols: Integer, kind: Integer, weights: Weights,
+    freqs: NDArray[np.int64],
+) -> float:  # fmt: skip
+    """Bits of a table's weights, and of its symbols by the frequencies that follow from them."""
+    table_freqs(weights, symbols, freqs)
+    bits = 2.0 + _number_bits(symbols if kind == FLIPS else symbols - 1, 2)
+    before = np.int64(HEAVIEST)
+    for symbol in range(symbols):
+        less = before - np.int64(weights[symbol])
+        bits += _number_bits(2 * less - 1 if less > 0 else -2 * less, 1)
+        before = np.int64(weights[symbol])
+        held = _held(counts, symbol, kind)
+        if held:
+            bits += held * (SCALE_BITS - np.log2(freqs[symbol]))
+    return bits
 
 
 @inlined
