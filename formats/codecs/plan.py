@@ -73,7 +73,7 @@ def undivided_model(groups: Groups, positions: Positions, layout: Layout, kinds:
     model = empty_model()
     changed = np.ones(1, np.int64)
     if layout.grouped:
-        changed = np.bincount(groups[positions], minlength=kinds) > 0
+        changed = (np.bincount(groups[positions], minlength=kinds) > 0).astype(np.int64)
     model.firsts[1 : kinds + 1] = np.cumsum(1 + changed)
     model.tops[model.firsts[:kinds]] = layout.exponent_mask
     return model

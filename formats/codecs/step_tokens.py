@@ -234,7 +234,7 @@ def estimated_bits(
     if _is_wide(raw, total, word_bits):
         flips = 5 + 3.5 * SYMBOLS + total * (word_bits - 8)
         best = min(best, flips + _entropy(counts, total, SYMBOLS, FLIPS))
-    return best
+    return float(best)
 
 
 @inlined
@@ -310,7 +310,7 @@ def _entropy(counts: Histogram, total: Integer, symbols: Integer, kind: Integer)
         held = _held(counts, symbol, kind)
         if held:
             bits -= held * np.log2(held)
-    return bits
+    return float(bits)
 
 
 @inlined
@@ -329,7 +329,7 @@ def _coded_bits(
         held = _held(counts, symbol, kind)
         if held:
             bits += held * (SCALE_BITS - np.log2(freqs[symbol]))
-    return bits
+    return float(bits)
 
 
 @inlined
