@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import signal
+import sys
 from types import FrameType
 from typing import Annotated, Any
 
@@ -98,14 +99,16 @@ def main() -> None:
     """Run the command line; a termination signal stops it as an interrupt does.
 
     Looking for garbage among what imports leave behind takes a third of a short command's time, at
-    its start and, unless all is set aside, again at its end.
+    its start and, unless all is set aside, again at its end. What torch brings along complains when
+    it is set aside.
     """
     signal.signal(signal.SIGTERM, _interrupt)
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
     try:
         app()
     finally:
-        gc.freeze()
+        if "torch" not in sys.modules:
+            gc.freeze()
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
