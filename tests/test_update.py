@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from pathlib import Path
 
@@ -316,6 +317,16 @@ def test_a_file_above_the_cap_is_refused_where_it_differs(
         patchc.diff(base, tuned, out=tmp_path / "update.patchc")
     assert not (tmp_path / "update.patchc").exists()
     patchc.diff(base, tuned, out=tmp_path / "weights.patchc", weights_only=True)
+
+
+def test_a_file_whose_name_is_no_utf_8_is_refused_where_it_differs(tmp_path: Path) -> None:
+    name = os.fsdecode(b"notes\xff.txt")
+    base = write_model(tmp_path / "base", {"w": SAME}, side_files={name: "1"})
+    same = write_model(tmp_path / "same", {"w": nudge(SAME, 0.1, 1)}, side_files={name: "1"})
+    _there_and_back(tmp_path, base, same)
+    tuned = write_model(tmp_path / "tuned", {"w": SAME}, side_files={name: "2"})
+    with pytest.raises(UnsupportedInputError, match=r"notes.*rename it"):
+        patchc.diff(base, tuned, out=tmp_path / "update.patchc")
 
 
 def test_a_folder_and_a_file_need_the_same_tensors(tmp_path: Path, update: Update) -> None:

@@ -122,8 +122,9 @@ def _encode_by(
     x, size = push_fields(np.uint64(x), size, out, fields, written)
     body = pack(int(x), out[:size])
     header_bits = int(fields[:written, 1].sum())
-    step_bits = max(0.0, 8 * len(body) - header_bits - gap_bits)
-    return Coding(body, ChangeBits(gap_bits, step_bits))
+    change_bits = max(0.0, 8.0 * len(body) - header_bits)
+    gap_bits = min(gap_bits, change_bits)
+    return Coding(body, ChangeBits(gap_bits, change_bits - gap_bits))
 
 
 def decode_conditional(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import filecmp
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def changed_files(base: Checkpoint, result: Checkpoint) -> Iterator[EncodedFile]
         UnsupportedInputError: a file that differs is above the caps of the format.
     """
     shards = set(_shards(base)) | set(_shards(result))
-    for name in sorted(shards | _side_names(base) | _side_names(result), key=str.encode):
+    for name in sorted(shards | _side_names(base) | _side_names(result), key=os.fsencode):
         if name in shards or not _is_same(base.path / name, result.path / name):
             contents = [_content(model, name, name in shards) for model in (base, result)]
             if contents[0] != contents[1]:
