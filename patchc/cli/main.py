@@ -18,13 +18,13 @@ from patchc.cli.diff import diff
 from patchc.cli.evaluate import evaluate
 from patchc.cli.fold import fold
 from patchc.cli.inspect import inspect
+from patchc.cli.ranks import INTERRUPTED, refuse_ranks
 from patchc.cli.revert import revert
 from patchc.cli.sweep import sweep
 from patchc.cli.verify import verify
 from patchc.errors import PatchcError
 from patchc.version import __version__
 
-_INTERRUPTED = 130
 _OBJECTS_BETWEEN_COLLECTIONS = 200_000
 _LEFT = dict.fromkeys(
     ("evaluate", "sweep"), "an output file keeps what is done, and the same command goes on with it"
@@ -37,6 +37,11 @@ class _Commands(TyperGroup):
     def list_commands(self, _ctx: Any) -> list[str]:
         return list(self.commands)
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        found = super().resolve_command(ctx, args)
+        refuse_ranks(found[0])
+        return found
+
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
@@ -47,7 +52,7 @@ class _Commands(TyperGroup):
             usual = _LEFT.get(ctx.invoked_subcommand, "nothing was left at the output")
             left = str(error) or usual
             typer.echo(f"patchc: interrupted; {left}", err=True)
-            raise typer.Exit(_INTERRUPTED) from error
+            raise typer.Exit(INTERRUPTED) from error
 
 
 app = typer.Typer(
@@ -95,7 +100,7 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line; a termination signal stops it as an interrupt does.
+    """Run the command line; a termination signal stops it as an interrupt does, once.
 
     Looking for garbage among what imports leave behind takes a third of a short command's time, at
     its start and, unless all is set aside, again at its end.
@@ -109,4 +114,6 @@ def main() -> None:
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    for each in (signal.SIGTERM, signal.SIGINT):  # a second one would interrupt the cleaning up
+        signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt
