@@ -100,7 +100,7 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line; a termination signal stops it as an interrupt does, once.
+    """Run the command line; a termination signal stops it as an interrupt does.
 
     Looking for garbage among what imports leave behind takes a third of a short command's time, at
     its start and, unless all is set aside, again at its end.
@@ -114,6 +114,4 @@ def main() -> None:
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    for each in (signal.SIGTERM, signal.SIGINT):  # a second one would interrupt the cleaning up
-        signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt

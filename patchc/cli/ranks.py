@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import TYPE_CHECKING
 
 import typer
@@ -67,7 +69,8 @@ def _ranks() -> Iterator[tuple[Team, Progress]]:
     from patchc.progress import ignore_progress
     from patchc.stream.torchrun import join
 
-    signal.signal(signal.SIGINT, signal.getsignal(signal.SIGTERM))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _leave)
     with join() as team:
         try:
             if team.rank:
@@ -84,3 +87,12 @@ def _ranks() -> Iterator[tuple[Team, Progress]]:
                 code = error.exit_code if isinstance(error, PatchcError) else 1
                 raise typer.Exit(code) from error
             raise
+
+
+def _leave(_signal: int, _frame: FrameType | None) -> None:
+    """Stop as at an interrupt, unless this rank is on its way out already and tidies up.
+
+    torchrun stops all ranks as soon as the first has ended, so that this is the usual case.
+    """
+    if sys.exc_info()[0] is None:
+        raise KeyboardInterrupt

@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
@@ -91,7 +91,7 @@ class _GlooLink:
         self.rank, self.size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         self.neighbours = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         self._stopped = threading.Event()
-        _wait(self._join, None)
+        _within(self._join, None)
         self._beating = threading.Thread(target=self._beat, daemon=True)
         self._beating.start()
 
@@ -114,7 +114,7 @@ class _GlooLink:
         self._stopped.set()
         self._beating.join(1)
         with suppress(RankError, RuntimeError):
-            _wait(self._distributed.destroy_process_group, 5)
+            _within(self._distributed.destroy_process_group, 5)
 
     def _join(self) -> None:
         import torch
@@ -129,16 +129,15 @@ class _GlooLink:
 
     def _call(self, function: Callable[[], Answer]) -> Answer:
         outcome = _start(function)
-        while True:
-            try:
-                return outcome.result(self._patience)
-            except TimeoutError:
-                self._check_beats()
-            except RuntimeError as error:
-                raise RankError(
-                    f"rank {self.rank} of {self.size} has lost another rank, which failed or was "
-                    "stopped; nothing was left at the output, run the command again"
-                ) from error
+        while not wait([outcome], self._patience).done:
+            self._check_beats()
+        try:
+            return outcome.result()
+        except RuntimeError as error:
+            raise RankError(
+                f"rank {self.rank} of {self.size} has lost another rank, which failed or was "
+                "stopped; nothing was left at the output, run the command again"
+            ) from error
 
     def _beat(self) -> None:
         while not self._stopped.wait(self._patience / _BEATS):
@@ -206,7 +205,7 @@ def _start(function: Callable[[], Answer]) -> Future[Answer]:
     return outcome
 
 
-def _wait(function: Callable[[], Answer], seconds: float | None) -> Answer:
+def _within(function: Callable[[], Answer], seconds: float | None) -> Answer:
     try:
         return _start(function).result(seconds)
     except (RuntimeError, TimeoutError) as error:
