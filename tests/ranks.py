@@ -22,10 +22,11 @@ runpy.run_module("patchc", run_name="__main__", alter_sys=True)
 
 @dataclass(frozen=True)
 class Ended:
-    """What is left of a run: torchrun's exit code, and what the ranks said."""
+    """What is left of a run: torchrun's exit code, and what the ranks and torchrun said."""
 
     code: int
     out: str
+    stderr: str
     errors: list[str]
 
 
@@ -43,7 +44,6 @@ def run(
         "BEFALLS": str(befalls),
         "WHAT": what,
         "PATCHC_RANK_TIMEOUT": str(patience),
-        "PYTHONWARNINGS": "ignore",
     }
     start = ["-m", "patchc"]
     if befalls is not None:
@@ -62,4 +62,4 @@ def run(
         check=False,
     )
     said = [line for line in ended.stderr.splitlines() if line.startswith("patchc: ")]
-    return Ended(ended.returncode, ended.stdout, said)
+    return Ended(ended.returncode, ended.stdout, ended.stderr, said)
