@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+import patchc
 from patchc.dtypes import BY_NAME
-from patchc.errors import NumericError, RankError, WrongBaseError
+from patchc.errors import NumericError, RankError, UsageError, WrongBaseError
 from patchc.files import staged_file
 from patchc.formats.bits import ChangeBits
 from patchc.formats.writer import encode_chunk
@@ -279,3 +280,8 @@ def test_chunks_and_reports_survive_the_way_between_ranks() -> None:
         CompiledPatch(b"r", 1, 2, 3, 4, b"b", None),
     ):
         assert CompiledPatch.unpack(report.pack()) == report
+
+
+def test_several_ranks_do_not_work_in_place() -> None:
+    with pytest.raises(UsageError, match="a run in place is one process"):
+        patchc.apply("no.patchc", "no model", in_place=True, team=Team(Seat(Room(2), 0)))

@@ -172,7 +172,7 @@ class TopSearch:
         left_out, ranked, sure = np.sum([totals for totals, _ in parts], axis=0).tolist()
         count = min(self._count, ranked)
         rank = count - sure
-        every = np.concatenate([keys for _, keys in parts])
+        every = parts[0][1] if len(parts) == 1 else np.concatenate([keys for _, keys in parts])
         if left_out or not 0 <= rank <= every.size:
             return None
         if not count:
