@@ -115,3 +115,9 @@ class EvaluateError(PatchcError):
     """Evaluation cannot go on: bad requests, replies, judge or results file."""
 
     exit_code = 18
+
+
+class RankError(PatchcError):
+    """Another rank of a run under torchrun has left, is silent, or has other inputs."""
+
+    exit_code = 19

@@ -4,13 +4,14 @@ from patchc.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from patchc.checkpoint.header import Shard, TensorInfo
 from patchc.checkpoint.in_place import InPlaceWriter
 from patchc.checkpoint.refuse import refuse_quantised
-from patchc.checkpoint.writer import CheckpointCopy, HeaderError
+from patchc.checkpoint.writer import CheckpointCopy, HeaderError, JoinedCopy
 
 __all__ = [
     "Checkpoint",
     "CheckpointCopy",
     "HeaderError",
     "InPlaceWriter",
+    "JoinedCopy",
     "Shard",
     "TensorInfo",
     "open_checkpoint",

@@ -156,6 +156,30 @@ class CheckpointCopy:
         self._descriptors.clear()
 
 
+class JoinedCopy(CheckpointCopy):
+    """The same copy in another process, which writes tensors into files that were created.
+
+    On a clean exit its own writes are synced; permission bits are the creator's to set.
+    """
+
+    def __enter__(self) -> JoinedCopy:
+        kept = [name for name in self._source.shards if name not in self._headers]
+        new = [name for name, header in self._headers.items() if header is not None]
+        try:
+            for name in [*kept, *new]:
+                flags = os.O_WRONLY | os.O_CLOEXEC
+                self._descriptors[name] = os.open(self._path(name), flags)
+                self._place(read_shard(self._path(name), name))
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    def _finish(self) -> None:
+        for descriptor in self._descriptors.values():
+            os.fsync(descriptor)
+
+
 def write_all(descriptor: int, offset: int, data: NDArray[np.generic]) -> None:
     """Write an array's bytes at an offset, with as many calls as it takes."""
     view = data.view(np.uint8).data

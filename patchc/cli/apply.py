@@ -67,9 +67,9 @@ def apply(
     """
     import patchc
     from patchc.cli.copies import render
-    from patchc.cli.output import progress_bar
+    from patchc.cli.ranks import shared_work
 
-    with progress_bar() as progress:
+    with shared_work() as (team, progress):
         report = patchc.apply(
             patch,
             model,
@@ -82,5 +82,6 @@ def apply(
             threads=threads,
             max_memory=max_memory,
             progress=progress,
+            team=team,
         )
     render(report, "apply", json)

@@ -223,8 +223,9 @@ def build(
     Example: patchc build models/chat --recipe ties --tuned models/a --tuned models/b -o ab.patchc
     """
     import patchc
-    from patchc.cli.output import print_facts, print_json, progress_bar
+    from patchc.cli.output import print_facts, print_json
     from patchc.cli.patches import patch_facts
+    from patchc.cli.ranks import shared_work
     from patchc.recipe import find_recipe
 
     selection = _change(
@@ -247,7 +248,7 @@ def build(
         include=include or None,
         exclude=exclude or None,
     )
-    with progress_bar() as progress:
+    with shared_work() as (team, progress):
         report = patchc.build(
             base,
             se=se,
@@ -264,6 +265,7 @@ def build(
             threads=threads,
             max_memory=max_memory,
             progress=progress,
+            team=team,
         )
     if json:
         print_json(report)

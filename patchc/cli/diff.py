@@ -39,10 +39,11 @@ def diff(
     Example: patchc diff models/chat models/chat-v2 -o update.patchc
     """
     import patchc
-    from patchc.cli.output import print_facts, print_json, progress_bar
+    from patchc.cli.output import print_facts, print_json
     from patchc.cli.patches import patch_facts
+    from patchc.cli.ranks import shared_work
 
-    with progress_bar() as progress:
+    with shared_work() as (team, progress):
         report = patchc.diff(
             base,
             tuned,
@@ -52,6 +53,7 @@ def diff(
             threads=threads,
             max_memory=max_memory,
             progress=progress,
+            team=team,
         )
     if json:
         print_json(report)

@@ -19,13 +19,13 @@ from patchc.cli.diff import diff
 from patchc.cli.evaluate import evaluate
 from patchc.cli.fold import fold
 from patchc.cli.inspect import inspect
+from patchc.cli.ranks import INTERRUPTED, refuse_ranks
 from patchc.cli.revert import revert
 from patchc.cli.sweep import sweep
 from patchc.cli.verify import verify
 from patchc.errors import PatchcError
 from patchc.version import __version__
 
-_INTERRUPTED = 130
 _OBJECTS_BETWEEN_COLLECTIONS = 200_000
 _LEFT = dict.fromkeys(
     ("evaluate", "sweep"), "an output file keeps what is done, and the same command goes on with it"
@@ -38,6 +38,11 @@ class _Commands(TyperGroup):
     def list_commands(self, _ctx: Any) -> list[str]:
         return list(self.commands)
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        found = super().resolve_command(ctx, args)
+        refuse_ranks(found[0])
+        return found
+
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
@@ -48,7 +53,7 @@ class _Commands(TyperGroup):
             usual = _LEFT.get(ctx.invoked_subcommand, "nothing was left at the output")
             left = str(error) or usual
             typer.echo(f"patchc: interrupted; {left}", err=True)
-            raise typer.Exit(_INTERRUPTED) from error
+            raise typer.Exit(INTERRUPTED) from error
 
 
 app = typer.Typer(

@@ -32,9 +32,9 @@ def revert(
     """
     import patchc
     from patchc.cli.copies import render
-    from patchc.cli.output import progress_bar
+    from patchc.cli.ranks import shared_work
 
-    with progress_bar() as progress:
+    with shared_work() as (team, progress):
         report = patchc.revert(
             patch,
             model,
@@ -44,5 +44,6 @@ def revert(
             threads=threads,
             max_memory=max_memory,
             progress=progress,
+            team=team,
         )
     render(report, "revert", json)

@@ -28,6 +28,9 @@ from patchc.select.top import TopSet
 from patchc.select.untouched import UntouchedTensor
 from patchc.stream import Chunk, Workers, grid, scratch
 from patchc.stream.compile import TensorChanges, Words
+from patchc.stream.parts import Finding
+from patchc.stream.rows import deal_rows, plain_rows
+from patchc.stream.team import ALONE, Team
 
 Floats = NDArray[np.float32]
 
@@ -57,37 +60,51 @@ class MergeChanges:
         self.vectors = vectors
         self.recipe = recipe
         self.base = vectors[0].base
-        self.statistics: dict[str, dict[str, int]] = {}
-        self.input_digests: dict[str, list[tuple[str, bytes]]] = {}
-        self._candidates = candidates
+        self._statistics: dict[str, dict[str, int]] = {}
+        self._inputs: dict[str, list[tuple[str, bytes]]] = {}
         self._names = frozenset(tensor.name for tensor in candidates)
         self._provenance = provenance
         self._workers = workers
         self._chunk_words = chunk_words
         self._global: dict[str, _Merger] = {}
+        if recipe.scope == "global":
+            rows = deal_rows(plain_rows(self.base), workers.team.size)[workers.team.rank]
+            mine = {row.name for row in rows}
+            own = [tensor for tensor in candidates if tensor.name in mine]
+            words = sum(tensor.words for tensor in candidates)
+            self._global = self._prepare(own, words, workers.team)
 
     def open_tensor(self, tensor: TensorInfo, chunks: list[Chunk]) -> TensorChanges:
         """See :class:`patchc.stream.compile.ChangeSource`."""
         if tensor.name not in self._names:
             return UntouchedTensor(self.base, tensor)
         if self.recipe.scope == "tensor":
-            return _Merged(self, self._prepare([tensor])[tensor.name], chunks)
-        if not self._global:
-            self._global = self._prepare(self._candidates)
+            return _Merged(self, self._prepare([tensor], tensor.words)[tensor.name], chunks)
         return _Merged(self, self._global[tensor.name], chunks)
+
+    def note(self, tensor: str, finding: Finding) -> None:
+        """See :class:`patchc.stream.compile.ChangeSource`."""
+        if finding:
+            self._statistics[tensor] = finding["statistics"]
+            for name, digest in finding["inputs"].items():
+                self._inputs.setdefault(name, []).append((tensor, bytes.fromhex(digest)))
 
     def metadata(self) -> Mapping[str, Any]:
         """See :class:`patchc.stream.compile.ChangeSource`."""
         for checkpoint in (self.base, *(vector.tuned for vector in self.vectors)):
             # Read several times over: the cut and the sums must have seen the same values.
             checkpoint.check_unchanged()
-        inputs = {name: model_digest(pairs).hex() for name, pairs in self.input_digests.items()}
-        return {**self._provenance, "inputs": inputs, "statistics": self.statistics}
+        inputs = {name: model_digest(pairs).hex() for name, pairs in self._inputs.items()}
+        return {**self._provenance, "inputs": inputs, "statistics": self._statistics}
 
-    def _prepare(self, tensors: Sequence[TensorInfo]) -> dict[str, _Merger]:
+    def _prepare(
+        self, tensors: Sequence[TensorInfo], words: int, team: Team = ALONE
+    ) -> dict[str, _Merger]:
         """Cut, and for ties count the majority, over several tensors together."""
         kept = [
-            keep_entries(vector, self.recipe, tensors, self._chunk_words, self._workers)
+            keep_entries(
+                vector, self.recipe, tensors, self._chunk_words, self._workers, words, team
+            )
             for vector in self.vectors
         ]
         mergers = [
@@ -95,7 +112,8 @@ class MergeChanges:
             for tensor, tops in zip(tensors, zip(*kept, strict=True), strict=True)
         ]
         if self.recipe.method == "ties" and len(self.vectors) > 1:
-            majority = self._count_majority(mergers)
+            votes = team.sum("majority", lambda: np.array([self._count_majority(mergers)]))
+            majority = int(votes[0])
             for merger in mergers:
                 merger.majority = majority
         return {merger.tensor.name: merger for merger in mergers}
@@ -199,16 +217,17 @@ class _Merged:
         digests, kept = self._digests[chunk.number], self._kept[chunk.number]
         return self._merger.merge(chunk, digests, kept)
 
-    def finish(self) -> None:
+    def finish(self) -> Finding:
         name = self._merger.tensor.name
         kept = self._kept.sum(axis=0)
         vectors = self._source.vectors
-        self._source.statistics[name] = {v.name: int(n) for v, n in zip(vectors, kept, strict=True)}
+        inputs = {}
         for number, vector in enumerate(vectors):
             info = vector.tuned.tensors[name]
             digests = (chunk[number] for chunk in self._digests)
-            digest = tensor_digest(info.dtype.name, info.shape, digests)
-            self._source.input_digests.setdefault(vector.name, []).append((name, digest))
+            inputs[vector.name] = tensor_digest(info.dtype.name, info.shape, digests).hex()
+        counts = {v.name: int(n) for v, n in zip(vectors, kept, strict=True)}
+        return {"statistics": counts, "inputs": inputs}
 
 
 def _zeros(slot: str, shape: tuple[int, ...]) -> Floats:

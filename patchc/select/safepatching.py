@@ -6,6 +6,7 @@ sets, scaled addition of the two deltas where they are retained.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from functools import reduce
 from itertools import zip_longest
@@ -28,6 +29,9 @@ from patchc.select.sets import combine
 from patchc.select.untouched import UntouchedTensor
 from patchc.stream import Chunk, Workers, scratch
 from patchc.stream.compile import Words
+from patchc.stream.parts import Finding
+from patchc.stream.rows import deal_rows, plain_rows
+from patchc.stream.team import ALONE, Team
 
 _NO_PART = (np.empty(0, np.float32), np.empty(0, np.uint32), np.float32(0))
 
@@ -66,9 +70,12 @@ class SafePatchingChanges:
         self._provenance = provenance
         self._workers = workers
         self._chunk_words = chunk_words
-        self._selections = self._select_all()
-        self.statistics: dict[str, dict[str, int]] = {}
-        self.input_digests: dict[str, list[tuple[str, bytes]]] = {}
+        own = deal_rows(plain_rows(base), workers.team.size)[workers.team.rank]
+        self._own = [base.tensors[row.name] for row in own if row.name in candidates]
+        everywhere = recipe.scope == "global"
+        self._selections = self._select_everywhere() if everywhere else self._select_each()
+        self._statistics: dict[str, dict[str, int]] = {}
+        self._inputs: dict[str, list[tuple[str, bytes]]] = {}
 
     def open_tensor(self, tensor: TensorInfo, chunks: list[Chunk]) -> UntouchedTensor | _Merged:
         """See :class:`patchc.stream.compile.ChangeSource`."""
@@ -76,41 +83,57 @@ class SafePatchingChanges:
             return UntouchedTensor(self._base, tensor)
         return _Merged(self, tensor, chunks, next(self._selections))
 
+    def note(self, tensor: str, finding: Finding) -> None:
+        """See :class:`patchc.stream.compile.ChangeSource`."""
+        if finding:
+            self._statistics[tensor] = finding["statistics"]
+            for label, digest in finding["inputs"].items():
+                self._inputs.setdefault(label, []).append((tensor, bytes.fromhex(digest)))
+
     def metadata(self) -> Mapping[str, Any]:
         """See :class:`patchc.stream.compile.ChangeSource`."""
         for component in self._components:
             # Scores are read several times over: the cut and the marks must have seen the same.
             component.scores.check_unchanged()
-        inputs = {name: model_digest(pairs).hex() for name, pairs in self.input_digests.items()}
-        return {**self._provenance, "inputs": inputs, "statistics": self.statistics}
+        inputs = {name: model_digest(pairs).hex() for name, pairs in self._inputs.items()}
+        return {**self._provenance, "inputs": inputs, "statistics": self._statistics}
 
-    def _select_all(self) -> Iterator[tuple[Selection, ...]]:
-        """The selections of each candidate, in the order of the bytes of their names.
+    def _select_everywhere(self) -> Iterator[tuple[Selection, ...]]:
+        """The selections of each own candidate where all are ranked together, over all ranks."""
+        words = sum(self._base.tensors[name].words for name in self._candidates)
+        # In this scope no override sets a share, so that any name gives it.
+        searches = self._search(self._own, "", words, self._workers.team)
+        found = [search.result() for search in searches]
+        return iter([tuple(selections[one.name] for selections in found) for one in self._own])
+
+    def _select_each(self) -> Iterator[tuple[Selection, ...]]:
+        """The selections of each own candidate, in the order of the bytes of their names.
 
         A tensor's scores are read while the one before it is merged and coded.
         """
-        names = sorted(self._candidates, key=str.encode)
-        tensors = [self._base.tensors[name] for name in names]
         if self._recipe.scope == "row":
-            for tensor in tensors:
+            for tensor in self._own:
                 yield tuple(RowSelection(component, tensor) for component in self._components)
             return
-        groups = [tensors] if self._recipe.scope == "global" else [[tensor] for tensor in tensors]
-        ahead = self._search(groups[0])
-        for group, following in zip_longest(groups, groups[1:]):
-            searches, ahead = ahead, self._search(following) if following else []
-            found = [search.result() for search in searches]
-            for tensor in group:
-                yield tuple(selections[tensor.name] for selections in found)
+        ahead: list[FlatSearch] = []
+        for tensor, following in zip_longest(self._own, self._own[1:]):
+            searches = ahead or self._search([tensor], tensor.name, tensor.words)
+            ahead = []
+            if following:
+                ahead = self._search([following], following.name, following.words)
+            yield tuple(search.result()[tensor.name] for search in searches)
 
-    def _search(self, tensors: list[TensorInfo]) -> list[FlatSearch]:
+    def _search(
+        self, tensors: list[TensorInfo], name: str, words: int, team: Team = ALONE
+    ) -> list[FlatSearch]:
         return [
             FlatSearch(
                 component,
-                component.top(tensors[0].name),
+                math.floor(component.top(name) * words),
                 tensors,
                 self._chunk_words,
                 self._workers,
+                team,
             )
             for component in self._components
         ]
@@ -177,7 +200,7 @@ class _Merged:
         self._counts[chunk.number] = [*tops, *map(count, marks)]
         return base, marks
 
-    def finish(self) -> None:
+    def finish(self) -> Finding:
         name = self._tensor.name
         counts = [int(n) for n in self._counts.sum(axis=0)]
         parts = self._source.components
@@ -185,17 +208,14 @@ class _Merged:
         found = dict(zip(labels, counts, strict=True))
         if len(parts) == 1:
             del found["overlap"]
-        self._source.statistics[name] = found
+        inputs = {}
         for part, selection, tuned in zip(
             parts, self._selections, self._tuned_digests, strict=True
         ):
             scores = [selection.digests[number] for number in range(len(tuned))]
-            self._add_digest(f"{part.name} tuned", part.tuned.tensors[name], tuned)
-            self._add_digest(f"{part.name} scores", part.scores.tensors[name], scores)
-
-    def _add_digest(self, label: str, info: TensorInfo, chunks: list[bytes]) -> None:
-        digest = tensor_digest(info.dtype.name, info.shape, chunks)
-        self._source.input_digests.setdefault(label, []).append((info.name, digest))
+            inputs[f"{part.name} tuned"] = _digest(part.tuned.tensors[name], tuned)
+            inputs[f"{part.name} scores"] = _digest(part.scores.tensors[name], scores)
+        return {"statistics": found, "inputs": inputs}
 
     def _merge(self, chunk: Chunk, base: Words, marks: list[Marks]) -> Words:
         result: Words = scratch("result", chunk.count, base.dtype)
@@ -266,3 +286,7 @@ class _Merged:
             f"tensor {self._tensor.name!r}, flat index {chunk.first + position}: the value in "
             f"{where} is not finite; exclude the tensor, or lower alpha and beta"
         )
+
+
+def _digest(info: TensorInfo, chunks: list[bytes]) -> str:
+    return tensor_digest(info.dtype.name, info.shape, chunks).hex()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 import numpy as np
+from numpy.typing import NDArray
 
 from patchc.kernels import marks as sets
 from patchc.kernels.bracket import (
@@ -24,9 +25,10 @@ from patchc.kernels.bracket import (
     sample_keys,
 )
 from patchc.kernels.marks import Marks
-from patchc.kernels.topk import NOTHING, TopThreshold
+from patchc.kernels.topk import NOTHING, Bits, TopThreshold
 from patchc.select.top import ScoredTensor, TopSet, check_scores, find_by_histograms
 from patchc.stream import Chunk, Workers
+from patchc.stream.team import ALONE, Team
 
 _SMALL = 1 << 16
 """Up to so many entries, all are listed and no sample is drawn."""
@@ -40,20 +42,26 @@ _MOST_MARKED = 1 << 27
 """Entries whose marks are kept, one bit each; where there are more, they are marked anew."""
 
 
-def find_top_sets(tensors: Sequence[ScoredTensor], count: int, workers: Workers) -> list[TopSet]:
+def find_top_sets(
+    tensors: Sequence[ScoredTensor], count: int, workers: Workers, team: Team = ALONE
+) -> list[TopSet]:
     """Find the min(count, ranked) highest-scored entries of several tensors taken together.
 
-    Equal scores go to the earlier tensor, then to the lower flat index.
+    Equal scores go to the earlier tensor, then to the lower flat index. With a team, the tensors of
+    all ranks are taken together, those of lower ranks first; each rank gets the sets in its own.
 
     Raises:
         NumericError: a score is negative or not finite; names the tensor and the flat index.
     """
-    return TopSearch(tensors, count, workers).result()
+    return TopSearch(tensors, count, workers, team).result()
 
 
 def expected_reads(words: int) -> int:
     """How often a search over so many entries, and the marking of what it finds, read them."""
     return 1 if words <= _MOST_MARKED else 2
+
+
+Counts = NDArray[np.int64]
 
 
 @dataclass
@@ -68,19 +76,28 @@ class _Pass:
 class TopSearch:
     """A search for top sets, under way on worker threads; as :func:`find_top_sets`."""
 
-    def __init__(self, tensors: Sequence[ScoredTensor], count: int, workers: Workers) -> None:
+    def __init__(
+        self,
+        tensors: Sequence[ScoredTensor],
+        count: int,
+        workers: Workers,
+        team: Team = ALONE,
+    ) -> None:
         self._tensors = tensors
         self._count = count
         self._workers = workers
-        self._words = sum(tensor.words for tensor in tensors)
+        self._team = team
+        own = sum(tensor.words for tensor in tensors)
+        self._words = int(team.sum("entries", lambda: np.array([own]))[0])
         self._listed = 0
         self._lock = threading.Lock()
         self._jobs: list[_Pass] = []
         self._futures: list[Future[Collected]] = []
         bracket = Bracket() if self._words <= _SMALL else self._sample()
         self._bracket = bracket or Bracket()
+        self._has_bracket = bracket is not None
         if bracket:
-            keeps = expected_reads(self._words) == 1
+            keeps = expected_reads(own) == 1
             self._jobs = [
                 _Pass(tensor, chunk, _blank(chunk) if keeps else None)
                 for tensor in tensors
@@ -94,13 +111,29 @@ class TopSearch:
         Raises:
             NumericError: as :func:`find_top_sets`.
         """
-        collected = [future.result() for future in self._futures]
-        found = self._settle(collected) if collected else None
-        return found or find_by_histograms(self._tensors, self._count, self._workers)
+        found = self._settle() if self._has_bracket else None
+        if found is not None:
+            return found
+        return find_by_histograms(self._tensors, self._count, self._workers, self._team)
 
     def _sample(self) -> Bracket | None:
         """A bracket around the cut; None where a pass would list too much."""
-        keys, counts, sampled = [], [], 0
+        drawn = [
+            _unpack(part)
+            for part in self._team.gather("sample", lambda: _pack(*self._sample_own()))
+        ]
+        every = np.concatenate([keys for _, keys in drawn])
+        counts = np.concatenate([of_run[1:] for of_run, _ in drawn])
+        sampled = sum(int(of_run[0]) for of_run, _ in drawn)
+        scale = sampled / self._words
+        bracket = find_bracket(every, counts, self._count * scale)
+        inside = np.count_nonzero((every >= bracket.lower) & (every < bracket.upper))
+        dense = inside * _LISTED_SHARE * 3 // 2 > sampled
+        return None if dense or inside * 2 > _MOST_LISTED * scale else bracket
+
+    def _sample_own(self) -> tuple[Counts, Bits]:
+        """How many entries were drawn, how many keys each run gave, and the keys."""
+        sampled, counts, keys = 0, [np.empty(0, np.int64)], [np.empty(0, np.uint32)]
         runs = max(_LEAST_RUNS, self._words // _ENTRIES_PER_RUN)
         for tensor in self._tensors:
             if tensor.words:
@@ -110,12 +143,7 @@ class TopSearch:
                 found, each = sample_keys(*drawn, tensor.ranked)
                 keys.append(found)
                 counts.append(each)
-        every = np.concatenate(keys)
-        scale = sampled / self._words
-        bracket = find_bracket(every, np.concatenate(counts), self._count * scale)
-        inside = np.count_nonzero((every >= bracket.lower) & (every < bracket.upper))
-        dense = inside * _LISTED_SHARE * 3 // 2 > sampled
-        return None if dense or inside * 2 > _MOST_LISTED * scale else bracket
+        return np.concatenate([[sampled], *counts]), np.concatenate(keys)
 
     def _collect(self, job: _Pass) -> Collected:
         bits = job.tensor.read(job.chunk)
@@ -129,27 +157,37 @@ class TopSearch:
             self._listed += room if found.keys is None else found.keys.size
         return found
 
-    def _settle(self, collected: list[Collected]) -> list[TopSet] | None:
+    def _settle(self) -> list[TopSet] | None:
         """The top sets, if the pass has found the cut inside the bracket."""
-        count = min(self._count, sum(one.ranked for one in collected))
-        rank = count - sum(one.sure for one in collected)
-        keys = [one.keys for one in collected if one.keys is not None]
-        listed = sum(one.size for one in keys)
-        if len(keys) < len(collected) or not 0 <= rank <= listed:
+        collected: list[Collected] = []
+
+        def collect_own() -> bytes:
+            collected.extend(future.result() for future in self._futures)
+            listed = [one.keys for one in collected if one.keys is not None]
+            left_out = len(collected) - len(listed)
+            totals = [left_out, sum(c.ranked for c in collected), sum(c.sure for c in collected)]
+            return _pack(np.array(totals), np.concatenate([np.empty(0, np.uint32), *listed]))
+
+        parts = [_unpack(part) for part in self._team.gather("bracket", collect_own)]
+        left_out, ranked, sure = np.sum([totals for totals, _ in parts], axis=0).tolist()
+        count = min(self._count, ranked)
+        rank = count - sure
+        every = parts[0][1] if len(parts) == 1 else np.concatenate([keys for _, keys in parts])
+        if left_out or not 0 <= rank <= every.size:
             return None
         if not count:
             threshold = NOTHING
         elif not rank:
             threshold = TopThreshold(self._bracket.upper - 1, 0, 0)
         else:
-            every = np.concatenate(keys)
-            cut = int(np.partition(every, listed - rank)[listed - rank])
+            cut = int(np.partition(every, every.size - rank)[every.size - rank])
             ties = rank - int(np.count_nonzero(every > cut))
             threshold = TopThreshold(cut, ties, int(np.count_nonzero(every == cut)))
         before: list[int] = []
         if threshold.ties < threshold.available_ties:
-            equal = (int(np.count_nonzero(one == threshold.key)) for one in keys)
-            before = list(accumulate(equal, initial=0))
+            earlier = sum(_equal(keys, threshold) for _, keys in parts[: self._team.rank])
+            own = (_equal(one.keys, threshold) for one in collected)
+            before = list(accumulate(own, initial=earlier))
         for number, (job, one) in enumerate(zip(self._jobs, collected, strict=True)):
             if job.marks is not None and one.keys is not None and one.positions is not None:
                 ties = max(0, threshold.ties - before[number]) if before else threshold.ties
@@ -163,6 +201,21 @@ class TopSearch:
             marks = _all_marks(self._jobs[start:end])
             tops.append(TopSet(tensor.ranked, threshold, tuple(before[start:end]), marks))
         return tops
+
+
+def _pack(counts: Counts, keys: Bits) -> bytes:
+    head = np.array([counts.size], np.int64)
+    return b"".join([head.tobytes(), counts.astype(np.int64).data, keys.data])
+
+
+def _unpack(part: bytes) -> tuple[Counts, Bits]:
+    size = int(np.frombuffer(part, np.int64, 1)[0])
+    end = 8 * (1 + size)
+    return np.frombuffer(part, np.int64, size, 8), np.frombuffer(part, np.uint32, -1, end)
+
+
+def _equal(keys: Bits | None, threshold: TopThreshold) -> int:
+    return 0 if keys is None else int(np.count_nonzero(keys == threshold.key))
 
 
 def _blank(chunk: Chunk) -> Marks:

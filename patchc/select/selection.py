@@ -20,6 +20,7 @@ from patchc.select.component import Component
 from patchc.select.search import TopSearch
 from patchc.select.top import ScoredTensor, TopSet, check_scores
 from patchc.stream import Chunk, Workers, grid, scratch
+from patchc.stream.team import ALONE, Team
 
 
 class Selection(Protocol):
@@ -83,24 +84,25 @@ class RowSelection:
 class FlatSearch:
     """The search for one component's top sets in several tensors taken together, under way.
 
-    The share is counted over all entries; equal scores go to the tensor that comes first, then to
-    the lower flat index.
+    Equal scores go to the tensor that comes first, then to the lower flat index.
 
     Args:
         component: which one.
-        share: of all entries, how many are taken.
+        count: how many entries are taken.
         tensors: in the order of the bytes of their names.
         chunk_words: words in a chunk of the grid.
         workers: threads for the passes.
+        team: the ranks whose tensors, those of earlier ranks first, are taken together.
     """
 
     def __init__(
         self,
         component: Component,
-        share: float,
+        count: int,
         tensors: Sequence[TensorInfo],
         chunk_words: int,
         workers: Workers,
+        team: Team = ALONE,
     ) -> None:
         self._component = component
         self._tensors = tensors
@@ -115,8 +117,7 @@ class FlatSearch:
             )
             for tensor, digests in zip(tensors, self._digests, strict=True)
         ]
-        count = math.floor(share * sum(tensor.words for tensor in tensors))
-        self._search = TopSearch(scored, count, workers)
+        self._search = TopSearch(scored, count, workers, team)
 
     def result(self) -> dict[str, Selection]:
         """Wait for the selection in each tensor, by its name.

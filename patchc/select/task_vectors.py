@@ -21,6 +21,7 @@ from patchc.select.search import find_top_sets
 from patchc.select.top import ScoredTensor, TopSet
 from patchc.stream import Chunk, Workers, grid, scratch
 from patchc.stream.compile import Words
+from patchc.stream.team import ALONE, Team
 
 _NOT_ZERO = TopThreshold(key=0, ties=0, available_ties=0)
 
@@ -112,11 +113,18 @@ def keep_entries(
     tensors: Sequence[TensorInfo],
     chunk_words: int,
     workers: Workers,
+    words: int,
+    team: Team = ALONE,
 ) -> list[TopSet]:
     """Which entries of τ are kept in each of several tensors, zeros aside.
 
-    By draws for dare; else those of largest |τ|, floor(density · entries) of the tensors together;
+    By draws for dare; else those of largest |τ|, floor(density · words) of the tensors together;
     equal ones go to the earlier tensor, then to the lower flat index.
+
+    Args:
+        vector, recipe, tensors, chunk_words, workers: which, how, and in chunks of how many words.
+        words: of all the tensors that are taken together.
+        team: the ranks that have them.
 
     Raises:
         NumericError: a value is not finite; names the tensor and the flat index.
@@ -124,7 +132,7 @@ def keep_entries(
     if recipe.method == "dare":
         return [TopSet(_draws(vector, recipe, tensor.name), _NOT_ZERO) for tensor in tensors]
     everything = Retention(0, 0, KEEP_ALL)
-    count = math.floor(recipe.share * sum(tensor.words for tensor in tensors))
+    count = math.floor(recipe.share * words)
     if recipe.share in (0, 1):
         threshold = _NOT_ZERO if recipe.share else NOTHING
         return [TopSet(everything, threshold) for _ in tensors]
@@ -137,7 +145,7 @@ def keep_entries(
         )
         for tensor in tensors
     ]
-    return find_top_sets(scored, count, workers)
+    return find_top_sets(scored, count, workers, team)
 
 
 def _draws(vector: TaskVector, recipe: MergeRecipe, tensor: str) -> Retention:

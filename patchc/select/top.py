@@ -19,6 +19,7 @@ from patchc.kernels import topk
 from patchc.kernels.marks import Marks, unpack
 from patchc.kernels.topk import Bits, Retention, TopThreshold
 from patchc.stream import Chunk, Workers
+from patchc.stream.team import ALONE, Team
 
 Bins = NDArray[np.int64]
 
@@ -75,33 +76,38 @@ class TopSet:
 
 
 def find_by_histograms(
-    tensors: Sequence[ScoredTensor], count: int, workers: Workers
+    tensors: Sequence[ScoredTensor], count: int, workers: Workers, team: Team = ALONE
 ) -> list[TopSet]:
     """Find the min(count, ranked) highest-scored entries of several tensors taken together.
 
-    Equal scores go to the earlier tensor, then to the lower flat index.
+    Equal scores go to the earlier tensor, then to the lower flat index; with a team, to those of
+    the lower rank first.
 
     Raises:
         NumericError: a score is negative or not finite; names the tensor and the flat index.
     """
     jobs = [(tensor, chunk) for tensor in tensors for chunk in tensor.chunks]
     run = workers.map if len(jobs) > 1 else map
-    high_bins = _sum(run(lambda job: _count_high(job[0], job[1]), jobs))
+    high_bins = team.sum(
+        "upper bits", lambda: _sum(run(lambda job: _count_high(job[0], job[1]), jobs))
+    )
     count = min(count, int(high_bins.sum()))
     if count == 0:
         return [TopSet(tensor.ranked, topk.NOTHING) for tensor in tensors]
     high, above = topk.find_bin(high_bins, count)
-    low_bins = _sum(run(lambda job: _count_low(job[0], job[1], high), jobs))
+    low_bins = team.sum(
+        "lower bits", lambda: _sum(run(lambda job: _count_low(job[0], job[1], high), jobs))
+    )
     low, above_low = topk.find_bin(low_bins, count - above)
     threshold = TopThreshold(
         key=high * topk.LOW_BINS + low,
         ties=count - above - above_low,
         available_ties=int(low_bins[low]),
     )
-    if threshold.ties == threshold.available_ties or len(jobs) == 1:
+    if threshold.ties == threshold.available_ties or len(jobs) == team.size == 1:
         return [TopSet(tensor.ranked, threshold) for tensor in tensors]
-    ties = run(lambda job: _count_ties(job[0], job[1], threshold), jobs)
-    before = list(accumulate(ties, initial=0))
+    ties = list(run(lambda job: _count_ties(job[0], job[1], threshold), jobs))
+    before = list(accumulate(ties, initial=team.before("ties", sum(ties))))
     ends = accumulate((len(tensor.chunks) for tensor in tensors), initial=0)
     return [
         TopSet(tensor.ranked, threshold, tuple(before[end : end + len(tensor.chunks)]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from patchc.checkpoint import Checkpoint, TensorInfo
 from patchc.stream import Chunk, scratch
 from patchc.stream.compile import Words
+from patchc.stream.parts import Finding
 
 
 class UntouchedTensor:
@@ -28,5 +29,6 @@ class UntouchedTensor:
         """The chunk's words, and no deltas."""
         return self.read(chunk)[0], ()
 
-    def finish(self) -> None:
+    def finish(self) -> Finding:
         """Nothing to record."""
+        return {}

@@ -26,8 +26,9 @@ from patchc.formats.layout import ADDITIVE
 from patchc.hashing import chunk_digest
 from patchc.kernels.deltas import first_not_finite, to_bf16, to_int8
 from patchc.progress import Progress
-from patchc.stream.compile import CodedChunk, CompiledPatch, TensorCoder, write_patch
+from patchc.stream.compile import CompiledPatch, TensorCoder, write_patch
 from patchc.stream.grid import Chunk
+from patchc.stream.parts import CodedChunk, Finding
 from patchc.stream.rows import plain_rows
 from patchc.stream.workers import Workers
 
@@ -45,8 +46,8 @@ class TensorDeltas(Protocol):
         arrays may lie in scratch buffers. No component at all means that nothing changes.
         """
 
-    def finish(self) -> None:
-        """Called once, in order, after the last chunk was read."""
+    def finish(self) -> Finding:
+        """Called once, in order, after the last chunk was read; what the source is to be told."""
 
 
 class DeltaSource(Protocol):
@@ -55,8 +56,11 @@ class DeltaSource(Protocol):
     def open_tensor(self, tensor: TensorInfo, chunks: list[Chunk]) -> TensorDeltas:
         """Prepare a tensor; called in the main thread, in the order of the names' bytes."""
 
+    def note(self, tensor: str, finding: Finding) -> None:
+        """Take in what was found of a tensor, in the process that writes the file, in order."""
+
     def metadata(self) -> Mapping[str, Any]:
-        """The patch's provenance, asked for after the last tensor."""
+        """The patch's provenance, asked for after the last tensor, in every rank."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,7 @@ class _DeltaCoder:
 
     features = ADDITIVE
     masks = ()
+    entropy = None
 
     def __init__(
         self,
@@ -108,11 +113,15 @@ class _DeltaCoder:
         self.components = components
         self.value_type = value_type
         self._counts = [0] * len(components)
-        self._lock = threading.Lock()
 
     def open_tensor(self, row: TensorRow, chunks: list[Chunk]) -> TensorCoder:
         tensor = self._base.tensors[row.name]
         return _TensorDeltaCoder(self, tensor, self._source.open_tensor(tensor, chunks))
+
+    def note(self, row: TensorRow, finding: Finding) -> None:
+        for component, count in enumerate(finding["counts"]):
+            self._counts[component] += count
+        self._source.note(row.name, finding["deltas"])
 
     def metadata(self) -> Mapping[str, Any]:
         pairs = zip(self.components, self._counts, strict=True)
@@ -120,11 +129,6 @@ class _DeltaCoder:
             self.value_type, tuple(AdditiveComponent(c.name, c.scale, n) for c, n in pairs)
         )
         return {**self._source.metadata(), METADATA_KEY: values.to_json()}
-
-    def count(self, parts: Sequence[ComponentEntries]) -> None:
-        with self._lock:
-            for part in parts:
-                self._counts[part.component] += len(part.positions)
 
 
 class _TensorDeltaCoder:
@@ -134,6 +138,8 @@ class _TensorDeltaCoder:
         self._model = model
         self._tensor = tensor
         self._deltas = deltas
+        self._counts = [0] * len(model.components)
+        self._lock = threading.Lock()
 
     def encode(self, chunk: Chunk) -> CodedChunk:
         base, deltas = self._deltas.read_deltas(chunk)
@@ -145,11 +151,13 @@ class _TensorDeltaCoder:
                 parts.append(self._code(component, positions, dense[positions], chunk))
         if not parts:
             return CodedChunk(digest, None, None)
-        self._model.count(parts)
+        with self._lock:
+            for part in parts:
+                self._counts[part.component] += len(part.positions)
         return CodedChunk(digest, None, encode_deltas(chunk.number, parts, chunk.count, digest))
 
-    def finish(self) -> None:
-        self._deltas.finish()
+    def finish(self) -> Finding:
+        return {"deltas": self._deltas.finish(), "counts": self._counts}
 
     def _code(
         self, component: int, positions: NDArray[np.uint32], deltas: Deltas, chunk: Chunk

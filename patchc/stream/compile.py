@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import json
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, BinaryIO, Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,6 @@ from patchc.checkpoint import Checkpoint, TensorInfo
 from patchc.errors import OutputError, UsageError
 from patchc.files import check_output, staged_file
 from patchc.formats import (
-    EncodedChunk,
     EncodedFile,
     PatchWriter,
     RetentionMask,
@@ -31,7 +31,17 @@ from patchc.kernels.ulp import changed_steps
 from patchc.progress import Progress, ProgressEvent
 from patchc.stream.entropy import TensorCounts
 from patchc.stream.grid import Chunk, grid
-from patchc.stream.rows import plain_rows, words_on
+from patchc.stream.parts import (
+    CodedChunk,
+    Finding,
+    hand_over,
+    pack_chunk,
+    pack_finding,
+    unpack_chunk,
+    unpack_finding,
+)
+from patchc.stream.rows import deal_rows, plain_rows, words_on
+from patchc.stream.team import Team, staged_by_first
 from patchc.stream.workers import Workers, scratch
 
 Words = NDArray[np.unsignedinteger]
@@ -52,18 +62,27 @@ class TensorChanges(Protocol):
         buffers. The same array twice means that nothing changes.
         """
 
-    def finish(self) -> None:
-        """Called once, in order, after the last chunk was read."""
+    def finish(self) -> Finding:
+        """Called once, in order, after the last chunk was read; what the source is to be told."""
 
 
 class ChangeSource(Protocol):
     """What happens to a model that keeps its tensors."""
 
     def open_tensor(self, tensor: TensorInfo, chunks: list[Chunk]) -> TensorChanges:
-        """Prepare a tensor; called in the main thread, in the order of the names' bytes."""
+        """Prepare a tensor; called in the main thread, in the order of the names' bytes.
+
+        A rank opens the tensors of its own part (:func:`patchc.stream.rows.deal_rows`).
+        """
+
+    def note(self, tensor: str, finding: Finding) -> None:
+        """Take in what was found of a tensor, in the process that writes the file, in order."""
 
     def metadata(self) -> Mapping[str, Any]:
-        """The patch's provenance, asked for after the last tensor."""
+        """The patch's provenance, asked for after the last tensor, in every rank.
+
+        That of rank 0 is kept; the others check that their inputs have not changed.
+        """
 
 
 class UpdateSource(Protocol):
@@ -76,26 +95,14 @@ class UpdateSource(Protocol):
         """The patch's provenance, asked for after the last tensor."""
 
 
-@dataclass(frozen=True)
-class CodedChunk:
-    """A chunk's full digests on both sides, and its coding where it changes.
-
-    With additive values there is no ``result_digest``.
-    """
-
-    base_digest: bytes
-    result_digest: bytes | None
-    encoded: EncodedChunk | None
-
-
 class TensorCoder(Protocol):
     """Codes the chunks of one tensor."""
 
     def encode(self, chunk: Chunk) -> CodedChunk:
         """Read, digest and code a chunk; called from worker threads."""
 
-    def finish(self) -> None:
-        """Called once, in order, after the last chunk was coded."""
+    def finish(self) -> Finding:
+        """Called once, in order, after the last chunk was coded; what the model is to be told."""
 
 
 class ModelCoder(Protocol):
@@ -109,11 +116,18 @@ class ModelCoder(Protocol):
     def masks(self) -> Sequence[RetentionMask]:
         """The retention masks to which coded chunks refer by their place."""
 
+    @property
+    def entropy(self) -> ChangeBits | None:
+        """The bound for the tensors that were noted; None where it is not known."""
+
     def open_tensor(self, row: TensorRow, chunks: list[Chunk]) -> TensorCoder:
         """Prepare a tensor; called in the main thread, in the order of the patch file."""
 
+    def note(self, row: TensorRow, finding: Finding) -> None:
+        """Take in what was found of a tensor, in the process that writes the file, in order."""
+
     def metadata(self) -> Mapping[str, Any]:
-        """The patch's provenance, asked for after the last tensor."""
+        """The patch's provenance, asked for after the last tensor, in every rank."""
 
 
 @dataclass(frozen=True)
@@ -135,12 +149,39 @@ class CompiledPatch:
     coded: ChangeBits | None = None
     entropy: ChangeBits | None = None
 
+    def pack(self) -> bytes:
+        """As JSON, for other ranks."""
+        fields = {
+            name: value.hex() if isinstance(value, bytes) else value
+            for name, value in vars(self).items()
+        }
+        bits = {"coded": _pack_bits(self.coded), "entropy": _pack_bits(self.entropy)}
+        return json.dumps(fields | bits).encode()
+
+    @classmethod
+    def unpack(cls, data: bytes) -> CompiledPatch:
+        """What :meth:`pack` made."""
+        fields = json.loads(data)
+        for name in ("root", "base_digest", "result_digest"):
+            fields[name] = None if fields[name] is None else bytes.fromhex(fields[name])
+        for name in ("coded", "entropy"):
+            fields[name] = None if fields[name] is None else ChangeBits(*fields[name])
+        return cls(**fields)
+
+
+def _pack_bits(bits: ChangeBits | None) -> list[float] | None:
+    return None if bits is None else [bits.positions, bits.values]
+
 
 @dataclass(frozen=True)
 class _Job:
     row: TensorRow
     coder: TensorCoder
     chunk: Chunk | None
+
+
+_Outcome = tuple[TensorRow, Chunk, CodedChunk] | tuple[TensorRow, None, Finding]
+"""A chunk that was coded, or a tensor that is finished."""
 
 
 def check_patch_output(out: Path, inputs: tuple[Path, ...], chunk_bits: int) -> None:
@@ -184,9 +225,9 @@ def compile_patch(
         source.metadata,
         codec,
         masks,
+        source.note,
     )
-    written = write_patch(out, plain_rows(base), coder, workers, chunk_bits, stage, progress)
-    return replace(written, entropy=coder.entropy)
+    return write_patch(out, plain_rows(base), coder, workers, chunk_bits, stage, progress)
 
 
 def compile_update(
@@ -210,8 +251,7 @@ def compile_update(
         workers, chunk_bits, progress, codec: as for :func:`compile_patch`.
     """
     coder = _StepCoder(lambda row, _: source.open_row(row), source.metadata, codec, NO_MASKS)
-    written = write_patch(out, rows, coder, workers, chunk_bits, "diff", progress, files)
-    return replace(written, entropy=coder.entropy)
+    return write_patch(out, rows, coder, workers, chunk_bits, "diff", progress, files)
 
 
 def write_patch(
@@ -224,61 +264,113 @@ def write_patch(
     progress: Progress,
     files: Iterable[EncodedFile] = (),
 ) -> CompiledPatch:
-    """Walk over all tensors and put their coded chunks into a file; what all values share."""
-    total = sum(row.words for row in rows)
-    done = 0
-    with staged_file(out) as staging, staging.open("wb") as file:
-        writer = PatchWriter(file, chunk_bits, coder.features, coder.masks)
-        assembly = _Assembly(writer, promises_result=not coder.features & ADDITIVE)
-        with closing(workers.map(_run, _jobs(rows, coder, 1 << chunk_bits))) as results:
-            for job, coded in results:
-                if job.chunk is None or coded is None:
-                    job.coder.finish()
-                    assembly.end_row(job.row)
-                else:
-                    assembly.add(job.row, job.chunk, coded)
-                    done += job.chunk.count
-                    progress(ProgressEvent(stage, done, total, "parameters", job.row.name))
-        for changed in files:
-            writer.add_file(changed)
-        root, base_digest, result_digest = assembly.finish(coder.metadata())
-        size = file.tell()
-    return CompiledPatch(
-        root,
-        size,
-        assembly.body_bytes,
-        assembly.entries,
-        total,
-        base_digest,
-        result_digest,
-        assembly.coded if assembly.coded.total else None,
-    )
+    """Walk over all tensors and put their coded chunks into a file; what all values share.
+
+    Each rank codes its own part; rank 0 writes the file, and ``files`` are those that it has.
+    """
+    team, parts = workers.team, deal_rows(rows, workers.team.size)
+    team.agree("tensors", repr((chunk_bits, coder.features, coder.masks, rows)).encode())
+    outcomes = _code(parts[team.rank], coder, workers, chunk_bits, stage, progress)
+    with staged_by_first(team, staged_file, out) as staging, closing(outcomes):
+        if team.rank:
+            hand_over(team, _messages(outcomes, coder))
+            return CompiledPatch.unpack(team.gather("report")[0])
+        with staging.open("wb") as file:
+            return _assemble(file, parts, outcomes, coder, team, chunk_bits, files)
+
+
+def _assemble(
+    file: BinaryIO,
+    parts: Sequence[Sequence[TensorRow]],
+    outcomes: Iterable[_Outcome],
+    coder: ModelCoder,
+    team: Team,
+    chunk_bits: int,
+    files: Iterable[EncodedFile],
+) -> CompiledPatch:
+    """Write the file from this rank's outcomes, then those of the others."""
+    assembly = _Assembly(file, coder, chunk_bits)
+
+    def own_part() -> bytes:
+        for outcome in outcomes:
+            assembly.take(outcome)
+        return b""
+
+    team.gather("parts", own_part)
+    for rank in range(1, team.size):
+        for outcome in _received(team, rank, parts[rank], 1 << chunk_bits):
+            assembly.take(outcome)
+    return CompiledPatch.unpack(team.gather("report", lambda: assembly.finish(files).pack())[0])
+
+
+def _code(
+    rows: Sequence[TensorRow],
+    coder: ModelCoder,
+    workers: Workers,
+    chunk_bits: int,
+    stage: str,
+    progress: Progress,
+) -> Generator[_Outcome, None, None]:
+    """What becomes of each chunk of some tensors, and of each tensor, in order."""
+    total, done = sum(row.words for row in rows), 0
+    with closing(workers.map(_run, _jobs(rows, coder, 1 << chunk_bits))) as results:
+        for job, coded in results:
+            if job.chunk is None or coded is None:
+                yield job.row, None, job.coder.finish()
+            else:
+                yield job.row, job.chunk, coded
+                done += job.chunk.count
+                progress(ProgressEvent(stage, done, total, "parameters", job.row.name))
+
+
+def _messages(outcomes: Iterable[_Outcome], coder: ModelCoder) -> Iterator[bytes]:
+    for outcome in outcomes:
+        yield pack_finding(outcome[2]) if outcome[1] is None else pack_chunk(outcome[2])
+    coder.metadata()
+
+
+def _received(
+    team: Team, rank: int, rows: Sequence[TensorRow], chunk_words: int
+) -> Iterator[_Outcome]:
+    for row in rows:
+        for chunk in grid(row.words, chunk_words):
+            yield row, chunk, unpack_chunk(team.receive(rank))
+        yield row, None, unpack_finding(team.receive(rank))
 
 
 class _Assembly:
     """Puts coded chunks, in order, into the file and into the digests of tensors and models."""
 
-    def __init__(self, writer: PatchWriter, promises_result: bool) -> None:
-        self.entries = 0
-        self.body_bytes = 0
-        self.coded = ChangeBits()
-        self._writer = writer
-        self._promises_result = promises_result
+    def __init__(self, file: BinaryIO, coder: ModelCoder, chunk_bits: int) -> None:
+        self._file = file
+        self._coder = coder
+        self._writer = PatchWriter(file, chunk_bits, coder.features, coder.masks)
+        self._promises_result = not coder.features & ADDITIVE
+        self._entries = self._body_bytes = self._words = 0
+        self._coded = ChangeBits()
         self._chunks: dict[Side, list[bytes]] = {"base": [], "result": []}
         self._models: dict[Side, list[tuple[str, bytes]]] = {"base": [], "result": []}
 
-    def add(self, row: TensorRow, chunk: Chunk, coded: CodedChunk) -> None:
+    def take(self, outcome: _Outcome) -> None:
+        row, chunk, found = outcome
+        if isinstance(found, CodedChunk) and chunk:
+            self._add(row, chunk, found)
+        elif not isinstance(found, CodedChunk):
+            self._coder.note(row, found)
+            self._end_row(row)
+
+    def _add(self, row: TensorRow, chunk: Chunk, coded: CodedChunk) -> None:
         if words_on(row, chunk, "base"):
             self._chunks["base"].append(coded.base_digest)
         if coded.result_digest and words_on(row, chunk, "result"):
             self._chunks["result"].append(coded.result_digest)
         if coded.encoded:
             self._writer.add_chunk(coded.encoded)
-            self.entries += coded.encoded.record.entries
-            self.body_bytes += len(coded.encoded.body)
-            self.coded += coded.encoded.bits
+            self._entries += coded.encoded.record.entries
+            self._body_bytes += len(coded.encoded.body)
+            self._coded += coded.encoded.bits
 
-    def end_row(self, row: TensorRow) -> None:
+    def _end_row(self, row: TensorRow) -> None:
         digests: list[bytes] = []
         for side, chunks in self._chunks.items():
             shape = row.shape_on(side)
@@ -287,13 +379,28 @@ class _Assembly:
                 self._models[side].append((row.name, digests[-1]))
             chunks.clear()
         self._writer.end_row(row, digests[0])
+        self._words += row.words
 
-    def finish(self, metadata: Mapping[str, Any]) -> tuple[bytes, bytes, bytes | None]:
+    def finish(self, files: Iterable[EncodedFile]) -> CompiledPatch:
+        for changed in files:
+            self._writer.add_file(changed)
+        metadata = self._coder.metadata()
         base = model_digest(self._models["base"])
         result = model_digest(self._models["result"]) if self._promises_result else None
-        if self.coded.total:
-            metadata = {**metadata, "coded": self.coded.to_json()}
-        return self._writer.finish(metadata, base, result), base, result
+        coded = self._coded if self._coded.total else None
+        if coded:
+            metadata = {**metadata, "coded": coded.to_json()}
+        return CompiledPatch(
+            root=self._writer.finish(metadata, base, result),
+            size=self._file.tell(),
+            body_bytes=self._body_bytes,
+            entries=self._entries,
+            words=self._words,
+            base_digest=base,
+            result_digest=result,
+            coded=coded,
+            entropy=self._coder.entropy,
+        )
 
 
 def _jobs(rows: Sequence[TensorRow], model: ModelCoder, chunk_words: int) -> Iterator[_Job]:
@@ -320,6 +427,7 @@ class _StepCoder:
         metadata: Callable[[], Mapping[str, Any]],
         codec: Codec,
         masks: TensorMasks,
+        note: Callable[[str, Finding], None] | None = None,
     ) -> None:
         if codec not in get_args(Codec):
             raise UsageError(f"codec is {codec!r}; it must be auto or rice")
@@ -328,6 +436,7 @@ class _StepCoder:
         self.entropy = ChangeBits()
         self._open_changes = open_changes
         self._metadata = metadata
+        self._note = note
 
     @property
     def masks(self) -> Sequence[RetentionMask]:
@@ -335,6 +444,11 @@ class _StepCoder:
 
     def open_tensor(self, row: TensorRow, chunks: list[Chunk]) -> TensorCoder:
         return _TensorStepCoder(self, row, self._open_changes(row, chunks))
+
+    def note(self, row: TensorRow, finding: Finding) -> None:
+        self.entropy += ChangeBits(*finding["entropy"])
+        if self._note:
+            self._note(row.name, finding["changes"])
 
     def metadata(self) -> Mapping[str, Any]:
         return {**self._metadata(), "entropy": self.entropy.to_json()}
@@ -349,9 +463,12 @@ class _TensorStepCoder:
         self._changes = changes
         self._counts = TensorCounts(row.dtype)
 
-    def finish(self) -> None:
-        self._changes.finish()
-        self._model.entropy += self._counts.entropy()
+    def finish(self) -> Finding:
+        entropy = self._counts.entropy()
+        return {
+            "changes": self._changes.finish(),
+            "entropy": [entropy.positions, entropy.values],
+        }
 
     def encode(self, chunk: Chunk) -> CodedChunk:
         base, result = self._changes.read(chunk)

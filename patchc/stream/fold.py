@@ -20,6 +20,7 @@ from patchc.progress import Progress, ProgressEvent
 from patchc.stream.compile import CompiledPatch, Words, compile_patch
 from patchc.stream.grid import Chunk
 from patchc.stream.meeting import changed_numbers
+from patchc.stream.parts import Finding
 from patchc.stream.states import find_states, match_tensors
 from patchc.stream.walk import take_step, unsound
 from patchc.stream.workers import Workers, scratch
@@ -177,6 +178,9 @@ class _Steps:
     def open_tensor(self, tensor: TensorInfo, _chunks: list[Chunk]) -> _TensorSteps:
         return _TensorSteps(self._base, self._patches, tensor)
 
+    def note(self, tensor: str, finding: Finding) -> None:
+        """Nothing is found but the steps."""
+
     def metadata(self) -> Mapping[str, Any]:
         return self._metadata
 
@@ -208,5 +212,5 @@ class _TensorSteps:
             take_step(patch, record, link, after, chunk.count, revert=False)
         return before, after
 
-    def finish(self) -> None:
-        """Nothing to close."""
+    def finish(self) -> Finding:
+        return {}

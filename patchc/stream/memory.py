@@ -30,6 +30,7 @@ def threads_within(
     each: int,
     shared: int = 0,
     what: str = "this",
+    neighbours: int = 1,
 ) -> int:
     """How many threads to run.
 
@@ -41,6 +42,7 @@ def threads_within(
         each: bytes of one thread's buffers.
         shared: bytes needed besides.
         what: names the work, for the message.
+        neighbours: processes that share this machine's cores; the budget is each one's own.
 
     Raises:
         UsageError: one thread is too much for ``max_memory``.
@@ -53,10 +55,13 @@ def threads_within(
             f"max_memory is {max_memory:,} bytes, and {what} needs at least "
             f"{RUNTIME_BYTES + shared + each:,}; allow it more memory"
         )
-    return min(usable_cores() if threads is None else threads, max(fitting, 1))
+    cores = max(1, usable_cores() // neighbours)
+    return min(cores if threads is None else threads, max(fitting, 1))
 
 
-def threads_to_patch(patch: Patch, threads: int | None, max_memory: int | None) -> int:
+def threads_to_patch(
+    patch: Patch, threads: int | None, max_memory: int | None, neighbours: int = 1
+) -> int:
     """The same for reading a model chunk by chunk and changing it as a patch says.
 
     Raises:
@@ -71,11 +76,16 @@ def threads_to_patch(patch: Patch, threads: int | None, max_memory: int | None) 
     largest = max((max(map(file.size_on, OTHER)) for file in index.files), default=0)
     each = per_word * words + changes + _THREAD_BYTES
     shared = _FILE_COPIES * largest
-    return threads_within(threads, max_memory, COPY_BYTES, each, shared, str(patch.path))
+    what = str(patch.path)
+    return threads_within(threads, max_memory, COPY_BYTES, each, shared, what, neighbours)
 
 
 def threads_to_compare(
-    base: Checkpoint, chunk_bits: int, threads: int | None, max_memory: int | None
+    base: Checkpoint,
+    chunk_bits: int,
+    threads: int | None,
+    max_memory: int | None,
+    neighbours: int = 1,
 ) -> int:
     """The same for coding what differs between two models, where every word may.
 
@@ -86,7 +96,7 @@ def threads_to_compare(
     word_bytes = max((tensor.dtype.word_bytes for tensor in base.tensors.values()), default=1)
     each = (2 * word_bytes + _CODED_WORD_BYTES) * words + _THREAD_BYTES
     what = f"a comparison with {base.path}"
-    return threads_within(threads, max_memory, COPY_BYTES, each, what=what)
+    return threads_within(threads, max_memory, COPY_BYTES, each, 0, what, neighbours)
 
 
 def threads_to_build(
@@ -95,6 +105,7 @@ def threads_to_build(
     word_bytes: int,
     threads: int | None,
     max_memory: int | None,
+    neighbours: int = 1,
 ) -> int:
     """The same for a build whose buffers take ``word_bytes`` for each word of a chunk.
 
@@ -103,7 +114,7 @@ def threads_to_build(
     """
     each = word_bytes * largest_chunk(base, chunk_bits) + _THREAD_BYTES
     what = f"a build on {base.path}"
-    return threads_within(threads, max_memory, BUILD_BYTES, each, what=what)
+    return threads_within(threads, max_memory, BUILD_BYTES, each, 0, what, neighbours)
 
 
 def largest_chunk(model: Checkpoint, chunk_bits: int) -> int:

@@ -12,6 +12,7 @@ from patchc.errors import NumericError, PatchFormatError
 from patchc.formats import ChunkRecord, ComponentEntries, Patch, TensorRecord
 from patchc.kernels.deltas import from_bf16, from_int8
 from patchc.kernels.merge import add_scaled_entries, load_fp32, round_masked
+from patchc.stream.team import ALONE, Team
 from patchc.stream.workers import scratch
 
 Words = NDArray[np.unsignedinteger]
@@ -33,13 +34,16 @@ class EntryCount:
             for part in parts:
                 self._found[part.component] += len(part.positions)
 
-    def check(self) -> None:
+    def check(self, team: Team = ALONE) -> None:
         """Compare the sums over all chunks with what the metadata claims (SPEC.md, section 4.4).
+
+        Those of all ranks are added up.
 
         Raises:
             PatchFormatError: a component has another number of entries.
         """
-        for component, total in zip(self._components, self._found, strict=True):
+        totals = team.sum("entries", lambda: np.array(self._found, np.int64))
+        for component, total in zip(self._components, totals.tolist(), strict=True):
             if component.entries != total:
                 raise PatchFormatError(
                     f"{self._path}: the metadata claims {component.entries} entries of component "

@@ -128,5 +128,5 @@ def merge(
     if walked.base != patch.index.base_digest and not walked.differing:
         raise unsound(patch)
     patch.check_bodies()
-    count.check()
+    count.check(workers.team)
     return walked.differing

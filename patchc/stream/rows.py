@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,6 +11,7 @@ from patchc.checkpoint import Checkpoint, TensorInfo
 from patchc.formats import Side, TensorRow
 from patchc.kernels.casts import cast
 from patchc.stream.grid import Chunk
+from patchc.stream.team import deal
 from patchc.stream.workers import scratch
 
 Words = NDArray[np.unsignedinteger]
@@ -18,6 +21,14 @@ def plain_rows(model: Checkpoint) -> list[TensorRow]:
     """The rows of a patch that keeps the tensors of a model, in the order of a patch file."""
     tensors = sorted(model.tensors.values(), key=lambda tensor: tensor.name.encode())
     return [TensorRow(t.name, t.dtype, t.shape, t.shape) for t in tensors]
+
+
+def deal_rows(rows: Sequence[TensorRow], ranks: int) -> list[Sequence[TensorRow]]:
+    """The rows that each rank works on: contiguous runs of about equally many bytes."""
+    return [
+        rows[part.start : part.stop]
+        for part in deal([row.words * row.dtype.word_bytes for row in rows], ranks)
+    ]
 
 
 def words_on(row: TensorRow, chunk: Chunk, side: Side) -> int:

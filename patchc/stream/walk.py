@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from patchc.kernels.ulp import add_steps
 from patchc.progress import Progress, ProgressEvent
 from patchc.stream.grid import Chunk, grid
 from patchc.stream.rows import words_on
+from patchc.stream.team import deal
 from patchc.stream.workers import Workers
 
 Words = NDArray[np.unsignedinteger]
@@ -98,12 +100,27 @@ def walk(
 ) -> WalkedDigests:
     """Run over all chunks of ``records`` and put their digests together.
 
-    A tensor that the model has is identified by the digests that the index holds of it.
+    A tensor that the model has is identified by the digests that the index holds of it. Each rank
+    walks over its own part, and all get the digests of everything.
     """
-    with closing(
-        walk_tensors(patch, model, records, run, stage, workers, progress, may_differ)
-    ) as tensors:
-        return model_digests(tensors)
+    team = workers.team
+    runs = deal([_nbytes(record) for record in records], team.size)
+
+    def walk_own() -> bytes:
+        with closing(
+            walk_tensors(
+                patch, model, records, run, stage, workers, progress, may_differ, runs[team.rank]
+            )
+        ) as tensors:
+            return json.dumps([_pack(tensor) for tensor in tensors]).encode()
+
+    team.agree("patch", patch.root)
+    parts = zip(runs, team.gather(stage, walk_own), strict=True)
+    return model_digests(
+        _unpack(records[number], found)
+        for of_rank, part in parts
+        for number, found in zip(of_rank, json.loads(part), strict=True)
+    )
 
 
 def walk_tensors(
@@ -115,13 +132,21 @@ def walk_tensors(
     workers: Workers,
     progress: Progress,
     may_differ: bool = False,
+    part: range | None = None,
 ) -> Generator[WalkedTensor, None, None]:
-    """The same, tensor after tensor, while chunks of the following ones are worked on."""
-    total = sum(record.words * record.dtype.word_bytes for record in records)
+    """The same, tensor after tensor, while chunks of the following ones are worked on.
+
+    Only over the records of ``part``, where it is given, and in this process alone.
+    """
+    part = range(len(records)) if part is None else part
+    total = sum(_nbytes(records[number]) for number in part)
     done = 0
-    jobs = (Job(record, chunk) for record in records for chunk in _grid(patch, record))
+    jobs = (
+        Job(records[number], chunk) for number in part for chunk in _grid(patch, records[number])
+    )
     with closing(workers.map(run, jobs)) as results:
-        for number, record in enumerate(records):
+        for number in part:
+            record = records[number]
             chunks = _grid(patch, record)
             digests = [next(results) for _ in chunks]
             of_tensor: dict[Side, bytes] = {}
@@ -134,7 +159,7 @@ def walk_tensors(
             known = number >= len(model.tensors) or _is_known(patch, record, of_tensor, digests)
             if not known and not may_differ:
                 raise wrong(patch, model, record.name, "its values differ")
-            done += record.words * record.dtype.word_bytes
+            done += _nbytes(record)
             progress(ProgressEvent(stage, done, total, "bytes", record.name))
             states = tuple(digest.state for digest in digests if digest.state)
             yield WalkedTensor(record, of_tensor, states, not known)
@@ -154,6 +179,21 @@ def model_digests(tensors: Iterable[WalkedTensor]) -> WalkedDigests:
             differing.append(tensor.record.name)
     base, result = model_digest(models["base"]), model_digest(models["result"])
     return WalkedDigests(base, result, states["base"], states["result"], tuple(differing))
+
+
+def _pack(tensor: WalkedTensor) -> list[Any]:
+    digests = {side: digest.hex() for side, digest in tensor.digests.items()}
+    return [digests, tensor.states, tensor.differs]
+
+
+def _unpack(record: TensorRecord, found: list[Any]) -> WalkedTensor:
+    digests, states, differs = found
+    full = {side: bytes.fromhex(digest) for side, digest in digests.items()}
+    return WalkedTensor(record, full, tuple(states), differs)
+
+
+def _nbytes(record: TensorRecord) -> int:
+    return record.words * record.dtype.word_bytes
 
 
 def _grid(patch: Patch, record: TensorRecord) -> list[Chunk]:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from patchc.errors import UsageError
+from patchc.stream.team import ALONE, Team
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -25,15 +26,17 @@ class Workers:
 
     Args:
         threads: how many; None means one for each core that this process may use.
+        team: the processes among which the work is split before it comes to the threads.
 
     Raises:
         UsageError: ``threads`` is below 1.
     """
 
-    def __init__(self, threads: int | None = None) -> None:
+    def __init__(self, threads: int | None = None, team: Team = ALONE) -> None:
         if threads is not None and threads < 1:
             raise UsageError(f"threads is {threads}; it must be at least 1")
         self.threads = threads or usable_cores()
+        self.team = team
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="patchc")
 
     def __enter__(self) -> Workers:

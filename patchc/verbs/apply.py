@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from patchc.progress import Progress, ignore_progress
+from patchc.stream.team import ALONE, Team
 from patchc.verbs.in_place import InPlaceReport, change_in_place, check_target
 from patchc.verbs.merging import MergeOptions
 from patchc.verbs.patched_copy import CopyReport, write_patched_copy
@@ -23,6 +24,7 @@ def apply(
     threads: int | None = None,
     max_memory: int | None = None,
     progress: Progress = ignore_progress,
+    team: Team = ALONE,
 ) -> CopyReport | InPlaceReport:
     """Write the patched model to ``out``, bit for bit what the patch promises.
 
@@ -54,6 +56,8 @@ def apply(
         max_memory: bytes that the process may take, to within a tenth: fewer threads run where more
             would not fit. None means 300 MB.
         progress: called with the bytes done.
+        team: the ranks that share the work, each with a contiguous run of the tensors, which it
+            writes into one output on a file system that all of them see; not in place.
 
     Raises:
         WrongBaseError: the model is not the base; names the first tensor that differs.
@@ -68,7 +72,7 @@ def apply(
         UsageError: both ``out`` and ``in_place``, or neither; alpha, beta or onto_descendant with a
             patch of exact steps, or out of range.
     """
-    check_target(out, in_place)
+    check_target(out, in_place, team)
     options = MergeOptions(alpha, beta, onto_descendant)
     if out is None:
         return change_in_place(
@@ -91,4 +95,5 @@ def apply(
         threads=threads,
         max_memory=max_memory,
         progress=progress,
+        team=team,
     )

@@ -26,6 +26,7 @@ from patchc.stream import Workers
 from patchc.stream.additive import ScaledComponent, compile_additive
 from patchc.stream.compile import Codec, check_patch_output, compile_patch
 from patchc.stream.memory import RUNTIME_BYTES, threads_to_build
+from patchc.stream.team import ALONE, Team
 from patchc.verbs.build_merge import build_merge
 from patchc.verbs.plan import (
     BuildPlan,
@@ -59,6 +60,7 @@ def build(
     chunk_bits: int = DEFAULT_CHUNK_BITS,
     codec: Codec = "auto",
     progress: Progress = ignore_progress,
+    team: Team = ALONE,
 ) -> BuildReport:
     """Compile a patch: SafePatching by default, or the merge that a :class:`MergeRecipe` asks for.
 
@@ -88,6 +90,8 @@ def build(
         codec: of exact steps: "auto" codes each chunk the shorter way; "rice" so that the changes
             can be read from the patch alone.
         progress: called with the parameters done.
+        team: the ranks that share the work, each with a contiguous run of the tensors; rank 0
+            writes the file. See :mod:`patchc.stream.torchrun`.
 
     Raises:
         UsageError: an input is missing or not one of the method's, the weights are not as many as
@@ -117,6 +121,7 @@ def build(
             chunk_bits=chunk_bits,
             codec=codec,
             progress=progress,
+            team=team,
         )
     _refuse_inputs("safepatching", {"tuned": tuned} if tuned else {}, "se and osm")
     recipe = recipe or Recipe()
@@ -132,9 +137,9 @@ def build(
         opened = [c for part in components for c in (part.tuned, part.scores)]
         check_patch_output(Path(out), tuple(c.path for c in (base_model, *opened)), chunk_bits)
         threads = threads_to_build(
-            base_model, chunk_bits, _BUFFER_BYTES_PER_WORD, threads, max_memory
+            base_model, chunk_bits, _BUFFER_BYTES_PER_WORD, threads, max_memory, team.neighbours
         )
-        with Workers(threads) as workers:
+        with Workers(threads, team) as workers:
             candidates = find_candidates(base_model, components, recipe)
             plan = _plan(
                 base_model, components, candidates, workers.threads, chunk_bits, value_type

@@ -20,6 +20,7 @@ from patchc.select.task_vectors import drop_masks, open_task_vectors
 from patchc.stream import Workers
 from patchc.stream.compile import Codec, check_patch_output, compile_patch
 from patchc.stream.memory import RUNTIME_BYTES, threads_to_build
+from patchc.stream.team import ALONE, Team
 from patchc.verbs.plan import (
     BuildPlan,
     BuildReport,
@@ -46,6 +47,7 @@ def build_merge(
     chunk_bits: int = DEFAULT_CHUNK_BITS,
     codec: Codec = "auto",
     progress: Progress = ignore_progress,
+    team: Team = ALONE,
 ) -> BuildReport:
     """Compile the merge of one or more tuned models' task vectors into a patch.
 
@@ -63,6 +65,7 @@ def build_merge(
         chunk_bits: log2 of the words in a chunk of the patch's grid.
         codec: how changes are coded, as for :func:`build`.
         progress: called with the parameters done.
+        team: the ranks that share the work, as for :func:`build`.
 
     Raises:
         UsageError: no tuned model, or another number of weights.
@@ -84,8 +87,10 @@ def build_merge(
         base_model, tuned_models = models[0], models[1:]
         vectors = open_task_vectors(base_model, tuned_models, recipe)
         buffers = _buffer_bytes(recipe)
-        threads = threads_to_build(base_model, chunk_bits, buffers, threads, max_memory)
-        with Workers(threads) as workers:
+        threads = threads_to_build(
+            base_model, chunk_bits, buffers, threads, max_memory, team.neighbours
+        )
+        with Workers(threads, team) as workers:
             candidates = find_merge_candidates(base_model, tuned_models, recipe)
             plan = _plan(base_model, tuned_models, recipe, candidates, workers.threads, chunk_bits)
             if dry_run:

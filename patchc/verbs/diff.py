@@ -17,7 +17,9 @@ from patchc.stream.compile import Codec, CompiledPatch, Words, check_patch_outpu
 from patchc.stream.files import changed_files
 from patchc.stream.memory import threads_to_compare
 from patchc.stream.pairing import pair_tensors
+from patchc.stream.parts import Finding
 from patchc.stream.rows import plain_rows, read_row
+from patchc.stream.team import ALONE, Team
 from patchc.verbs.provenance import tool
 
 
@@ -32,6 +34,7 @@ def diff(
     chunk_bits: int = DEFAULT_CHUNK_BITS,
     codec: Codec = "auto",
     progress: Progress = ignore_progress,
+    team: Team = ALONE,
 ) -> CompiledPatch:
     """Write a patch that takes ``base`` to ``tuned``: every word that differs, any dtype.
 
@@ -53,6 +56,7 @@ def diff(
         codec: "auto" codes each chunk the shorter way; "rice" so that the changes can be read from
             the patch alone.
         progress: called with the parameters done.
+        team: the ranks that share the work; see :func:`build`.
 
     Raises:
         MismatchError: with ``weights_only``, the two do not have the same tensors; names the first
@@ -64,7 +68,8 @@ def diff(
     """
     with open_checkpoint(base) as base_model, open_checkpoint(tuned) as tuned_model:
         check_patch_output(Path(out), (base_model.path, tuned_model.path), chunk_bits)
-        with Workers(threads_to_compare(base_model, chunk_bits, threads, max_memory)) as workers:
+        threads = threads_to_compare(base_model, chunk_bits, threads, max_memory, team.neighbours)
+        with Workers(threads, team) as workers:
             if weights_only or base_model.is_folder != tuned_model.is_folder:
                 _match(base_model, tuned_model)
                 rows, files = plain_rows(base_model), iter(list[EncodedFile]())
@@ -103,8 +108,8 @@ class _TensorDifference:
         before = read_row(self._base, self._row, chunk, "base", "base")
         return before, read_row(self._tuned, self._row, chunk, "result", "tuned")
 
-    def finish(self) -> None:
-        """Nothing to close."""
+    def finish(self) -> Finding:
+        return {}
 
 
 def _match(base: Checkpoint, tuned: Checkpoint) -> None:

@@ -14,6 +14,7 @@ from patchc.stream import Workers
 from patchc.stream.in_place import Pending, everything, find_pending, rewrite_pending
 from patchc.stream.memory import threads_to_patch
 from patchc.stream.states import match_tensors
+from patchc.stream.team import ALONE, Team
 from patchc.verbs.merging import MergeOptions, irreversible, plan_merge
 
 
@@ -44,8 +45,8 @@ class InPlaceReport:
     dry_run: bool
 
 
-def check_target(out: str | os.PathLike[str] | None, in_place: bool) -> None:
-    """Refuse both an output and a run in place, and neither of them.
+def check_target(out: str | os.PathLike[str] | None, in_place: bool, team: Team = ALONE) -> None:
+    """Refuse both an output and a run in place, and neither of them; and several ranks in place.
 
     Raises:
         UsageError: saying which.
@@ -55,6 +56,10 @@ def check_target(out: str | os.PathLike[str] | None, in_place: bool) -> None:
     if not in_place and out is None:
         raise UsageError(
             "there is no output; give one (-o), or ask for a run in place (--in-place)"
+        )
+    if in_place and team.size > 1:
+        raise UsageError(
+            "a run in place is one process; start it without torchrun, or give an output (-o)"
         )
 
 

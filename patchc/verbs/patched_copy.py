@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from patchc.checkpoint import Checkpoint, CheckpointCopy, HeaderError, open_checkpoint
+from patchc.checkpoint import Checkpoint, CheckpointCopy, HeaderError, JoinedCopy, open_checkpoint
 from patchc.errors import (
     AlreadyPatchedError,
     NotPatchedError,
@@ -26,6 +26,7 @@ from patchc.stream.files import FileChanges
 from patchc.stream.memory import threads_to_patch
 from patchc.stream.rewrite import OtherStateError, merge, rewrite
 from patchc.stream.states import find_side, match_tensors
+from patchc.stream.team import ALONE, Team, staged_by_first
 from patchc.verbs.merging import MergeOptions, MergeReport, irreversible, plan_merge
 from patchc.verbs.states import find_state
 
@@ -71,6 +72,7 @@ def write_patched_copy(
     threads: int | None,
     max_memory: int | None,
     progress: Progress,
+    team: Team = ALONE,
 ) -> CopyReport:
     """Write the model's other state to ``out``; :func:`patchc.apply` states the contract."""
     out = Path(out)
@@ -82,7 +84,8 @@ def write_patched_copy(
         check_output(out, (model.path, patch.path))
         if out.is_dir() and not model.is_folder:
             raise OutputError(f"output {out} is a folder and the model is a file; name a file")
-        with Workers(threads_to_patch(patch, threads, max_memory)) as workers:
+        threads = threads_to_patch(patch, threads, max_memory, team.neighbours)
+        with Workers(threads, team) as workers:
             files = FileChanges(patch, model)
             try:
                 _check_side(patch, model, files, source)
@@ -93,7 +96,7 @@ def write_patched_copy(
                 if merged:
                     merged = _merge(patch, model, out, files, merged, workers, progress)
                     return replace(report, merged=merged)
-                with _staged(patch, model, out, files, OTHER[source]) as copy:
+                with _staged(patch, model, out, files, OTHER[source], team) as copy:
                     rewrite(patch, model, copy.write_words, revert, workers, progress)
             except OtherStateError as error:
                 raise _explain(patch, model, revert, workers, progress) from error
@@ -118,15 +121,23 @@ def _check_side(patch: Patch, model: Checkpoint, files: FileChanges, side: Side)
 
 @contextmanager
 def _staged(
-    patch: Patch, model: Checkpoint, out: Path, files: FileChanges, target: Side
+    patch: Patch, model: Checkpoint, out: Path, files: FileChanges, target: Side, team: Team
 ) -> Iterator[CheckpointCopy]:
+    """The copy to write; rank 0 has created its files, the others write into them."""
     stage = staged_folder if model.is_folder else staged_file
+    headers = files.headers(target)
     try:
-        with stage(out) as staging, CheckpointCopy(model, staging, files.headers(target)) as copy:
+        with staged_by_first(team, stage, out) as staging, ExitStack() as copies:
+            if team.rank:
+                team.gather("files")
+                yield copies.enter_context(JoinedCopy(model, staging, headers))
+                return
+            copy = copies.enter_context(CheckpointCopy(model, staging, headers))
             _check_layout(patch, copy, target)
             copy.copy_side_files(but=files.names)
             for name, content in files.side_files(target):
                 copy.write_side_file(name, content)
+            team.gather("files")
             yield copy
     except HeaderError as error:
         raise PatchFormatError(f"{patch.path}: {error}; fetch or build it again") from error
@@ -159,7 +170,7 @@ def _merge(
 ) -> MergeReport:
     scales, descendant = tuple(merged.scales.values()), merged.onto_descendant
     try:
-        with _staged(patch, model, out, files, "result") as copy:
+        with _staged(patch, model, out, files, "result", workers.team) as copy:
             names = merge(patch, model, copy.write_words, scales, descendant, workers, progress)
     except WrongBaseError as error:
         raise WrongBaseError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from patchc.progress import Progress, ignore_progress
+from patchc.stream.team import ALONE, Team
 from patchc.verbs.in_place import InPlaceReport, change_in_place, check_target
 from patchc.verbs.patched_copy import CopyReport, write_patched_copy
 
@@ -19,6 +20,7 @@ def revert(
     threads: int | None = None,
     max_memory: int | None = None,
     progress: Progress = ignore_progress,
+    team: Team = ALONE,
 ) -> CopyReport | InPlaceReport:
     """Write the base of a patched model to ``out``, or with ``in_place`` where it is, bit for bit.
 
@@ -27,7 +29,7 @@ def revert(
     place is left as it is. An additive patch cannot be taken back:
     :class:`~patchc.errors.UnsupportedInputError`.
     """
-    check_target(out, in_place)
+    check_target(out, in_place, team)
     if out is None:
         return change_in_place(
             patch,
@@ -47,4 +49,5 @@ def revert(
         threads=threads,
         max_memory=max_memory,
         progress=progress,
+        team=team,
     )

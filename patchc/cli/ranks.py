@@ -1,0 +1,98 @@
+"""Commands under torchrun: all ranks work, and one of them talks."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from patchc.progress import Progress
+    from patchc.stream.team import Team
+
+INTERRUPTED = 130
+_LEFT = "nothing was left at the output; torchrun says which rank ended first"
+_SHARED = ("build", "diff", "apply", "revert")
+
+
+def refuse_ranks(command: str | None) -> None:
+    """Refuse a command that works alone if torchrun has started several of it.
+
+    Raises:
+        UsageError: in rank 0; the others exit.
+    """
+    from patchc.errors import UsageError
+    from patchc.stream.torchrun import launched
+
+    if command in _SHARED or not launched():
+        return
+    if os.environ.get("RANK") != "0":
+        raise typer.Exit(UsageError.exit_code)
+    raise UsageError(
+        f"{command} works as one process; under torchrun there are {', '.join(_SHARED)}. Run it "
+        "without torchrun"
+    )
+
+
+@contextmanager
+def shared_work() -> Iterator[tuple[Team, Progress]]:
+    """The ranks that share a command's work, and how its progress is shown.
+
+    Without torchrun there is one. Under it, ranks other than the first end with the block, and of
+    an error one rank tells.
+    """
+    from patchc.cli.output import progress_bar
+    from patchc.stream.torchrun import launched
+
+    if launched():
+        with _ranks() as found:
+            yield found
+        if found[0].rank:
+            raise typer.Exit
+        return
+    from patchc.stream.team import ALONE
+
+    with progress_bar() as progress:
+        yield ALONE, progress
+
+
+@contextmanager
+def _ranks() -> Iterator[tuple[Team, Progress]]:
+    from patchc.cli.output import progress_bar
+    from patchc.errors import PatchcError
+    from patchc.progress import ignore_progress
+    from patchc.stream.torchrun import join
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _leave)
+    with join() as team:
+        try:
+            if team.rank:
+                yield team, ignore_progress
+            else:
+                with progress_bar() as progress:
+                    yield team, progress
+        except KeyboardInterrupt as error:
+            if not team.speaks():
+                raise typer.Exit(INTERRUPTED) from error
+            raise KeyboardInterrupt(_LEFT) from error
+        except BaseException as error:
+            if not team.speaks():
+                code = error.exit_code if isinstance(error, PatchcError) else 1
+                raise typer.Exit(code) from error
+            raise
+
+
+def _leave(_signal: int, _frame: FrameType | None) -> None:
+    """Stop as at an interrupt, unless this rank is on its way out already and tidies up.
+
+    torchrun stops all ranks as soon as the first has ended, so that this is the usual case.
+    """
+    if sys.exc_info()[0] is None:
+        raise KeyboardInterrupt

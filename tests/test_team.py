@@ -1,0 +1,287 @@
+"""How ranks share work and meet, with threads in the place of processes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+import patchc
+from patchc.dtypes import BY_NAME
+from patchc.errors import NumericError, RankError, UsageError, WrongBaseError
+from patchc.files import staged_file
+from patchc.formats.bits import ChangeBits
+from patchc.formats.writer import encode_chunk
+from patchc.kernels.philox import KEEP_ALL
+from patchc.kernels.topk import Retention
+from patchc.select.search import find_top_sets
+from patchc.select.top import ScoredTensor
+from patchc.stream import Chunk, Workers, grid
+from patchc.stream.compile import CompiledPatch
+from patchc.stream.parts import CodedChunk, pack_chunk, unpack_chunk
+from patchc.stream.rewrite import OtherStateError
+from patchc.stream.team import ALONE, Team, deal, staged_by_first
+
+Answer = TypeVar("Answer")
+
+
+class Room:
+    """Where threads meet that take themselves for ranks."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.changed = threading.Condition()
+        self.tables: list[dict[int, bytes]] = []
+        self.somebody_left = False
+
+    def leave(self) -> None:
+        with self.changed:
+            self.somebody_left = True
+            self.changed.notify_all()
+
+
+class Seat:
+    """One rank's place in a room; implements :class:`patchc.stream.team.Link`."""
+
+    neighbours = 1
+
+    def __init__(self, room: Room, rank: int) -> None:
+        self.rank, self.size = rank, room.size
+        self._room = room
+        self._meetings = 0
+
+    def exchange(self, data: bytes) -> list[bytes]:
+        with self._room.changed:
+            if self._meetings == len(self._room.tables):
+                self._room.tables.append({})
+            table = self._room.tables[self._meetings]
+            self._meetings += 1
+            table[self.rank] = data
+            self._room.changed.notify_all()
+            self._room.changed.wait_for(
+                lambda: len(table) == self.size or self._room.somebody_left, 60
+            )
+            if len(table) < self.size:
+                raise RankError("a rank has left")
+            return [table[rank] for rank in range(self.size)]
+
+    def send(self, data: bytes) -> None:
+        raise NotImplementedError
+
+    def receive(self, rank: int) -> bytes:
+        raise NotImplementedError
+
+
+def together(size: int, run: Callable[[Team], Answer]) -> list[Answer | BaseException]:
+    """What each rank returns or raises; one that raises leaves the room."""
+    room = Room(size)
+    ends: list[Answer | BaseException] = [RankError("not run")] * size
+
+    def start(rank: int) -> None:
+        try:
+            ends[rank] = run(Team(Seat(room, rank)))
+        except BaseException as error:
+            ends[rank] = error
+            room.leave()
+
+    threads = [threading.Thread(target=start, args=(rank,)) for rank in range(size)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return ends
+
+
+@given(
+    st.lists(st.one_of(st.integers(0, 50), st.integers(0, 1 << 45)), max_size=40),
+    st.integers(1, 9),
+)
+def test_runs_are_contiguous_cover_everything_and_are_balanced(
+    weights: list[int], size: int
+) -> None:
+    runs = deal(weights, size)
+    assert len(runs) == size
+    assert [number for run in runs for number in run] == list(range(len(weights)))
+    mean = sum(weights) / size
+    for run in runs:
+        assert abs(sum(weights[n] for n in run) - mean) <= max(weights, default=0) * (1 + 1e-9)
+
+
+def test_equal_tensors_are_dealt_out_evenly() -> None:
+    assert [len(run) for run in deal([7] * 12, 4)] == [3, 3, 3, 3]
+    assert [len(run) for run in deal([1, 1, 1, 3], 2)] == [3, 1]
+
+
+def test_ranks_get_what_all_found_in_their_order() -> None:
+    ends = together(3, lambda team: team.gather("here", lambda: b"%d\n\0" % team.rank))
+    assert ends == [[b"0\n\0", b"1\n\0", b"2\n\0"]] * 3
+    assert together(3, lambda team: team.before("here", team.rank + 1)) == [0, 1, 3]
+    summed = together(2, lambda team: team.sum("here", lambda: np.array([team.rank, 1 << 40])))
+    assert [part.tolist() for part in summed] == [[1, 2 << 40]] * 2  # type: ignore[union-attr]
+    assert ALONE.gather("here", lambda: b"a") == [b"a"]
+    assert ALONE.before("here", 5) == 0
+
+
+@pytest.mark.parametrize("kind", [WrongBaseError, OtherStateError, NumericError])
+def test_the_error_of_the_lowest_rank_is_raised_in_all(kind: type[Exception]) -> None:
+    def run(team: Team) -> None:
+        def work() -> bytes:
+            if team.rank == 1:
+                raise kind("tensor 'a\nb'")
+            if team.rank == 2:
+                raise WrongBaseError("tensor 'c'")
+            return b"fine"
+
+        try:
+            team.gather("here", work)
+        finally:
+            assert team.agreed
+
+    ends = together(3, run)
+    assert [type(end) for end in ends] == [kind] * 3
+    assert [str(end) for end in ends] == ["tensor 'a\nb'"] * 3
+
+
+def test_ranks_that_go_apart_or_see_other_inputs_are_told() -> None:
+    for end in together(2, lambda team: team.gather(f"place {team.rank}")):
+        assert isinstance(end, RankError)
+        assert "rank 0 at 'place 0', rank 1 at 'place 1'" in str(end)
+    ends = together(3, lambda team: team.agree("patch", b"x" if team.rank == 2 else b"y"))
+    assert all(isinstance(end, RankError) for end in ends)
+    assert "rank 2 has other inputs than rank 0 (patch)" in str(ends[0])
+
+
+def test_an_error_that_is_no_ones_own_leaves_the_others_behind() -> None:
+    def run(team: Team) -> None:
+        if team.rank == 1:
+            raise ValueError("a bug")
+        team.gather("here")
+
+    assert [type(end) for end in together(3, run)] == [RankError, ValueError, RankError]
+
+
+@pytest.mark.parametrize("failing", [None, 0, 1, 2])
+def test_a_staged_file_appears_when_all_came_through(tmp_path: Path, failing: int | None) -> None:
+    out = tmp_path / "out"
+
+    def run(team: Team) -> None:
+        with staged_by_first(team, staged_file, out) as staging:
+            if team.rank == 0:
+                staging.write_bytes(b"whole")
+            if team.rank == failing:
+                raise ValueError("a bug")
+
+    ends = together(3, run)
+    if failing is None:
+        assert ends == [None] * 3
+        assert [path.name for path in tmp_path.iterdir()] == ["out"]
+        return
+    assert isinstance(ends[failing], ValueError)
+    assert sum(isinstance(end, RankError) for end in ends) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_rank_0_staged_is_removed_by_the_others(tmp_path: Path) -> None:
+    staging = tmp_path / ".left.partial"
+
+    def run(team: Team) -> None:
+        if team.rank == 0:
+            staging.mkdir()
+            (staging / "part").write_bytes(b"half")
+            team.gather("staging", lambda: str(staging).encode())
+            raise ValueError("killed")
+        with staged_by_first(team, staged_file, tmp_path / "out"):
+            pass
+
+    together(2, run)
+    assert list(tmp_path.iterdir()) == []
+
+
+SIZES = (90_000, 0, 150_001, 301, 70_000)
+CHUNK = 1 << 15
+
+
+def _scores(kind: str) -> list[NDArray[np.float32]]:
+    rng = np.random.default_rng(5)
+    values = {
+        "spread": lambda size: rng.standard_exponential(size, np.float32),
+        "equal": lambda size: np.full(size, 0.5, np.float32),
+        "levels": lambda size: rng.integers(0, 4, size).astype(np.float32),
+        "many zeros": lambda size: np.maximum(rng.standard_normal(size, np.float32), 0),
+    }[kind]
+    return [values(size) for size in SIZES]
+
+
+def _scored(number: int, scores: NDArray[np.float32]) -> ScoredTensor:
+    def read(chunk: Chunk) -> NDArray[np.uint32]:
+        return scores.view(np.uint32)[chunk.first : chunk.first + chunk.count]
+
+    return ScoredTensor(f"t{number}", read, grid(scores.size, CHUNK), Retention(0, 0, KEEP_ALL))
+
+
+@pytest.mark.parametrize("kind", ["spread", "equal", "levels", "many zeros"])
+@pytest.mark.parametrize("share", [0.0, 1e-5, 0.15, 0.7, 1.0])
+@pytest.mark.parametrize("size", [2, 3, 7])
+def test_a_cut_over_all_ranks_is_that_of_a_stable_sort(kind: str, share: float, size: int) -> None:
+    tensors = _scores(kind)
+    runs = deal([one.size for one in tensors], size)
+    count = int(share * sum(SIZES))
+
+    def run(team: Team) -> list[NDArray[np.bool_]]:
+        own = [_scored(number, tensors[number]) for number in runs[team.rank]]
+        masks = []
+        with Workers(1) as workers:
+            for tensor, top in zip(own, find_top_sets(own, count, workers, team), strict=True):
+                for chunk in tensor.chunks:
+                    masks.append(np.empty(chunk.count, np.bool_))
+                    top.mark(tensor.read(chunk), chunk, masks[-1])
+        return masks
+
+    ends = together(size, run)
+    found = np.concatenate([mask for end in ends for mask in end])  # type: ignore[union-attr]
+    expected = np.zeros(sum(SIZES), np.bool_)
+    expected[np.argsort(-np.concatenate(tensors), kind="stable")[:count]] = True
+    assert np.array_equal(found, expected)
+
+
+def test_a_score_that_is_not_finite_fails_the_search_in_every_rank() -> None:
+    tensors = _scores("spread")
+    tensors[2][140_000] = np.nan
+
+    def run(team: Team) -> None:
+        own = [_scored(n, tensors[n]) for n in deal(SIZES, 2)[team.rank]]
+        with Workers(1) as workers:
+            find_top_sets(own, 1000, workers, team)
+
+    for end in together(2, run):
+        assert isinstance(end, NumericError)
+        assert "t2: the score at flat index 140000 is nan" in str(end)
+
+
+def test_chunks_and_reports_survive_the_way_between_ranks() -> None:
+    positions, steps = np.array([1, 7, 10], np.uint32), np.array([1, -2, 3], np.int64)
+    encoded = encode_chunk(3, positions, steps, 64, BY_NAME["BF16"], b"\n" * 32, b"b" * 32)
+    for coded in (
+        CodedChunk(b"\n" * 32, b"b" * 32, encoded),
+        CodedChunk(b"a" * 32, b"b" * 32, None),
+        CodedChunk(b"a" * 32, None, None),
+    ):
+        assert unpack_chunk(pack_chunk(coded)) == coded
+    bits = ChangeBits(0.1 + 0.2, 1e300)
+    for report in (
+        CompiledPatch(b"r", 1, 2, 3, 4, b"b", b"c", bits, bits),
+        CompiledPatch(b"r", 1, 2, 3, 4, b"b", None),
+    ):
+        assert CompiledPatch.unpack(report.pack()) == report
+
+
+def test_several_ranks_do_not_work_in_place() -> None:
+    with pytest.raises(UsageError, match="a run in place is one process"):
+        patchc.apply("no.patchc", "no model", in_place=True, team=Team(Seat(Room(2), 0)))
