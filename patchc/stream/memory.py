@@ -95,15 +95,18 @@ def threads_to_build(
     word_bytes: int,
     threads: int | None,
     max_memory: int | None,
+    shared: int = 0,
 ) -> int:
     """The same for a build whose buffers take ``word_bytes`` for each word of a chunk.
+
+    ``shared`` bytes are needed besides, and come on top of the usual budget.
 
     Raises:
         UsageError: one thread is too much; names the model.
     """
     each = word_bytes * largest_chunk(base, chunk_bits) + _THREAD_BYTES
     what = f"a build on {base.path}"
-    return threads_within(threads, max_memory, BUILD_BYTES, each, what=what)
+    return threads_within(threads, max_memory, BUILD_BYTES + shared, each, shared, what)
 
 
 def largest_chunk(model: Checkpoint, chunk_bits: int) -> int:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -25,7 +26,9 @@ from patchc.select.search import expected_reads
 from patchc.stream import Workers
 from patchc.stream.additive import ScaledComponent, compile_additive
 from patchc.stream.compile import Codec, check_patch_output, compile_patch
-from patchc.stream.memory import RUNTIME_BYTES, threads_to_build
+from patchc.stream.device import Device, check_device, open_device
+from patchc.stream.memory import RUNTIME_BYTES, largest_chunk, threads_to_build
+from patchc.stream.staging import HOST_BYTES
 from patchc.verbs.build_merge import build_merge
 from patchc.verbs.plan import (
     BuildPlan,
@@ -58,6 +61,7 @@ def build(
     max_memory: int | None = None,
     chunk_bits: int = DEFAULT_CHUNK_BITS,
     codec: Codec = "auto",
+    device: Device = "cpu",
     progress: Progress = ignore_progress,
 ) -> BuildReport:
     """Compile a patch: SafePatching by default, or the merge that a :class:`MergeRecipe` asks for.
@@ -87,12 +91,17 @@ def build(
         chunk_bits: log2 of the words in a chunk of the patch's grid.
         codec: of exact steps: "auto" codes each chunk the shorter way; "rice" so that the changes
             can be read from the patch alone.
+        device: where SafePatching selects and merges: "cpu", "cuda", or "auto" for CUDA where torch
+            finds a device; or a :class:`~patchc.stream.staging.Staging`. The file is the same. A
+            merge, and the deltas of additive values, are computed on the CPU.
         progress: called with the parameters done.
 
     Raises:
         UsageError: an input is missing or not one of the method's, the weights are not as many as
             the tuned models, an override matches no tensor that takes part, or ``values``,
-            ``value_type``, ``threads``, ``chunk_bits`` or ``max_memory`` are out of range.
+            ``value_type``, ``threads``, ``chunk_bits`` or ``max_memory`` are out of range; CUDA is
+            asked for and there is no such device.
+        MissingExtraError: CUDA is asked for, and torch or triton is not installed.
         MismatchError: names, shapes or dtypes do not fit, or scores are missing.
         UnsupportedInputError: a quantised base, an adapter, or a base dtype that cannot be merged.
         CheckpointError: an input cannot be read, or changed during the run.
@@ -106,6 +115,7 @@ def build(
         _check_values(values, value_type)
         given = {"se": se, "osm": osm, "se_scores": se_scores, "osm_scores": osm_scores}
         _refuse_inputs(recipe.method, {k: v for k, v in given.items() if v is not None}, "tuned")
+        check_device(device)
         return build_merge(
             base,
             tuned=tuned,
@@ -131,9 +141,18 @@ def build(
         refuse_quantised(base_model.path, tuple(base_model.tensors))
         opened = [c for part in components for c in (part.tuned, part.scores)]
         check_patch_output(Path(out), tuple(c.path for c in (base_model, *opened)), chunk_bits)
+        staging = open_device(device)
+        beside = HOST_BYTES if staging else 0
         threads = threads_to_build(
-            base_model, chunk_bits, _BUFFER_BYTES_PER_WORD, threads, max_memory
+            base_model, chunk_bits, _BUFFER_BYTES_PER_WORD, threads, max_memory, beside
         )
+        make: Callable[..., SafePatchingChanges] = SafePatchingChanges
+        if staging:
+            from patchc.select.on_device import WORD_BYTES, DeviceChanges
+
+            chunk_bytes = WORD_BYTES * largest_chunk(base_model, chunk_bits)
+            threads = min(threads, staging.most_threads(chunk_bytes))
+            make = partial(DeviceChanges, staging)
         with Workers(threads) as workers:
             candidates = find_candidates(base_model, components, recipe)
             plan = _plan(
@@ -142,7 +161,7 @@ def build(
             if dry_run:
                 return BuildReport(plan, None)
             provenance = {"kind": "build", "tool": tool(), "recipe": recipe.to_json()}
-            source = SafePatchingChanges(
+            source = make(
                 base_model,
                 components,
                 recipe,
