@@ -59,9 +59,7 @@ class DeviceChanges(SafePatchingChanges):
         workers: Workers,
         chunk_words: int,
     ) -> None:
-        super().__init__(
-            base, components, recipe, candidates, provenance, workers, chunk_words
-        )
+        super().__init__(base, components, recipe, candidates, provenance, workers, chunk_words)
         self.staging = staging
         self._kept: WeakSet[DeviceTop] = WeakSet()
 
@@ -79,7 +77,8 @@ class DeviceChanges(SafePatchingChanges):
         words = sum(tensor.words for tensor in tensors)
         held = sum(top.nbytes for top in self._kept)
         needed = len(self._components) * _SCORE_BYTES * words
-        if len(tensors) > 1 or words > MOST_ENTRIES or held + needed > self.staging.room:
+        fits = words <= MOST_ENTRIES and held + needed <= self.staging.room
+        if self._recipe.scope == "global" or not fits:
             return super()._search(tensors)
         found = [
             DeviceTop(part, tensors[0], self._chunk_words, self._workers, self.staging)
@@ -172,9 +171,7 @@ class DeviceTop:
         """For each chunk, one row: entries before it that equal the key; 0 if all such are in."""
         import torch
 
-        before = torch.zeros(
-            (len(self._chunks), 1), dtype=torch.int64, device=self._staging.device
-        )
+        before = torch.zeros((len(self._chunks), 1), dtype=torch.int64, device=self._staging.device)
         _, ties, available = self._cut.tolist()
         if ties < available:
             taken = torch.zeros_like(self._cut[:1])
@@ -282,9 +279,8 @@ class _MergedOnDevice(MergedTensor):
         import torch
 
         slot = f"{self._source.components[number].name} mask"
-        staged = self._staging.words(slot, chunk.count, np.bool_)
-        staged.words[:] = unpack(selection.mark(chunk), chunk.count)
-        return staged.upload(torch.bool)
+        mask = unpack(selection.mark(chunk), chunk.count)
+        return self._staging.send(slot, mask, torch.bool)
 
 
 def _stage_scores(

@@ -70,7 +70,9 @@ class SafePatchingChanges:
         self.statistics: dict[str, dict[str, int]] = {}
         self.input_digests: dict[str, list[tuple[str, bytes]]] = {}
 
-    def open_tensor(self, tensor: TensorInfo, chunks: list[Chunk]) -> UntouchedTensor | MergedTensor:
+    def open_tensor(
+        self, tensor: TensorInfo, chunks: list[Chunk]
+    ) -> UntouchedTensor | MergedTensor:
         """See :class:`patchc.stream.compile.ChangeSource`."""
         if tensor.name not in self._candidates:
             return UntouchedTensor(self._base, tensor)
@@ -273,7 +275,7 @@ class MergedTensor:
             raise self._fault(chunk, fault, number)
 
     def _fault(self, chunk: Chunk, position: int, number: int) -> NumericError:
-        """The error for a value of component ``number``, or of the merged model if there is none."""
+        """The error for a value of a component, or where there is none, of the merged model."""
         where = "the merged model (too large for its dtype)"
         if number < len(self._selections):
             where = f"the base or the {self._source.components[number].name} model"

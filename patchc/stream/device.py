@@ -38,8 +38,8 @@ def open_device(device: Device) -> Staging | None:
     if device == "auto":
         return None
     raise UsageError(
-        "device is cuda and torch sees no CUDA device; see that nvidia-smi lists one and that torch "
-        "is a build with CUDA, or take the CPU (--device cpu)"
+        "device is cuda and torch sees no CUDA device; see that nvidia-smi lists one and that "
+        "torch is a build with CUDA, or take the CPU (--device cpu)"
     )
 
 

@@ -56,8 +56,12 @@ def threads_within(
     return min(usable_cores() if threads is None else threads, max(fitting, 1))
 
 
-def threads_to_patch(patch: Patch, threads: int | None, max_memory: int | None) -> int:
+def threads_to_patch(
+    patch: Patch, threads: int | None, max_memory: int | None, beside: int = 0
+) -> int:
     """The same for reading a model chunk by chunk and changing it as a patch says.
+
+    ``beside`` bytes are needed besides, and come on top of the usual budget.
 
     Raises:
         UsageError: one thread is too much; names the patch.
@@ -70,8 +74,8 @@ def threads_to_patch(patch: Patch, threads: int | None, max_memory: int | None) 
     changes = int(index.entries.max(initial=0)) * _CHANGE_BYTES + int(index.lengths.max(initial=0))
     largest = max((max(map(file.size_on, OTHER)) for file in index.files), default=0)
     each = per_word * words + changes + _THREAD_BYTES
-    shared = _FILE_COPIES * largest
-    return threads_within(threads, max_memory, COPY_BYTES, each, shared, str(patch.path))
+    shared = _FILE_COPIES * largest + beside
+    return threads_within(threads, max_memory, COPY_BYTES + beside, each, shared, str(patch.path))
 
 
 def threads_to_compare(
@@ -95,18 +99,18 @@ def threads_to_build(
     word_bytes: int,
     threads: int | None,
     max_memory: int | None,
-    shared: int = 0,
+    beside: int = 0,
 ) -> int:
     """The same for a build whose buffers take ``word_bytes`` for each word of a chunk.
 
-    ``shared`` bytes are needed besides, and come on top of the usual budget.
+    ``beside`` bytes are needed besides, and come on top of the usual budget.
 
     Raises:
         UsageError: one thread is too much; names the model.
     """
     each = word_bytes * largest_chunk(base, chunk_bits) + _THREAD_BYTES
     what = f"a build on {base.path}"
-    return threads_within(threads, max_memory, BUILD_BYTES + shared, each, shared, what)
+    return threads_within(threads, max_memory, BUILD_BYTES + beside, each, beside, what)
 
 
 def largest_chunk(model: Checkpoint, chunk_bits: int) -> int:

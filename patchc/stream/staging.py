@@ -48,7 +48,8 @@ class Staging:
         self._copies: torch.cuda.Stream | None = None
         self._kernels: torch.cuda.Stream | None = None
         if self.device.type == "cuda":
-            self._copies, self._kernels = (torch.cuda.Stream(self.device) for _ in range(2))
+            self._copies = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+            self._kernels = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
 
     @property
     def room(self) -> int:
@@ -71,6 +72,12 @@ class Staging:
             found = self._own.slots[slot] = _Slot(needed, self.device)
         found.wait()
         return StagedWords(self, found, count, dtype)
+
+    def send(self, slot: str, values: NDArray[Any], dtype: torch.dtype) -> Tensor:
+        """Copy an array into the buffer for ``slot`` and queue its upload; as :meth:`words`."""
+        staged = self.words(slot, values.size, values.dtype)
+        staged.words[:] = values
+        return staged.upload(dtype)
 
     def empty(self, count: int, dtype: torch.dtype) -> Tensor:
         """A tensor on the device that is not a buffer of any thread.
@@ -112,14 +119,15 @@ class Staging:
 
         with torch.cuda.stream(self._copies):
             target.copy_(source, non_blocking=True)
-            return self._copies.record_event()
+            copied: torch.cuda.Event = self._copies.record_event()
+            return copied
 
 
 class StagedWords:
     """Words of a chunk in a buffer: ``words`` on the host, to be filled and uploaded."""
 
     def __init__(self, staging: Staging, slot: _Slot, count: int, dtype: DTypeLike) -> None:
-        self._staging = staging
+        self.staging = staging
         self._slot = slot
         self._size = count * np.dtype(dtype).itemsize
         self.words: NDArray[Any] = slot.host.numpy()[: self._size].view(dtype)
@@ -135,7 +143,7 @@ class StagedWords:
         import torch
 
         source = self._slot.host[: self._size]
-        self._slot.copied = self._staging.copy(target.view(torch.uint8), source)
+        self._slot.copied = self.staging.copy(target.view(torch.uint8), source)
 
     def download(self) -> None:
         """Copy the twin back into ``words``; for inside :meth:`Staging.computing`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from patchc.progress import Progress, ignore_progress
+from patchc.stream.device import Device, check_device
 from patchc.verbs.in_place import InPlaceReport, change_in_place, check_target
 from patchc.verbs.merging import MergeOptions
 from patchc.verbs.patched_copy import CopyReport, write_patched_copy
@@ -22,6 +23,7 @@ def apply(
     dry_run: bool = False,
     threads: int | None = None,
     max_memory: int | None = None,
+    device: Device = "cpu",
     progress: Progress = ignore_progress,
 ) -> CopyReport | InPlaceReport:
     """Write the patched model to ``out``, bit for bit what the patch promises.
@@ -53,6 +55,9 @@ def apply(
         threads: worker threads; None means one a core.
         max_memory: bytes that the process may take, to within a tenth: fewer threads run where more
             would not fit. None means 300 MB.
+        device: where additive values are added: "cpu", "cuda", or "auto" for CUDA where torch finds
+            a device; or a :class:`~patchc.stream.staging.Staging`. The result is the same. Exact
+            steps are added by the CPU, for which that is less work than the way to a device.
         progress: called with the bytes done.
 
     Raises:
@@ -66,11 +71,13 @@ def apply(
         ResultMismatchError: the outcome is not the promised one.
         NumericError: a merged value is not finite; names tensor and flat index.
         UsageError: both ``out`` and ``in_place``, or neither; alpha, beta or onto_descendant with a
-            patch of exact steps, or out of range.
+            patch of exact steps, or out of range; CUDA is asked for and there is no such device.
+        MissingExtraError: CUDA is asked for, and torch or triton is not installed.
     """
     check_target(out, in_place)
     options = MergeOptions(alpha, beta, onto_descendant)
     if out is None:
+        check_device(device)
         return change_in_place(
             patch,
             model,
@@ -90,5 +97,6 @@ def apply(
         dry_run=dry_run,
         threads=threads,
         max_memory=max_memory,
+        device=device,
         progress=progress,
     )
