@@ -166,11 +166,11 @@ def _bad_score(inputs: Inputs) -> None:
 
 
 def _bad_base(inputs: Inputs) -> None:
-    inputs.base[LAYER_0][:, 90] = np.nan
+    inputs.base[LAYER_0][3:5, 90:] = np.nan
 
 
 def _bad_tuned(inputs: Inputs) -> None:
-    inputs.tuned["osm"][LAYER_0][:, 90] = np.inf
+    inputs.tuned["osm"][LAYER_0][3:5, 90:] = np.inf
 
 
 def _too_large(inputs: Inputs) -> None:
