@@ -28,7 +28,7 @@ from patchc.stream.additive import ScaledComponent, compile_additive
 from patchc.stream.compile import Codec, check_patch_output, compile_patch
 from patchc.stream.device import Device, check_device, open_device
 from patchc.stream.memory import RUNTIME_BYTES, largest_chunk, threads_to_build
-from patchc.stream.staging import HOST_BYTES
+from patchc.stream.staging import HOST_BYTES, Staging
 from patchc.verbs.build_merge import build_merge
 from patchc.verbs.plan import (
     BuildPlan,
@@ -142,26 +142,16 @@ def build(
         opened = [c for part in components for c in (part.tuned, part.scores)]
         check_patch_output(Path(out), tuple(c.path for c in (base_model, *opened)), chunk_bits)
         staging = open_device(device)
-        beside = HOST_BYTES if staging else 0
-        threads = threads_to_build(
-            base_model, chunk_bits, _BUFFER_BYTES_PER_WORD, threads, max_memory, beside
-        )
-        make: Callable[..., SafePatchingChanges] = SafePatchingChanges
-        if staging:
-            from patchc.select.on_device import WORD_BYTES, DeviceChanges
-
-            chunk_bytes = WORD_BYTES * largest_chunk(base_model, chunk_bits)
-            threads = min(threads, staging.most_threads(chunk_bytes))
-            make = partial(DeviceChanges, staging)
+        threads = _threads(base_model, chunk_bits, threads, max_memory, staging)
         with Workers(threads) as workers:
             candidates = find_candidates(base_model, components, recipe)
             plan = _plan(
-                base_model, components, candidates, workers.threads, chunk_bits, value_type
+                base_model, components, candidates, workers.threads, chunk_bits, value_type, staging
             )
             if dry_run:
                 return BuildReport(plan, None)
             provenance = {"kind": "build", "tool": tool(), "recipe": recipe.to_json()}
-            source = make(
+            source = _source_on(staging)(
                 base_model,
                 components,
                 recipe,
@@ -184,6 +174,30 @@ def build(
                     masks,
                 )  # fmt: skip
         return BuildReport(plan, patch)
+
+
+def _threads(
+    base: Checkpoint,
+    chunk_bits: int,
+    threads: int | None,
+    max_memory: int | None,
+    staging: Staging | None,
+) -> int:
+    each, beside = _BUFFER_BYTES_PER_WORD, HOST_BYTES if staging else 0
+    threads = threads_to_build(base, chunk_bits, each, threads, max_memory, beside)
+    if staging is None:
+        return threads
+    from patchc.select.on_device import WORD_BYTES
+
+    return min(threads, staging.most_threads(WORD_BYTES * largest_chunk(base, chunk_bits)))
+
+
+def _source_on(staging: Staging | None) -> Callable[..., SafePatchingChanges]:
+    if staging is None:
+        return SafePatchingChanges
+    from patchc.select.on_device import DeviceChanges
+
+    return partial(DeviceChanges, staging)
 
 
 def _refuse_inputs(method: str, foreign: Mapping[str, object], own: str) -> None:
@@ -229,6 +243,7 @@ def _plan(
     threads: int,
     chunk_bits: int,
     value_type: ValueType | None,
+    staging: Staging | None,
 ) -> BuildPlan:
     candidate_words = sum(tensor.words for tensor in candidates)
     selected = sum(_most_selected(part, tensor) for part in components for tensor in candidates)
@@ -243,7 +258,9 @@ def _plan(
         patch_bytes=expected_patch_bytes(
             base, candidates, selected, chunk_bits, value_type, len(components)
         ),
-        memory_bytes=RUNTIME_BYTES + threads * _BUFFER_BYTES_PER_WORD * (1 << chunk_bits),
+        memory_bytes=RUNTIME_BYTES
+        + (HOST_BYTES if staging else 0)
+        + threads * _BUFFER_BYTES_PER_WORD * (1 << chunk_bits),
         read_bytes=base.nbytes + tuned_bytes + len(components) * 4 * score_words,
     )
 
