@@ -24,7 +24,13 @@ from tiny_checkpoints import PatchedModel, tree
 import patchc
 import patchc.select.on_device
 from patchc import Recipe
-from patchc.errors import MissingExtraError, NumericError, PatchcError, UsageError
+from patchc.errors import (
+    MissingExtraError,
+    NumericError,
+    PatchcError,
+    UnsupportedInputError,
+    UsageError,
+)
 from patchc.recipe.safepatching import Override
 from patchc.stream.device import open_device
 from patchc.stream.staging import Staging
@@ -193,6 +199,20 @@ def test_the_same_fault_is_named(tmp_path: Path, device: str, change: Any, scope
         messages.append(str(caught.value))
     assert messages[0] == messages[1]
     assert tree(tmp_path) == before
+
+
+def test_a_full_device_is_no_traceback(
+    tmp_path: Path, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def empty(*_arguments: object, **_options: object) -> None:
+        raise torch.OutOfMemoryError("out of memory: 2 GiB are free\nand more lines")
+
+    paths = random_inputs({LAYER_0: (5, 5)}).write(tmp_path)
+    staging = Staging(device)
+    monkeypatch.setattr(torch, "empty", empty)
+    with pytest.raises(UnsupportedInputError, match=r"\(out of memory: 2 GiB are free\).*cpu"):
+        patchc.build(**paths, out=tmp_path / "fix.patchc", device=staging)
+    assert not (tmp_path / "fix.patchc").exists()
 
 
 # Additive patches ------------------------------------------------------------------------------

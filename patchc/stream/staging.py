@@ -68,9 +68,10 @@ class Staging:
         """
         needed = max(1, count * np.dtype(dtype).itemsize)
         found = self._own.slots.get(slot)
+        if found is not None:
+            found.wait()
         if found is None or found.size < needed:
             found = self._own.slots[slot] = _Slot(needed, self.device)
-        found.wait()
         return StagedWords(self, found, count, dtype)
 
     def send(self, slot: str, values: NDArray[Any], dtype: torch.dtype) -> Tensor:
