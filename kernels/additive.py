@@ -30,6 +30,9 @@ from patchc.kernels.merge import add_scaled_entries, load_fp32, round_masked
 if TYPE_CHECKING:
     from torch import Tensor
 
+MOST_COMPONENTS = 2
+"""Components that one call adds."""
+
 
 @dataclass(frozen=True)
 class DeltaEntries:
@@ -63,7 +66,7 @@ def add_deltas(tensor: Tensor, parts: Sequence[DeltaEntries]) -> tuple[Tensor, .
     """
     import torch
 
-    if not 1 <= len(parts) <= 2:
+    if not 1 <= len(parts) <= MOST_COMPONENTS:
         raise UnsupportedInputError(f"{len(parts)} components; one or two can be added")
     if len({part.deltas.dtype for part in parts}) > 1:
         raise MismatchError("the components' deltas are of different dtypes; convert them to fp32")

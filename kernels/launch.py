@@ -6,12 +6,13 @@ import os
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-from patchc.dtypes import BY_NAME
+from patchc.dtypes import BY_NAME, DType
 from patchc.errors import MismatchError, UnsupportedInputError
 from patchc.kernels.philox import KEEP_ALL
 from patchc.kernels.topk import Retention
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 BLOCK = 1024
@@ -70,6 +71,14 @@ def code_of(tensor: Tensor) -> int:
             f"a tensor of {tensor.dtype}; the kernels take {', '.join(_TORCH_NAMES.values())}"
         )
     return code
+
+
+def tensor_dtype(dtype: DType) -> torch.dtype:
+    """Torch's name for a float dtype that merges."""
+    import torch
+
+    found: torch.dtype = getattr(torch, _TORCH_NAMES[dtype.name])
+    return found
 
 
 def words_of(tensor: Tensor) -> Tensor:

@@ -128,7 +128,11 @@ class TopSearch:
 
 
 def top_mask(
-    scores: Tensor, count: int, retention: Retention, row_length: int | None = None
+    scores: Tensor,
+    count: int,
+    retention: Retention,
+    row_length: int | None = None,
+    first: int = 0,
 ) -> Tensor:
     """The mask of the ``count`` highest retained scores, in the tensor or in each of its rows.
 
@@ -137,6 +141,7 @@ def top_mask(
         count: entries to take; all retained ones where there are fewer.
         retention: which entries may be taken, by flat index.
         row_length: entries of a row; without it, the tensor is one.
+        first: flat index of the first score; a multiple of the row, or without rows of 4.
 
     Returns:
         bool, in the shape of the scores. Equal scores go to the lower flat index.
@@ -150,14 +155,14 @@ def top_mask(
 
     mask = torch.empty(scores.shape, dtype=torch.bool, device=scores.device)
     if row_length is not None:
-        _mark_rows(scores, count, retention, row_length, mask)
+        _mark_rows(scores, count, retention, row_length, first, mask)
         return mask
     search = TopSearch(count, str(scores.device))
-    search.count_high(scores, 0, retention)
+    search.count_high(scores, first, retention)
     search.narrow()
-    search.count_low(scores, 0, retention)
+    search.count_low(scores, first, retention)
     cut = search.cut()
-    mark_top(scores, 0, retention, cut, torch.zeros_like(cut[:1]), mask)
+    mark_top(scores, first, retention, cut, torch.zeros_like(cut[:1]), mask)
     search.check("top-k")
     return mask
 
@@ -213,7 +218,7 @@ def cut_of(threshold: TopThreshold, device: str) -> Tensor:
 
 
 def _mark_rows(
-    scores: Tensor, count: int, retention: Retention, row_length: int, mask: Tensor
+    scores: Tensor, count: int, retention: Retention, row_length: int, first: int, mask: Tensor
 ) -> None:
     import torch
 
@@ -226,15 +231,15 @@ def _mark_rows(
         words = bits.numpy().view("u4")
         found = topk.find_fault(words)
         if found >= 0:
-            fault.fill_(found)
+            fault.fill_(first + found)
         else:
-            topk.mark_top_rows(words, 0, row_length, count, retention, mask.view(-1).numpy())
+            topk.mark_top_rows(words, first, row_length, count, retention, mask.view(-1).numpy())
     elif rows:
         from patchc.kernels.device import topk as device
 
         *draw, drawn = draw_arguments(retention)
         marks = mask.view(-1).view(torch.int8)
-        sizes = 0, row_length, count
+        sizes = first, row_length, count
         tiles = blocks(row_length + 3, _ROW_BLOCK)
         with launching_on(scores):
             device.mark_rows[(rows,)](

@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 
 from patchc.cli.options import (
+    CopyDevice,
+    Device,
     DryRun,
     InPlace,
     Json,
@@ -52,6 +54,7 @@ def apply(
     dry_run: DryRun = False,
     threads: Threads = None,
     max_memory: MaxMemory = None,
+    device: CopyDevice = Device.CPU,
     json: Json = False,
 ) -> None:
     """Write MODEL with the patch applied; exact, checked, whole or not at all.
@@ -81,6 +84,7 @@ def apply(
             dry_run=dry_run,
             threads=threads,
             max_memory=max_memory,
+            device=device.value,
             progress=progress,
             team=team,
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from patchc.cli.options import Codec, DryRun, Json, MaxMemory, OutPatch, StepCodec, Threads
+from patchc.cli.options import Codec, Device, DryRun, Json, MaxMemory, OutPatch, StepCodec, Threads
 from patchc.recipe.safepatching import RankAmong, Scope, Score, SetOperation
 
 if TYPE_CHECKING:
@@ -214,6 +214,13 @@ def build(
     codec: StepCodec = Codec.AUTO,
     threads: Threads = None,
     max_memory: MaxMemory = None,
+    device: Annotated[
+        Device,
+        typer.Option(
+            help="Where safepatching selects and merges; cuda needs torch. Digests, coding, other "
+            "methods and the deltas of additive values are the CPU's. The file is the same."
+        ),
+    ] = Device.CPU,
     json: Json = False,
 ) -> None:
     """Compile tuned models into one patch file: SafePatching, or a merge of their deltas.
@@ -264,6 +271,7 @@ def build(
             codec=codec.value,
             threads=threads,
             max_memory=max_memory,
+            device=device.value,
             progress=progress,
             team=team,
         )

@@ -71,6 +71,15 @@ StepCodec = Annotated[
     ),
 ]
 
+CopyDevice = Annotated[
+    Device,
+    typer.Option(
+        "--device",
+        help="Where additive values are added; cuda needs torch. Exact steps are added by the CPU, "
+        "whatever this says. The result is the same.",
+    ),
+]
+
 OutPatch = Annotated[
     Path, typer.Option("-o", "--out", help="Patch file to write.", show_default=False)
 ]

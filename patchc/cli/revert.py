@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from patchc.cli.options import (
+    CopyDevice,
+    Device,
     DryRun,
     InPlace,
     Json,
@@ -22,6 +24,7 @@ def revert(
     dry_run: DryRun = False,
     threads: Threads = None,
     max_memory: MaxMemory = None,
+    device: CopyDevice = Device.CPU,
     json: Json = False,
 ) -> None:
     """Take the patch back: write the base of a patched MODEL, bit for bit.
@@ -43,6 +46,7 @@ def revert(
             dry_run=dry_run,
             threads=threads,
             max_memory=max_memory,
+            device=device.value,
             progress=progress,
             team=team,
         )

@@ -7,7 +7,7 @@ sets, scaled addition of the two deltas where they are retained.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 from itertools import zip_longest
 from typing import Any
@@ -24,7 +24,7 @@ from patchc.kernels.selected import convert, merge_selected
 from patchc.kernels.ulp import undo_small_steps
 from patchc.recipe import Recipe
 from patchc.select.component import Component
-from patchc.select.selection import FlatSearch, RowSelection, Selection
+from patchc.select.selection import FlatSearch, RowSelection, Search, Selection
 from patchc.select.sets import combine
 from patchc.select.untouched import UntouchedTensor
 from patchc.stream import Chunk, Workers, scratch
@@ -77,11 +77,13 @@ class SafePatchingChanges:
         self._statistics: dict[str, dict[str, int]] = {}
         self._inputs: dict[str, list[tuple[str, bytes]]] = {}
 
-    def open_tensor(self, tensor: TensorInfo, chunks: list[Chunk]) -> UntouchedTensor | _Merged:
+    def open_tensor(
+        self, tensor: TensorInfo, chunks: list[Chunk]
+    ) -> UntouchedTensor | MergedTensor:
         """See :class:`patchc.stream.compile.ChangeSource`."""
         if tensor.name not in self._candidates:
             return UntouchedTensor(self._base, tensor)
-        return _Merged(self, tensor, chunks, next(self._selections))
+        return self._merge(tensor, chunks, next(self._selections))
 
     def note(self, tensor: str, finding: Finding) -> None:
         """See :class:`patchc.stream.compile.ChangeSource`."""
@@ -113,9 +115,9 @@ class SafePatchingChanges:
         """
         if self._recipe.scope == "row":
             for tensor in self._own:
-                yield tuple(RowSelection(component, tensor) for component in self._components)
+                yield self._select_rows(tensor)
             return
-        ahead: list[FlatSearch] = []
+        ahead: Sequence[Search] = []
         for tensor, following in zip_longest(self._own, self._own[1:]):
             searches = ahead or self._search([tensor], tensor.name, tensor.words)
             ahead = []
@@ -123,9 +125,17 @@ class SafePatchingChanges:
                 ahead = self._search([following], following.name, following.words)
             yield tuple(search.result()[tensor.name] for search in searches)
 
+    def _merge(
+        self, tensor: TensorInfo, chunks: list[Chunk], selections: tuple[Selection, ...]
+    ) -> MergedTensor:
+        return MergedTensor(self, tensor, chunks, selections)
+
+    def _select_rows(self, tensor: TensorInfo) -> tuple[Selection, ...]:
+        return tuple(RowSelection(component, tensor) for component in self._components)
+
     def _search(
         self, tensors: list[TensorInfo], name: str, words: int, team: Team = ALONE
-    ) -> list[FlatSearch]:
+    ) -> Sequence[Search]:
         return [
             FlatSearch(
                 component,
@@ -154,7 +164,7 @@ class SafePatchingChanges:
         return self._recipe
 
 
-class _Merged:
+class MergedTensor:
     """A candidate tensor; implements :class:`TensorChanges` and `TensorDeltas`."""
 
     def __init__(
@@ -172,10 +182,12 @@ class _Merged:
         self._counts = np.zeros((len(chunks), 2 * len(selections) + 1), np.int64)
 
     def read(self, chunk: Chunk) -> tuple[Words, Words]:
+        """See :class:`patchc.stream.compile.TensorChanges`."""
         base, marks = self._select(chunk)
-        return base, self._merge(chunk, base, marks)
+        return base, self._result(chunk, base, marks)
 
     def read_deltas(self, chunk: Chunk) -> tuple[Words, list[NDArray[np.float32]]]:
+        """See :class:`patchc.stream.additive.TensorDeltas`."""
         base, marks = self._select(chunk)
         deltas = []
         for number, component in enumerate(self._source.components):
@@ -201,6 +213,7 @@ class _Merged:
         return base, marks
 
     def finish(self) -> Finding:
+        """See :class:`patchc.stream.compile.TensorChanges`."""
         name = self._tensor.name
         counts = [int(n) for n in self._counts.sum(axis=0)]
         parts = self._source.components
@@ -217,7 +230,7 @@ class _Merged:
             inputs[f"{part.name} scores"] = _digest(part.scores.tensors[name], scores)
         return {"statistics": found, "inputs": inputs}
 
-    def _merge(self, chunk: Chunk, base: Words, marks: list[Marks]) -> Words:
+    def _result(self, chunk: Chunk, base: Words, marks: list[Marks]) -> Words:
         result: Words = scratch("result", chunk.count, base.dtype)
         tuned = [self._read_tuned(number, chunk) for number in range(len(marks))]
         parts = []
@@ -262,7 +275,7 @@ class _Merged:
         for number, (words, mask) in enumerate(zip(tuned, masks, strict=True)):
             self._add(number, chunk, base, words, mask, self._scales[number], merged)
         fault = round_masked(base, code, either, merged, np.empty_like(base))
-        return self._fault(chunk, fault, "the merged model (too large for its dtype)")
+        return self._fault(chunk, fault, len(tuned))
 
     def _add(
         self,
@@ -279,9 +292,13 @@ class _Merged:
         code = self._tensor.dtype.code
         fault = add_scaled_delta(base, code, tuned, tuned_code, mask, scale, merged)
         if fault >= 0:
-            raise self._fault(chunk, fault, f"the base or the {component.name} model")
+            raise self._fault(chunk, fault, number)
 
-    def _fault(self, chunk: Chunk, position: int, where: str) -> NumericError:
+    def _fault(self, chunk: Chunk, position: int, number: int) -> NumericError:
+        """The error for a value of a component, or where there is none, of the merged model."""
+        where = "the merged model (too large for its dtype)"
+        if number < len(self._selections):
+            where = f"the base or the {self._source.components[number].name} model"
         return NumericError(
             f"tensor {self._tensor.name!r}, flat index {chunk.first + position}: the value in "
             f"{where} is not finite; exclude the tensor, or lower alpha and beta"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
@@ -32,6 +32,17 @@ class Selection(Protocol):
 
     def mark(self, chunk: Chunk) -> Marks:
         """Which of the chunk's entries are in the set; the caller may change the marks."""
+
+
+class Search(Protocol):
+    """A search for one component's top sets, under way."""
+
+    def result(self) -> Mapping[str, Selection]:
+        """Wait for the selection in each tensor, by its name.
+
+        Raises:
+            NumericError: a score is negative or not finite.
+        """
 
 
 @dataclass(frozen=True)
@@ -67,18 +78,23 @@ class RowSelection:
             NumericError: a score is negative or not finite.
         """
         length, name = row_length(self.tensor.shape), self.tensor.name
-        before = chunk.first % length
-        count = -(-(before + chunk.count) // length) * length
-        rows = Chunk(chunk.number, chunk.first - before, count)
+        rows, own = self.rows(chunk)
         bits = self.component.read_scores(self.tensor, rows)
         check_scores(bits, rows, self.component.source(name))
-        mask = scratch("mask", count, np.bool_)
+        mask = scratch("mask", rows.count, np.bool_)
         taken = math.floor(self.component.top(name) * length)
         ranked = self.component.ranked(name)
         topk.mark_top_rows(bits, rows.first, length, taken, ranked, mask)
-        own = slice(before, before + chunk.count)
         self.digests[chunk.number] = chunk_digest(bits[own])
         return pack(mask[own])
+
+    def rows(self, chunk: Chunk) -> tuple[Chunk, slice]:
+        """The whole rows that a chunk touches, and where it lies in them."""
+        length = row_length(self.tensor.shape)
+        before = chunk.first % length
+        count = -(-(before + chunk.count) // length) * length
+        rows = Chunk(chunk.number, chunk.first - before, count)
+        return rows, slice(before, before + chunk.count)
 
 
 class FlatSearch:

@@ -60,9 +60,15 @@ def threads_within(
 
 
 def threads_to_patch(
-    patch: Patch, threads: int | None, max_memory: int | None, neighbours: int = 1
+    patch: Patch,
+    threads: int | None,
+    max_memory: int | None,
+    beside: int = 0,
+    neighbours: int = 1,
 ) -> int:
     """The same for reading a model chunk by chunk and changing it as a patch says.
+
+    ``beside`` bytes are needed besides, and come on top of the usual budget.
 
     Raises:
         UsageError: one thread is too much; names the patch.
@@ -75,9 +81,9 @@ def threads_to_patch(
     changes = int(index.entries.max(initial=0)) * _CHANGE_BYTES + int(index.lengths.max(initial=0))
     largest = max((max(map(file.size_on, OTHER)) for file in index.files), default=0)
     each = per_word * words + changes + _THREAD_BYTES
-    shared = _FILE_COPIES * largest
-    what = str(patch.path)
-    return threads_within(threads, max_memory, COPY_BYTES, each, shared, what, neighbours)
+    shared = _FILE_COPIES * largest + beside
+    own = COPY_BYTES + beside
+    return threads_within(threads, max_memory, own, each, shared, str(patch.path), neighbours)
 
 
 def threads_to_compare(
@@ -105,16 +111,20 @@ def threads_to_build(
     word_bytes: int,
     threads: int | None,
     max_memory: int | None,
+    beside: int = 0,
     neighbours: int = 1,
 ) -> int:
     """The same for a build whose buffers take ``word_bytes`` for each word of a chunk.
+
+    ``beside`` bytes are needed besides, and come on top of the usual budget.
 
     Raises:
         UsageError: one thread is too much; names the model.
     """
     each = word_bytes * largest_chunk(base, chunk_bits) + _THREAD_BYTES
     what = f"a build on {base.path}"
-    return threads_within(threads, max_memory, BUILD_BYTES, each, 0, what, neighbours)
+    own = BUILD_BYTES + beside
+    return threads_within(threads, max_memory, own, each, beside, what, neighbours)
 
 
 def largest_chunk(model: Checkpoint, chunk_bits: int) -> int:

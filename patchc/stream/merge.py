@@ -12,6 +12,7 @@ from patchc.errors import NumericError, PatchFormatError
 from patchc.formats import ChunkRecord, ComponentEntries, Patch, TensorRecord
 from patchc.kernels.deltas import from_bf16, from_int8
 from patchc.kernels.merge import add_scaled_entries, load_fp32, round_masked
+from patchc.stream.staging import StagedWords
 from patchc.stream.team import ALONE, Team
 from patchc.stream.workers import scratch
 
@@ -59,8 +60,12 @@ def merge_chunk(
     words: Words,
     scales: Sequence[float],
     count: EntryCount,
+    staged: StagedWords | None = None,
 ) -> None:
     """Add each component's scaled deltas to a chunk's words, in place, and count them.
+
+    Where ``staged`` holds the words, a device adds; words that it refuses the CPU tries again, to
+    name the fault.
 
     fp32(fp32(word + scale₀ · delta₀) + scale₁ · delta₁) …, rounded once to the words' dtype, at the
     words that a component touches (SPEC.md, section 6.3).
@@ -71,6 +76,8 @@ def merge_chunk(
     """
     parts = patch.read_deltas(record, chunk)
     count.add(parts)
+    if staged and _add_on_device(staged, record, parts, scales):
+        return
     mask: NDArray[np.bool_] = scratch("mask", len(words), np.bool_)
     mask[:] = False
     for part in parts:
@@ -89,6 +96,39 @@ def merge_chunk(
             f"tensor {record.name!r}, flat index {index}: the merged value is not finite or too "
             f"large for {record.dtype.name}; lower alpha and beta, or use the patch's own base"
         )
+
+
+def _add_on_device(
+    staged: StagedWords,
+    record: TensorRecord,
+    parts: Sequence[ComponentEntries],
+    scales: Sequence[float],
+) -> bool:
+    """Add on the device and bring the words back; False leaves them as they were."""
+    import torch
+
+    from patchc.kernels.additive import MOST_COMPONENTS, DeltaEntries, add_deltas
+    from patchc.kernels.launch import tensor_dtype
+
+    if len(parts) > MOST_COMPONENTS:
+        return False
+    staging = staged.staging
+    tensor = staged.upload(tensor_dtype(record.dtype))
+    entries = [
+        DeltaEntries(
+            staging.send(f"positions {place}", part.positions.astype(np.int32), torch.int32),
+            staging.send(f"deltas {place}", _values(part), torch.float32),
+            float(np.float32(scales[part.component])),
+        )
+        for place, part in enumerate(parts)
+    ]
+    with staging.computing():
+        try:
+            add_deltas(tensor, entries)
+        except NumericError:
+            return False
+        staged.download()
+    return True
 
 
 def _values(part: ComponentEntries) -> Deltas:

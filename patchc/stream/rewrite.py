@@ -14,6 +14,7 @@ from patchc.hashing import chunk_digest, short
 from patchc.progress import Progress
 from patchc.stream.merge import EntryCount, merge_chunk
 from patchc.stream.rows import read_row, words_on
+from patchc.stream.staging import Staging
 from patchc.stream.states import match_tensors
 from patchc.stream.walk import ChunkDigests, Job, take_step, unsound, walk, wrong
 from patchc.stream.workers import Workers
@@ -90,6 +91,7 @@ def merge(
     onto_descendant: bool,
     workers: Workers,
     progress: Progress,
+    staging: Staging | None = None,
 ) -> tuple[str, ...]:
     """Read every chunk of the model, add an additive patch to it with these scales, and write it.
 
@@ -100,6 +102,7 @@ def merge(
         scales: a factor for each component, rounded to fp32 here.
         onto_descendant: go on where a tensor is not the base's.
         workers, progress: threads; called with the bytes done.
+        staging: a device to add on; words that change pass through its buffers.
 
     Returns:
         Names of the tensors that are not the base's, in the model's order.
@@ -112,13 +115,19 @@ def merge(
     count = EntryCount(patch)
 
     def run(job: Job) -> ChunkDigests:
-        words = read_row(model, job.record, job.chunk, "base", "words")
         row = patch.index.find(job.record, job.chunk.number)
+        staged = None
+        if staging and row is not None:
+            staged = staging.words("words", job.chunk.count, job.record.dtype.word)
+            words = staged.words
+            model.read_words(model.tensors[job.record.name], job.chunk.first, words)
+        else:
+            words = read_row(model, job.record, job.chunk, "base", "words")
         found = chunk_digest(words)
         if row is not None:
             if short(found) != row.base_digest and not onto_descendant:
                 raise wrong(patch, model, job.record.name, f"its chunk {row.number} differs")
-            merge_chunk(patch, job.record, row, words, scales, count)
+            merge_chunk(patch, job.record, row, words, scales, count, staged)
         write(job.record.name, job.chunk.first, words)
         return ChunkDigests(found, found, None)
 

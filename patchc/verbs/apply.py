@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from patchc.progress import Progress, ignore_progress
+from patchc.stream.device import Device, check_device
 from patchc.stream.team import ALONE, Team
 from patchc.verbs.in_place import InPlaceReport, change_in_place, check_target
 from patchc.verbs.merging import MergeOptions
@@ -23,6 +24,7 @@ def apply(
     dry_run: bool = False,
     threads: int | None = None,
     max_memory: int | None = None,
+    device: Device = "cpu",
     progress: Progress = ignore_progress,
     team: Team = ALONE,
 ) -> CopyReport | InPlaceReport:
@@ -55,6 +57,9 @@ def apply(
         threads: worker threads; None means one a core.
         max_memory: bytes that the process may take, to within a tenth: fewer threads run where more
             would not fit. None means 300 MB.
+        device: where additive values are added: "cpu", "cuda", or "auto" for CUDA where torch finds
+            a device; or a :class:`~patchc.stream.staging.Staging`. The result is the same. Exact
+            steps are added by the CPU, for which that is less work than the way to a device.
         progress: called with the bytes done.
         team: the ranks that share the work, each with a contiguous run of the tensors, which it
             writes into one output on a file system that all of them see; not in place.
@@ -70,11 +75,13 @@ def apply(
         ResultMismatchError: the outcome is not the promised one.
         NumericError: a merged value is not finite; names tensor and flat index.
         UsageError: both ``out`` and ``in_place``, or neither; alpha, beta or onto_descendant with a
-            patch of exact steps, or out of range.
+            patch of exact steps, or out of range; CUDA is asked for and there is no such device.
+        MissingExtraError: CUDA is asked for, and torch or triton is not installed.
     """
     check_target(out, in_place, team)
     options = MergeOptions(alpha, beta, onto_descendant)
     if out is None:
+        check_device(device)
         return change_in_place(
             patch,
             model,
@@ -94,6 +101,7 @@ def apply(
         dry_run=dry_run,
         threads=threads,
         max_memory=max_memory,
+        device=device,
         progress=progress,
         team=team,
     )

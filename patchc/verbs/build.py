@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -25,7 +26,9 @@ from patchc.select.search import expected_reads
 from patchc.stream import Workers
 from patchc.stream.additive import ScaledComponent, compile_additive
 from patchc.stream.compile import Codec, check_patch_output, compile_patch
-from patchc.stream.memory import RUNTIME_BYTES, threads_to_build
+from patchc.stream.device import Device, check_device, open_device
+from patchc.stream.memory import RUNTIME_BYTES, largest_chunk, threads_to_build
+from patchc.stream.staging import HOST_BYTES, Staging
 from patchc.stream.team import ALONE, Team
 from patchc.verbs.build_merge import build_merge
 from patchc.verbs.plan import (
@@ -59,6 +62,7 @@ def build(
     max_memory: int | None = None,
     chunk_bits: int = DEFAULT_CHUNK_BITS,
     codec: Codec = "auto",
+    device: Device = "cpu",
     progress: Progress = ignore_progress,
     team: Team = ALONE,
 ) -> BuildReport:
@@ -89,6 +93,9 @@ def build(
         chunk_bits: log2 of the words in a chunk of the patch's grid.
         codec: of exact steps: "auto" codes each chunk the shorter way; "rice" so that the changes
             can be read from the patch alone.
+        device: where SafePatching selects and merges: "cpu", "cuda", or "auto" for CUDA where torch
+            finds a device; or a :class:`~patchc.stream.staging.Staging`. The file is the same. A
+            merge, and the deltas of additive values, are computed on the CPU.
         progress: called with the parameters done.
         team: the ranks that share the work, each with a contiguous run of the tensors; rank 0
             writes the file. See :mod:`patchc.stream.torchrun`.
@@ -96,7 +103,9 @@ def build(
     Raises:
         UsageError: an input is missing or not one of the method's, the weights are not as many as
             the tuned models, an override matches no tensor that takes part, or ``values``,
-            ``value_type``, ``threads``, ``chunk_bits`` or ``max_memory`` are out of range.
+            ``value_type``, ``threads``, ``chunk_bits`` or ``max_memory`` are out of range; CUDA is
+            asked for and there is no such device.
+        MissingExtraError: CUDA is asked for, and torch or triton is not installed.
         MismatchError: names, shapes or dtypes do not fit, or scores are missing.
         UnsupportedInputError: a quantised base, an adapter, or a base dtype that cannot be merged.
         CheckpointError: an input cannot be read, or changed during the run.
@@ -110,6 +119,7 @@ def build(
         _check_values(values, value_type)
         given = {"se": se, "osm": osm, "se_scores": se_scores, "osm_scores": osm_scores}
         _refuse_inputs(recipe.method, {k: v for k, v in given.items() if v is not None}, "tuned")
+        check_device(device)
         return build_merge(
             base,
             tuned=tuned,
@@ -136,18 +146,17 @@ def build(
         refuse_quantised(base_model.path, tuple(base_model.tensors))
         opened = [c for part in components for c in (part.tuned, part.scores)]
         check_patch_output(Path(out), tuple(c.path for c in (base_model, *opened)), chunk_bits)
-        threads = threads_to_build(
-            base_model, chunk_bits, _BUFFER_BYTES_PER_WORD, threads, max_memory, team.neighbours
-        )
+        staging = open_device(device)
+        threads = _threads(base_model, chunk_bits, threads, max_memory, staging, team.neighbours)
         with Workers(threads, team) as workers:
             candidates = find_candidates(base_model, components, recipe)
             plan = _plan(
-                base_model, components, candidates, workers.threads, chunk_bits, value_type
+                base_model, components, candidates, workers.threads, chunk_bits, value_type, staging
             )
             if dry_run:
                 return BuildReport(plan, None)
             provenance = {"kind": "build", "tool": tool(), "recipe": recipe.to_json()}
-            source = SafePatchingChanges(
+            source = _source_on(staging)(
                 base_model,
                 components,
                 recipe,
@@ -170,6 +179,31 @@ def build(
                     masks,
                 )  # fmt: skip
         return BuildReport(plan, patch)
+
+
+def _threads(
+    base: Checkpoint,
+    chunk_bits: int,
+    threads: int | None,
+    max_memory: int | None,
+    staging: Staging | None,
+    neighbours: int,
+) -> int:
+    each, beside = _BUFFER_BYTES_PER_WORD, HOST_BYTES if staging else 0
+    threads = threads_to_build(base, chunk_bits, each, threads, max_memory, beside, neighbours)
+    if staging is None:
+        return threads
+    from patchc.select.on_device import WORD_BYTES
+
+    return min(threads, staging.most_threads(WORD_BYTES * largest_chunk(base, chunk_bits)))
+
+
+def _source_on(staging: Staging | None) -> Callable[..., SafePatchingChanges]:
+    if staging is None:
+        return SafePatchingChanges
+    from patchc.select.on_device import DeviceChanges
+
+    return partial(DeviceChanges, staging)
 
 
 def _refuse_inputs(method: str, foreign: Mapping[str, object], own: str) -> None:
@@ -215,6 +249,7 @@ def _plan(
     threads: int,
     chunk_bits: int,
     value_type: ValueType | None,
+    staging: Staging | None,
 ) -> BuildPlan:
     candidate_words = sum(tensor.words for tensor in candidates)
     selected = sum(_most_selected(part, tensor) for part in components for tensor in candidates)
@@ -229,7 +264,9 @@ def _plan(
         patch_bytes=expected_patch_bytes(
             base, candidates, selected, chunk_bits, value_type, len(components)
         ),
-        memory_bytes=RUNTIME_BYTES + threads * _BUFFER_BYTES_PER_WORD * (1 << chunk_bits),
+        memory_bytes=RUNTIME_BYTES
+        + (HOST_BYTES if staging else 0)
+        + threads * _BUFFER_BYTES_PER_WORD * (1 << chunk_bits),
         read_bytes=base.nbytes + tuned_bytes + len(components) * 4 * score_words,
     )
 

@@ -88,7 +88,7 @@ def build_merge(
         vectors = open_task_vectors(base_model, tuned_models, recipe)
         buffers = _buffer_bytes(recipe)
         threads = threads_to_build(
-            base_model, chunk_bits, buffers, threads, max_memory, team.neighbours
+            base_model, chunk_bits, buffers, threads, max_memory, neighbours=team.neighbours
         )
         with Workers(threads, team) as workers:
             candidates = find_merge_candidates(base_model, tuned_models, recipe)

@@ -22,13 +22,17 @@ from patchc.files import check_output, check_space, staged_file, staged_folder
 from patchc.formats import OTHER, Patch, Side, open_patch
 from patchc.progress import Progress
 from patchc.stream import Workers
+from patchc.stream.device import Device, check_device, open_device
 from patchc.stream.files import FileChanges
 from patchc.stream.memory import threads_to_patch
 from patchc.stream.rewrite import OtherStateError, merge, rewrite
+from patchc.stream.staging import HOST_BYTES, Staging
 from patchc.stream.states import find_side, match_tensors
 from patchc.stream.team import ALONE, Team, staged_by_first
 from patchc.verbs.merging import MergeOptions, MergeReport, irreversible, plan_merge
 from patchc.verbs.states import find_state
+
+_DEVICE_WORD_BYTES = 32  # a word, and for two components its position, its delta, what was there
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,7 @@ def write_patched_copy(
     dry_run: bool,
     threads: int | None,
     max_memory: int | None,
+    device: Device,
     progress: Progress,
     team: Team = ALONE,
 ) -> CopyReport:
@@ -84,7 +89,11 @@ def write_patched_copy(
         check_output(out, (model.path, patch.path))
         if out.is_dir() and not model.is_folder:
             raise OutputError(f"output {out} is a folder and the model is a file; name a file")
-        threads = threads_to_patch(patch, threads, max_memory, team.neighbours)
+        staging = _open_staging(device, merged)
+        beside = HOST_BYTES if staging else 0
+        threads = threads_to_patch(patch, threads, max_memory, beside, team.neighbours)
+        if staging:
+            threads = min(threads, staging.most_threads(_DEVICE_WORD_BYTES * patch.chunk_words))
         with Workers(threads, team) as workers:
             files = FileChanges(patch, model)
             try:
@@ -94,13 +103,24 @@ def write_patched_copy(
                 if dry_run:
                     return report
                 if merged:
-                    merged = _merge(patch, model, out, files, merged, workers, progress)
+                    merged = _merge(patch, model, out, files, merged, workers, progress, staging)
                     return replace(report, merged=merged)
                 with _staged(patch, model, out, files, OTHER[source], team) as copy:
                     rewrite(patch, model, copy.write_words, revert, workers, progress)
             except OtherStateError as error:
                 raise _explain(patch, model, revert, workers, progress) from error
         return report
+
+
+def _open_staging(device: Device, merged: MergeReport | None) -> Staging | None:
+    """The device for additive values; exact steps are the CPU's on any device.
+
+    To add a step takes the CPU less time than the word's way to a device and back would.
+    """
+    if merged:
+        return open_device(device)
+    check_device(device)
+    return None
 
 
 def _check_side(patch: Patch, model: Checkpoint, files: FileChanges, side: Side) -> None:
@@ -167,11 +187,14 @@ def _merge(
     merged: MergeReport,
     workers: Workers,
     progress: Progress,
+    staging: Staging | None,
 ) -> MergeReport:
     scales, descendant = tuple(merged.scales.values()), merged.onto_descendant
     try:
         with _staged(patch, model, out, files, "result", workers.team) as copy:
-            names = merge(patch, model, copy.write_words, scales, descendant, workers, progress)
+            names = merge(
+                patch, model, copy.write_words, scales, descendant, workers, progress, staging
+            )
     except WrongBaseError as error:
         raise WrongBaseError(
             f"{error}. If it was tuned further from that base, --onto-descendant takes it"

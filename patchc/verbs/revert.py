@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from patchc.progress import Progress, ignore_progress
+from patchc.stream.device import Device, check_device
 from patchc.stream.team import ALONE, Team
 from patchc.verbs.in_place import InPlaceReport, change_in_place, check_target
 from patchc.verbs.patched_copy import CopyReport, write_patched_copy
@@ -19,6 +20,7 @@ def revert(
     dry_run: bool = False,
     threads: int | None = None,
     max_memory: int | None = None,
+    device: Device = "cpu",
     progress: Progress = ignore_progress,
     team: Team = ALONE,
 ) -> CopyReport | InPlaceReport:
@@ -31,6 +33,7 @@ def revert(
     """
     check_target(out, in_place, team)
     if out is None:
+        check_device(device)
         return change_in_place(
             patch,
             model,
@@ -48,6 +51,7 @@ def revert(
         dry_run=dry_run,
         threads=threads,
         max_memory=max_memory,
+        device=device,
         progress=progress,
         team=team,
     )

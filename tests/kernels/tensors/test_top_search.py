@@ -99,6 +99,23 @@ def test_rows(kind: str, shape: tuple[int, int], device: str) -> None:
             assert np.array_equal(found[row], oracle.top_set(line, kept[row], wanted))
 
 
+@pytest.mark.parametrize("row_length", [None, 250])
+def test_a_later_part_of_a_tensor_draws_by_its_own_indices(
+    row_length: int | None, device: str
+) -> None:
+    scores, retention = _scores("any bits", 3000), _retention("t", 0.4)
+    whole = torch.from_numpy(scores).to(device)
+    found = top_mask(whole[1000:].clone(), 60, retention, row_length, first=1000).cpu().numpy()
+    kept = _kept("t", 0.4, 3000)[1000:]
+    lines = (scores[1000:].reshape(-1, row_length or 2000), kept.reshape(-1, row_length or 2000))
+    expected = [oracle.top_set(line, mask, 60) for line, mask in zip(*lines, strict=True)]
+    assert np.array_equal(found, np.concatenate(expected))
+    bad = whole[1000:].clone()
+    bad[7] = -1
+    with pytest.raises(NumericError, match="flat index 1007"):
+        top_mask(bad, 60, retention, row_length, first=1000)
+
+
 def test_ties_by_hand(device: str) -> None:
     scores = torch.tensor([1, 2, 1, 3, 1, 2, 0, 1], dtype=torch.float32, device=device)
     found = top_mask(scores, 5, EVERYTHING)
