@@ -224,7 +224,8 @@ def parse_index(data: bytes, chunk_bits: int, bodies_end: int, is_update: bool) 
         tensors.append(TensorRecord(**vars(row), digest=digest, chunks=range(first, first + count)))
         first += count
     body, base, result = (columns.take(SHORT_DIGEST_BYTES * chunk_count) for _ in range(3))
-    offsets = _offsets([*lengths.tolist(), *(file.length for file in files)], bodies_end)
+    of_files = np.array([file.length for file in files], np.uint64)
+    offsets = _offsets(np.concatenate((lengths.astype(np.uint64), of_files)), bodies_end)
     files = _with_digests(files, offsets[chunk_count:].tolist(), columns)
     columns.end()
     return PatchIndex(
@@ -272,10 +273,9 @@ def _check_entries(
         )
 
 
-def _offsets(lengths: Sequence[int], bodies_end: int) -> NDArray[np.uint64]:
-    column = np.array(lengths, np.uint64)
-    ends = np.uint64(PROLOGUE.size) + np.cumsum(column, dtype=np.uint64)
+def _offsets(lengths: NDArray[np.uint64], bodies_end: int) -> NDArray[np.uint64]:
+    ends = np.uint64(PROLOGUE.size) + np.cumsum(lengths, dtype=np.uint64)
     end = int(ends[-1]) if len(ends) else PROLOGUE.size
     if end != bodies_end:
         raise PatchFormatError("the bodies do not fill the space before the index exactly")
-    return ends - column
+    return ends - lengths

@@ -71,7 +71,7 @@ def plan_model(
 def undivided_model(groups: Groups, positions: Positions, layout: Layout, kinds: int) -> Model:
     """A model in which all words of a group with changes are one class, which none can leave."""
     model = empty_model()
-    changed = np.ones(1, np.int64)
+    changed = np.ones(1, np.bool_)
     if layout.grouped:
         changed = (np.bincount(groups[positions], minlength=kinds) > 0).astype(np.int64)
     model.firsts[1 : kinds + 1] = np.cumsum(1 + changed)

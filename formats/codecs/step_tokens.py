@@ -228,7 +228,7 @@ def estimated_bits(
     tokens = (symbols + 1) >> 1
     signed = raw + 5 + 3.5 * symbols + _entropy(counts, total, symbols, SIGNED)
     even = raw + 5 + 3.5 * tokens + total + _entropy(counts, total, tokens, EVEN)
-    best = min(signed, even, 5.0 + total * word_bits)
+    best: float = min(signed, even, 5.0 + total * word_bits)
     if sizes <= _FARTHEST:
         best = min(best, best_level(total, total + sizes, hit_bits, miss_bits)[1] + total + 10)
     if _is_wide(raw, total, word_bits):
@@ -305,7 +305,7 @@ def _is_wide(raw: Integer, total: Integer, word_bits: Integer) -> Integer:
 @inlined
 def _entropy(counts: Histogram, total: Integer, symbols: Integer, kind: Integer) -> float:
     """Bits of the symbols of a kind of table by their own frequencies."""
-    bits = total * np.log2(total)
+    bits: float = total * np.log2(total)
     for symbol in range(symbols):
         held = _held(counts, symbol, kind)
         if held:
@@ -320,7 +320,7 @@ def _coded_bits(
 ) -> float:  # fmt: skip
     """Bits of a table's weights, and of its symbols by the frequencies that follow from them."""
     table_freqs(weights, symbols, freqs)
-    bits = 2.0 + _number_bits(symbols if kind == FLIPS else symbols - 1, 2)
+    bits: float = 2.0 + _number_bits(symbols if kind == FLIPS else symbols - 1, 2)
     before = np.int64(HEAVIEST)
     for symbol in range(symbols):
         less = before - np.int64(weights[symbol])

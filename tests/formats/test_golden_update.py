@@ -43,7 +43,7 @@ def test_it_takes_the_base_to_the_result_and_back(tmp_path: Path) -> None:
 def test_todays_writer_makes_as_good_a_file(tmp_path: Path) -> None:
     """But for the zlib streams, which another library may write in other bytes, and statistics."""
     base, result = write_golden_models(tmp_path)
-    patchc.diff(base, result, out=tmp_path / "update.patchc", chunk_bits=12)
+    patchc.diff(base, result, out=tmp_path / "update.patchc", chunk_bits=12, codec="rice")
     written = second_reader.read_update((tmp_path / "update.patchc").read_bytes())
     assert written[2].pop("entropy")
     assert written[2].pop("coded")
