@@ -4,12 +4,15 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 
-.PHONY: help setup demo test test-lm-eval check bench-memory bench-speed bench-size bench-kernels bench-smollm2 clean
+.PHONY: help setup demo test test-lm-eval check bench bench-build bench-merge bench-memory bench-speed bench-size bench-kernels bench-smollm2 clean
 
 help:
 	@echo "make demo          set everything up and run the main job on a tiny embedded model"
 	@echo "make test          set everything up, check style, types and layering, run the tests"
 	@echo "make test-lm-eval  the test that needs lm-evaluation-harness, in an environment of its own"
+	@echo "make bench         all benchmarks of speed and memory, one after the other, with mergekit beside"
+	@echo "make bench-build   build in parameters per second and exact top-k, beside torch and NumPy"
+	@echo "make bench-merge   merges beside mergekit's, in an environment of its own"
 	@echo "make bench-memory  peak memory of build, apply, revert and diff on a 4 GB checkpoint"
 	@echo "make bench-speed   apply and revert against cp -r, build in parameters per second"
 	@echo "make bench-size    sizes of patches beside those of peers and the entropy"
@@ -44,6 +47,21 @@ test-lm-eval:
 	.venv-lm-eval/bin/pip install --quiet --disable-pip-version-check -e ".[derive,dev,lm-eval]"
 	.venv-lm-eval/bin/pytest -m lm_eval
 
+bench: bench-speed bench-build bench-merge bench-memory bench-kernels
+	$(BIN)/python benchmarks/codec.py
+
+bench-build: setup
+	$(BIN)/python benchmarks/build_speed.py
+
+bench-merge: setup .venv-mergekit/ready
+	$(BIN)/python benchmarks/merge_speed.py --mergekit .venv-mergekit/bin/mergekit-yaml
+
+.venv-mergekit/ready:
+	$(PYTHON) -m venv .venv-mergekit
+	.venv-mergekit/bin/pip install --quiet --disable-pip-version-check "$(TORCH)"
+	.venv-mergekit/bin/pip install --quiet --disable-pip-version-check "mergekit==0.1.5"
+	touch $@
+
 bench-memory: setup
 	$(BIN)/python benchmarks/memory.py
 
@@ -68,4 +86,4 @@ bench-smollm2: setup
 	PYTHONPATH=tests $(BIN)/python benchmarks/smollm2/run.py
 
 clean:
-	rm -rf .venv .venv-lm-eval .venv-bench-size .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-lm-eval .venv-bench-size .venv-mergekit .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
