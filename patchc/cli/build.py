@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from patchc.cli.options import Codec, Device, DryRun, Json, MaxMemory, OutPatch, StepCodec, Threads
+from patchc.cli.options import (
+    BuildDevice,
+    Codec,
+    Device,
+    DryRun,
+    Json,
+    MaxMemory,
+    OutPatch,
+    StepCodec,
+    Threads,
+)
 from patchc.recipe.safepatching import RankAmong, Scope, Score, SetOperation
 
 if TYPE_CHECKING:
@@ -214,13 +224,7 @@ def build(
     codec: StepCodec = Codec.AUTO,
     threads: Threads = None,
     max_memory: MaxMemory = None,
-    device: Annotated[
-        Device,
-        typer.Option(
-            help="Where safepatching selects and merges; cuda needs torch. Digests, coding, other "
-            "methods and the deltas of additive values are the CPU's. The file is the same."
-        ),
-    ] = Device.CPU,
+    device: BuildDevice = Device.CPU,
     json: Json = False,
 ) -> None:
     """Compile tuned models into one patch file: SafePatching, or a merge of their deltas.

@@ -71,6 +71,15 @@ StepCodec = Annotated[
     ),
 ]
 
+BuildDevice = Annotated[
+    Device,
+    typer.Option(
+        "--device",
+        help="Where safepatching selects and merges; cuda needs torch. Digests, coding, other "
+        "methods and the deltas of additive values are the CPU's. The file is the same.",
+    ),
+]
+
 CopyDevice = Annotated[
     Device,
     typer.Option(
