@@ -32,7 +32,8 @@ from patchc.errors import (
     UsageError,
     WrongBaseError,
 )
-from patchc.stream.compile import Codec, CompiledPatch
+from patchc.stream.assembly import CompiledPatch
+from patchc.stream.compile import Codec
 
 UP, NORM, STILL = "layers.0.up.weight", "norm.weight", "still.weight"
 

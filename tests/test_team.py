@@ -24,7 +24,7 @@ from patchc.kernels.topk import Retention
 from patchc.select.search import find_top_sets
 from patchc.select.top import ScoredTensor
 from patchc.stream import Chunk, Workers, grid
-from patchc.stream.compile import CompiledPatch
+from patchc.stream.assembly import CompiledPatch
 from patchc.stream.parts import CodedChunk, pack_chunk, unpack_chunk
 from patchc.stream.rewrite import OtherStateError
 from patchc.stream.team import ALONE, Team, deal, staged_by_first

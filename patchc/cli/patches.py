@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from patchc.cli.output import size
 from patchc.formats.bits import ChangeBits
-from patchc.stream.compile import CompiledPatch
+from patchc.stream.assembly import CompiledPatch
 
 
 def patch_facts(patch: CompiledPatch) -> dict[str, object]:

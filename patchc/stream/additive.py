@@ -26,7 +26,7 @@ from patchc.formats.layout import ADDITIVE
 from patchc.hashing import chunk_digest
 from patchc.kernels.deltas import first_not_finite, to_bf16, to_int8
 from patchc.progress import Progress
-from patchc.stream.compile import CompiledPatch, TensorCoder, write_patch
+from patchc.stream.assembly import CompiledPatch, TensorCoder, write_patch
 from patchc.stream.grid import Chunk
 from patchc.stream.parts import CodedChunk, Finding
 from patchc.stream.rows import plain_rows

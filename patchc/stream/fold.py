@@ -17,7 +17,8 @@ from patchc.formats.layout import chunks_in_grid
 from patchc.hashing import chunk_digest, short
 from patchc.kernels.sums import sum_changes
 from patchc.progress import Progress, ProgressEvent
-from patchc.stream.compile import CompiledPatch, Words, compile_patch
+from patchc.stream.assembly import CompiledPatch
+from patchc.stream.compile import Words, compile_patch
 from patchc.stream.grid import Chunk
 from patchc.stream.meeting import changed_numbers
 from patchc.stream.parts import Finding

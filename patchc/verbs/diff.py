@@ -13,7 +13,8 @@ from patchc.formats import EncodedFile, TensorRow
 from patchc.formats.layout import DEFAULT_CHUNK_BITS
 from patchc.progress import Progress, ignore_progress
 from patchc.stream import Chunk, Workers
-from patchc.stream.compile import Codec, CompiledPatch, Words, check_patch_output, compile_update
+from patchc.stream.assembly import CompiledPatch
+from patchc.stream.compile import Codec, Words, check_patch_output, compile_update
 from patchc.stream.files import changed_files
 from patchc.stream.memory import threads_to_compare
 from patchc.stream.pairing import pair_tensors

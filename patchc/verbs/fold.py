@@ -13,7 +13,8 @@ from patchc.errors import UnsupportedInputError, UsageError
 from patchc.formats import Patch, open_patch
 from patchc.progress import Progress, ignore_progress
 from patchc.stream import Workers
-from patchc.stream.compile import CompiledPatch, check_patch_output
+from patchc.stream.assembly import CompiledPatch
+from patchc.stream.compile import check_patch_output
 from patchc.stream.fold import fold_onto, fold_patches
 from patchc.stream.meeting import check_meeting
 from patchc.verbs.provenance import folded_patches, tool

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from patchc.checkpoint import Checkpoint, TensorInfo
 from patchc.formats import ValueType
-from patchc.stream.compile import CompiledPatch
+from patchc.stream.assembly import CompiledPatch
 
 _STEP_BITS = {"F32": 18, "F16": 5}
 """Of a step by dtype: 2 in bf16, and one more for each bit of precision that the dtype has more."""
