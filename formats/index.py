@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from patchc.errors import PatchFormatError
 from patchc.formats.columns import Columns, pack_numbers
 from patchc.formats.files import FileRecord
-from patchc.formats.layout import MAX_TENSORS, PROLOGUE, chunks_in_grid
+from patchc.formats.layout import MAX_CHUNKS, MAX_TENSORS, PROLOGUE, chunks_in_grid
 from patchc.formats.masks import RetentionMask, check_references, pack_masks, read_masks
 from patchc.formats.tensors import Side, TensorRecord, TensorRow, pack_tensors, read_tensors
 from patchc.formats.update import pack_update, read_update
@@ -194,6 +194,8 @@ def parse_index(data: bytes, chunk_bits: int, bodies_end: int, is_update: bool) 
     tensor_count, chunk_count = _COUNTS.unpack(columns.take(_COUNTS.size))
     if tensor_count > MAX_TENSORS:
         raise PatchFormatError(f"the index declares {tensor_count} tensors, above the cap")
+    if chunk_count > MAX_CHUNKS:
+        raise PatchFormatError(f"the index declares {chunk_count} chunks, above the cap")
     if chunk_count * 3 * SHORT_DIGEST_BYTES > columns.left:
         raise PatchFormatError("the index is shorter than its counts declare")
     masks = read_masks(columns)

@@ -30,6 +30,7 @@ CHUNK_BITS = range(12, 23)
 MAX_METADATA = 8 << 20
 MAX_INDEX = 1 << 28
 MAX_TENSORS = 1 << 18
+MAX_CHUNKS = 1 << 21
 MAX_NAME = 4096
 MAX_NAMES = 1 << 26
 """Bytes of all tensor names together; what they share is stored once and expands."""

@@ -27,6 +27,7 @@ from patchc.formats.files import EncodedFile, find_fault
 from patchc.formats.index import ChunkRecord, pack_index
 from patchc.formats.layout import (
     DEFAULT_CHUNK_BITS,
+    MAX_CHUNKS,
     MAX_INDEX,
     MAX_METADATA,
     MAX_NAMES,
@@ -259,9 +260,10 @@ class PatchWriter:
         text = json.dumps(metadata, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
         named = sum(len(tensor.name.encode()) for tensor in self._tensors)
         many = len(self._tensors) > MAX_TENSORS or named > MAX_NAMES
+        many |= len(self._chunks) > MAX_CHUNKS
         if many or index_size > MAX_INDEX or len(text) > MAX_METADATA:
             raise UnsupportedInputError(
-                "the model has too many tensors and chunks for one patch file"
+                "the model has too many tensors or chunks for one patch file; raise chunk_bits"
             )
         stored_index, stored_text = compress(columns, digests), compress(text)
         trailer = Trailer(

@@ -206,8 +206,12 @@ def test_more_tensors_than_the_index_holds(tmp_path: Path) -> None:
     refuse(tmp_path, GOLDEN.with_index(TENSORS, u32(1 << 18)), "shorter")
 
 
+def test_more_chunks_than_the_cap(tmp_path: Path) -> None:
+    refuse(tmp_path, GOLDEN.with_index(CHUNKS, u32((1 << 21) + 1)), "chunks, above the cap")
+
+
 def test_more_chunks_than_the_index_holds(tmp_path: Path) -> None:
-    refuse(tmp_path, GOLDEN.with_index(CHUNKS, u32(2**32 - 1)), "index")
+    refuse(tmp_path, GOLDEN.with_index(CHUNKS, u32(1 << 21)), "shorter")
 
 
 @pytest.mark.parametrize("counts", [[2, 1, 0, 0], [1, 0, 0, 0], [1, 2**32 - 1, 0, 0]])
