@@ -39,7 +39,7 @@ check: setup
 	$(BIN)/lint-imports
 
 test: check
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto
 
 test-lm-eval:
 	$(PYTHON) -m venv .venv-lm-eval
