@@ -30,9 +30,9 @@ def fold(
 ) -> None:
     """Make one patch of consecutive ones: from the first one's base to the last one's result.
 
-    The result of each must be the base of the next. Needs no model unless it says so.
+    The result of each must be the base of the next. Patches made with --codec rice need no model.
 
-    Example: patchc fold monday.patchc tuesday.patchc -o both.patchc
+    Example: patchc fold monday.patchc tuesday.patchc --base models/chat -o both.patchc
     """
     import patchc
     from patchc.cli.output import print_facts, print_json, progress_bar
