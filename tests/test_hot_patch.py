@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -586,6 +587,15 @@ def test_a_launch_that_fails_takes_back_those_before_it(
     assert not prepared.committed
 
 
+@pytest.fixture
+def interrupts() -> Iterator[None]:
+    """Python's own answer to an interrupt, which a run in the background starts without."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interrupts")
 def test_an_interrupt_waits_until_all_is_written(update: Update) -> None:
     state = state_of(update.before)
     prepared = live.prepare(state, update.patch)
