@@ -182,6 +182,20 @@ def test_a_chunk_is_durable_before_the_next_is_begun(
     assert calls == ["pwrite", "fdatasync"] * CHUNKS
 
 
+def test_what_a_killed_run_wrote_is_durable_before_the_next_chunk(
+    tmp_path: Path, direction: Direction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    mixed = _mixed(direction, tmp_path / "mixed")
+    for name in ("fsync", "pwrite"):
+        _record(monkeypatch, name, calls)
+    direction.run(mixed)
+    assert calls == ["fsync"] * 2 + ["pwrite"] * (CHUNKS // 2)
+    calls.clear()
+    direction.run(mixed)
+    assert calls == ["fsync"] * 2
+
+
 def _record(monkeypatch: pytest.MonkeyPatch, name: str, calls: list[str]) -> None:
     call = getattr(os, name)
 
