@@ -320,6 +320,14 @@ def test_other_tensors_are_refused_by_name(
     assert bits(state) == found
 
 
+def test_a_parameter_without_words(tmp_path: Path) -> None:
+    tensors = {"a": np.arange(9, dtype=np.int32), "none": np.zeros((5, 0), np.float32)}
+    update = make_update(tmp_path, tensors, tensors | {"a": np.arange(1, 10, dtype=np.int32)})
+    state = state_of(tensors)
+    live.apply_(state, update.patch)
+    assert bits(state) == stored(update.tuned)
+
+
 def test_a_parameter_without_parts_is_left_alone(update: Update) -> None:
     state = state_of(update.before)
     state["adapter"] = torch.ones(3)
@@ -527,6 +535,7 @@ def test_parameters_that_are_not_plain_memory_are_refused(attention: Update) -> 
         .contiguous()
         .t(),
         "is on device meta": plain["q.weight"].to("meta"),
+        "is a negated or conjugated view": torch._neg_view(-plain["q.weight"]),
     }
     for message, tensor in cases.items():
         with pytest.raises(UnsupportedInputError, match=f"'q.weight' .*{message}"):
@@ -722,6 +731,14 @@ def test_patched_tensors_are_those_of_a_patched_checkpoint(update: Update) -> No
     assert {n: (t.dtype, t.shape) for n, t in streamed.items()} == {
         n: (t.dtype, t.shape) for n, t in plain.items()
     }
+
+
+def test_patched_tensors_are_on_the_cpu_whatever_the_default(tmp_path: Path) -> None:
+    tensors = {"a": np.zeros(9, np.int32), "none": np.zeros((5, 0), np.float32)}
+    update = make_update(tmp_path, tensors, tensors | {"a": np.ones(9, np.int32)})
+    with torch.device("meta"):
+        streamed = dict(live.patched_tensors(update.patch, update.base))
+    assert {tensor.device.type for tensor in streamed.values()} == {"cpu"}
 
 
 def test_a_loader_may_stop_early_and_keep_what_it_has(update: Update) -> None:

@@ -9,14 +9,18 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from additive_inputs import write_inputs
+from blake3 import blake3
 from command_line import run
 from forged_patch import parts_of
 from second_reader import read_index
@@ -34,6 +38,7 @@ from patchc.errors import (
     UsageError,
     WrongBaseError,
 )
+from patchc.hashing import bodies_digest
 from patchc.stream.compile import Codec
 
 FIRST = "model-00001-of-00002.safetensors"
@@ -175,6 +180,20 @@ def test_a_chunk_is_durable_before_the_next_is_begun(
     _record(monkeypatch, "fdatasync", calls)
     direction.run(threads=3)
     assert calls == ["pwrite", "fdatasync"] * CHUNKS
+
+
+def test_what_a_killed_run_wrote_is_durable_before_the_next_chunk(
+    tmp_path: Path, direction: Direction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    mixed = _mixed(direction, tmp_path / "mixed")
+    for name in ("fsync", "pwrite"):
+        _record(monkeypatch, name, calls)
+    direction.run(mixed)
+    assert calls == ["fsync"] * 2 + ["pwrite"] * (CHUNKS // 2)
+    calls.clear()
+    direction.run(mixed)
+    assert calls == ["fsync"] * 2
 
 
 def _record(monkeypatch: pytest.MonkeyPatch, name: str, calls: list[str]) -> None:
@@ -326,6 +345,58 @@ def test_a_write_that_fails(
     assert tree(direction.source) == wanted
 
 
+def test_nothing_is_written_after_a_write_that_failed(
+    direction: Direction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A chunk may be torn then; of those that other threads have ready, none is begun."""
+    calls: list[int] = []
+    pwrite = os.pwrite
+
+    def fail(descriptor: int, data: Any, offset: int) -> int:
+        calls.append(offset)
+        if len(calls) % 2:
+            return pwrite(descriptor, data[: len(data) // 2], offset)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "pwrite", fail)
+    with pytest.raises(StorageError, match=r"cannot write .*Input/output error"):
+        direction.run(threads=3)
+    assert len(calls) == 2
+
+
+def test_a_second_interrupt_waits_for_the_write_under_way(
+    direction: Direction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files are not closed between two halves of a chunk."""
+    begun, go_on = threading.Event(), threading.Event()
+    before, pwrite = tree(direction.source), os.pwrite
+
+    def slow(descriptor: int, data: Any, offset: int) -> int:
+        count = pwrite(descriptor, data[: len(data) // 2 + 1], offset)
+        begun.set()
+        go_on.wait(60)
+        return count
+
+    def interrupted(_future: Any, _timeout: Any = None) -> Any:
+        begun.wait(60)
+        threading.Timer(0.2, go_on.set).start()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patching:
+        patching.setattr(os, "pwrite", slow)
+
+        def interrupt_twice(event: Any) -> None:
+            if event.stage == "verify" and event.done == event.total:
+                patching.setattr(Future, "result", interrupted)
+                patching.setattr(Future, "exception", interrupted)
+
+        with pytest.raises(KeyboardInterrupt):
+            direction.run(threads=2, progress=interrupt_twice)
+    assert tree(direction.source) != before
+    direction.back(direction.source)
+    assert tree(direction.source) == before
+
+
 # Refusals --------------------------------------------------------------------------------------
 
 
@@ -378,6 +449,29 @@ def test_a_promise_that_does_not_hold(direction: Direction) -> None:
         bad.run(threads=1)
     assert tree(direction.source) != before
     direction.back(direction.source)
+    assert tree(direction.source) == before
+
+
+@pytest.mark.parametrize("number", [1, 5])
+def test_a_body_that_does_not_decode(direction: Direction, number: int) -> None:
+    """A forged patch stops half way; what it changed goes back, which needs no body of the rest."""
+    before, forged = tree(direction.source), direction.patch.parent / "forged.patchc"
+    parts = parts_of(direction.patch.read_bytes())
+    index = read_index(parts.index, is_update=False)
+    cuts = np.cumsum([0, *index.lengths])
+    bodies = [parts.bodies[a:b] for a, b in pairwise(cuts)]
+    bodies[number] = bytes([255]) * len(bodies[number])
+    digests = [blake3(body).digest() for body in bodies]
+    parts = parts.but(bodies=b"".join(bodies)).with_columns(
+        body_digests=[digest[:8] for digest in digests],
+        bodies_digest=bodies_digest(b"".join(digests)),
+    )
+    forged.write_bytes(parts.assemble())
+    bad = Direction(direction.name, forged, direction.source, direction.target)
+    with pytest.raises(PatchFormatError, match=r"chunk \d.*may be partly patched"):
+        bad.run(threads=1)
+    assert tree(direction.source) != before
+    bad.back(direction.source)
     assert tree(direction.source) == before
 
 

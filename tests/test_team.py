@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,8 +17,8 @@ from numpy.typing import NDArray
 
 import patchc
 from patchc.dtypes import BY_NAME
-from patchc.errors import NumericError, RankError, UsageError, WrongBaseError
-from patchc.files import staged_file
+from patchc.errors import NumericError, RankError, StorageError, UsageError, WrongBaseError
+from patchc.files import staged_file, staged_folder
 from patchc.formats.bits import ChangeBits
 from patchc.formats.writer import encode_chunk
 from patchc.kernels.philox import KEEP_ALL
@@ -79,14 +81,16 @@ class Seat:
         raise NotImplementedError
 
 
-def together(size: int, run: Callable[[Team], Answer]) -> list[Answer | BaseException]:
+def together(
+    size: int, run: Callable[[Team], Answer], seat: type[Seat] = Seat
+) -> list[Answer | BaseException]:
     """What each rank returns or raises; one that raises leaves the room."""
     room = Room(size)
     ends: list[Answer | BaseException] = [RankError("not run")] * size
 
     def start(rank: int) -> None:
         try:
-            ends[rank] = run(Team(Seat(room, rank)))
+            ends[rank] = run(Team(seat(room, rank)))
         except BaseException as error:
             ends[rank] = error
             room.leave()
@@ -201,6 +205,49 @@ def test_what_rank_0_staged_is_removed_by_the_others(tmp_path: Path) -> None:
             pass
 
     together(2, run)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_is_whole_or_absent_where_a_rank_is_stopped_at_the_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rank 1 is interrupted while rank 0 commits, which happens after the first file is removed."""
+    out, remove = tmp_path / "out", shutil.rmtree
+    removing, committed = threading.Event(), threading.Event()
+
+    def slowly(folder: Path, **options: bool) -> None:
+        for file in sorted(Path(folder).glob("one")):
+            file.unlink()
+            removing.set()
+            committed.wait(60)
+        remove(folder, **options)
+
+    @contextmanager
+    def stage(path: Path) -> Iterator[Path]:
+        with staged_folder(path) as staging:
+            yield staging
+            removing.wait(60)
+
+    def run(team: Team) -> None:
+        try:
+            with staged_by_first(team, stage if team.rank == 0 else staged_folder, out) as staging:
+                if team.rank == 0:
+                    for name in ("one", "two"):
+                        (staging / name).write_bytes(b"whole")
+        finally:
+            if team.rank == 0:
+                committed.set()
+
+    class Stopped(Seat):
+        def exchange(self, data: bytes) -> list[bytes]:
+            if self.rank and b'"commit"' in data:
+                raise KeyboardInterrupt
+            return super().exchange(data)
+
+    monkeypatch.setattr(shutil, "rmtree", slowly)
+    ends = together(2, run, Stopped)
+    assert isinstance(ends[1], KeyboardInterrupt)
+    assert isinstance(ends[0], StorageError)
     assert list(tmp_path.iterdir()) == []
 
 

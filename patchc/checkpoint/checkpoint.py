@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from patchc.checkpoint.header import Shard, TensorInfo, read_shard
 from patchc.checkpoint.refuse import holds_weights, refuse_foreign_file, refuse_foreign_folder
 from patchc.errors import CheckpointError
+from patchc.files import storage_errors
 
 
 class Checkpoint:
@@ -121,6 +122,16 @@ class Checkpoint:
                     f"{self.shards[name].path}: was changed while in use; run again when nothing "
                     "writes to it"
                 )
+
+    def sync(self) -> None:
+        """Make durable what was written to its files before they were opened.
+
+        Raises:
+            StorageError: the operating system refused.
+        """
+        for name, descriptor in self._descriptors.items():
+            with storage_errors(self.shards[name].path, "make durable"):
+                os.fsync(descriptor)
 
     def side_files(self) -> tuple[list[Path], list[Path]]:
         """The folder's other files: those that belong beside the weights, and those that do not.

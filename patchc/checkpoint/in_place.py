@@ -14,14 +14,15 @@ from numpy.typing import NDArray
 
 from patchc.checkpoint.checkpoint import Checkpoint
 from patchc.checkpoint.writer import write_all
-from patchc.errors import CheckpointError, OutputError
+from patchc.errors import CheckpointError, OutputError, StorageError
 from patchc.files import storage_errors
 
 
 class InPlaceWriter:
     """Opens shards of ``model`` for writing; a context manager that closes them.
 
-    At no time is more than one piece torn: a piece is synced before the next one is begun.
+    At no time is more than one piece torn: a piece is synced before the next one is begun, and none
+    is begun after an error.
 
     Attributes:
         files: shard name → the file that is written, symbolic links followed.
@@ -41,6 +42,7 @@ class InPlaceWriter:
         self._model = model
         self._descriptors: dict[str, int] = {}
         self._lock = threading.Lock()
+        self._stopped: BaseException | None = None
         with ExitStack() as opened:
             for shard in shards:
                 self._open(shard, opened)
@@ -55,22 +57,32 @@ class InPlaceWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._opened.close()
+        with self._lock:  # threads may outlast an interrupted wait for them
+            self._stopped = self._stopped or StorageError("the files were closed meanwhile")
+            self._opened.close()
 
     def write_words(self, name: str, first: int, words: NDArray[np.unsignedinteger]) -> None:
         """Write a tensor's words from word ``first`` on, and make them durable.
 
-        Safe to call from several threads, which then wait for one another.
+        Safe to call from several threads, which then wait for one another. After one has failed,
+        nothing more is written.
 
         Raises:
-            StorageError: the operating system refused; the piece may be torn.
+            StorageError: the operating system refused, this time or before; one piece may be torn.
         """
         tensor = self._model.tensors[name]
         descriptor = self._descriptors[tensor.shard]
         offset = tensor.offset + first * tensor.dtype.word_bytes
-        with self._lock, storage_errors(self.files[tensor.shard], "write"):
-            write_all(descriptor, offset, words)
-            getattr(os, "fdatasync", os.fsync)(descriptor)
+        with self._lock:
+            if self._stopped:
+                raise self._stopped
+            try:
+                with storage_errors(self.files[tensor.shard], "write"):
+                    write_all(descriptor, offset, words)
+                    getattr(os, "fdatasync", os.fsync)(descriptor)
+            except BaseException as error:
+                self._stopped = error
+                raise
 
     def _open(self, shard: str, opened: ExitStack) -> None:
         path = self._model.shards[shard].path

@@ -10,13 +10,14 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from patchc.checkpoint import Checkpoint
-from patchc.formats import ChunkRecord, Patch, Side, TensorRecord
-from patchc.hashing import short
+from patchc.formats import OTHER, ChunkRecord, Patch, Side, TensorRecord
+from patchc.hashing import chunk_digest, short
 from patchc.progress import Progress, ProgressEvent
 from patchc.stream.digest import chunk_digests, digest_of
 from patchc.stream.rewrite import WriteWords
+from patchc.stream.rows import read_row
 from patchc.stream.states import find_states, match_tensors
-from patchc.stream.walk import Words, take_step, unsound
+from patchc.stream.walk import ChunkDigests, Job, Words, take_step, unsound, walk, wrong
 from patchc.stream.workers import Workers, scratch
 
 
@@ -76,7 +77,7 @@ def find_pending(
     digests = chunk_digests(model, workers, patch.chunk_words, progress)
     found = digest_of(model, digests)
     if found not in (patch.index.base_digest, patch.index.result_digest):
-        find_states(patch, model, workers, progress)
+        _check_between(patch, model, target, workers, progress)
     model.check_unchanged()
     patch.check_bodies()
     rows = everything(patch, model, target).chunks
@@ -88,6 +89,33 @@ def find_pending(
             if short(digests[record.name][row.number]) != row.digest_on(target)
         ]
     return Pending(target, chunks, len(rows) - len(chunks), digests)
+
+
+def _check_between(
+    patch: Patch, model: Checkpoint, target: Side, workers: Workers, progress: Progress
+) -> None:
+    """Check a model that is partly on ``target`` by taking the rest there in memory.
+
+    No body of a chunk that is there already is decoded: a patch with one that does not decode has
+    stopped before it, and has to go back.
+    """
+
+    def run(job: Job) -> ChunkDigests:
+        record, chunk = job.record, job.chunk
+        words = read_row(model, record, chunk, target, "words")
+        row = patch.index.find(record, chunk.number)
+        found = chunk_digest(words)
+        if row and short(found) != row.digest_on(target):
+            if short(found) != row.digest_on(OTHER[target]):
+                raise wrong(patch, model, record.name, f"its chunk {row.number} differs")
+            found = take_step(patch, record, row, words, chunk.count, target == "base")
+        return ChunkDigests(found, found, None)
+
+    records = [patch.index.tensors[name] for name in model.tensors]
+    walked = walk(patch, model, records, run, "verify", workers, progress, may_differ=True)
+    if walked.result != patch.index.digest_on(target):
+        find_states(patch, model, workers, progress)  # names the tensor
+        raise unsound(patch)
 
 
 def rewrite_pending(

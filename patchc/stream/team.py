@@ -198,9 +198,12 @@ def staged_by_first(
 
 
 def _remove(staging: Path) -> None:
-    shutil.rmtree(staging, ignore_errors=True)
+    """Rename it first: should rank 0 be committing, one of the two renames fails as a whole."""
+    aside = staging.with_suffix(".left.partial")
     with suppress(OSError):
-        staging.unlink(missing_ok=True)
+        staging.rename(aside)
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.unlink(missing_ok=True)
 
 
 def _error(name: str, message: str) -> PatchcError:

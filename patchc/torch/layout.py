@@ -161,7 +161,7 @@ def _runs(
         following = at + stop - first
         width = math.prod(record.shape[1:])
         widths = {math.prod(tensor.shape[lead:]) for lead in range(1, tensor.dim() + 1)} or {1}
-        held = tensor.numel() // max(width, 1)
+        held = tensor.numel() // width if width else max(tensor.shape[:1], default=1)
         if dtype_of(tensor) != record.dtype or width not in widths:
             raise WrongBaseError(
                 f"parameter {name!r} is {tensor.dtype} {list(tensor.shape)} and cannot hold rows "

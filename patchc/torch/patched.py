@@ -73,7 +73,7 @@ def patched_tensors(
 
         def tensor_of(record: TensorRecord) -> torch.Tensor:
             if record.name not in tensors:
-                new = torch.empty(record.shape, dtype=dtypes[record.name])
+                new = torch.empty(record.shape, dtype=dtypes[record.name], device="cpu")
                 tensors.setdefault(record.name, new)
             return tensors[record.name]
 

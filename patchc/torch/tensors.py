@@ -82,6 +82,11 @@ def check_plain(name: str, tensor: torch.Tensor) -> None:
             f"parameter {name!r} is on device {tensor.device}; a model is patched on the CPU or on "
             "a CUDA device"
         )
+    if tensor.is_neg() or tensor.is_conj():
+        raise UnsupportedInputError(
+            f"parameter {name!r} is a negated or conjugated view, whose memory holds other values; "
+            "resolve it first (resolve_neg, resolve_conj)"
+        )
     if tensor.layout is not torch.strided or not tensor.is_contiguous():
         raise UnsupportedInputError(
             f"parameter {name!r} is not in row-major order (shape {list(tensor.shape)}, strides "

@@ -85,6 +85,8 @@ def change_in_place(
                 pending = everything(patch, model, target)
             else:
                 pending = _look(patch, model, target, workers, progress)
+                if pending.kept:
+                    model.sync()  # a run that was killed may not have come to it
             files: list[Path] = []
             if pending.chunks:
                 with InPlaceWriter(model, pending.shards(model)) as writer:
