@@ -270,6 +270,49 @@ def test_a_killed_run_is_repeated(direction: Direction, number: int, share: int)
     assert (report.chunks, report.chunks_kept) == (CHUNKS - done, done)
 
 
+STOPPED = """
+import os, signal
+from patchc.cli.main import main
+
+pwrite = os.pwrite
+
+def stop(descriptor, data, offset):
+    count = pwrite(descriptor, data[: len(data) // 2 + 1], offset)
+    os.pwrite = pwrite
+    os.kill(os.getpid(), signal.{name})
+    return count
+
+{before}
+os.pwrite = stop
+main()
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_signal_does_not_tear_a_chunk(direction: Direction, name: str) -> None:
+    before = tree(direction.source)
+    ended = _stopped(direction, name)
+    assert ended.returncode == 130
+    assert "run again, goes on" in ended.stderr
+    assert tree(direction.source) != before
+    direction.back(direction.source)
+    assert tree(direction.source) == before
+
+
+def test_without_a_terminal_a_lost_one_is_of_no_account(direction: Direction) -> None:
+    ended = _stopped(direction, "SIGHUP", "signal.signal(signal.SIGHUP, signal.SIG_IGN)")
+    assert ended.returncode == 0, ended.stderr
+    assert tree(direction.source) == tree(direction.target)
+
+
+def _stopped(direction: Direction, name: str, before: str = "") -> subprocess.CompletedProcess[str]:
+    script = STOPPED.format(name=name, before=before)
+    command = [direction.name, str(direction.patch), str(direction.source), "--in-place"]
+    return subprocess.run(
+        [sys.executable, "-c", script, *command], capture_output=True, text=True, check=False
+    )
+
+
 def test_a_killed_run_is_taken_back(direction: Direction) -> None:
     before = tree(direction.source)
     _kill(direction, 3, 0)

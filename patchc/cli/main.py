@@ -101,13 +101,15 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line; a termination signal stops it as an interrupt does.
+    """Run the command line; a termination signal or a lost terminal stops it as an interrupt does.
 
     Looking for garbage among what imports leave behind takes a third of a short command's time, at
     its start and, unless all is set aside, again at its end. What torch brings along complains when
     it is set aside.
     """
     signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup sets it
+        signal.signal(signal.SIGHUP, _interrupt)
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
     try:
         app()

@@ -69,8 +69,9 @@ def _ranks() -> Iterator[tuple[Team, Progress]]:
     from patchc.progress import ignore_progress
     from patchc.stream.torchrun import join
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _leave)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _leave)
     with join() as team:
         try:
             if team.rank:
