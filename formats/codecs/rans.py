@@ -20,7 +20,6 @@ SCALE_BITS = 12
 SCALE = 1 << SCALE_BITS
 """The frequencies of a table add up to this."""
 
-MOST_RAW_BITS = 32
 _LOW = np.uint64(1 << 32)
 _WORD = np.uint64(32)
 

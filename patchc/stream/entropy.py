@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from patchc.dtypes import DType
 from patchc.formats.bits import ChangeBits
-from patchc.formats.codecs.classes import MOST_GROUPS, Groups
+from patchc.formats.codecs.classes import MOST_GROUPS, Groups, exponent_of
 from patchc.kernels.histograms import (
     count_exponents,
     count_in_groups,
@@ -27,22 +27,12 @@ from patchc.kernels.histograms import (
 
 Words = NDArray[np.unsignedinteger]
 
-_EXPONENTS = {
-    "F64": (52, 11),
-    "F32": (23, 8),
-    "F16": (10, 5),
-    "BF16": (7, 8),
-    "F8_E4M3": (3, 4),
-    "F8_E5M2": (2, 5),
-}
-"""Lowest bit of the exponent, and its bits."""
-
 
 class TensorCounts:
     """Counts of one tensor, to which worker threads add its chunks in any order."""
 
     def __init__(self, dtype: DType) -> None:
-        self._shift, self._bits = _EXPONENTS.get(dtype.name, (0, 0))
+        self._shift, self._bits = exponent_of(dtype)
         self._word_bits = dtype.word_bits
         self._words = np.zeros((MOST_GROUPS, 1 << self._bits), np.int64)
         self._steps: dict[tuple[int, int], NDArray[np.int64]] = {}
