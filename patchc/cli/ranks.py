@@ -28,9 +28,8 @@ def refuse_ranks(command: str | None) -> None:
         UsageError: in rank 0; the others exit.
     """
     from patchc.errors import UsageError
-    from patchc.stream.torchrun import launched
 
-    if command in _SHARED or not launched():
+    if command in _SHARED or not _launched():
         return
     if os.environ.get("RANK") != "0":
         raise typer.Exit(UsageError.exit_code)
@@ -38,6 +37,17 @@ def refuse_ranks(command: str | None) -> None:
         f"{command} works as one process; under torchrun there are {', '.join(_SHARED)}. Run it "
         "without torchrun"
     )
+
+
+def _launched() -> bool:
+    """Whether torchrun started this very command as one of several ranks.
+
+    Only ``-m patchc`` counts: a ``patchc`` that a rank of some training run starts works alone.
+    """
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    started = spec is not None and spec.name == "patchc.__main__"
+    size = os.environ.get("WORLD_SIZE", "1")
+    return started and "TORCHELASTIC_RUN_ID" in os.environ and size.isdigit() and int(size) > 1
 
 
 @contextmanager
@@ -48,9 +58,8 @@ def shared_work() -> Iterator[tuple[Team, Progress]]:
     an error one rank tells.
     """
     from patchc.cli.output import progress_bar
-    from patchc.stream.torchrun import launched
 
-    if launched():
+    if _launched():
         with _ranks() as found:
             yield found
         if found[0].rank:

@@ -7,7 +7,6 @@ Nothing but bytes and lengths goes through torch, and no object is unpickled. to
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
@@ -30,17 +29,6 @@ _PATIENCE_SECONDS = 120.0
 _BEATS = 6
 _UNLIMITED = timedelta(days=30)  # how long a rank works is its own affair, as long as it lives
 _SPEAKER, _BEAT = "patchc/speaker", "patchc/beat/"
-
-
-def launched() -> bool:
-    """Whether torchrun started this very command as one of several ranks.
-
-    Only ``-m patchc`` counts: a ``patchc`` that a rank of some training run starts works alone.
-    """
-    spec = getattr(sys.modules["__main__"], "__spec__", None)
-    started = spec is not None and spec.name == "patchc.__main__"
-    size = os.environ.get("WORLD_SIZE", "1")
-    return started and "TORCHELASTIC_RUN_ID" in os.environ and size.isdigit() and int(size) > 1
 
 
 @contextmanager
