@@ -543,6 +543,28 @@ def test_parameters_that_are_not_plain_memory_are_refused(attention: Update) -> 
     assert bits(plain) == stored(attention.base)
 
 
+@pytest.mark.parametrize(
+    "names",
+    [{}, {"q.weight": [Part("q.weight")]}, {"q.weight": []}],
+    ids=["of the base", "named", "left alone, so missing"],
+)
+def test_a_lazy_parameter_is_refused(attention: Update, names: Mapping[str, list[Part]]) -> None:
+    """One that has no shape yet, as torch.nn.LazyLinear makes it."""
+    state = state_of(attention.before) | {"q.weight": torch.nn.UninitializedParameter()}
+    error: type[PatchcError] = UnsupportedInputError
+    message = "'q.weight' is lazy.*call the model once"
+    if names == {"q.weight": []}:
+        error, message = WrongBaseError, "does not hold tensor 'q.weight'"
+    with pytest.raises(error, match=message):
+        live.apply_(state, attention.patch, names=names)
+
+
+def test_a_lazy_parameter_that_the_base_does_not_know_is_refused(attention: Update) -> None:
+    state = state_of(attention.before) | {"extra": torch.nn.UninitializedParameter()}
+    with pytest.raises(UnsupportedInputError, match="'extra' is lazy"):
+        live.apply_(state, attention.patch)
+
+
 def test_experts_stacked_into_one_parameter(tmp_path: Path) -> None:
     shapes = {f"experts.{e}.{part}": (20, 64) for e in range(3) for part in ("gate", "up")}
     before = {name: normal(shape, "BF16", i) for i, (name, shape) in enumerate(shapes.items())}
