@@ -67,7 +67,7 @@ class _Commands(TyperGroup):
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as error:
             usual = _LEFT.get(ctx.invoked_subcommand, "nothing was left at the output")
-            left = str(error) or usual
+            left = _told(error) or usual
             typer.echo(f"patchc: interrupted; {left}", err=True)
             raise typer.Exit(INTERRUPTED) from error
 
@@ -87,6 +87,13 @@ def _load(name: str) -> Any:
     alone = typer.Typer(add_completion=False)
     alone.command()(getattr(import_module(f"patchc.cli.{name}"), name))
     return typer.main.get_command(alone)
+
+
+def _told(error: BaseException | None) -> str:
+    """What an interrupt says, or the one that it came after: a second one knows nothing."""
+    while error and not (isinstance(error, KeyboardInterrupt) and str(error)):
+        error = error.__context__
+    return str(error or "")
 
 
 def _print_version(wanted: bool) -> None:
