@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -215,7 +215,7 @@ def test_an_output_is_whole_or_absent_where_a_rank_is_stopped_at_the_commit(
     out, remove = tmp_path / "out", shutil.rmtree
     removing, committed = threading.Event(), threading.Event()
 
-    def slowly(folder: Path, **options: bool) -> None:
+    def slowly(folder: Path, **options: Any) -> None:
         for file in sorted(Path(folder).glob("one")):
             file.unlink()
             removing.set()
@@ -257,13 +257,13 @@ CHUNK = 1 << 15
 
 def _scores(kind: str) -> list[NDArray[np.float32]]:
     rng = np.random.default_rng(5)
-    values = {
+    values: Mapping[str, Callable[[int], NDArray[Any]]] = {
         "spread": lambda size: rng.standard_exponential(size, np.float32),
         "equal": lambda size: np.full(size, 0.5, np.float32),
         "levels": lambda size: rng.integers(0, 4, size).astype(np.float32),
         "many zeros": lambda size: np.maximum(rng.standard_normal(size, np.float32), 0),
-    }[kind]
-    return [values(size) for size in SIZES]
+    }
+    return [values[kind](size) for size in SIZES]
 
 
 def _scored(number: int, scores: NDArray[np.float32]) -> ScoredTensor:
@@ -323,7 +323,7 @@ def test_chunks_and_reports_survive_the_way_between_ranks() -> None:
         assert unpack_chunk(pack_chunk(coded)) == coded
     bits = ChangeBits(0.1 + 0.2, 1e300)
     for report in (
-        CompiledPatch(b"r", 1, 2, 3, 4, b"b", b"c", bits, bits),
+        CompiledPatch(b"r", 1, 2, 3, 4, b"b", b"c", bits, bits, 2),
         CompiledPatch(b"r", 1, 2, 3, 4, b"b", None),
     ):
         assert CompiledPatch.unpack(report.pack()) == report

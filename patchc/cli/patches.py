@@ -13,7 +13,9 @@ def patch_facts(patch: CompiledPatch) -> dict[str, object]:
     return {
         "size": size(patch.size),
         "changed": f"{patch.entries:,} of {patch.words:,} entries ({density:.4%})",
-        **bits_facts(patch.size, patch.body_bytes, patch.entries, patch.coded, patch.entropy),
+        **bits_facts(
+            patch.size, patch.body_bytes, patch.entries, patch.coded, patch.entropy, patch.masks
+        ),
         "root": patch.root.hex(),
     }
 
@@ -24,6 +26,7 @@ def bits_facts(
     entries: int,
     coded: ChangeBits | None,
     entropy: ChangeBits | None,
+    masks: int,
 ) -> dict[str, object]:
     """Bits per changed entry: positions, values and the rest of the file, beside the entropy.
 
@@ -32,6 +35,7 @@ def bits_facts(
         entries: changed entries.
         coded: bits of positions and values; where they are not known, the bodies stand for them.
         entropy: the bound, where it is known.
+        masks: how many retention masks the patch has, which the bound is then given too.
     """
     if not entries:
         return {"bits per change": "-"}
@@ -47,9 +51,10 @@ def bits_facts(
     }
     if entropy and entropy.total:
         bound = entropy.total / entries
+        given = "tensor, exponent and masks" if masks else "tensor and exponent"
         facts["entropy"] = (
-            f"{bound:.2f} bits per change ({_split(entropy, entries)}), given tensor, exponent and "
-            f"masks; the file takes {whole / bound:.3g} times that"
+            f"{bound:.2f} bits per change ({_split(entropy, entries)}), given {given}; the file "
+            f"takes {whole / bound:.3g} times that"
         )
     return facts
 
