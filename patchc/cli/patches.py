@@ -1,10 +1,29 @@
-"""What is printed of a patch's size, when it is written and when it is inspected."""
+"""What is printed of a patch, when it is planned, written and inspected."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from patchc.cli.output import size
 from patchc.formats.bits import ChangeBits
 from patchc.stream.assembly import CompiledPatch
+
+if TYPE_CHECKING:
+    from patchc.recipe import MergeRecipe, Recipe
+    from patchc.verbs.plan import BuildPlan
+
+
+def plan_facts(plan: BuildPlan, recipe: Recipe | MergeRecipe) -> dict[str, object]:
+    """What a build selects and needs, by name."""
+    return {
+        "recipe": ", ".join(f"{key} {value}" for key, value in recipe.to_json().items()),
+        "candidates": f"{len(plan.candidates)} tensors, {plan.candidate_words:,} of "
+        f"{plan.model_words:,} entries",
+        "expected density": f"at most {plan.density:.4%} of the model",
+        "expected size": f"about {size(plan.patch_bytes)}",
+        "expected memory": f"about {size(plan.memory_bytes)}",
+        "bytes to read": size(plan.read_bytes),
+    }
 
 
 def patch_facts(patch: CompiledPatch) -> dict[str, object]:
