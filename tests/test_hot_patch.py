@@ -6,6 +6,8 @@ import _thread
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -643,6 +645,30 @@ def test_an_interrupt_waits_until_all_is_written(update: Update) -> None:
     assert prepared.committed
 
 
+@pytest.mark.usefixtures("interrupts")
+def test_an_interrupt_while_the_thread_starts_waits_too(
+    update: Update, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = state_of(update.before)
+    prepared = live.prepare(state, update.patch)
+    first, start = prepared._launches[0], threading.Thread.start
+
+    def interrupted(revert: bool) -> None:
+        first.add(revert)
+        _thread.interrupt_main()
+        time.sleep(0.2)
+
+    def slowly(thread: threading.Thread) -> None:
+        start(thread)
+        time.sleep(0.2)
+
+    prepared._launches[0] = replace(first, add=interrupted)
+    monkeypatch.setattr(threading.Thread, "start", slowly)
+    with pytest.raises(KeyboardInterrupt):
+        prepared.commit()
+    assert bits(state) == stored(update.tuned)
+
+
 def test_autograd_notices_the_change(tmp_path: Path) -> None:
     before = {"w": normal((80, 60), "F32", 1)}
     update = make_update(tmp_path, before, {"w": nudge(before["w"], 0.1, 1)})
@@ -786,6 +812,8 @@ def test_patched_tensors_refuse_another_base(tmp_path: Path, update: Update) -> 
 def test_without_torch_one_message_says_what_to_install(tmp_path: Path) -> None:
     code = """
 import sys
+import threading
+import time
 sys.modules["torch"] = None
 import patchc
 try:
