@@ -4,7 +4,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 
-.PHONY: help setup demo test test-lm-eval check bench bench-build bench-merge bench-memory bench-speed bench-size bench-kernels bench-smollm2 clean
+.PHONY: help setup demo test test-lm-eval check bench bench-build bench-merge bench-memory bench-speed bench-size bench-kernels bench-linear bench-smollm2 clean
 
 help:
 	@echo "make demo          set everything up and run the main job on a tiny embedded model"
@@ -17,6 +17,7 @@ help:
 	@echo "make bench-speed   apply and revert against cp -r, build in parameters per second"
 	@echo "make bench-size    sizes of patches beside those of peers and the entropy"
 	@echo "make bench-kernels kernels on a CUDA device beside its copy bandwidth; counted bytes without one"
+	@echo "make bench-linear  time and peak memory from 1 to 14 GB, drawn in benchmarks/linear.svg"
 	@echo "make bench-smollm2 the method's experiment on SmolLM2-135M-Instruct, resumable"
 	@echo "make clean         remove the environment and the caches"
 
@@ -81,6 +82,9 @@ bench-size: .venv-bench-size/ready
 
 bench-kernels: setup
 	$(BIN)/python benchmarks/kernels.py
+
+bench-linear: setup
+	$(BIN)/python benchmarks/linear.py
 
 bench-smollm2: setup
 	PYTHONPATH=tests $(BIN)/python benchmarks/smollm2/run.py

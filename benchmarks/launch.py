@@ -15,6 +15,8 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120
 
+_NO_BYTECODE = "PYTHONDONTWRITEBYTECODE"  # set, it has a checkout compiled at every start: 0.07 s
+
 
 class Measured:
     """What a command took; ``cpu_seconds`` count user and system time of all its threads."""
@@ -49,8 +51,9 @@ def patchc(*arguments: str | os.PathLike[str]) -> list[str]:
 
 
 def main() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != _NO_BYTECODE}
     start = time.perf_counter()
-    child = os.posix_spawnp(sys.argv[1], sys.argv[1:], os.environ)
+    child = os.posix_spawnp(sys.argv[1], sys.argv[1:], environment)
     _, status, usage = os.wait4(child, 0)
     seconds = time.perf_counter() - start
     exit_code = os.waitstatus_to_exitcode(status)

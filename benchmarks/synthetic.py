@@ -41,24 +41,32 @@ class Synthetic:
 
 
 def write_case(
-    folder: Path, base_bytes: int, with_scores: bool = True, density: float | None = None
+    folder: Path,
+    base_bytes: int,
+    with_scores: bool = True,
+    density: float | None = None,
+    tuned_in: Path | None = None,
+    scores_in: Path | None = None,
 ) -> Synthetic:
     """Write base, tuned and scores, and return where they are.
 
     With ``density``, that share of the tuned words differs as after training
-    (:func:`draw_update`); without, one in a hundred, whatever its size.
+    (:func:`draw_update`); without, one in a hundred, whatever its size. ``tuned_in`` and
+    ``scores_in`` are folders on other media, for what ``folder`` has no room for.
     """
+    base = folder / "base"
+    tuned, scores = (tuned_in or folder) / "tuned", (scores_in or folder) / "scores"
     shapes = _shapes(base_bytes // 2)
     linear = {name: shape for name, shape in shapes.items() if "proj" in name}
     pools = _Pools(density)
-    _write(folder / "base", "model", shapes, "BF16", pools.base)
-    _write(folder / "tuned", "model", shapes, "BF16", pools.tuned)
+    _write(base, "model", shapes, "BF16", pools.base)
+    _write(tuned, "model", shapes, "BF16", pools.tuned)
     if with_scores:
-        _write(folder / "scores", "scores", linear, "F32", pools.scores)
+        _write(scores, "scores", linear, "F32", pools.scores)
     return Synthetic(
-        folder / "base",
-        folder / "tuned",
-        folder / "scores",
+        base,
+        tuned,
+        scores,
         2 * sum(map(math.prod, shapes.values())),
         sum(map(math.prod, linear.values())),
     )

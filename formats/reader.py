@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from patchc.errors import PatchcError, PatchFormatError, UnsupportedPatchError, UsageError
 from patchc.formats.additive import AdditiveValues, check_additive, parse_additive
+from patchc.formats.bodies import ReadBodies
 from patchc.formats.codecs import ADDITIVE_ID, CODECS, CONDITIONAL_ID, STANDALONE, ComponentEntries
 from patchc.formats.codecs.additive import decode_additive
 from patchc.formats.codecs.codec import Positions, Steps
@@ -40,7 +41,7 @@ from patchc.formats.layout import (
 )
 from patchc.formats.masks import draw_groups
 from patchc.formats.tensors import Side, TensorRecord
-from patchc.hashing import DIGEST_BYTES, bodies_digest, root_digest, short
+from patchc.hashing import root_digest, short
 
 
 class Patch:
@@ -56,6 +57,7 @@ class Patch:
         index: every tensor and changed chunk.
         metadata: provenance, JSON values.
         additive: value type and components of an additive patch; None where values are exact.
+        bodies: digests of the bodies that were read.
     """
 
     def __init__(self, path: Path, descriptor: int) -> None:
@@ -82,8 +84,7 @@ class Patch:
         is_update = bool(trailer.features & UPDATE)
         self.index: PatchIndex = parse_index(index, chunk_bits, trailer.index_offset, is_update)
         bodies = len(self.index.lengths) + len(self.index.files)
-        self._body_digests = np.zeros((bodies, DIGEST_BYTES), np.uint8)
-        self._was_read = np.zeros(bodies, np.bool_)
+        self.bodies = ReadBodies(bodies)
         self.metadata = _parse_metadata(decompress(stored_text, trailer.metadata_size, "metadata"))
         self.additive: AdditiveValues | None = None
         if trailer.features & ADDITIVE:
@@ -220,15 +221,15 @@ class Patch:
         """
         for tensor in self.index.records:
             for row in tensor.chunks:
-                if not self._was_read[row]:
+                if row not in self.bodies:
                     chunk = self.index.chunk(row)
                     with self._naming(_where(tensor, chunk)):
                         self._read_body(row, chunk)
         for number, file in enumerate(self.index.files):
-            if not self._was_read[len(self.index.lengths) + number]:
+            if len(self.index.lengths) + number not in self.bodies:
                 with self._naming(f"file {file.name!r}"):
                     self._read_middles(number)
-        if bodies_digest(self._body_digests.tobytes()) != self.index.bodies_digest:
+        if self.bodies.digest() != self.index.bodies_digest:
             raise PatchFormatError(
                 f"{self.path}: the digest over all chunk bodies does not match: a body was "
                 "replaced; fetch the patch again"
@@ -239,8 +240,7 @@ class Patch:
         digest = blake3(body).digest()
         if short(digest) != record.body_digest:
             raise PatchFormatError("its bytes are damaged; fetch the patch again")
-        self._body_digests[place] = np.frombuffer(digest, np.uint8)
-        self._was_read[place] = True
+        self.bodies.note(place, digest)
         return body
 
     def _read(self, offset: int, length: int) -> bytes:

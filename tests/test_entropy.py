@@ -162,7 +162,21 @@ def test_the_commands(tmp_path: Path, patched: PatchedModel) -> None:
         assert f"{whole:.2f} (whole file): {split}, framing {whole - coded:.2f}" in shown
         entropy = sum(made["entropy"].values()) / made["entries"]
         assert f"{entropy:.2f} bits per change (positions" in shown
-        assert f"takes {whole / entropy:.3g} times" in shown
+        assert f"given tensor and exponent; the file takes {whole / entropy:.3g} times" in shown
+
+
+@pytest.mark.parametrize(
+    ("retain", "given"), [(0.5, "tensor, exponent and masks"), (1, "tensor and exponent")]
+)
+def test_masks_are_named_where_there_are_some(tmp_path: Path, retain: float, given: str) -> None:
+    paths = random_inputs({"model.layers.0.mlp.up_proj.weight": (80, 90)}).write(tmp_path)
+    out = tmp_path / "fix.patchc"
+    _, built, _ = run(
+        "build", paths["base"], "--se", paths["se"], "--osm", paths["osm"], "--retain", retain,
+        "-o", out,
+    )  # fmt: skip
+    for shown in (built, run("inspect", out)[1]):
+        assert f"given {given}; the file takes" in shown
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ import _thread
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -543,6 +545,28 @@ def test_parameters_that_are_not_plain_memory_are_refused(attention: Update) -> 
     assert bits(plain) == stored(attention.base)
 
 
+@pytest.mark.parametrize(
+    "names",
+    [{}, {"q.weight": [Part("q.weight")]}, {"q.weight": []}],
+    ids=["of the base", "named", "left alone, so missing"],
+)
+def test_a_lazy_parameter_is_refused(attention: Update, names: Mapping[str, list[Part]]) -> None:
+    """One that has no shape yet, as torch.nn.LazyLinear makes it."""
+    state = state_of(attention.before) | {"q.weight": torch.nn.UninitializedParameter()}
+    error: type[PatchcError] = UnsupportedInputError
+    message = "'q.weight' is lazy.*call the model once"
+    if names == {"q.weight": []}:
+        error, message = WrongBaseError, "does not hold tensor 'q.weight'"
+    with pytest.raises(error, match=message):
+        live.apply_(state, attention.patch, names=names)
+
+
+def test_a_lazy_parameter_that_the_base_does_not_know_is_refused(attention: Update) -> None:
+    state = state_of(attention.before) | {"extra": torch.nn.UninitializedParameter()}
+    with pytest.raises(UnsupportedInputError, match="'extra' is lazy"):
+        live.apply_(state, attention.patch)
+
+
 def test_experts_stacked_into_one_parameter(tmp_path: Path) -> None:
     shapes = {f"experts.{e}.{part}": (20, 64) for e in range(3) for part in ("gate", "up")}
     before = {name: normal(shape, "BF16", i) for i, (name, shape) in enumerate(shapes.items())}
@@ -619,6 +643,30 @@ def test_an_interrupt_waits_until_all_is_written(update: Update) -> None:
         prepared.commit()
     assert bits(state) == stored(update.tuned)
     assert prepared.committed
+
+
+@pytest.mark.usefixtures("interrupts")
+def test_an_interrupt_while_the_thread_starts_waits_too(
+    update: Update, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = state_of(update.before)
+    prepared = live.prepare(state, update.patch)
+    first, start = prepared._launches[0], threading.Thread.start
+
+    def interrupted(revert: bool) -> None:
+        first.add(revert)
+        _thread.interrupt_main()
+        time.sleep(0.2)
+
+    def slowly(thread: threading.Thread) -> None:
+        start(thread)
+        time.sleep(0.2)
+
+    prepared._launches[0] = replace(first, add=interrupted)
+    monkeypatch.setattr(threading.Thread, "start", slowly)
+    with pytest.raises(KeyboardInterrupt):
+        prepared.commit()
+    assert bits(state) == stored(update.tuned)
 
 
 def test_autograd_notices_the_change(tmp_path: Path) -> None:
@@ -764,6 +812,8 @@ def test_patched_tensors_refuse_another_base(tmp_path: Path, update: Update) -> 
 def test_without_torch_one_message_says_what_to_install(tmp_path: Path) -> None:
     code = """
 import sys
+import threading
+import time
 sys.modules["torch"] = None
 import patchc
 try:

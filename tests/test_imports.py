@@ -96,6 +96,18 @@ def test_importing_the_package_or_the_command_loads_nothing_heavy(
     assert _python(code, cwd=tmp_path) == "[]\n"
 
 
+def test_a_command_loads_no_other(tmp_path: Path) -> None:
+    code = """
+import sys
+from patchc.cli.main import app
+commands = {f"patchc.cli.{name}" for name in ("apply", "build", "derive", "revert", "sweep")}
+print(sorted(commands & sys.modules.keys()))
+app(["apply", "nowhere.patchc", "nowhere", "-o", "out"], standalone_mode=False)
+print(sorted(commands & sys.modules.keys()))
+"""
+    assert _python(code, cwd=tmp_path) == "[]\n['patchc.cli.apply']\n"
+
+
 @pytest.mark.parametrize("verb", ["apply", "revert", "verify", "inspect", "diff", "build", "fold"])
 def test_numba_waits_for_the_first_loop(tmp_path: Path, verb: str) -> None:
     code = f"import sys, patchc.verbs.{verb}; print('numba' in sys.modules)"

@@ -299,6 +299,28 @@ def test_a_signal_does_not_tear_a_chunk(direction: Direction, name: str) -> None
     assert tree(direction.source) == before
 
 
+TWICE = """
+close = os.close
+
+def interrupt_again(descriptor):
+    close(descriptor)
+    if os.pwrite is pwrite:
+        os.kill(os.getpid(), signal.SIGINT)
+
+os.close = interrupt_again
+"""
+
+
+def test_a_second_interrupt_says_the_same_as_the_first(direction: Direction) -> None:
+    """It comes while the files are closed; all of the model's shards are."""
+    ended = _stopped(direction, "SIGTERM", TWICE)
+    assert ended.returncode == 130, ended.stderr
+    assert f"{direction.source} may be partly patched" in ended.stderr
+    assert "nothing was left" not in ended.stderr
+    direction.run()
+    assert tree(direction.source) == tree(direction.target)
+
+
 def test_without_a_terminal_a_lost_one_is_of_no_account(direction: Direction) -> None:
     ended = _stopped(direction, "SIGHUP", "signal.signal(signal.SIGHUP, signal.SIG_IGN)")
     assert ended.returncode == 0, ended.stderr

@@ -42,12 +42,21 @@ from patchc.stream.torchrun import join
 with join() as team:
     team.gather("start", lambda: str(os.getpid()).encode())
     if team.rank:
+        {}
         os.kill(os.getpid(), signal.SIGSTOP)
     try:
         team.gather("end")
     except Exception as error:
         print(type(error).__name__, error, flush=True)
         os._exit(19)
+"""
+STORE = """
+import time
+from torch.distributed import TCPStore
+
+store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+print(store.port, flush=True)
+time.sleep(600)
 """
 
 
@@ -238,12 +247,35 @@ def test_a_frozen_rank_is_given_up(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = str(free.getsockname()[1])
-    place = {"MASTER_ADDR": "localhost", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+    code, out = _wait_for_a_frozen_rank(tmp_path, FROZEN.format("pass"), {"MASTER_PORT": port})
+    assert "RankError rank 1 of 2 has given no sign of life for 3 seconds" in out
+    assert code == RankError.exit_code
+
+
+def test_a_rank_that_waits_notices_that_torchrun_is_gone(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", STORE], stdout=subprocess.PIPE, text=True
+    ) as store:
+        assert store.stdout
+        port = store.stdout.readline().strip()
+        script = FROZEN.format(f"os.kill({store.pid}, signal.SIGKILL)")
+        place = {"MASTER_PORT": port, "TORCHELASTIC_USE_AGENT_STORE": "True"}
+        code, out = _wait_for_a_frozen_rank(tmp_path, script, place)
+        store.kill()
+    assert "RankError rank 0 of 2 does not reach torchrun any more" in out
+    assert code == RankError.exit_code
+
+
+def _wait_for_a_frozen_rank(
+    folder: Path, script: str, environment: dict[str, str]
+) -> tuple[int, str]:
+    """The exit code and output of rank 0, which waits for rank 1."""
+    place = {"MASTER_ADDR": "localhost", "WORLD_SIZE": "2", "PATCHC_RANK_TIMEOUT": "3"}
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", FROZEN],
-            cwd=tmp_path,
-            env=os.environ | place | {"RANK": str(rank), "PATCHC_RANK_TIMEOUT": "3"},
+            [sys.executable, "-c", script],
+            cwd=folder,
+            env=os.environ | place | environment | {"RANK": str(rank)},
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -252,8 +284,7 @@ def test_a_frozen_rank_is_given_up(tmp_path: Path) -> None:
     out, _ = processes[0].communicate(timeout=120)
     processes[1].send_signal(signal.SIGKILL)
     processes[1].communicate()
-    assert "RankError rank 1 of 2 has given no sign of life for 3 seconds" in out
-    assert processes[0].returncode == RankError.exit_code
+    return processes[0].returncode, out
 
 
 def test_what_works_alone_says_so_once(models: Models, tmp_path: Path) -> None:

@@ -4,31 +4,43 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from tiny_checkpoints import normal, nudge, write_model
 
 import patchc
+from patchc.checkpoint import Checkpoint, open_checkpoint
 from patchc.dtypes import BY_NAME
-from patchc.errors import NumericError, RankError, StorageError, UsageError, WrongBaseError
+from patchc.errors import (
+    NumericError,
+    PatchFormatError,
+    RankError,
+    StorageError,
+    UsageError,
+    WrongBaseError,
+)
 from patchc.files import staged_file, staged_folder
+from patchc.formats import TensorRow, open_patch
 from patchc.formats.bits import ChangeBits
 from patchc.formats.writer import encode_chunk
 from patchc.kernels.philox import KEEP_ALL
 from patchc.kernels.topk import Retention
+from patchc.progress import ignore_progress
 from patchc.select.search import find_top_sets
 from patchc.select.top import ScoredTensor
 from patchc.stream import Chunk, Workers, grid
 from patchc.stream.assembly import CompiledPatch
+from patchc.stream.pairing import pair_tensors
 from patchc.stream.parts import CodedChunk, pack_chunk, unpack_chunk
-from patchc.stream.rewrite import OtherStateError
+from patchc.stream.rewrite import OtherStateError, rewrite
 from patchc.stream.team import ALONE, Team, deal, staged_by_first
 
 Answer = TypeVar("Answer")
@@ -215,7 +227,7 @@ def test_an_output_is_whole_or_absent_where_a_rank_is_stopped_at_the_commit(
     out, remove = tmp_path / "out", shutil.rmtree
     removing, committed = threading.Event(), threading.Event()
 
-    def slowly(folder: Path, **options: bool) -> None:
+    def slowly(folder: Path, **options: Any) -> None:
         for file in sorted(Path(folder).glob("one")):
             file.unlink()
             removing.set()
@@ -257,13 +269,13 @@ CHUNK = 1 << 15
 
 def _scores(kind: str) -> list[NDArray[np.float32]]:
     rng = np.random.default_rng(5)
-    values = {
+    values: Mapping[str, Callable[[int], NDArray[Any]]] = {
         "spread": lambda size: rng.standard_exponential(size, np.float32),
         "equal": lambda size: np.full(size, 0.5, np.float32),
         "levels": lambda size: rng.integers(0, 4, size).astype(np.float32),
         "many zeros": lambda size: np.maximum(rng.standard_normal(size, np.float32), 0),
-    }[kind]
-    return [values(size) for size in SIZES]
+    }
+    return [values[kind](size) for size in SIZES]
 
 
 def _scored(number: int, scores: NDArray[np.float32]) -> ScoredTensor:
@@ -323,10 +335,84 @@ def test_chunks_and_reports_survive_the_way_between_ranks() -> None:
         assert unpack_chunk(pack_chunk(coded)) == coded
     bits = ChangeBits(0.1 + 0.2, 1e300)
     for report in (
-        CompiledPatch(b"r", 1, 2, 3, 4, b"b", b"c", bits, bits),
+        CompiledPatch(b"r", 1, 2, 3, 4, b"b", b"c", bits, bits, 2),
         CompiledPatch(b"r", 1, 2, 3, 4, b"b", None),
     ):
         assert CompiledPatch.unpack(report.pack()) == report
+
+
+def _renamed(folder: Path) -> tuple[Path, Path, int]:
+    """Two models of eight tensors, the second with other names; and their words."""
+    tensors = {f"old.{number}": normal((30 + number, 40), "BF16", number) for number in range(8)}
+    base = write_model(folder / "base", tensors)
+    renamed = {name.replace("old", "new"): value for name, value in reversed(tensors.items())}
+    return base, write_model(folder / "tuned", renamed), 2 * sum(v.size for v in tensors.values())
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 11])
+def test_tensors_are_paired_as_by_one_process_and_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    base, tuned, words = _renamed(tmp_path)
+    read: list[int] = []
+    read_words = Checkpoint.read_words
+
+    def counting(model: Checkpoint, tensor: Any, first: int, out: NDArray[Any]) -> Any:
+        read.append(len(out))
+        return read_words(model, tensor, first, out)
+
+    monkeypatch.setattr(Checkpoint, "read_words", counting)
+
+    def run(team: Team) -> list[TensorRow]:
+        with open_checkpoint(base) as one, open_checkpoint(tuned) as two, Workers(1, team) as pool:
+            return pair_tensors(one, two, pool)
+
+    expected = {
+        f"{side}.{n}": f"{other}.{n}"
+        for side, other in (("old", "new"), ("new", "old"))
+        for n in range(8)
+    }
+    for rows in together(size, run):
+        assert not isinstance(rows, BaseException), rows
+        assert {row.name: row.reference for row in rows} == expected
+    assert sum(read) == words
+
+
+def test_ranks_that_see_other_tensors_do_not_pair_them(tmp_path: Path) -> None:
+    base, tuned, _ = _renamed(tmp_path)
+
+    def run(team: Team) -> None:
+        second = base if team.rank else tuned
+        with open_checkpoint(base) as one, open_checkpoint(second) as two, Workers(1, team) as pool:
+            pair_tensors(one, two, pool)
+
+    for end in together(2, run):
+        assert isinstance(end, RankError)
+        assert "other inputs" in str(end)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_body_that_one_rank_read_otherwise_is_found_by_all(tmp_path: Path, rank: int) -> None:
+    """Nobody reads again what another has read; the digest over all bodies is of what they read."""
+    shapes = dict.fromkeys("abcd", (40, 50))
+    before = {name: normal(shape, "BF16", 1) for name, shape in shapes.items()}
+    base = write_model(tmp_path / "base", before)
+    tuned = write_model(tmp_path / "tuned", {n: nudge(v, 0.2, 3) for n, v in before.items()})
+    path = tmp_path / "up.patchc"
+    patchc.diff(base, tuned, out=path)
+
+    def read(team: Team, other: bool) -> None:
+        with open_patch(path) as patch, open_checkpoint(base) as model, Workers(1, team) as pool:
+            if other and team.rank == rank:
+                row = 3 * rank
+                patch.bodies.note(row, b"\0" * 32)
+                patch.bodies.note = lambda *_: None  # type: ignore[method-assign]
+            rewrite(patch, model, lambda *_: None, False, pool, ignore_progress)
+
+    assert together(2, lambda team: read(team, False)) == [None, None]
+    for end in together(2, lambda team: read(team, True)):
+        assert isinstance(end, PatchFormatError)
+        assert "the digest over all chunk bodies does not match" in str(end)
 
 
 def test_several_ranks_do_not_work_in_place() -> None:

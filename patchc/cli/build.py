@@ -23,7 +23,6 @@ from patchc.recipe.safepatching import RankAmong, Scope, Score, SetOperation
 
 if TYPE_CHECKING:
     from patchc.recipe import MergeRecipe, Recipe
-    from patchc.verbs.plan import BuildPlan
 
 _SELECTION = "Selection"
 _MERGE = "Merge"
@@ -235,7 +234,7 @@ def build(
     """
     import patchc
     from patchc.cli.output import print_facts, print_json
-    from patchc.cli.patches import patch_facts
+    from patchc.cli.patches import patch_facts, plan_facts
     from patchc.cli.ranks import shared_work
     from patchc.recipe import find_recipe
 
@@ -282,7 +281,7 @@ def build(
     if json:
         print_json(report)
     elif report.patch is None:
-        print_facts("build: the plan; nothing was written", _plan_facts(report.plan, selection))
+        print_facts("build: the plan; nothing was written", plan_facts(report.plan, selection))
     else:
         print_facts(f"build: wrote {out}", patch_facts(report.patch))
 
@@ -297,17 +296,3 @@ def _change(recipe: Recipe | MergeRecipe, **options: Any) -> Recipe | MergeRecip
             method = recipe.to_json()["method"]
             raise UsageError(f"--{flag} is not an option of {method}; leave it out")
     return recipe.with_changes(**given)
-
-
-def _plan_facts(plan: BuildPlan, recipe: Recipe | MergeRecipe) -> dict[str, object]:
-    from patchc.cli.output import size
-
-    return {
-        "recipe": ", ".join(f"{key} {value}" for key, value in recipe.to_json().items()),
-        "candidates": f"{len(plan.candidates)} tensors, {plan.candidate_words:,} of "
-        f"{plan.model_words:,} entries",
-        "expected density": f"at most {plan.density:.4%} of the model",
-        "expected size": f"about {size(plan.patch_bytes)}",
-        "expected memory": f"about {size(plan.memory_bytes)}",
-        "bytes to read": size(plan.read_bytes),
-    }

@@ -84,7 +84,12 @@ def _render(report: InspectReport) -> None:
         "changed": f"{report.total.changed:,} of {report.total.words:,} entries "
         f"({report.total.density:.4%}) in {len(report.tensors)} of {report.tensor_count} tensors",
         **bits_facts(
-            report.size, report.total.nbytes, report.total.changed, report.coded, report.entropy
+            report.size,
+            report.total.nbytes,
+            report.total.changed,
+            report.coded,
+            report.entropy,
+            len(report.masks),
         ),
         "root": report.root,
         "base": report.base_digest,

@@ -1,10 +1,29 @@
-"""What is printed of a patch's size, when it is written and when it is inspected."""
+"""What is printed of a patch, when it is planned, written and inspected."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from patchc.cli.output import size
 from patchc.formats.bits import ChangeBits
 from patchc.stream.assembly import CompiledPatch
+
+if TYPE_CHECKING:
+    from patchc.recipe import MergeRecipe, Recipe
+    from patchc.verbs.plan import BuildPlan
+
+
+def plan_facts(plan: BuildPlan, recipe: Recipe | MergeRecipe) -> dict[str, object]:
+    """What a build selects and needs, by name."""
+    return {
+        "recipe": ", ".join(f"{key} {value}" for key, value in recipe.to_json().items()),
+        "candidates": f"{len(plan.candidates)} tensors, {plan.candidate_words:,} of "
+        f"{plan.model_words:,} entries",
+        "expected density": f"at most {plan.density:.4%} of the model",
+        "expected size": f"about {size(plan.patch_bytes)}",
+        "expected memory": f"about {size(plan.memory_bytes)}",
+        "bytes to read": size(plan.read_bytes),
+    }
 
 
 def patch_facts(patch: CompiledPatch) -> dict[str, object]:
@@ -13,7 +32,9 @@ def patch_facts(patch: CompiledPatch) -> dict[str, object]:
     return {
         "size": size(patch.size),
         "changed": f"{patch.entries:,} of {patch.words:,} entries ({density:.4%})",
-        **bits_facts(patch.size, patch.body_bytes, patch.entries, patch.coded, patch.entropy),
+        **bits_facts(
+            patch.size, patch.body_bytes, patch.entries, patch.coded, patch.entropy, patch.masks
+        ),
         "root": patch.root.hex(),
     }
 
@@ -24,6 +45,7 @@ def bits_facts(
     entries: int,
     coded: ChangeBits | None,
     entropy: ChangeBits | None,
+    masks: int,
 ) -> dict[str, object]:
     """Bits per changed entry: positions, values and the rest of the file, beside the entropy.
 
@@ -32,6 +54,7 @@ def bits_facts(
         entries: changed entries.
         coded: bits of positions and values; where they are not known, the bodies stand for them.
         entropy: the bound, where it is known.
+        masks: how many retention masks the patch has, which the bound is then given too.
     """
     if not entries:
         return {"bits per change": "-"}
@@ -47,9 +70,10 @@ def bits_facts(
     }
     if entropy and entropy.total:
         bound = entropy.total / entries
+        given = "tensor, exponent and masks" if masks else "tensor and exponent"
         facts["entropy"] = (
-            f"{bound:.2f} bits per change ({_split(entropy, entries)}), given tensor, exponent and "
-            f"masks; the file takes {whole / bound:.3g} times that"
+            f"{bound:.2f} bits per change ({_split(entropy, entries)}), given {given}; the file "
+            f"takes {whole / bound:.3g} times that"
         )
     return facts
 

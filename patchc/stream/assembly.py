@@ -71,7 +71,7 @@ class CompiledPatch:
 
     ``size`` is the whole file's and ``body_bytes`` that of the coded changes in it; ``coded`` are
     the bits of positions and values among these, and ``entropy`` the bound for them, None where
-    they are not known.
+    they are not known. ``masks`` counts the retention masks inside which changes are coded.
     """
 
     root: bytes
@@ -83,6 +83,7 @@ class CompiledPatch:
     result_digest: bytes | None
     coded: ChangeBits | None = None
     entropy: ChangeBits | None = None
+    masks: int = 0
 
     def pack(self) -> bytes:
         """As JSON, for other ranks."""
@@ -265,6 +266,7 @@ class _Assembly:
             result_digest=result,
             coded=coded,
             entropy=self._coder.entropy,
+            masks=len(self._coder.masks),
         )
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import closing
+from pathlib import Path
 
 from patchc.checkpoint import Checkpoint, TensorInfo
 from patchc.dtypes import DType
 from patchc.formats import TensorRow, may_refer, may_resize
-from patchc.hashing import chunk_digest, tensor_digest
+from patchc.hashing import DIGEST_BYTES, chunk_digest, tensor_digest
 from patchc.stream.grid import Chunk, grid
+from patchc.stream.team import deal
 from patchc.stream.workers import Workers, scratch
 
 _CHUNK_WORDS = 1 << 20
@@ -24,11 +26,14 @@ def pair_tensors(base: Checkpoint, result: Checkpoint, workers: Workers) -> list
     Tensors of one name and dtype are one row, whatever their shapes, if neither is far larger. Any
     other refers to a tensor of the other side with the same bytes (renamed, tied, untied), else to
     the one of its own name (another dtype or size), else to none. Only tensors that could have the
-    same bytes as such a one are read.
+    same bytes as such a one are read, once and by one rank.
 
     Raises:
         CheckpointError: a file cannot be read.
+        RankError: the ranks see other tensors.
     """
+    team = workers.team
+    team.agree("tensors of both", repr([_kinds(model) for model in (base, result)]).encode())
     paired = {
         name
         for name, tensor in base.tensors.items()
@@ -36,8 +41,9 @@ def pair_tensors(base: Checkpoint, result: Checkpoint, workers: Workers) -> list
     }
     removed = _sorted(t for name, t in base.tensors.items() if name not in paired)
     added = _sorted(t for name, t in result.tensors.items() if name not in paired)
-    to_base = _references(added, result, base, workers)
-    to_result = _references(removed, base, result, workers)
+    contents = _Contents(workers)
+    to_base = _references(added, result, base, contents)
+    to_result = _references(removed, base, result, contents)
     rows = []
     for tensor in _sorted(base.tensors.values()):
         shape = result.tensors[tensor.name].shape if tensor.name in paired else None
@@ -58,7 +64,7 @@ def _are_one(tensor: TensorInfo, twin: TensorInfo) -> bool:
 
 
 def _references(
-    tensors: list[TensorInfo], own: Checkpoint, other: Checkpoint, workers: Workers
+    tensors: list[TensorInfo], own: Checkpoint, other: Checkpoint, contents: _Contents
 ) -> dict[str, str]:
     """For tensors of ``own`` that stand alone, the tensor of ``other`` to take steps from."""
     kinds = {_kind(tensor) for tensor in tensors}
@@ -67,10 +73,10 @@ def _references(
     kinds = set(map(_kind, candidates))
     alone = [tensor for tensor in tensors if _kind(tensor) in kinds]
     twins: dict[_Content, list[str]] = {}
-    for tensor, content in zip(candidates, _contents(other, candidates, workers), strict=True):
+    for tensor, content in zip(candidates, contents.of(other, candidates), strict=True):
         twins.setdefault(content, []).append(tensor.name)
     found = {}
-    for tensor, content in zip(alone, _contents(own, alone, workers), strict=True):
+    for tensor, content in zip(alone, contents.of(own, alone), strict=True):
         if content in twins:
             names = twins[content]
             found[tensor.name] = names.pop(0) if len(names) > 1 else names[0]
@@ -85,8 +91,35 @@ def _kind(tensor: TensorInfo) -> _Kind:
     return tensor.dtype, tensor.words
 
 
-def _contents(model: Checkpoint, tensors: list[TensorInfo], workers: Workers) -> list[_Content]:
-    """Dtype and digest of the words of each tensor, whatever its shape."""
+def _kinds(model: Checkpoint) -> list[tuple[str, str, tuple[int, ...]]]:
+    return [(t.name, t.dtype.name, t.shape) for t in _sorted(model.tensors.values())]
+
+
+class _Contents:
+    """Dtype and digest of the words of tensors, whatever their shape.
+
+    A tensor is read once, by one of the ranks.
+    """
+
+    def __init__(self, workers: Workers) -> None:
+        self._workers = workers
+        self._known: dict[tuple[Path, str], bytes] = {}
+
+    def of(self, model: Checkpoint, tensors: list[TensorInfo]) -> list[_Content]:
+        """In their order; called by all ranks."""
+        new = [tensor for tensor in tensors if (model.path, tensor.name) not in self._known]
+        team = self._workers.team
+        runs = deal([tensor.words * tensor.dtype.word_bytes for tensor in new], team.size)
+        own = [new[number] for number in runs[team.rank]]
+        parts = team.gather("contents", lambda: b"".join(_digests(model, own, self._workers)))
+        digests = b"".join(parts)
+        for number, tensor in enumerate(new):
+            start = number * DIGEST_BYTES
+            self._known[model.path, tensor.name] = digests[start : start + DIGEST_BYTES]
+        return [(tensor.dtype, self._known[model.path, tensor.name]) for tensor in tensors]
+
+
+def _digests(model: Checkpoint, tensors: list[TensorInfo], workers: Workers) -> list[bytes]:
     chunks = [grid(tensor.words, _CHUNK_WORDS) for tensor in tensors]
     jobs = ((t, chunk) for t, parts in zip(tensors, chunks, strict=True) for chunk in parts)
 
@@ -97,6 +130,6 @@ def _contents(model: Checkpoint, tensors: list[TensorInfo], workers: Workers) ->
 
     with closing(workers.map(run, jobs)) as digests:
         return [
-            (tensor.dtype, tensor_digest(tensor.dtype.name, (), [next(digests) for _ in parts]))
+            tensor_digest(tensor.dtype.name, (), [next(digests) for _ in parts])
             for tensor, parts in zip(tensors, chunks, strict=True)
         ]

@@ -16,6 +16,7 @@ from patchc.stream.merge import EntryCount, merge_chunk
 from patchc.stream.rows import read_row, words_on
 from patchc.stream.staging import Staging
 from patchc.stream.states import match_tensors
+from patchc.stream.team import Team
 from patchc.stream.walk import ChunkDigests, Job, take_step, unsound, walk, wrong
 from patchc.stream.workers import Workers
 
@@ -78,7 +79,7 @@ def rewrite(
     records += [record for record in patch.index.records if record.only == target]
     match_tensors(patch, model, source)
     walked = walk(patch, model, records, run, "revert" if revert else "apply", workers, progress)
-    patch.check_bodies()
+    _check_bodies(patch, workers.team)
     if walked.base != patch.index.base_digest or walked.result != patch.index.result_digest:
         raise unsound(patch)
 
@@ -136,6 +137,13 @@ def merge(
     walked = walk(patch, model, records, run, "apply", workers, progress, onto_descendant)
     if walked.base != patch.index.base_digest and not walked.differing:
         raise unsound(patch)
-    patch.check_bodies()
+    _check_bodies(patch, workers.team)
     count.check(workers.team)
     return walked.differing
+
+
+def _check_bodies(patch: Patch, team: Team) -> None:
+    """Check all bodies as they were read, by whichever rank."""
+    for read in team.gather("bodies", patch.bodies.pack):
+        patch.bodies.add(read)
+    patch.check_bodies()

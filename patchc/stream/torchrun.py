@@ -134,7 +134,13 @@ class _GlooLink:
 
     def _check_beats(self) -> None:
         for rank in range(self.size):
-            count = self._store.add(f"{_BEAT}{rank}", 0)
+            try:
+                count = self._store.add(f"{_BEAT}{rank}", 0)
+            except RuntimeError as error:
+                raise RankError(
+                    f"rank {self.rank} of {self.size} does not reach torchrun any more, which "
+                    "failed or was stopped; nothing was left at the output, run the command again"
+                ) from error
             if count == self._beats.get(rank):
                 raise RankError(
                     f"rank {rank} of {self.size} has given no sign of life for "

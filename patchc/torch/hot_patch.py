@@ -98,6 +98,8 @@ class PreparedPatch:
         self._live.check_untouched()
         streams = {d: torch.cuda.current_stream(d) for d in self._live.devices}
         with ThreadPoolExecutor(1, thread_name_prefix="patchc") as thread:
+            # A thread whose start was interrupted is not waited for.
+            thread.submit(int).result()
             thread.submit(self._scatter, committed, streams).result()
 
     def _scatter(self, committed: bool, streams: Mapping[torch.device, torch.cuda.Stream]) -> None:

@@ -112,12 +112,11 @@ def lay_out(patch: Patch, model: Live, names: Names, shard: bool, replicas: bool
     runs: dict[str, list[Run]] = {}
     parameters: dict[str, torch.Tensor] = {}
     for name, tensor in tensors.items():
-        parts = names.get(name)
-        if parts is None and name in patch.index.tensors:
-            _check_shape(patch, name, tensor)
-            parts = [Part(name)]
+        parts = names.get(name, [Part(name)] if name in patch.index.tensors else [])
         if parts:
             check_plain(name, tensor)
+            if name not in names:
+                _check_shape(patch, name, tensor)
             parameters[name] = tensor
             for held, run in _runs(patch, name, tensor, parts):
                 runs.setdefault(held, []).append(run)

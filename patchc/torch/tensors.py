@@ -72,6 +72,11 @@ def check_plain(name: str, tensor: torch.Tensor) -> None:
     Raises:
         UnsupportedInputError: naming the tensor.
     """
+    if torch.nn.parameter.is_lazy(tensor):
+        raise UnsupportedInputError(
+            f"parameter {name!r} is lazy, without a shape or memory; call the model once, or load "
+            "its weights, before it is patched"
+        )
     if type(tensor).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
         raise UnsupportedInputError(
             f"parameter {name!r} is a {type(tensor).__name__}, not plain memory; pass a state dict "

@@ -74,10 +74,33 @@ def change_in_place(
     max_memory: int | None,
     progress: Progress,
 ) -> InPlaceReport:
-    """Take the model's own files to the other state; :func:`patchc.apply` states the contract."""
+    """Take the model's own files to the other state; :func:`patchc.apply` states the contract.
+
+    Raises:
+        KeyboardInterrupt: the caller's own, with a message that says how the model was left.
+    """
     target: Side = "base" if revert else "result"
+    try:
+        return _change(
+            patch_path, model_path, target, options, dry_run, threads, max_memory, progress
+        )
+    except KeyboardInterrupt as error:
+        left = "nothing was written" if dry_run else _left(Path(model_path), target)
+        raise KeyboardInterrupt(left) from error
+
+
+def _change(
+    patch_path: str | os.PathLike[str],
+    model_path: str | os.PathLike[str],
+    target: Side,
+    options: MergeOptions | None,
+    dry_run: bool,
+    threads: int | None,
+    max_memory: int | None,
+    progress: Progress,
+) -> InPlaceReport:
     with open_patch(patch_path) as patch, open_checkpoint(model_path) as model:
-        _check_kind(patch, revert)
+        _check_kind(patch, target == "base")
         plan_merge(patch, options or MergeOptions())
         match_tensors(patch, model)
         with Workers(threads_to_patch(patch, threads, max_memory)) as workers:
@@ -149,13 +172,14 @@ def _write(
     workers: Workers,
     progress: Progress,
 ) -> None:
-    left = (
-        f"{model.path} may be partly patched; the same command, run again, goes on, and "
-        f"{'apply' if pending.target == 'base' else 'revert'} --in-place takes it back"
-    )
     try:
         rewrite_pending(patch, model, pending, writer.write_words, workers, progress)
     except PatchcError as error:
-        raise type(error)(f"{error}; {left}") from error
-    except KeyboardInterrupt as error:
-        raise KeyboardInterrupt(left) from error
+        raise type(error)(f"{error}; {_left(model.path, pending.target)}") from error
+
+
+def _left(model: Path, target: Side) -> str:
+    return (
+        f"{model} may be partly patched; the same command, run again, goes on, and "
+        f"{'apply' if target == 'base' else 'revert'} --in-place takes it back"
+    )

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 from patchc.errors import UnsupportedInputError, UsageError
 from patchc.formats import Patch, ValueType
-from patchc.recipe import checks
 
 _COMPONENTS = {"alpha": "se", "beta": "osm"}
 _FIRST = 5
@@ -66,6 +65,8 @@ def plan_merge(patch: Patch, options: MergeOptions) -> MergeReport | None:
                 "--values additive for that"
             )
         return None
+    from patchc.recipe import checks
+
     scales = {component.name: component.scale for component in patch.additive.components}
     for key, value in given.items():
         if _COMPONENTS[key] not in scales:
