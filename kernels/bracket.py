@@ -145,6 +145,14 @@ def keep_retained(marks: Marks, entries: int, first: int, retention: Retention) 
     _keep_retained(marks, entries, first, *draw_arguments(retention))
 
 
+def mark_retained(marks: Marks, entries: int, first: int, retention: Retention) -> None:
+    """Mark the entries that are retained; as :func:`keep_retained`."""
+    marks[:] = ~np.uint32(0)
+    if entries & 31:
+        marks[-1] >>= np.uint32(-entries & 31)
+    keep_retained(marks, entries, first, retention)
+
+
 @compiled
 def _sample(
     runs: Bits,

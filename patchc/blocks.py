@@ -102,6 +102,27 @@ def bit_length(_: Any, value: Any) -> Any:
     return types.int64(types.uint64), generate
 
 
+@generated
+def spread(_: Any, members: Any, words: Any, first: Any) -> Any:
+    """Write each bit of a 32-bit number into a 32-bit word of its own: all ones where it is set.
+
+    The 32 words from ``words[first]`` on must lie in the array: nothing checks that.
+    """
+    from llvmlite import ir
+    from numba import types
+
+    _check(words)
+
+    def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
+        bits = builder.bitcast(arguments[0], ir.VectorType(ir.IntType(1), 32))
+        vector = ir.VectorType(ir.IntType(32), 32)
+        place = _place(context, builder, words, arguments[1], arguments[2], vector)
+        builder.store(builder.sext(bits, vector), place, align=4)
+        return context.get_dummy_value()
+
+    return types.none(types.uint32, words, types.uint64), generate
+
+
 def _check(*arrays: Any) -> None:
     from numba.core.errors import TypingError
 
@@ -110,9 +131,13 @@ def _check(*arrays: Any) -> None:
 
 
 def _load(context: Any, builder: Any, kind: Any, value: Any, first: Any, vector: Any) -> Any:
-    array = context.make_array(kind)(context, builder, value)
-    place = builder.bitcast(builder.gep(array.data, [first]), vector.as_pointer())
+    place = _place(context, builder, kind, value, first, vector)
     return builder.load(place, align=kind.dtype.bitwidth // 8)
+
+
+def _place(context: Any, builder: Any, kind: Any, value: Any, first: Any, vector: Any) -> Any:
+    array = context.make_array(kind)(context, builder, value)
+    return builder.bitcast(builder.gep(array.data, [first]), vector.as_pointer())
 
 
 def _index(value: int) -> Any:

@@ -30,6 +30,11 @@ def chunk_digest(words: NDArray[np.unsignedinteger]) -> bytes:
     return blake3(words.view(np.uint8).data).digest()
 
 
+def chunk_hasher() -> blake3:
+    """Gives the digest of a chunk whose words come piece by piece, as bytes."""
+    return blake3()
+
+
 def tensor_digest(dtype: str, shape: Sequence[int], chunk_digests: Iterable[bytes]) -> bytes:
     """Digest of one tensor from its dtype, its shape and the full digests of its chunks."""
     hasher = blake3(derive_key_context=_TENSOR_CONTEXT)
