@@ -9,13 +9,14 @@ tell whether the cut lies inside, and if not, histograms find it (:mod:`patchc.k
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from patchc.blocks import lowest, popcount
-from patchc.compiled import Integer, compiled
+from patchc.blocks import BLOCK, below, lowest, popcount
+from patchc.compiled import Integer, compiled, inlined
 from patchc.kernels.marks import Marks, words_for
 from patchc.kernels.topk import (
     LARGEST_FINITE,
@@ -121,6 +122,16 @@ def collect(
     return Collected(fault, ranked, sure, positions[:listed].copy(), keys[:listed].copy())
 
 
+def join(parts: Sequence[tuple[int, Collected]]) -> Collected:
+    """What a bracket leaves of a chunk, from the place of each of its pieces and what it leaves."""
+    found = [(start + one.positions, one.keys) for start, one in parts if one.keys is not None]
+    sums = [sum(one.ranked for _, one in parts), sum(one.sure for _, one in parts)]
+    if len(found) < len(parts):
+        return Collected(False, *sums, None, None)
+    positions, keys = zip(*found, strict=True)
+    return Collected(False, *sums, np.concatenate(positions), np.concatenate(keys))
+
+
 @compiled
 def mark_listed(
     marks: Marks, positions: NDArray[np.uint32], keys: Bits, cut: np.uint32, ties: int
@@ -188,13 +199,12 @@ def _keep_retained(
     draws = np.empty(_TILE, np.uint32)
     for start in range(0, entries, _TILE):
         limit = fill(seed, stream, threshold, first + start, draws)
-        tile = marks[start >> 5 : (start + _TILE) >> 5]
-        for i in range(tile.size):
-            at = i << 5
-            kept = np.uint32(0)
-            for j in range(32):
-                kept |= np.uint32(draws[at + j] < limit) << np.uint32(j)
-            tile[i] &= kept
+        for at in range(0, min(_TILE, entries - start), BLOCK):
+            word = (start + at) >> 5
+            kept = below(draws, np.uint64(at), limit)
+            marks[word] &= np.uint32(kept)
+            if word + 1 < marks.size:
+                marks[word + 1] &= np.uint32(kept >> np.uint64(32))
 
 
 @compiled
@@ -225,18 +235,14 @@ def _collect(
             return True, np.int64(0), np.int64(0), 0
         limit = fill(seed, stream, threshold, first + start, draws)
         draws[count:] = NEVER_KEPT
-        for word in range((count + 31) >> 5):
-            at = word << 5
-            kept, above, within = np.uint32(0), np.uint32(0), np.uint32(0)
-            for j in range(32):
-                bit = np.uint32(draws[at + j] < limit) << np.uint32(j)
-                kept |= bit
-                above |= bit if tile[at + j] >= upper else np.uint32(0)
-                within |= bit if tile[at + j] >= lower else np.uint32(0)
-            marks[(start + at) >> 5] = above
-            ranked += popcount(np.uint64(kept))
-            sure += popcount(np.uint64(above))
-            doubt = np.uint64(within ^ above)
+        for at in range(0, count, BLOCK):
+            first_of_block = np.uint64(at)
+            kept = below(draws, first_of_block, limit)
+            above = kept & ~below(tile, first_of_block, upper)
+            doubt = kept & ~below(tile, first_of_block, lower) & ~above
+            _put(above, marks, (start + at) >> 5)
+            ranked += popcount(kept)
+            sure += popcount(above)
             # Mostly there is one at most, and then no branch has to be guessed.
             positions[listed] = start + at + np.int64(lowest(doubt))
             listed += doubt != np.uint64(0)
@@ -248,3 +254,11 @@ def _collect(
         for i in range(before, listed):
             keys[i] = bits[positions[i]] & MAGNITUDE
     return False, np.int64(ranked), np.int64(sure), listed
+
+
+@inlined
+def _put(members: Integer, marks: Marks, word: int) -> None:
+    """Write a block's members into the marks; of what lies past their end, there is nothing."""
+    marks[word] = np.uint32(members)
+    if word + 1 < marks.size:
+        marks[word + 1] = np.uint32(members >> np.uint64(32))

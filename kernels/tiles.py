@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from patchc.blocks import spread
+from patchc.blocks import widen
 from patchc.compiled import Integer, compiled, inlined
 from patchc.dtypes import BY_NAME
 from patchc.kernels.marks import Marks
@@ -58,7 +58,7 @@ def convert_bytes(row: NDArray[np.uint8], code: int, start: int, out: Floats) ->
 def expand(marks: Marks, chosen: Bits) -> None:
     """One word an entry: not 0 where it is marked; 32 times as many as there are marks, or more."""
     for i in range(marks.size):
-        spread(marks[i], chosen, np.uint64(i) << np.uint64(5))
+        widen(marks[i], chosen, np.uint64(i) << np.uint64(5))
 
 
 @inlined

@@ -37,10 +37,7 @@ def within(_: Any, words: Any, first: Any, low: Any, span: Any) -> Any:
         vector = ir.VectorType(lane, BLOCK)
 
         def spread(value: Any) -> Any:
-            value = value if width == 64 else builder.trunc(value, lane)
-            one = builder.insert_element(ir.Constant(vector, ir.Undefined), value, _index(0))
-            zeros = ir.Constant(ir.VectorType(ir.IntType(32), BLOCK), [0] * BLOCK)
-            return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), zeros)
+            return _spread(builder, value if width == 64 else builder.trunc(value, lane), vector)
 
         held = _load(context, builder, words, arguments[0], arguments[1], vector)
         magnitudes = builder.and_(held, ir.Constant(vector, [(1 << (width - 1)) - 1] * BLOCK))
@@ -50,6 +47,24 @@ def within(_: Any, words: Any, first: Any, low: Any, span: Any) -> Any:
 
     unsigned = types.uint64
     return unsigned(words, unsigned, unsigned, unsigned), generate
+
+
+@generated
+def below(_: Any, words: Any, first: Any, limit: Any) -> Any:
+    """Which of the block's words, all from ``words[first]`` on, are smaller than ``limit``."""
+    from llvmlite import ir
+    from numba import types
+
+    _check(words)
+
+    def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
+        lane = ir.IntType(words.dtype.bitwidth)
+        vector = ir.VectorType(lane, BLOCK)
+        held = _load(context, builder, words, arguments[0], arguments[1], vector)
+        limits = _spread(builder, arguments[2], vector)
+        return builder.bitcast(builder.icmp_unsigned("<", held, limits), ir.IntType(BLOCK))
+
+    return types.uint64(words, types.uint64, words.dtype), generate
 
 
 @generated
@@ -103,7 +118,7 @@ def bit_length(_: Any, value: Any) -> Any:
 
 
 @generated
-def spread(_: Any, members: Any, words: Any, first: Any) -> Any:
+def widen(_: Any, members: Any, words: Any, first: Any) -> Any:
     """Write each bit of a 32-bit number into a 32-bit word of its own: all ones where it is set.
 
     The 32 words from ``words[first]`` on must lie in the array: nothing checks that.
@@ -138,6 +153,14 @@ def _load(context: Any, builder: Any, kind: Any, value: Any, first: Any, vector:
 def _place(context: Any, builder: Any, kind: Any, value: Any, first: Any, vector: Any) -> Any:
     array = context.make_array(kind)(context, builder, value)
     return builder.bitcast(builder.gep(array.data, [first]), vector.as_pointer())
+
+
+def _spread(builder: Any, value: Any, vector: Any) -> Any:
+    from llvmlite import ir
+
+    one = builder.insert_element(ir.Constant(vector, ir.Undefined), value, _index(0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), BLOCK), [0] * BLOCK)
+    return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), zeros)
 
 
 def _index(value: int) -> Any:

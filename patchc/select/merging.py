@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from patchc.checkpoint import TensorInfo
 from patchc.errors import NumericError
-from patchc.hashing import chunk_hasher, model_digest, tensor_digest
+from patchc.hashing import ChunkHasher, model_digest, tensor_digest
 from patchc.kernels.kept import count_kept_signs, merge_kept
-from patchc.kernels.marks import Marks, unpack, words_for
+from patchc.kernels.marks import Marks, run_of, unpack
 from patchc.kernels.task_vectors import add_scaled, add_total, add_votes, average_elected
 from patchc.recipe import MergeRecipe
 from patchc.select.kept import Kept, Marker, keep_entries
@@ -175,10 +175,10 @@ class _Merger:
         """
         base = self._read_base(chunk)
         result: Words = scratch("result", chunk.count, base.dtype)
-        hashers = [chunk_hasher() for _ in self._vectors]
+        hashers = [ChunkHasher() for _ in self._vectors]
         for piece, own, tuned, marks in self._pieces(chunk):
             for hasher, row, info in zip(hashers, tuned, self._tuned, strict=True):
-                hasher.update(row[: piece.count * info.dtype.word_bytes].data)
+                hasher.add(row[: piece.count * info.dtype.word_bytes])
             if merge_kept(
                 base[own], self.tensor.dtype.code, tuned, self._codes, marks, self._scales,
                 self._elects, self.majority, self._lambda, result[own], kept,
@@ -210,8 +210,7 @@ class _Merger:
             for vector, info, row in zip(self._vectors, self._tuned, tuned, strict=True):
                 words = row[: piece.count * info.dtype.word_bytes].view(info.dtype.word)
                 vector.tuned.read_words(info, piece.first, words)
-            words_of_marks = slice(start >> 5, (start >> 5) + words_for(piece.count))
-            marks = np.stack([one[words_of_marks] for one in every])
+            marks = np.stack([run_of(one, start, piece.count) for one in every])
             yield piece, slice(start, start + piece.count), tuned, marks
 
     def _raise_fault(self, chunk: Chunk, base: Words) -> None:

@@ -16,7 +16,7 @@ from patchc.kernels.philox import retention_threshold
 from patchc.kernels.task_vectors import subtract
 from patchc.kernels.topk import Bits
 from patchc.recipe import MergeRecipe
-from patchc.stream import Chunk, pieces, scratch
+from patchc.stream import Chunk, scratch
 from patchc.stream.compile import Words
 
 
@@ -63,20 +63,17 @@ class TaskVector:
         """
         bits: Bits = scratch("scores", chunk.count, np.uint32)
         tuned_code = self.tuned.tensors[tensor.name].dtype.code
-        for piece in pieces(chunk):
-            start = piece.first - chunk.first
-            base, tuned = self._read(tensor, piece)
-            found = bits[start : start + piece.count]
-            if magnitudes(base, tensor.dtype.code, tuned, tuned_code, found):
-                self.subtract(tensor, piece, base, tuned)
+        base, tuned = self._read(tensor, chunk)
+        if magnitudes(base, tensor.dtype.code, tuned, tuned_code, bits):
+            self.subtract(tensor, chunk, base, tuned)
         return bits
 
-    def _read(self, tensor: TensorInfo, piece: Chunk) -> tuple[Words, Words]:
+    def _read(self, tensor: TensorInfo, chunk: Chunk) -> tuple[Words, Words]:
         info = self.tuned.tensors[tensor.name]
-        base: Words = scratch("base piece", piece.count, tensor.dtype.word)
-        tuned: Words = scratch("tuned piece", piece.count, info.dtype.word)
-        self.base.read_words(tensor, piece.first, base)
-        self.tuned.read_words(info, piece.first, tuned)
+        base: Words = scratch("base scored", chunk.count, tensor.dtype.word)
+        tuned: Words = scratch("tuned scored", chunk.count, info.dtype.word)
+        self.base.read_words(tensor, chunk.first, base)
+        self.tuned.read_words(info, chunk.first, tuned)
         return base, tuned
 
 

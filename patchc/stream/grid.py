@@ -25,10 +25,10 @@ def grid(words: int, chunk_words: int) -> list[Chunk]:
     ]
 
 
-def pieces(chunk: Chunk) -> list[Chunk]:
-    """A chunk cut into runs of at most :data:`PIECE_WORDS`; each has the chunk's number."""
+def pieces(chunk: Chunk, words: int = PIECE_WORDS) -> list[Chunk]:
+    """A chunk cut into runs of at most so many words; each has the chunk's number."""
     end = chunk.first + chunk.count
     return [
-        Chunk(chunk.number, first, min(PIECE_WORDS, end - first))
-        for first in range(chunk.first, end, PIECE_WORDS)
+        Chunk(chunk.number, first, min(words, end - first))
+        for first in range(chunk.first, end, words)
     ]
