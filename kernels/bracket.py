@@ -124,12 +124,12 @@ def collect(
 
 def join(parts: Sequence[tuple[int, Collected]]) -> Collected:
     """What a bracket leaves of a chunk, from the place of each of its pieces and what it leaves."""
-    found = [(start + one.positions, one.keys) for start, one in parts if one.keys is not None]
-    sums = [sum(one.ranked for _, one in parts), sum(one.sure for _, one in parts)]
-    if len(found) < len(parts):
-        return Collected(False, *sums, None, None)
-    positions, keys = zip(*found, strict=True)
-    return Collected(False, *sums, np.concatenate(positions), np.concatenate(keys))
+    ranked, sure = sum(one.ranked for _, one in parts), sum(one.sure for _, one in parts)
+    keys = [one.keys for _, one in parts if one.keys is not None]
+    positions = [at + one.positions for at, one in parts if one.positions is not None]
+    if len(keys) < len(parts):
+        return Collected(False, ranked, sure, None, None)
+    return Collected(False, ranked, sure, np.concatenate(positions), np.concatenate(keys))
 
 
 @compiled

@@ -19,14 +19,13 @@ from patchc.kernels.tiles import (
     TILE,
     Bits,
     Floats,
+    Rows,
     Words,
     convert,
-    convert_bytes,
+    convert_row,
     expand,
     round_chosen,
 )
-
-Rows = NDArray[np.uint8]
 
 
 @compiled
@@ -46,7 +45,7 @@ def magnitudes(base: Words, code: int, tuned: Words, tuned_code: int, out: Bits)
         largest = max(largest, _subtract(bits.view(np.float32), tile))
         for i in range(bits.size):
             bits[i] &= MAGNITUDE
-    return largest >= INFINITY
+    return bool(largest >= INFINITY)
 
 
 @compiled
@@ -96,7 +95,7 @@ def merge_kept(
         convert(words, code, origin)
         tile[2 : 7 if elects else 3] = 0
         for model in range(codes.size):
-            convert_bytes(tuned[model], codes[model], start, delta)
+            convert_row(tuned[model], codes[model], start, delta)
             largest = max(largest, _subtract(delta, origin))
             expand(marks[model, start >> 5 : (end + 31) >> 5], chosen)
             kept[model] += _drop_zeros(delta, takes)
@@ -110,7 +109,7 @@ def merge_kept(
             faulty |= _elect(total, above, above_weight, below, below_weight, majority)
         _add_total(origin, total, factor, takes)
         faulty |= round_chosen(words, code, total, takes, result[start:end])
-    return faulty or largest >= INFINITY
+    return bool(faulty or largest >= INFINITY)
 
 
 @compiled
@@ -134,7 +133,7 @@ def count_kept_signs(
         convert(base[start:end], code, origin)
         total[:] = 0
         for model in range(codes.size):
-            convert_bytes(tuned[model], codes[model], start, delta)
+            convert_row(tuned[model], codes[model], start, delta)
             _subtract(delta, origin)
             expand(marks[model, start >> 5 : (end + 31) >> 5], chosen)
             _drop_zeros(delta, takes)

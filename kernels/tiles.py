@@ -18,6 +18,8 @@ from patchc.kernels.rounding import from_fp32, to_fp32
 Words = NDArray[np.unsignedinteger]
 Floats = NDArray[np.float32]
 Bits = NDArray[np.uint32]
+Rows = NDArray[np.uint8]
+"""Words of several models, of any dtypes: one row of bytes each, and room behind the shorter."""
 
 TILE = 2048
 MAGNITUDE = np.uint32(0x7FFFFFFF)
@@ -43,7 +45,7 @@ def convert(words: Words, code: int, out: Floats) -> None:
 
 
 @inlined
-def convert_bytes(row: NDArray[np.uint8], code: int, start: int, out: Floats) -> None:
+def convert_row(row: Rows, code: int, start: int, out: Floats) -> None:
     """The fp32 values of as many words as ``out`` holds, of any dtype, from word ``start`` on."""
     end = start + out.size
     if code == _F32:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchc.blocks import bit_length
-from patchc.compiled import compiled
+from patchc.compiled import Integer, compiled
 from patchc.kernels.philox import KEEP_ALL, fill_draws
 
 HIGH_BINS = 1 << 16
@@ -298,7 +298,7 @@ def _mark_top_rows(
 @compiled
 def kth_largest(
     keys: Bits, low: int, bits: int, rank: int, bins: NDArray[np.int64]
-) -> tuple[int, int, int]:
+) -> tuple[Integer, Integer, Integer]:
     """The ``rank``-th largest key, how many equal to it are among those ranks, and how many are.
 
     Args:

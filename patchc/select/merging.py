@@ -17,19 +17,18 @@ from patchc.checkpoint import TensorInfo
 from patchc.errors import NumericError
 from patchc.hashing import ChunkHasher, model_digest, tensor_digest
 from patchc.kernels.kept import count_kept_signs, merge_kept
-from patchc.kernels.marks import Marks, run_of, unpack
+from patchc.kernels.marks import Marks, unpack
 from patchc.kernels.task_vectors import add_scaled, add_total, add_votes, average_elected
 from patchc.recipe import MergeRecipe
 from patchc.select.kept import Kept, Marker, keep_entries
 from patchc.select.task_vectors import TaskVector
+from patchc.select.tuned import TunedTensor
 from patchc.select.untouched import UntouchedTensor
-from patchc.stream import Chunk, Workers, grid, pieces, scratch
+from patchc.stream import Chunk, Workers, grid, scratch
 from patchc.stream.compile import TensorChanges, Words
 from patchc.stream.parts import Finding
 from patchc.stream.rows import deal_rows, plain_rows
 from patchc.stream.team import ALONE, Team
-
-_MOST_WORD_BYTES = 4
 
 
 class MergeChanges:
@@ -160,8 +159,7 @@ class _Merger:
         self._elects = recipe.method == "ties"
         self._lambda = np.float32(recipe.lambda_)
         self._scales = np.array([vector.scale for vector in vectors], np.float32)
-        self._tuned = [vector.tuned.tensors[tensor.name] for vector in vectors]
-        self._codes = np.array([info.dtype.code for info in self._tuned])
+        self._tuned = TunedTensor([vector.tuned for vector in vectors], tensor.name)
 
     def merge(self, chunk: Chunk, kept: NDArray[np.int64]) -> tuple[Words, Words, list[bytes]]:
         """The chunk's words before and after, and a digest of the tuned words of each model.
@@ -176,53 +174,40 @@ class _Merger:
         base = self._read_base(chunk)
         result: Words = scratch("result", chunk.count, base.dtype)
         hashers = [ChunkHasher() for _ in self._vectors]
-        for piece, own, tuned, marks in self._pieces(chunk):
-            for hasher, row, info in zip(hashers, tuned, self._tuned, strict=True):
-                hasher.add(row[: piece.count * info.dtype.word_bytes])
+        for piece in self._tuned.pieces(chunk, self._mark(chunk), hashers):
             if merge_kept(
-                base[own], self.tensor.dtype.code, tuned, self._codes, marks, self._scales,
-                self._elects, self.majority, self._lambda, result[own], kept,
+                base[piece.own], self.tensor.dtype.code, piece.words, self._tuned.codes,
+                piece.marks, self._scales, self._elects, self.majority, self._lambda,
+                result[piece.own], kept,
             ):  # fmt: skip
-                self._raise_fault(chunk, base)
+                raise self._find_fault(chunk, base)
         return base, result, [hasher.digest() for hasher in hashers]
 
     def count_signs(self, chunk: Chunk) -> int:
         """How many more sums of kept entries are positive than negative."""
-        base, code = self._read_base(chunk), self.tensor.dtype.code
+        base, code, codes = self._read_base(chunk), self.tensor.dtype.code, self._tuned.codes
         return sum(
-            count_kept_signs(base[own], code, tuned, self._codes, marks, self._scales)
-            for _, own, tuned, marks in self._pieces(chunk)
+            count_kept_signs(base[p.own], code, p.words, codes, p.marks, self._scales)
+            for p in self._tuned.pieces(chunk, self._mark(chunk))
         )
+
+    def _mark(self, chunk: Chunk) -> list[Marks]:
+        return [marker(chunk) for marker in self._markers]
 
     def _read_base(self, chunk: Chunk) -> Words:
         base: Words = scratch("base", chunk.count, self.tensor.dtype.word)
         self._vectors[0].base.read_words(self.tensor, chunk.first, base)
         return base
 
-    def _pieces(self, chunk: Chunk) -> Iterator[tuple[Chunk, slice, NDArray[np.uint8], Marks]]:
-        """Each piece, its place in the chunk, every model's words as bytes, and its marks."""
-        models = len(self._vectors)
-        every = [mark(chunk) for mark in self._markers]
-        for piece in pieces(chunk):
-            start = piece.first - chunk.first
-            row_bytes = _MOST_WORD_BYTES * piece.count
-            tuned = scratch("tuned rows", models * row_bytes, np.uint8).reshape(models, row_bytes)
-            for vector, info, row in zip(self._vectors, self._tuned, tuned, strict=True):
-                words = row[: piece.count * info.dtype.word_bytes].view(info.dtype.word)
-                vector.tuned.read_words(info, piece.first, words)
-            marks = np.stack([run_of(one, start, piece.count) for one in every])
-            yield piece, slice(start, start + piece.count), tuned, marks
-
-    def _raise_fault(self, chunk: Chunk, base: Words) -> None:
+    def _find_fault(self, chunk: Chunk, base: Words) -> NumericError:
         """Merge again, one model after the other, to name the first value at fault."""
         total = np.zeros(chunk.count, np.float32)
         sums, weights = np.zeros((2, 2, chunk.count), np.float32)
-        for vector, info, mark in zip(self._vectors, self._tuned, self._markers, strict=True):
-            tuned = vector.tuned.read_words(
-                info, chunk.first, np.empty(chunk.count, info.dtype.word)
-            )
-            delta = vector.subtract(self.tensor, chunk, base, tuned)
-            mask = unpack(mark(chunk), chunk.count) & (delta != 0)
+        for number, (vector, marks) in enumerate(
+            zip(self._vectors, self._mark(chunk), strict=True)
+        ):
+            delta = vector.subtract(self.tensor, chunk, base, self._tuned.read(number, chunk))
+            mask = unpack(marks, chunk.count) & (delta != 0)
             if self._elects:
                 add_votes(delta, mask, vector.scale, total, sums, weights)
             else:
@@ -231,7 +216,7 @@ class _Merger:
         if fault < 0:
             code = self.tensor.dtype.code
             fault = add_total(base, code, total, self._lambda, np.empty_like(base))
-        raise NumericError(
+        return NumericError(
             f"tensor {self.tensor.name!r}, flat index {chunk.first + fault}: the merged value "
             "is too large for its dtype; exclude the tensor, or lower weight and lambda"
         )
