@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from patchc.blocks import BLOCK, below, lowest, popcount
-from patchc.compiled import Integer, compiled, inlined
+from patchc.blocks import below, lowest, popcount
+from patchc.compiled import Integer, compiled, kernel
 from patchc.kernels.marks import Marks, words_for
 from patchc.kernels.topk import (
     LARGEST_FINITE,
@@ -115,7 +115,7 @@ def collect(
     positions, keys = np.empty((2, room + _TILE + 1), np.uint32)
     cuts = (np.uint32(bracket.lower), np.uint32(bracket.upper))
     fault, ranked, sure, listed = _collect(
-        bits, first, *draw_arguments(retention), *cuts, words, positions, keys
+        bits, first, *draw_arguments(retention), *cuts, words, positions, keys, *_new_tiles()
     )
     if listed > room:
         return Collected(fault, ranked, sure, None, None)
@@ -153,7 +153,7 @@ def keep_retained(marks: Marks, entries: int, first: int, retention: Retention) 
         first: flat index of the first one; a multiple of 4.
         retention: which entries may stay.
     """
-    _keep_retained(marks, entries, first, *draw_arguments(retention))
+    _keep_retained(marks, entries, first, *draw_arguments(retention), _new_tiles()[0])
 
 
 def mark_retained(marks: Marks, entries: int, first: int, retention: Retention) -> None:
@@ -162,6 +162,11 @@ def mark_retained(marks: Marks, entries: int, first: int, retention: Retention) 
     if entries & 31:
         marks[-1] >>= np.uint32(-entries & 31)
     keep_retained(marks, entries, first, retention)
+
+
+def _new_tiles() -> Bits:
+    """Two tiles to compute in."""
+    return np.empty((2, _TILE), np.uint32)
 
 
 @compiled
@@ -187,7 +192,7 @@ def _sample(
     return kept
 
 
-@compiled
+@kernel
 def _keep_retained(
     marks: Marks,
     entries: int,
@@ -195,19 +200,15 @@ def _keep_retained(
     seed: np.uint64,
     stream: np.uint64,
     threshold: np.uint64,
+    draws: Bits,
 ) -> None:
-    draws = np.empty(_TILE, np.uint32)
     for start in range(0, entries, _TILE):
         limit = fill(seed, stream, threshold, first + start, draws)
-        for at in range(0, min(_TILE, entries - start), BLOCK):
-            word = (start + at) >> 5
-            kept = below(draws, np.uint64(at), limit)
-            marks[word] &= np.uint32(kept)
-            if word + 1 < marks.size:
-                marks[word + 1] &= np.uint32(kept >> np.uint64(32))
+        for at in range(0, min(_TILE, entries - start), 32):
+            marks[(start + at) >> 5] &= below(draws, np.uint64(at), limit)
 
 
-@compiled
+@kernel
 def _collect(
     bits: Bits,
     first: int,
@@ -219,8 +220,9 @@ def _collect(
     marks: Marks,
     positions: NDArray[np.uint32],
     keys: Bits,
+    draws: Bits,
+    tile: Bits,
 ) -> tuple[bool, Integer, Integer, Integer]:
-    draws, tile = np.empty(_TILE, np.uint32), np.empty(_TILE, np.uint32)
     ranked, sure, listed = np.uint64(0), np.uint64(0), 0
     for start in range(0, bits.size, _TILE):
         if listed + _TILE >= positions.size:
@@ -235,14 +237,14 @@ def _collect(
             return True, np.int64(0), np.int64(0), 0
         limit = fill(seed, stream, threshold, first + start, draws)
         draws[count:] = NEVER_KEPT
-        for at in range(0, count, BLOCK):
-            first_of_block = np.uint64(at)
-            kept = below(draws, first_of_block, limit)
-            above = kept & ~below(tile, first_of_block, upper)
-            doubt = kept & ~below(tile, first_of_block, lower) & ~above
-            _put(above, marks, (start + at) >> 5)
-            ranked += popcount(kept)
-            sure += popcount(above)
+        for at in range(0, count, 32):
+            block = np.uint64(at)
+            kept = below(draws, block, limit)
+            above = kept & ~below(tile, block, upper)
+            marks[(start + at) >> 5] = above
+            ranked += popcount(np.uint64(kept))
+            sure += popcount(np.uint64(above))
+            doubt = np.uint64(kept & ~below(tile, block, lower) & ~above)
             # Mostly there is one at most, and then no branch has to be guessed.
             positions[listed] = start + at + np.int64(lowest(doubt))
             listed += doubt != np.uint64(0)
@@ -254,11 +256,3 @@ def _collect(
         for i in range(before, listed):
             keys[i] = bits[positions[i]] & MAGNITUDE
     return False, np.int64(ranked), np.int64(sure), listed
-
-
-@inlined
-def _put(members: Integer, marks: Marks, word: int) -> None:
-    """Write a block's members into the marks; of what lies past their end, there is nothing."""
-    marks[word] = np.uint32(members)
-    if word + 1 < marks.size:
-        marks[word + 1] = np.uint32(members >> np.uint64(32))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from patchc.compiled import Integer, compiled, inlined
+from patchc.compiled import Integer, kernel, part
 from patchc.kernels.marks import Marks
 from patchc.kernels.tiles import (
     INFINITY,
@@ -24,18 +24,26 @@ from patchc.kernels.tiles import (
     convert,
     convert_row,
     expand,
+    new_tiles,
     round_chosen,
 )
 
+_TILES = 8
 
-@compiled
+
 def magnitudes(base: Words, code: int, tuned: Words, tuned_code: int, out: Bits) -> bool:
     """Write |tuned − base| into ``out``, as the bits of fp32 values.
 
     Returns:
         Whether a value of either or a difference is not finite.
     """
-    origin = np.empty(TILE, np.float32)
+    return _magnitudes(base, code, tuned, tuned_code, out, new_tiles(1)[0])
+
+
+@kernel
+def _magnitudes(
+    base: Words, code: int, tuned: Words, tuned_code: int, out: Bits, origin: Floats
+) -> bool:
     largest = np.uint32(0)
     for start in range(0, base.size, TILE):
         end = min(start + TILE, base.size)
@@ -48,7 +56,6 @@ def magnitudes(base: Words, code: int, tuned: Words, tuned_code: int, out: Bits)
     return bool(largest >= INFINITY)
 
 
-@compiled
 def merge_kept(
     base: Words,
     code: int,
@@ -82,18 +89,40 @@ def merge_kept(
         Whether a value is not finite, of the base, of a model or of a difference, kept or not, or
         of the outcome, or overflows the dtype; the result is of no use then.
     """
-    tile = np.empty((7, TILE), np.float32)
-    chosen = np.empty(TILE, np.uint32)
+    return _merge_kept(
+        base, code, tuned, codes, marks, scales, elects, majority, factor, result, kept,
+        new_tiles(_TILES),
+    )  # fmt: skip
+
+
+@kernel
+def _merge_kept(
+    base: Words,
+    code: int,
+    tuned: Rows,
+    codes: NDArray[np.int64],
+    marks: Marks,
+    scales: Floats,
+    elects: bool,
+    majority: int,
+    factor: np.float32,
+    result: Words,
+    kept: NDArray[np.int64],
+    tiles: Floats,
+) -> bool:
     largest, faulty = np.uint32(0), False
     for start in range(0, base.size, TILE):
         end = min(start + TILE, base.size)
         count, words = end - start, base[start:end]
-        origin, delta, total = tile[0, :count], tile[1, :count], tile[2, :count]
-        above, above_weight = tile[3, :count], tile[4, :count]
-        below, below_weight = tile[5, :count], tile[6, :count]
+        origin, delta, total = tiles[0, :count], tiles[1, :count], tiles[2, :count]
+        above, above_weight = tiles[3, :count], tiles[4, :count]
+        below, below_weight = tiles[5, :count], tiles[6, :count]
+        chosen = tiles[7].view(np.uint32)
         takes = chosen[:count]
         convert(words, code, origin)
-        tile[2 : 7 if elects else 3] = 0
+        total[:] = 0
+        if elects:
+            tiles[3:7] = 0
         for model in range(codes.size):
             convert_row(tuned[model], codes[model], start, delta)
             largest = max(largest, _subtract(delta, origin))
@@ -112,7 +141,6 @@ def merge_kept(
     return bool(faulty or largest >= INFINITY)
 
 
-@compiled
 def count_kept_signs(
     base: Words,
     code: int,
@@ -122,13 +150,25 @@ def count_kept_signs(
     scales: Floats,
 ) -> int:
     """How many more sums of kept terms are positive than negative; as :func:`merge_kept`."""
-    tile = np.empty((3, TILE), np.float32)
-    chosen = np.empty(TILE, np.uint32)
+    return _count_kept_signs(base, code, tuned, codes, marks, scales, new_tiles(_TILES))
+
+
+@kernel
+def _count_kept_signs(
+    base: Words,
+    code: int,
+    tuned: Rows,
+    codes: NDArray[np.int64],
+    marks: Marks,
+    scales: Floats,
+    tiles: Floats,
+) -> int:
     balance = 0
     for start in range(0, base.size, TILE):
         end = min(start + TILE, base.size)
         count = end - start
-        origin, delta, total = tile[0, :count], tile[1, :count], tile[2, :count]
+        origin, delta, total = tiles[0, :count], tiles[1, :count], tiles[2, :count]
+        chosen = tiles[3].view(np.uint32)
         takes = chosen[:count]
         convert(base[start:end], code, origin)
         total[:] = 0
@@ -142,7 +182,7 @@ def count_kept_signs(
     return balance
 
 
-@inlined
+@part
 def _subtract(values: Floats, origin: Floats) -> np.uint32:
     """Subtract in place, and give the largest magnitude of the differences' bits."""
     bits = values.view(np.uint32)
@@ -153,7 +193,7 @@ def _subtract(values: Floats, origin: Floats) -> np.uint32:
     return largest
 
 
-@inlined
+@part
 def _drop_zeros(delta: Floats, takes: Bits) -> Integer:
     """Choose no zero delta, and count what is chosen."""
     kept = np.uint32(0)
@@ -164,14 +204,14 @@ def _drop_zeros(delta: Floats, takes: Bits) -> Integer:
     return np.int64(kept)
 
 
-@inlined
+@part
 def _add(delta: Floats, takes: Bits, scale: np.float32, total: Floats) -> None:
     for i in range(delta.size):
         added = np.float32(total[i] + np.float32(scale * delta[i]))
         total[i] = added if takes[i] else total[i]
 
 
-@inlined
+@part
 def _add_term(delta: Floats, takes: Bits, weight: np.float32, total: Floats) -> None:
     """As :func:`_add`, and leave the terms in place of the deltas."""
     for i in range(delta.size):
@@ -180,7 +220,7 @@ def _add_term(delta: Floats, takes: Bits, weight: np.float32, total: Floats) -> 
         total[i] = np.float32(total[i] + term)
 
 
-@inlined
+@part
 def _add_votes(
     terms: Floats, positive: bool, weight: np.float32, sums: Floats, weights: Floats
 ) -> None:
@@ -192,7 +232,7 @@ def _add_votes(
         weights[i] = np.float32(weights[i] + (weight if agrees else zero))
 
 
-@inlined
+@part
 def _elect(
     total: Floats,
     above: Floats,
@@ -215,7 +255,7 @@ def _elect(
     return largest >= INFINITY
 
 
-@inlined
+@part
 def _add_total(origin: Floats, total: Floats, factor: np.float32, changes: Bits) -> None:
     """Put origin + factor · total in place of the total, and choose where the product is not 0."""
     for i in range(total.size):
@@ -224,7 +264,7 @@ def _add_total(origin: Floats, total: Floats, factor: np.float32, changes: Bits)
         total[i] = np.float32(origin[i] + product)
 
 
-@inlined
+@part
 def _balance(total: Floats) -> Integer:
     balance = np.int32(0)
     for i in range(total.size):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from patchc.compiled import compiled, inlined
+from patchc.compiled import kernel, part
 from patchc.kernels.marks import Marks
 from patchc.kernels.tiles import (
     TILE,
@@ -20,11 +20,13 @@ from patchc.kernels.tiles import (
     convert,
     convert_row,
     expand,
+    new_tiles,
     round_chosen,
 )
 
+_TILES = 5
 
-@compiled
+
 def merge_selected(
     base: Words,
     code: int,
@@ -48,29 +50,47 @@ def merge_selected(
         Whether a selected value of the base, of a component or of the result is not finite, or
         overflows the dtype; the result is of no use then.
     """
-    tile = np.empty((3, TILE), np.float32)
-    masks = np.empty((2, TILE), np.uint32)
+    return _merge_selected(base, code, tuned, codes, marks, scales, result, new_tiles(_TILES))
+
+
+@kernel
+def _merge_selected(
+    base: Words,
+    code: int,
+    tuned: Rows,
+    codes: NDArray[np.int64],
+    marks: Marks,
+    scales: Floats,
+    result: Words,
+    tiles: Floats,
+) -> bool:
     faulty = False
     for start in range(0, base.size, TILE):
         end = min(start + TILE, base.size)
         count, words = end - start, base[start:end]
-        origin, values, merged = tile[0, :count], tile[1, :count], tile[2, :count]
-        chosen, either = masks[0, :count], masks[1, :count]
+        origin, values, merged = tiles[0, :count], tiles[1, :count], tiles[2, :count]
+        chosen, either = tiles[3].view(np.uint32), tiles[4, :count].view(np.uint32)
         convert(words, code, origin)
-        merged[:] = origin
+        convert(words, code, merged)
         either[:] = 0
         for number in range(codes.size):
             convert_row(tuned[number], codes[number], start, values)
-            expand(marks[number, start >> 5 : (end + 31) >> 5], masks[0])
+            expand(marks[number, start >> 5 : (end + 31) >> 5], chosen)
             _add(origin, values, chosen, scales[number], merged)
-            either |= chosen
+            _unite(either, chosen)
         faulty |= round_chosen(words, code, merged, either, result[start:end])
     return faulty
 
 
-@inlined
+@part
 def _add(origin: Floats, values: Floats, chosen: Bits, scale: np.float32, merged: Floats) -> None:
     for i in range(origin.size):
         product = np.float32(scale * np.float32(values[i] - origin[i]))
         total = np.float32(merged[i] + product)
         merged[i] = total if chosen[i] else merged[i]
+
+
+@part
+def _unite(either: Bits, chosen: Bits) -> None:
+    for i in range(either.size):
+        either[i] |= chosen[i]

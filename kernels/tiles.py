@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchc.blocks import widen
-from patchc.compiled import Integer, compiled, inlined
+from patchc.compiled import Integer, kernel, part
 from patchc.dtypes import BY_NAME
 from patchc.kernels.marks import Marks
 from patchc.kernels.rounding import from_fp32, to_fp32
@@ -21,7 +21,7 @@ Bits = NDArray[np.uint32]
 Rows = NDArray[np.uint8]
 """Words of several models, of any dtypes: one row of bytes each, and room behind the shorter."""
 
-TILE = 2048
+TILE = 1024
 MAGNITUDE = np.uint32(0x7FFFFFFF)
 INFINITY = np.uint32(0x7F800000)
 _BF16 = BY_NAME["BF16"].code
@@ -29,7 +29,12 @@ _F32 = BY_NAME["F32"].code
 _F16 = BY_NAME["F16"].code
 
 
-@compiled
+def new_tiles(count: int) -> Floats:
+    """So many tiles to compute in."""
+    return np.empty((count, TILE), np.float32)
+
+
+@kernel
 def convert(words: Words, code: int, out: Floats) -> None:
     """The fp32 value of every word; exact. What is not finite stays so."""
     bits = out.view(np.uint32)
@@ -44,7 +49,7 @@ def convert(words: Words, code: int, out: Floats) -> None:
             out[i] = to_fp32(words[i], code)
 
 
-@inlined
+@part
 def convert_row(row: Rows, code: int, start: int, out: Floats) -> None:
     """The fp32 values of as many words as ``out`` holds, of any dtype, from word ``start`` on."""
     end = start + out.size
@@ -56,14 +61,14 @@ def convert_row(row: Rows, code: int, start: int, out: Floats) -> None:
         convert(row[start:end], code, out)
 
 
-@inlined
+@part
 def expand(marks: Marks, chosen: Bits) -> None:
     """One word an entry: not 0 where it is marked; 32 times as many as there are marks, or more."""
     for i in range(marks.size):
         widen(marks[i], chosen, np.uint64(i) << np.uint64(5))
 
 
-@inlined
+@part
 def round_chosen(words: Words, code: int, merged: Floats, chosen: Bits, out: Words) -> Integer:
     """Round to the words' dtype where ``chosen`` is not 0; elsewhere the words stay.
 
@@ -82,7 +87,7 @@ def round_chosen(words: Words, code: int, merged: Floats, chosen: Bits, out: Wor
     return faulty
 
 
-@inlined
+@part
 def _round_bf16(words: Words, merged: Floats, chosen: Bits, out: Words) -> Integer:
     bits = merged.view(np.uint32)
     largest = np.uint32(0)

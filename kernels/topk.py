@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchc.blocks import bit_length
-from patchc.compiled import Integer, compiled
+from patchc.compiled import Integer, compiled, kernel
 from patchc.kernels.philox import KEEP_ALL, fill_draws
 
 HIGH_BINS = 1 << 16
@@ -148,7 +148,7 @@ def draw_arguments(retention: Retention) -> tuple[np.uint64, np.uint64, np.uint6
     return np.uint64(retention.seed), np.uint64(retention.stream), np.uint64(retention.threshold)
 
 
-@compiled
+@kernel
 def fill(
     seed: np.uint64, stream: np.uint64, threshold: np.uint64, first: int, draws: Bits
 ) -> np.uint32:

@@ -50,24 +50,6 @@ def within(_: Any, words: Any, first: Any, low: Any, span: Any) -> Any:
 
 
 @generated
-def below(_: Any, words: Any, first: Any, limit: Any) -> Any:
-    """Which of the block's words, all from ``words[first]`` on, are smaller than ``limit``."""
-    from llvmlite import ir
-    from numba import types
-
-    _check(words)
-
-    def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
-        lane = ir.IntType(words.dtype.bitwidth)
-        vector = ir.VectorType(lane, BLOCK)
-        held = _load(context, builder, words, arguments[0], arguments[1], vector)
-        limits = _spread(builder, arguments[2], vector)
-        return builder.bitcast(builder.icmp_unsigned("<", held, limits), ir.IntType(BLOCK))
-
-    return types.uint64(words, types.uint64, words.dtype), generate
-
-
-@generated
 def differing(_: Any, one: Any, other: Any, first: Any) -> Any:
     """Which of the block's words, all from ``first`` on, differ between two arrays of one type."""
     from llvmlite import ir
@@ -118,6 +100,23 @@ def bit_length(_: Any, value: Any) -> Any:
 
 
 @generated
+def below(_: Any, words: Any, first: Any, limit: Any) -> Any:
+    """Which of 32 words, all from ``words[first]`` on, are smaller than ``limit``: 32 bits."""
+    from llvmlite import ir
+    from numba import types
+
+    _check(words)
+
+    def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
+        vector = ir.VectorType(ir.IntType(words.dtype.bitwidth), 32)
+        held = _load(context, builder, words, arguments[0], arguments[1], vector)
+        limits = _spread(builder, arguments[2], vector)
+        return builder.bitcast(builder.icmp_unsigned("<", held, limits), ir.IntType(32))
+
+    return types.uint32(words, types.uint64, words.dtype), generate
+
+
+@generated
 def widen(_: Any, members: Any, words: Any, first: Any) -> Any:
     """Write each bit of a 32-bit number into a 32-bit word of its own: all ones where it is set.
 
@@ -159,7 +158,7 @@ def _spread(builder: Any, value: Any, vector: Any) -> Any:
     from llvmlite import ir
 
     one = builder.insert_element(ir.Constant(vector, ir.Undefined), value, _index(0))
-    zeros = ir.Constant(ir.VectorType(ir.IntType(32), BLOCK), [0] * BLOCK)
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
     return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), zeros)
 
 
