@@ -237,15 +237,19 @@ def _collect(
             return True, np.int64(0), np.int64(0), 0
         limit = fill(seed, stream, threshold, first + start, draws)
         draws[count:] = NEVER_KEPT
-        for at in range(0, count, 32):
-            block = np.uint64(at)
-            kept = below(draws, block, limit)
-            above = kept & ~below(tile, block, upper)
-            marks[(start + at) >> 5] = above
-            ranked += popcount(np.uint64(kept))
-            sure += popcount(np.uint64(above))
-            doubt = np.uint64(kept & ~below(tile, block, lower) & ~above)
-            # Mostly there is one at most, and then no branch has to be guessed.
+        for at in range(0, count, 64):
+            doubt = np.uint64(0)
+            for half in range(0, 64, 32):
+                place = np.uint64(at + half)
+                kept = below(draws, place, limit)
+                above = kept & ~below(tile, place, upper)
+                within = kept & ~below(tile, place, lower) & ~above
+                if at + half < count:
+                    marks[(start + at + half) >> 5] = above
+                ranked += popcount(np.uint64(kept))
+                sure += popcount(np.uint64(above))
+                doubt |= np.uint64(within) << np.uint64(half)
+            # Often there is one at most, and then no branch has to be guessed.
             positions[listed] = start + at + np.int64(lowest(doubt))
             listed += doubt != np.uint64(0)
             doubt &= doubt - np.uint64(1)

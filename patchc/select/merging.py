@@ -6,7 +6,7 @@ sum. The arithmetic is that of :mod:`patchc.kernels.task_vectors`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
@@ -29,6 +29,9 @@ from patchc.stream.compile import TensorChanges, Words
 from patchc.stream.parts import Finding
 from patchc.stream.rows import deal_rows, plain_rows
 from patchc.stream.team import ALONE, Team
+
+_MOST_AHEAD = 1 << 26
+"""Entries, those of all models counted, that are searched ahead."""
 
 
 class MergeChanges:
@@ -62,16 +65,14 @@ class MergeChanges:
         self._provenance = provenance
         self._workers = workers
         self._chunk_words = chunk_words
-        mine = {
-            row.name
-            for row in deal_rows(plain_rows(self.base), workers.team.size)[workers.team.rank]
-        }
+        part = deal_rows(plain_rows(self.base), workers.team.size)[workers.team.rank]
+        mine = {row.name for row in part}
         own = [tensor for tensor in candidates if tensor.name in mine]
-        words = sum(tensor.words for tensor in candidates)
-        everywhere = recipe.scope == "global"
-        self._mergers = (
-            self._prepare_everywhere(own, words) if everywhere else self._prepare_each(own)
-        )
+        if recipe.scope == "global":
+            words = sum(tensor.words for tensor in candidates)
+            self._mergers = self._prepare_everywhere(own, words)
+        else:
+            self._mergers = self._prepare_each(own)
 
     def open_tensor(self, tensor: TensorInfo, chunks: list[Chunk]) -> TensorChanges:
         """See :class:`patchc.stream.compile.ChangeSource`."""
@@ -102,24 +103,28 @@ class MergeChanges:
     def _prepare_each(self, own: Sequence[TensorInfo]) -> Iterator[_Merger]:
         """The mergers of the own candidates, in the order of the bytes of their names.
 
-        A tensor is searched while the one before it is merged and coded.
+        A tensor is searched while the one before it is merged and coded, unless it is so large
+        that the marks and lists of all models at once would weigh.
         """
         ahead: list[Kept] = []
         for tensor, following in zip_longest(own, own[1:]):
-            kept = ahead or self._search([tensor], tensor.words)
-            ahead = self._search([following], following.words) if following else []
-            yield from self._prepare([tensor], kept)
+            mergers = self._prepare([tensor], ahead or self._search([tensor], tensor.words))
+            ahead = []
+            if following and len(self.vectors) * following.words <= _MOST_AHEAD:
+                ahead = list(self._search([following], following.words))
+            yield from mergers
 
-    def _search(self, tensors: Sequence[TensorInfo], words: int, team: Team = ALONE) -> list[Kept]:
-        return [
-            keep_entries(
+    def _search(
+        self, tensors: Sequence[TensorInfo], words: int, team: Team = ALONE
+    ) -> Iterator[Kept]:
+        """Begin the search of each model when it is asked for."""
+        for vector in self.vectors:
+            yield keep_entries(
                 vector, self.recipe, tensors, self._chunk_words, self._workers, words, team
             )
-            for vector in self.vectors
-        ]
 
     def _prepare(
-        self, tensors: Sequence[TensorInfo], kept: Sequence[Kept], team: Team = ALONE
+        self, tensors: Sequence[TensorInfo], kept: Iterable[Kept], team: Team = ALONE
     ) -> list[_Merger]:
         """Cut, and for ties count the majority, over several tensors together."""
         markers = zip(*(found() for found in kept), strict=True)

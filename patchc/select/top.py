@@ -152,9 +152,13 @@ def _count_high(tensor: ScoredTensor, chunk: Chunk) -> Bins:
 
 def _count_low(tensor: ScoredTensor, chunk: Chunk, high: int) -> Bins:
     bins = np.zeros(topk.LOW_BINS, np.int64)
-    topk.count_low(tensor.read(chunk), chunk.first, tensor.ranked, high, bins)
+    for piece in pieces(chunk, SCAN_WORDS):
+        topk.count_low(tensor.read(piece), piece.first, tensor.ranked, high, bins)
     return bins
 
 
 def _count_ties(tensor: ScoredTensor, chunk: Chunk, threshold: TopThreshold) -> int:
-    return topk.count_ties(tensor.read(chunk), chunk.first, tensor.ranked, threshold)
+    return sum(
+        topk.count_ties(tensor.read(piece), piece.first, tensor.ranked, threshold)
+        for piece in pieces(chunk, SCAN_WORDS)
+    )
