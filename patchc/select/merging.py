@@ -109,10 +109,18 @@ class MergeChanges:
         ahead: list[Kept] = []
         for tensor, following in zip_longest(own, own[1:]):
             mergers = self._prepare([tensor], ahead or self._search([tensor], tensor.words))
-            ahead = []
-            if following and len(self.vectors) * following.words <= _MOST_AHEAD:
-                ahead = list(self._search([following], following.words))
+            ahead = self._search_ahead(following) if following else []
             yield from mergers
+
+    def _search_ahead(self, tensor: TensorInfo) -> list[Kept]:
+        """The searches of a tensor, all begun; none where they are to wait for their turn."""
+        if len(self.vectors) * tensor.words > _MOST_AHEAD:
+            return []
+        try:
+            return list(self._search([tensor], tensor.words))
+        except NumericError:
+            # Of several faults, the first one in order is named: by the search in its turn.
+            return []
 
     def _search(
         self, tensors: Sequence[TensorInfo], words: int, team: Team = ALONE
