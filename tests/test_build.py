@@ -111,7 +111,7 @@ def test_ties_across_chunk_borders(tmp_path: Path, chunk_bits: int, threads: int
 @pytest.mark.parametrize("levels", [None, 4])
 @pytest.mark.parametrize("tuned_dtype", ["F32", "BF16"])
 def test_a_chunk_in_several_pieces(tmp_path: Path, tuned_dtype: str, levels: int | None) -> None:
-    """One chunk, of which two pieces of scores are searched and three of weights merged."""
+    """One chunk of two pieces, and digests that do not show it."""
     inputs = random_inputs({LAYER_0: (3, 44_001)}, tuned_dtype=tuned_dtype, levels=levels)
     recipe = Recipe(retain=0.7, top_se=0.3, top_osm=0.25, seed=5)
     out = tmp_path / "fix.patchc"

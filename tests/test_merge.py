@@ -201,7 +201,7 @@ def test_ties_across_chunks_and_tensors(
 @pytest.mark.parametrize("tuned_dtype", ["F32", "BF16"])
 @pytest.mark.parametrize("method", METHODS)
 def test_a_chunk_in_several_pieces(tmp_path: Path, method: Any, tuned_dtype: str) -> None:
-    """One chunk, of which two pieces are searched and three are read and merged."""
+    """One chunk of two pieces, and digests that do not show it."""
     base, tuned = _models({FIRST: (3, 44_001)}, tuned_dtype=tuned_dtype)
     words = {} if method == "task-arithmetic" else {"density": 0.4}
     changed = _check(tmp_path, base, tuned, MergeRecipe(method, **words), chunk_bits=20)

@@ -17,7 +17,7 @@ from patchc.kernels.marks import Marks, pack
 from patchc.select.candidates import row_length
 from patchc.select.component import Component
 from patchc.select.search import TopSearch
-from patchc.select.top import SCAN_WORDS, Piece, ScoredTensor, TopSet, check_scores
+from patchc.select.top import Piece, ScoredTensor, TopSet, check_scores
 from patchc.stream import Chunk, Workers, grid, pieces, scratch
 from patchc.stream.team import ALONE, Team
 
@@ -151,7 +151,7 @@ def _scan(
     component: Component, tensor: TensorInfo, digests: dict[int, bytes], chunk: Chunk
 ) -> Iterator[Piece]:
     hasher = ChunkHasher()
-    for piece in pieces(chunk, SCAN_WORDS):
+    for piece in pieces(chunk):
         bits = component.read_scores(tensor, piece)
         hasher.add(bits)
         yield piece, bits

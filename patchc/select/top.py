@@ -24,8 +24,6 @@ from patchc.stream.team import ALONE, Team
 Bins = NDArray[np.int64]
 Piece = tuple[Chunk, Bits]
 """A run of entries and their scores."""
-SCAN_WORDS = 1 << 17
-"""Scores that stay in a core's second-level cache from reading to their use."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class ScoredTensor:
         """The pieces of a chunk of the grid, by ``scan``."""
         if self.scan is not None:
             return self.scan(chunk)
-        return ((piece, self.read(piece)) for piece in pieces(chunk, SCAN_WORDS))
+        return ((piece, self.read(piece)) for piece in pieces(chunk))
 
     @property
     def words(self) -> int:
@@ -152,7 +150,7 @@ def _count_high(tensor: ScoredTensor, chunk: Chunk) -> Bins:
 
 def _count_low(tensor: ScoredTensor, chunk: Chunk, high: int) -> Bins:
     bins = np.zeros(topk.LOW_BINS, np.int64)
-    for piece in pieces(chunk, SCAN_WORDS):
+    for piece in pieces(chunk):
         topk.count_low(tensor.read(piece), piece.first, tensor.ranked, high, bins)
     return bins
 
@@ -160,5 +158,5 @@ def _count_low(tensor: ScoredTensor, chunk: Chunk, high: int) -> Bins:
 def _count_ties(tensor: ScoredTensor, chunk: Chunk, threshold: TopThreshold) -> int:
     return sum(
         topk.count_ties(tensor.read(piece), piece.first, tensor.ranked, threshold)
-        for piece in pieces(chunk, SCAN_WORDS)
+        for piece in pieces(chunk)
     )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-PIECE_WORDS = 1 << 16
-"""Words of a few models that stay in a core's second-level cache from reading to their use."""
+PIECE_WORDS = 1 << 17
+"""So few words stay in a core's cache from reading to their use, and so many are worth a call."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,11 @@ def grid(words: int, chunk_words: int) -> list[Chunk]:
     ]
 
 
-def pieces(chunk: Chunk, words: int = PIECE_WORDS) -> list[Chunk]:
-    """A chunk cut into runs of at most so many words; each has the chunk's number."""
+def pieces(chunk: Chunk) -> list[Chunk]:
+    """A chunk cut into runs of :data:`PIECE_WORDS`; only the last may be short, and each has the
+    chunk's number."""
     end = chunk.first + chunk.count
     return [
-        Chunk(chunk.number, first, min(words, end - first))
-        for first in range(chunk.first, end, words)
+        Chunk(chunk.number, first, min(PIECE_WORDS, end - first))
+        for first in range(chunk.first, end, PIECE_WORDS)
     ]

@@ -52,7 +52,7 @@ def build_merge(
     """Compile the merge of one or more tuned models' task vectors into a patch.
 
     The same inputs and recipe give the same file, for any number of threads. Memory does not grow
-    with the models, nor with their number.
+    with the models, and little with their number.
 
     Args:
         base: the model that the others were tuned from, a checkpoint folder or safetensors file.
