@@ -47,8 +47,8 @@ class TunedTensor:
         self._models = models
 
     def read(self, number: int, chunk: Chunk) -> Words:
-        """All words of one model in a chunk."""
-        words: Words = np.empty(chunk.count, self.infos[number].dtype.word)
+        """All words of one model in a chunk, in a scratch buffer of the calling thread."""
+        words: Words = scratch("tuned", chunk.count, self.infos[number].dtype.word)
         return self._models[number].read_words(self.infos[number], chunk.first, words)
 
     def pieces(
