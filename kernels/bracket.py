@@ -9,13 +9,14 @@ tell whether the cut lies inside, and if not, histograms find it (:mod:`patchc.k
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from patchc.blocks import lowest, popcount
-from patchc.compiled import Integer, compiled
+from patchc.blocks import below, lowest, popcount
+from patchc.compiled import Integer, compiled, kernel
 from patchc.kernels.marks import Marks, words_for
 from patchc.kernels.topk import (
     LARGEST_FINITE,
@@ -114,11 +115,21 @@ def collect(
     positions, keys = np.empty((2, room + _TILE + 1), np.uint32)
     cuts = (np.uint32(bracket.lower), np.uint32(bracket.upper))
     fault, ranked, sure, listed = _collect(
-        bits, first, *draw_arguments(retention), *cuts, words, positions, keys
+        bits, first, *draw_arguments(retention), *cuts, words, positions, keys, *_new_tiles()
     )
     if listed > room:
         return Collected(fault, ranked, sure, None, None)
     return Collected(fault, ranked, sure, positions[:listed].copy(), keys[:listed].copy())
+
+
+def join(parts: Sequence[tuple[int, Collected]]) -> Collected:
+    """What a bracket leaves of a chunk, from the place of each of its pieces and what it leaves."""
+    ranked, sure = sum(one.ranked for _, one in parts), sum(one.sure for _, one in parts)
+    keys = [one.keys for _, one in parts if one.keys is not None]
+    positions = [at + one.positions for at, one in parts if one.positions is not None]
+    if len(keys) < len(parts):
+        return Collected(False, ranked, sure, None, None)
+    return Collected(False, ranked, sure, np.concatenate(positions), np.concatenate(keys))
 
 
 @compiled
@@ -142,7 +153,20 @@ def keep_retained(marks: Marks, entries: int, first: int, retention: Retention) 
         first: flat index of the first one; a multiple of 4.
         retention: which entries may stay.
     """
-    _keep_retained(marks, entries, first, *draw_arguments(retention))
+    _keep_retained(marks, entries, first, *draw_arguments(retention), _new_tiles()[0])
+
+
+def mark_retained(marks: Marks, entries: int, first: int, retention: Retention) -> None:
+    """Mark the entries that are retained; as :func:`keep_retained`."""
+    marks[:] = ~np.uint32(0)
+    if entries & 31:
+        marks[-1] >>= np.uint32(-entries & 31)
+    keep_retained(marks, entries, first, retention)
+
+
+def _new_tiles() -> Bits:
+    """Two tiles to compute in."""
+    return np.empty((2, _TILE), np.uint32)
 
 
 @compiled
@@ -168,7 +192,7 @@ def _sample(
     return kept
 
 
-@compiled
+@kernel
 def _keep_retained(
     marks: Marks,
     entries: int,
@@ -176,20 +200,15 @@ def _keep_retained(
     seed: np.uint64,
     stream: np.uint64,
     threshold: np.uint64,
+    draws: Bits,
 ) -> None:
-    draws = np.empty(_TILE, np.uint32)
     for start in range(0, entries, _TILE):
         limit = fill(seed, stream, threshold, first + start, draws)
-        tile = marks[start >> 5 : (start + _TILE) >> 5]
-        for i in range(tile.size):
-            at = i << 5
-            kept = np.uint32(0)
-            for j in range(32):
-                kept |= np.uint32(draws[at + j] < limit) << np.uint32(j)
-            tile[i] &= kept
+        for at in range(0, min(_TILE, entries - start), 32):
+            marks[(start + at) >> 5] &= below(draws, np.uint64(at), limit)
 
 
-@compiled
+@kernel
 def _collect(
     bits: Bits,
     first: int,
@@ -201,8 +220,9 @@ def _collect(
     marks: Marks,
     positions: NDArray[np.uint32],
     keys: Bits,
+    draws: Bits,
+    tile: Bits,
 ) -> tuple[bool, Integer, Integer, Integer]:
-    draws, tile = np.empty(_TILE, np.uint32), np.empty(_TILE, np.uint32)
     ranked, sure, listed = np.uint64(0), np.uint64(0), 0
     for start in range(0, bits.size, _TILE):
         if listed + _TILE >= positions.size:
@@ -217,19 +237,19 @@ def _collect(
             return True, np.int64(0), np.int64(0), 0
         limit = fill(seed, stream, threshold, first + start, draws)
         draws[count:] = NEVER_KEPT
-        for word in range((count + 31) >> 5):
-            at = word << 5
-            kept, above, within = np.uint32(0), np.uint32(0), np.uint32(0)
-            for j in range(32):
-                bit = np.uint32(draws[at + j] < limit) << np.uint32(j)
-                kept |= bit
-                above |= bit if tile[at + j] >= upper else np.uint32(0)
-                within |= bit if tile[at + j] >= lower else np.uint32(0)
-            marks[(start + at) >> 5] = above
-            ranked += popcount(np.uint64(kept))
-            sure += popcount(np.uint64(above))
-            doubt = np.uint64(within ^ above)
-            # Mostly there is one at most, and then no branch has to be guessed.
+        for at in range(0, count, 64):
+            doubt = np.uint64(0)
+            for half in range(0, 64, 32):
+                place = np.uint64(at + half)
+                kept = below(draws, place, limit)
+                above = kept & ~below(tile, place, upper)
+                within = kept & ~below(tile, place, lower) & ~above
+                if at + half < count:
+                    marks[(start + at + half) >> 5] = above
+                ranked += popcount(np.uint64(kept))
+                sure += popcount(np.uint64(above))
+                doubt |= np.uint64(within) << np.uint64(half)
+            # Often there is one at most, and then no branch has to be guessed.
             positions[listed] = start + at + np.int64(lowest(doubt))
             listed += doubt != np.uint64(0)
             doubt &= doubt - np.uint64(1)

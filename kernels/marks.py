@@ -21,6 +21,11 @@ def words_for(entries: int) -> int:
     return -(-entries // 32)
 
 
+def run_of(marks: Marks, start: int, entries: int) -> Marks:
+    """The marks of so many entries from ``start`` on, a multiple of 32; a view."""
+    return marks[start >> 5 : (start >> 5) + words_for(entries)]
+
+
 def pack(mask: Mask) -> Marks:
     """The marks of a mask, one byte an entry."""
     marks = np.zeros(words_for(mask.size), np.uint32)

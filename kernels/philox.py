@@ -11,7 +11,7 @@ import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
-from patchc.compiled import compiled
+from patchc.compiled import compiled, kernel
 
 _ROUND_0 = np.uint64(0xD2511F53)
 _ROUND_1 = np.uint64(0xCD9E8D57)
@@ -91,7 +91,7 @@ def add_kept(
             tile[i] += weight if draws[i] <= last else np.uint8(0)
 
 
-@compiled
+@kernel
 def fill_draws(
     seed: np.uint64, stream: np.uint64, first_block: int, draws: NDArray[np.uint32]
 ) -> None:

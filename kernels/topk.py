@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from patchc.compiled import compiled
+from patchc.blocks import bit_length
+from patchc.compiled import Integer, compiled, kernel
 from patchc.kernels.philox import KEEP_ALL, fill_draws
 
 HIGH_BINS = 1 << 16
@@ -24,8 +25,8 @@ MAGNITUDE = np.uint32(0x7FFFFFFF)
 NEVER_KEPT = np.uint32(0xFFFFFFFF)
 """A draw that no threshold keeps but the one that keeps everything."""
 _TILE = 4096
-_DIGIT_BITS = 8
-_DIGIT = np.uint32((1 << _DIGIT_BITS) - 1)
+_KEY_BITS = 31
+_ROW_BINS = 1 << 8
 
 Bits = NDArray[np.uint32]
 
@@ -147,7 +148,7 @@ def draw_arguments(retention: Retention) -> tuple[np.uint64, np.uint64, np.uint6
     return np.uint64(retention.seed), np.uint64(retention.stream), np.uint64(retention.threshold)
 
 
-@compiled
+@kernel
 def fill(
     seed: np.uint64, stream: np.uint64, threshold: np.uint64, first: int, draws: Bits
 ) -> np.uint32:
@@ -274,7 +275,7 @@ def _mark_top_rows(
 ) -> None:
     draws = np.empty((row_length + 6) // 4 * 4, np.uint32)
     keys = np.empty(row_length, np.uint32)
-    bins = np.empty(1 << _DIGIT_BITS, np.int64)
+    bins = np.empty(_ROW_BINS, np.int64)
     mask[:] = False
     for start in range(0, bits.size, row_length):
         lead = (first + start) & 3
@@ -286,7 +287,7 @@ def _mark_top_rows(
         left = min(count, kept)
         if not left:
             continue
-        cut, ties = _kth_largest(keys[:kept], left, bins)
+        cut, ties, _ = kth_largest(keys[:kept], 0, _KEY_BITS, left, bins)
         for i in range(row_length):
             key = bits[start + i] & MAGNITUDE
             if key >= cut and draws[lead + i] < limit and (key > cut or ties):
@@ -295,19 +296,31 @@ def _mark_top_rows(
 
 
 @compiled
-def _kth_largest(keys: Bits, count: int, bins: NDArray[np.int64]) -> tuple[np.uint32, int]:
-    """The ``count``-th largest key, and how many equal to it are among the top ``count``."""
-    prefix = np.uint32(0)
-    left = count
-    for shift in range(32 - _DIGIT_BITS, -1, -_DIGIT_BITS):
-        low = np.uint32(shift)
+def kth_largest(
+    keys: Bits, low: int, bits: int, rank: int, bins: NDArray[np.int64]
+) -> tuple[Integer, Integer, Integer]:
+    """The ``rank``-th largest key, how many equal to it are among those ranks, and how many are.
+
+    Args:
+        keys: from ``low`` to below ``low + 2**bits``.
+        low, bits: where the keys lie.
+        rank: at least 1, at most as many as there are keys.
+        bins: scratch; of a power of two, whose logarithm is how many bits a pass settles.
+    """
+    digit_bits = bit_length(np.uint64(bins.size - 1))
+    left, start = rank, np.uint64(low)
+    while True:
+        low_bits = max(bits - digit_bits, 0)
+        digit = (1 << (bits - low_bits)) - 1
         bins[:] = 0
         for i in range(keys.size):
-            if np.uint64(keys[i] ^ prefix) >> np.uint64(shift + _DIGIT_BITS) == 0:
-                bins[(keys[i] >> low) & _DIGIT] += 1
-        digit = bins.size - 1
+            at = (np.uint64(keys[i]) - start) >> np.uint64(low_bits)
+            if at <= np.uint64(digit):
+                bins[at] += 1
         while bins[digit] < left:
             left -= bins[digit]
             digit -= 1
-        prefix |= np.uint32(digit) << low
-    return prefix, left
+        start += np.uint64(digit) << np.uint64(low_bits)
+        if not low_bits:
+            return np.int64(start), left, bins[digit]
+        bits = low_bits

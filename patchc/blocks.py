@@ -47,10 +47,7 @@ def within(_: Any, words: Any, first: Any, low: Any, span: Any) -> Any:
         vector = ir.VectorType(lane, BLOCK)
 
         def spread(value: Any) -> Any:
-            value = value if width == 64 else builder.trunc(value, lane)
-            one = builder.insert_element(ir.Constant(vector, ir.Undefined), value, _index(0))
-            zeros = ir.Constant(ir.VectorType(ir.IntType(32), BLOCK), [0] * BLOCK)
-            return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), zeros)
+            return _spread(builder, value if width == 64 else builder.trunc(value, lane), vector)
 
         held = _load(context, builder, words, arguments[0], arguments[1], vector)
         magnitudes = builder.and_(held, ir.Constant(vector, [(1 << (width - 1)) - 1] * BLOCK))
@@ -112,6 +109,44 @@ def bit_length(_: Any, value: Any) -> Any:
     return types.int64(types.uint64), generate
 
 
+@generated
+def below(_: Any, words: Any, first: Any, limit: Any) -> Any:
+    """Which of 32 words, all from ``words[first]`` on, are smaller than ``limit``: 32 bits."""
+    from llvmlite import ir
+    from numba import types
+
+    _check(words)
+
+    def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
+        vector = ir.VectorType(ir.IntType(words.dtype.bitwidth), 32)
+        held = _load(context, builder, words, arguments[0], arguments[1], vector)
+        limits = _spread(builder, arguments[2], vector)
+        return builder.bitcast(builder.icmp_unsigned("<", held, limits), ir.IntType(32))
+
+    return types.uint32(words, types.uint64, words.dtype), generate
+
+
+@generated
+def widen(_: Any, members: Any, words: Any, first: Any) -> Any:
+    """Write each bit of a 32-bit number into a 32-bit word of its own: all ones where it is set.
+
+    The 32 words from ``words[first]`` on must lie in the array: nothing checks that.
+    """
+    from llvmlite import ir
+    from numba import types
+
+    _check(words)
+
+    def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
+        bits = builder.bitcast(arguments[0], ir.VectorType(ir.IntType(1), 32))
+        vector = ir.VectorType(ir.IntType(32), 32)
+        place = _place(context, builder, words, arguments[1], arguments[2], vector)
+        builder.store(builder.sext(bits, vector), place, align=4)
+        return context.get_dummy_value()
+
+    return types.none(types.uint32, words, types.uint64), generate
+
+
 def _check(*arrays: Any) -> None:
     from numba.core.errors import TypingError
 
@@ -120,9 +155,21 @@ def _check(*arrays: Any) -> None:
 
 
 def _load(context: Any, builder: Any, kind: Any, value: Any, first: Any, vector: Any) -> Any:
-    array = context.make_array(kind)(context, builder, value)
-    place = builder.bitcast(builder.gep(array.data, [first]), vector.as_pointer())
+    place = _place(context, builder, kind, value, first, vector)
     return builder.load(place, align=kind.dtype.bitwidth // 8)
+
+
+def _place(context: Any, builder: Any, kind: Any, value: Any, first: Any, vector: Any) -> Any:
+    array = context.make_array(kind)(context, builder, value)
+    return builder.bitcast(builder.gep(array.data, [first]), vector.as_pointer())
+
+
+def _spread(builder: Any, value: Any, vector: Any) -> Any:
+    from llvmlite import ir
+
+    one = builder.insert_element(ir.Constant(vector, ir.Undefined), value, _index(0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
+    return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), zeros)
 
 
 def _index(value: int) -> Any:

@@ -30,6 +30,21 @@ def chunk_digest(words: NDArray[np.unsignedinteger]) -> bytes:
     return blake3(words.view(np.uint8).data).digest()
 
 
+class ChunkHasher:
+    """As :func:`chunk_digest`, for words that come piece by piece."""
+
+    def __init__(self) -> None:
+        self._state = blake3()
+
+    def add(self, words: NDArray[np.unsignedinteger]) -> None:
+        """Take the next piece; it may change afterwards."""
+        self._state.update(words.view(np.uint8).data)
+
+    def digest(self) -> bytes:
+        """The digest of all pieces so far."""
+        return self._state.digest()
+
+
 def tensor_digest(dtype: str, shape: Sequence[int], chunk_digests: Iterable[bytes]) -> bytes:
     """Digest of one tensor from its dtype, its shape and the full digests of its chunks."""
     hasher = blake3(derive_key_context=_TENSOR_CONTEXT)

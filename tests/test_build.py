@@ -29,6 +29,7 @@ from tiny_checkpoints import Raw, tree, write_file, write_model
 
 import patchc
 from patchc import Recipe
+from patchc.checkpoint import open_checkpoint
 from patchc.errors import (
     CheckpointError,
     MismatchError,
@@ -38,6 +39,8 @@ from patchc.errors import (
     UnsupportedInputError,
     UsageError,
 )
+from patchc.stream import Workers
+from patchc.stream.digest import digest_checkpoint
 
 SHAPES = st.one_of(
     st.sampled_from([(), (0,), (3, 0), (1,), (1, 1), (4096,), (4097,), (3, 2731), (2, 33, 70)]),
@@ -103,6 +106,24 @@ def test_ties_across_chunk_borders(tmp_path: Path, chunk_bits: int, threads: int
     paths = inputs.write(tmp_path)
     patchc.build(**paths, out=out, recipe=recipe, threads=threads, chunk_bits=chunk_bits)
     assert check_equal(inputs, recipe, out) > 1000
+
+
+@pytest.mark.parametrize("levels", [None, 4])
+@pytest.mark.parametrize("tuned_dtype", ["F32", "BF16"])
+def test_a_chunk_in_several_pieces(tmp_path: Path, tuned_dtype: str, levels: int | None) -> None:
+    """One chunk of two pieces, and digests that do not show it."""
+    inputs = random_inputs({LAYER_0: (3, 44_001)}, tuned_dtype=tuned_dtype, levels=levels)
+    recipe = Recipe(retain=0.7, top_se=0.3, top_osm=0.25, seed=5)
+    out = tmp_path / "fix.patchc"
+    paths = inputs.write(tmp_path)
+    patchc.build(**paths, out=out, recipe=recipe, chunk_bits=20)
+    assert check_equal(inputs, recipe, out) > 10_000
+    with patchc.open_patch(out) as opened:
+        recorded = opened.metadata["inputs"]
+    for part in ("se", "osm"):
+        for kind, stem in (("tuned", "model"), ("scores", "scores")):
+            with Workers(1) as workers, open_checkpoint(paths[part], stem) as model:
+                assert recorded[f"{part} {kind}"] == digest_checkpoint(model, workers).hex()
 
 
 def test_one_run_of_equal_scores_is_cut_inside_a_later_chunk(tmp_path: Path) -> None:

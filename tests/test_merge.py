@@ -23,6 +23,7 @@ from tiny_checkpoints import NUMPY, Raw, normal, raw, read_model, tree, write_mo
 
 import patchc
 from patchc import MergeRecipe, Recipe
+from patchc.checkpoint import open_checkpoint
 from patchc.errors import (
     CheckpointError,
     MismatchError,
@@ -32,6 +33,8 @@ from patchc.errors import (
     UnsupportedInputError,
     UsageError,
 )
+from patchc.stream import Workers
+from patchc.stream.digest import digest_checkpoint
 
 Arrays = dict[str, NDArray]
 METHODS = ["task-arithmetic", "dare", "ties", "magnitude"]
@@ -193,6 +196,21 @@ def test_ties_across_chunks_and_tensors(
         tmp_path, base, tuned, recipe, threads=threads, chunk_bits=chunk_bits, shards=(2, 3)
     )
     assert changed > 1000
+
+
+@pytest.mark.parametrize("tuned_dtype", ["F32", "BF16"])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_chunk_in_several_pieces(tmp_path: Path, method: Any, tuned_dtype: str) -> None:
+    """One chunk of two pieces, and digests that do not show it."""
+    base, tuned = _models({FIRST: (3, 44_001)}, tuned_dtype=tuned_dtype)
+    words = {} if method == "task-arithmetic" else {"density": 0.4}
+    changed = _check(tmp_path, base, tuned, MergeRecipe(method, **words), chunk_bits=20)
+    assert changed > 10_000
+    with patchc.open_patch(tmp_path / "merge.patchc") as opened:
+        inputs = opened.metadata["inputs"]
+    for number in range(2):
+        with Workers(1) as workers, open_checkpoint(tmp_path / f"tuned-{number}") as model:
+            assert inputs[f"model-{number}"] == digest_checkpoint(model, workers).hex()
 
 
 def test_a_global_cut_takes_equal_values_by_name_then_index(tmp_path: Path) -> None:
@@ -509,6 +527,18 @@ def test_not_finite(tmp_path: Path, method: Any, where: str, value: float) -> No
     with pytest.raises(NumericError, match=f"{FIRST}.*flat index 8100"):
         patchc.build(**paths, out=tmp_path / "m.patchc", recipe=MergeRecipe(method), chunk_bits=12)
     assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_first_model_at_fault_is_named_wherever_it_is_in_the_chunk(
+    tmp_path: Path, method: Any
+) -> None:
+    """The second model's fault lies in an earlier piece of the same chunk."""
+    base, tuned = _models({FIRST: (10,), SECOND: (150_000,)})
+    tuned[0][SECOND][140_001] = tuned[1][SECOND][77] = np.nan
+    paths = _write(tmp_path, base, tuned)
+    with pytest.raises(NumericError, match=r"flat index 140001: .*tuned-0"):
+        patchc.build(**paths, out=tmp_path / "m.patchc", recipe=MergeRecipe(method))
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from itertools import cycle
 
 import numpy as np
 import pytest
@@ -38,7 +40,7 @@ class Stream:
         self._lies = lies
 
     def scored(self) -> ScoredTensor:
-        return ScoredTensor(self.name, self._read, self._chunks, self._ranked, self._see)
+        return ScoredTensor(self.name, self._read, self._chunks, self._ranked, self._scan)
 
     def _read(self, chunk: Chunk) -> NDArray[np.uint32]:
         bits = self.scores.view(np.uint32)[chunk.first : chunk.first + chunk.count]
@@ -48,9 +50,19 @@ class Stream:
             return np.full_like(bits, 0x3F800000) + np.arange(bits.size, dtype=np.uint32)
         return bits
 
-    def _see(self, chunk: Chunk, bits: NDArray[np.uint32]) -> None:
-        assert np.array_equal(bits, self._read(chunk))
-        self.reads[chunk.number] -= 1
+    def _scan(self, chunk: Chunk) -> Iterator[tuple[Chunk, NDArray[np.uint32]]]:
+        """Pieces of 96 entries and more, each in a buffer that the next one overwrites."""
+        assert chunk in self._chunks
+        self.reads[chunk.number] += 1
+        buffer, end = np.empty(CHUNK, np.uint32), chunk.first + chunk.count
+        first = chunk.first
+        for words in cycle((96, 4096, 17 * 32)):
+            count = min(words, end - first)
+            buffer[:count] = self.scores.view(np.uint32)[first : first + count]
+            yield Chunk(chunk.number, first, count), buffer[:count]
+            first += count
+            if first == end:
+                break
         self.seen.add(chunk.number)
 
     def mark(self, top: object) -> NDArray[np.bool_]:

@@ -6,7 +6,8 @@ sum. The arithmetic is that of :mod:`patchc.kernels.task_vectors`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -14,17 +15,14 @@ from numpy.typing import NDArray
 
 from patchc.checkpoint import TensorInfo
 from patchc.errors import NumericError
-from patchc.hashing import chunk_digest, model_digest, tensor_digest
-from patchc.kernels.task_vectors import (
-    add_scaled,
-    add_total,
-    add_votes,
-    average_elected,
-    count_signs,
-)
+from patchc.hashing import ChunkHasher, model_digest, tensor_digest
+from patchc.kernels.kept import count_kept_signs, merge_kept
+from patchc.kernels.marks import Marks, unpack
+from patchc.kernels.task_vectors import add_scaled, add_total, add_votes, average_elected
 from patchc.recipe import MergeRecipe
-from patchc.select.task_vectors import TaskVector, keep_entries
-from patchc.select.top import TopSet
+from patchc.select.kept import Kept, Marker, keep_entries
+from patchc.select.task_vectors import TaskVector
+from patchc.select.tuned import TunedTensor
 from patchc.select.untouched import UntouchedTensor
 from patchc.stream import Chunk, Workers, grid, scratch
 from patchc.stream.compile import TensorChanges, Words
@@ -32,7 +30,8 @@ from patchc.stream.parts import Finding
 from patchc.stream.rows import deal_rows, plain_rows
 from patchc.stream.team import ALONE, Team
 
-Floats = NDArray[np.float32]
+_MOST_AHEAD = 1 << 26
+"""Entries, those of all models counted, that are searched ahead."""
 
 
 class MergeChanges:
@@ -66,21 +65,20 @@ class MergeChanges:
         self._provenance = provenance
         self._workers = workers
         self._chunk_words = chunk_words
-        self._global: dict[str, _Merger] = {}
+        part = deal_rows(plain_rows(self.base), workers.team.size)[workers.team.rank]
+        mine = {row.name for row in part}
+        own = [tensor for tensor in candidates if tensor.name in mine]
         if recipe.scope == "global":
-            rows = deal_rows(plain_rows(self.base), workers.team.size)[workers.team.rank]
-            mine = {row.name for row in rows}
-            own = [tensor for tensor in candidates if tensor.name in mine]
             words = sum(tensor.words for tensor in candidates)
-            self._global = self._prepare(own, words, workers.team)
+            self._mergers = self._prepare_everywhere(own, words)
+        else:
+            self._mergers = self._prepare_each(own)
 
     def open_tensor(self, tensor: TensorInfo, chunks: list[Chunk]) -> TensorChanges:
         """See :class:`patchc.stream.compile.ChangeSource`."""
         if tensor.name not in self._names:
             return UntouchedTensor(self.base, tensor)
-        if self.recipe.scope == "tensor":
-            return _Merged(self, self._prepare([tensor], tensor.words)[tensor.name], chunks)
-        return _Merged(self, self._global[tensor.name], chunks)
+        return _Merged(self, next(self._mergers), chunks)
 
     def note(self, tensor: str, finding: Finding) -> None:
         """See :class:`patchc.stream.compile.ChangeSource`."""
@@ -97,28 +95,58 @@ class MergeChanges:
         inputs = {name: model_digest(pairs).hex() for name, pairs in self._inputs.items()}
         return {**self._provenance, "inputs": inputs, "statistics": self._statistics}
 
-    def _prepare(
+    def _prepare_everywhere(self, own: Sequence[TensorInfo], words: int) -> Iterator[_Merger]:
+        """The mergers of the own candidates where all are cut together, over all ranks."""
+        team = self._workers.team
+        return iter(self._prepare(own, self._search(own, words, team), team))
+
+    def _prepare_each(self, own: Sequence[TensorInfo]) -> Iterator[_Merger]:
+        """The mergers of the own candidates, in the order of the bytes of their names.
+
+        A tensor is searched while the one before it is merged and coded, unless it is so large
+        that the marks and lists of all models at once would weigh.
+        """
+        ahead: list[Kept] = []
+        for tensor, following in zip_longest(own, own[1:]):
+            mergers = self._prepare([tensor], ahead or self._search([tensor], tensor.words))
+            ahead = self._search_ahead(following) if following else []
+            yield from mergers
+
+    def _search_ahead(self, tensor: TensorInfo) -> list[Kept]:
+        """The searches of a tensor, all begun; none where they are to wait for their turn."""
+        if len(self.vectors) * tensor.words > _MOST_AHEAD:
+            return []
+        try:
+            return list(self._search([tensor], tensor.words))
+        except NumericError:
+            # Of several faults, the first one in order is named: by the search in its turn.
+            return []
+
+    def _search(
         self, tensors: Sequence[TensorInfo], words: int, team: Team = ALONE
-    ) -> dict[str, _Merger]:
-        """Cut, and for ties count the majority, over several tensors together."""
-        kept = [
-            keep_entries(
+    ) -> Iterator[Kept]:
+        """Begin the search of each model when it is asked for."""
+        for vector in self.vectors:
+            yield keep_entries(
                 vector, self.recipe, tensors, self._chunk_words, self._workers, words, team
             )
-            for vector in self.vectors
-        ]
+
+    def _prepare(
+        self, tensors: Sequence[TensorInfo], kept: Iterable[Kept], team: Team = ALONE
+    ) -> list[_Merger]:
+        """Cut, and for ties count the majority, over several tensors together."""
+        markers = zip(*(found() for found in kept), strict=True)
         mergers = [
-            _Merger(self.vectors, tensor, tops, self.recipe)
-            for tensor, tops in zip(tensors, zip(*kept, strict=True), strict=True)
+            _Merger(self.vectors, tensor, each, self.recipe)
+            for tensor, each in zip(tensors, markers, strict=True)
         ]
         if self.recipe.method == "ties" and len(self.vectors) > 1:
             votes = team.sum("majority", lambda: np.array([self._count_majority(mergers)]))
-            majority = int(votes[0])
             for merger in mergers:
-                merger.majority = majority
-        return {merger.tensor.name: merger for merger in mergers}
+                merger.majority = int(votes[0])
+        return mergers
 
-    def _count_majority(self, mergers: Iterable[_Merger]) -> int:
+    def _count_majority(self, mergers: Sequence[_Merger]) -> int:
         jobs = (
             (merger, chunk)
             for merger in mergers
@@ -134,74 +162,77 @@ class _Merger:
         self,
         vectors: tuple[TaskVector, ...],
         tensor: TensorInfo,
-        tops: tuple[TopSet, ...],
+        markers: tuple[Marker, ...],
         recipe: MergeRecipe,
     ) -> None:
         self.tensor = tensor
         self.majority = 0
         self._vectors = vectors
-        self._tops = tops
+        self._markers = markers
         self._elects = recipe.method == "ties"
         self._lambda = np.float32(recipe.lambda_)
+        self._scales = np.array([vector.scale for vector in vectors], np.float32)
+        self._tuned = TunedTensor([vector.tuned for vector in vectors], tensor.name)
 
-    def merge(
-        self, chunk: Chunk, digests: list[bytes], kept: NDArray[np.int64]
-    ) -> tuple[Words, Words]:
-        """The chunk's words before and after.
+    def merge(self, chunk: Chunk, kept: NDArray[np.int64]) -> tuple[Words, Words, list[bytes]]:
+        """The chunk's words before and after, and a digest of the tuned words of each model.
 
         Args:
             chunk: which words.
-            digests: gets one digest of the tuned words a model.
             kept: gets the number of kept entries that are not zero, one a model.
 
         Raises:
             NumericError: an input or the outcome is not finite, or overflows the base's dtype.
         """
         base = self._read_base(chunk)
-        total = _zeros("total", (chunk.count,))
-        if self._elects:
-            sums, weights = (_zeros(slot, (2, chunk.count)) for slot in ("sums", "weights"))
-        for number, vector in enumerate(self._vectors):
-            tuned = vector.read_tuned(self.tensor, chunk)
-            digests.append(chunk_digest(tuned))
-            delta, mask = self._trim(number, chunk, base, tuned)
-            if self._elects:
-                kept[number] = add_votes(delta, mask, vector.scale, total, sums, weights)
-            else:
-                kept[number] = add_scaled(delta, mask, vector.scale, total)
-        fault = average_elected(total, sums, weights, self.majority) if self._elects else -1
         result: Words = scratch("result", chunk.count, base.dtype)
-        if fault < 0:
-            fault = add_total(base, self.tensor.dtype.code, total, self._lambda, result)
-        if fault >= 0:
-            raise NumericError(
-                f"tensor {self.tensor.name!r}, flat index {chunk.first + fault}: the merged value "
-                "is too large for its dtype; exclude the tensor, or lower weight and lambda"
-            )
-        return base, result
+        hashers = [ChunkHasher() for _ in self._vectors]
+        for piece in self._tuned.pieces(chunk, self._mark(chunk), hashers):
+            if merge_kept(
+                base[piece.own], self.tensor.dtype.code, piece.words, self._tuned.codes,
+                piece.marks, self._scales, self._elects, self.majority, self._lambda,
+                result[piece.own], kept,
+            ):  # fmt: skip
+                raise self._find_fault(chunk, base)
+        return base, result, [hasher.digest() for hasher in hashers]
 
     def count_signs(self, chunk: Chunk) -> int:
         """How many more sums of kept entries are positive than negative."""
-        base = self._read_base(chunk)
-        total = _zeros("total", (chunk.count,))
-        for number, vector in enumerate(self._vectors):
-            tuned = vector.read_tuned(self.tensor, chunk)
-            delta, mask = self._trim(number, chunk, base, tuned)
-            add_scaled(delta, mask, vector.scale, total)
-        return count_signs(total)
+        base, code, codes = self._read_base(chunk), self.tensor.dtype.code, self._tuned.codes
+        return sum(
+            count_kept_signs(base[p.own], code, p.words, codes, p.marks, self._scales)
+            for p in self._tuned.pieces(chunk, self._mark(chunk))
+        )
+
+    def _mark(self, chunk: Chunk) -> list[Marks]:
+        return [marker(chunk) for marker in self._markers]
 
     def _read_base(self, chunk: Chunk) -> Words:
         base: Words = scratch("base", chunk.count, self.tensor.dtype.word)
         self._vectors[0].base.read_words(self.tensor, chunk.first, base)
         return base
 
-    def _trim(
-        self, number: int, chunk: Chunk, base: Words, tuned: Words
-    ) -> tuple[Floats, NDArray[np.bool_]]:
-        delta = self._vectors[number].subtract(self.tensor, chunk, base, tuned)
-        mask: NDArray[np.bool_] = scratch("mask", chunk.count, np.bool_)
-        self._tops[number].mark(delta.view(np.uint32), chunk, mask)
-        return delta, mask
+    def _find_fault(self, chunk: Chunk, base: Words) -> NumericError:
+        """Merge again, one model after the other, to name the first value at fault."""
+        total = np.zeros(chunk.count, np.float32)
+        sums, weights = np.zeros((2, 2, chunk.count), np.float32)
+        for number, (vector, marks) in enumerate(
+            zip(self._vectors, self._mark(chunk), strict=True)
+        ):
+            delta = vector.subtract(self.tensor, chunk, base, self._tuned.read(number, chunk))
+            mask = unpack(marks, chunk.count) & (delta != 0)
+            if self._elects:
+                add_votes(delta, mask, vector.scale, total, sums, weights)
+            else:
+                add_scaled(delta, mask, vector.scale, total)
+        fault = average_elected(total, sums, weights, self.majority) if self._elects else -1
+        if fault < 0:
+            code = self.tensor.dtype.code
+            fault = add_total(base, code, total, self._lambda, np.empty_like(base))
+        return NumericError(
+            f"tensor {self.tensor.name!r}, flat index {chunk.first + fault}: the merged value "
+            "is too large for its dtype; exclude the tensor, or lower weight and lambda"
+        )
 
 
 class _Merged:
@@ -214,8 +245,9 @@ class _Merged:
         self._kept = np.zeros((len(chunks), len(source.vectors)), np.int64)
 
     def read(self, chunk: Chunk) -> tuple[Words, Words]:
-        digests, kept = self._digests[chunk.number], self._kept[chunk.number]
-        return self._merger.merge(chunk, digests, kept)
+        base, result, digests = self._merger.merge(chunk, self._kept[chunk.number])
+        self._digests[chunk.number] = digests
+        return base, result
 
     def finish(self) -> Finding:
         name = self._merger.tensor.name
@@ -228,9 +260,3 @@ class _Merged:
             inputs[vector.name] = tensor_digest(info.dtype.name, info.shape, digests).hex()
         counts = {v.name: int(n) for v, n in zip(vectors, kept, strict=True)}
         return {"statistics": counts, "inputs": inputs}
-
-
-def _zeros(slot: str, shape: tuple[int, ...]) -> Floats:
-    values: Floats = scratch(slot, int(np.prod(shape)), np.float32).reshape(shape)
-    values.fill(0)
-    return values

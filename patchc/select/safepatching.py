@@ -17,23 +17,22 @@ from numpy.typing import NDArray
 
 from patchc.checkpoint import Checkpoint, TensorInfo
 from patchc.errors import NumericError
-from patchc.hashing import chunk_digest, model_digest, tensor_digest
+from patchc.hashing import ChunkHasher, chunk_digest, model_digest, tensor_digest
 from patchc.kernels.marks import Marks, count, unpack
 from patchc.kernels.merge import add_scaled_delta, load_fp32, round_masked
-from patchc.kernels.selected import convert, merge_selected
+from patchc.kernels.selected import merge_selected
 from patchc.kernels.ulp import undo_small_steps
 from patchc.recipe import Recipe
 from patchc.select.component import Component
 from patchc.select.selection import FlatSearch, RowSelection, Search, Selection
 from patchc.select.sets import combine
+from patchc.select.tuned import TunedTensor
 from patchc.select.untouched import UntouchedTensor
 from patchc.stream import Chunk, Workers, scratch
 from patchc.stream.compile import Words
 from patchc.stream.parts import Finding
 from patchc.stream.rows import deal_rows, plain_rows
 from patchc.stream.team import ALONE, Team
-
-_NO_PART = (np.empty(0, np.float32), np.empty(0, np.uint32), np.float32(0))
 
 
 class SafePatchingChanges:
@@ -177,7 +176,9 @@ class MergedTensor:
         self._source = source
         self._tensor = tensor
         self._selections = selections
-        self._scales = [component.scale(tensor.name) for component in source.components]
+        parts = source.components
+        self._scales = np.array([part.scale(tensor.name) for part in parts], np.float32)
+        self._tuned = TunedTensor([part.tuned for part in parts], tensor.name)
         self._tuned_digests: list[list[bytes]] = [[b""] * len(chunks) for _ in selections]
         self._counts = np.zeros((len(chunks), 2 * len(selections) + 1), np.int64)
 
@@ -193,7 +194,8 @@ class MergedTensor:
         for number, component in enumerate(self._source.components):
             delta = scratch(f"{component.name} delta", chunk.count, np.float32)
             delta[:] = 0
-            words = self._read_tuned(number, chunk)
+            words = self._tuned.read(number, chunk)
+            self._tuned_digests[number][chunk.number] = chunk_digest(words)
             mask = unpack(marks[number], chunk.count)
             self._add(number, chunk, base, words, mask, np.float32(1), delta)
             deltas.append(delta)
@@ -232,50 +234,32 @@ class MergedTensor:
 
     def _result(self, chunk: Chunk, base: Words, marks: list[Marks]) -> Words:
         result: Words = scratch("result", chunk.count, base.dtype)
-        tuned = [self._read_tuned(number, chunk) for number in range(len(marks))]
-        parts = []
-        for number, words in enumerate(tuned):
-            values = self._values(number, words)
-            parts.append((values, marks[number], self._scales[number]))
-        first, second = (*parts, _NO_PART)[:2]
-        if merge_selected(base, self._tensor.dtype.code, *first, *second, result):
-            raise self._find_fault(chunk, base, tuned, marks)
+        hashers = [ChunkHasher() for _ in marks]
+        for piece in self._tuned.pieces(chunk, marks, hashers):
+            if merge_selected(
+                base[piece.own], self._tensor.dtype.code, piece.words, self._tuned.codes,
+                piece.marks, self._scales, result[piece.own],
+            ):  # fmt: skip
+                raise self._find_fault(chunk, base, marks)
+        for digests, hasher in zip(self._tuned_digests, hashers, strict=True):
+            digests[chunk.number] = hasher.digest()
         if self._source.recipe.least_step > 1:
             total_order = self._tensor.dtype.total_order
             undo_small_steps(base, result, total_order, self._source.recipe.least_step)
         return result
 
-    def _read_tuned(self, number: int, chunk: Chunk) -> Words:
-        """A component's tuned words, in a scratch buffer of its own."""
-        component = self._source.components[number]
-        info = component.tuned.tensors[self._tensor.name]
-        words: Words = scratch(f"{component.name} tuned", chunk.count, info.dtype.word)
-        component.tuned.read_words(info, chunk.first, words)
-        self._tuned_digests[number][chunk.number] = chunk_digest(words)
-        return words
-
-    def _values(self, number: int, words: Words) -> NDArray[np.float32]:
-        component = self._source.components[number]
-        dtype = component.tuned.tensors[self._tensor.name].dtype
-        if dtype.name == "F32":
-            return words.view(np.float32)
-        values: NDArray[np.float32] = scratch(f"{component.name} values", words.size, np.float32)
-        convert(words, dtype.code, values)
-        return values
-
-    def _find_fault(
-        self, chunk: Chunk, base: Words, tuned: list[Words], marks: list[Marks]
-    ) -> NumericError:
+    def _find_fault(self, chunk: Chunk, base: Words, marks: list[Marks]) -> NumericError:
         """Merge again, one component after the other, to name the first value at fault."""
         code = self._tensor.dtype.code
         masks = [unpack(each, chunk.count) for each in marks]
         either = reduce(np.logical_or, masks)
         merged = np.zeros(chunk.count, np.float32)
         load_fp32(base, code, either, merged)
-        for number, (words, mask) in enumerate(zip(tuned, masks, strict=True)):
+        for number, mask in enumerate(masks):
+            words = self._tuned.read(number, chunk)
             self._add(number, chunk, base, words, mask, self._scales[number], merged)
         fault = round_masked(base, code, either, merged, np.empty_like(base))
-        return self._fault(chunk, fault, len(tuned))
+        return self._fault(chunk, fault, len(masks))
 
     def _add(
         self,

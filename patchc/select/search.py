@@ -21,11 +21,12 @@ from patchc.kernels.bracket import (
     Collected,
     collect,
     find_bracket,
+    join,
     mark_listed,
     sample_keys,
 )
 from patchc.kernels.marks import Marks
-from patchc.kernels.topk import NOTHING, Bits, TopThreshold
+from patchc.kernels.topk import NOTHING, Bits, TopThreshold, kth_largest
 from patchc.select.top import ScoredTensor, TopSet, check_scores, find_by_histograms
 from patchc.stream import Chunk, Workers
 from patchc.stream.team import ALONE, Team
@@ -38,6 +39,7 @@ _LEAST_RUNS = 64
 _MOST_LISTED = 1 << 22
 _LISTED_SHARE = 4
 """Of a chunk, at most one entry in so many is listed, as long as that is not few."""
+_BINS = 1 << 11
 _MOST_MARKED = 1 << 27
 """Entries whose marks are kept, one bit each; where there are more, they are marked anew."""
 
@@ -146,16 +148,26 @@ class TopSearch:
         return np.concatenate([[sampled], *counts]), np.concatenate(keys)
 
     def _collect(self, job: _Pass) -> Collected:
-        bits = job.tensor.read(job.chunk)
-        job.tensor.seen(job.chunk, bits)
         room = min(job.chunk.count, max(_SMALL, job.chunk.count // _LISTED_SHARE))
         room = room if self._listed <= _MOST_LISTED else 0
-        found = collect(bits, job.chunk.first, job.tensor.ranked, self._bracket, room, job.marks)
-        if found.fault:
-            check_scores(bits, job.chunk, job.tensor.source)
+        parts: list[tuple[int, Collected]] = []
+        left = room
+        for piece, bits in job.tensor.pieces(job.chunk):
+            start = piece.first - job.chunk.first
+            marks = sets.run_of(job.marks, start, piece.count) if job.marks is not None else None
+            found = collect(
+                bits, piece.first, job.tensor.ranked, self._bracket, min(left, piece.count), marks
+            )
+            if found.fault:
+                check_scores(bits, piece, job.tensor.source)
+            parts.append((start, found))
+            if found.keys is None:
+                break
+            left -= found.keys.size
+        whole = join(parts)
         with self._lock:
-            self._listed += room if found.keys is None else found.keys.size
-        return found
+            self._listed += room if whole.keys is None else whole.keys.size
+        return whole
 
     def _settle(self) -> list[TopSet] | None:
         """The top sets, if the pass has found the cut inside the bracket."""
@@ -180,9 +192,10 @@ class TopSearch:
         elif not rank:
             threshold = TopThreshold(self._bracket.upper - 1, 0, 0)
         else:
-            cut = int(np.partition(every, every.size - rank)[every.size - rank])
-            ties = rank - int(np.count_nonzero(every > cut))
-            threshold = TopThreshold(cut, ties, int(np.count_nonzero(every == cut)))
+            lower, upper = self._bracket.lower, self._bracket.upper
+            bins = np.empty(_BINS, np.int64)
+            found = kth_largest(every, lower, (upper - lower - 1).bit_length(), rank, bins)
+            threshold = TopThreshold(*map(int, found))
         before: list[int] = []
         if threshold.ties < threshold.available_ties:
             earlier = sum(_equal(keys, threshold) for _, keys in parts[: self._team.rank])

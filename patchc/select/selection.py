@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
@@ -11,15 +11,14 @@ from typing import Protocol
 import numpy as np
 
 from patchc.checkpoint import TensorInfo
-from patchc.hashing import chunk_digest
+from patchc.hashing import ChunkHasher, chunk_digest
 from patchc.kernels import topk
 from patchc.kernels.marks import Marks, pack
-from patchc.kernels.topk import Bits
 from patchc.select.candidates import row_length
 from patchc.select.component import Component
 from patchc.select.search import TopSearch
-from patchc.select.top import ScoredTensor, TopSet, check_scores
-from patchc.stream import Chunk, Workers, grid, scratch
+from patchc.select.top import Piece, ScoredTensor, TopSet, check_scores
+from patchc.stream import Chunk, Workers, grid, pieces, scratch
 from patchc.stream.team import ALONE, Team
 
 
@@ -129,7 +128,7 @@ class FlatSearch:
                 partial(component.read_scores, tensor),
                 grid(tensor.words, chunk_words),
                 component.ranked(tensor.name),
-                _digester(digests),
+                partial(_scan, component, tensor, digests),
             )
             for tensor, digests in zip(tensors, self._digests, strict=True)
         ]
@@ -148,8 +147,12 @@ class FlatSearch:
         }
 
 
-def _digester(digests: dict[int, bytes]) -> Callable[[Chunk, Bits], None]:
-    def seen(chunk: Chunk, bits: Bits) -> None:
-        digests[chunk.number] = chunk_digest(bits)
-
-    return seen
+def _scan(
+    component: Component, tensor: TensorInfo, digests: dict[int, bytes], chunk: Chunk
+) -> Iterator[Piece]:
+    hasher = ChunkHasher()
+    for piece in pieces(chunk):
+        bits = component.read_scores(tensor, piece)
+        hasher.add(bits)
+        yield piece, bits
+    digests[chunk.number] = hasher.digest()

@@ -7,7 +7,7 @@ depend on the tensors. :mod:`patchc.select.search` spares most of these passes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -18,14 +18,12 @@ from patchc.errors import NumericError
 from patchc.kernels import topk
 from patchc.kernels.marks import Marks, unpack
 from patchc.kernels.topk import Bits, Retention, TopThreshold
-from patchc.stream import Chunk, Workers
+from patchc.stream import Chunk, Workers, pieces
 from patchc.stream.team import ALONE, Team
 
 Bins = NDArray[np.int64]
-
-
-def _ignore(chunk: Chunk, bits: Bits) -> None:
-    pass
+Piece = tuple[Chunk, Bits]
+"""A run of entries and their scores."""
 
 
 @dataclass(frozen=True)
@@ -38,14 +36,22 @@ class ScoredTensor:
             multiple of 4; safe to call from several threads.
         chunks: the tensor's grid.
         ranked: the entries that are ranked.
-        seen: called at least once with every chunk of the grid and its scores.
+        scan: gives a chunk of the grid piece by piece, each a multiple of 32 entries but the last,
+            with its scores; taken to its end at least once for every chunk. None means that
+            ``read`` does.
     """
 
     source: str
     read: Callable[[Chunk], Bits]
     chunks: Sequence[Chunk]
     ranked: Retention
-    seen: Callable[[Chunk, Bits], None] = _ignore
+    scan: Callable[[Chunk], Iterator[Piece]] | None = None
+
+    def pieces(self, chunk: Chunk) -> Iterator[Piece]:
+        """The pieces of a chunk of the grid, by ``scan``."""
+        if self.scan is not None:
+            return self.scan(chunk)
+        return ((piece, self.read(piece)) for piece in pieces(chunk))
 
     @property
     def words(self) -> int:
@@ -136,18 +142,21 @@ def _sum(counts: Iterable[Bins]) -> Bins:
 
 def _count_high(tensor: ScoredTensor, chunk: Chunk) -> Bins:
     bins = np.zeros(topk.HIGH_BINS, np.int64)
-    bits = tensor.read(chunk)
-    tensor.seen(chunk, bits)
-    if topk.count_high(bits, chunk.first, tensor.ranked, bins) >= 0:
-        check_scores(bits, chunk, tensor.source)
+    for piece, bits in tensor.pieces(chunk):
+        if topk.count_high(bits, piece.first, tensor.ranked, bins) >= 0:
+            check_scores(bits, piece, tensor.source)
     return bins
 
 
 def _count_low(tensor: ScoredTensor, chunk: Chunk, high: int) -> Bins:
     bins = np.zeros(topk.LOW_BINS, np.int64)
-    topk.count_low(tensor.read(chunk), chunk.first, tensor.ranked, high, bins)
+    for piece in pieces(chunk):
+        topk.count_low(tensor.read(piece), piece.first, tensor.ranked, high, bins)
     return bins
 
 
 def _count_ties(tensor: ScoredTensor, chunk: Chunk, threshold: TopThreshold) -> int:
-    return topk.count_ties(tensor.read(chunk), chunk.first, tensor.ranked, threshold)
+    return sum(
+        topk.count_ties(tensor.read(piece), piece.first, tensor.ranked, threshold)
+        for piece in pieces(chunk)
+    )

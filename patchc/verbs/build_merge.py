@@ -16,6 +16,7 @@ from patchc.recipe import MergeRecipe
 from patchc.select.masks import tensor_masks
 from patchc.select.merge_inputs import find_merge_candidates
 from patchc.select.merging import MergeChanges
+from patchc.select.search import expected_reads
 from patchc.select.task_vectors import drop_masks, open_task_vectors
 from patchc.stream import Workers
 from patchc.stream.compile import Codec, check_patch_output, compile_patch
@@ -31,8 +32,7 @@ from patchc.verbs.provenance import tool
 
 PathLike = str | os.PathLike[str]
 
-_BUFFER_BYTES_PER_WORD = 48  # all scratch buffers of one worker, with tuned weights in fp32
-_ELECTION_BYTES_PER_WORD = 16
+_BUFFER_BYTES_PER_WORD = 48  # all buffers of one worker that chunks fill
 
 
 def build_merge(
@@ -52,7 +52,7 @@ def build_merge(
     """Compile the merge of one or more tuned models' task vectors into a patch.
 
     The same inputs and recipe give the same file, for any number of threads. Memory does not grow
-    with the models, nor with their number.
+    with the models, and little with their number.
 
     Args:
         base: the model that the others were tuned from, a checkpoint folder or safetensors file.
@@ -86,7 +86,7 @@ def build_merge(
         check_patch_output(Path(out), tuple(model.path for model in models), chunk_bits)
         base_model, tuned_models = models[0], models[1:]
         vectors = open_task_vectors(base_model, tuned_models, recipe)
-        buffers = _buffer_bytes(recipe)
+        buffers = _BUFFER_BYTES_PER_WORD
         threads = threads_to_build(
             base_model, chunk_bits, buffers, threads, max_memory, neighbours=team.neighbours
         )
@@ -115,27 +115,26 @@ def _plan(
 ) -> BuildPlan:
     candidate_words = sum(tensor.words for tensor in candidates)
     selected = min(candidate_words, len(tuned) * _most_kept(recipe, candidates))
-    elects = recipe.method == "ties"
     base_bytes = sum(tensor.nbytes for tensor in candidates)
     tuned_bytes = sum(model.tensors[t.name].nbytes for model in tuned for t in candidates)
     read_bytes = base.nbytes + tuned_bytes
-    if recipe.method in ("ties", "magnitude") and 0 < recipe.share < 1:
-        read_bytes += 2 * (len(tuned) * base_bytes + tuned_bytes)
-    if elects and len(tuned) > 1:
+    counts_majority = recipe.method == "ties" and len(tuned) > 1
+    if counts_majority:
         read_bytes += base_bytes + tuned_bytes
+    if recipe.method in ("ties", "magnitude") and 0 < recipe.share < 1:
+        most = max((t.words for t in candidates), default=0)
+        marks_again = expected_reads(most if recipe.scope == "tensor" else candidate_words) - 1
+        reads = 1 + marks_again * (2 if counts_majority else 1)
+        read_bytes += reads * (len(tuned) * base_bytes + tuned_bytes)
     return BuildPlan(
         candidates=tuple(tensor.name for tensor in candidates),
         candidate_words=candidate_words,
         model_words=sum(tensor.words for tensor in base.tensors.values()),
         selected=selected,
         patch_bytes=expected_patch_bytes(base, candidates, selected, chunk_bits),
-        memory_bytes=RUNTIME_BYTES + threads * _buffer_bytes(recipe) * (1 << chunk_bits),
+        memory_bytes=RUNTIME_BYTES + threads * _BUFFER_BYTES_PER_WORD * (1 << chunk_bits),
         read_bytes=read_bytes,
     )
-
-
-def _buffer_bytes(recipe: MergeRecipe) -> int:
-    return _BUFFER_BYTES_PER_WORD + (_ELECTION_BYTES_PER_WORD if recipe.method == "ties" else 0)
 
 
 def _most_kept(recipe: MergeRecipe, candidates: list[TensorInfo]) -> int:

@@ -13,8 +13,10 @@ from patchc.kernels.bracket import (
     Bracket,
     collect,
     find_bracket,
+    join,
     keep_retained,
     mark_listed,
+    mark_retained,
     sample_keys,
 )
 from patchc.kernels.philox import retention_threshold
@@ -118,6 +120,46 @@ def test_only_the_retained_stay(retain: float, size: int) -> None:
     keep_retained(found, size, 8, _retention(retain))
     assert np.array_equal(marks.unpack(found, size), mask & _kept(retain, 8, size))
     assert marks.count(found) == (mask & _kept(retain, 8, size)).sum()
+
+
+@pytest.mark.parametrize("retain", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("size", [1, 32, 33, 4096, 5001])
+def test_the_retained_are_marked(retain: float, size: int) -> None:
+    found = np.full(marks.words_for(size), POISON, np.uint32)
+    mark_retained(found, size, 8, _retention(retain))
+    assert np.array_equal(marks.unpack(found, size), _kept(retain, 8, size))
+    assert marks.count(found) == _kept(retain, 8, size).sum()
+
+
+@pytest.mark.parametrize("cuts", [(0, 64), (0, 32, 4096, 8000), (0, 4128)])
+def test_pieces_make_up_the_whole(cuts: tuple[int, ...]) -> None:
+    keys = np.random.default_rng(3).integers(0, 10, 9001, dtype=np.uint32)
+    bracket, retention = Bracket(3, 7), _retention(0.6)
+    ends, parts = (*cuts[1:], keys.size), []
+    found, expected = np.full((2, marks.words_for(keys.size)), POISON, np.uint32)
+    for start, end in zip(cuts, ends, strict=True):
+        own = marks.run_of(found, start, end - start)
+        parts.append(
+            (start, collect(keys[start:end], 8 + start, retention, bracket, keys.size, own))
+        )
+    whole = collect(keys, 8, retention, bracket, keys.size, expected)
+    joined = join(parts)
+    assert (joined.fault, joined.ranked, joined.sure) == (False, whole.ranked, whole.sure)
+    assert np.array_equal(joined.positions, whole.positions)
+    assert np.array_equal(joined.keys, whole.keys)
+    assert np.array_equal(found, expected)
+
+
+def test_a_piece_without_room_leaves_the_whole_out() -> None:
+    keys = np.ones(200, np.uint32)
+    parts = [
+        (start, collect(keys[:100], start, _retention(1), Bracket(), room, None))
+        for start, room in ((0, 100), (100, 99))
+    ]
+    joined = join(parts)
+    assert joined.keys is None
+    assert joined.positions is None
+    assert joined.ranked == 200
 
 
 @pytest.mark.parametrize("size", [0, 1, 31, 32, 33, 1000])

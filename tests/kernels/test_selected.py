@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from patchc.dtypes import BY_NAME
 from patchc.kernels.marks import pack
 from patchc.kernels.merge import add_scaled_delta, load_fp32, round_masked
-from patchc.kernels.selected import convert, merge_selected
+from patchc.kernels.selected import merge_selected
+from patchc.kernels.tiles import convert
 
 FORMATS = {
     "F32": np.dtype(np.float32),
@@ -23,34 +24,35 @@ FORMATS = {
     "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn),
     "F8_E5M2": np.dtype(ml_dtypes.float8_e5m2),
 }
-F32 = BY_NAME["F32"].code
-NONE = (np.empty(0, np.float32), np.empty(0, np.uint32), np.float32(0))
 
-Part = tuple[NDArray[np.float32], NDArray[np.bool_], np.float32]
+Part = tuple[NDArray, str, NDArray[np.bool_], np.float32]
+"""Tuned words, their dtype, where they are selected, their factor."""
 
 
 def _words(values: NDArray) -> NDArray:
-    return values.view(BY_NAME["F32" if values.itemsize == 4 else _SMALL[values.itemsize]].word)
-
-
-_SMALL = {2: "BF16", 1: "F8_E5M2"}
+    return values.view(f"u{values.itemsize}")
 
 
 def _fused(base: NDArray, name: str, parts: list[Part]) -> tuple[bool, NDArray]:
     result = np.full(base.size, 0x55, base.dtype)
-    packed = [(tuned, pack(mask), scale) for tuned, mask, scale in parts]
-    first, second = (*packed, NONE)[:2]
-    return merge_selected(base, BY_NAME[name].code, *first, *second, result), result
+    rows = np.full((len(parts), 4 * base.size), 0xA5, np.uint8)
+    for row, (words, *_) in zip(rows, parts, strict=True):
+        row[: words.nbytes] = words.view(np.uint8)
+    codes = np.array([BY_NAME[dtype].code for _, dtype, *_ in parts], np.int64)
+    marks = np.stack([pack(mask) for _, _, mask, _ in parts])
+    scales = np.array([scale for *_, scale in parts], np.float32)
+    fault = merge_selected(base, BY_NAME[name].code, rows, codes, marks, scales, result)
+    return fault, result
 
 
 def _plain(base: NDArray, name: str, parts: list[Part]) -> tuple[bool, NDArray]:
     code = BY_NAME[name].code
-    either = reduce(np.logical_or, (mask for _, mask, _ in parts))
+    either = reduce(np.logical_or, (mask for _, _, mask, _ in parts))
     merged, result = np.zeros(base.size, np.float32), np.empty_like(base)
     load_fp32(base, code, either, merged)
     faults = [
-        add_scaled_delta(base, code, tuned.view(np.uint32), F32, mask, scale, merged)
-        for tuned, mask, scale in parts
+        add_scaled_delta(base, code, tuned, BY_NAME[dtype].code, mask, scale, merged)
+        for tuned, dtype, mask, scale in parts
     ]
     faults.append(round_masked(base, code, either, merged, result))
     return max(faults) >= 0, result
@@ -58,13 +60,18 @@ def _plain(base: NDArray, name: str, parts: list[Part]) -> tuple[bool, NDArray]:
 
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("size", [0, 1, 31, 33, 2047, 2048, 2049, 5000])
-@pytest.mark.parametrize("parts", [1, 2])
-def test_equals_the_plain_kernels(name: str, size: int, parts: int) -> None:
+@pytest.mark.parametrize("tuned", [["F32"], ["F32", "F32"], ["BF16", "F8_E4M3"], ["F16"] * 3])
+def test_equals_the_plain_kernels(name: str, size: int, tuned: list[str]) -> None:
     rng = np.random.default_rng(size)
     base = _words(rng.normal(size=size).astype(np.float32).astype(FORMATS[name]))
-    chosen = [
-        (rng.normal(size=size).astype(np.float32), rng.random(size) < 0.3, np.float32(1.7 + i))
-        for i in range(parts)
+    chosen: list[Part] = [
+        (
+            _words(rng.normal(size=size).astype(np.float32).astype(FORMATS[dtype])),
+            dtype,
+            rng.random(size) < 0.3,
+            np.float32(1.7 + i),
+        )
+        for i, dtype in enumerate(tuned)
     ]
     fault, result = _fused(base, name, chosen)
     assert not fault
@@ -82,8 +89,8 @@ def test_any_bits(name: str, bits: list[int], scale: float, seed: int) -> None:
     rng = np.random.default_rng(seed)
     words = np.array(bits, np.uint32)
     base = (words >> (32 - 8 * BY_NAME[name].word.itemsize)).astype(BY_NAME[name].word)
-    parts = [
-        (rng.permutation(words).view(np.float32), rng.random(words.size) < 0.5, np.float32(scale))
+    parts: list[Part] = [
+        (rng.permutation(words), "F32", rng.random(words.size) < 0.5, np.float32(scale))
         for _ in range(2)
     ]
     fault, result = _fused(base, name, parts)
@@ -95,12 +102,12 @@ def test_any_bits(name: str, bits: list[int], scale: float, seed: int) -> None:
 @pytest.mark.parametrize("place", [0, 31, 2048, 2999])
 @pytest.mark.parametrize("bits", [0x7F7F8000, 0x7F800000, 0xFF800000, 0x7FC00001, 0xFFFFFFFF])
 def test_what_does_not_fit_is_found_where_it_is_selected(place: int, bits: int) -> None:
-    base, tuned = np.zeros(3000, np.uint16), np.zeros(3000, np.float32)
-    tuned.view(np.uint32)[place] = bits
+    base, tuned = np.zeros(3000, np.uint16), np.zeros(3000, np.uint32)
+    tuned[place] = bits
     mask = np.ones(3000, np.bool_)
-    assert _fused(base, "BF16", [(tuned, mask, np.float32(1))])[0]
+    assert _fused(base, "BF16", [(tuned, "F32", mask, np.float32(1))])[0]
     mask[place] = False
-    assert not _fused(base, "BF16", [(tuned, mask, np.float32(1))])[0]
+    assert not _fused(base, "BF16", [(tuned, "F32", mask, np.float32(1))])[0]
 
 
 def test_product_and_sum_are_not_fused() -> None:
@@ -108,7 +115,8 @@ def test_product_and_sum_are_not_fused() -> None:
     step = np.float32(1 + 2.0**-12)
     base = np.full(100, -(1 + 2.0**-11), np.float32)
     tuned = np.full(100, -(2.0**-12), np.float32)  # tuned − base = 1 + 2⁻¹²
-    fault, result = _fused(_words(base), "F32", [(tuned, np.ones(100, np.bool_), step)])
+    part = (_words(tuned), "F32", np.ones(100, np.bool_), step)
+    fault, result = _fused(_words(base), "F32", [part])
     assert not fault
     assert not result.any()
 

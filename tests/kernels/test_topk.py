@@ -155,3 +155,24 @@ def test_find_bin_counts_from_the_top() -> None:
     assert [topk.find_bin(bins, k) for k in range(1, 11)] == (
         [(3, 0)] * 2 + [(2, 2)] * 3 + [(0, 5)] * 5
     )
+
+
+@given(
+    low=st.sampled_from([0, 5, 0x3F000000]),
+    bits=st.integers(1, 31),
+    bins=st.sampled_from([2, 256, 2048]),
+    data=st.data(),
+)
+def test_the_kth_largest_key_and_its_ties(
+    low: int, bits: int, bins: int, data: st.DataObject
+) -> None:
+    span = min(1 << bits, (1 << 31) - low)
+    near = st.integers(0, min(3, span - 1)) | st.integers(max(0, span - 3), span - 1)
+    drawn = data.draw(st.lists(near | st.integers(0, span - 1), min_size=1, max_size=60))
+    keys = np.array([low + one for one in drawn], np.uint32)
+    rank = data.draw(st.integers(1, keys.size))
+    key, ties, available = topk.kth_largest(keys, low, bits, rank, np.full(bins, 99, np.int64))
+    expected = sorted(keys.tolist(), reverse=True)[rank - 1]
+    assert key == expected
+    assert ties == rank - np.count_nonzero(keys > expected)
+    assert available == np.count_nonzero(keys == expected)
