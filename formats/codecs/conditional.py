@@ -25,6 +25,7 @@ from patchc.formats.codecs.classes import (
     Layout,
     Words,
     exponent_in,
+    exponent_of,
     layout_of,
     moved,
 )
@@ -53,6 +54,7 @@ from patchc.formats.codecs.step_tokens import (
     push_flips,
     push_step,
 )
+from patchc.kernels.histograms import Counts, count_words
 
 CONDITIONAL_ID = 3
 """The codec's number in a patch file."""
@@ -62,7 +64,12 @@ _MOST_WORDS_OF_CHANGE = 5
 
 
 def encode_conditional(
-    words: Words, positions: Positions, steps: Steps, dtype: DType, groups: Groups | None = None
+    words: Words,
+    positions: Positions,
+    steps: Steps,
+    dtype: DType,
+    groups: Groups | None = None,
+    held: Counts | None = None,
 ) -> Coding:
     """Code the changes of a chunk; the bytes depend on nothing but the arguments.
 
@@ -73,12 +80,15 @@ def encode_conditional(
         dtype: of the words.
         groups: for each word the retention masks that it lies in, bit m for mask m, below 4;
             None where there are no masks.
+        held: number of words by group and exponent, by :func:`count_words`; None to count them.
     """
+    if held is None:
+        held = count_words(words, *exponent_of(dtype), groups)
     members, kinds = _members(groups)
     levels = level_tables()
     model, layout = empty_model(), layout_of(dtype, kinds)
     undivided = plan_model(
-        words, members, positions, steps, layout, kinds, dtype.word_bits, levels.hit_bits,
+        words, members, positions, steps, layout, held, dtype.word_bits, levels.hit_bits,
         levels.miss_bits, model,
     )  # fmt: skip
     coding = _encode_by(model, words, members, kinds, positions, steps, dtype)

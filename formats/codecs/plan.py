@@ -8,7 +8,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from patchc.blocks import BLOCK, within
 from patchc.compiled import Integer, compiled, inlined
 from patchc.formats.codecs.classes import (
     ALL,
@@ -40,7 +39,7 @@ _FAR = 1e300
 @compiled
 def plan_model(
     words: Words, groups: Groups, positions: Positions, steps: Steps, layout: Layout,
-    kinds: Integer, word_bits: Integer, hit_bits: NDArray[np.float64],
+    held: NDArray[np.int64], word_bits: Integer, hit_bits: NDArray[np.float64],
     miss_bits: NDArray[np.float64], model: Model,
 ) -> float:  # fmt: skip
     """Choose the classes of each group, and the lowest ones; fills those parts of ``model``.
@@ -48,16 +47,8 @@ def plan_model(
     Returns:
         About the bits of a body whose groups have one class of all exponents each.
     """
-    exponents = np.int64(layout.exponent_mask) + 1
-    held = np.zeros((kinds, exponents), np.int64)
-    highest = np.uint64(0)
-    for change in range(positions.size):
-        word = np.uint64(words[positions[change]])
-        highest = max(highest, exponent_in(word, layout))
-    quiet = ((highest + np.uint64(1)) << layout.mantissa) - np.uint64(1)
-    _count_words(words, groups, layout, quiet, held)
     undivided = 0.0
-    for group in range(kinds):
+    for group in range(held.shape[0]):
         first = model.firsts[group]
         count, bits = _plan_group(
             words, groups, positions, steps, layout, group, held[group], word_bits,
@@ -77,31 +68,6 @@ def undivided_model(groups: Groups, positions: Positions, layout: Layout, kinds:
     model.firsts[1 : kinds + 1] = np.cumsum(1 + changed)
     model.tops[model.firsts[:kinds]] = layout.exponent_mask
     return model
-
-
-@inlined
-def _count_words(
-    words: Words, groups: Groups, layout: Layout, quiet: Integer, held: NDArray[np.int64]
-) -> None:
-    """Count words by group and exponent, as far as an exponent matters."""
-    if held.size == 1:
-        held[0, 0] = words.size
-        return
-    if layout.grouped:
-        for at in range(words.size):
-            held[groups[at], exponent_in(np.uint64(words[at]), layout)] += 1
-        return
-    lanes = np.zeros((4, held.size), np.int64)  # neighbours often share an exponent
-    i, end = np.uint64(0), np.uint64(words.size)
-    while i < end:
-        stop = min(i + np.uint64(BLOCK), end)
-        if i + np.uint64(BLOCK) == stop and not within(words, i, np.uint64(0), quiet):
-            i = stop
-            continue
-        while i < stop:
-            lanes[i & np.uint64(3), exponent_in(np.uint64(words[i]), layout)] += 1
-            i += np.uint64(1)
-    held[0] = lanes.sum(axis=0)
 
 
 @inlined
