@@ -15,37 +15,35 @@ from patchc.compiled import Integer, compiled, kernel
 from patchc.dtypes import DType
 from patchc.errors import PatchFormatError
 from patchc.formats.bits import ChangeBits
+from patchc.formats.codecs.changes import Changes, trace_changes
 from patchc.formats.codecs.classes import (
     ALL,
     EDGES,
-    LOW,
     MOST_GROUPS,
     POPULATIONS,
     Groups,
-    Layout,
     Words,
-    exponent_in,
     exponent_of,
     layout_of,
-    moved,
 )
 from patchc.formats.codecs.codec import Coding, Positions, Steps
+from patchc.formats.codecs.fit import choose_levels
 from patchc.formats.codecs.levels import level_tables, pop_geometric, push_geometric
 from patchc.formats.codecs.model import (
     FIELDS_OF_TABLE,
     OTHER_FIELDS,
     Model,
     empty_model,
-    last_magnitude,
     push_fields,
     ranges_of,
     read_model,
     table_starts,
     write_model,
 )
-from patchc.formats.codecs.plan import choose_levels, plan_model, undivided_model
+from patchc.formats.codecs.plan import plan_model, undivided_model
+from patchc.formats.codecs.rank import Field, find_populations, rank_changes, sift, sort_changes
 from patchc.formats.codecs.rans import SCALE, Stack, Symbols, fill_symbols, pack, unpack
-from patchc.formats.codecs.scan import place_changes, rank_changes, scratch_for
+from patchc.formats.codecs.scan import place_changes, scratch_for
 from patchc.formats.codecs.step_tokens import (
     FLIPS,
     SYMBOLS,
@@ -87,46 +85,50 @@ def encode_conditional(
     members, kinds = _members(groups)
     levels = level_tables()
     model, layout = empty_model(), layout_of(dtype, kinds)
+    changes = trace_changes(words, members, positions, steps, layout, kinds)
     undivided = plan_model(
-        words, members, positions, steps, layout, held, dtype.word_bits, levels.hit_bits,
-        levels.miss_bits, model,
-    )  # fmt: skip
-    coding = _encode_by(model, words, members, kinds, positions, steps, dtype)
+        words, changes, layout, held, dtype.word_bits, levels.hit_bits, levels.miss_bits, model
+    )
+    field = sift(words, members, changes, layout, held)
+    coding = _encode_by(model, changes, field, words, kinds, dtype)
     if 8 * len(coding.body) <= undivided or not layout.exponent_bits:
         return coding
-    model = undivided_model(members, positions, layout, kinds)
-    other = _encode_by(model, words, members, kinds, positions, steps, dtype)
+    model = undivided_model(changes, layout, kinds)
+    field = Field(words, members, positions)
+    other = _encode_by(model, changes, field, words, kinds, dtype)
     return min(coding, other, key=lambda way: len(way.body))
 
 
 def _encode_by(
-    model: Model, words: Words, members: Groups, kinds: int, positions: Positions, steps: Steps,
-    dtype: DType,
-) -> Coding:  # fmt: skip
+    model: Model, changes: Changes, field: Field, words: Words, kinds: int, dtype: DType
+) -> Coding:
     """Code the changes by the classes that ``model`` has, and fill in the rest of it."""
     levels, layout = level_tables(), layout_of(dtype, kinds)
     bits = levels.hit_bits, levels.miss_bits
-    count = len(positions)
-    populations, flips = np.empty(count, np.int32), np.empty(count, np.uint64)
-    _classify(words, members, positions, steps, layout, kinds, model, populations, flips)
+    count = len(changes.positions)
+    populations, usual = np.empty(count, np.int16), np.empty(len(changes.hits), np.int16)
+    find_populations(words, changes, layout, kinds, model, usual, populations)
     ranges = ranges_of(model, kinds, layout)
-    range_of, sizes = np.zeros(POPULATIONS, np.int64), np.zeros(POPULATIONS, np.int64)
-    range_of[ranges.numbers] = np.arange(len(ranges.numbers))
-    counts = np.zeros_like(ranges.numbers)
-    slots = (np.cumsum(model.hits) - model.hits)[ranges.numbers]
-    ranks, sources = np.empty(count, np.uint32), np.empty(count, np.uint32)
+    starts = np.cumsum(model.hits) - model.hits
+    sources, gaps = np.empty(count, np.uint32), np.empty(count, np.uint32)
+    sort_changes(populations, starts.copy(), sources)
+    sizes = np.zeros(POPULATIONS, np.int64)
+    counts, cursors = np.zeros_like(ranges.numbers), starts[ranges.numbers]
     rank_changes(
-        words, members, positions, populations, flips, layout, ranges, scratch_for(words, ranges),
-        range_of, counts, slots, ranks, sources,
+        field, changes.positions, changes.flips, np.int64(len(words)), layout, ranges,
+        scratch_for(words, ranges), sources, cursors, cursors + model.hits[ranges.numbers], gaps,
+        np.zeros_like(counts), counts,
     )  # fmt: skip
     sizes[ranges.numbers] = counts
-    gap_bits = choose_levels(model, kinds, populations, sizes, steps, flips, dtype.word_bits, *bits)
+    gap_bits = choose_levels(
+        model, kinds, changes, usual, populations, sizes, dtype.word_bits, *bits
+    )
     starts = _starts(model)
     fields = np.empty((len(starts) * FIELDS_OF_TABLE + OTHER_FIELDS, 2), np.int64)
     written = write_model(model, kinds, int(layout.exponent_bits), fields)
     out = np.empty(_MOST_WORDS_OF_CHANGE * count + written, np.uint32)
     x, size = _push_changes(
-        out, ranks, sources, steps, flips, model, dtype.word_bits, levels.low_bits, levels.tokens,
+        out, gaps, sources, changes, model, dtype.word_bits, levels.low_bits, levels.tokens,
         levels.starts, starts,
     )  # fmt: skip
     x, size = push_fields(np.uint64(x), size, out, fields, written)
@@ -217,54 +219,15 @@ def _symbol_slots(starts: NDArray[np.int64]) -> Symbols:
     return slots
 
 
-@compiled
-def _classify(
-    words: Words, groups: Groups, positions: Positions, steps: Steps, layout: Layout,
-    kinds: Integer, model: Model, populations: NDArray[np.int32], flips: NDArray[np.uint64],
-) -> None:  # fmt: skip
-    """Find each change's population and the bits that it flips; fills ``model.hits``."""
-    exponents = np.int64(layout.exponent_mask) + 1
-    class_of = np.zeros((kinds, exponents), np.int64)
-    for group in range(kinds):
-        number, last = model.firsts[group], model.firsts[group + 1] - 1
-        for exponent in range(exponents):
-            while number < last and exponents > 1 and exponent > model.tops[number]:
-                number += 1
-            class_of[group, exponent] = number
-    own: Integer = np.int64(0)
-    for change in range(positions.size):
-        if layout.grouped:
-            own = np.int64(groups[positions[change]])
-        word = np.uint64(words[positions[change]])
-        result = moved(word, steps[change], layout)
-        flips[change] = word ^ result
-        before = class_of[own, exponent_in(word, layout)]
-        after = class_of[own, exponent_in(result, layout)]
-        last = model.firsts[own + 1] - 1
-        lowest = min(before, after)
-        population: Integer = np.int64(ALL)
-        if before == after:
-            if before < last:
-                population = before
-        elif max(before, after) < model.firsts[own] + model.lows[own]:
-            population = LOW + own
-        elif max(before, after) == lowest + 1:
-            top = last_magnitude(model, lowest, layout)
-            if word ^ result == top ^ (top + np.uint64(1)) and min(word, result) & top == top:
-                population = EDGES + lowest
-        populations[change] = population
-        model.hits[population] += 1
-
-
 @kernel
 def _push_changes(
-    out: Stack, ranks: NDArray[np.uint32], sources: NDArray[np.uint32], steps: Steps,
-    flips: NDArray[np.uint64], model: Model, word_bits: Integer, low_bits: NDArray[np.int64],
-    tokens: NDArray[np.int64], level_starts: NDArray[np.int64], starts: NDArray[np.int64],
+    out: Stack, gaps: NDArray[np.uint32], sources: NDArray[np.uint32], changes: Changes,
+    model: Model, word_bits: Integer, low_bits: NDArray[np.int64], tokens: NDArray[np.int64],
+    level_starts: NDArray[np.int64], starts: NDArray[np.int64],
 ) -> tuple[Integer, Integer]:  # fmt: skip
     """Push the changes of all populations, last first."""
     x, at = np.uint64(1), np.int64(0)
-    slot = np.int64(ranks.size)
+    slot = np.int64(gaps.size)
     for population in range(POPULATIONS - 1, -1, -1):
         level = model.levels[population]
         table = model.table_of[population] if population < EDGES else np.int64(0)
@@ -275,15 +238,14 @@ def _push_changes(
             if population < EDGES:
                 change = sources[slot]
                 if kind >= FLIPS:
-                    x, at = push_flips(x, at, out, flips[change], table, kind, starts, word_bits)
+                    flips = np.uint64(changes.flips[change])
+                    x, at = push_flips(x, at, out, flips, table, kind, starts, word_bits)
                 else:
                     x, at = push_step(
-                        x, at, out, steps[change], table, kind, model.table_levels[table], starts,
+                        x, at, out, changes.steps[change], table, kind, model.table_levels[table], starts,
                         low_bits, tokens, level_starts,
                     )  # fmt: skip
-            gap = np.int64(ranks[slot])
-            if slot > first:
-                gap -= np.int64(ranks[slot - 1]) + 1
+            gap = np.int64(gaps[slot])
             x, at = push_geometric(x, at, out, gap, level, low_bits, tokens, level_starts)
     return x, at
 

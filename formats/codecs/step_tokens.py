@@ -32,11 +32,12 @@ TOKENS = 128
 SYMBOLS = 2 * TOKENS
 HEAVIEST = 31
 _EXACT = 8  # magnitudes below it have a token each
-_FARTHEST = 2.0**36  # all magnitudes together, for a level
+FARTHEST = 1 << 36
+"""The sum of all magnitudes − 1 up to which steps may be coded by a level."""
 
 Weights = NDArray[np.uint8]
 Histogram = NDArray[np.int64]
-"""Steps by symbol, 2 · token + (1 where negative), and then by the top 8 bits that they flip."""
+"""Steps by symbol (:func:`symbol_of`), and then by the top 8 bits that they flip."""
 
 
 @part
@@ -69,13 +70,22 @@ def token_start(token: Integer) -> Integer:
     return half << np.uint64(2 + ((token - (_EXACT - 1)) >> 1))
 
 
-@inlined
-def count_step(
-    step: Integer, flips: Integer, word_bits: Integer, counts: NDArray[np.int64], row: Integer
-) -> None:
-    """Count a step, and the bits that it flips, in a row of histograms."""
-    counts[row, 2 * token_of(magnitude(step)) + (step < 0)] += 1
-    counts[row, np.uint64(SYMBOLS) + (flips >> np.uint64(word_bits - 8))] += 1
+@part
+def symbol_of(step: Integer) -> Integer:
+    """The symbol of a step: 2 · token + (1 where negative)."""
+    return 2 * token_of(magnitude(step)) + np.int64(step < 0)
+
+
+@part
+def top_flips(flips: Integer, word_bits: Integer) -> Integer:
+    """The top 8 of the bits that a change flips."""
+    return np.int64(np.uint64(flips) >> np.uint64(word_bits - 8))
+
+
+@part
+def weight_of(step: Integer) -> Integer:
+    """Magnitude − 1 of a step, cut to what leaves a sum of them exact and above ``FARTHEST``."""
+    return np.int64(min(magnitude(step) - np.uint64(1), np.uint64(2 * FARTHEST)))
 
 
 @inlined
@@ -218,7 +228,7 @@ def _pop_long(x: Integer, at: Integer, stream: Stack, count: Integer) -> tuple[
 
 @inlined
 def estimated_bits(
-    counts: Histogram, sizes: float, word_bits: Integer, hit_bits: NDArray[np.float64],
+    counts: Histogram, sizes: Integer, word_bits: Integer, hit_bits: NDArray[np.float64],
     miss_bits: NDArray[np.float64],
 ) -> float:  # fmt: skip
     """About the bits of the shortest kind of table and of its steps; see :func:`best_table`."""
@@ -229,7 +239,7 @@ def estimated_bits(
     signed = raw + 5 + 3.5 * symbols + _entropy(counts, total, symbols, SIGNED)
     even = raw + 5 + 3.5 * tokens + total + _entropy(counts, total, tokens, EVEN)
     best: float = min(signed, even, 5.0 + total * word_bits)
-    if sizes <= _FARTHEST:
+    if sizes <= FARTHEST:
         best = min(best, best_level(total, total + sizes, hit_bits, miss_bits)[1] + total + 10)
     if _is_wide(raw, total, word_bits):
         flips = 5 + 3.5 * SYMBOLS + total * (word_bits - 8)
@@ -239,14 +249,14 @@ def estimated_bits(
 
 @inlined
 def best_table(
-    counts: Histogram, sizes: float, word_bits: Integer, hit_bits: NDArray[np.float64],
+    counts: Histogram, sizes: Integer, word_bits: Integer, hit_bits: NDArray[np.float64],
     miss_bits: NDArray[np.float64], weights: Weights,
 ) -> tuple[Integer, Integer, Integer, float]:  # fmt: skip
     """The shortest kind of table for a histogram.
 
     Args:
         counts: steps by symbol.
-        sizes: sum of magnitude − 1 over the steps.
+        sizes: sum over the steps (:func:`weight_of`).
         word_bits: width of a word.
         hit_bits, miss_bits: of the levels.
         weights: filled with the weights of a table with tokens.
@@ -258,7 +268,7 @@ def best_table(
     if total == 0:
         return GEOMETRIC, LEVELS - 1, 0, 10.0
     best, kind, level, count = 5.0 + total * word_bits, RAW, 0, 0
-    if sizes <= _FARTHEST:
+    if sizes <= FARTHEST:
         nearest, bits = best_level(total, total + sizes, hit_bits, miss_bits)
         if bits + total + 10 < best:
             best, kind, level = bits + total + 10, GEOMETRIC, nearest
