@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from patchc.compiled import Integer, compiled
+from patchc.compiled import Integer, kernel
 from patchc.formats.codecs.classes import Groups, Layout, Words, exponent_in, moved
 from patchc.formats.codecs.codec import Positions, Steps
 from patchc.formats.codecs.step_tokens import SYMBOLS, symbol_of, top_flips, weight_of
@@ -64,31 +64,37 @@ def trace_changes(
     )
 
 
-@compiled
+@kernel
 def _trace(
     words: Words, groups: Groups, positions: Positions, steps: Steps, layout: Layout,
     cells: NDArray[np.uint16], symbols: NDArray[np.uint8], flips: Words,
     crossers: NDArray[np.uint32], hits: NDArray[np.int64],
 ) -> Integer:  # fmt: skip
-    """Fill the arrays of single changes, and ``hits``; return the number of crossers."""
+    """Fill the arrays of single changes, and ``hits``; return the number of crossers.
+
+    One array after the other: the loops are then simple enough to become vectors.
+    """
+    for change in range(positions.size):
+        cells[change] = exponent_in(np.uint64(words[positions[change]]), layout)
+    if layout.grouped:
+        for change in range(positions.size):
+            own = np.uint64(groups[positions[change]])
+            cells[change] |= own << layout.exponent_bits
+    for change in range(positions.size):
+        hits[cells[change]] += 1
+    for change in range(positions.size):
+        symbols[change] = symbol_of(steps[change])
+    for change in range(positions.size):
+        word = np.uint64(words[positions[change]])
+        flips[change] = word ^ moved(word, steps[change], layout)
     crossing = np.int64(0)
     for change in range(positions.size):
-        at = positions[change]
-        word = np.uint64(words[at])
-        flipped = word ^ moved(word, steps[change], layout)
-        cell = exponent_in(word, layout)
-        if layout.grouped:
-            cell |= np.uint64(groups[at]) << layout.exponent_bits
-        cells[change] = cell
-        hits[cell] += 1
-        symbols[change] = symbol_of(steps[change])
-        flips[change] = flipped
         crossers[crossing] = change
-        crossing += exponent_in(flipped, layout) != 0
+        crossing += exponent_in(np.uint64(flips[change]), layout) != 0
     return crossing
 
 
-@compiled
+@kernel
 def _count(
     cells: NDArray[np.uint16], symbols: NDArray[np.uint8], flips: Words, steps: Steps,
     rows: NDArray[np.int64], word_bits: Integer, sizes: NDArray[np.int64],

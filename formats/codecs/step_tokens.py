@@ -40,19 +40,20 @@ Histogram = NDArray[np.int64]
 """Steps by symbol (:func:`symbol_of`), and then by the top 8 bits that they flip."""
 
 
-@part
+@spliced
 def magnitude(step: Integer) -> Integer:
     """|step|, of 64 bits, so that −2^63 has one."""
-    return np.uint64(0) - np.uint64(step) if step < 0 else np.uint64(step)
+    sign = np.uint64(step >> 63)
+    return (np.uint64(step) ^ sign) - sign
 
 
-@part
+@spliced
 def token_of(size: Integer) -> Integer:
-    """The token of a magnitude."""
-    if size < np.uint64(_EXACT):
-        return np.int64(size) - 1
+    """The token of a magnitude; chosen without a branch, which a random size would mislead."""
     top = bit_length(size) - 1
-    return _EXACT - 1 + 2 * (top - 3) + np.int64((size >> np.uint64(top - 1)) & np.uint64(1))
+    half = np.int64((size >> np.uint64(max(top - 1, 0))) & np.uint64(1))
+    above = _EXACT - 1 + 2 * (top - 3) + half
+    return np.int64(size) - 1 if size < np.uint64(_EXACT) else above
 
 
 @part
@@ -70,19 +71,19 @@ def token_start(token: Integer) -> Integer:
     return half << np.uint64(2 + ((token - (_EXACT - 1)) >> 1))
 
 
-@part
+@spliced
 def symbol_of(step: Integer) -> Integer:
     """The symbol of a step: 2 · token + (1 where negative)."""
-    return 2 * token_of(magnitude(step)) + np.int64(step < 0)
+    return 2 * token_of(magnitude(step)) - (step >> 63)
 
 
-@part
+@spliced
 def top_flips(flips: Integer, word_bits: Integer) -> Integer:
     """The top 8 of the bits that a change flips."""
     return np.int64(np.uint64(flips) >> np.uint64(word_bits - 8))
 
 
-@part
+@spliced
 def weight_of(step: Integer) -> Integer:
     """Magnitude − 1 of a step, cut to what leaves a sum of them exact and above ``FARTHEST``."""
     return np.int64(min(magnitude(step) - np.uint64(1), np.uint64(2 * FARTHEST)))
