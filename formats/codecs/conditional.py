@@ -42,7 +42,16 @@ from patchc.formats.codecs.model import (
 )
 from patchc.formats.codecs.plan import plan_model, undivided_model
 from patchc.formats.codecs.rank import Field, find_populations, rank_changes, sift, sort_changes
-from patchc.formats.codecs.rans import SCALE, Stack, Symbols, fill_symbols, pack, unpack
+from patchc.formats.codecs.rans import (
+    SCALE,
+    Pushes,
+    Stack,
+    Symbols,
+    fill_pushes,
+    fill_symbols,
+    pack,
+    unpack,
+)
 from patchc.formats.codecs.scan import place_changes, scratch_for
 from patchc.formats.codecs.step_tokens import (
     FLIPS,
@@ -129,7 +138,7 @@ def _encode_by(
     out = np.empty(_MOST_WORDS_OF_CHANGE * count + written, np.uint32)
     x, size = _push_changes(
         out, gaps, sources, changes, model, dtype.word_bits, levels.low_bits, levels.tokens,
-        levels.starts, starts,
+        levels.pushes, _pushes(starts),
     )  # fmt: skip
     x, size = push_fields(np.uint64(x), size, out, fields, written)
     body = pack(int(x), out[:size])
@@ -212,6 +221,14 @@ def _starts(model: Model) -> NDArray[np.int64]:
 
 
 @compiled
+def _pushes(starts: NDArray[np.int64]) -> Pushes:
+    pushes = np.zeros((starts.shape[0], SYMBOLS, 2), np.uint64)
+    for table in range(starts.shape[0]):
+        fill_pushes(starts[table], SYMBOLS, pushes[table])
+    return pushes
+
+
+@compiled
 def _symbol_slots(starts: NDArray[np.int64]) -> Symbols:
     slots = np.zeros((starts.shape[0], SCALE), np.uint32)
     for table in range(starts.shape[0]):
@@ -223,7 +240,7 @@ def _symbol_slots(starts: NDArray[np.int64]) -> Symbols:
 def _push_changes(
     out: Stack, gaps: NDArray[np.uint32], sources: NDArray[np.uint32], changes: Changes,
     model: Model, word_bits: Integer, low_bits: NDArray[np.int64], tokens: NDArray[np.int64],
-    level_starts: NDArray[np.int64], starts: NDArray[np.int64],
+    level_pushes: Pushes, pushes: Pushes,
 ) -> tuple[Integer, Integer]:  # fmt: skip
     """Push the changes of all populations, last first."""
     x, at = np.uint64(1), np.int64(0)
@@ -239,14 +256,14 @@ def _push_changes(
                 change = sources[slot]
                 if kind >= FLIPS:
                     flips = np.uint64(changes.flips[change])
-                    x, at = push_flips(x, at, out, flips, table, kind, starts, word_bits)
+                    x, at = push_flips(x, at, out, flips, table, kind, pushes, word_bits)
                 else:
                     x, at = push_step(
-                        x, at, out, changes.steps[change], table, kind, model.table_levels[table], starts,
-                        low_bits, tokens, level_starts,
+                        x, at, out, changes.steps[change], np.int64(changes.symbols[change]), table,
+                        kind, model.table_levels[table], pushes, low_bits, tokens, level_pushes,
                     )  # fmt: skip
             gap = np.int64(gaps[slot])
-            x, at = push_geometric(x, at, out, gap, level, low_bits, tokens, level_starts)
+            x, at = push_geometric(x, at, out, gap, level, low_bits, tokens, level_pushes)
     return x, at
 
 

@@ -16,6 +16,7 @@ from patchc.formats.codecs.levels import LEVELS, best_level, pop_geometric, push
 from patchc.formats.codecs.rans import (
     SCALE,
     SCALE_BITS,
+    Pushes,
     Stack,
     Symbols,
     pop,
@@ -121,26 +122,22 @@ def _share(weight: Integer) -> Integer:
 
 @spliced
 def push_step(
-    x: Integer, at: Integer, out: Stack, step: Integer, table: Integer, kind: Integer,
-    level: Integer, starts: NDArray[np.int64], low_bits: NDArray[np.int64],
-    tokens: NDArray[np.int64], level_starts: NDArray[np.int64],
+    x: Integer, at: Integer, out: Stack, step: Integer, symbol: Integer, table: Integer,
+    kind: Integer, level: Integer, pushes: Pushes, low_bits: NDArray[np.int64],
+    tokens: NDArray[np.int64], level_pushes: Pushes,
 ) -> tuple[Integer, Integer]:  # fmt: skip
-    """Push a step; ``starts`` are the first slots of the symbols of a table with tokens."""
+    """Push a step, whose symbol is ``symbol``, by a table that is not of flips."""
     size = magnitude(step)
-    negative = np.int64(step < 0)
+    negative = symbol & 1
     if kind == GEOMETRIC:
         x, at = push_bits(x, at, out, negative, 1)
-        return push_geometric(x, at, out, np.int64(size) - 1, level, low_bits, tokens, level_starts)
-    token = token_of(size)
-    low, bits = size - token_start(token), token_bits(token)
-    x, at = _push_long(x, at, out, low, bits)
+        return push_geometric(x, at, out, np.int64(size) - 1, level, low_bits, tokens, level_pushes)
+    token = symbol >> 1
+    x, at = _push_long(x, at, out, size - token_start(token), token_bits(token))
     if kind == EVEN:
         x, at = push_bits(x, at, out, negative, 1)
-        first = starts[table, token]
-        return push(x, at, out, first, starts[table, token + 1] - first)
-    symbol = 2 * token + negative
-    first = starts[table, symbol]
-    return push(x, at, out, first, starts[table, symbol + 1] - first)
+        return push(x, at, out, pushes, table, token)
+    return push(x, at, out, pushes, table, symbol)
 
 
 @spliced
@@ -181,15 +178,13 @@ def pop_step(
 @part
 def push_flips(
     x: Integer, at: Integer, out: Stack, flips: Integer, table: Integer, kind: Integer,
-    starts: NDArray[np.int64], word_bits: Integer,
+    pushes: Pushes, word_bits: Integer,
 ) -> tuple[Integer, Integer]:  # fmt: skip
     """Push the bits that differ between base and result."""
     if kind == RAW:
         return _push_long(x, at, out, flips, word_bits)
     x, at = _push_long(x, at, out, flips, word_bits - 8)
-    top = flips >> np.uint64(word_bits - 8)
-    first = starts[table, top]
-    return push(x, at, out, first, starts[table, top + np.uint64(1)] - first)
+    return push(x, at, out, pushes, table, flips >> np.uint64(word_bits - 8))
 
 
 @part
