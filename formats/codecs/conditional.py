@@ -8,6 +8,8 @@ base's going forward and the result's going back.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,8 +29,9 @@ from patchc.formats.codecs.classes import (
     layout_of,
 )
 from patchc.formats.codecs.codec import Coding, Positions, Steps
+from patchc.formats.codecs.emit import Emission, emit
 from patchc.formats.codecs.fit import choose_levels
-from patchc.formats.codecs.levels import level_tables, pop_geometric, push_geometric
+from patchc.formats.codecs.levels import level_tables, pop_geometric
 from patchc.formats.codecs.model import (
     FIELDS_OF_TABLE,
     OTHER_FIELDS,
@@ -58,8 +61,6 @@ from patchc.formats.codecs.step_tokens import (
     SYMBOLS,
     pop_flips,
     pop_step,
-    push_flips,
-    push_step,
 )
 from patchc.kernels.histograms import Counts, count_words
 
@@ -67,7 +68,6 @@ CONDITIONAL_ID = 3
 """The codec's number in a patch file."""
 
 _ONE_GROUP = np.zeros(1, np.uint8)
-_MOST_WORDS_OF_CHANGE = 5
 
 
 def encode_conditional(
@@ -99,21 +99,28 @@ def encode_conditional(
         words, changes, layout, held, dtype.word_bits, levels.hit_bits, levels.miss_bits, model
     )
     field = sift(words, members, changes, layout, held)
-    coding = _encode_by(model, changes, field, words, kinds, dtype)
+    coding = _encode_by(model, changes, field, words, kinds, dtype, math.inf)
+    if coding is None:
+        raise AssertionError("a body without a limit has a length")
     if 8 * len(coding.body) <= undivided or not layout.exponent_bits:
         return coding
     model = undivided_model(changes, layout, kinds)
     field = Field(words, members, positions)
-    other = _encode_by(model, changes, field, words, kinds, dtype)
-    return min(coding, other, key=lambda way: len(way.body))
+    limit = 8.0 * len(coding.body)
+    other = _encode_by(model, changes, field, words, kinds, dtype, limit)
+    return min(coding, other or coding, key=lambda way: len(way.body))
 
 
 def _encode_by(
-    model: Model, changes: Changes, field: Field, words: Words, kinds: int, dtype: DType
-) -> Coding:
-    """Code the changes by the classes that ``model`` has, and fill in the rest of it."""
+    model: Model, changes: Changes, field: Field, words: Words, kinds: int, dtype: DType,
+    limit: float,
+) -> Coding | None:  # fmt: skip
+    """Code the changes by the classes that ``model`` has, and fill in the rest of it.
+
+    Returns:
+        None where the body is sure to have more than ``limit`` bits.
+    """
     levels, layout = level_tables(), layout_of(dtype, kinds)
-    bits = levels.hit_bits, levels.miss_bits
     count = len(changes.positions)
     populations, usual = np.empty(count, np.int16), np.empty(len(changes.hits), np.int16)
     find_populations(words, changes, layout, kinds, model, usual, populations)
@@ -130,19 +137,23 @@ def _encode_by(
     )  # fmt: skip
     sizes[ranges.numbers] = counts
     gap_bits = choose_levels(
-        model, kinds, changes, usual, populations, sizes, dtype.word_bits, *bits
-    )
+        model, kinds, changes, usual, populations, sizes, dtype.word_bits, levels.hit_bits,
+        levels.miss_bits,
+    )  # fmt: skip
     starts = _starts(model)
     fields = np.empty((len(starts) * FIELDS_OF_TABLE + OTHER_FIELDS, 2), np.int64)
     written = write_model(model, kinds, int(layout.exponent_bits), fields)
-    out = np.empty(_MOST_WORDS_OF_CHANGE * count + written, np.uint32)
-    x, size = _push_changes(
-        out, gaps, sources, changes, model, dtype.word_bits, levels.low_bits, levels.tokens,
-        levels.pushes, _pushes(starts),
+    header_bits = int(fields[:written, 1].sum())
+    emission = Emission(
+        model, changes, sources, gaps, _pushes(starts), levels.low_bits, levels.tokens,
+        levels.pushes,
     )  # fmt: skip
+    emitted = emit(emission, dtype.word_bits, written, limit - header_bits)
+    if emitted is None:
+        return None
+    x, size, out = emitted
     x, size = push_fields(np.uint64(x), size, out, fields, written)
     body = pack(int(x), out[:size])
-    header_bits = int(fields[:written, 1].sum())
     change_bits = max(0.0, 8.0 * len(body) - header_bits)
     gap_bits = min(gap_bits, change_bits)
     return Coding(body, ChangeBits(gap_bits, change_bits - gap_bits))
@@ -234,37 +245,6 @@ def _symbol_slots(starts: NDArray[np.int64]) -> Symbols:
     for table in range(starts.shape[0]):
         fill_symbols(starts[table], SYMBOLS, slots[table])
     return slots
-
-
-@kernel
-def _push_changes(
-    out: Stack, gaps: NDArray[np.uint32], sources: NDArray[np.uint32], changes: Changes,
-    model: Model, word_bits: Integer, low_bits: NDArray[np.int64], tokens: NDArray[np.int64],
-    level_pushes: Pushes, pushes: Pushes,
-) -> tuple[Integer, Integer]:  # fmt: skip
-    """Push the changes of all populations, last first."""
-    x, at = np.uint64(1), np.int64(0)
-    slot = np.int64(gaps.size)
-    for population in range(POPULATIONS - 1, -1, -1):
-        level = model.levels[population]
-        table = model.table_of[population] if population < EDGES else np.int64(0)
-        kind = model.kinds[table]
-        first = slot - model.hits[population]
-        while slot > first:
-            slot -= 1
-            if population < EDGES:
-                change = sources[slot]
-                if kind >= FLIPS:
-                    flips = np.uint64(changes.flips[change])
-                    x, at = push_flips(x, at, out, flips, table, kind, pushes, word_bits)
-                else:
-                    x, at = push_step(
-                        x, at, out, changes.steps[change], np.int64(changes.symbols[change]), table,
-                        kind, model.table_levels[table], pushes, low_bits, tokens, level_pushes,
-                    )  # fmt: skip
-            gap = np.int64(gaps[slot])
-            x, at = push_geometric(x, at, out, gap, level, low_bits, tokens, level_pushes)
-    return x, at
 
 
 @kernel

@@ -26,6 +26,7 @@ from patchc.formats.codecs.rans import (
     pop_bits,
     push,
     push_bits,
+    symbol_bits,
 )
 
 EVEN_LEVEL = 96
@@ -53,6 +54,7 @@ class LevelTables:
         tokens: number of tokens before the one that continues.
         starts: first slot of each token; one more than there are tokens bounds the last.
         slots, pushes: tables for decoding and for encoding.
+        symbol_bits: ideal length of each token.
         hit_bits, miss_bits: what a change, and a word without one, cost on average.
     """
 
@@ -61,6 +63,7 @@ class LevelTables:
     starts: NDArray[np.int64]
     slots: Symbols
     pushes: Pushes
+    symbol_bits: NDArray[np.float64]
     hit_bits: NDArray[np.float64]
     miss_bits: NDArray[np.float64]
 
@@ -86,7 +89,9 @@ def level_tables() -> LevelTables:
     starts[ALWAYS, 1:3] = SCALE
     fill_symbols(starts[ALWAYS], 1, slots[ALWAYS])
     fill_pushes(starts[ALWAYS], 1, pushes[ALWAYS])
-    return LevelTables(low_bits, tokens, starts, slots, pushes, hit_bits, miss_bits)
+    return LevelTables(
+        low_bits, tokens, starts, slots, pushes, symbol_bits(pushes), hit_bits, miss_bits
+    )
 
 
 def token_starts(level: int) -> tuple[list[int], int]:
@@ -136,6 +141,21 @@ def push_geometric(
     for _ in range(repeats):
         x, at = push(x, at, out, pushes, level, tokens)
     return x, at
+
+
+@spliced
+def geometric_bits(
+    value: Integer, level: Integer, all_low_bits: NDArray[np.int64], all_tokens: NDArray[np.int64],
+    bits: NDArray[np.float64],
+) -> float:  # fmt: skip
+    """Ideal length of ``value``; ``bits`` are those of the tokens of all levels."""
+    low_bits, tokens = all_low_bits[level], all_tokens[level]
+    token = value >> low_bits
+    length: float = low_bits + 0.0
+    if token >= tokens:
+        length += token // tokens * bits[level, tokens]
+        token %= tokens
+    return length + bits[level, token]
 
 
 @spliced

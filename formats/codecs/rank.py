@@ -186,6 +186,7 @@ def rank_changes(
         nexts: the rank after that of the change before, one a range; must be 0.
         counts: filled, one a range; must be 0.
     """
+    places, found, ranks = field.places, scratch.found, scratch.ranks
     parts = np.int64(0)
     for k in range(ranges.numbers.size):
         if not _is_whole(k, layout, ranges):
@@ -205,18 +206,18 @@ def rank_changes(
             if not whole:
                 counts[k] += find(k, ranges, scratch)
                 for block in range(WINDOW):
-                    scratch.ranks[block] = before
-                    before += popcount(scratch.found[k, block])
+                    ranks[block] = before
+                    before += popcount(found[k, block])
             cursor, end = cursors[k], ends[k]
             while cursor < end:
                 change = sources[cursor]
-                place = np.uint64(field.places[change]) - first
+                place = np.uint64(places[change]) - first
                 if place >= WINDOW_WORDS:
                     break
                 if not whole:
                     block = place >> np.uint64(6)
                     below = (_ONE << (place & np.uint64(BLOCK - 1))) - _ONE
-                    rank = scratch.ranks[block] + popcount(scratch.found[k, block] & below)
+                    rank = ranks[block] + popcount(found[k, block] & below)
                     gaps[cursor] = np.int64(rank) - nexts[k]
                     nexts[k] = np.int64(rank) + 1
                 if k < ranges.stages[STAGES - 1]:

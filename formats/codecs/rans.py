@@ -43,16 +43,20 @@ One to be read has a word more, which is not part of it."""
 def push(
     x: Integer, at: Integer, out: Stack, tables: Pushes, table: Integer, symbol: Integer
 ) -> tuple[Integer, Integer]:
-    """Push a symbol by a row of ``tables``; return state and end."""
+    """Push a symbol by a row of ``tables``; return state and end.
+
+    Whether a word moves to ``out`` cannot be foreseen, so it is written in any case, and counted
+    without a branch: ``out`` has a word to spare.
+    """
     reciprocal = tables[np.uint64(table), np.uint64(symbol), 0]
     entry = tables[np.uint64(table), np.uint64(symbol), 1]
     freq = entry & _HALF
     if freq == np.uint64(SCALE):
         return x, at
-    if x >> np.uint64(64 - SCALE_BITS) >= freq:
-        out[at] = np.uint32(x & np.uint64(0xFFFFFFFF))
-        at += 1
-        x >>= _WORD
+    full = x >> np.uint64(64 - SCALE_BITS) >= freq
+    out[at] = np.uint32(x & np.uint64(0xFFFFFFFF))
+    at += np.int64(full)
+    x = x >> _WORD if full else x
     start, round_up, shift = entry >> _START & _HALF, entry >> _ROUND_UP & _HALF, entry >> _SHIFT
     quotient = multiply_high(x + round_up, reciprocal) >> shift
     return x + start + quotient * (np.uint64(SCALE) - freq), at
@@ -63,10 +67,8 @@ def push_bits(x: Integer, at: Integer, out: Stack, value: Integer, count: Intege
     Integer, Integer
 ]:  # fmt: skip
     """Push ``value`` as ``count`` raw bits, at most 32; return state and end."""
-    if count == 0:
-        return x, at
     bits = np.uint64(count)
-    if x >> (np.uint64(64) - bits):
+    if x >> _WORD >> (_WORD - bits):
         out[at] = np.uint32(x & np.uint64(0xFFFFFFFF))
         at += 1
         x >>= _WORD
@@ -134,6 +136,13 @@ def fill_pushes(starts: NDArray[np.int64], count: Integer, table: NDArray[np.uin
         table[symbol, 1] = (
             freq | np.uint64(starts[symbol]) << _START | round_up << _ROUND_UP | shift << _SHIFT
         )
+
+
+def symbol_bits(tables: Pushes) -> NDArray[np.float64]:
+    """Ideal length of each symbol of each table, 0 where it has none."""
+    freqs = tables[..., 1] & _HALF
+    bits: NDArray[np.float64] = SCALE_BITS - np.log2(np.maximum(freqs, 1))
+    return np.where(freqs > 0, bits, 0.0)
 
 
 def pack(x: int, words: Stack) -> bytes:

@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 
 from patchc.blocks import bit_length
 from patchc.compiled import Integer, inlined, part, spliced
-from patchc.formats.codecs.levels import LEVELS, best_level, pop_geometric, push_geometric
+from patchc.formats.codecs.levels import (
+    LEVELS,
+    best_level,
+    geometric_bits,
+    pop_geometric,
+    push_geometric,
+)
 from patchc.formats.codecs.rans import (
     SCALE,
     SCALE_BITS,
@@ -57,19 +63,18 @@ def token_of(size: Integer) -> Integer:
     return np.int64(size) - 1 if size < np.uint64(_EXACT) else above
 
 
-@part
+@spliced
 def token_bits(token: Integer) -> Integer:
     """Raw bits below a token."""
-    return 0 if token < _EXACT - 1 else 2 + ((token - (_EXACT - 1)) >> 1)
+    return max(token - (_EXACT - 5), 0) >> 1 if token >= _EXACT - 1 else 0
 
 
-@part
+@spliced
 def token_start(token: Integer) -> Integer:
     """The least magnitude of a token."""
-    if token < _EXACT - 1:
-        return np.uint64(token + 1)
-    half = np.uint64(2 + ((token - (_EXACT - 1)) & 1))
-    return half << np.uint64(2 + ((token - (_EXACT - 1)) >> 1))
+    above = max(token - (_EXACT - 1), 0)
+    half = np.uint64(2 + (above & 1)) << np.uint64(2 + (above >> 1))
+    return np.uint64(token + 1) if token < _EXACT - 1 else half
 
 
 @spliced
@@ -133,7 +138,11 @@ def push_step(
         x, at = push_bits(x, at, out, negative, 1)
         return push_geometric(x, at, out, np.int64(size) - 1, level, low_bits, tokens, level_pushes)
     token = symbol >> 1
-    x, at = _push_long(x, at, out, size - token_start(token), token_bits(token))
+    low, bits = size - token_start(token), token_bits(token)
+    if bits > 32:
+        x, at = push_bits(x, at, out, low >> np.uint64(32), bits - 32)
+        low, bits = low & np.uint64(0xFFFFFFFF), 32
+    x, at = push_bits(x, at, out, low, bits)
     if kind == EVEN:
         x, at = push_bits(x, at, out, negative, 1)
         return push(x, at, out, pushes, table, token)
@@ -185,6 +194,26 @@ def push_flips(
         return _push_long(x, at, out, flips, word_bits)
     x, at = _push_long(x, at, out, flips, word_bits - 8)
     return push(x, at, out, pushes, table, flips >> np.uint64(word_bits - 8))
+
+
+@spliced
+def step_bits(
+    step: Integer, symbol: Integer, flips: Integer, table: Integer, kind: Integer, level: Integer,
+    word_bits: Integer, table_bits: NDArray[np.float64], low_bits: NDArray[np.int64],
+    tokens: NDArray[np.int64], level_bits: NDArray[np.float64],
+) -> float:  # fmt: skip
+    """Ideal length of a step; ``table_bits`` and ``level_bits`` are those of all symbols."""
+    if kind == GEOMETRIC:
+        value = np.int64(magnitude(step)) - 1
+        return 1.0 + geometric_bits(value, level, low_bits, tokens, level_bits)
+    if kind == RAW:
+        return word_bits + 0.0
+    if kind == FLIPS:
+        return word_bits - 8 + table_bits[table, top_flips(flips, word_bits)]
+    raw = token_bits(symbol >> 1)
+    if kind == EVEN:
+        return raw + 1 + table_bits[table, symbol >> 1]
+    return raw + table_bits[table, symbol]
 
 
 @part
