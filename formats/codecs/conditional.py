@@ -8,7 +8,8 @@ base's going forward and the result's going back.
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +30,7 @@ from patchc.formats.codecs.classes import (
     layout_of,
 )
 from patchc.formats.codecs.codec import Coding, Positions, Steps
-from patchc.formats.codecs.emit import Emission, emit
+from patchc.formats.codecs.emit import SLACK, Draft, Emission, begin, expected_bits, finish
 from patchc.formats.codecs.fit import choose_levels
 from patchc.formats.codecs.levels import level_tables, pop_geometric
 from patchc.formats.codecs.model import (
@@ -99,27 +100,58 @@ def encode_conditional(
         words, changes, layout, held, dtype.word_bits, levels.hit_bits, levels.miss_bits, model
     )
     field = sift(words, members, changes, layout, held)
-    coding = _encode_by(model, changes, field, words, kinds, dtype, math.inf)
-    if coding is None:
-        raise AssertionError("a body without a limit has a length")
-    if 8 * len(coding.body) <= undivided or not layout.exponent_bits:
-        return coding
+    divided = _prepare(model, changes, field, words, kinds, dtype)
+    coding = None
+    if not layout.exponent_bits:
+        return _finish(divided)
+    if divided.about <= undivided or divided.bits <= undivided + SLACK:
+        coding = _finish(divided)
+        if 8 * len(coding.body) <= undivided:
+            return coding
     model = undivided_model(changes, layout, kinds)
-    field = Field(words, members, positions)
-    limit = 8.0 * len(coding.body)
-    other = _encode_by(model, changes, field, words, kinds, dtype, limit)
-    return min(coding, other or coding, key=lambda way: len(way.body))
+    other = _prepare(model, changes, Field(words, members, positions), words, kinds, dtype)
+    if other.bits < divided.bits - SLACK:
+        return _finish(other)
+    coding = coding or _finish(divided)
+    if other.bits > divided.bits + SLACK:
+        return coding
+    return min(coding, _finish(other), key=lambda way: len(way.body))
 
 
-def _encode_by(
-    model: Model, changes: Changes, field: Field, words: Words, kinds: int, dtype: DType,
-    limit: float,
-) -> Coding | None:  # fmt: skip
-    """Code the changes by the classes that ``model`` has, and fill in the rest of it.
+@dataclass(frozen=True)
+class _Way:
+    """A body that is begun.
 
-    Returns:
-        None where the body is sure to have more than ``limit`` bits.
+    Attributes:
+        draft: of its changes.
+        fields: of its header.
+        gap_bits, step_bits: about what gaps and steps take.
     """
+
+    draft: Draft
+    fields: NDArray[np.int64]
+    gap_bits: float
+    step_bits: float
+
+    @cached_property
+    def header_bits(self) -> int:
+        return int(self.fields[:, 1].sum())
+
+    @property
+    def about(self) -> float:
+        """A first estimate of the body's length, in bits."""
+        return self.header_bits + self.gap_bits + self.step_bits
+
+    @cached_property
+    def bits(self) -> float:
+        """The body's length in bits, by :func:`expected_bits`."""
+        return self.header_bits + expected_bits(self.draft)
+
+
+def _prepare(
+    model: Model, changes: Changes, field: Field, words: Words, kinds: int, dtype: DType
+) -> _Way:
+    """Begin a body whose changes are coded by the classes of ``model``; fill in the rest of it."""
     levels, layout = level_tables(), layout_of(dtype, kinds)
     count = len(changes.positions)
     populations, usual = np.empty(count, np.int16), np.empty(len(changes.hits), np.int16)
@@ -136,26 +168,27 @@ def _encode_by(
         np.zeros_like(counts), counts,
     )  # fmt: skip
     sizes[ranges.numbers] = counts
-    gap_bits = choose_levels(
+    gap_bits, step_bits = choose_levels(
         model, kinds, changes, usual, populations, sizes, dtype.word_bits, levels.hit_bits,
         levels.miss_bits,
     )  # fmt: skip
     starts = _starts(model)
     fields = np.empty((len(starts) * FIELDS_OF_TABLE + OTHER_FIELDS, 2), np.int64)
-    written = write_model(model, kinds, int(layout.exponent_bits), fields)
-    header_bits = int(fields[:written, 1].sum())
+    fields = fields[: write_model(model, kinds, int(layout.exponent_bits), fields)]
     emission = Emission(
         model, changes, sources, gaps, _pushes(starts), levels.low_bits, levels.tokens,
-        levels.pushes,
+        levels.pushes, np.int64(dtype.word_bits),
     )  # fmt: skip
-    emitted = emit(emission, dtype.word_bits, written, limit - header_bits)
-    if emitted is None:
-        return None
-    x, size, out = emitted
-    x, size = push_fields(np.uint64(x), size, out, fields, written)
-    body = pack(int(x), out[:size])
-    change_bits = max(0.0, 8.0 * len(body) - header_bits)
-    gap_bits = min(gap_bits, change_bits)
+    return _Way(begin(emission, len(fields)), fields, gap_bits, step_bits)
+
+
+def _finish(way: _Way) -> Coding:
+    """The body, all of it."""
+    x, at = finish(way.draft)
+    x, at = push_fields(x, at, way.draft.out, way.fields, len(way.fields))
+    body = pack(int(x), way.draft.out[:at])
+    change_bits = max(0.0, 8.0 * len(body) - way.header_bits)
+    gap_bits = min(way.gap_bits, change_bits)
     return Coding(body, ChangeBits(gap_bits, change_bits - gap_bits))
 
 

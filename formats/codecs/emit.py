@@ -22,7 +22,8 @@ from patchc.formats.codecs.step_tokens import FLIPS, push_flips, push_step, step
 
 _MOST_WORDS_OF_CHANGE = 5
 _BATCH = 256
-_SLACK = 64.0  # bits by which ideal lengths may miss those of a body, once its state is large
+SLACK = 64.0
+"""Bits by which the lengths of two bodies must differ for what is expected to tell the shorter."""
 
 
 class Emission(NamedTuple):
@@ -35,6 +36,7 @@ class Emission(NamedTuple):
         gaps: as many, before each of them.
         pushes: of each table of steps.
         low_bits, tokens, level_pushes: of all levels.
+        word_bits: width of a word.
     """
 
     model: Model
@@ -45,46 +47,55 @@ class Emission(NamedTuple):
     low_bits: NDArray[np.int64]
     tokens: NDArray[np.int64]
     level_pushes: Pushes
+    word_bits: np.int64
 
 
-def emit(
-    emission: Emission, word_bits: int, room: int, limit: float
-) -> tuple[np.uint64, int, Stack] | None:
-    """Push all changes.
+class Draft(NamedTuple):
+    """A body that is begun: the last changes are pushed, so that the state is large.
 
-    Args:
+    Attributes:
         emission: what to push.
-        word_bits: width of a word.
-        room: words to leave free for what is pushed besides.
-        limit: bits above which the body is not wanted.
-
-    Returns:
-        State, end and stack; None where ``limit`` is sure to be exceeded.
+        out, x, at: stack, state and end.
+        left: changes that are yet to be pushed.
     """
+
+    emission: Emission
+    out: Stack
+    x: np.uint64
+    at: int
+    left: int
+
+
+def begin(emission: Emission, room: int) -> Draft:
+    """Push the last changes, and leave ``room`` words free for what is pushed after the first."""
     left = len(emission.sources)
     out = np.empty(_MOST_WORDS_OF_CHANGE * left + room + 1, np.uint32)
     x, at = np.uint64(1), 0
-    while left and not at:  # while the state is small, ideal lengths mean nothing
-        begin = max(0, left - _BATCH)
-        x, at = _push(np.uint64(x), at, out, emission, word_bits, begin, left)
-        left = begin
-    if left and limit < math.inf:
-        rest = _ideal_bits(
-            emission, symbol_bits(emission.pushes), level_tables().symbol_bits, word_bits, left
-        )
-        if 32.0 * at + 32 + rest > limit + _SLACK:
-            return None
-    x, at = _push(np.uint64(x), at, out, emission, word_bits, 0, left)
-    return x, at, out
+    while left and not at:
+        end, left = left, max(0, left - _BATCH)
+        x, at = _push(np.uint64(x), at, out, emission, left, end)
+    return Draft(emission, out, np.uint64(x), at, left)
+
+
+def expected_bits(draft: Draft) -> float:
+    """The bits that all changes will take, to less than half of ``SLACK``."""
+    table_bits, level_bits = symbol_bits(draft.emission.pushes), level_tables().symbol_bits
+    rest = _ideal_bits(draft.emission, table_bits, level_bits, draft.left)
+    return float(32 * draft.at + math.log2(draft.x) + rest)
+
+
+def finish(draft: Draft) -> tuple[np.uint64, int]:
+    """Push the changes that are left; return state and end."""
+    x, at = _push(draft.x, draft.at, draft.out, draft.emission, 0, draft.left)
+    return np.uint64(x), at
 
 
 @kernel
 def _push(
-    x: Integer, at: Integer, out: Stack, emission: Emission, word_bits: Integer, begin: Integer,
-    end: Integer,
+    x: Integer, at: Integer, out: Stack, emission: Emission, begin: Integer, end: Integer
 ) -> tuple[Integer, Integer]:  # fmt: skip
     """Push the changes from ``begin`` to ``end``, last first."""
-    model, changes = emission.model, emission.changes
+    model, changes, word_bits = emission.model, emission.changes, emission.word_bits
     low_bits, tokens, level_pushes = emission.low_bits, emission.tokens, emission.level_pushes
     sources, gaps, pushes = emission.sources, emission.gaps, emission.pushes
     steps, symbols, flips = changes.steps, changes.symbols, changes.flips
@@ -117,10 +128,10 @@ def _push(
 @kernel
 def _ideal_bits(
     emission: Emission, table_bits: NDArray[np.float64], level_bits: NDArray[np.float64],
-    word_bits: Integer, end: Integer,
+    end: Integer,
 ) -> float:  # fmt: skip
     """Ideal length of the changes before ``end``, from those of the symbols of all tables."""
-    model, changes = emission.model, emission.changes
+    model, changes, word_bits = emission.model, emission.changes, emission.word_bits
     low_bits, tokens = emission.low_bits, emission.tokens
     sources, gaps = emission.sources, emission.gaps
     steps, symbols, flips = changes.steps, changes.symbols, changes.flips

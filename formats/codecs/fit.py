@@ -18,7 +18,7 @@ def choose_levels(
     model: Model, kinds: Integer, changes: Changes, usual: NDArray[np.int16],
     populations: NDArray[np.int16], counts: NDArray[np.int64], word_bits: Integer,
     hit_bits: NDArray[np.float64], miss_bits: NDArray[np.float64],
-) -> float:  # fmt: skip
+) -> tuple[float, float]:  # fmt: skip
     """Set levels and tables from the changes of each population and its number of words.
 
     Args:
@@ -32,9 +32,9 @@ def choose_levels(
         hit_bits, miss_bits: of the levels.
 
     Returns:
-        The bits of all gaps.
+        About the bits of all gaps, and of all tables and steps.
     """
-    gap_bits = 0.0
+    gap_bits, step_bits = 0.0, 0.0
     hits = model.hits
     unused = LOW - model.firsts[kinds]
     histograms, sizes = _count_steps(changes, usual, populations, word_bits, unused)
@@ -57,6 +57,7 @@ def choose_levels(
                     sizes[number] + sizes[start], word_bits, hit_bits, miss_bits,
                 )  # fmt: skip
                 if joint < together + alone:
+                    step_bits += joint - together
                     histograms[start] += histograms[number]
                     sizes[start] += sizes[number]
                     together = joint
@@ -68,24 +69,26 @@ def choose_levels(
                     continue
             _table(model, tables, histograms[number], sizes[number], word_bits, hit_bits, miss_bits)
             start, together = number, alone
+            step_bits += alone
             model.table_of[number] = tables
             tables += 1
-        tables, bits = _wide(
+        tables, bits, own = _wide(
             model, LOW + group, tables, counts, histograms[LOW + group - unused],
             sizes[LOW + group - unused], word_bits, hit_bits, miss_bits,
         )  # fmt: skip
         gap_bits += bits
+        step_bits += own
         for number in range(first, last):
             if hits[EDGES + number]:
                 model.levels[EDGES + number], bits = best_level(
                     hits[EDGES + number], counts[EDGES + number], hit_bits, miss_bits
                 )
                 gap_bits += bits
-    tables, bits = _wide(
+    tables, bits, own = _wide(
         model, ALL, tables, counts, histograms[ALL - unused], sizes[ALL - unused], word_bits,
         hit_bits, miss_bits,
     )  # fmt: skip
-    return gap_bits + bits
+    return gap_bits + bits, step_bits + own
 
 
 @inlined
@@ -123,19 +126,19 @@ def _wide(
     model: Model, population: Integer, tables: Integer, counts: NDArray[np.int64],
     histogram: NDArray[np.int64], size: Integer, word_bits: Integer,
     hit_bits: NDArray[np.float64], miss_bits: NDArray[np.float64],
-) -> tuple[Integer, float]:  # fmt: skip
+) -> tuple[Integer, float, float]:  # fmt: skip
     """Level and table of a population of several classes, where there is one.
 
     Returns:
-        The number of tables now, and the bits of the gaps.
+        The number of tables now, and the bits of gaps and of steps.
     """
     hits = model.hits[population]
     if not hits:
-        return tables, 0.0
+        return tables, 0.0, 0.0
     model.levels[population], bits = best_level(hits, counts[population], hit_bits, miss_bits)
-    _table(model, tables, histogram, size, word_bits, hit_bits, miss_bits)
+    own = _table(model, tables, histogram, size, word_bits, hit_bits, miss_bits)
     model.table_of[population] = tables
-    return tables + 1, bits
+    return tables + 1, bits, own
 
 
 @inlined
