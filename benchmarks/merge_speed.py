@@ -1,11 +1,14 @@
-"""Merges by patchc beside mergekit's on the same inputs: time a parameter and peak memory.
+"""Builds by patchc beside mergekit's merges of the same models: time a parameter, peak memory.
 
     python benchmarks/merge_speed.py --mergekit /path/to/mergekit-yaml
 
 A Llama base in bf16 and two tuned models in bf16, with few layers and with more; the slope between
-the two sizes is the time a parameter takes, what is left at size 0 the start-up. mergekit lives in
-an environment of its own, computes in fp32 and writes the merged model; patchc writes a patch,
-with the digests of base and result, and is also timed with the `apply` that makes the model of it.
+the two sizes is the time a parameter takes, what is left at size 0 the start-up. The differences
+are a fine-tune's: two words in three differ from the base's, and two of three of those by one step
+or two. mergekit lives in an environment of its own, computes in fp32 and writes the merged model;
+patchc writes a patch, with the digests of all inputs and of the result, and is also timed with the
+`apply` that makes the model of it. SafePatching takes the tuned models as its two components, with
+fp32 scores beside them.
 """
 
 from __future__ import annotations
@@ -15,7 +18,6 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -25,6 +27,7 @@ from safetensors.torch import save_file
 HIDDEN, INNER, VOCABULARY = 1024, 2816, 4096
 METHODS = {"dare_linear": "dare", "ties": "ties"}
 DENSITY = 0.2
+WEIGHT_SCALE, DELTA_SCALE = 0.02, 1e-4
 
 
 def shapes(layers: int) -> dict[str, tuple[int, ...]]:
@@ -44,9 +47,12 @@ def shapes(layers: int) -> dict[str, tuple[int, ...]]:
 
 
 def write_models(folder: Path, layers: int) -> int:
-    """A base and two tuned models; returns the number of parameters."""
+    """A base and two tuned models beside their scores; returns the number of parameters."""
     torch.manual_seed(layers)
-    base = {name: torch.randn(shape).bfloat16() for name, shape in shapes(layers).items()}
+    base = {
+        name: (WEIGHT_SCALE * torch.randn(shape)).bfloat16()
+        for name, shape in shapes(layers).items()
+    }
     config = {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -60,10 +66,14 @@ def write_models(folder: Path, layers: int) -> int:
         "torch_dtype": "bfloat16",
     }
     for name in ("base", "tuned-0", "tuned-1"):
+        (folder / name).mkdir(parents=True)
         tensors = base
         if name != "base":
-            tensors = {k: (v + 0.02 * torch.randn(v.shape)).bfloat16() for k, v in base.items()}
-        (folder / name).mkdir(parents=True)
+            tensors = {
+                k: (v + DELTA_SCALE * torch.randn(v.shape)).bfloat16() for k, v in base.items()
+            }
+            scores = {k: torch.rand(v.shape) for k, v in base.items() if k.endswith("_proj.weight")}
+            save_file(scores, folder / name / "scores.safetensors")
         save_file(tensors, folder / name / "model.safetensors", {"format": "pt"})
         (folder / name / "config.json").write_text(json.dumps(config))
     return sum(tensor.numel() for tensor in base.values())
@@ -97,13 +107,32 @@ def build_command(folder: Path, recipe: str) -> list[str]:
     )  # fmt: skip
 
 
-def best_of(repeats: int, run: Callable[[], Measured], clean: Callable[[], None]) -> Measured:
-    """The fastest of some runs after one that warms up."""
-    found = []
-    for _ in range(repeats + 1):
-        clean()
-        found.append(run())
-    return min(found[1:], key=lambda one: one.seconds)
+def safepatching_command(folder: Path) -> list[str]:
+    """patchc's build of a SafePatching patch, with its defaults."""
+    return patchc(
+        "build", folder / "base", "--se", folder / "tuned-0", "--osm", folder / "tuned-1", "-o",
+        folder / "merge.patchc",
+    )  # fmt: skip
+
+
+def time_commands(folder: Path, mergekit: Path, repeats: int) -> dict[str, Measured]:
+    """The best run of every command, after one that warms up."""
+    patch, merged, applied = (folder / name for name in ("merge.patchc", "merged", "applied"))
+
+    def best(command: list[str], out: Path) -> Measured:
+        runs = []
+        for _ in range(repeats + 1):
+            out.unlink() if out.is_file() else shutil.rmtree(out, ignore_errors=True)
+            runs.append(measure(command))
+        return min(runs[1:], key=lambda one: one.seconds)
+
+    found = {"patchc build, SafePatching": best(safepatching_command(folder), patch)}
+    apply = patchc("apply", patch, folder / "base", "-o", applied)
+    for method, recipe in METHODS.items():
+        found[f"mergekit {method}"] = best(mergekit_command(mergekit, folder, method), merged)
+        found[f"patchc build, {recipe}"] = best(build_command(folder, recipe), patch)
+        found[f"patchc apply, {recipe}"] = best(apply, applied)
+    return found
 
 
 def main() -> None:
@@ -113,38 +142,20 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--folder", type=Path, default=Path("/dev/shm"))
     options = parser.parse_args()
-    rows: dict[str, list[tuple[int, Measured]]] = {}
-    for layers in options.layers:
+    sizes, times = [], []
+    for layers in sorted(options.layers):
         with tempfile.TemporaryDirectory(dir=options.folder) as scratch:
-            folder = Path(scratch)
-            parameters = write_models(folder, layers)
-
-            def clean(folder: Path = folder) -> None:
-                (folder / "merge.patchc").unlink(missing_ok=True)
-                for name in ("merged", "applied"):
-                    shutil.rmtree(folder / name, ignore_errors=True)
-
-            for method, recipe in METHODS.items():
-                commands = {
-                    f"mergekit {method}": mergekit_command(options.mergekit, folder, method),
-                    f"patchc build, {recipe}": build_command(folder, recipe),
-                }
-                for name, command in commands.items():
-                    taken = best_of(options.repeats, lambda c=command: measure(c), clean)
-                    rows.setdefault(name, []).append((parameters, taken))
-                apply = patchc(
-                    "apply", folder / "merge.patchc", folder / "base", "-o", folder / "applied"
-                )
-                taken = measure(apply)
-                rows.setdefault(f"patchc apply, {recipe}", []).append((parameters, taken))
-                clean()
+            sizes.append(write_models(Path(scratch), layers))
+            times.append(time_commands(Path(scratch), options.mergekit, options.repeats))
+    grown = sizes[1] - sizes[0]
     print(f"{os.cpu_count()} cores; load averages {os.getloadavg()}")
     print("| command | M parameters/s | start-up, s | CPU, ns a parameter | peak, MB |")
     print("|---|---|---|---|---|")
-    for name, ((few, small), (many, large)) in rows.items():
-        slope = (large.seconds - small.seconds) / (many - few)
-        cpu = (large.cpu_seconds - small.cpu_seconds) / (many - few)
-        start = small.seconds - slope * few
+    for name, small in times[0].items():
+        large = times[1][name]
+        slope = (large.seconds - small.seconds) / grown
+        cpu = (large.cpu_seconds - small.cpu_seconds) / grown
+        start = small.seconds - slope * sizes[0]
         peak = large.peak_bytes / 1e6
         print(f"| {name} | {1e-6 / slope:.1f} | {start:.1f} | {1e9 * cpu:.1f} | {peak:.0f} |")
 

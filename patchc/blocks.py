@@ -10,13 +10,23 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from patchc.compiled import Integer, generated, spliced
+from patchc.compiled import Integer, generated
 
 BLOCK = 64
 
 _BYTES = np.uint64(0x0101010101010101)
 _HIGH = np.uint64(0x8080808080808080)
+
+
+def _places() -> NDArray[np.uint8]:
+    """By rank and byte, the number of the bit that has as many set bits below it."""
+    bits = np.arange(256)[:, None] >> np.arange(8) & 1
+    return np.argsort(1 - bits, axis=1, kind="stable").T.astype(np.uint8).copy()
+
+
+_PLACES = _places()
 
 
 @generated
@@ -137,9 +147,42 @@ def _index(value: int) -> Any:
     return ir.Constant(ir.IntType(32), value)
 
 
-@spliced
-def nth(members: Integer, rank: Integer) -> Integer:
-    """The number of the set bit that has ``rank`` set bits below it; there must be one.
+@generated
+def nth(_: Any, members: Any, rank: Any) -> Any:
+    """The number of the set bit that has ``rank`` set bits below it; there must be one."""
+    from llvmlite import ir
+    from numba import types
+
+    word = ir.IntType(64)
+    signature = types.uint64(types.uint64, types.uint64)
+
+    def generate(context: Any, builder: Any, own: Any, values: Any) -> Any:
+        if not _deposits_bits():
+            return context.compile_internal(builder, nth_by_table, own, values)
+        deposit = builder.module.declare_intrinsic(
+            "llvm.x86.bmi.pdep.64", (), ir.FunctionType(word, [word, word])
+        )
+        bit = builder.shl(ir.Constant(word, 1), values[1])
+        found = builder.call(deposit, [bit, values[0]])
+        return builder.cttz(found, ir.Constant(ir.IntType(1), 0))
+
+    return signature, generate
+
+
+def _deposits_bits() -> bool:
+    """Whether the processor that is compiled for deposits bits in a few cycles."""
+    from llvmlite import binding
+    from numba.core import config
+
+    if config.CPU_NAME or config.CPU_FEATURES is not None:
+        return False
+    slow = ("bdver", "znver1", "znver2")  # a microprogram, of many cycles for each bit
+    fast = not binding.get_host_cpu_name().startswith(slow)
+    return fast and bool(binding.get_host_cpu_features().get("bmi2"))
+
+
+def nth_by_table(members: Integer, rank: Integer) -> Integer:
+    """What :func:`nth` is on any processor.
 
     Vigna, "Broadword implementation of rank/select queries" (2008).
     """
@@ -151,7 +194,4 @@ def nth(members: Integer, rank: Integer) -> Integer:
     passed = ((rank * _BYTES) | _HIGH) - sums
     byte = popcount(passed & _HIGH) << np.uint64(3)
     rank -= ((sums << np.uint64(8)) >> byte) & np.uint64(0xFF)
-    members >>= byte
-    for _ in range(rank):
-        members &= members - np.uint64(1)
-    return byte + lowest(members)
+    return byte + np.uint64(_PLACES[rank, (members >> byte) & np.uint64(0xFF)])

@@ -50,7 +50,7 @@ class Scratch(NamedTuple):
         members: which of its words there are of each group, a number a block; of any, in the last
             row, and in the first where words are not grouped.
         found: which belong to a range, a number a block and range.
-        ranks: words of a range before each block.
+        ranks: how many the blocks before each hold of the range that was found last.
         changed: which words were changed, a number a block.
         steps: of its words that change.
     """
@@ -123,7 +123,18 @@ def place_changes(
                 left[k] -= total
                 continue
             fault = _change(
-                k, revert, layout, ranges, scratch, flipped, cursors, ends, gaps, values, left
+                k,
+                np.uint64(total),
+                revert,
+                layout,
+                ranges,
+                scratch,
+                flipped,
+                cursors,
+                ends,
+                gaps,
+                values,
+                left,
             )
             if fault:
                 return fault
@@ -141,47 +152,51 @@ def place_changes(
 
 @spliced
 def _change(
-    k: Integer, revert: bool, layout: Layout, ranges: Ranges, scratch: Scratch,
+    k: Integer, total: Integer, revert: bool, layout: Layout, ranges: Ranges, scratch: Scratch,
     flipped: NDArray[np.bool_], cursors: NDArray[np.int64], ends: NDArray[np.int64],
     gaps: NDArray[np.uint32], values: NDArray[np.int64], left: NDArray[np.int64],
 ) -> Integer:  # fmt: skip
-    """Change the words of a range in a window; return a fault or 0."""
+    """Change the words of a range in a window, which holds ``total`` of them; return a fault or 0.
+
+    Faults are gathered and told at the end: a way out of the loop would keep the compiler from
+    computing without branches, which takes twice as long.
+    """
     kind = scratch.words.dtype.type
     low, span = ranges.lows[k], ranges.spans[k]
     is_edge, is_flipped = ranges.numbers[k] >= EDGES, flipped[k]
-    gap: Integer = left[k]
     cursor, end = np.uint64(cursors[k]), np.uint64(ends[k])
-    for block in range(np.uint64(WINDOW)):
-        found = scratch.found[k, block]
-        held = np.int64(popcount(found))
-        while gap < held:
-            bit = nth(found, np.uint64(gap))
-            place = (block << np.uint64(6)) | bit
-            word = np.uint64(scratch.words[place])
-            step: Integer = values[cursor]
-            if is_edge:
-                other = word + _ONE if absolute(word, layout) == low else word - _ONE
-            elif is_flipped:
-                other = word ^ np.uint64(step)
-            else:
-                other = moved(word, -step if revert else step, layout)
-            if is_edge or is_flipped:
-                step = step_between(word, other, layout)
-                if revert:
-                    step = step_between(other, word, layout)
-            if other == word or absolute(other, layout) - low > span:
-                return MISFIT
-            if scratch.changed[block] >> bit & _ONE:
-                return TWICE
-            scratch.changed[block] |= _ONE << bit
-            scratch.words[place] = kind(other)
-            scratch.steps[place] = step
-            cursor += _ONE
-            gap = gap + 1 + np.int64(gaps[cursor]) if cursor < end else NEVER
-        gap -= held
-    left[k] = gap
+    rank: Integer = np.uint64(left[k])
+    misfit, twice = np.uint64(0), np.uint64(0)
+    while rank < total:
+        block = np.uint64(0)
+        for each in range(np.uint64(1), np.uint64(WINDOW)):
+            block += np.uint64(scratch.ranks[each] <= rank)
+        bit = nth(scratch.found[k, block], rank - scratch.ranks[block])
+        place = (block << np.uint64(6)) | bit
+        word = np.uint64(scratch.words[place])
+        step: Integer = values[cursor]
+        if is_edge:
+            other = word + _ONE if absolute(word, layout) == low else word - _ONE
+        elif is_flipped:
+            other = word ^ np.uint64(step)
+        else:
+            other = moved(word, -step if revert else step, layout)
+        if is_edge or is_flipped:
+            step = step_between(word, other, layout)
+            if revert:
+                step = step_between(other, word, layout)
+        misfit |= np.uint64(other == word) | np.uint64(absolute(other, layout) - low > span)
+        twice |= scratch.changed[block] >> bit & _ONE
+        scratch.changed[block] |= _ONE << bit
+        scratch.words[place] = kind(other)
+        scratch.steps[place] = step
+        cursor += _ONE
+        rank = rank + _ONE + np.uint64(gaps[cursor]) if cursor < end else np.uint64(NEVER)
+    left[k] = rank - total
     cursors[k] = cursor
-    return 0
+    if misfit:
+        return MISFIT
+    return TWICE if twice else 0
 
 
 @spliced
@@ -215,6 +230,7 @@ def find(k: Integer, ranges: Ranges, scratch: Scratch) -> Integer:
     for block in range(np.uint64(WINDOW)):
         found = within(scratch.words, block * _BLOCK, low, span) & scratch.members[own, block]
         scratch.found[k, block] = found
+        scratch.ranks[block] = total
         total += popcount(found)
     return np.int64(total)
 
