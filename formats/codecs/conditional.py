@@ -64,6 +64,7 @@ from patchc.formats.codecs.step_tokens import (
     pop_step,
 )
 from patchc.kernels.histograms import Counts, count_words
+from patchc.scratch import scratch
 
 CONDITIONAL_ID = 3
 """The codec's number in a patch file."""
@@ -220,8 +221,41 @@ def decode_conditional(
     Raises:
         PatchFormatError: the body is not a coding of ``entries`` changes of these words.
     """
+    _check_entries(entries, words)
+    positions, steps = np.empty(entries, np.uint32), np.empty(entries, np.int64)
+    none = np.empty(0, words.dtype)
+    _decode(body, words, entries, dtype, revert, groups, positions, steps, none)
+    return positions, steps
+
+
+def change_words(
+    body: bytes,
+    words: Words,
+    entries: int,
+    dtype: DType,
+    revert: bool,
+    groups: Groups | None = None,
+) -> None:
+    """Take a chunk's words to the result, or with ``revert`` back to the base, in place.
+
+    What :func:`decode_conditional` finds is added without being listed; arguments and errors are
+    the same. After an error the words may be anything.
+    """
+    _check_entries(entries, words)
+    none = np.empty(0, np.uint32), np.empty(0, np.int64)
+    _decode(body, words, entries, dtype, revert, groups, *none, words)
+
+
+def _check_entries(entries: int, words: Words) -> None:
     if not 0 < entries <= len(words):
         raise PatchFormatError(f"its record says {entries} changes of {len(words)} words")
+
+
+def _decode(
+    body: bytes, words: Words, entries: int, dtype: DType, revert: bool, groups: Groups | None,
+    positions: Positions, steps: Steps, results: Words,
+) -> None:  # fmt: skip
+    """Fill ``positions`` and ``steps``, or change the words where they are ``results``, too."""
     members, kinds = _members(groups)
     layout = layout_of(dtype, kinds)
     x, stream = unpack(body)
@@ -230,7 +264,7 @@ def decode_conditional(
     if not good:
         raise PatchFormatError("its body is corrupt: a field of its header is out of range")
     levels = level_tables()
-    gaps, values = np.empty(entries, np.uint32), np.empty(entries, np.int64)
+    gaps, values = scratch("gaps", entries, np.uint32), scratch("values", entries, np.int64)
     x, at = _pop_changes(
         np.uint64(x), at, stream, model, _symbol_slots(_starts(model)), dtype.word_bits,
         np.int64(len(words)), levels.low_bits, levels.tokens, levels.slots, gaps, values,
@@ -241,15 +275,13 @@ def decode_conditional(
     ends = np.cumsum(model.hits)[ranges.numbers]
     flipped = np.zeros(POPULATIONS, np.bool_)
     flipped[: ALL + 1] = model.kinds[model.table_of] >= FLIPS
-    positions, steps = np.empty(entries, np.uint32), np.empty(entries, np.int64)
     count = place_changes(
         words, members, revert, layout, ranges, scratch_for(words, ranges),
         flipped[ranges.numbers], ends - model.hits[ranges.numbers], ends, gaps, values,
-        np.empty(len(ends), np.int64), positions, steps,
+        np.empty(len(ends), np.int64), positions, steps, results,
     )  # fmt: skip
     if count != entries:
         raise PatchFormatError("its body is corrupt, or was not made for these words")
-    return positions, steps
 
 
 def _members(groups: Groups | None) -> tuple[Groups, int]:

@@ -82,7 +82,7 @@ def place_changes(
     words: Words, groups: Groups, revert: bool, layout: Layout, ranges: Ranges, scratch: Scratch,
     flipped: NDArray[np.bool_], cursors: NDArray[np.int64], ends: NDArray[np.int64],
     gaps: NDArray[np.uint32], values: NDArray[np.int64], left: NDArray[np.int64],
-    positions: Positions, steps: Steps,
+    positions: Positions, steps: Steps, results: Words,
 ) -> Integer:  # fmt: skip
     """Find the words that change, from the gaps of each population.
 
@@ -97,7 +97,8 @@ def place_changes(
         cursors, ends: of each range, its first change in ``gaps`` and ``values``, and their end.
         gaps, values: of all changes, by population.
         left: scratch, one a range.
-        positions, steps: filled, in the order of the words.
+        positions, steps: filled, in the order of the words, where ``results`` is empty.
+        results: ``words`` themselves, to be changed; or empty.
 
     Returns:
         The number of changes, or a fault.
@@ -123,31 +124,46 @@ def place_changes(
                 left[k] -= total
                 continue
             fault = _change(
-                k,
-                np.uint64(total),
-                revert,
-                layout,
-                ranges,
-                scratch,
-                flipped,
-                cursors,
-                ends,
-                gaps,
-                values,
-                left,
-            )
+                k, np.uint64(total), revert, layout, ranges, scratch, flipped, cursors, ends, gaps,
+                values, left,
+            )  # fmt: skip
             if fault:
                 return fault
-        for block in range(np.uint64(WINDOW)):
-            changed = scratch.changed[block]
-            scratch.changed[block] = 0
-            while changed:
-                place = (block << np.uint64(6)) | lowest(changed)
-                positions[done] = first + place
-                steps[done] = scratch.steps[place]
-                done += _ONE
-                changed &= changed - _ONE
+        if results.size:
+            done += _store(first, scratch, results)
+        else:
+            done = _list(first, done, scratch, positions, steps)
     return np.int64(done)
+
+
+@spliced
+def _store(first: Integer, scratch: Scratch, results: Words) -> Integer:
+    """Write back the window from word ``first`` on; return how many words have changed."""
+    count = np.uint64(0)
+    for block in range(np.uint64(WINDOW)):
+        count += popcount(scratch.changed[block])
+        scratch.changed[block] = 0
+    if count:
+        for i in range(min(WINDOW_WORDS, np.uint64(results.size) - first)):
+            results[first + i] = scratch.words[i]
+    return count
+
+
+@spliced
+def _list(
+    first: Integer, done: Integer, scratch: Scratch, positions: Positions, steps: Steps
+) -> Integer:
+    """Add the changes of the window from word ``first`` on; return how many there are now."""
+    for block in range(np.uint64(WINDOW)):
+        changed = scratch.changed[block]
+        scratch.changed[block] = 0
+        while changed:
+            place = (block << np.uint64(6)) | lowest(changed)
+            positions[done] = first + place
+            steps[done] = scratch.steps[place]
+            done += _ONE
+            changed &= changed - _ONE
+    return done
 
 
 @spliced

@@ -20,12 +20,13 @@ from patchc.hashing import chunk_digest
 from patchc.kernels.histograms import count_words
 from patchc.kernels.ulp import changed_steps
 from patchc.progress import Progress
+from patchc.scratch import scratch
 from patchc.stream.assembly import CompiledPatch, TensorCoder, write_patch
 from patchc.stream.entropy import TensorCounts
 from patchc.stream.grid import Chunk
 from patchc.stream.parts import CodedChunk, Finding
 from patchc.stream.rows import plain_rows, words_on
-from patchc.stream.workers import Workers, scratch
+from patchc.stream.workers import Workers
 
 Words = NDArray[np.unsignedinteger]
 Codec = Literal["auto", "rice"]
