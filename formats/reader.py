@@ -18,13 +18,15 @@ import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
+from patchc.dtypes import DType
 from patchc.errors import PatchcError, PatchFormatError, UnsupportedPatchError, UsageError
 from patchc.formats.additive import AdditiveValues, check_additive, parse_additive
 from patchc.formats.bodies import ReadBodies
 from patchc.formats.codecs import ADDITIVE_ID, CODECS, CONDITIONAL_ID, STANDALONE, ComponentEntries
 from patchc.formats.codecs.additive import decode_additive
+from patchc.formats.codecs.classes import Groups
 from patchc.formats.codecs.codec import Positions, Steps
-from patchc.formats.codecs.conditional import decode_conditional
+from patchc.formats.codecs.conditional import change_words, decode_conditional
 from patchc.formats.files import FileRecord, join_middle
 from patchc.formats.index import ChunkRecord, PatchIndex, parse_index
 from patchc.formats.layout import (
@@ -42,6 +44,7 @@ from patchc.formats.layout import (
 from patchc.formats.masks import draw_groups
 from patchc.formats.tensors import Side, TensorRecord
 from patchc.hashing import root_digest, short
+from patchc.kernels.ulp import add_steps
 
 
 class Patch:
@@ -142,24 +145,61 @@ class Patch:
             UnsupportedPatchError: its codec is not known.
             UsageError: the patch is additive, or the body needs words and there are none.
         """
-        if self.additive:
-            raise UsageError(f"{self.path} holds additive values; read_deltas reads them")
         with self._naming(_where(tensor, chunk)):
-            count = self.words_in_chunk(tensor, chunk.number)
             if self.needs_words(chunk):
-                if words is None or len(words) != count:
-                    raise UsageError(
-                        "it is coded given the words that it applies to; pass the chunk's words"
-                    )
-                body = self._read_body(chunk.row, chunk)
-                first = chunk.number * self.chunk_words
-                groups = draw_groups(self.index.masks, chunk.masks, tensor.name, first, count)
-                return decode_conditional(body, words, chunk.entries, tensor.dtype, revert, groups)
-            codec = CODECS.get(chunk.codec)
-            if codec is None:
-                raise UnsupportedPatchError(f"codec {chunk.codec} is not known; update patchc")
-            body = self._read_body(chunk.row, chunk)
-            return codec.decode(body, chunk.entries, count, tensor.dtype.word_bits)
+                return decode_conditional(*self._conditional(tensor, chunk, words, revert))
+            return self._read_standalone(tensor, chunk)
+
+    def change_words(
+        self,
+        tensor: TensorRecord,
+        chunk: ChunkRecord,
+        words: NDArray[np.unsignedinteger],
+        revert: bool = False,
+    ) -> None:
+        """Take all words of a chunk to the result, or with ``revert`` back to the base, in place.
+
+        What :meth:`read_changes` lists is added; errors are the same. After one the words may be
+        anything.
+        """
+        with self._naming(_where(tensor, chunk)):
+            if self.needs_words(chunk):
+                change_words(*self._conditional(tensor, chunk, words, revert))
+            else:
+                positions, steps = self._read_standalone(tensor, chunk)
+                add_steps(words, positions, steps, tensor.dtype.total_order, revert)
+
+    def _conditional(
+        self,
+        tensor: TensorRecord,
+        chunk: ChunkRecord,
+        words: NDArray[np.unsignedinteger] | None,
+        revert: bool,
+    ) -> tuple[bytes, NDArray[np.unsignedinteger], int, DType, bool, Groups | None]:
+        """What codec 3 decodes a chunk from."""
+        self._check_exact()
+        count = self.words_in_chunk(tensor, chunk.number)
+        if words is None or len(words) != count:
+            raise UsageError(
+                "it is coded given the words that it applies to; pass the chunk's words"
+            )
+        body = self._read_body(chunk.row, chunk)
+        first = chunk.number * self.chunk_words
+        groups = draw_groups(self.index.masks, chunk.masks, tensor.name, first, count)
+        return body, words, chunk.entries, tensor.dtype, revert, groups
+
+    def _read_standalone(self, tensor: TensorRecord, chunk: ChunkRecord) -> tuple[Positions, Steps]:
+        self._check_exact()
+        codec = CODECS.get(chunk.codec)
+        if codec is None:
+            raise UnsupportedPatchError(f"codec {chunk.codec} is not known; update patchc")
+        body = self._read_body(chunk.row, chunk)
+        count = self.words_in_chunk(tensor, chunk.number)
+        return codec.decode(body, chunk.entries, count, tensor.dtype.word_bits)
+
+    def _check_exact(self) -> None:
+        if self.additive:
+            raise UsageError("it holds additive values; read_deltas reads them")
 
     def read_deltas(self, tensor: TensorRecord, chunk: ChunkRecord) -> list[ComponentEntries]:
         """What each component of an additive patch adds to a chunk; as :meth:`read_changes`.

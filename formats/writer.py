@@ -51,6 +51,7 @@ from patchc.hashing import (
     root_digest,
     short,
 )
+from patchc.kernels.histograms import Counts
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ def encode_chunk(
     base: NDArray[np.unsignedinteger] | None = None,
     masks: int = 0,
     groups: Groups | None = None,
+    held: Counts | None = None,
 ) -> EncodedChunk:
     """Code the changes of chunk ``number``; safe to call from several threads.
 
@@ -94,12 +96,13 @@ def encode_chunk(
         masks, groups: rows of the table of retention masks in which the changes were selected, bit
             i for row i, and the groups that they make of ``base``; the body refers to them where
             that is shorter.
+        held: of ``base`` and ``groups``, as for :func:`encode_conditional`.
     """
     grouped = False
     if base is None:
         codec, coding = RICE.id, RICE.encode(positions, steps, words, dtype.word_bits)
     else:
-        codec, grouped, coding = encode_shortest(base, positions, steps, dtype, groups)
+        codec, grouped, coding = encode_shortest(base, positions, steps, dtype, groups, held)
     rows = masks if grouped else 0
     return _chunk(number, codec, rows, len(positions), coding, base_digest, result_digest)
 

@@ -9,13 +9,23 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from patchc.compiled import Integer, compiled, inlined
+from patchc.blocks import BLOCK, bit_length, lowest, within
+from patchc.compiled import Integer, compiled, spliced
 
 Words = NDArray[np.unsignedinteger]
-Counts = NDArray[np.uint32]
+Counts = NDArray[np.int64]
+Groups = NDArray[np.uint8]
 
 _EXACT_BITS = 5
 _BUCKET_BITS = 3
+
+_TILE = 4096
+_FEW = 1 << 15  # words for which a table of pairs is too large
+_EXPONENT_BITS, _GROUP_BITS = 5, 2
+_CODE_BITS = _EXPONENT_BITS + _GROUP_BITS
+_OTHER = np.uint64((1 << _EXPONENT_BITS) - 1)
+_GROUPS = 1 << _GROUP_BITS
+_NO_GROUPS = np.zeros(1, np.uint8)
 
 
 def symbols(word_bits: int) -> int:
@@ -29,96 +39,170 @@ def raw_bits(word_bits: int) -> NDArray[np.int64]:
     return np.repeat(np.concatenate((np.zeros(1 << _EXACT_BITS, np.int64), octaves)), 2)
 
 
-def count_exponents(words: Words, shift: int, bits: int) -> NDArray[np.int64]:
-    """Number of words by exponent, the ``bits`` bits from bit ``shift`` on."""
-    counts = np.zeros(1 << bits, np.int64)
+def count_words(words: Words, shift: int, bits: int, groups: Groups | None = None) -> Counts:
+    """Number of words by group and exponent.
+
+    Args:
+        words: any, contiguous; the bits above an exponent are one sign at most.
+        shift, bits: the exponent is the ``bits`` bits from bit ``shift`` on.
+        groups: one a word, below 4; None where all are in one.
+
+    Returns:
+        Shape (4, 2^bits), or (1, 2^bits) where all are in one group.
+    """
+    members, grouped, rows = _rows(groups)
+    counts = np.zeros((rows, 1 << bits), np.int64)
     if not bits:
-        counts[0] = words.size
-    elif words.itemsize == 2 and words.size > 1 << 2 * bits:
-        _count_pairs(words[: words.size & ~1].view(np.uint32), shift, bits, counts)
-        _count_each(words[words.size & ~1 :], shift, bits, counts)
-    else:
-        _count_each(words, shift, bits, counts)
+        counts[:, 0] = np.bincount(groups, minlength=rows) if grouped else words.size
+        return counts
+    paired = words.size - words.size % _TILE if words.size >= _FEW else 0
+    if paired:
+        _count_pairs(words[:paired], members, grouped, shift, bits, counts)
+    _count_each(words, members, grouped, paired, shift, bits, counts)
     return counts
 
 
-@compiled
-def count_in_groups(
-    words: Words,
-    groups: NDArray[np.uint8],
-    shift: Integer,
-    bits: Integer,
-    counts: NDArray[np.int64],
-) -> None:
-    """Add to ``counts``, by group and exponent, the number of words.
+def _rows(groups: Groups | None) -> tuple[Groups, bool, int]:
+    """Groups as the loops take them, whether there are any, and how many."""
+    return (_NO_GROUPS, False, 1) if groups is None else (groups, True, _GROUPS)
 
-    Args:
-        words: any.
-        groups: one a word.
-        shift, bits: as for :func:`count_exponents`.
-        counts: a row for every group, of 2^``bits`` columns.
-    """
+
+@compiled
+def _count_each(
+    words: Words, groups: Groups, grouped: bool, first: Integer, shift: Integer, bits: Integer,
+    counts: Counts,
+) -> None:  # fmt: skip
     mask = np.uint64((1 << bits) - 1)
-    for i in range(words.size):
-        counts[groups[i], (np.uint64(words[i]) >> np.uint64(shift)) & mask] += 1
+    for i in range(first, words.size):
+        own = groups[i] if grouped else np.uint8(0)
+        counts[own, (np.uint64(words[i]) >> np.uint64(shift)) & mask] += 1
 
 
 @compiled
 def _count_pairs(
-    pairs: NDArray[np.uint32], shift: Integer, bits: Integer, counts: NDArray[np.int64]
+    words: Words, groups: Groups, grouped: bool, shift: Integer, bits: Integer, counts: Counts
 ) -> None:
-    """Count two exponents at once: half the updates, which are what a histogram waits for."""
-    size = 1 << bits
-    table = np.zeros(size * size, np.uint32)
-    right, up = np.uint32(shift), np.uint32(16 - bits)
-    low = np.uint32(size - 1)
-    high = np.uint32(low << bits)
-    for i in range(pairs.size):
-        moved = pairs[i] >> right
-        table[(moved & low) | ((moved >> up) & high)] += np.uint32(1)
-    for second in range(size):
-        total = np.int64(0)
-        for first in range(size):
-            count = np.int64(table[second * size + first])
-            counts[first] += count
-            total += count
-        counts[second] += total
+    """Count two words at once: half the updates, which are what a histogram waits for.
 
-
-@compiled
-def _count_each(words: Words, shift: Integer, bits: Integer, counts: NDArray[np.int64]) -> None:
-    mask = np.uint64((1 << bits) - 1)
+    The exponents below the greatest have a code each, and all that are lower still have the last
+    one; those words, which are few, are then counted one by one.
+    """
+    up, mask = np.uint64(shift), np.uint64((1 << bits) - 1)
+    top = np.uint64(0)
     for i in range(words.size):
-        counts[(np.uint64(words[i]) >> np.uint64(shift)) & mask] += 1
+        top = max(top, (np.uint64(words[i]) >> up) & mask)
+    table = np.zeros(1 << 2 * _CODE_BITS, np.uint32)
+    codes = np.zeros(_TILE, np.uint8)
+    pairs, quads = codes.view(np.uint16), codes.view(np.uint64)
+    code_mask, low = np.uint16((1 << _CODE_BITS) - 1), np.uint64(0xFFFF)
+    for start in range(0, words.size, _TILE):
+        tile = words[start : start + _TILE]
+        for i in range(_TILE):
+            codes[i] = min(top - ((np.uint64(tile[i]) >> up) & mask), _OTHER)
+        if grouped:
+            own = groups[start : start + _TILE]
+            for i in range(_TILE):
+                codes[i] |= own[i] << np.uint8(_EXPONENT_BITS)
+        for i in range(pairs.size):
+            pair = pairs[i]
+            pairs[i] = (pair & code_mask) | (
+                (pair >> np.uint16(8 - _CODE_BITS)) & (code_mask << np.uint16(_CODE_BITS))
+            )
+        for i in range(quads.size):
+            quad = quads[i]
+            table[quad & low] += np.uint32(1)
+            table[(quad >> np.uint64(16)) & low] += np.uint32(1)
+            table[(quad >> np.uint64(32)) & low] += np.uint32(1)
+            table[quad >> np.uint64(48)] += np.uint32(1)
+    others = np.int64(0)
+    for pair in range(table.size):
+        for code in (pair & ((1 << _CODE_BITS) - 1), pair >> _CODE_BITS):
+            if np.uint64(code) & _OTHER == _OTHER:
+                others += table[pair]
+            elif table[pair]:
+                counts[code >> _EXPONENT_BITS, np.int64(top) - (code & np.int64(_OTHER))] += table[
+                    pair
+                ]
+    if others:
+        _count_below(words, groups, grouped, top - _OTHER + np.uint64(1), up, mask, counts)
 
 
-@compiled
+@spliced
+def _count_below(
+    words: Words, groups: Groups, grouped: bool, limit: Integer, up: Integer, mask: Integer,
+    counts: Counts,
+) -> None:  # fmt: skip
+    """Count the words with an exponent below ``limit``, in whole blocks."""
+    last = (limit << up) - np.uint64(1)
+    for first in range(np.uint64(0), np.uint64(words.size), np.uint64(BLOCK)):
+        found = within(words, first, np.uint64(0), last)
+        while found:
+            i = first + lowest(found)
+            counts[groups[i] if grouped else np.uint8(0), (np.uint64(words[i]) >> up) & mask] += 1
+            found &= found - np.uint64(1)
+
+
 def count_steps(
     words: Words,
+    positions: NDArray[np.uint32],
     steps: NDArray[np.int64],
-    shift: Integer,
-    bits: Integer,
-    counts: Counts,
-) -> None:
-    """Add to ``counts``, by exponent and symbol, the steps that change ``words``, one a word.
+    shift: int,
+    bits: int,
+    groups: Groups | None = None,
+) -> tuple[NDArray[np.int64], Counts]:
+    """Number of steps by the word's group and exponent, and by symbol.
 
-    ``counts`` has 2^``bits`` rows of :func:`symbols` columns.
+    Args:
+        words, shift, bits, groups: as for :func:`count_words`.
+        positions: of the words that change.
+        steps: as many.
+
+    Returns:
+        Group · 2^bits + exponent of all that have steps, and for each a row of :func:`symbols`
+        columns.
     """
+    members, grouped, kinds = _rows(groups)
+    cells = np.empty(len(positions), np.uint16)
+    hits = np.zeros(kinds << bits, np.int64)
+    _find_cells(words, positions, members, grouped, shift, bits, cells, hits)
+    used = np.flatnonzero(hits)
+    rows = np.zeros(len(hits), np.int64)
+    rows[used] = np.arange(len(used))
+    counts = np.zeros((len(used), symbols(8 * words.itemsize)), np.int64)
+    _count_symbols(cells, steps, rows, counts)
+    return used, counts
+
+
+@compiled
+def _find_cells(
+    words: Words, positions: NDArray[np.uint32], groups: Groups, grouped: bool, shift: Integer,
+    bits: Integer, cells: NDArray[np.uint16], hits: Counts,
+) -> None:  # fmt: skip
     mask = np.uint64((1 << bits) - 1)
-    for i in range(steps.size):
-        exponent = (np.uint64(words[i]) >> np.uint64(shift)) & mask
-        counts[exponent, _symbol(steps[i])] += np.uint32(1)
+    for change in range(positions.size):
+        at = positions[change]
+        cell = (np.uint64(words[at]) >> np.uint64(shift)) & mask
+        if grouped:
+            cell |= np.uint64(groups[at]) << np.uint64(bits)
+        cells[change] = cell
+        hits[cell] += 1
 
 
-@inlined
+@compiled
+def _count_symbols(
+    cells: NDArray[np.uint16], steps: NDArray[np.int64], rows: NDArray[np.int64], counts: Counts
+) -> None:
+    for change in range(cells.size):
+        counts[rows[cells[change]], _symbol(steps[change])] += 1
+
+
+@spliced
 def _symbol(step: Integer) -> Integer:
     negative = np.int64(step < 0)
     value = -(step + 1) if negative else step - 1
     if value >> _EXACT_BITS == 0:
         return value << 1 | negative
-    octave = np.int64(_EXACT_BITS)
-    while value >> (octave + 1):
-        octave += 1
+    octave = bit_length(np.uint64(value)) - 1
     bucket = (value >> (octave - _BUCKET_BITS)) & ((1 << _BUCKET_BITS) - 1)
     symbol = (1 << _EXACT_BITS) + ((octave - _EXACT_BITS) << _BUCKET_BITS) + bucket
     return symbol << 1 | negative

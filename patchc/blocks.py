@@ -97,6 +97,22 @@ def lowest(_: Any, members: Any) -> Any:
 
 
 @generated
+def multiply_high(_: Any, one: Any, other: Any) -> Any:
+    """The upper 64 bits of the product of two 64-bit numbers."""
+    from llvmlite import ir
+    from numba import types
+
+    wide = ir.IntType(128)
+
+    def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
+        factors = [builder.zext(value, wide) for value in arguments]
+        product = builder.lshr(builder.mul(*factors), ir.Constant(wide, 64))
+        return builder.trunc(product, ir.IntType(64))
+
+    return types.uint64(types.uint64, types.uint64), generate
+
+
+@generated
 def bit_length(_: Any, value: Any) -> Any:
     """Bits of a 64-bit number, 0 for 0."""
     from llvmlite import ir

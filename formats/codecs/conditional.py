@@ -8,6 +8,9 @@ base's going forward and the result's going back.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,54 +18,67 @@ from patchc.compiled import Integer, compiled, kernel
 from patchc.dtypes import DType
 from patchc.errors import PatchFormatError
 from patchc.formats.bits import ChangeBits
+from patchc.formats.codecs.changes import Changes, trace_changes
 from patchc.formats.codecs.classes import (
     ALL,
     EDGES,
-    LOW,
     MOST_GROUPS,
     POPULATIONS,
     Groups,
-    Layout,
     Words,
-    exponent_in,
+    exponent_of,
     layout_of,
-    moved,
 )
 from patchc.formats.codecs.codec import Coding, Positions, Steps
-from patchc.formats.codecs.levels import level_tables, pop_geometric, push_geometric
+from patchc.formats.codecs.emit import SLACK, Draft, Emission, begin, expected_bits, finish
+from patchc.formats.codecs.fit import choose_levels
+from patchc.formats.codecs.levels import level_tables, pop_geometric
 from patchc.formats.codecs.model import (
     FIELDS_OF_TABLE,
     OTHER_FIELDS,
     Model,
     empty_model,
-    last_magnitude,
     push_fields,
     ranges_of,
     read_model,
     table_starts,
     write_model,
 )
-from patchc.formats.codecs.plan import choose_levels, plan_model, undivided_model
-from patchc.formats.codecs.rans import SCALE, Stack, Symbols, fill_symbols, pack, unpack
-from patchc.formats.codecs.scan import place_changes, rank_changes, scratch_for
+from patchc.formats.codecs.plan import plan_model, undivided_model
+from patchc.formats.codecs.rank import Field, find_populations, rank_changes, sift, sort_changes
+from patchc.formats.codecs.rans import (
+    SCALE,
+    Pushes,
+    Stack,
+    Symbols,
+    fill_pushes,
+    fill_symbols,
+    pack,
+    unpack,
+)
+from patchc.formats.codecs.scan import place_changes, scratch_for
 from patchc.formats.codecs.step_tokens import (
     FLIPS,
     SYMBOLS,
     pop_flips,
     pop_step,
-    push_flips,
-    push_step,
 )
+from patchc.kernels.histograms import Counts, count_words
+from patchc.scratch import scratch
 
 CONDITIONAL_ID = 3
 """The codec's number in a patch file."""
 
 _ONE_GROUP = np.zeros(1, np.uint8)
-_MOST_WORDS_OF_CHANGE = 5
 
 
 def encode_conditional(
-    words: Words, positions: Positions, steps: Steps, dtype: DType, groups: Groups | None = None
+    words: Words,
+    positions: Positions,
+    steps: Steps,
+    dtype: DType,
+    groups: Groups | None = None,
+    held: Counts | None = None,
 ) -> Coding:
     """Code the changes of a chunk; the bytes depend on nothing but the arguments.
 
@@ -73,57 +89,107 @@ def encode_conditional(
         dtype: of the words.
         groups: for each word the retention masks that it lies in, bit m for mask m, below 4;
             None where there are no masks.
+        held: number of words by group and exponent, by :func:`count_words`; None to count them.
     """
+    if held is None:
+        held = count_words(words, *exponent_of(dtype), groups)
     members, kinds = _members(groups)
     levels = level_tables()
     model, layout = empty_model(), layout_of(dtype, kinds)
+    changes = trace_changes(words, members, positions, steps, layout, kinds)
     undivided = plan_model(
-        words, members, positions, steps, layout, kinds, dtype.word_bits, levels.hit_bits,
-        levels.miss_bits, model,
-    )  # fmt: skip
-    coding = _encode_by(model, words, members, kinds, positions, steps, dtype)
-    if 8 * len(coding.body) <= undivided or not layout.exponent_bits:
+        words, changes, layout, held, dtype.word_bits, levels.hit_bits, levels.miss_bits, model
+    )
+    field = sift(words, members, changes, layout, held)
+    divided = _prepare(model, changes, field, words, kinds, dtype)
+    coding = None
+    if not layout.exponent_bits:
+        return _finish(divided)
+    if divided.about <= undivided or divided.bits <= undivided + SLACK:
+        coding = _finish(divided)
+        if 8 * len(coding.body) <= undivided:
+            return coding
+    model = undivided_model(changes, layout, kinds)
+    other = _prepare(model, changes, Field(words, members, positions), words, kinds, dtype)
+    if other.bits < divided.bits - SLACK:
+        return _finish(other)
+    coding = coding or _finish(divided)
+    if other.bits > divided.bits + SLACK:
         return coding
-    model = undivided_model(members, positions, layout, kinds)
-    other = _encode_by(model, words, members, kinds, positions, steps, dtype)
-    return min(coding, other, key=lambda way: len(way.body))
+    return min(coding, _finish(other), key=lambda way: len(way.body))
 
 
-def _encode_by(
-    model: Model, words: Words, members: Groups, kinds: int, positions: Positions, steps: Steps,
-    dtype: DType,
-) -> Coding:  # fmt: skip
-    """Code the changes by the classes that ``model`` has, and fill in the rest of it."""
+@dataclass(frozen=True)
+class _Way:
+    """A body that is begun.
+
+    Attributes:
+        draft: of its changes.
+        fields: of its header.
+        gap_bits, step_bits: about what gaps and steps take.
+    """
+
+    draft: Draft
+    fields: NDArray[np.int64]
+    gap_bits: float
+    step_bits: float
+
+    @cached_property
+    def header_bits(self) -> int:
+        return int(self.fields[:, 1].sum())
+
+    @property
+    def about(self) -> float:
+        """A first estimate of the body's length, in bits."""
+        return self.header_bits + self.gap_bits + self.step_bits
+
+    @cached_property
+    def bits(self) -> float:
+        """The body's length in bits, by :func:`expected_bits`."""
+        return self.header_bits + expected_bits(self.draft)
+
+
+def _prepare(
+    model: Model, changes: Changes, field: Field, words: Words, kinds: int, dtype: DType
+) -> _Way:
+    """Begin a body whose changes are coded by the classes of ``model``; fill in the rest of it."""
     levels, layout = level_tables(), layout_of(dtype, kinds)
-    bits = levels.hit_bits, levels.miss_bits
-    count = len(positions)
-    populations, flips = np.empty(count, np.int32), np.empty(count, np.uint64)
-    _classify(words, members, positions, steps, layout, kinds, model, populations, flips)
+    count = len(changes.positions)
+    populations, usual = np.empty(count, np.int16), np.empty(len(changes.hits), np.int16)
+    find_populations(words, changes, layout, kinds, model, usual, populations)
     ranges = ranges_of(model, kinds, layout)
-    range_of, sizes = np.zeros(POPULATIONS, np.int64), np.zeros(POPULATIONS, np.int64)
-    range_of[ranges.numbers] = np.arange(len(ranges.numbers))
-    counts = np.zeros_like(ranges.numbers)
-    slots = (np.cumsum(model.hits) - model.hits)[ranges.numbers]
-    ranks, sources = np.empty(count, np.uint32), np.empty(count, np.uint32)
+    starts = np.cumsum(model.hits) - model.hits
+    sources, gaps = np.empty(count, np.uint32), np.empty(count, np.uint32)
+    sort_changes(populations, starts.copy(), sources)
+    sizes = np.zeros(POPULATIONS, np.int64)
+    counts, cursors = np.zeros_like(ranges.numbers), starts[ranges.numbers]
     rank_changes(
-        words, members, positions, populations, flips, layout, ranges, scratch_for(words, ranges),
-        range_of, counts, slots, ranks, sources,
+        field, changes.positions, changes.flips, np.int64(len(words)), layout, ranges,
+        scratch_for(words, ranges), sources, cursors, cursors + model.hits[ranges.numbers], gaps,
+        np.zeros_like(counts), counts,
     )  # fmt: skip
     sizes[ranges.numbers] = counts
-    gap_bits = choose_levels(model, kinds, populations, sizes, steps, flips, dtype.word_bits, *bits)
+    gap_bits, step_bits = choose_levels(
+        model, kinds, changes, usual, populations, sizes, dtype.word_bits, levels.hit_bits,
+        levels.miss_bits,
+    )  # fmt: skip
     starts = _starts(model)
     fields = np.empty((len(starts) * FIELDS_OF_TABLE + OTHER_FIELDS, 2), np.int64)
-    written = write_model(model, kinds, int(layout.exponent_bits), fields)
-    out = np.empty(_MOST_WORDS_OF_CHANGE * count + written, np.uint32)
-    x, size = _push_changes(
-        out, ranks, sources, steps, flips, model, dtype.word_bits, levels.low_bits, levels.tokens,
-        levels.starts, starts,
+    fields = fields[: write_model(model, kinds, int(layout.exponent_bits), fields)]
+    emission = Emission(
+        model, changes, sources, gaps, _pushes(starts), levels.low_bits, levels.tokens,
+        levels.pushes, np.int64(dtype.word_bits),
     )  # fmt: skip
-    x, size = push_fields(np.uint64(x), size, out, fields, written)
-    body = pack(int(x), out[:size])
-    header_bits = int(fields[:written, 1].sum())
-    change_bits = max(0.0, 8.0 * len(body) - header_bits)
-    gap_bits = min(gap_bits, change_bits)
+    return _Way(begin(emission, len(fields)), fields, gap_bits, step_bits)
+
+
+def _finish(way: _Way) -> Coding:
+    """The body, all of it."""
+    x, at = finish(way.draft)
+    x, at = push_fields(x, at, way.draft.out, way.fields, len(way.fields))
+    body = pack(int(x), way.draft.out[:at])
+    change_bits = max(0.0, 8.0 * len(body) - way.header_bits)
+    gap_bits = min(way.gap_bits, change_bits)
     return Coding(body, ChangeBits(gap_bits, change_bits - gap_bits))
 
 
@@ -155,8 +221,41 @@ def decode_conditional(
     Raises:
         PatchFormatError: the body is not a coding of ``entries`` changes of these words.
     """
+    _check_entries(entries, words)
+    positions, steps = np.empty(entries, np.uint32), np.empty(entries, np.int64)
+    none = np.empty(0, words.dtype)
+    _decode(body, words, entries, dtype, revert, groups, positions, steps, none)
+    return positions, steps
+
+
+def change_words(
+    body: bytes,
+    words: Words,
+    entries: int,
+    dtype: DType,
+    revert: bool,
+    groups: Groups | None = None,
+) -> None:
+    """Take a chunk's words to the result, or with ``revert`` back to the base, in place.
+
+    What :func:`decode_conditional` finds is added without being listed; arguments and errors are
+    the same. After an error the words may be anything.
+    """
+    _check_entries(entries, words)
+    none = np.empty(0, np.uint32), np.empty(0, np.int64)
+    _decode(body, words, entries, dtype, revert, groups, *none, words)
+
+
+def _check_entries(entries: int, words: Words) -> None:
     if not 0 < entries <= len(words):
         raise PatchFormatError(f"its record says {entries} changes of {len(words)} words")
+
+
+def _decode(
+    body: bytes, words: Words, entries: int, dtype: DType, revert: bool, groups: Groups | None,
+    positions: Positions, steps: Steps, results: Words,
+) -> None:  # fmt: skip
+    """Fill ``positions`` and ``steps``, or change the words where they are ``results``, too."""
     members, kinds = _members(groups)
     layout = layout_of(dtype, kinds)
     x, stream = unpack(body)
@@ -165,7 +264,7 @@ def decode_conditional(
     if not good:
         raise PatchFormatError("its body is corrupt: a field of its header is out of range")
     levels = level_tables()
-    gaps, values = np.empty(entries, np.uint32), np.empty(entries, np.int64)
+    gaps, values = scratch("gaps", entries, np.uint32), scratch("values", entries, np.int64)
     x, at = _pop_changes(
         np.uint64(x), at, stream, model, _symbol_slots(_starts(model)), dtype.word_bits,
         np.int64(len(words)), levels.low_bits, levels.tokens, levels.slots, gaps, values,
@@ -176,15 +275,13 @@ def decode_conditional(
     ends = np.cumsum(model.hits)[ranges.numbers]
     flipped = np.zeros(POPULATIONS, np.bool_)
     flipped[: ALL + 1] = model.kinds[model.table_of] >= FLIPS
-    positions, steps = np.empty(entries, np.uint32), np.empty(entries, np.int64)
     count = place_changes(
         words, members, revert, layout, ranges, scratch_for(words, ranges),
         flipped[ranges.numbers], ends - model.hits[ranges.numbers], ends, gaps, values,
-        np.empty(len(ends), np.int64), positions, steps,
+        np.empty(len(ends), np.int64), positions, steps, results,
     )  # fmt: skip
     if count != entries:
         raise PatchFormatError("its body is corrupt, or was not made for these words")
-    return positions, steps
 
 
 def _members(groups: Groups | None) -> tuple[Groups, int]:
@@ -200,82 +297,19 @@ def _starts(model: Model) -> NDArray[np.int64]:
 
 
 @compiled
+def _pushes(starts: NDArray[np.int64]) -> Pushes:
+    pushes = np.zeros((starts.shape[0], SYMBOLS, 2), np.uint64)
+    for table in range(starts.shape[0]):
+        fill_pushes(starts[table], SYMBOLS, pushes[table])
+    return pushes
+
+
+@compiled
 def _symbol_slots(starts: NDArray[np.int64]) -> Symbols:
     slots = np.zeros((starts.shape[0], SCALE), np.uint32)
     for table in range(starts.shape[0]):
         fill_symbols(starts[table], SYMBOLS, slots[table])
     return slots
-
-
-@compiled
-def _classify(
-    words: Words, groups: Groups, positions: Positions, steps: Steps, layout: Layout,
-    kinds: Integer, model: Model, populations: NDArray[np.int32], flips: NDArray[np.uint64],
-) -> None:  # fmt: skip
-    """Find each change's population and the bits that it flips; fills ``model.hits``."""
-    exponents = np.int64(layout.exponent_mask) + 1
-    class_of = np.zeros((kinds, exponents), np.int64)
-    for group in range(kinds):
-        number, last = model.firsts[group], model.firsts[group + 1] - 1
-        for exponent in range(exponents):
-            while number < last and exponents > 1 and exponent > model.tops[number]:
-                number += 1
-            class_of[group, exponent] = number
-    own: Integer = np.int64(0)
-    for change in range(positions.size):
-        if layout.grouped:
-            own = np.int64(groups[positions[change]])
-        word = np.uint64(words[positions[change]])
-        result = moved(word, steps[change], layout)
-        flips[change] = word ^ result
-        before = class_of[own, exponent_in(word, layout)]
-        after = class_of[own, exponent_in(result, layout)]
-        last = model.firsts[own + 1] - 1
-        lowest = min(before, after)
-        population: Integer = np.int64(ALL)
-        if before == after:
-            if before < last:
-                population = before
-        elif max(before, after) < model.firsts[own] + model.lows[own]:
-            population = LOW + own
-        elif max(before, after) == lowest + 1:
-            top = last_magnitude(model, lowest, layout)
-            if word ^ result == top ^ (top + np.uint64(1)) and min(word, result) & top == top:
-                population = EDGES + lowest
-        populations[change] = population
-        model.hits[population] += 1
-
-
-@kernel
-def _push_changes(
-    out: Stack, ranks: NDArray[np.uint32], sources: NDArray[np.uint32], steps: Steps,
-    flips: NDArray[np.uint64], model: Model, word_bits: Integer, low_bits: NDArray[np.int64],
-    tokens: NDArray[np.int64], level_starts: NDArray[np.int64], starts: NDArray[np.int64],
-) -> tuple[Integer, Integer]:  # fmt: skip
-    """Push the changes of all populations, last first."""
-    x, at = np.uint64(1), np.int64(0)
-    slot = np.int64(ranks.size)
-    for population in range(POPULATIONS - 1, -1, -1):
-        level = model.levels[population]
-        table = model.table_of[population] if population < EDGES else np.int64(0)
-        kind = model.kinds[table]
-        first = slot - model.hits[population]
-        while slot > first:
-            slot -= 1
-            if population < EDGES:
-                change = sources[slot]
-                if kind >= FLIPS:
-                    x, at = push_flips(x, at, out, flips[change], table, kind, starts, word_bits)
-                else:
-                    x, at = push_step(
-                        x, at, out, steps[change], table, kind, model.table_levels[table], starts,
-                        low_bits, tokens, level_starts,
-                    )  # fmt: skip
-            gap = np.int64(ranks[slot])
-            if slot > first:
-                gap -= np.int64(ranks[slot - 1]) + 1
-            x, at = push_geometric(x, at, out, gap, level, low_bits, tokens, level_starts)
-    return x, at
 
 
 @kernel

@@ -17,13 +17,16 @@ from numpy.typing import NDArray
 from patchc.compiled import Integer, inlined, spliced
 from patchc.formats.codecs.rans import (
     SCALE,
+    Pushes,
     Stack,
     Symbols,
+    fill_pushes,
     fill_symbols,
     pop,
     pop_bits,
     push,
     push_bits,
+    symbol_bits,
 )
 
 EVEN_LEVEL = 96
@@ -50,14 +53,17 @@ class LevelTables:
         low_bits: raw bits below the token.
         tokens: number of tokens before the one that continues.
         starts: first slot of each token; one more than there are tokens bounds the last.
-        slots: tables for decoding.
+        slots, pushes: tables for decoding and for encoding.
+        symbol_bits: ideal length of each token.
         hit_bits, miss_bits: what a change, and a word without one, cost on average.
     """
 
     low_bits: NDArray[np.int64]
     tokens: NDArray[np.int64]
     starts: NDArray[np.int64]
-    slots: NDArray[np.uint32]
+    slots: Symbols
+    pushes: Pushes
+    symbol_bits: NDArray[np.float64]
     hit_bits: NDArray[np.float64]
     miss_bits: NDArray[np.float64]
 
@@ -69,6 +75,7 @@ def level_tables() -> LevelTables:
     tokens = np.ones(LEVELS, np.int64)
     starts = np.zeros((LEVELS, MOST_TOKENS + 2), np.int64)
     slots = np.zeros((LEVELS, SCALE), np.uint32)
+    pushes = np.zeros((LEVELS, MOST_TOKENS + 1, 2), np.uint64)
     hit_bits, miss_bits = np.zeros(LEVELS), np.full(LEVELS, 1e9)
     for level in range(ALWAYS):
         low_bits[level] = max(0, (COARSEST - level + 3) // 4)
@@ -76,11 +83,15 @@ def level_tables() -> LevelTables:
         tokens[level] = len(cuts) - 2
         starts[level, : len(cuts)] = cuts
         fill_symbols(starts[level], len(cuts) - 1, slots[level])
+        fill_pushes(starts[level], len(cuts) - 1, pushes[level])
         stays = (stay / _ONE) ** (0.5 ** low_bits[level])
         hit_bits[level], miss_bits[level] = -np.log2(1 - stays), -np.log2(stays)
     starts[ALWAYS, 1:3] = SCALE
     fill_symbols(starts[ALWAYS], 1, slots[ALWAYS])
-    return LevelTables(low_bits, tokens, starts, slots, hit_bits, miss_bits)
+    fill_pushes(starts[ALWAYS], 1, pushes[ALWAYS])
+    return LevelTables(
+        low_bits, tokens, starts, slots, pushes, symbol_bits(pushes), hit_bits, miss_bits
+    )
 
 
 def token_starts(level: int) -> tuple[list[int], int]:
@@ -115,9 +126,8 @@ def best_level(hits: Integer, words: Integer, hit_bits: NDArray[np.float64],
 
 @spliced
 def push_geometric(
-    x: Integer, at: Integer, out: Stack, value: Integer,
-    level: Integer, all_low_bits: NDArray[np.int64], all_tokens: NDArray[np.int64],
-    starts: NDArray[np.int64],
+    x: Integer, at: Integer, out: Stack, value: Integer, level: Integer,
+    all_low_bits: NDArray[np.int64], all_tokens: NDArray[np.int64], pushes: Pushes,
 ) -> tuple[Integer, Integer]:  # fmt: skip
     """Push ``value`` with the tables of one level; return state and end."""
     low_bits, tokens = all_low_bits[level], all_tokens[level]
@@ -127,12 +137,25 @@ def push_geometric(
     if token >= tokens:
         repeats = token // tokens
         token -= repeats * tokens
-    x, at = push(x, at, out, starts[level, token], starts[level, token + 1] - starts[level, token])
+    x, at = push(x, at, out, pushes, level, token)
     for _ in range(repeats):
-        x, at = push(
-            x, at, out, starts[level, tokens], starts[level, tokens + 1] - starts[level, tokens]
-        )
+        x, at = push(x, at, out, pushes, level, tokens)
     return x, at
+
+
+@spliced
+def geometric_bits(
+    value: Integer, level: Integer, all_low_bits: NDArray[np.int64], all_tokens: NDArray[np.int64],
+    bits: NDArray[np.float64],
+) -> float:  # fmt: skip
+    """Ideal length of ``value``; ``bits`` are those of the tokens of all levels."""
+    low_bits, tokens = all_low_bits[level], all_tokens[level]
+    token = value >> low_bits
+    length: float = low_bits + 0.0
+    if token >= tokens:
+        length += token // tokens * bits[level, tokens]
+        token %= tokens
+    return length + bits[level, token]
 
 
 @spliced

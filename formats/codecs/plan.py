@@ -1,4 +1,4 @@
-"""The encoder's choices: which exponents share a class, which levels and tables they get.
+"""The encoder's first choice: which exponents share a class.
 
 Nothing here binds a decoder; the classes are those with the shortest expected code.
 """
@@ -8,28 +8,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from patchc.blocks import BLOCK, within
 from patchc.compiled import Integer, compiled, inlined
-from patchc.formats.codecs.classes import (
-    ALL,
-    EDGES,
-    LOW,
-    Groups,
-    Layout,
-    Words,
-    exponent_in,
-    moved,
-)
-from patchc.formats.codecs.codec import Positions, Steps
+from patchc.formats.codecs.changes import Changes
+from patchc.formats.codecs.classes import Layout, Words, exponent_in
 from patchc.formats.codecs.levels import best_level
 from patchc.formats.codecs.model import Model, empty_model
-from patchc.formats.codecs.step_tokens import (
-    SYMBOLS,
-    best_table,
-    count_step,
-    estimated_bits,
-    magnitude,
-)
+from patchc.formats.codecs.step_tokens import SYMBOLS, best_table, estimated_bits
 
 MOST_BINS = 40
 _CLASS_BITS = 6.0
@@ -39,89 +23,46 @@ _FAR = 1e300
 
 @compiled
 def plan_model(
-    words: Words, groups: Groups, positions: Positions, steps: Steps, layout: Layout,
-    kinds: Integer, word_bits: Integer, hit_bits: NDArray[np.float64],
-    miss_bits: NDArray[np.float64], model: Model,
+    words: Words, changes: Changes, layout: Layout, held: NDArray[np.int64], word_bits: Integer,
+    hit_bits: NDArray[np.float64], miss_bits: NDArray[np.float64], model: Model,
 ) -> float:  # fmt: skip
     """Choose the classes of each group, and the lowest ones; fills those parts of ``model``.
 
     Returns:
         About the bits of a body whose groups have one class of all exponents each.
     """
-    exponents = np.int64(layout.exponent_mask) + 1
-    held = np.zeros((kinds, exponents), np.int64)
-    highest = np.uint64(0)
-    for change in range(positions.size):
-        word = np.uint64(words[positions[change]])
-        highest = max(highest, exponent_in(word, layout))
-    quiet = ((highest + np.uint64(1)) << layout.mantissa) - np.uint64(1)
-    _count_words(words, groups, layout, quiet, held)
     undivided = 0.0
-    for group in range(kinds):
+    for group in range(held.shape[0]):
         first = model.firsts[group]
         count, bits = _plan_group(
-            words, groups, positions, steps, layout, group, held[group], word_bits,
-            hit_bits, miss_bits, model,
-        )  # fmt: skip
+            words, changes, layout, group, held[group], word_bits, hit_bits, miss_bits, model
+        )
         model.firsts[group + 1] = first + count + 1
         undivided += bits
     return undivided
 
 
-def undivided_model(groups: Groups, positions: Positions, layout: Layout, kinds: int) -> Model:
+def undivided_model(changes: Changes, layout: Layout, kinds: int) -> Model:
     """A model in which all words of a group with changes are one class, which none can leave."""
     model = empty_model()
-    changed = np.ones(1, np.bool_)
-    if layout.grouped:
-        changed = (np.bincount(groups[positions], minlength=kinds) > 0).astype(np.int64)
+    changed = changes.hits.reshape(kinds, -1).any(axis=1)
     model.firsts[1 : kinds + 1] = np.cumsum(1 + changed)
     model.tops[model.firsts[:kinds]] = layout.exponent_mask
     return model
 
 
 @inlined
-def _count_words(
-    words: Words, groups: Groups, layout: Layout, quiet: Integer, held: NDArray[np.int64]
-) -> None:
-    """Count words by group and exponent, as far as an exponent matters."""
-    if held.size == 1:
-        held[0, 0] = words.size
-        return
-    if layout.grouped:
-        for at in range(words.size):
-            held[groups[at], exponent_in(np.uint64(words[at]), layout)] += 1
-        return
-    lanes = np.zeros((4, held.size), np.int64)  # neighbours often share an exponent
-    i, end = np.uint64(0), np.uint64(words.size)
-    while i < end:
-        stop = min(i + np.uint64(BLOCK), end)
-        if i + np.uint64(BLOCK) == stop and not within(words, i, np.uint64(0), quiet):
-            i = stop
-            continue
-        while i < stop:
-            lanes[i & np.uint64(3), exponent_in(np.uint64(words[i]), layout)] += 1
-            i += np.uint64(1)
-    held[0] = lanes.sum(axis=0)
-
-
-@inlined
 def _plan_group(
-    words: Words, groups: Groups, positions: Positions, steps: Steps, layout: Layout,
-    group: Integer, held: NDArray[np.int64], word_bits: Integer,
-    hit_bits: NDArray[np.float64], miss_bits: NDArray[np.float64],
+    words: Words, changes: Changes, layout: Layout, group: Integer, held: NDArray[np.int64],
+    word_bits: Integer, hit_bits: NDArray[np.float64], miss_bits: NDArray[np.float64],
     model: Model,
 ) -> tuple[Integer, float]:  # fmt: skip
     """Plan one group; return its number of classes, and about its bits with one of all words."""
-    grouped = layout.grouped
-    changed = np.zeros(held.size, np.int64)
-    for change in range(positions.size):
-        at = positions[change]
-        if not grouped or groups[at] == group:
-            changed[exponent_in(np.uint64(words[at]), layout)] += 1
+    cells = group * held.size
     tops = np.zeros(held.size, np.int64)
     bins = 0
     for exponent in range(held.size):
-        if changed[exponent]:
+        if changes.hits[cells + exponent]:
             tops[bins] = exponent
             bins += 1
     if bins == 0:
@@ -131,28 +72,29 @@ def _plan_group(
     bins -= spare
     bin_of = np.full(held.size, bins)
     sizes_held = np.zeros(bins, np.int64)
+    counts = np.zeros((bins, 2 * SYMBOLS), np.int64)
+    hits, sizes = np.zeros(bins, np.int64), np.zeros(bins, np.int64)
     at_bin = 0
     for exponent in range(tops[bins - 1] + 1):
         if exponent > tops[at_bin]:
             at_bin += 1
         bin_of[exponent] = at_bin
         sizes_held[at_bin] += held[exponent]
-    counts = np.zeros((bins, 2 * SYMBOLS), np.int64)
-    hits = np.zeros(bins, np.int64)
-    sizes = np.zeros(bins)
+        if changes.hits[cells + exponent]:
+            row = changes.rows[cells + exponent]
+            hits[at_bin] += changes.hits[cells + exponent]
+            sizes[at_bin] += changes.sizes[row]
+            counts[at_bin] += changes.counts[row]
     crossings = np.zeros(bins)
     spans = np.zeros((bins + 1, bins + 1), np.int64)
-    for change in range(positions.size):
-        at = positions[change]
-        if grouped and groups[at] != group:
+    for i in range(changes.crossers.size):
+        change = changes.crossers[i]
+        if changes.cells[change] // held.size != group:
             continue
-        word = np.uint64(words[at])
-        result = moved(word, steps[change], layout)
+        word = np.uint64(words[changes.positions[change]])
+        result = word ^ np.uint64(changes.flips[change])
         here = bin_of[exponent_in(word, layout)]
         there = bin_of[exponent_in(result, layout)]
-        count_step(steps[change], word ^ result, word_bits, counts, here)
-        sizes[here] += np.float64(magnitude(steps[change])) - 1
-        hits[here] += 1
         if here != there and not _swaps(word, result):
             low, high = min(here, there), max(here, there)
             spans[low, high] += 1
@@ -173,8 +115,7 @@ def _plan_group(
         model.lows[group] = _choose_lows(
             chosen, number, sizes_held, spans, words.size, hit_bits, miss_bits
         )
-    of_group = np.int64(held.sum()) if grouped else words.size
-    undivided = mask_bits(hits.sum(), of_group) + _HEADER_BITS + layout.exponent_bits + best_table(
+    undivided = mask_bits(hits.sum(), held.sum()) + _HEADER_BITS + layout.exponent_bits + best_table(
         counts.sum(axis=0), sizes.sum(), word_bits, hit_bits, miss_bits, model.weights[0]
     )[3]  # fmt: skip
     return number, undivided
@@ -189,7 +130,7 @@ def _swaps(word: Integer, result: Integer) -> Integer:
 @inlined
 def _cut(
     held: NDArray[np.int64], hits: NDArray[np.int64], counts: NDArray[np.int64],
-    sizes: NDArray[np.float64], crossings: NDArray[np.float64], word_bits: Integer,
+    sizes: NDArray[np.int64], crossings: NDArray[np.float64], word_bits: Integer,
     hit_bits: NDArray[np.float64], miss_bits: NDArray[np.float64],
 ) -> NDArray[np.int64]:  # fmt: skip
     """Cut bins into classes by dynamic programming; gives for each cut the one before it."""
@@ -205,7 +146,7 @@ def _cut(
     before = np.zeros(bins + 1, np.int64)
     for last in range(1, bins + 1):
         sum_counts = np.zeros(2 * SYMBOLS, np.int64)
-        sum_held, sum_hits, sum_sizes = 0, 0, 0.0
+        sum_held, sum_hits, sum_sizes = 0, 0, 0
         for first in range(last - 1, -1, -1):
             sum_counts += counts[first]
             sum_held += held[first]
@@ -273,111 +214,3 @@ def _choose_lows(
         if bits < best_bits:
             best, best_bits = lows, bits
     return best
-
-
-@compiled
-def choose_levels(
-    model: Model, kinds: Integer, populations: NDArray[np.int32], counts: NDArray[np.int64],
-    steps: Steps, flips: NDArray[np.uint64], word_bits: Integer, hit_bits: NDArray[np.float64],
-    miss_bits: NDArray[np.float64],
-) -> float:  # fmt: skip
-    """Set levels and tables from the changes of each population and its number of words.
-
-    Returns:
-        The bits of all gaps.
-    """
-    gap_bits = 0.0
-    hits = model.hits
-    histograms = np.zeros((ALL + 1, 2 * SYMBOLS), np.int64)
-    sizes = np.zeros(ALL + 1)
-    for change in range(populations.size):
-        population = populations[change]
-        if population <= ALL:
-            count_step(steps[change], flips[change], word_bits, histograms, population)
-            sizes[population] += np.float64(magnitude(steps[change])) - 1
-    tables = 0
-    for group in range(kinds):
-        first, last = model.firsts[group], model.firsts[group + 1] - 1
-        start = first
-        together = 0.0
-        for number in range(first, last):
-            model.levels[number], bits = best_level(
-                hits[number], counts[number], hit_bits, miss_bits
-            )
-            gap_bits += bits
-            alone = _table(
-                model, tables, histograms[number], sizes[number], word_bits, hit_bits, miss_bits
-            )
-            if number > first:
-                joint = _table(
-                    model, tables, histograms[number] + histograms[start],
-                    sizes[number] + sizes[start], word_bits, hit_bits, miss_bits,
-                )  # fmt: skip
-                if joint < together + alone:
-                    histograms[start] += histograms[number]
-                    sizes[start] += sizes[number]
-                    together = joint
-                    model.table_of[number] = tables - 1
-                    _table(
-                        model, tables - 1, histograms[start], sizes[start], word_bits,
-                        hit_bits, miss_bits,
-                    )  # fmt: skip
-                    continue
-            _table(model, tables, histograms[number], sizes[number], word_bits, hit_bits, miss_bits)
-            start, together = number, alone
-            model.table_of[number] = tables
-            tables += 1
-        tables, bits = _wide(
-            model, LOW + group, tables, hits, counts, histograms, sizes, word_bits,
-            hit_bits, miss_bits,
-        )  # fmt: skip
-        gap_bits += bits
-        for number in range(first, last):
-            if hits[EDGES + number]:
-                model.levels[EDGES + number], bits = best_level(
-                    hits[EDGES + number], counts[EDGES + number], hit_bits, miss_bits
-                )
-                gap_bits += bits
-    return (
-        gap_bits
-        + _wide(
-            model, ALL, tables, hits, counts, histograms, sizes, word_bits, hit_bits, miss_bits
-        )[1]
-    )
-
-
-@inlined
-def _wide(
-    model: Model, population: Integer, tables: Integer, hits: NDArray[np.int64],
-    counts: NDArray[np.int64], histograms: NDArray[np.int64], sizes: NDArray[np.float64],
-    word_bits: Integer, hit_bits: NDArray[np.float64], miss_bits: NDArray[np.float64],
-) -> tuple[Integer, float]:  # fmt: skip
-    """Level and table of a population of several classes, where there is one.
-
-    Returns:
-        The number of tables now, and the bits of the gaps.
-    """
-    if not hits[population]:
-        return tables, 0.0
-    model.levels[population], bits = best_level(
-        hits[population], counts[population], hit_bits, miss_bits
-    )
-    _table(model, tables, histograms[population], sizes[population], word_bits, hit_bits, miss_bits)
-    model.table_of[population] = tables
-    return tables + 1, bits
-
-
-@inlined
-def _table(
-    model: Model, table: Integer, histogram: NDArray[np.int64], sizes: Integer,
-    word_bits: Integer, hit_bits: NDArray[np.float64], miss_bits: NDArray[np.float64],
-) -> float:  # fmt: skip
-    """Put the best table for a histogram into the model; return its bits with the steps."""
-    model.weights[table] = 0
-    kind, level, count, bits = best_table(
-        histogram, sizes, word_bits, hit_bits, miss_bits, model.weights[table]
-    )
-    model.kinds[table] = kind
-    model.table_levels[table] = level
-    model.counts[table] = count
-    return bits

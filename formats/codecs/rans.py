@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from patchc.blocks import bit_length, multiply_high
 from patchc.compiled import Integer, compiled, spliced
 from patchc.errors import PatchFormatError
 
@@ -22,9 +23,15 @@ SCALE = 1 << SCALE_BITS
 
 _LOW = np.uint64(1 << 32)
 _WORD = np.uint64(32)
+_HALF = np.uint64(0xFFFF)
+_START, _ROUND_UP, _SHIFT = np.uint64(16), np.uint64(32), np.uint64(48)
 
 Symbols = NDArray[np.uint32]
 """A table for decoding: for each of the ``SCALE`` slots, symbol << 24 | offset << 12 | freq − 1."""
+
+Pushes = NDArray[np.uint64]
+"""A table for encoding: for each symbol a reciprocal, and freq | start << 16 | round_up << 32 |
+shift << 48, so that ⌊(x + round_up) · reciprocal / 2^(64 + shift)⌋ = ⌊x / freq⌋ for any state x."""
 
 Stack = NDArray[np.uint32]
 """Words of a stream, in the order in which they are pushed or, decoding, read.
@@ -33,19 +40,26 @@ One to be read has a word more, which is not part of it."""
 
 
 @spliced
-def push(x: Integer, at: Integer, out: Stack, start: Integer, freq: Integer) -> tuple[
-    Integer, Integer
-]:  # fmt: skip
-    """Push the symbol whose slots are ``start`` … ``start + freq − 1``; return state and end."""
-    if freq == SCALE:
+def push(
+    x: Integer, at: Integer, out: Stack, tables: Pushes, table: Integer, symbol: Integer
+) -> tuple[Integer, Integer]:
+    """Push a symbol by a row of ``tables``; return state and end.
+
+    Whether a word moves to ``out`` cannot be foreseen, so it is written in any case, and counted
+    without a branch: ``out`` has a word to spare.
+    """
+    reciprocal = tables[np.uint64(table), np.uint64(symbol), 0]
+    entry = tables[np.uint64(table), np.uint64(symbol), 1]
+    freq = entry & _HALF
+    if freq == np.uint64(SCALE):
         return x, at
-    f = np.uint64(freq)
-    if x >> np.uint64(64 - SCALE_BITS) >= f:
-        out[at] = np.uint32(x & np.uint64(0xFFFFFFFF))
-        at += 1
-        x >>= _WORD
-    quotient = x // f
-    return (quotient << np.uint64(SCALE_BITS)) + (x - quotient * f) + np.uint64(start), at
+    full = x >> np.uint64(64 - SCALE_BITS) >= freq
+    out[at] = np.uint32(x & np.uint64(0xFFFFFFFF))
+    at += np.int64(full)
+    x = x >> _WORD if full else x
+    start, round_up, shift = entry >> _START & _HALF, entry >> _ROUND_UP & _HALF, entry >> _SHIFT
+    quotient = multiply_high(x + round_up, reciprocal) >> shift
+    return x + start + quotient * (np.uint64(SCALE) - freq), at
 
 
 @spliced
@@ -53,10 +67,8 @@ def push_bits(x: Integer, at: Integer, out: Stack, value: Integer, count: Intege
     Integer, Integer
 ]:  # fmt: skip
     """Push ``value`` as ``count`` raw bits, at most 32; return state and end."""
-    if count == 0:
-        return x, at
     bits = np.uint64(count)
-    if x >> (np.uint64(64) - bits):
+    if x >> _WORD >> (_WORD - bits):
         out[at] = np.uint32(x & np.uint64(0xFFFFFFFF))
         at += 1
         x >>= _WORD
@@ -99,6 +111,38 @@ def fill_symbols(starts: NDArray[np.int64], count: Integer, table: Symbols) -> N
         freq = starts[symbol + 1] - starts[symbol]
         for offset in range(freq):
             table[starts[symbol] + offset] = symbol << 24 | offset << 12 | (freq - 1)
+
+
+@compiled
+def fill_pushes(starts: NDArray[np.int64], count: Integer, table: NDArray[np.uint64]) -> None:
+    """The same for a row of :data:`Pushes`.
+
+    Reciprocals are rounded down where that is exact, else up: Robison, "N-bit unsigned division via
+    N-bit multiply-add" (ARITH 2005).
+    """
+    for symbol in range(count):
+        freq = np.uint64(starts[symbol + 1] - starts[symbol])
+        if freq == 0:
+            continue
+        shift = np.uint64(bit_length(freq) - 1)
+        power = np.uint64(1) << shift
+        high, rest = (power << _WORD) // freq, (power << _WORD) % freq
+        low, rest = (rest << _WORD) // freq, (rest << _WORD) % freq
+        round_up = np.uint64(rest <= power)
+        reciprocal = (high << _WORD) + low + (np.uint64(1) - round_up)
+        if freq == power:
+            reciprocal = ~np.uint64(0)
+        table[symbol, 0] = reciprocal
+        table[symbol, 1] = (
+            freq | np.uint64(starts[symbol]) << _START | round_up << _ROUND_UP | shift << _SHIFT
+        )
+
+
+def symbol_bits(tables: Pushes) -> NDArray[np.float64]:
+    """Ideal length of each symbol of each table, 0 where it has none."""
+    freqs = tables[..., 1] & _HALF
+    bits: NDArray[np.float64] = SCALE_BITS - np.log2(np.maximum(freqs, 1))
+    return np.where(freqs > 0, bits, 0.0)
 
 
 def pack(x: int, words: Stack) -> bytes:

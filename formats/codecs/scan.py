@@ -1,4 +1,4 @@
-"""The two loops over a chunk's words: ranking for the encoder, and placing for the decoder.
+"""The decoder's loop over a chunk's words, and the windows in which the encoder's goes too.
 
 SPEC.md, section 6.4.5. Each word passes through the populations that it belongs to: all words,
 those of the lowest classes, an edge, its class. At most one of them changes it, and no population
@@ -18,8 +18,8 @@ from patchc.compiled import Integer, kernel, part, spliced
 from patchc.formats.codecs.classes import (
     ALL,
     EDGES,
+    MOST_GROUPS,
     NEVER,
-    STAGES,
     Groups,
     Layout,
     Ranges,
@@ -35,9 +35,11 @@ MISFIT = -3
 WINDOW = 8
 """Blocks in a window: the more, the fewer are looked at one by one."""
 
+WINDOW_WORDS = np.uint64(WINDOW * BLOCK)
+"""Words of a window."""
+
 _ONE = np.uint64(1)
 _BLOCK = np.uint64(BLOCK)
-_WORDS = np.uint64(WINDOW * BLOCK)
 
 
 class Scratch(NamedTuple):
@@ -45,18 +47,19 @@ class Scratch(NamedTuple):
 
     Attributes:
         words, groups: its words and their groups.
-        valid: which of its words there are, a number a block.
+        members: which of its words there are of each group, a number a block; of any, in the last
+            row, and in the first where words are not grouped.
         found: which belong to a range, a number a block and range.
-        before: how many the blocks before each hold of the range that was found last.
-        changed: which of its words have changed, a number a block.
+        ranks: how many the blocks before each hold of the range that was found last.
+        changed: which words were changed, a number a block.
         steps: of its words that change.
     """
 
     words: Words
     groups: Groups
-    valid: NDArray[np.uint64]
+    members: NDArray[np.uint64]
     found: NDArray[np.uint64]
-    before: NDArray[np.uint64]
+    ranks: NDArray[np.uint64]
     changed: NDArray[np.uint64]
     steps: NDArray[np.int64]
 
@@ -66,76 +69,12 @@ def scratch_for(words: Words, ranges: Ranges) -> Scratch:
     return Scratch(
         np.zeros(WINDOW * BLOCK, words.dtype),
         np.zeros(WINDOW * BLOCK, np.uint8),
-        np.full(WINDOW, ~np.uint64(0)),
-        np.empty((len(ranges.numbers) + 1, WINDOW), np.uint64),
-        np.zeros(WINDOW, np.uint64),
+        np.full((MOST_GROUPS + 1, WINDOW), ~np.uint64(0)),
+        np.empty((len(ranges.numbers), WINDOW), np.uint64),
+        np.empty(WINDOW, np.uint64),
         np.zeros(WINDOW, np.uint64),
         np.empty(WINDOW * BLOCK, np.int64),
     )
-
-
-@kernel
-def rank_changes(
-    words: Words, groups: Groups, positions: Positions, populations: NDArray[np.int32],
-    flips: NDArray[np.uint64], layout: Layout, ranges: Ranges, scratch: Scratch,
-    range_of: NDArray[np.int64], counts: NDArray[np.int64], slots: NDArray[np.int64],
-    ranks: NDArray[np.uint32], sources: NDArray[np.uint32],
-) -> None:  # fmt: skip
-    """Find each change's rank in its population, and the size of all populations.
-
-    Args:
-        words: the base.
-        groups: see :data:`Groups`.
-        positions: of the changes.
-        populations: of the changes.
-        flips: the bits that each change flips.
-        layout: of the words.
-        ranges: the populations.
-        scratch: see :class:`Scratch`.
-        range_of: of each population, its place in ``ranges``.
-        counts: filled, one a range; must be 0.
-        slots: where the changes of each range start in ``ranks``; where they end, afterwards.
-        ranks: filled, by population.
-        sources: filled with the change that each rank is of.
-    """
-    quiet = _quiet(ranges)
-    with_all = ranges.stages[1] > 0
-    found = scratch.found
-    change = np.int64(0)
-    for first in range(np.uint64(0), np.uint64(words.size), _WORDS):
-        end = change
-        while end < positions.size and np.uint64(positions[end]) < first + _WORDS:
-            end += 1
-        _load(words, groups, first, layout, scratch)
-        if change == end and _is_quiet(scratch, quiet):
-            if with_all:
-                counts[0] += min(WINDOW * BLOCK, words.size - np.int64(first))
-            continue
-        for stage in range(STAGES):
-            start, stop = np.uint64(ranges.stages[stage]), np.uint64(ranges.stages[stage + 1])
-            if start == stop:
-                continue
-            for k in range(start, stop):
-                _find(k, layout, ranges, scratch)
-            for at in range(change, end):
-                own = np.uint64(range_of[populations[at]])
-                if start <= own < stop:
-                    place = np.uint64(positions[at]) - first
-                    block = place >> np.uint64(6)
-                    below = (_ONE << (place & (_BLOCK - _ONE))) - _ONE
-                    rank = np.uint64(counts[own]) + popcount(found[own, block] & below)
-                    for earlier in range(block):
-                        rank += popcount(found[own, earlier])
-                    ranks[slots[own]] = rank
-                    sources[slots[own]] = at
-                    slots[own] += 1
-                    scratch.words[place] ^= words.dtype.type(flips[at])
-            for k in range(start, stop):
-                total = np.uint64(0)
-                for each in range(WINDOW):
-                    total += popcount(found[k, each])
-                counts[k] += np.int64(total)
-        change = end
 
 
 @kernel
@@ -143,7 +82,7 @@ def place_changes(
     words: Words, groups: Groups, revert: bool, layout: Layout, ranges: Ranges, scratch: Scratch,
     flipped: NDArray[np.bool_], cursors: NDArray[np.int64], ends: NDArray[np.int64],
     gaps: NDArray[np.uint32], values: NDArray[np.int64], left: NDArray[np.int64],
-    positions: Positions, steps: Steps,
+    positions: Positions, steps: Steps, results: Words,
 ) -> Integer:  # fmt: skip
     """Find the words that change, from the gaps of each population.
 
@@ -158,7 +97,8 @@ def place_changes(
         cursors, ends: of each range, its first change in ``gaps`` and ``values``, and their end.
         gaps, values: of all changes, by population.
         left: scratch, one a range.
-        positions, steps: filled, in the order of the words.
+        positions, steps: filled, in the order of the words, where ``results`` is empty.
+        results: ``words`` themselves, to be changed; or empty.
 
     Returns:
         The number of changes, or a fault.
@@ -169,8 +109,8 @@ def place_changes(
         left[each] = gaps[cursors[each]]
     with_all = ranges.stages[1] > 0
     done = np.uint64(0)
-    for first in range(np.uint64(0), np.uint64(words.size), _WORDS):
-        _load(words, groups, first, layout, scratch)
+    for first in range(np.uint64(0), np.uint64(words.size), WINDOW_WORDS):
+        load(words, groups, first, layout, scratch)
         if _is_quiet(scratch, quiet):
             if not with_all:
                 continue
@@ -179,36 +119,51 @@ def place_changes(
                 continue
         for turn in range(count):
             k: Integer = count - _ONE - turn if revert else turn
-            total = _find(k, layout, ranges, scratch)
+            total = find(k, ranges, scratch)
             if left[k] >= total:
                 left[k] -= total
                 continue
             fault = _change(
-                k,
-                np.uint64(total),
-                revert,
-                layout,
-                ranges,
-                scratch,
-                flipped,
-                cursors,
-                ends,
-                gaps,
-                values,
-                left,
-            )
+                k, np.uint64(total), revert, layout, ranges, scratch, flipped, cursors, ends, gaps,
+                values, left,
+            )  # fmt: skip
             if fault:
                 return fault
-        for block in range(np.uint64(WINDOW)):
-            changed = scratch.changed[block]
-            scratch.changed[block] = 0
-            while changed:
-                place = (block << np.uint64(6)) | lowest(changed)
-                positions[done] = first + place
-                steps[done] = scratch.steps[place]
-                done += _ONE
-                changed &= changed - _ONE
+        if results.size:
+            done += _store(first, scratch, results)
+        else:
+            done = _list(first, done, scratch, positions, steps)
     return np.int64(done)
+
+
+@spliced
+def _store(first: Integer, scratch: Scratch, results: Words) -> Integer:
+    """Write back the window from word ``first`` on; return how many words have changed."""
+    count = np.uint64(0)
+    for block in range(np.uint64(WINDOW)):
+        count += popcount(scratch.changed[block])
+        scratch.changed[block] = 0
+    if count:
+        for i in range(min(WINDOW_WORDS, np.uint64(results.size) - first)):
+            results[first + i] = scratch.words[i]
+    return count
+
+
+@spliced
+def _list(
+    first: Integer, done: Integer, scratch: Scratch, positions: Positions, steps: Steps
+) -> Integer:
+    """Add the changes of the window from word ``first`` on; return how many there are now."""
+    for block in range(np.uint64(WINDOW)):
+        changed = scratch.changed[block]
+        scratch.changed[block] = 0
+        while changed:
+            place = (block << np.uint64(6)) | lowest(changed)
+            positions[done] = first + place
+            steps[done] = scratch.steps[place]
+            done += _ONE
+            changed &= changed - _ONE
+    return done
 
 
 @spliced
@@ -231,8 +186,8 @@ def _change(
     while rank < total:
         block = np.uint64(0)
         for each in range(np.uint64(1), np.uint64(WINDOW)):
-            block += np.uint64(scratch.before[each] <= rank)
-        bit = nth(scratch.found[k, block], rank - scratch.before[block])
+            block += np.uint64(scratch.ranks[each] <= rank)
+        bit = nth(scratch.found[k, block], rank - scratch.ranks[block])
         place = (block << np.uint64(6)) | bit
         word = np.uint64(scratch.words[place])
         step: Integer = values[cursor]
@@ -261,35 +216,37 @@ def _change(
 
 
 @spliced
-def _load(
-    words: Words, groups: Groups, first: Integer, layout: Layout, scratch: Scratch
-) -> Integer:
-    """Copy a window and its groups."""
-    size = min(_WORDS, np.uint64(words.size) - first)
+def load(words: Words, groups: Groups, first: Integer, layout: Layout, scratch: Scratch) -> Integer:
+    """Copy the window from word ``first`` on, and tell its groups apart."""
+    size = min(WINDOW_WORDS, np.uint64(words.size) - first)
     for i in range(size):
         scratch.words[i] = words[first + i]
+    if size < WINDOW_WORDS:
+        for block in range(np.uint64(WINDOW)):
+            there = min(max(size, block * _BLOCK) - block * _BLOCK, _BLOCK)
+            valid = (_ONE << there) - _ONE if there < _BLOCK else ~np.uint64(0)
+            scratch.members[0, block] = valid
+            scratch.members[MOST_GROUPS, block] = valid
     if layout.grouped:
         for i in range(size):
             scratch.groups[i] = groups[first + i]
-    if size < _WORDS:
-        for block in range(np.uint64(WINDOW)):
-            there = min(max(size, block * _BLOCK) - block * _BLOCK, _BLOCK)
-            scratch.valid[block] = (_ONE << there) - _ONE if there < _BLOCK else ~np.uint64(0)
+        for own in range(np.uint64(MOST_GROUPS)):
+            for block in range(np.uint64(WINDOW)):
+                scratch.members[own, block] = scratch.members[MOST_GROUPS, block] & within(
+                    scratch.groups, block * _BLOCK, own, np.uint64(0)
+                )
 
 
 @spliced
-def _find(k: Integer, layout: Layout, ranges: Ranges, scratch: Scratch) -> Integer:
+def find(k: Integer, ranges: Ranges, scratch: Scratch) -> Integer:
     """Find the words of a window that belong to a range; return their number."""
     low, span = ranges.lows[k], ranges.spans[k]
-    own = np.uint64(ranges.groups[k])
-    grouped = layout.grouped and ranges.numbers[k] != ALL
+    own = np.int64(MOST_GROUPS) if ranges.numbers[k] == ALL else ranges.groups[k]
     total = np.uint64(0)
     for block in range(np.uint64(WINDOW)):
-        found = within(scratch.words, block * _BLOCK, low, span) & scratch.valid[block]
-        if grouped:
-            found &= within(scratch.groups, block * _BLOCK, own, np.uint64(0))
+        found = within(scratch.words, block * _BLOCK, low, span) & scratch.members[own, block]
         scratch.found[k, block] = found
-        scratch.before[block] = total
+        scratch.ranks[block] = total
         total += popcount(found)
     return np.int64(total)
 
@@ -299,7 +256,10 @@ def _is_quiet(scratch: Scratch, quiet: Integer) -> Integer:
     """Whether a window has no magnitude up to ``quiet``."""
     some = np.uint64(0)
     for block in range(np.uint64(WINDOW)):
-        some |= within(scratch.words, block * _BLOCK, np.uint64(0), quiet) & scratch.valid[block]
+        some |= (
+            within(scratch.words, block * _BLOCK, np.uint64(0), quiet)
+            & scratch.members[MOST_GROUPS, block]
+        )
     return some == 0
 
 

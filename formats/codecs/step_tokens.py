@@ -12,10 +12,17 @@ from numpy.typing import NDArray
 
 from patchc.blocks import bit_length
 from patchc.compiled import Integer, inlined, part, spliced
-from patchc.formats.codecs.levels import LEVELS, best_level, pop_geometric, push_geometric
+from patchc.formats.codecs.levels import (
+    LEVELS,
+    best_level,
+    geometric_bits,
+    pop_geometric,
+    push_geometric,
+)
 from patchc.formats.codecs.rans import (
     SCALE,
     SCALE_BITS,
+    Pushes,
     Stack,
     Symbols,
     pop,
@@ -32,50 +39,60 @@ TOKENS = 128
 SYMBOLS = 2 * TOKENS
 HEAVIEST = 31
 _EXACT = 8  # magnitudes below it have a token each
-_FARTHEST = 2.0**36  # all magnitudes together, for a level
+FARTHEST = 1 << 36
+"""The sum of all magnitudes − 1 up to which steps may be coded by a level."""
 
 Weights = NDArray[np.uint8]
 Histogram = NDArray[np.int64]
-"""Steps by symbol, 2 · token + (1 where negative), and then by the top 8 bits that they flip."""
+"""Steps by symbol (:func:`symbol_of`), and then by the top 8 bits that they flip."""
 
 
-@part
+@spliced
 def magnitude(step: Integer) -> Integer:
     """|step|, of 64 bits, so that −2^63 has one."""
-    return np.uint64(0) - np.uint64(step) if step < 0 else np.uint64(step)
+    sign = np.uint64(step >> 63)
+    return (np.uint64(step) ^ sign) - sign
 
 
-@part
+@spliced
 def token_of(size: Integer) -> Integer:
-    """The token of a magnitude."""
-    if size < np.uint64(_EXACT):
-        return np.int64(size) - 1
+    """The token of a magnitude; chosen without a branch, which a random size would mislead."""
     top = bit_length(size) - 1
-    return _EXACT - 1 + 2 * (top - 3) + np.int64((size >> np.uint64(top - 1)) & np.uint64(1))
+    half = np.int64((size >> np.uint64(max(top - 1, 0))) & np.uint64(1))
+    above = _EXACT - 1 + 2 * (top - 3) + half
+    return np.int64(size) - 1 if size < np.uint64(_EXACT) else above
 
 
-@part
+@spliced
 def token_bits(token: Integer) -> Integer:
     """Raw bits below a token."""
-    return 0 if token < _EXACT - 1 else 2 + ((token - (_EXACT - 1)) >> 1)
+    return max(token - (_EXACT - 5), 0) >> 1 if token >= _EXACT - 1 else 0
 
 
-@part
+@spliced
 def token_start(token: Integer) -> Integer:
     """The least magnitude of a token."""
-    if token < _EXACT - 1:
-        return np.uint64(token + 1)
-    half = np.uint64(2 + ((token - (_EXACT - 1)) & 1))
-    return half << np.uint64(2 + ((token - (_EXACT - 1)) >> 1))
+    above = max(token - (_EXACT - 1), 0)
+    half = np.uint64(2 + (above & 1)) << np.uint64(2 + (above >> 1))
+    return np.uint64(token + 1) if token < _EXACT - 1 else half
 
 
-@inlined
-def count_step(
-    step: Integer, flips: Integer, word_bits: Integer, counts: NDArray[np.int64], row: Integer
-) -> None:
-    """Count a step, and the bits that it flips, in a row of histograms."""
-    counts[row, 2 * token_of(magnitude(step)) + (step < 0)] += 1
-    counts[row, np.uint64(SYMBOLS) + (flips >> np.uint64(word_bits - 8))] += 1
+@spliced
+def symbol_of(step: Integer) -> Integer:
+    """The symbol of a step: 2 · token + (1 where negative)."""
+    return 2 * token_of(magnitude(step)) - (step >> 63)
+
+
+@spliced
+def top_flips(flips: Integer, word_bits: Integer) -> Integer:
+    """The top 8 of the bits that a change flips."""
+    return np.int64(np.uint64(flips) >> np.uint64(word_bits - 8))
+
+
+@spliced
+def weight_of(step: Integer) -> Integer:
+    """Magnitude − 1 of a step, cut to what leaves a sum of them exact and above ``FARTHEST``."""
+    return np.int64(min(magnitude(step) - np.uint64(1), np.uint64(2 * FARTHEST)))
 
 
 @inlined
@@ -110,26 +127,26 @@ def _share(weight: Integer) -> Integer:
 
 @spliced
 def push_step(
-    x: Integer, at: Integer, out: Stack, step: Integer, table: Integer, kind: Integer,
-    level: Integer, starts: NDArray[np.int64], low_bits: NDArray[np.int64],
-    tokens: NDArray[np.int64], level_starts: NDArray[np.int64],
+    x: Integer, at: Integer, out: Stack, step: Integer, symbol: Integer, table: Integer,
+    kind: Integer, level: Integer, pushes: Pushes, low_bits: NDArray[np.int64],
+    tokens: NDArray[np.int64], level_pushes: Pushes,
 ) -> tuple[Integer, Integer]:  # fmt: skip
-    """Push a step; ``starts`` are the first slots of the symbols of a table with tokens."""
+    """Push a step, whose symbol is ``symbol``, by a table that is not of flips."""
     size = magnitude(step)
-    negative = np.int64(step < 0)
+    negative = symbol & 1
     if kind == GEOMETRIC:
         x, at = push_bits(x, at, out, negative, 1)
-        return push_geometric(x, at, out, np.int64(size) - 1, level, low_bits, tokens, level_starts)
-    token = token_of(size)
+        return push_geometric(x, at, out, np.int64(size) - 1, level, low_bits, tokens, level_pushes)
+    token = symbol >> 1
     low, bits = size - token_start(token), token_bits(token)
-    x, at = _push_long(x, at, out, low, bits)
+    if bits > 32:
+        x, at = push_bits(x, at, out, low >> np.uint64(32), bits - 32)
+        low, bits = low & np.uint64(0xFFFFFFFF), 32
+    x, at = push_bits(x, at, out, low, bits)
     if kind == EVEN:
         x, at = push_bits(x, at, out, negative, 1)
-        first = starts[table, token]
-        return push(x, at, out, first, starts[table, token + 1] - first)
-    symbol = 2 * token + negative
-    first = starts[table, symbol]
-    return push(x, at, out, first, starts[table, symbol + 1] - first)
+        return push(x, at, out, pushes, table, token)
+    return push(x, at, out, pushes, table, symbol)
 
 
 @spliced
@@ -170,15 +187,33 @@ def pop_step(
 @part
 def push_flips(
     x: Integer, at: Integer, out: Stack, flips: Integer, table: Integer, kind: Integer,
-    starts: NDArray[np.int64], word_bits: Integer,
+    pushes: Pushes, word_bits: Integer,
 ) -> tuple[Integer, Integer]:  # fmt: skip
     """Push the bits that differ between base and result."""
     if kind == RAW:
         return _push_long(x, at, out, flips, word_bits)
     x, at = _push_long(x, at, out, flips, word_bits - 8)
-    top = flips >> np.uint64(word_bits - 8)
-    first = starts[table, top]
-    return push(x, at, out, first, starts[table, top + np.uint64(1)] - first)
+    return push(x, at, out, pushes, table, flips >> np.uint64(word_bits - 8))
+
+
+@spliced
+def step_bits(
+    step: Integer, symbol: Integer, flips: Integer, table: Integer, kind: Integer, level: Integer,
+    word_bits: Integer, table_bits: NDArray[np.float64], low_bits: NDArray[np.int64],
+    tokens: NDArray[np.int64], level_bits: NDArray[np.float64],
+) -> float:  # fmt: skip
+    """Ideal length of a step; ``table_bits`` and ``level_bits`` are those of all symbols."""
+    if kind == GEOMETRIC:
+        value = np.int64(magnitude(step)) - 1
+        return 1.0 + geometric_bits(value, level, low_bits, tokens, level_bits)
+    if kind == RAW:
+        return word_bits + 0.0
+    if kind == FLIPS:
+        return word_bits - 8 + table_bits[table, top_flips(flips, word_bits)]
+    raw = token_bits(symbol >> 1)
+    if kind == EVEN:
+        return raw + 1 + table_bits[table, symbol >> 1]
+    return raw + table_bits[table, symbol]
 
 
 @part
@@ -218,7 +253,7 @@ def _pop_long(x: Integer, at: Integer, stream: Stack, count: Integer) -> tuple[
 
 @inlined
 def estimated_bits(
-    counts: Histogram, sizes: float, word_bits: Integer, hit_bits: NDArray[np.float64],
+    counts: Histogram, sizes: Integer, word_bits: Integer, hit_bits: NDArray[np.float64],
     miss_bits: NDArray[np.float64],
 ) -> float:  # fmt: skip
     """About the bits of the shortest kind of table and of its steps; see :func:`best_table`."""
@@ -229,7 +264,7 @@ def estimated_bits(
     signed = raw + 5 + 3.5 * symbols + _entropy(counts, total, symbols, SIGNED)
     even = raw + 5 + 3.5 * tokens + total + _entropy(counts, total, tokens, EVEN)
     best: float = min(signed, even, 5.0 + total * word_bits)
-    if sizes <= _FARTHEST:
+    if sizes <= FARTHEST:
         best = min(best, best_level(total, total + sizes, hit_bits, miss_bits)[1] + total + 10)
     if _is_wide(raw, total, word_bits):
         flips = 5 + 3.5 * SYMBOLS + total * (word_bits - 8)
@@ -239,14 +274,14 @@ def estimated_bits(
 
 @inlined
 def best_table(
-    counts: Histogram, sizes: float, word_bits: Integer, hit_bits: NDArray[np.float64],
+    counts: Histogram, sizes: Integer, word_bits: Integer, hit_bits: NDArray[np.float64],
     miss_bits: NDArray[np.float64], weights: Weights,
 ) -> tuple[Integer, Integer, Integer, float]:  # fmt: skip
     """The shortest kind of table for a histogram.
 
     Args:
         counts: steps by symbol.
-        sizes: sum of magnitude − 1 over the steps.
+        sizes: sum over the steps (:func:`weight_of`).
         word_bits: width of a word.
         hit_bits, miss_bits: of the levels.
         weights: filled with the weights of a table with tokens.
@@ -258,7 +293,7 @@ def best_table(
     if total == 0:
         return GEOMETRIC, LEVELS - 1, 0, 10.0
     best, kind, level, count = 5.0 + total * word_bits, RAW, 0, 0
-    if sizes <= _FARTHEST:
+    if sizes <= FARTHEST:
         nearest, bits = best_level(total, total + sizes, hit_bits, miss_bits)
         if bits + total + 10 < best:
             best, kind, level = bits + total + 10, GEOMETRIC, nearest

@@ -14,16 +14,19 @@ from patchc.errors import OutputError, UsageError
 from patchc.files import check_output
 from patchc.formats import EncodedFile, RetentionMask, TensorMasks, TensorRow, encode_chunk
 from patchc.formats.bits import ChangeBits
+from patchc.formats.codecs.classes import exponent_of
 from patchc.formats.layout import CHUNK_BITS
 from patchc.hashing import chunk_digest
+from patchc.kernels.histograms import count_words
 from patchc.kernels.ulp import changed_steps
 from patchc.progress import Progress
+from patchc.scratch import scratch
 from patchc.stream.assembly import CompiledPatch, TensorCoder, write_patch
 from patchc.stream.entropy import TensorCounts
 from patchc.stream.grid import Chunk
 from patchc.stream.parts import CodedChunk, Finding
 from patchc.stream.rows import plain_rows, words_on
-from patchc.stream.workers import Workers, scratch
+from patchc.stream.workers import Workers
 
 Words = NDArray[np.unsignedinteger]
 Codec = Literal["auto", "rice"]
@@ -206,13 +209,14 @@ class _TensorStepCoder:
         of_base, of_result = (words_on(self._row, chunk, side) for side in ("base", "result"))
         base_digest = chunk_digest(base[:of_base])
         groups = masks.draw(self._row.name, chunk.first, chunk.count)
+        held = count_words(base, *exponent_of(dtype), groups)
         if result is base:
-            self._counts.add(base, _NO_POSITIONS, _NO_STEPS, groups)
+            self._counts.add(held, base, _NO_POSITIONS, _NO_STEPS, groups)
             return CodedChunk(base_digest, base_digest, None)
         positions = scratch("positions", chunk.count, np.uint32)
         steps = scratch("steps", chunk.count, np.int64)
         count = changed_steps(base, result, dtype.total_order, positions, steps)
-        self._counts.add(base, positions[:count], steps[:count], groups)
+        self._counts.add(held, base, positions[:count], steps[:count], groups)
         if not count and of_base == of_result:
             return CodedChunk(base_digest, base_digest, None)
         result_digest = chunk_digest(result[:of_result])
@@ -229,5 +233,6 @@ class _TensorStepCoder:
             base if self._model.codec == "auto" else None,
             masks.rows.get(self._row.name, 0),
             groups,
+            held,
         )
         return CodedChunk(base_digest, result_digest, encoded)

@@ -9,8 +9,9 @@ from patchc.checkpoint import Checkpoint, TensorInfo
 from patchc.formats.layout import DEFAULT_CHUNK_BITS
 from patchc.hashing import chunk_digest, model_digest, tensor_digest
 from patchc.progress import Progress, ProgressEvent, ignore_progress
+from patchc.scratch import scratch
 from patchc.stream.grid import Chunk, grid
-from patchc.stream.workers import Workers, scratch
+from patchc.stream.workers import Workers
 
 
 def digest_checkpoint(

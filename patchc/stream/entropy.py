@@ -17,13 +17,7 @@ from numpy.typing import NDArray
 from patchc.dtypes import DType
 from patchc.formats.bits import ChangeBits
 from patchc.formats.codecs.classes import MOST_GROUPS, Groups, exponent_of
-from patchc.kernels.histograms import (
-    count_exponents,
-    count_in_groups,
-    count_steps,
-    raw_bits,
-    symbols,
-)
+from patchc.kernels.histograms import Counts, count_steps, raw_bits
 
 Words = NDArray[np.unsignedinteger]
 
@@ -34,45 +28,37 @@ class TensorCounts:
     def __init__(self, dtype: DType) -> None:
         self._shift, self._bits = exponent_of(dtype)
         self._word_bits = dtype.word_bits
-        self._words = np.zeros((MOST_GROUPS, 1 << self._bits), np.int64)
-        self._steps: dict[tuple[int, int], NDArray[np.int64]] = {}
+        self._words = np.zeros(MOST_GROUPS << self._bits, np.int64)
+        self._steps: dict[int, Counts] = {}
         self._lock = threading.Lock()
 
     def add(
         self,
+        held: Counts,
         words: Words,
         positions: NDArray[np.uint32],
         steps: NDArray[np.int64],
         groups: Groups | None = None,
     ) -> None:
-        """Count a chunk: its words in the base, its changes, if any, and groups to count apart."""
-        counts = np.zeros_like(self._words)
-        if groups is None:
-            counts[0] = count_exponents(words, self._shift, self._bits)
-            self._add_steps(0, words[positions], steps)
-        else:
-            count_in_groups(words, groups, self._shift, self._bits, counts)
-            of_changed = groups[positions]
-            for group in range(MOST_GROUPS):
-                own = of_changed == group
-                self._add_steps(group, words[positions[own]], steps[own])
-        with self._lock:
-            self._words += counts
+        """Count a chunk.
 
-    def _add_steps(self, group: int, changed: Words, steps: NDArray[np.int64]) -> None:
-        counts = np.zeros((1 << self._bits, symbols(self._word_bits)), np.uint32)
-        count_steps(changed, steps, self._shift, self._bits, counts)
+        Args:
+            held: its words by group and exponent (:func:`patchc.kernels.histograms.count_words`).
+            words: of the base.
+            positions, steps: its changes, if any.
+            groups: of its words, to be counted apart.
+        """
+        cells, counts = count_steps(words, positions, steps, self._shift, self._bits, groups)
         with self._lock:
-            for exponent in np.flatnonzero(counts.any(axis=1)).tolist():
-                key = group, exponent
-                self._steps[key] = self._steps.get(key, 0) + counts[exponent].astype(int)
+            self._words[: held.size] += held.ravel()
+            for cell, own in zip(cells.tolist(), counts, strict=True):
+                self._steps[cell] = self._steps.get(cell, 0) + own
 
     def entropy(self) -> ChangeBits:
         """Of the chunks that were added."""
         if not self._steps:
             return ChangeBits()
-        groups, exponents = zip(*self._steps, strict=True)
-        words = self._words[list(groups), list(exponents)]
+        words = self._words[list(self._steps)]
         steps = np.stack(list(self._steps.values()))
         changed = steps.sum(axis=1)
         positions = _xlogx(words) - _xlogx(changed) - _xlogx(words - changed)

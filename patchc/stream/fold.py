@@ -17,6 +17,7 @@ from patchc.formats.layout import chunks_in_grid
 from patchc.hashing import chunk_digest, short
 from patchc.kernels.sums import sum_changes
 from patchc.progress import Progress, ProgressEvent
+from patchc.scratch import scratch
 from patchc.stream.assembly import CompiledPatch
 from patchc.stream.compile import Words, compile_patch
 from patchc.stream.grid import Chunk
@@ -24,7 +25,7 @@ from patchc.stream.meeting import changed_numbers
 from patchc.stream.parts import Finding
 from patchc.stream.states import find_states, match_tensors
 from patchc.stream.walk import take_step, unsound
-from patchc.stream.workers import Workers, scratch
+from patchc.stream.workers import Workers
 
 Links = list[tuple[Patch, TensorRecord, ChunkRecord]]
 """The patches that change a chunk, in their order."""

@@ -13,12 +13,13 @@ from patchc.checkpoint import Checkpoint
 from patchc.formats import OTHER, ChunkRecord, Patch, Side, TensorRecord
 from patchc.hashing import chunk_digest, short
 from patchc.progress import Progress, ProgressEvent
+from patchc.scratch import scratch
 from patchc.stream.digest import chunk_digests, digest_of
 from patchc.stream.rewrite import WriteWords
 from patchc.stream.rows import read_row
 from patchc.stream.states import find_states, match_tensors
 from patchc.stream.walk import ChunkDigests, Job, Words, take_step, unsound, walk, wrong
-from patchc.stream.workers import Workers, scratch
+from patchc.stream.workers import Workers
 
 
 @dataclass(frozen=True)

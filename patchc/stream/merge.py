@@ -12,9 +12,9 @@ from patchc.errors import NumericError, PatchFormatError
 from patchc.formats import ChunkRecord, ComponentEntries, Patch, TensorRecord
 from patchc.kernels.deltas import from_bf16, from_int8
 from patchc.kernels.merge import add_scaled_entries, load_fp32, round_masked
+from patchc.scratch import scratch
 from patchc.stream.staging import StagedWords
 from patchc.stream.team import ALONE, Team
-from patchc.stream.workers import scratch
 
 Words = NDArray[np.unsignedinteger]
 Deltas = NDArray[np.float32]

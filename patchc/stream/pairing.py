@@ -10,9 +10,10 @@ from patchc.checkpoint import Checkpoint, TensorInfo
 from patchc.dtypes import DType
 from patchc.formats import TensorRow, may_refer, may_resize
 from patchc.hashing import DIGEST_BYTES, chunk_digest, tensor_digest
+from patchc.scratch import scratch
 from patchc.stream.grid import Chunk, grid
 from patchc.stream.team import deal
-from patchc.stream.workers import Workers, scratch
+from patchc.stream.workers import Workers
 
 _CHUNK_WORDS = 1 << 20
 

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from patchc.checkpoint import Checkpoint, TensorInfo
 from patchc.formats import Side, TensorRow
 from patchc.kernels.casts import cast
+from patchc.scratch import scratch
 from patchc.stream.grid import Chunk
 from patchc.stream.team import deal
-from patchc.stream.workers import scratch
 
 Words = NDArray[np.unsignedinteger]
 

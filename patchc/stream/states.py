@@ -8,7 +8,7 @@ from patchc.formats import Patch, Side
 from patchc.hashing import chunk_digest, short
 from patchc.progress import Progress
 from patchc.stream.rows import read_row, words_on
-from patchc.stream.walk import ChunkDigests, Job, WalkedDigests, step, unsound, walk, wrong
+from patchc.stream.walk import ChunkDigests, Job, WalkedDigests, unsound, walk, wrong
 from patchc.stream.workers import Workers
 
 
@@ -63,13 +63,13 @@ def find_states(
             return ChunkDigests(base, found, None)
         if here == before and short(found) == row.base_digest:
             if patch.needs_words(row):
-                patch.read_changes(record, row, words)
+                patch.change_words(record, row, words)
             return ChunkDigests(found, found, "base")
         if short(found) != row.result_digest:
             raise wrong(patch, model, record.name, f"its chunk {row.number} differs")
         if record.only:
             return ChunkDigests(found, found, "result")
-        step(patch, record, row, words, revert=True)
+        patch.change_words(record, row, words, revert=True)
         return ChunkDigests(chunk_digest(words[:before]), found, "result")
 
     records = [patch.index.tensors_on(side)[name] for name in model.tensors]

@@ -13,9 +13,7 @@ from numpy.typing import NDArray
 
 from patchc.errors import ResultMismatchError, WrongBaseError
 from patchc.formats import OTHER, ChunkRecord, Patch, Side, TensorRecord
-from patchc.formats.codecs.codec import Positions, Steps
 from patchc.hashing import chunk_digest, model_digest, short, tensor_digest
-from patchc.kernels.ulp import add_steps
 from patchc.progress import Progress, ProgressEvent
 from patchc.stream.grid import Chunk, grid
 from patchc.stream.rows import words_on
@@ -215,29 +213,19 @@ def _is_known(
     )
 
 
-def step(
-    patch: Patch, record: TensorRecord, row: ChunkRecord, words: Words, revert: bool
-) -> tuple[Positions, Steps]:
-    """Take a chunk's words to the result, or back to the base, in place; return the changes.
-
-    Raises:
-        PatchFormatError: the chunk's body is damaged.
-    """
-    positions, steps = patch.read_changes(record, row, words, revert)
-    add_steps(words, positions, steps, record.dtype.total_order, revert)
-    return positions, steps
-
-
 def take_step(
     patch: Patch, record: TensorRecord, row: ChunkRecord, words: Words, kept: int, revert: bool
 ) -> bytes:
-    """The same, and the full digest of the first ``kept`` words then, which is compared.
+    """Take a chunk's words to the result, or back to the base, in place.
+
+    Returns:
+        The full digest of the first ``kept`` words then, which was compared.
 
     Raises:
         ResultMismatchError: the outcome is not the promised one.
         PatchFormatError: the chunk's body is damaged.
     """
-    step(patch, record, row, words, revert)
+    patch.change_words(record, row, words, revert)
     return check_reached(patch, record, row, words[:kept], revert)
 
 

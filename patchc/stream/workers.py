@@ -1,18 +1,14 @@
-"""A pool of threads over functions that release the interpreter lock, and their reused buffers."""
+"""A pool of threads over functions that release the interpreter lock."""
 
 from __future__ import annotations
 
 import os
-import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from types import TracebackType
-from typing import Any, TypeVar
-
-import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from typing import TypeVar
 
 from patchc.errors import UsageError
 from patchc.stream.team import ALONE, Team
@@ -90,24 +86,3 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-class _Scratch(threading.local):
-    def __init__(self) -> None:
-        self.buffers: dict[str, NDArray[np.uint8]] = {}
-
-
-_scratch = _Scratch()
-
-
-def scratch(slot: str, count: int, dtype: DTypeLike) -> NDArray[Any]:
-    """An uninitialised array of this thread, valid until the thread asks for ``slot`` again.
-
-    Reused from chunk to chunk, so that memory stays flat and pages stay warm.
-    """
-    needed = count * np.dtype(dtype).itemsize
-    buffer = _scratch.buffers.get(slot)
-    if buffer is None or buffer.nbytes < needed:
-        buffer = np.empty(max(needed, 1), np.uint8)
-        _scratch.buffers[slot] = buffer
-    return buffer[:needed].view(dtype)

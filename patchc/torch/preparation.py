@@ -21,6 +21,7 @@ from patchc.formats import OTHER, ChunkRecord, Patch, Side, TensorRecord
 from patchc.formats.codecs.codec import Positions, Steps
 from patchc.hashing import chunk_digest, short
 from patchc.kernels.scatter import StepRun
+from patchc.kernels.ulp import add_steps
 from patchc.progress import Progress
 from patchc.stream import Workers
 from patchc.stream.grid import Chunk
@@ -32,7 +33,6 @@ from patchc.stream.walk import (
     WalkedTensor,
     check_reached,
     model_digests,
-    step,
     unsound,
     walk_tensors,
     wrong,
@@ -187,7 +187,8 @@ class Preparation:
     def _take_across(self, job: Job, row: ChunkRecord, words: Words, side: Side) -> bytes:
         """Take a copy of a chunk to the other side, and keep what changes in each run."""
         revert = side == "result"
-        positions, steps = step(self._patch, job.record, row, words, revert)
+        positions, steps = self._patch.read_changes(job.record, row, words, revert)
+        add_steps(words, positions, steps, job.record.dtype.total_order, revert)
         for run, low, high in self._live.layout.pieces(job.record.name, job.chunk):
             if run.writes:
                 changes = self._changes.setdefault(run, {})

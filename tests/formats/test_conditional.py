@@ -20,11 +20,13 @@ from patchc.formats.codecs.choose import encode_shortest
 from patchc.formats.codecs.classes import EDGES, POPULATIONS
 from patchc.formats.codecs.conditional import (
     CONDITIONAL_ID,
+    change_words,
     decode_conditional,
     encode_conditional,
 )
 from patchc.formats.codecs.levels import LEVELS, level_tables
 from patchc.formats.codecs.model import empty_model
+from patchc.kernels.ulp import add_steps
 
 SPEC = Path(__file__).parents[2] / "formats" / "SPEC.md"
 FLOATS = sorted(oracle.EXPONENTS)
@@ -193,6 +195,8 @@ def assert_round_trip(case: Case, body: bytes) -> None:
         np.testing.assert_array_equal(found[0], positions)
         np.testing.assert_array_equal(found[1], steps)
         np.testing.assert_array_equal(words, held)
+        change_words(body, held, len(positions), case.dtype, revert, case.groups)
+        np.testing.assert_array_equal(held, case.base if revert else case.result)
 
 
 def by_oracle(case: Case, body: bytes, entries: int, revert: bool) -> list[tuple[int, int]]:
@@ -422,7 +426,13 @@ def settle(case: Case, body: bytes, entries: int, revert: bool) -> list[tuple[in
     try:
         positions, steps = decode_conditional(body, words, entries, case.dtype, revert, case.groups)
     except PatchFormatError:
+        with pytest.raises(PatchFormatError):
+            change_words(body, words.copy(), entries, case.dtype, revert, case.groups)
         return None
+    changed, added = words.copy(), words.copy()
+    change_words(body, changed, entries, case.dtype, revert, case.groups)
+    add_steps(added, positions, steps, case.dtype.total_order, revert)
+    np.testing.assert_array_equal(changed, added)
     assert len(positions) == len(steps) == entries
     assert (np.diff(positions.astype(np.int64)) > 0).all()
     assert positions[-1] < len(words)
