@@ -47,7 +47,7 @@ def _encode_without(
     words: Words, positions: Positions, steps: Steps, dtype: DType, held: Counts | None
 ) -> tuple[int, bool, Coding]:
     given = encode_conditional(words, positions, steps, dtype, held=held)
-    if 8 * len(given.body) > least_bits(positions, steps):
+    if 8 * len(given.body) > least_bits(positions, steps, dtype.word_bits):
         plain = RICE.encode(positions, steps, len(words), dtype.word_bits)
         if len(plain.body) < len(given.body):
             return RICE.id, False, plain
