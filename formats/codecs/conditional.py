@@ -96,9 +96,7 @@ def encode_conditional(
     levels = level_tables()
     model, layout = empty_model(), layout_of(dtype, kinds)
     changes = trace_changes(words, members, positions, steps, layout, kinds)
-    undivided = plan_model(
-        words, changes, layout, held, dtype.word_bits, levels.hit_bits, levels.miss_bits, model
-    )
+    undivided = plan_model(words, changes, layout, held, dtype.word_bits, levels.costs, model)
     field = sift(words, members, changes, layout, held)
     divided = _prepare(model, changes, field, words, kinds, dtype)
     coding = None
@@ -169,8 +167,7 @@ def _prepare(
     )  # fmt: skip
     sizes[ranges.numbers] = counts
     gap_bits, step_bits = choose_levels(
-        model, kinds, changes, usual, populations, sizes, dtype.word_bits, levels.hit_bits,
-        levels.miss_bits,
+        model, kinds, changes, usual, populations, sizes, dtype.word_bits, levels.costs,
     )  # fmt: skip
     starts = _starts(model)
     fields = np.empty((len(starts) * FIELDS_OF_TABLE + OTHER_FIELDS, 2), np.int64)

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from patchc.compiled import Integer, inlined, spliced
+from patchc.compiled import Integer, compiled, inlined, spliced
 from patchc.formats.codecs.rans import (
     SCALE,
     Pushes,
@@ -40,9 +41,23 @@ ALWAYS = 145
 
 LEVELS = ALWAYS + 1
 MOST_TOKENS = 40
+_REACH = 5  # levels, an octave and a quarter
 _ONE = 1 << 32
 _QUARTERS = (1 << 32, 5107605667, 6074000999, 7223345211)
 """2^(i/4), times 2^32."""
+
+
+class Costs(NamedTuple):
+    """What the encoder reckons with.
+
+    Attributes:
+        hits, misses: bits that a change, and a word without one, cost at each level on average.
+        logs: log₂ of the whole numbers up to ``SCALE``.
+    """
+
+    hits: NDArray[np.float64]
+    misses: NDArray[np.float64]
+    logs: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -55,7 +70,7 @@ class LevelTables:
         starts: first slot of each token; one more than there are tokens bounds the last.
         slots, pushes: tables for decoding and for encoding.
         symbol_bits: ideal length of each token.
-        hit_bits, miss_bits: what a change, and a word without one, cost on average.
+        costs: see there.
     """
 
     low_bits: NDArray[np.int64]
@@ -64,8 +79,7 @@ class LevelTables:
     slots: Symbols
     pushes: Pushes
     symbol_bits: NDArray[np.float64]
-    hit_bits: NDArray[np.float64]
-    miss_bits: NDArray[np.float64]
+    costs: Costs
 
 
 @cache
@@ -89,9 +103,10 @@ def level_tables() -> LevelTables:
     starts[ALWAYS, 1:3] = SCALE
     fill_symbols(starts[ALWAYS], 1, slots[ALWAYS])
     fill_pushes(starts[ALWAYS], 1, pushes[ALWAYS])
-    return LevelTables(
-        low_bits, tokens, starts, slots, pushes, symbol_bits(pushes), hit_bits, miss_bits
-    )
+    logs = np.zeros(SCALE + 1)
+    _fill_logs(logs)
+    costs = Costs(hit_bits, miss_bits, logs)
+    return LevelTables(low_bits, tokens, starts, slots, pushes, symbol_bits(pushes), costs)
 
 
 def token_starts(level: int) -> tuple[list[int], int]:
@@ -111,17 +126,36 @@ def token_starts(level: int) -> tuple[list[int], int]:
 
 
 @inlined
-def best_level(hits: Integer, words: Integer, hit_bits: NDArray[np.float64],
-               miss_bits: NDArray[np.float64]) -> tuple[Integer, float]:  # fmt: skip
-    """The level with the shortest code of ``hits`` changes among ``words`` words, and its bits."""
+def best_level(hits: Integer, words: Integer, costs: Costs) -> tuple[Integer, float]:
+    """The level with the shortest code of ``hits`` changes among ``words`` words, and its bits.
+
+    Only levels around that of the very odds are looked at; no other can be the best.
+    """
     if hits == words:
         return ALWAYS, 0.0
+    first, last = 0, ALWAYS
+    if 0 < hits < words:
+        near = np.int64(EVEN_LEVEL + 4.0 * np.log2(hits / (words - hits)))
+        first = min(max(near - _REACH, 0), ALWAYS - 2 * _REACH)
+        last = first + 2 * _REACH
     best, best_bits = 0, 1e300
-    for level in range(ALWAYS):
-        bits = hits * hit_bits[level] + (words - hits) * miss_bits[level]
+    for level in range(first, last):
+        bits = hits * costs.hits[level] + (words - hits) * costs.misses[level]
         if bits < best_bits:
             best, best_bits = level, bits
     return best, best_bits
+
+
+@spliced
+def log2(number: Integer, costs: Costs) -> float:
+    """log₂ of a whole number above 0, looked up where it is small."""
+    return float(costs.logs[number]) if number <= SCALE else float(np.log2(number))
+
+
+@compiled
+def _fill_logs(logs: NDArray[np.float64]) -> None:
+    for number in range(1, logs.size):
+        logs[number] = np.log2(number)
 
 
 @spliced

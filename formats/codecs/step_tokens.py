@@ -14,8 +14,10 @@ from patchc.blocks import bit_length
 from patchc.compiled import Integer, inlined, part, spliced
 from patchc.formats.codecs.levels import (
     LEVELS,
+    Costs,
     best_level,
     geometric_bits,
+    log2,
     pop_geometric,
     push_geometric,
 )
@@ -253,29 +255,30 @@ def _pop_long(x: Integer, at: Integer, stream: Stack, count: Integer) -> tuple[
 
 @inlined
 def estimated_bits(
-    counts: Histogram, sizes: Integer, word_bits: Integer, hit_bits: NDArray[np.float64],
-    miss_bits: NDArray[np.float64],
+    counts: Histogram, total: Integer, symbols: Integer, raw: Integer, sizes: Integer,
+    word_bits: Integer, costs: Costs,
 ) -> float:  # fmt: skip
-    """About the bits of the shortest kind of table and of its steps; see :func:`best_table`."""
-    total, symbols, raw = _sum_up(counts)
+    """About the bits of the shortest kind of table and of its steps; see :func:`best_table`.
+
+    ``total``, ``symbols`` and ``raw`` are what :func:`sum_up` finds.
+    """
     if total == 0:
         return 10.0
     tokens = (symbols + 1) >> 1
-    signed = raw + 5 + 3.5 * symbols + _entropy(counts, total, symbols, SIGNED)
-    even = raw + 5 + 3.5 * tokens + total + _entropy(counts, total, tokens, EVEN)
+    signed = raw + 5 + 3.5 * symbols + _entropy(counts, total, symbols, SIGNED, costs)
+    even = raw + 5 + 3.5 * tokens + total + _entropy(counts, total, tokens, EVEN, costs)
     best: float = min(signed, even, 5.0 + total * word_bits)
     if sizes <= FARTHEST:
-        best = min(best, best_level(total, total + sizes, hit_bits, miss_bits)[1] + total + 10)
+        best = min(best, best_level(total, total + sizes, costs)[1] + total + 10)
     if _is_wide(raw, total, word_bits):
         flips = 5 + 3.5 * SYMBOLS + total * (word_bits - 8)
-        best = min(best, flips + _entropy(counts, total, SYMBOLS, FLIPS))
+        best = min(best, flips + _entropy(counts, total, SYMBOLS, FLIPS, costs))
     return float(best)
 
 
 @inlined
 def best_table(
-    counts: Histogram, sizes: Integer, word_bits: Integer, hit_bits: NDArray[np.float64],
-    miss_bits: NDArray[np.float64], weights: Weights,
+    counts: Histogram, sizes: Integer, word_bits: Integer, costs: Costs, weights: Weights,
 ) -> tuple[Integer, Integer, Integer, float]:  # fmt: skip
     """The shortest kind of table for a histogram.
 
@@ -283,18 +286,18 @@ def best_table(
         counts: steps by symbol.
         sizes: sum over the steps (:func:`weight_of`).
         word_bits: width of a word.
-        hit_bits, miss_bits: of the levels.
+        costs: of levels.
         weights: filled with the weights of a table with tokens.
 
     Returns:
         Kind, level, number of weights, and bits of table and steps together.
     """
-    total, symbols, raw = _sum_up(counts)
+    total, symbols, raw = sum_up(counts)
     if total == 0:
         return GEOMETRIC, LEVELS - 1, 0, 10.0
     best, kind, level, count = 5.0 + total * word_bits, RAW, 0, 0
     if sizes <= FARTHEST:
-        nearest, bits = best_level(total, total + sizes, hit_bits, miss_bits)
+        nearest, bits = best_level(total, total + sizes, costs)
         if bits + total + 10 < best:
             best, kind, level = bits + total + 10, GEOMETRIC, nearest
     freqs = np.zeros(SYMBOLS, np.int64)
@@ -310,7 +313,7 @@ def best_table(
             size = SYMBOLS
             beside = total * (word_bits - 8)
         _set_weights(counts, size, other, weights)
-        bits = beside + _coded_bits(counts, size, other, weights, freqs)
+        bits = beside + _coded_bits(counts, size, other, weights, freqs, costs)
         if bits < best:
             best, kind, level, count = bits, other, 0, size
     if count:
@@ -319,7 +322,7 @@ def best_table(
 
 
 @inlined
-def _sum_up(counts: Histogram) -> tuple[Integer, Integer, Integer]:
+def sum_up(counts: Histogram) -> tuple[Integer, Integer, Integer]:
     """Steps, symbols up to the last one that occurs, and raw bits below all tokens."""
     total, raw = np.int64(0), np.int64(0)
     symbols = np.int64(0)
@@ -338,20 +341,22 @@ def _is_wide(raw: Integer, total: Integer, word_bits: Integer) -> Integer:
 
 
 @inlined
-def _entropy(counts: Histogram, total: Integer, symbols: Integer, kind: Integer) -> float:
+def _entropy(
+    counts: Histogram, total: Integer, symbols: Integer, kind: Integer, costs: Costs
+) -> float:
     """Bits of the symbols of a kind of table by their own frequencies."""
-    bits: float = total * np.log2(total)
+    bits: float = total * log2(total, costs)
     for symbol in range(symbols):
         held = _held(counts, symbol, kind)
         if held:
-            bits -= held * np.log2(held)
+            bits -= held * log2(held, costs)
     return float(bits)
 
 
 @inlined
 def _coded_bits(
     counts: Histogram, symbols: Integer, kind: Integer, weights: Weights,
-    freqs: NDArray[np.int64],
+    freqs: NDArray[np.int64], costs: Costs,
 ) -> float:  # fmt: skip
     """Bits of a table's weights, and of its symbols by the frequencies that follow from them."""
     table_freqs(weights, symbols, freqs)
@@ -363,7 +368,7 @@ def _coded_bits(
         before = np.int64(weights[symbol])
         held = _held(counts, symbol, kind)
         if held:
-            bits += held * (SCALE_BITS - np.log2(freqs[symbol]))
+            bits += held * (SCALE_BITS - log2(freqs[symbol], costs))
     return float(bits)
 
 
