@@ -400,9 +400,16 @@ def _get_signed(
     return ((value + 1) >> 1 if value & 1 else -(value >> 1)), x, at
 
 
+def model_starts(model: Model) -> NDArray[np.int64]:
+    """First slots of the symbols of the model's tables, and where the last ends; a row a table."""
+    starts = np.zeros((int(model.table_of.max()) + 1, SYMBOLS + 1), np.int64)
+    _fill_starts(model, starts)
+    return starts
+
+
 @compiled
-def table_starts(model: Model, starts: NDArray[np.int64]) -> None:
-    """First slots of the symbols of the tables with tokens, from their weights; else 0."""
+def _fill_starts(model: Model, starts: NDArray[np.int64]) -> None:
+    """Fill the rows of the tables that have tokens, from their weights."""
     freqs = np.zeros(SYMBOLS, np.int64)
     for table in range(starts.shape[0]):
         kind = model.kinds[table]

@@ -18,6 +18,7 @@ from patchc.formats.codecs.classes import (
     ALL,
     EDGES,
     LOW,
+    ONE_GROUP,
     STAGES,
     Groups,
     Layout,
@@ -48,26 +49,31 @@ class Field(NamedTuple):
 
 
 def sift(
-    words: Words, groups: Groups, changes: Changes, layout: Layout, held: NDArray[np.int64]
-) -> Field:
+    words: Words, groups: Groups | None, positions: Positions, held: NDArray[np.int64],
+    mantissa: int, exponent: int,
+) -> Field:  # fmt: skip
     """Leave out the words that no population but that of all words can hold, if they are many.
 
     Args:
         words, groups: of the chunk.
-        changes: of the chunk.
-        layout: of the words.
+        positions: of the changes.
         held: words by group and exponent.
+        mantissa, exponent: bits of a word.
     """
-    positions = changes.positions
-    highest = int(np.flatnonzero(changes.hits.reshape(held.shape).any(axis=0))[-1])
+    members = ONE_GROUP if groups is None else groups
+    whole = Field(words, members, positions)
+    if not exponent or len(positions) * _DENSE > len(words):
+        return whole
+    exponents = words[positions] >> mantissa & (1 << exponent) - 1
+    highest = int(exponents.max())
     most = int(held[:, : highest + 2].sum())  # an edge has a magnitude of the next exponent
-    if not layout.exponent_bits or most * _DENSE > len(words):
-        return Field(words, groups, positions)
+    if most * _DENSE > len(words):
+        return whole
     kept = Field(
         np.empty(most, words.dtype), np.empty(most, np.uint8), np.empty(len(positions), np.uint32)
     )
-    last = np.uint64(highest + 1) << layout.mantissa
-    count = _sift(words, groups, positions, layout.grouped, last, kept)
+    last = np.uint64(highest + 1) << np.uint64(mantissa)
+    count = _sift(words, members, positions, groups is not None, last, kept)
     return kept._replace(words=kept.words[:count], groups=kept.groups[:count])
 
 
