@@ -53,7 +53,7 @@ def count_words(words: Words, shift: int, bits: int, groups: Groups | None = Non
     members, grouped, rows = _rows(groups)
     counts = np.zeros((rows, 1 << bits), np.int64)
     if not bits:
-        counts[:, 0] = np.bincount(groups, minlength=rows) if grouped else words.size
+        counts[:, 0] = words.size if groups is None else np.bincount(groups, minlength=rows)
         return counts
     paired = words.size - words.size % _TILE if words.size >= _FEW else 0
     if paired:

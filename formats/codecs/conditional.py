@@ -26,14 +26,9 @@ from patchc.formats.codecs.classes import (
 )
 from patchc.formats.codecs.codec import Coding, Positions, Steps
 from patchc.formats.codecs.encoder import ChunkEncoder
+from patchc.formats.codecs.header import read_model
 from patchc.formats.codecs.levels import level_tables, pop_geometric
-from patchc.formats.codecs.model import (
-    Model,
-    empty_model,
-    model_starts,
-    ranges_of,
-    read_model,
-)
+from patchc.formats.codecs.model import Model, empty_model, model_starts, ranges_of
 from patchc.formats.codecs.rans import (
     SCALE,
     Stack,

@@ -24,17 +24,14 @@ from patchc.formats.codecs.classes import (
 from patchc.formats.codecs.codec import Coding, Positions, Steps
 from patchc.formats.codecs.emit import SLACK, Draft, Emission, begin, expected_bits, finish
 from patchc.formats.codecs.fit import choose_levels
-from patchc.formats.codecs.levels import level_tables
-from patchc.formats.codecs.model import (
+from patchc.formats.codecs.header import (
     FIELDS_OF_TABLE,
     OTHER_FIELDS,
-    Model,
-    empty_model,
-    model_starts,
     push_fields,
-    ranges_of,
     write_model,
 )
+from patchc.formats.codecs.levels import level_tables
+from patchc.formats.codecs.model import Model, empty_model, model_starts, ranges_of
 from patchc.formats.codecs.plan import plan_model, undivided_model
 from patchc.formats.codecs.rank import Field, find_populations, rank_changes, sift, sort_changes
 from patchc.formats.codecs.rans import Pushes, fill_pushes, pack

@@ -10,7 +10,8 @@ from patchc.formats.codecs.changes import Changes
 from patchc.formats.codecs.classes import ALL, EDGES, LOW
 from patchc.formats.codecs.levels import Costs, best_level
 from patchc.formats.codecs.model import Model
-from patchc.formats.codecs.step_tokens import SYMBOLS, best_table, top_flips, weight_of
+from patchc.formats.codecs.step_tables import best_table
+from patchc.formats.codecs.step_tokens import SYMBOLS, top_flips, weight_of
 
 
 @compiled

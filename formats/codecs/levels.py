@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -133,7 +133,8 @@ def best_level(hits: Integer, words: Integer, costs: Costs) -> tuple[Integer, fl
     """
     if hits == words:
         return ALWAYS, 0.0
-    first, last = 0, ALWAYS
+    first: Integer = 0
+    last: Integer = ALWAYS
     if 0 < hits < words:
         near = np.int64(EVEN_LEVEL + 4.0 * np.log2(hits / (words - hits)))
         first = min(max(near - _REACH, 0), ALWAYS - 2 * _REACH)
@@ -149,7 +150,7 @@ def best_level(hits: Integer, words: Integer, costs: Costs) -> tuple[Integer, fl
 @spliced
 def log2(number: Integer, costs: Costs) -> float:
     """log₂ of a whole number above 0, looked up where it is small."""
-    return float(costs.logs[number]) if number <= SCALE else float(np.log2(number))
+    return float(costs.logs[number] if number <= SCALE else np.log2(number))
 
 
 @compiled
@@ -185,11 +186,11 @@ def geometric_bits(
     """Ideal length of ``value``; ``bits`` are those of the tokens of all levels."""
     low_bits, tokens = all_low_bits[level], all_tokens[level]
     token = value >> low_bits
-    length: float = low_bits + 0.0
+    length: Any = low_bits + 0.0
     if token >= tokens:
         length += token // tokens * bits[level, tokens]
         token %= tokens
-    return length + bits[level, token]
+    return float(length + bits[level, token])
 
 
 @spliced

@@ -13,7 +13,8 @@ from patchc.formats.codecs.changes import Changes
 from patchc.formats.codecs.classes import Layout, Words, exponent_in
 from patchc.formats.codecs.levels import Costs, best_level
 from patchc.formats.codecs.model import Model, empty_model
-from patchc.formats.codecs.step_tokens import SYMBOLS, best_table, estimated_bits, sum_up
+from patchc.formats.codecs.step_tables import best_table, estimated_bits, sum_up
+from patchc.formats.codecs.step_tokens import SYMBOLS
 
 MOST_BINS = 40
 _CLASS_BITS = 6.0
@@ -77,7 +78,7 @@ def _find_bins(
     Returns:
         The number of bins.
     """
-    bins = np.int64(0)
+    bins: Integer = np.int64(0)
     for exponent in range(hits.size):
         if hits[exponent]:
             tops[bins] = exponent

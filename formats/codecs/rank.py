@@ -211,9 +211,9 @@ def rank_changes(
             before = np.uint64(counts[k])
             if not whole:
                 counts[k] += find(k, ranges, scratch)
-                for block in range(WINDOW):
-                    ranks[block] = before
-                    before += popcount(found[k, block])
+                for each in range(WINDOW):
+                    ranks[each] = before
+                    before += popcount(found[k, each])
             cursor, end = cursors[k], ends[k]
             while cursor < end:
                 change = sources[cursor]
