@@ -106,15 +106,18 @@ def _count_steps(
             sizes[row] += changes.sizes[changes.rows[cell]]
     for i in range(changes.crossers.size):
         change = changes.crossers[i]
-        for population, one in (
-            (np.int64(usual[changes.cells[change]]), -1),
-            (np.int64(populations[change]), 1),
-        ):
+        expected = np.int64(usual[changes.cells[change]])
+        if populations[change] == expected:
+            continue
+        symbol = np.int64(changes.symbols[change])
+        flipped = SYMBOLS + top_flips(changes.flips[change], word_bits)
+        weight = weight_of(changes.steps[change])
+        for population, one in ((expected, -1), (np.int64(populations[change]), 1)):
             if population <= ALL:
                 row = population if population < LOW else population - unused
-                histograms[row, np.int64(changes.symbols[change])] += one
-                histograms[row, SYMBOLS + top_flips(changes.flips[change], word_bits)] += one
-                sizes[row] += one * weight_of(changes.steps[change])
+                histograms[row, symbol] += one
+                histograms[row, flipped] += one
+                sizes[row] += one * weight
     return histograms, sizes
 
 
