@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchc.blocks import BLOCK, bit_length, lowest, within
-from patchc.compiled import Integer, compiled, kernel, spliced
+from patchc.compiled import Integer, compiled, inlined, kernel, spliced
 
 Words = NDArray[np.unsignedinteger]
 Counts = NDArray[np.int64]
@@ -55,10 +55,7 @@ def count_words(words: Words, shift: int, bits: int, groups: Groups | None = Non
     if not bits:
         counts[:, 0] = words.size if groups is None else np.bincount(groups, minlength=rows)
         return counts
-    paired = words.size - words.size % _TILE if words.size >= _FEW else 0
-    if paired:
-        _count_pairs(words[:paired], members, grouped, shift, bits, counts)
-    _count_each(words, members, grouped, paired, shift, bits, counts)
+    _count_words(words, members, grouped, shift, bits, counts)
     return counts
 
 
@@ -68,17 +65,20 @@ def _rows(groups: Groups | None) -> tuple[Groups, bool, int]:
 
 
 @compiled
-def _count_each(
-    words: Words, groups: Groups, grouped: bool, first: Integer, shift: Integer, bits: Integer,
-    counts: Counts,
-) -> None:  # fmt: skip
+def _count_words(
+    words: Words, groups: Groups, grouped: bool, shift: Integer, bits: Integer, counts: Counts
+) -> None:
+    first: Integer = np.int64(0)
+    if words.size >= _FEW:
+        first = words.size // _TILE * _TILE
+        _count_pairs(words[:first], groups, grouped, shift, bits, counts)
     mask = np.uint64((1 << bits) - 1)
     for i in range(first, words.size):
         own = groups[i] if grouped else np.uint8(0)
         counts[own, (np.uint64(words[i]) >> np.uint64(shift)) & mask] += 1
 
 
-@compiled
+@inlined
 def _count_pairs(
     words: Words, groups: Groups, grouped: bool, shift: Integer, bits: Integer, counts: Counts
 ) -> None:

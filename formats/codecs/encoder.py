@@ -8,7 +8,6 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from patchc.compiled import compiled
 from patchc.dtypes import DType
 from patchc.formats.bits import ChangeBits
 from patchc.formats.codecs.changes import Changes, trace_changes
@@ -33,10 +32,9 @@ from patchc.formats.codecs.header import (
 from patchc.formats.codecs.levels import level_tables
 from patchc.formats.codecs.model import Model, empty_model, model_starts, ranges_of
 from patchc.formats.codecs.plan import plan_model, undivided_model
-from patchc.formats.codecs.rank import Field, find_populations, rank_changes, sift, sort_changes
-from patchc.formats.codecs.rans import Pushes, fill_pushes, pack
+from patchc.formats.codecs.rank import Field, find_populations, rank_changes, sift
+from patchc.formats.codecs.rans import pack, pushes_of
 from patchc.formats.codecs.scan import scratch_for
-from patchc.formats.codecs.step_tokens import SYMBOLS
 from patchc.kernels.histograms import Counts, count_words
 
 
@@ -131,11 +129,10 @@ def _prepare(
     levels, layout = level_tables(), layout_of(dtype, kinds)
     count = len(changes.positions)
     populations, usual = np.empty(count, np.int16), np.empty(len(changes.hits), np.int16)
-    find_populations(words, changes, layout, kinds, model, usual, populations)
+    sources, gaps = np.empty(count, np.uint32), np.empty(count, np.uint32)
+    find_populations(words, changes, layout, kinds, model, usual, populations, sources)
     ranges = ranges_of(model, kinds, layout)
     starts = np.cumsum(model.hits) - model.hits
-    sources, gaps = np.empty(count, np.uint32), np.empty(count, np.uint32)
-    sort_changes(populations, starts.copy(), sources)
     sizes = np.zeros(POPULATIONS, np.int64)
     counts, cursors = np.zeros_like(ranges.numbers), starts[ranges.numbers]
     rank_changes(
@@ -151,7 +148,7 @@ def _prepare(
     fields = np.empty((len(starts) * FIELDS_OF_TABLE + OTHER_FIELDS, 2), np.int64)
     fields = fields[: write_model(model, kinds, int(layout.exponent_bits), fields)]
     emission = Emission(
-        model, changes, sources, gaps, _pushes(starts), levels.low_bits, levels.tokens,
+        model, changes, sources, gaps, pushes_of(starts), levels.low_bits, levels.tokens,
         levels.pushes, np.int64(dtype.word_bits),
     )  # fmt: skip
     return _Way(begin(emission, len(fields)), fields, gap_bits, step_bits)
@@ -165,11 +162,3 @@ def _finish(way: _Way) -> Coding:
     change_bits = max(0.0, 8.0 * len(body) - way.header_bits)
     gap_bits = min(way.gap_bits, change_bits)
     return Coding(body, ChangeBits(gap_bits, change_bits - gap_bits))
-
-
-@compiled
-def _pushes(starts: NDArray[np.int64]) -> Pushes:
-    pushes = np.zeros((starts.shape[0], SYMBOLS, 2), np.uint64)
-    for table in range(starts.shape[0]):
-        fill_pushes(starts[table], SYMBOLS, pushes[table])
-    return pushes

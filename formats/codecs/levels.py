@@ -8,6 +8,7 @@ The last token means "that many further, and another code", which a geometric la
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
@@ -15,18 +16,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from patchc.compiled import Integer, compiled, inlined, spliced
+from patchc.compiled import Integer, inlined, spliced
 from patchc.formats.codecs.rans import (
     SCALE,
     Pushes,
     Stack,
     Symbols,
-    fill_pushes,
     fill_symbols,
     pop,
     pop_bits,
     push,
     push_bits,
+    pushes_of,
     symbol_bits,
 )
 
@@ -89,7 +90,6 @@ def level_tables() -> LevelTables:
     tokens = np.ones(LEVELS, np.int64)
     starts = np.zeros((LEVELS, MOST_TOKENS + 2), np.int64)
     slots = np.zeros((LEVELS, SCALE), np.uint32)
-    pushes = np.zeros((LEVELS, MOST_TOKENS + 1, 2), np.uint64)
     hit_bits, miss_bits = np.zeros(LEVELS), np.full(LEVELS, 1e9)
     for level in range(ALWAYS):
         low_bits[level] = max(0, (COARSEST - level + 3) // 4)
@@ -97,14 +97,12 @@ def level_tables() -> LevelTables:
         tokens[level] = len(cuts) - 2
         starts[level, : len(cuts)] = cuts
         fill_symbols(starts[level], len(cuts) - 1, slots[level])
-        fill_pushes(starts[level], len(cuts) - 1, pushes[level])
         stays = (stay / _ONE) ** (0.5 ** low_bits[level])
         hit_bits[level], miss_bits[level] = -np.log2(1 - stays), -np.log2(stays)
     starts[ALWAYS, 1:3] = SCALE
     fill_symbols(starts[ALWAYS], 1, slots[ALWAYS])
-    fill_pushes(starts[ALWAYS], 1, pushes[ALWAYS])
-    logs = np.zeros(SCALE + 1)
-    _fill_logs(logs)
+    pushes = pushes_of(starts)
+    logs = np.array([0.0, *map(math.log2, range(1, SCALE + 1))])
     costs = Costs(hit_bits, miss_bits, logs)
     return LevelTables(low_bits, tokens, starts, slots, pushes, symbol_bits(pushes), costs)
 
@@ -151,12 +149,6 @@ def best_level(hits: Integer, words: Integer, costs: Costs) -> tuple[Integer, fl
 def log2(number: Integer, costs: Costs) -> float:
     """log₂ of a whole number above 0, looked up where it is small."""
     return float(costs.logs[number] if number <= SCALE else np.log2(number))
-
-
-@compiled
-def _fill_logs(logs: NDArray[np.float64]) -> None:
-    for number in range(1, logs.size):
-        logs[number] = np.log2(number)
 
 
 @spliced

@@ -109,9 +109,9 @@ def _sift(
 @compiled
 def find_populations(
     words: Words, changes: Changes, layout: Layout, kinds: Integer, model: Model,
-    usual: NDArray[np.int16], populations: NDArray[np.int16],
+    usual: NDArray[np.int16], populations: NDArray[np.int16], sources: NDArray[np.uint32],
 ) -> None:  # fmt: skip
-    """Find each change's population; fills ``model.hits``.
+    """Find each change's population, and list the changes by it; fills ``model.hits``.
 
     Args:
         words: of the base.
@@ -121,6 +121,7 @@ def find_populations(
         model: has classes.
         usual: filled, a cell: the population of the changes that stay in their class.
         populations: filled, one a change.
+        sources: filled with the changes, by population and then by position.
     """
     class_of = np.zeros(usual.size, np.int64)
     exponents = usual.size // kinds
@@ -156,13 +157,7 @@ def find_populations(
         model.hits[usual[cell]] -= 1
         model.hits[population] += 1
         populations[change] = population
-
-
-@kernel
-def sort_changes(
-    populations: NDArray[np.int16], slots: NDArray[np.int64], sources: NDArray[np.uint32]
-) -> None:
-    """List the changes by population; ``slots`` says where each starts, and is moved."""
+    slots = np.cumsum(model.hits) - model.hits
     for change in range(populations.size):
         slot = slots[populations[change]]
         slots[populations[change]] = slot + 1
