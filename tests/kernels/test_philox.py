@@ -75,7 +75,7 @@ def test_draws_equal_oracle(seed: int, stream: int, block: int, blocks: int) -> 
 def test_sums_of_kept_entries(count: int, threshold: int) -> None:
     """Any number of entries, from any place."""
     seed, stream, block = 2**63 + 5, 7 << 40, 2**33 - 1
-    sums = np.arange(count).astype(np.uint8) % 5
+    sums = (np.arange(count) % 5).astype(np.uint8)
     philox.add_kept(
         np.uint64(seed), np.uint64(stream), np.uint64(threshold), 4 * block, np.uint8(3), sums
     )
