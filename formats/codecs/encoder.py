@@ -75,21 +75,17 @@ class ChunkEncoder:
         undivided = plan_model(words, changes, layout, held, dtype.word_bits, costs, model)
         divided = _prepare(model, changes, self._field, words, kinds, dtype)
         if not layout.exponent_bits:
-            return _finish(divided)
-        coding = None
-        if divided.about <= undivided or divided.bits <= undivided + SLACK:
-            coding = _finish(divided)
-            if 8 * len(coding.body) <= undivided:
-                return coding
+            return divided.coding
+        may_do = divided.about <= undivided or divided.bits <= undivided + SLACK
+        if may_do and 8 * len(divided.coding.body) <= undivided:
+            return divided.coding
         model = undivided_model(changes, layout, kinds)
         field = Field(words, groups, self._positions)
         other = _prepare(model, changes, field, words, kinds, dtype)
-        if other.bits < divided.bits - SLACK:
-            return _finish(other)
-        coding = coding or _finish(divided)
-        if other.bits > divided.bits + SLACK:
-            return coding
-        return min(coding, _finish(other), key=lambda way: len(way.body))
+        likely, second = sorted((divided, other), key=lambda way: way.about)
+        if second.bits > 8 * len(likely.coding.body) + SLACK:
+            return likely.coding
+        return min(divided.coding, other.coding, key=lambda coding: len(coding.body))
 
 
 @dataclass(frozen=True)
@@ -120,6 +116,16 @@ class _Way:
     def bits(self) -> float:
         """The body's length in bits, by :func:`expected_bits`."""
         return self.header_bits + expected_bits(self.draft)
+
+    @cached_property
+    def coding(self) -> Coding:
+        """The body, all of it."""
+        x, at = finish(self.draft)
+        x, at = push_fields(x, at, self.draft.out, self.fields, len(self.fields))
+        body = pack(int(x), self.draft.out[:at])
+        change_bits = max(0.0, 8.0 * len(body) - self.header_bits)
+        gap_bits = min(self.gap_bits, change_bits)
+        return Coding(body, ChangeBits(gap_bits, change_bits - gap_bits))
 
 
 def _prepare(
@@ -152,13 +158,3 @@ def _prepare(
         levels.pushes, np.int64(dtype.word_bits),
     )  # fmt: skip
     return _Way(begin(emission, len(fields)), fields, gap_bits, step_bits)
-
-
-def _finish(way: _Way) -> Coding:
-    """The body, all of it."""
-    x, at = finish(way.draft)
-    x, at = push_fields(x, at, way.draft.out, way.fields, len(way.fields))
-    body = pack(int(x), way.draft.out[:at])
-    change_bits = max(0.0, 8.0 * len(body) - way.header_bits)
-    gap_bits = min(way.gap_bits, change_bits)
-    return Coding(body, ChangeBits(gap_bits, change_bits - gap_bits))
