@@ -96,7 +96,7 @@ def encode_chunk(
         masks, groups: rows of the table of retention masks in which the changes were selected, bit
             i for row i, and the groups that they make of ``base``; the body refers to them where
             that is shorter.
-        held: of ``base`` and ``groups``, as for :func:`encode_conditional`.
+        held: of ``base`` and ``groups``, as for :class:`ChunkEncoder`.
     """
     grouped = False
     if base is None:

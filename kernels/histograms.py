@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchc.blocks import BLOCK, bit_length, lowest, within
-from patchc.compiled import Integer, compiled, spliced
+from patchc.compiled import Integer, compiled, inlined, kernel, spliced
 
 Words = NDArray[np.unsignedinteger]
 Counts = NDArray[np.int64]
@@ -53,12 +53,9 @@ def count_words(words: Words, shift: int, bits: int, groups: Groups | None = Non
     members, grouped, rows = _rows(groups)
     counts = np.zeros((rows, 1 << bits), np.int64)
     if not bits:
-        counts[:, 0] = np.bincount(groups, minlength=rows) if grouped else words.size
+        counts[:, 0] = words.size if groups is None else np.bincount(groups, minlength=rows)
         return counts
-    paired = words.size - words.size % _TILE if words.size >= _FEW else 0
-    if paired:
-        _count_pairs(words[:paired], members, grouped, shift, bits, counts)
-    _count_each(words, members, grouped, paired, shift, bits, counts)
+    _count_words(words, members, grouped, shift, bits, counts)
     return counts
 
 
@@ -68,17 +65,20 @@ def _rows(groups: Groups | None) -> tuple[Groups, bool, int]:
 
 
 @compiled
-def _count_each(
-    words: Words, groups: Groups, grouped: bool, first: Integer, shift: Integer, bits: Integer,
-    counts: Counts,
-) -> None:  # fmt: skip
+def _count_words(
+    words: Words, groups: Groups, grouped: bool, shift: Integer, bits: Integer, counts: Counts
+) -> None:
+    first: Integer = np.int64(0)
+    if words.size >= _FEW:
+        first = words.size // _TILE * _TILE
+        _count_pairs(words[:first], groups, grouped, shift, bits, counts)
     mask = np.uint64((1 << bits) - 1)
     for i in range(first, words.size):
         own = groups[i] if grouped else np.uint8(0)
         counts[own, (np.uint64(words[i]) >> np.uint64(shift)) & mask] += 1
 
 
-@compiled
+@inlined
 def _count_pairs(
     words: Words, groups: Groups, grouped: bool, shift: Integer, bits: Integer, counts: Counts
 ) -> None:
@@ -166,43 +166,47 @@ def count_steps(
     hits = np.zeros(kinds << bits, np.int64)
     _find_cells(words, positions, members, grouped, shift, bits, cells, hits)
     used = np.flatnonzero(hits)
-    rows = np.zeros(len(hits), np.int64)
+    rows = np.zeros(len(hits), np.uint32)
     rows[used] = np.arange(len(used))
     counts = np.zeros((len(used), symbols(8 * words.itemsize)), np.int64)
     _count_symbols(cells, steps, rows, counts)
     return used, counts
 
 
-@compiled
+@kernel
 def _find_cells(
     words: Words, positions: NDArray[np.uint32], groups: Groups, grouped: bool, shift: Integer,
     bits: Integer, cells: NDArray[np.uint16], hits: Counts,
 ) -> None:  # fmt: skip
     mask = np.uint64((1 << bits) - 1)
     for change in range(positions.size):
-        at = positions[change]
-        cell = (np.uint64(words[at]) >> np.uint64(shift)) & mask
-        if grouped:
-            cell |= np.uint64(groups[at]) << np.uint64(bits)
-        cells[change] = cell
-        hits[cell] += 1
+        cells[change] = (np.uint64(words[positions[change]]) >> np.uint64(shift)) & mask
+    if grouped:
+        for change in range(positions.size):
+            cells[change] |= np.uint64(groups[positions[change]]) << np.uint64(bits)
+    for change in range(positions.size):
+        hits[cells[change]] += 1
 
 
 @compiled
 def _count_symbols(
-    cells: NDArray[np.uint16], steps: NDArray[np.int64], rows: NDArray[np.int64], counts: Counts
+    cells: NDArray[np.uint16], steps: NDArray[np.int64], rows: NDArray[np.uint32], counts: Counts
 ) -> None:
-    for change in range(cells.size):
-        counts[rows[cells[change]], _symbol(steps[change])] += 1
+    tile = np.empty(_TILE, np.uint16)
+    for start in range(0, cells.size, _TILE):
+        count = min(_TILE, cells.size - start)
+        for i in range(count):
+            tile[i] = _symbol(steps[start + i])
+        for i in range(count):
+            counts[rows[cells[start + i]], tile[i]] += 1
 
 
 @spliced
 def _symbol(step: Integer) -> Integer:
-    negative = np.int64(step < 0)
-    value = -(step + 1) if negative else step - 1
-    if value >> _EXACT_BITS == 0:
-        return value << 1 | negative
-    octave = bit_length(np.uint64(value)) - 1
+    """The symbol, without a branch, which a random step would mislead."""
+    negative = step >> 63
+    value = (step ^ negative) - (negative + 1)
+    octave = max(bit_length(np.uint64(value)) - 1, _EXACT_BITS)
     bucket = (value >> (octave - _BUCKET_BITS)) & ((1 << _BUCKET_BITS) - 1)
-    symbol = (1 << _EXACT_BITS) + ((octave - _EXACT_BITS) << _BUCKET_BITS) + bucket
-    return symbol << 1 | negative
+    above = (1 << _EXACT_BITS) + ((octave - _EXACT_BITS) << _BUCKET_BITS) + bucket
+    return (value if value >> _EXACT_BITS == 0 else above) << 1 | -negative

@@ -11,7 +11,7 @@ import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
-from patchc.compiled import compiled, kernel
+from patchc.compiled import Integer, compiled, kernel, spliced
 
 _ROUND_0 = np.uint64(0xD2511F53)
 _ROUND_1 = np.uint64(0xCD9E8D57)
@@ -19,7 +19,6 @@ _WEYL_0 = np.uint64(0x9E3779B9)
 _WEYL_1 = np.uint64(0xBB67AE85)
 _LOW = np.uint64(0xFFFFFFFF)
 _WORD = np.uint64(32)
-_TILE = 4096
 
 KEEP_ALL = 1 << 32
 """The threshold that keeps every entry."""
@@ -72,23 +71,35 @@ def add_kept(
     weight: np.uint8,
     sums: NDArray[np.uint8],
 ) -> None:
-    """Add ``weight`` to the sums of the entries that a mask keeps, modulo 256.
+    """Add ``weight`` to the sums of the entries that a mask keeps, four entries at a time.
 
     Args:
         seed, stream, threshold: of the mask.
         first: flat index of the first sum; a multiple of 4.
         weight: what to add.
-        sums: one an entry.
+        sums: one an entry; they stay below 256.
     """
     if threshold == np.uint64(0):
         return
-    last = np.uint32(threshold - np.uint64(1))
-    draws = np.empty(_TILE, np.uint32)
-    for start in range(0, sums.size, _TILE):
-        fill_draws(seed, stream, (first + start) >> 2, draws)
-        tile = sums[start : start + _TILE]
-        for i in range(tile.size):
-            tile[i] += weight if draws[i] <= last else np.uint8(0)
+    last = threshold - np.uint64(1)
+    quads = sums[: sums.size >> 2 << 2].view(np.uint32)
+    block = np.uint64(first >> 2)
+    one = np.uint32(weight)
+    for i in range(quads.size):
+        draws = _four_draws(seed, stream, block + np.uint64(i))
+        kept = np.uint32(0)
+        if draws[0] <= last:
+            kept |= one
+        if draws[1] <= last:
+            kept |= one << np.uint32(8)
+        if draws[2] <= last:
+            kept |= one << np.uint32(16)
+        if draws[3] <= last:
+            kept |= one << np.uint32(24)
+        quads[i] += kept
+    for i in range(quads.size << 2, sums.size):
+        draws = _four_draws(seed, stream, block + np.uint64(quads.size))
+        sums[i] += weight if draws[i & 3] <= last else np.uint8(0)
 
 
 @kernel
@@ -97,23 +108,21 @@ def fill_draws(
 ) -> None:
     """Fill ``draws`` (a multiple of 4 long) with the draws of flat index 4 · ``first_block`` on."""
     for i in range(draws.size >> 2):
-        block = np.uint64(first_block + i)
-        c0 = block & _LOW
-        c1 = block >> _WORD
-        c2 = stream & _LOW
-        c3 = stream >> _WORD
-        key_0 = seed & _LOW
-        key_1 = seed >> _WORD
-        for _ in range(10):
-            low = c0 * _ROUND_0
-            high = c2 * _ROUND_1
-            c0 = (high >> _WORD) ^ c1 ^ key_0
-            c1 = high & _LOW
-            c2 = (low >> _WORD) ^ c3 ^ key_1
-            c3 = low & _LOW
-            key_0 = (key_0 + _WEYL_0) & _LOW
-            key_1 = (key_1 + _WEYL_1) & _LOW
-        draws[4 * i] = np.uint32(c0)
-        draws[4 * i + 1] = np.uint32(c1)
-        draws[4 * i + 2] = np.uint32(c2)
-        draws[4 * i + 3] = np.uint32(c3)
+        four = _four_draws(seed, stream, np.uint64(first_block + i))
+        for lane in range(4):
+            draws[4 * i + lane] = np.uint32(four[lane])
+
+
+@spliced
+def _four_draws(
+    seed: Integer, stream: Integer, block: Integer
+) -> tuple[Integer, Integer, Integer, Integer]:
+    """The draws of flat index 4 · ``block`` on, below 2³²."""
+    c0, c1, c2, c3 = block & _LOW, block >> _WORD, stream & _LOW, stream >> _WORD
+    key_0, key_1 = seed & _LOW, seed >> _WORD
+    for _ in range(10):
+        low, high = (c0 & _LOW) * _ROUND_0, (c2 & _LOW) * _ROUND_1
+        c0, c1 = (high >> _WORD) ^ c1 ^ key_0, high
+        c2, c3 = (low >> _WORD) ^ c3 ^ key_1, low
+        key_0, key_1 = (key_0 + _WEYL_0) & _LOW, (key_1 + _WEYL_1) & _LOW
+    return c0 & _LOW, c1 & _LOW, c2 & _LOW, c3 & _LOW

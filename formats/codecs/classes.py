@@ -50,6 +50,9 @@ Words = NDArray[np.unsignedinteger]
 Groups = NDArray[np.uint8]
 """Group of each word of a chunk; of any length where all are in one."""
 
+ONE_GROUP = np.zeros(1, np.uint8)
+"""The groups of words that are all in one."""
+
 NEVER = np.int64(1) << 62
 
 

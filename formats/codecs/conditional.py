@@ -8,52 +8,32 @@ base's going forward and the result's going back.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
-
 import numpy as np
 from numpy.typing import NDArray
 
 from patchc.compiled import Integer, compiled, kernel
 from patchc.dtypes import DType
 from patchc.errors import PatchFormatError
-from patchc.formats.bits import ChangeBits
-from patchc.formats.codecs.changes import Changes, trace_changes
 from patchc.formats.codecs.classes import (
     ALL,
     EDGES,
     MOST_GROUPS,
+    ONE_GROUP,
     POPULATIONS,
     Groups,
     Words,
-    exponent_of,
     layout_of,
 )
 from patchc.formats.codecs.codec import Coding, Positions, Steps
-from patchc.formats.codecs.emit import SLACK, Draft, Emission, begin, expected_bits, finish
-from patchc.formats.codecs.fit import choose_levels
+from patchc.formats.codecs.encoder import ChunkEncoder
+from patchc.formats.codecs.header import read_model
 from patchc.formats.codecs.levels import level_tables, pop_geometric
-from patchc.formats.codecs.model import (
-    FIELDS_OF_TABLE,
-    OTHER_FIELDS,
-    Model,
-    empty_model,
-    push_fields,
-    ranges_of,
-    read_model,
-    table_starts,
-    write_model,
-)
-from patchc.formats.codecs.plan import plan_model, undivided_model
-from patchc.formats.codecs.rank import Field, find_populations, rank_changes, sift, sort_changes
+from patchc.formats.codecs.model import Model, empty_model, model_starts, ranges_of
 from patchc.formats.codecs.rans import (
     SCALE,
-    Pushes,
     Stack,
     Symbols,
-    fill_pushes,
     fill_symbols,
-    pack,
     unpack,
 )
 from patchc.formats.codecs.scan import place_changes, scratch_for
@@ -63,13 +43,11 @@ from patchc.formats.codecs.step_tokens import (
     pop_flips,
     pop_step,
 )
-from patchc.kernels.histograms import Counts, count_words
+from patchc.kernels.histograms import Counts
 from patchc.scratch import scratch
 
 CONDITIONAL_ID = 3
 """The codec's number in a patch file."""
-
-_ONE_GROUP = np.zeros(1, np.uint8)
 
 
 def encode_conditional(
@@ -80,117 +58,8 @@ def encode_conditional(
     groups: Groups | None = None,
     held: Counts | None = None,
 ) -> Coding:
-    """Code the changes of a chunk; the bytes depend on nothing but the arguments.
-
-    Args:
-        words: the chunk in the base; contiguous, of the dtype's word.
-        positions: changed words, strictly increasing; at least one.
-        steps: as many signed steps, none 0, within the word's bits.
-        dtype: of the words.
-        groups: for each word the retention masks that it lies in, bit m for mask m, below 4;
-            None where there are no masks.
-        held: number of words by group and exponent, by :func:`count_words`; None to count them.
-    """
-    if held is None:
-        held = count_words(words, *exponent_of(dtype), groups)
-    members, kinds = _members(groups)
-    levels = level_tables()
-    model, layout = empty_model(), layout_of(dtype, kinds)
-    changes = trace_changes(words, members, positions, steps, layout, kinds)
-    undivided = plan_model(
-        words, changes, layout, held, dtype.word_bits, levels.hit_bits, levels.miss_bits, model
-    )
-    field = sift(words, members, changes, layout, held)
-    divided = _prepare(model, changes, field, words, kinds, dtype)
-    coding = None
-    if not layout.exponent_bits:
-        return _finish(divided)
-    if divided.about <= undivided or divided.bits <= undivided + SLACK:
-        coding = _finish(divided)
-        if 8 * len(coding.body) <= undivided:
-            return coding
-    model = undivided_model(changes, layout, kinds)
-    other = _prepare(model, changes, Field(words, members, positions), words, kinds, dtype)
-    if other.bits < divided.bits - SLACK:
-        return _finish(other)
-    coding = coding or _finish(divided)
-    if other.bits > divided.bits + SLACK:
-        return coding
-    return min(coding, _finish(other), key=lambda way: len(way.body))
-
-
-@dataclass(frozen=True)
-class _Way:
-    """A body that is begun.
-
-    Attributes:
-        draft: of its changes.
-        fields: of its header.
-        gap_bits, step_bits: about what gaps and steps take.
-    """
-
-    draft: Draft
-    fields: NDArray[np.int64]
-    gap_bits: float
-    step_bits: float
-
-    @cached_property
-    def header_bits(self) -> int:
-        return int(self.fields[:, 1].sum())
-
-    @property
-    def about(self) -> float:
-        """A first estimate of the body's length, in bits."""
-        return self.header_bits + self.gap_bits + self.step_bits
-
-    @cached_property
-    def bits(self) -> float:
-        """The body's length in bits, by :func:`expected_bits`."""
-        return self.header_bits + expected_bits(self.draft)
-
-
-def _prepare(
-    model: Model, changes: Changes, field: Field, words: Words, kinds: int, dtype: DType
-) -> _Way:
-    """Begin a body whose changes are coded by the classes of ``model``; fill in the rest of it."""
-    levels, layout = level_tables(), layout_of(dtype, kinds)
-    count = len(changes.positions)
-    populations, usual = np.empty(count, np.int16), np.empty(len(changes.hits), np.int16)
-    find_populations(words, changes, layout, kinds, model, usual, populations)
-    ranges = ranges_of(model, kinds, layout)
-    starts = np.cumsum(model.hits) - model.hits
-    sources, gaps = np.empty(count, np.uint32), np.empty(count, np.uint32)
-    sort_changes(populations, starts.copy(), sources)
-    sizes = np.zeros(POPULATIONS, np.int64)
-    counts, cursors = np.zeros_like(ranges.numbers), starts[ranges.numbers]
-    rank_changes(
-        field, changes.positions, changes.flips, np.int64(len(words)), layout, ranges,
-        scratch_for(words, ranges), sources, cursors, cursors + model.hits[ranges.numbers], gaps,
-        np.zeros_like(counts), counts,
-    )  # fmt: skip
-    sizes[ranges.numbers] = counts
-    gap_bits, step_bits = choose_levels(
-        model, kinds, changes, usual, populations, sizes, dtype.word_bits, levels.hit_bits,
-        levels.miss_bits,
-    )  # fmt: skip
-    starts = _starts(model)
-    fields = np.empty((len(starts) * FIELDS_OF_TABLE + OTHER_FIELDS, 2), np.int64)
-    fields = fields[: write_model(model, kinds, int(layout.exponent_bits), fields)]
-    emission = Emission(
-        model, changes, sources, gaps, _pushes(starts), levels.low_bits, levels.tokens,
-        levels.pushes, np.int64(dtype.word_bits),
-    )  # fmt: skip
-    return _Way(begin(emission, len(fields)), fields, gap_bits, step_bits)
-
-
-def _finish(way: _Way) -> Coding:
-    """The body, all of it."""
-    x, at = finish(way.draft)
-    x, at = push_fields(x, at, way.draft.out, way.fields, len(way.fields))
-    body = pack(int(x), way.draft.out[:at])
-    change_bits = max(0.0, 8.0 * len(body) - way.header_bits)
-    gap_bits = min(way.gap_bits, change_bits)
-    return Coding(body, ChangeBits(gap_bits, change_bits - gap_bits))
+    """The body that :class:`ChunkEncoder` makes of the changes of a chunk, which see."""
+    return ChunkEncoder(words, positions, steps, dtype, groups, held).encode(groups is not None)
 
 
 def decode_conditional(
@@ -266,7 +135,7 @@ def _decode(
     levels = level_tables()
     gaps, values = scratch("gaps", entries, np.uint32), scratch("values", entries, np.int64)
     x, at = _pop_changes(
-        np.uint64(x), at, stream, model, _symbol_slots(_starts(model)), dtype.word_bits,
+        np.uint64(x), at, stream, model, _symbol_slots(model_starts(model)), dtype.word_bits,
         np.int64(len(words)), levels.low_bits, levels.tokens, levels.slots, gaps, values,
     )  # fmt: skip
     if x != 1 or at != len(stream) - 1:
@@ -286,22 +155,7 @@ def _decode(
 
 def _members(groups: Groups | None) -> tuple[Groups, int]:
     """Groups as the loops take them, and how many there may be."""
-    return (_ONE_GROUP, 1) if groups is None else (groups, MOST_GROUPS)
-
-
-def _starts(model: Model) -> NDArray[np.int64]:
-    """First slots of the symbols of the model's tables."""
-    starts = np.zeros((int(model.table_of.max()) + 1, SYMBOLS + 1), np.int64)
-    table_starts(model, starts)
-    return starts
-
-
-@compiled
-def _pushes(starts: NDArray[np.int64]) -> Pushes:
-    pushes = np.zeros((starts.shape[0], SYMBOLS, 2), np.uint64)
-    for table in range(starts.shape[0]):
-        fill_pushes(starts[table], SYMBOLS, pushes[table])
-    return pushes
+    return (ONE_GROUP, 1) if groups is None else (groups, MOST_GROUPS)
 
 
 @compiled

@@ -8,16 +8,17 @@ from numpy.typing import NDArray
 from patchc.compiled import Integer, compiled, inlined
 from patchc.formats.codecs.changes import Changes
 from patchc.formats.codecs.classes import ALL, EDGES, LOW
-from patchc.formats.codecs.levels import best_level
+from patchc.formats.codecs.levels import Costs, best_level
 from patchc.formats.codecs.model import Model
-from patchc.formats.codecs.step_tokens import SYMBOLS, best_table, top_flips, weight_of
+from patchc.formats.codecs.step_tables import best_table
+from patchc.formats.codecs.step_tokens import SYMBOLS, top_flips, weight_of
 
 
 @compiled
 def choose_levels(
     model: Model, kinds: Integer, changes: Changes, usual: NDArray[np.int16],
     populations: NDArray[np.int16], counts: NDArray[np.int64], word_bits: Integer,
-    hit_bits: NDArray[np.float64], miss_bits: NDArray[np.float64],
+    costs: Costs,
 ) -> tuple[float, float]:  # fmt: skip
     """Set levels and tables from the changes of each population and its number of words.
 
@@ -29,7 +30,7 @@ def choose_levels(
         populations: of each change.
         counts: words of each population.
         word_bits: width of a word.
-        hit_bits, miss_bits: of the levels.
+        costs: of levels.
 
     Returns:
         About the bits of all gaps, and of all tables and steps.
@@ -44,17 +45,13 @@ def choose_levels(
         start = first
         together = 0.0
         for number in range(first, last):
-            model.levels[number], bits = best_level(
-                hits[number], counts[number], hit_bits, miss_bits
-            )
+            model.levels[number], bits = best_level(hits[number], counts[number], costs)
             gap_bits += bits
-            alone = _table(
-                model, tables, histograms[number], sizes[number], word_bits, hit_bits, miss_bits
-            )
+            alone = _table(model, tables, histograms[number], sizes[number], word_bits, costs)
             if number > first:
                 joint = _table(
                     model, tables, histograms[number] + histograms[start],
-                    sizes[number] + sizes[start], word_bits, hit_bits, miss_bits,
+                    sizes[number] + sizes[start], word_bits, costs,
                 )  # fmt: skip
                 if joint < together + alone:
                     step_bits += joint - together
@@ -64,29 +61,29 @@ def choose_levels(
                     model.table_of[number] = tables - 1
                     _table(
                         model, tables - 1, histograms[start], sizes[start], word_bits,
-                        hit_bits, miss_bits,
+                        costs,
                     )  # fmt: skip
                     continue
-            _table(model, tables, histograms[number], sizes[number], word_bits, hit_bits, miss_bits)
+            _table(model, tables, histograms[number], sizes[number], word_bits, costs)
             start, together = number, alone
             step_bits += alone
             model.table_of[number] = tables
             tables += 1
         tables, bits, own = _wide(
             model, LOW + group, tables, counts, histograms[LOW + group - unused],
-            sizes[LOW + group - unused], word_bits, hit_bits, miss_bits,
+            sizes[LOW + group - unused], word_bits, costs,
         )  # fmt: skip
         gap_bits += bits
         step_bits += own
         for number in range(first, last):
             if hits[EDGES + number]:
                 model.levels[EDGES + number], bits = best_level(
-                    hits[EDGES + number], counts[EDGES + number], hit_bits, miss_bits
+                    hits[EDGES + number], counts[EDGES + number], costs
                 )
                 gap_bits += bits
     tables, bits, own = _wide(
         model, ALL, tables, counts, histograms[ALL - unused], sizes[ALL - unused], word_bits,
-        hit_bits, miss_bits,
+        costs,
     )  # fmt: skip
     return gap_bits + bits, step_bits + own
 
@@ -109,15 +106,18 @@ def _count_steps(
             sizes[row] += changes.sizes[changes.rows[cell]]
     for i in range(changes.crossers.size):
         change = changes.crossers[i]
-        for population, one in (
-            (np.int64(usual[changes.cells[change]]), -1),
-            (np.int64(populations[change]), 1),
-        ):
+        expected = np.int64(usual[changes.cells[change]])
+        if populations[change] == expected:
+            continue
+        symbol = np.int64(changes.symbols[change])
+        flipped = SYMBOLS + top_flips(changes.flips[change], word_bits)
+        weight = weight_of(changes.steps[change])
+        for population, one in ((expected, -1), (np.int64(populations[change]), 1)):
             if population <= ALL:
                 row = population if population < LOW else population - unused
-                histograms[row, np.int64(changes.symbols[change])] += one
-                histograms[row, SYMBOLS + top_flips(changes.flips[change], word_bits)] += one
-                sizes[row] += one * weight_of(changes.steps[change])
+                histograms[row, symbol] += one
+                histograms[row, flipped] += one
+                sizes[row] += one * weight
     return histograms, sizes
 
 
@@ -125,7 +125,7 @@ def _count_steps(
 def _wide(
     model: Model, population: Integer, tables: Integer, counts: NDArray[np.int64],
     histogram: NDArray[np.int64], size: Integer, word_bits: Integer,
-    hit_bits: NDArray[np.float64], miss_bits: NDArray[np.float64],
+    costs: Costs,
 ) -> tuple[Integer, float, float]:  # fmt: skip
     """Level and table of a population of several classes, where there is one.
 
@@ -135,8 +135,8 @@ def _wide(
     hits = model.hits[population]
     if not hits:
         return tables, 0.0, 0.0
-    model.levels[population], bits = best_level(hits, counts[population], hit_bits, miss_bits)
-    own = _table(model, tables, histogram, size, word_bits, hit_bits, miss_bits)
+    model.levels[population], bits = best_level(hits, counts[population], costs)
+    own = _table(model, tables, histogram, size, word_bits, costs)
     model.table_of[population] = tables
     return tables + 1, bits, own
 
@@ -144,13 +144,11 @@ def _wide(
 @inlined
 def _table(
     model: Model, table: Integer, histogram: NDArray[np.int64], sizes: Integer,
-    word_bits: Integer, hit_bits: NDArray[np.float64], miss_bits: NDArray[np.float64],
+    word_bits: Integer, costs: Costs,
 ) -> float:  # fmt: skip
     """Put the best table for a histogram into the model; return its bits with the steps."""
     model.weights[table] = 0
-    kind, level, count, bits = best_table(
-        histogram, sizes, word_bits, hit_bits, miss_bits, model.weights[table]
-    )
+    kind, level, count, bits = best_table(histogram, sizes, word_bits, costs, model.weights[table])
     model.kinds[table] = kind
     model.table_levels[table] = level
     model.counts[table] = count

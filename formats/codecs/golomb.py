@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from patchc.compiled import Integer, inlined
+from patchc.blocks import bit_length
+from patchc.compiled import Integer, inlined, spliced
 
 TILE_WORDS = 1 << 16
 GAP_BITS = 16
@@ -24,6 +25,8 @@ FAULTS = {
     OUT_OF_RANGE: "a position, step or parameter is out of range",
     LEFTOVER: "it holds bytes or bits that belong to nothing",
 }
+
+_ONE = np.uint64(1)
 
 Bytes = NDArray[np.uint8]
 
@@ -49,6 +52,29 @@ def best_parameter(values: NDArray[np.uint64], raw_bits: Integer) -> Integer:
             cost += lengths[length] * one
         if cost < best_cost:
             best, best_cost = parameter, cost
+    return best
+
+
+@spliced
+def leading_bits(value: Integer) -> Integer:
+    """2 · bit length + the bit below the highest: what :func:`least_code_bits` counts values by."""
+    length = bit_length(value)
+    return 2 * length + np.int64((value << np.uint64(1) >> np.uint64(max(length - 1, 0))) & _ONE)
+
+
+@inlined
+def least_code_bits(counts: NDArray[np.int64], raw_bits: Integer) -> Integer:
+    """Bits that the codes of values, counted by their leading bits, have at least."""
+    best = np.int64(1) << 62
+    for parameter in range(raw_bits):
+        total = np.int64(0)
+        for leading in range(counts.size):
+            if counts[leading]:
+                length = leading >> 1
+                least = np.uint64(2 | (leading & 1)) << np.uint64(max(length - 1, 0)) >> _ONE
+                least = least if length else np.uint64(0)
+                total += counts[leading] * code_length(least, parameter, raw_bits)
+        best = min(best, total)
     return best
 
 

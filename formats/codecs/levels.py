@@ -8,8 +8,10 @@ The last token means "that many further, and another code", which a geometric la
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cache
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +22,12 @@ from patchc.formats.codecs.rans import (
     Pushes,
     Stack,
     Symbols,
-    fill_pushes,
     fill_symbols,
     pop,
     pop_bits,
     push,
     push_bits,
+    pushes_of,
     symbol_bits,
 )
 
@@ -40,9 +42,23 @@ ALWAYS = 145
 
 LEVELS = ALWAYS + 1
 MOST_TOKENS = 40
+_REACH = 5  # levels, an octave and a quarter
 _ONE = 1 << 32
 _QUARTERS = (1 << 32, 5107605667, 6074000999, 7223345211)
 """2^(i/4), times 2^32."""
+
+
+class Costs(NamedTuple):
+    """What the encoder reckons with.
+
+    Attributes:
+        hits, misses: bits that a change, and a word without one, cost at each level on average.
+        logs: log₂ of the whole numbers up to ``SCALE``.
+    """
+
+    hits: NDArray[np.float64]
+    misses: NDArray[np.float64]
+    logs: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -55,7 +71,7 @@ class LevelTables:
         starts: first slot of each token; one more than there are tokens bounds the last.
         slots, pushes: tables for decoding and for encoding.
         symbol_bits: ideal length of each token.
-        hit_bits, miss_bits: what a change, and a word without one, cost on average.
+        costs: see there.
     """
 
     low_bits: NDArray[np.int64]
@@ -64,8 +80,7 @@ class LevelTables:
     slots: Symbols
     pushes: Pushes
     symbol_bits: NDArray[np.float64]
-    hit_bits: NDArray[np.float64]
-    miss_bits: NDArray[np.float64]
+    costs: Costs
 
 
 @cache
@@ -75,7 +90,6 @@ def level_tables() -> LevelTables:
     tokens = np.ones(LEVELS, np.int64)
     starts = np.zeros((LEVELS, MOST_TOKENS + 2), np.int64)
     slots = np.zeros((LEVELS, SCALE), np.uint32)
-    pushes = np.zeros((LEVELS, MOST_TOKENS + 1, 2), np.uint64)
     hit_bits, miss_bits = np.zeros(LEVELS), np.full(LEVELS, 1e9)
     for level in range(ALWAYS):
         low_bits[level] = max(0, (COARSEST - level + 3) // 4)
@@ -83,15 +97,14 @@ def level_tables() -> LevelTables:
         tokens[level] = len(cuts) - 2
         starts[level, : len(cuts)] = cuts
         fill_symbols(starts[level], len(cuts) - 1, slots[level])
-        fill_pushes(starts[level], len(cuts) - 1, pushes[level])
         stays = (stay / _ONE) ** (0.5 ** low_bits[level])
         hit_bits[level], miss_bits[level] = -np.log2(1 - stays), -np.log2(stays)
     starts[ALWAYS, 1:3] = SCALE
     fill_symbols(starts[ALWAYS], 1, slots[ALWAYS])
-    fill_pushes(starts[ALWAYS], 1, pushes[ALWAYS])
-    return LevelTables(
-        low_bits, tokens, starts, slots, pushes, symbol_bits(pushes), hit_bits, miss_bits
-    )
+    pushes = pushes_of(starts)
+    logs = np.array([0.0, *map(math.log2, range(1, SCALE + 1))])
+    costs = Costs(hit_bits, miss_bits, logs)
+    return LevelTables(low_bits, tokens, starts, slots, pushes, symbol_bits(pushes), costs)
 
 
 def token_starts(level: int) -> tuple[list[int], int]:
@@ -111,17 +124,31 @@ def token_starts(level: int) -> tuple[list[int], int]:
 
 
 @inlined
-def best_level(hits: Integer, words: Integer, hit_bits: NDArray[np.float64],
-               miss_bits: NDArray[np.float64]) -> tuple[Integer, float]:  # fmt: skip
-    """The level with the shortest code of ``hits`` changes among ``words`` words, and its bits."""
+def best_level(hits: Integer, words: Integer, costs: Costs) -> tuple[Integer, float]:
+    """The level with the shortest code of ``hits`` changes among ``words`` words, and its bits.
+
+    Only levels around that of the very odds are looked at; no other can be the best.
+    """
     if hits == words:
         return ALWAYS, 0.0
+    first: Integer = 0
+    last: Integer = ALWAYS
+    if 0 < hits < words:
+        near = np.int64(EVEN_LEVEL + 4.0 * np.log2(hits / (words - hits)))
+        first = min(max(near - _REACH, 0), ALWAYS - 2 * _REACH)
+        last = first + 2 * _REACH
     best, best_bits = 0, 1e300
-    for level in range(ALWAYS):
-        bits = hits * hit_bits[level] + (words - hits) * miss_bits[level]
+    for level in range(first, last):
+        bits = hits * costs.hits[level] + (words - hits) * costs.misses[level]
         if bits < best_bits:
             best, best_bits = level, bits
     return best, best_bits
+
+
+@spliced
+def log2(number: Integer, costs: Costs) -> float:
+    """log₂ of a whole number above 0, looked up where it is small."""
+    return float(costs.logs[number] if number <= SCALE else np.log2(number))
 
 
 @spliced
@@ -151,11 +178,11 @@ def geometric_bits(
     """Ideal length of ``value``; ``bits`` are those of the tokens of all levels."""
     low_bits, tokens = all_low_bits[level], all_tokens[level]
     token = value >> low_bits
-    length: float = low_bits + 0.0
+    length: Any = low_bits + 0.0
     if token >= tokens:
         length += token // tokens * bits[level, tokens]
         token %= tokens
-    return length + bits[level, token]
+    return float(length + bits[level, token])
 
 
 @spliced

@@ -18,6 +18,7 @@ from patchc.formats.codecs.classes import (
     ALL,
     EDGES,
     LOW,
+    ONE_GROUP,
     STAGES,
     Groups,
     Layout,
@@ -48,26 +49,31 @@ class Field(NamedTuple):
 
 
 def sift(
-    words: Words, groups: Groups, changes: Changes, layout: Layout, held: NDArray[np.int64]
-) -> Field:
+    words: Words, groups: Groups | None, positions: Positions, held: NDArray[np.int64],
+    mantissa: int, exponent: int,
+) -> Field:  # fmt: skip
     """Leave out the words that no population but that of all words can hold, if they are many.
 
     Args:
         words, groups: of the chunk.
-        changes: of the chunk.
-        layout: of the words.
+        positions: of the changes.
         held: words by group and exponent.
+        mantissa, exponent: bits of a word.
     """
-    positions = changes.positions
-    highest = int(np.flatnonzero(changes.hits.reshape(held.shape).any(axis=0))[-1])
+    members = ONE_GROUP if groups is None else groups
+    whole = Field(words, members, positions)
+    if not exponent or len(positions) * _DENSE > len(words):
+        return whole
+    exponents = words[positions] >> mantissa & (1 << exponent) - 1
+    highest = int(exponents.max())
     most = int(held[:, : highest + 2].sum())  # an edge has a magnitude of the next exponent
-    if not layout.exponent_bits or most * _DENSE > len(words):
-        return Field(words, groups, positions)
+    if most * _DENSE > len(words):
+        return whole
     kept = Field(
         np.empty(most, words.dtype), np.empty(most, np.uint8), np.empty(len(positions), np.uint32)
     )
-    last = np.uint64(highest + 1) << layout.mantissa
-    count = _sift(words, groups, positions, layout.grouped, last, kept)
+    last = np.uint64(highest + 1) << np.uint64(mantissa)
+    count = _sift(words, members, positions, groups is not None, last, kept)
     return kept._replace(words=kept.words[:count], groups=kept.groups[:count])
 
 
@@ -103,9 +109,9 @@ def _sift(
 @compiled
 def find_populations(
     words: Words, changes: Changes, layout: Layout, kinds: Integer, model: Model,
-    usual: NDArray[np.int16], populations: NDArray[np.int16],
+    usual: NDArray[np.int16], populations: NDArray[np.int16], sources: NDArray[np.uint32],
 ) -> None:  # fmt: skip
-    """Find each change's population; fills ``model.hits``.
+    """Find each change's population, and list the changes by it; fills ``model.hits``.
 
     Args:
         words: of the base.
@@ -115,6 +121,7 @@ def find_populations(
         model: has classes.
         usual: filled, a cell: the population of the changes that stay in their class.
         populations: filled, one a change.
+        sources: filled with the changes, by population and then by position.
     """
     class_of = np.zeros(usual.size, np.int64)
     exponents = usual.size // kinds
@@ -150,13 +157,7 @@ def find_populations(
         model.hits[usual[cell]] -= 1
         model.hits[population] += 1
         populations[change] = population
-
-
-@kernel
-def sort_changes(
-    populations: NDArray[np.int16], slots: NDArray[np.int64], sources: NDArray[np.uint32]
-) -> None:
-    """List the changes by population; ``slots`` says where each starts, and is moved."""
+    slots = np.cumsum(model.hits) - model.hits
     for change in range(populations.size):
         slot = slots[populations[change]]
         slots[populations[change]] = slot + 1
@@ -205,9 +206,9 @@ def rank_changes(
             before = np.uint64(counts[k])
             if not whole:
                 counts[k] += find(k, ranges, scratch)
-                for block in range(WINDOW):
-                    ranks[block] = before
-                    before += popcount(found[k, block])
+                for each in range(WINDOW):
+                    ranks[each] = before
+                    before += popcount(found[k, each])
             cursor, end = cursors[k], ends[k]
             while cursor < end:
                 change = sources[cursor]

@@ -114,28 +114,33 @@ def fill_symbols(starts: NDArray[np.int64], count: Integer, table: Symbols) -> N
 
 
 @compiled
-def fill_pushes(starts: NDArray[np.int64], count: Integer, table: NDArray[np.uint64]) -> None:
-    """The same for a row of :data:`Pushes`.
+def pushes_of(starts: NDArray[np.int64]) -> Pushes:
+    """The tables for encoding, a row for each of ``starts``: the first slots of its symbols, and
+    where the last ends. What follows the end may be 0.
 
     Reciprocals are rounded down where that is exact, else up: Robison, "N-bit unsigned division via
     N-bit multiply-add" (ARITH 2005).
     """
-    for symbol in range(count):
-        freq = np.uint64(starts[symbol + 1] - starts[symbol])
-        if freq == 0:
-            continue
-        shift = np.uint64(bit_length(freq) - 1)
-        power = np.uint64(1) << shift
-        high, rest = (power << _WORD) // freq, (power << _WORD) % freq
-        low, rest = (rest << _WORD) // freq, (rest << _WORD) % freq
-        round_up = np.uint64(rest <= power)
-        reciprocal = (high << _WORD) + low + (np.uint64(1) - round_up)
-        if freq == power:
-            reciprocal = ~np.uint64(0)
-        table[symbol, 0] = reciprocal
-        table[symbol, 1] = (
-            freq | np.uint64(starts[symbol]) << _START | round_up << _ROUND_UP | shift << _SHIFT
-        )
+    tables = np.zeros((starts.shape[0], starts.shape[1] - 1, 2), np.uint64)
+    for table in range(tables.shape[0]):
+        for symbol in range(tables.shape[1]):
+            start = np.uint64(starts[table, symbol])
+            freq = np.uint64(max(starts[table, symbol + 1] - starts[table, symbol], 0))
+            if freq == 0:
+                continue
+            shift = np.uint64(bit_length(freq) - 1)
+            power = np.uint64(1) << shift
+            high, rest = (power << _WORD) // freq, (power << _WORD) % freq
+            low, rest = (rest << _WORD) // freq, (rest << _WORD) % freq
+            round_up = np.uint64(rest <= power)
+            reciprocal = (high << _WORD) + low + (np.uint64(1) - round_up)
+            if freq == power:
+                reciprocal = ~np.uint64(0)
+            tables[table, symbol, 0] = reciprocal
+            tables[table, symbol, 1] = (
+                freq | start << _START | round_up << _ROUND_UP | shift << _SHIFT
+            )
+    return tables
 
 
 def symbol_bits(tables: Pushes) -> NDArray[np.float64]:

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from patchc.blocks import bit_length
-from patchc.compiled import Integer, compiled, inlined
+from patchc.compiled import Integer, compiled, spliced
 from patchc.errors import PatchFormatError
 from patchc.formats.bits import ChangeBits
 from patchc.formats.codecs.codec import Coding, Positions, Steps
@@ -31,6 +30,8 @@ from patchc.formats.codecs.golomb import (
     code_length,
     get_code,
     get_varint,
+    leading_bits,
+    least_code_bits,
     put_code,
     put_varint,
 )
@@ -129,24 +130,29 @@ def _encode_tile(
 
 
 @compiled
-def least_bits(positions: Positions, steps: Steps) -> Integer:
-    """Bits that no coding of these changes goes below: a Rice code of n has log2(n + 1) + 1."""
-    bits = np.int64(2 * positions.size)
-    before = np.int64(-1)
+def least_bits(positions: Positions, steps: Steps, word_bits: Integer) -> Integer:
+    """Bits that no body of these changes goes below, by the leading two bits of gaps and values."""
+    gaps, values = np.zeros(2 * 65, np.int64), np.zeros(2 * 65, np.int64)
+    bits = np.int64(0)
+    before, start = np.int64(-1), np.int64(-1)
     for i in range(positions.size):
         position = np.int64(positions[i])
-        start = max(before, position // TILE_WORDS * TILE_WORDS - 1)
-        bits += bit_length(np.uint64(position - start)) - 1
-        bits += bit_length(_step_to_value(steps[i]) + np.uint64(1)) - 1
+        if position >= start + 1 + TILE_WORDS:
+            bits += least_code_bits(gaps, GAP_BITS) + least_code_bits(values, word_bits)
+            gaps[:] = 0
+            values[:] = 0
+            start = position // TILE_WORDS * TILE_WORDS - 1
+            before = start
+        gaps[leading_bits(np.uint64(position - before - 1))] += 1
+        values[leading_bits(_step_to_value(steps[i]))] += 1
         before = position
-    return bits
+    return bits + least_code_bits(gaps, GAP_BITS) + least_code_bits(values, word_bits)
 
 
-@inlined
+@spliced
 def _step_to_value(step: Integer) -> Integer:
-    if step < 0:
-        return (np.uint64(-(step + 1)) << np.uint64(1)) | np.uint64(1)
-    return np.uint64(step - 1) << np.uint64(1)
+    negative = step >> 63
+    return np.uint64((step ^ negative) - (negative + 1)) << np.uint64(1) | np.uint64(-negative)
 
 
 @compiled

@@ -19,7 +19,7 @@ BUILD_BYTES = 500 * 10**6
 _THREAD_BYTES = 2 << 20  # its stack, and the tables of a codec
 _CHANGE_BYTES = 12  # a position and a step
 _MERGED_WORD_BYTES = 5  # fp32 and a mask, for additive values
-_CODED_WORD_BYTES = 36  # positions, steps and what codes them, where every word changes
+_CODED_WORD_BYTES = 40  # positions, steps and what codes them, where every word changes
 _FILE_COPIES = 4  # the content before and after, and both middles
 
 

@@ -70,6 +70,20 @@ def test_draws_equal_oracle(seed: int, stream: int, block: int, blocks: int) -> 
     assert plain.tolist() == expected.ravel()[1:-1].tolist()
 
 
+@pytest.mark.parametrize("count", [0, 1, 3, 4, 7, 64, 4099])
+@pytest.mark.parametrize("threshold", [0, 1, 2**30, 2**32 - 1, 2**32])
+def test_sums_of_kept_entries(count: int, threshold: int) -> None:
+    """Any number of entries, from any place."""
+    seed, stream, block = 2**63 + 5, 7 << 40, 2**33 - 1
+    sums = (np.arange(count) % 5).astype(np.uint8)
+    philox.add_kept(
+        np.uint64(seed), np.uint64(stream), np.uint64(threshold), 4 * block, np.uint8(3), sums
+    )
+    numbers = np.arange(block, block + count // 4 + 1, dtype=np.uint64)
+    draws = oracle.philox_blocks(numbers, stream, seed).ravel()[:count].tolist()
+    assert sums.tolist() == [i % 5 + 3 * (draw < threshold) for i, draw in enumerate(draws)]
+
+
 @pytest.mark.parametrize(
     ("retain", "threshold"),
     [
