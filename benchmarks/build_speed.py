@@ -2,12 +2,13 @@
 
     python benchmarks/build_speed.py [--folder /dev/shm] [--millions 50 200] [--repeats 3]
 
-`build` reads a bf16 base, two fp32 tuned models and two fp32 files of scores, all different. It
-runs on a small and on a large model; the slope between their best times is the rate, what is left
-at size 0 is the start-up. Two kinds of tuned models: after a short derivation, whose patch changes
-one entry in some hundred, and after a long one, whose patch changes nearly every selected entry, so
-that coding them weighs more than selecting them. The torch script selects and merges the small
-model from memory, its reading and writing left out; it draws other entries, by `torch.rand`.
+`build` reads a bf16 base, two tuned models, in fp32 or bf16, and two fp32 files of scores, all
+different. It runs on a small and on a large model; the slope between their best times is the rate,
+what is left at size 0 is the start-up. Two kinds of tuned models: after a short derivation, whose
+patch changes one entry in some hundred, and after a long one, whose patch changes nearly every
+selected entry, so that coding them weighs as much as selecting them. The torch script selects and
+merges the small model from memory, its reading and writing left out; it draws other entries, by
+`torch.rand`.
 
 Top-k takes 15 % of 64 Mi scores in memory; what is selected is compared before it is timed.
 """
@@ -40,7 +41,7 @@ WIDTH, INNER = 2048, 5632
 LAYER = {"gate_proj": (INNER, WIDTH), "up_proj": (INNER, WIDTH), "down_proj": (WIDTH, INNER)}
 LAYER_ENTRIES = sum(map(math.prod, LAYER.values()))
 POOL = 1 << 24
-DELTAS = {"few": 1e-7, "many": 1e-4}
+TUNED = {"few": (1e-7, "F32"), "few (tuned in bf16)": (1e-6, "BF16"), "many": (1e-4, "F32")}
 RETAIN, TOP, ALPHA, BETA = 0.2, 0.15, 5.0, 4.5
 TOP_K_SCORES = 1 << 26
 
@@ -63,7 +64,7 @@ class Best:
         )
 
 
-def write_case(folder: Path, layers: int, delta: float) -> None:
+def write_case(folder: Path, layers: int, delta: float, dtype: str = "F32") -> None:
     """Stream a base, two tuned models beside their scores; values repeat every 16 Mi entries.
 
     Scores of a row are alike, as gradients make them: each row has a scale of its own.
@@ -75,11 +76,17 @@ def write_case(folder: Path, layers: int, delta: float) -> None:
     _write(folder / "base", "model", words, "BF16", layers)
     for name in ("se", "osm"):
         tuned = exact + rng.standard_normal(POOL, np.float32) * np.float32(delta)
-        _write(folder / name, "model", tuned, "F32", layers)
+        held = tuned if dtype == "F32" else _to_bf16(tuned)
+        _write(folder / name, "model", held, dtype, layers)
         scores = rng.standard_exponential(POOL, np.float32)
         rows = np.exp(0.7 * rng.standard_normal(POOL // WIDTH, np.float32))
         scores *= np.repeat(rows, WIDTH)
         _write(folder / name, "scores", scores, "F32", layers)
+
+
+def _to_bf16(values: NDArray[np.float32]) -> Values:
+    bits = values.view(np.uint32)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
 
 
 def _write(folder: Path, stem: str, pool: Values, dtype: str, layers: int) -> None:
@@ -196,12 +203,12 @@ def main() -> None:
     entries = [count * LAYER_ENTRIES for count in layers]
     print(f"{len(os.sched_getaffinity(0))} threads, best of {options.repeats}")
     torch_rate = 0.0
-    for kind, delta in DELTAS.items():
+    for kind, (delta, dtype) in TUNED.items():
         best = []
         for count in layers:
             with tempfile.TemporaryDirectory(dir=options.folder) as name:
                 folder = Path(name) / "case"
-                write_case(folder, count, delta)
+                write_case(folder, count, delta, dtype)
                 best.append(time_build(folder, options.repeats))
                 if count == layers[0] and not torch_rate:
                     torch_rate = time_torch(folder, options.repeats)
