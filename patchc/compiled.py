@@ -8,8 +8,9 @@ many a command.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from functools import update_wrapper
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache, update_wrapper
 from typing import Any, ParamSpec, TypeAlias, TypeVar, cast
 
 P = ParamSpec("P")
@@ -20,6 +21,7 @@ Integer: TypeAlias = Any
 
 _OPTIONS = {"nogil": True, "fastmath": False, "error_model": "numpy"}
 _lock = threading.RLock()
+_listeners: list[Callable[[bool], None]] = []
 
 
 class _Loop:
@@ -65,9 +67,48 @@ class _Intrinsic(_Loop):
         return cpu_target.typing_context.resolve_value_type(made)
 
 
+@contextmanager
+def telling_of_compilation(tell: Callable[[bool], None]) -> Iterator[None]:
+    """Meanwhile, call ``tell`` with True when a loop is compiled anew, and with False after it.
+
+    All loops of a command take half a minute, once on a machine; afterwards they are only loaded.
+    """
+    _listeners.append(tell)
+    try:
+        yield
+    finally:
+        _listeners.remove(tell)
+
+
+def _tell(begins: bool) -> None:
+    for tell in _listeners:
+        tell(begins)
+
+
+@cache
+def _listen() -> None:
+    from numba.core import event
+
+    class Listener(event.Listener):  # type: ignore[misc]
+        depth = 0  # a loop's parts are compiled while it is; one thread at a time compiles
+
+        def on_start(self, _event: Any) -> None:
+            self.depth += 1
+            if self.depth == 1:
+                _tell(True)
+
+        def on_end(self, _event: Any) -> None:
+            self.depth -= 1
+            if not self.depth:
+                _tell(False)
+
+    event.register("numba:compile", Listener())
+
+
 def _numba_function(function: Callable[..., Any], options: dict[str, Any]) -> Any:
     import numba
 
+    _listen()
     try:
         return numba.njit(**options, **_OPTIONS)(function)
     except RuntimeError:  # neither the package's folder nor the user's cache folder is writable

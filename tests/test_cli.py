@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import subprocess
@@ -16,6 +17,9 @@ from safetensors.numpy import save_file
 
 import patchc.errors
 from patchc.cli.main import app
+from patchc.cli.output import progress_bar
+from patchc.compiled import inlined
+from patchc.progress import ProgressEvent
 
 ROOT = Path(__file__).parents[1]
 GROUP = typer.main.get_command(app)
@@ -154,6 +158,23 @@ def test_hostile_provenance_does_not_reach_the_terminal(
     assert code == 0
     assert "[red]evil[/red]" in out
     assert not set(out) & {"\x1b", "\x07"}
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_is_told_that_loops_are_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    with progress_bar() as progress:
+        progress(ProgressEvent("apply", 1, 2, "bytes"))
+    assert "apply" in terminal.getvalue()
+    assert "compiling" not in terminal.getvalue()
+    with progress_bar():
+        assert inlined(lambda number: 2 * number)(3) == 6  # a small function is never kept
+    assert "compiling for this processor" in terminal.getvalue()
 
 
 def test_piped_output_has_no_progress(models: Path) -> None:

@@ -13,9 +13,11 @@ from typing import Any
 
 import typer
 
+from patchc.compiled import telling_of_compilation
 from patchc.progress import Progress, ProgressEvent, ignore_progress
 
 _PIPE_WIDTH = 160
+_COMPILING = "compiling for this processor, once"
 
 
 def print_json(report: Any) -> None:
@@ -108,4 +110,8 @@ def progress_bar() -> Iterator[Progress]:
                 tasks[event.stage], completed=event.done, total=event.total, detail=event.detail
             )
 
-        yield show
+        compiling = bar.add_task(_COMPILING, total=None, detail="", visible=False)
+        with telling_of_compilation(
+            lambda begins: bar.update(compiling, visible=begins, refresh=True)
+        ):
+            yield show
