@@ -33,8 +33,8 @@ from patchc.checkpoint import open_checkpoint
 from patchc.dtypes import BY_NAME
 from patchc.formats.codecs import CONDITIONAL_ID
 from patchc.formats.codecs.choose import encode_shortest
-from patchc.formats.codecs.conditional import decode_conditional
-from patchc.kernels.ulp import add_steps, changed_steps
+from patchc.formats.codecs.conditional import change_words, decode_conditional
+from patchc.kernels.ulp import changed_steps
 
 DENSITIES = (0.1, 0.5, 1, 3, 5, 10, 30)
 BF16 = BY_NAME["BF16"]
@@ -72,21 +72,19 @@ class Coded:
         encode_shortest(self.base, self.positions, self.steps, BF16)
 
     def decode(self) -> None:
-        """Read the changes back."""
+        """Read a list of the changes back."""
         decode_conditional(self.body, self.base, len(self.positions), BF16, False)
 
     def apply(self) -> None:
-        """Decode, and take the words to the result."""
+        """Take a copy of the words to the result."""
         self.words[:] = self.base
-        changes = decode_conditional(self.body, self.words, len(self.positions), BF16, False)
-        add_steps(self.words, *changes, True, False)
+        change_words(self.body, self.words, len(self.positions), BF16, False)
 
     def check(self) -> None:
         """Exit unless both directions are exact."""
         self.apply()
         words = self.result.copy()
-        changes = decode_conditional(self.body, words, len(self.positions), BF16, True)
-        add_steps(words, *changes, True, True)
+        change_words(self.body, words, len(self.positions), BF16, True)
         if not (np.array_equal(self.words, self.result) and np.array_equal(words, self.base)):
             sys.exit("a chunk did not come back: no figure is worth printing")
 
