@@ -43,6 +43,8 @@ def write_svg(path: Path, panels: list[Panel], caption: str) -> None:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" {_FONT}>',
         f'<rect width="{width}" height="{height}" fill="#fff"/>',
+        f'<clipPath id="panel"><rect x="{_LEFT}" y="{_TOP}" width="{_WIDTH - _RIGHT - _LEFT}" '
+        f'height="{_HEIGHT - _BOTTOM - _TOP}"/></clipPath>',
     ]
     for number, panel in enumerate(panels):
         row, column = divmod(number, _COLUMNS)
@@ -86,7 +88,8 @@ def _drawn(series: Series, x_of: Scale, y_of: Scale, last: float) -> list[str]:
     if series.line:
         slope, start = series.line
         parts.append(
-            f'<line stroke="{series.colour}" stroke-width="1.5" x1="{x_of(0)}" y1="{y_of(start)}" '
+            f'<line clip-path="url(#panel)" stroke="{series.colour}" stroke-width="1.5" '
+            f'x1="{x_of(0)}" y1="{y_of(start)}" '
             f'x2="{x_of(last)}" y2="{y_of(start + slope * last)}"/>'
         )
     for x, y, filled in series.points:

@@ -258,9 +258,9 @@ def draw(rows: list[Row]) -> None:
 
 def _series(rows: list[Row], command: str, value: str, label: str, unit: float = 1.0) -> Series:
     own = [row for row in rows if row.command == command]
-    fitted = line(own, value)
-    if fitted and value == "peak_bytes":
-        label = f"{label}: {round(fitted[0] * unit, 1) + 0.0:+} MB/GB"
+    fitted = None if value == "peak_bytes" else line(own, value)
+    if value == "peak_bytes":
+        label = f"{label}: at most {max((row.peak_bytes for row in own), default=0) * unit:.0f}"
     elif fitted:
         label = f"{label}: {fitted[0]:.2f} s/GB"
     points = [(r.gigabytes, getattr(r, value) * unit, r.medium == "memory") for r in own]
