@@ -161,12 +161,18 @@ class Patch:
 
         What :meth:`read_changes` lists is added; errors are the same. After one the words may be
         anything.
+
+        Raises:
+            UsageError: also where ``words`` are not as many as the chunk has.
         """
         with self._naming(_where(tensor, chunk)):
             if self.needs_words(chunk):
                 change_words(*self._conditional(tensor, chunk, words, revert))
             else:
                 positions, steps = self._read_standalone(tensor, chunk)
+                count = self.words_in_chunk(tensor, chunk.number)
+                if len(words) != count:
+                    raise UsageError(f"it has {count} words, and {len(words)} are to be changed")
                 add_steps(words, positions, steps, tensor.dtype.total_order, revert)
 
     def _conditional(

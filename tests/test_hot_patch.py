@@ -812,8 +812,6 @@ def test_patched_tensors_refuse_another_base(tmp_path: Path, update: Update) -> 
 def test_without_torch_one_message_says_what_to_install(tmp_path: Path) -> None:
     code = """
 import sys
-import threading
-import time
 sys.modules["torch"] = None
 import patchc
 try:

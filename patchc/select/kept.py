@@ -23,7 +23,6 @@ from patchc.stream.team import ALONE, Team
 Marker = Callable[[Chunk], Marks]
 """Gives the marks of a chunk's kept entries, not to be changed; called from worker threads."""
 
-
 Kept = Callable[[], list[Marker]]
 """Waits for the markers of several tensors."""
 

@@ -86,9 +86,13 @@ def build_merge(
         check_patch_output(Path(out), tuple(model.path for model in models), chunk_bits)
         base_model, tuned_models = models[0], models[1:]
         vectors = open_task_vectors(base_model, tuned_models, recipe)
-        buffers = _BUFFER_BYTES_PER_WORD
         threads = threads_to_build(
-            base_model, chunk_bits, buffers, threads, max_memory, neighbours=team.neighbours
+            base_model,
+            chunk_bits,
+            _BUFFER_BYTES_PER_WORD,
+            threads,
+            max_memory,
+            neighbours=team.neighbours,
         )
         with Workers(threads, team) as workers:
             candidates = find_merge_candidates(base_model, tuned_models, recipe)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from spec_listing import sections
 
 from patchc.dtypes import BY_NAME
-from patchc.errors import UnsupportedInputError
+from patchc.errors import UnsupportedInputError, UsageError
 from patchc.formats import PatchWriter, RetentionMask, encode_chunk, open_patch
 from patchc.hashing import chunk_digest
 
@@ -95,6 +95,29 @@ def test_both_readers_give_back_what_was_written(
     tensors, other_metadata = second_reader.read(data)
     assert other_metadata == metadata
     assert {name: tensor.changes for name, tensor in tensors.items()} == found
+
+
+@pytest.mark.parametrize("codec", ["rice", "conditional"])
+@pytest.mark.parametrize("words", [0, 10, CHUNK - 1, CHUNK + 1])
+def test_words_that_are_not_the_chunks_are_not_changed(
+    tmp_path: Path, codec: str, words: int
+) -> None:
+    base, dtype = np.arange(CHUNK, dtype=np.uint16), BY_NAME["BF16"]
+    at, by = np.arange(0, CHUNK, 3, np.uint32), np.ones(-(-CHUNK // 3), np.int64)
+    digest, given = chunk_digest(base), base if codec == "conditional" else None
+    file = io.BytesIO()
+    writer = PatchWriter(file, CHUNK_BITS)
+    writer.add_chunk(encode_chunk(0, at, by, CHUNK, dtype, digest, digest, given))
+    writer.end_tensor("t", dtype, (CHUNK,), digest)
+    writer.finish({}, bytes(32), bytes(32))
+    (tmp_path / "x.patchc").write_bytes(file.getvalue())
+    memory = np.zeros(2 * CHUNK, np.uint16)
+    with open_patch(tmp_path / "x.patchc") as patch:
+        tensor, chunk = patch.index.tensors["t"], patch.index.chunk(0)
+        assert patch.needs_words(chunk) == (codec == "conditional")
+        with pytest.raises(UsageError, match="'t', chunk 0: it "):
+            patch.change_words(tensor, chunk, memory[:words])
+    assert not memory.any()
 
 
 def test_the_writer_never_seeks() -> None:
