@@ -159,13 +159,15 @@ class Patch:
     ) -> None:
         """Take all words of a chunk to the result, or with ``revert`` back to the base, in place.
 
-        What :meth:`read_changes` lists is added; errors are the same. After one the words may be
-        anything.
+        What :meth:`read_changes` lists is added; errors are the same, and words of another number
+        are refused whatever the codec. After an error the words may be anything.
         """
         with self._naming(_where(tensor, chunk)):
             if self.needs_words(chunk):
                 change_words(*self._conditional(tensor, chunk, words, revert))
             else:
+                if len(words) != self.words_in_chunk(tensor, chunk.number):
+                    raise UsageError("these are not all of its words; pass the chunk's words")
                 positions, steps = self._read_standalone(tensor, chunk)
                 add_steps(words, positions, steps, tensor.dtype.total_order, revert)
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from spec_listing import sections
 
 from patchc.dtypes import BY_NAME
-from patchc.errors import UnsupportedInputError
+from patchc.errors import UnsupportedInputError, UsageError
 from patchc.formats import PatchWriter, RetentionMask, encode_chunk, open_patch
 from patchc.hashing import chunk_digest
 
@@ -95,6 +95,22 @@ def test_both_readers_give_back_what_was_written(
     tensors, other_metadata = second_reader.read(data)
     assert other_metadata == metadata
     assert {name: tensor.changes for name, tensor in tensors.items()} == found
+
+
+@pytest.mark.parametrize("words", [0, 4999 - CHUNK, CHUNK, 5001 - CHUNK])
+def test_words_of_another_number_are_not_changed(tmp_path: Path, words: int) -> None:
+    """A body that needs no words says which of them change; those must be there."""
+    path = tmp_path / "x.patchc"
+    path.write_bytes(write({"t": ("U8", (5000,), {4999: 3})}, {}))
+    with open_patch(path) as patch:
+        tensor, chunk = patch.index.tensors["t"], patch.index.chunk(0)
+        held = np.zeros(words, np.uint8)
+        with pytest.raises(UsageError, match=r"'t', chunk 1: .* pass the chunk's words"):
+            patch.change_words(tensor, chunk, held)
+        assert not held.any()
+        whole = np.zeros(5000 - CHUNK, np.uint8)
+        patch.change_words(tensor, chunk, whole)
+        assert np.flatnonzero(whole).tolist() == [4999 - CHUNK]
 
 
 def test_the_writer_never_seeks() -> None:
