@@ -30,7 +30,7 @@ def test_a_push_divides_exactly() -> None:
     for freq in range(1, SCALE):
         table = pushes_of(np.array([[0, SCALE - freq, SCALE]]))
         limit = freq << 52
-        multiples = [freq * int(q) for q in rng.integers(1, 1 << 52, 3)]
+        multiples = [limit - freq, *(freq * int(q) for q in rng.integers(1, 1 << 52, 3))]
         for x in {1, freq, limit - 1, limit // 2, *multiples, *(m - 1 for m in multiples)}:
             after, words = push(np.uint64(x), 0, out, table, 0, 1)
             assert (words, int(after)) == (0, (x // freq << 12) + x % freq + SCALE - freq)
