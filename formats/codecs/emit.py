@@ -18,12 +18,18 @@ from patchc.formats.codecs.classes import EDGES, POPULATIONS
 from patchc.formats.codecs.levels import geometric_bits, level_tables, push_geometric
 from patchc.formats.codecs.model import Model
 from patchc.formats.codecs.rans import Pushes, Stack, symbol_bits
-from patchc.formats.codecs.step_tokens import FLIPS, push_flips, push_step, step_bits
+from patchc.formats.codecs.step_tokens import (
+    FLIPS,
+    push_flips,
+    push_step,
+    raw_run,
+    step_bits,
+)
 
 _MOST_WORDS_OF_CHANGE = 5
 _BATCH = 256
 SLACK = 64.0
-"""Bits by which the lengths of two bodies must differ for what is expected to tell the shorter."""
+"""Bits by which a body differs from what is expected, at most, but for long runs of raw bits."""
 
 
 class Emission(NamedTuple):
@@ -77,11 +83,17 @@ def begin(emission: Emission, room: int) -> Draft:
     return Draft(emission, out, np.uint64(x), at, left)
 
 
-def expected_bits(draft: Draft) -> float:
-    """The bits that all changes will take, to less than half of ``SLACK``."""
+def expected_bits(draft: Draft) -> tuple[float, float]:
+    """The bits that all changes will take, and by how many those may be more or fewer.
+
+    Where b raw bits move a word out, at least 32 − b bits of the state stay, and what is cut off
+    below them is up to log₂(1 + 2^(b − 32)) bits, which is below 1.5 · 2^(b − 32). A step has two
+    such runs at most.
+    """
     table_bits, level_bits = symbol_bits(draft.emission.pushes), level_tables().symbol_bits
-    rest = _ideal_bits(draft.emission, table_bits, level_bits, draft.left)
-    return float(32 * draft.at + math.log2(draft.x) + rest)
+    rest, runs = _ideal_bits(draft.emission, table_bits, level_bits, draft.left)
+    bits = float(32 * draft.at + math.log2(draft.x) + rest)
+    return bits, SLACK + 3.0 * runs / (1 << 32)
 
 
 def finish(draft: Draft) -> tuple[np.uint64, int]:
@@ -129,13 +141,17 @@ def _push(
 def _ideal_bits(
     emission: Emission, table_bits: NDArray[np.float64], level_bits: NDArray[np.float64],
     end: Integer,
-) -> float:  # fmt: skip
-    """Ideal length of the changes before ``end``, from those of the symbols of all tables."""
+) -> tuple[float, Integer]:  # fmt: skip
+    """Ideal length of the changes before ``end``, from those of the symbols of all tables.
+
+    Besides, the sum of 2^b over their runs of b raw bits; of a step's two, that of the longer.
+    """
     model, changes, word_bits = emission.model, emission.changes, emission.word_bits
     low_bits, tokens = emission.low_bits, emission.tokens
     sources, gaps = emission.sources, emission.gaps
     steps, symbols, flips = changes.steps, changes.symbols, changes.flips
     bits = 0.0
+    runs = np.int64(0)
     first = np.int64(0)
     for population in range(POPULATIONS):
         last = first + model.hits[population]
@@ -145,6 +161,8 @@ def _ideal_bits(
         for slot in range(first, min(last, end)):
             if population < EDGES:
                 change = sources[slot]
+                raw = raw_run(np.int64(symbols[change]), kind, step_level, word_bits, low_bits)
+                runs += np.int64(1) << raw
                 bits += step_bits(
                     steps[change], np.int64(symbols[change]),
                     np.uint64(flips[change]), table, kind, step_level, word_bits,
@@ -152,5 +170,6 @@ def _ideal_bits(
                 )  # fmt: skip
             gap = np.int64(gaps[slot])
             bits += geometric_bits(gap, level, low_bits, tokens, level_bits)
+            runs += np.int64(1) << low_bits[level]
         first = last
-    return bits
+    return bits, runs

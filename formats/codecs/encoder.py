@@ -21,7 +21,7 @@ from patchc.formats.codecs.classes import (
     layout_of,
 )
 from patchc.formats.codecs.codec import Coding, Positions, Steps
-from patchc.formats.codecs.emit import SLACK, Draft, Emission, begin, expected_bits, finish
+from patchc.formats.codecs.emit import Draft, Emission, begin, expected_bits, finish
 from patchc.formats.codecs.fit import choose_levels
 from patchc.formats.codecs.header import (
     FIELDS_OF_TABLE,
@@ -76,14 +76,14 @@ class ChunkEncoder:
         divided = _prepare(model, changes, self._field, words, kinds, dtype)
         if not layout.exponent_bits:
             return divided.coding
-        may_do = divided.about <= undivided or divided.bits <= undivided + SLACK
+        may_do = divided.about <= undivided or divided.least_bits <= undivided
         if may_do and 8 * len(divided.coding.body) <= undivided:
             return divided.coding
         model = undivided_model(changes, layout, kinds)
         field = Field(words, groups, self._positions)
         other = _prepare(model, changes, field, words, kinds, dtype)
         likely, second = sorted((divided, other), key=lambda way: way.about)
-        if second.bits > 8 * len(likely.coding.body) + SLACK:
+        if second.least_bits > 8 * len(likely.coding.body):
             return likely.coding
         return min(divided.coding, other.coding, key=lambda coding: len(coding.body))
 
@@ -113,9 +113,16 @@ class _Way:
         return self.header_bits + self.gap_bits + self.step_bits
 
     @cached_property
-    def bits(self) -> float:
-        """The body's length in bits, by :func:`expected_bits`."""
-        return self.header_bits + expected_bits(self.draft)
+    def expected(self) -> tuple[float, float]:
+        """The body's length in bits and how far off that may be, by :func:`expected_bits`."""
+        bits, doubt = expected_bits(self.draft)
+        return self.header_bits + bits, doubt
+
+    @property
+    def least_bits(self) -> float:
+        """Bits that the body has at least."""
+        bits, doubt = self.expected
+        return bits - doubt
 
     @cached_property
     def coding(self) -> Coding:

@@ -152,8 +152,8 @@ def _plan_group(
     table_bits = best_table(
         counts.sum(axis=0), sizes.sum(), word_bits, costs, model.weights[0]
     )[3]  # fmt: skip
-    header_bits = _HEADER_BITS + layout.exponent_bits
-    return number, mask_bits(hits.sum(), held.sum()) + header_bits + table_bits
+    places_bits = mask_bits(hits.sum(), held.sum())
+    return number, places_bits + _HEADER_BITS + layout.exponent_bits + table_bits
 
 
 @inlined

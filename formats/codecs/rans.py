@@ -31,7 +31,8 @@ Symbols = NDArray[np.uint32]
 
 Pushes = NDArray[np.uint64]
 """A table for encoding: for each symbol a reciprocal, and freq | start << 16 | round_up << 32 |
-shift << 48, so that ⌊(x + round_up) · reciprocal / 2^(64 + shift)⌋ = ⌊x / freq⌋ for any state x."""
+shift << 48, so that ⌊(x + round_up) · reciprocal / 2^(64 + shift)⌋ = ⌊x / freq⌋ for any state x
+below 2^64 − 1; one that is divided is below freq · 2^52."""
 
 Stack = NDArray[np.uint32]
 """Words of a stream, in the order in which they are pushed or, decoding, read.
@@ -118,8 +119,11 @@ def pushes_of(starts: NDArray[np.int64]) -> Pushes:
     """The tables for encoding, a row for each of ``starts``: the first slots of its symbols, and
     where the last ends. What follows the end may be 0.
 
-    Reciprocals are rounded down where that is exact, else up: Robison, "N-bit unsigned division via
-    N-bit multiply-add" (ARITH 2005).
+    Let 2^s be the greatest power of two up to freq, and 2^(64 + s) = m · freq + r. In units of
+    2^(64 + s), (x + 1) · m is below (x + 1) / freq, by 1 / freq at most if r ≤ 2^s; otherwise
+    freq − r < 2^s, and x · (m + 1) is above x / freq, by less than 1 / freq. Either has the whole
+    part of x / freq. For a power of two, 2^64 − 1 stands for m, which has 65 bits, and will do.
+    Robison, "N-bit unsigned division via N-bit multiply-add" (ARITH 2005).
     """
     tables = np.zeros((starts.shape[0], starts.shape[1] - 1, 2), np.uint64)
     for table in range(tables.shape[0]):

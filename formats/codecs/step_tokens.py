@@ -213,6 +213,19 @@ def step_bits(
     return float(raw + table_bits[table, symbol])
 
 
+@spliced
+def raw_run(
+    symbol: Integer, kind: Integer, level: Integer, word_bits: Integer,
+    low_bits: NDArray[np.int64],
+) -> Integer:  # fmt: skip
+    """The most raw bits of a step that are pushed at once."""
+    if kind == GEOMETRIC:
+        return low_bits[level]
+    if kind >= FLIPS:
+        return min(np.int64(word_bits) - (8 if kind == FLIPS else 0), np.int64(32))
+    return min(np.int64(token_bits(symbol >> 1)), np.int64(32))
+
+
 @part
 def pop_flips(
     x: Integer, at: Integer, stream: Stack, table: Integer, kind: Integer, slots: Symbols,
