@@ -11,7 +11,10 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, update_wrapper
+from pathlib import Path
 from typing import Any, ParamSpec, TypeAlias, TypeVar, cast
+
+from patchc.kept_loops import forget_outdated
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -105,13 +108,21 @@ def _listen() -> None:
     event.register("numba:compile", Listener())
 
 
+@cache
+def _forget_outdated(folder: str) -> None:
+    forget_outdated(Path(folder))
+
+
 def _numba_function(function: Callable[..., Any], options: dict[str, Any]) -> Any:
     import numba
 
     _listen()
     try:
-        return numba.njit(**options, **_OPTIONS)(function)
-    except RuntimeError:  # neither the package's folder nor the user's cache folder is writable
+        made = numba.njit(**options, **_OPTIONS)(function)
+        if options.get("cache"):
+            _forget_outdated(made.stats.cache_path)
+        return made
+    except (RuntimeError, OSError):  # no folder, the package's or the user's, can be written
         return numba.njit(**options | {"cache": False}, **_OPTIONS)(function)
 
 
