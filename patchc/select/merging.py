@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from patchc.checkpoint import TensorInfo
 from patchc.errors import NumericError
-from patchc.hashing import ChunkHasher, model_digest, tensor_digest
+from patchc.hashing import ChunkHasher, tensor_digest
 from patchc.kernels.kept import count_kept_signs, merge_kept
 from patchc.kernels.marks import Marks, unpack
 from patchc.kernels.task_vectors import add_scaled, add_total, add_votes, average_elected
 from patchc.recipe import MergeRecipe
+from patchc.select.findings import Findings
 from patchc.select.kept import Kept, Marker, keep_entries
 from patchc.select.task_vectors import TaskVector
 from patchc.select.tuned import TunedTensor
@@ -59,8 +60,7 @@ class MergeChanges:
         self.vectors = vectors
         self.recipe = recipe
         self.base = vectors[0].base
-        self._statistics: dict[str, dict[str, int]] = {}
-        self._inputs: dict[str, list[tuple[str, bytes]]] = {}
+        self._findings = Findings()
         self._names = frozenset(tensor.name for tensor in candidates)
         self._provenance = provenance
         self._workers = workers
@@ -82,18 +82,14 @@ class MergeChanges:
 
     def note(self, tensor: str, finding: Finding) -> None:
         """See :class:`patchc.stream.compile.ChangeSource`."""
-        if finding:
-            self._statistics[tensor] = finding["statistics"]
-            for name, digest in finding["inputs"].items():
-                self._inputs.setdefault(name, []).append((tensor, bytes.fromhex(digest)))
+        self._findings.note(tensor, finding)
 
     def metadata(self) -> Mapping[str, Any]:
         """See :class:`patchc.stream.compile.ChangeSource`."""
         for checkpoint in (self.base, *(vector.tuned for vector in self.vectors)):
             # Read several times over: the cut and the sums must have seen the same values.
             checkpoint.check_unchanged()
-        inputs = {name: model_digest(pairs).hex() for name, pairs in self._inputs.items()}
-        return {**self._provenance, "inputs": inputs, "statistics": self._statistics}
+        return {**self._provenance, **self._findings.metadata()}
 
     def _prepare_everywhere(self, own: Sequence[TensorInfo], words: int) -> Iterator[_Merger]:
         """The mergers of the own candidates where all are cut together, over all ranks."""

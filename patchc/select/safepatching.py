@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 
 from patchc.checkpoint import Checkpoint, TensorInfo
 from patchc.errors import NumericError
-from patchc.hashing import ChunkHasher, chunk_digest, model_digest, tensor_digest
+from patchc.hashing import ChunkHasher, chunk_digest, tensor_digest
 from patchc.kernels.marks import Marks, count, unpack
 from patchc.kernels.merge import add_scaled_delta, load_fp32, round_masked
 from patchc.kernels.selected import merge_selected
 from patchc.kernels.ulp import undo_small_steps
 from patchc.recipe import Recipe
 from patchc.select.component import Component
+from patchc.select.findings import Findings
 from patchc.select.selection import FlatSearch, RowSelection, Search, Selection
 from patchc.select.sets import combine
 from patchc.select.tuned import TunedTensor
@@ -73,8 +74,7 @@ class SafePatchingChanges:
         self._own = [base.tensors[row.name] for row in own if row.name in candidates]
         everywhere = recipe.scope == "global"
         self._selections = self._select_everywhere() if everywhere else self._select_each()
-        self._statistics: dict[str, dict[str, int]] = {}
-        self._inputs: dict[str, list[tuple[str, bytes]]] = {}
+        self._findings = Findings()
 
     def open_tensor(
         self, tensor: TensorInfo, chunks: list[Chunk]
@@ -86,18 +86,14 @@ class SafePatchingChanges:
 
     def note(self, tensor: str, finding: Finding) -> None:
         """See :class:`patchc.stream.compile.ChangeSource`."""
-        if finding:
-            self._statistics[tensor] = finding["statistics"]
-            for label, digest in finding["inputs"].items():
-                self._inputs.setdefault(label, []).append((tensor, bytes.fromhex(digest)))
+        self._findings.note(tensor, finding)
 
     def metadata(self) -> Mapping[str, Any]:
         """See :class:`patchc.stream.compile.ChangeSource`."""
         for component in self._components:
             # Scores are read several times over: the cut and the marks must have seen the same.
             component.scores.check_unchanged()
-        inputs = {name: model_digest(pairs).hex() for name, pairs in self._inputs.items()}
-        return {**self._provenance, "inputs": inputs, "statistics": self._statistics}
+        return {**self._provenance, **self._findings.metadata()}
 
     def _select_everywhere(self) -> Iterator[tuple[Selection, ...]]:
         """The selections of each own candidate where all are ranked together, over all ranks."""
