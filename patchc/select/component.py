@@ -14,7 +14,8 @@ from patchc.kernels.marks import Marks
 from patchc.kernels.philox import KEEP_ALL, retention_stream, retention_threshold
 from patchc.kernels.topk import Bits, Retention
 from patchc.recipe import Recipe
-from patchc.stream import Chunk, scratch
+from patchc.scratch import scratch
+from patchc.stream import Chunk
 
 ComponentName = Literal["se", "osm"]
 

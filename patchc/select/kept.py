@@ -14,10 +14,11 @@ from patchc.kernels.marks import Marks, pack, words_for
 from patchc.kernels.philox import KEEP_ALL, retention_stream, retention_threshold
 from patchc.kernels.topk import Retention
 from patchc.recipe import MergeRecipe
+from patchc.scratch import scratch
 from patchc.select.search import TopSearch
 from patchc.select.task_vectors import TaskVector
 from patchc.select.top import ScoredTensor, TopSet
-from patchc.stream import Chunk, Workers, grid, scratch
+from patchc.stream import Chunk, Workers, grid
 from patchc.stream.team import ALONE, Team
 
 Marker = Callable[[Chunk], Marks]

@@ -10,8 +10,9 @@ from patchc.checkpoint import Checkpoint, TensorInfo
 from patchc.dtypes import MERGEABLE
 from patchc.errors import MismatchError
 from patchc.recipe import MergeRecipe
+from patchc.scratch import scratch
 from patchc.select.candidates import NameFilter
-from patchc.stream import grid, scratch
+from patchc.stream import grid
 
 _CHUNK_WORDS = 1 << 20
 

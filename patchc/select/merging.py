@@ -20,12 +20,13 @@ from patchc.kernels.kept import count_kept_signs, merge_kept
 from patchc.kernels.marks import Marks, unpack
 from patchc.kernels.task_vectors import add_scaled, add_total, add_votes, average_elected
 from patchc.recipe import MergeRecipe
+from patchc.scratch import scratch
 from patchc.select.findings import Findings
 from patchc.select.kept import Kept, Marker, keep_entries
 from patchc.select.task_vectors import TaskVector
 from patchc.select.tuned import TunedTensor
 from patchc.select.untouched import UntouchedTensor
-from patchc.stream import Chunk, Workers, grid, scratch
+from patchc.stream import Chunk, Workers, grid
 from patchc.stream.compile import TensorChanges, Words
 from patchc.stream.parts import Finding
 from patchc.stream.rows import deal_rows, plain_rows

@@ -23,12 +23,13 @@ from patchc.kernels.marks import Marks, pack, unpack
 from patchc.kernels.top_search import TopSearch, mark_top, top_mask
 from patchc.kernels.ulp import add_steps
 from patchc.recipe import Recipe
+from patchc.scratch import scratch
 from patchc.select.candidates import row_length
 from patchc.select.component import Component
 from patchc.select.safepatching import MergedTensor, SafePatchingChanges
 from patchc.select.selection import RowSelection, Search, Selection
 from patchc.select.top import check_scores
-from patchc.stream import Chunk, Workers, grid, scratch
+from patchc.stream import Chunk, Workers, grid
 from patchc.stream.compile import Words
 from patchc.stream.staging import StagedWords, Staging
 from patchc.stream.team import ALONE, Team

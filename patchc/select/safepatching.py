@@ -23,13 +23,14 @@ from patchc.kernels.merge import add_scaled_delta, load_fp32, round_masked
 from patchc.kernels.selected import merge_selected
 from patchc.kernels.ulp import undo_small_steps
 from patchc.recipe import Recipe
+from patchc.scratch import scratch
 from patchc.select.component import Component
 from patchc.select.findings import Findings
 from patchc.select.selection import FlatSearch, RowSelection, Search, Selection
 from patchc.select.sets import combine
 from patchc.select.tuned import TunedTensor
 from patchc.select.untouched import UntouchedTensor
-from patchc.stream import Chunk, Workers, scratch
+from patchc.stream import Chunk, Workers
 from patchc.stream.compile import Words
 from patchc.stream.parts import Finding
 from patchc.stream.rows import deal_rows, plain_rows

@@ -14,11 +14,12 @@ from patchc.checkpoint import TensorInfo
 from patchc.hashing import ChunkHasher, chunk_digest
 from patchc.kernels import topk
 from patchc.kernels.marks import Marks, pack
+from patchc.scratch import scratch
 from patchc.select.candidates import row_length
 from patchc.select.component import Component
 from patchc.select.search import TopSearch
 from patchc.select.top import Piece, ScoredTensor, TopSet, check_scores
-from patchc.stream import Chunk, Workers, grid, pieces, scratch
+from patchc.stream import Chunk, Workers, grid, pieces
 from patchc.stream.team import ALONE, Team
 
 

@@ -16,7 +16,8 @@ from patchc.kernels.philox import retention_threshold
 from patchc.kernels.task_vectors import subtract
 from patchc.kernels.topk import Bits
 from patchc.recipe import MergeRecipe
-from patchc.stream import Chunk, scratch
+from patchc.scratch import scratch
+from patchc.stream import Chunk
 from patchc.stream.compile import Words
 
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from patchc.checkpoint import Checkpoint, TensorInfo
 from patchc.hashing import ChunkHasher
 from patchc.kernels.marks import Marks, run_of
-from patchc.stream import Chunk, pieces, scratch
+from patchc.scratch import scratch
+from patchc.stream import Chunk, pieces
 from patchc.stream.compile import Words
 
 _MOST_WORD_BYTES = 4

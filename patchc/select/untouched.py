@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from patchc.checkpoint import Checkpoint, TensorInfo
-from patchc.stream import Chunk, scratch
+from patchc.scratch import scratch
+from patchc.stream import Chunk
 from patchc.stream.compile import Words
 from patchc.stream.parts import Finding
 

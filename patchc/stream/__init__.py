@@ -1,7 +1,6 @@
 """Bounded memory, many threads: chunks flow from read through compute to write, in order."""
 
-from patchc.scratch import scratch
 from patchc.stream.grid import Chunk, grid, pieces
 from patchc.stream.workers import Workers
 
-__all__ = ["Chunk", "Workers", "grid", "pieces", "scratch"]
+__all__ = ["Chunk", "Workers", "grid", "pieces"]
