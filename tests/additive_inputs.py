@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,8 @@ SHAPE = (50, 100)
 RETAIN, TOP_SE, TOP_OSM, ALPHA, BETA, SEED = 0.5, 0.2, 0.15, 6.0, 10.0, 3
 
 Arrays = dict[str, NDArray]
+Scales = tuple[float, float]
+UNSCALED = (1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -78,13 +81,17 @@ def selections(inputs: Inputs, name: str) -> list[NDArray[np.bool_]]:
 
 
 def stored_deltas(
-    inputs: Inputs, name: str, value_type: str, chunk_words: int
+    inputs: Inputs, name: str, value_type: str, chunk_words: int, own: Scales = UNSCALED
 ) -> list[NDArray[np.float32]]:
-    """Per component a value for each entry of a tensor, 0 where nothing is stored."""
+    """Per component a value for each entry of a tensor, 0 where nothing is stored.
+
+    ``own`` are the scales that are worked into the values before they are rounded.
+    """
     origin = inputs.base[name].ravel().astype(np.float32)
     found = []
-    for part, chosen in zip(("se", "osm"), selections(inputs, name), strict=True):
+    for part, chosen, scale in zip(("se", "osm"), selections(inputs, name), own, strict=True):
         deltas = np.where(chosen, inputs.tuned[part][name].ravel() - origin, np.float32(0))
+        deltas = np.float32(scale) * deltas
         for first in range(0, deltas.size, chunk_words):
             chunk = deltas[first : first + chunk_words]
             at = np.flatnonzero(chunk)
@@ -97,16 +104,21 @@ def merged(
     model: Arrays,
     inputs: Inputs,
     value_type: str,
-    scales: tuple[float, float] = (ALPHA, BETA),
+    scales: Scales = (ALPHA, BETA),
     chunk_words: int = 1 << 20,
+    own: Mapping[str, Scales] | None = None,
 ) -> Arrays:
-    """The model after an apply with these scales; the model may be a descendant of the base."""
+    """The model after an apply with these scales; the model may be a descendant of the base.
+
+    ``own`` are scales, none of them 0, that are worked into the values of single tensors.
+    """
     result = dict(model)
     for name in LAYERS:
         values = model[name].ravel().astype(np.float32)
         origin = inputs.base[name].ravel().astype(np.float32)
         touched = np.zeros(values.size, np.bool_)
-        deltas = stored_deltas(inputs, name, value_type, chunk_words)
+        worked_in = (own or {}).get(name, UNSCALED)
+        deltas = stored_deltas(inputs, name, value_type, chunk_words, worked_in)
         for part, chosen, delta, scale in zip(
             ("se", "osm"), selections(inputs, name), deltas, scales, strict=True
         ):

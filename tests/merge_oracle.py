@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,10 @@ F32 = np.float32
 
 @dataclass(frozen=True)
 class Merge:
-    """A method and all of its parameters, none left to a default."""
+    """A method and all of its parameters, none left to a default.
+
+    ``own`` holds weights and λ of single tensors, in place of the common ones.
+    """
 
     method: str
     density: float
@@ -30,6 +33,18 @@ class Merge:
     seed: int = 0
     scope: str = "tensor"
     rescale: bool = False
+    own: Mapping[str, tuple[Sequence[float], float]] = field(default_factory=dict)
+
+    def scales(self, name: str) -> list[np.float32]:
+        """The factor of each τ in a tensor."""
+        weights = self.own[name][0] if name in self.own else self.weights
+        if self.rescale:
+            weights = [w / self.density if self.density else 0.0 for w in weights]
+        return [F32(w) for w in weights]
+
+    def step(self, name: str, total: NDArray[np.float32]) -> NDArray[np.float32]:
+        """λ · total in a tensor."""
+        return F32(self.own[name][1] if name in self.own else self.lam) * total
 
 
 def philox_word(index: int, stream: int, seed: int) -> int:
@@ -100,15 +115,11 @@ def merge_models(
 ) -> dict[str, NDArray]:
     """The merged tensors ``names``, flat, in the base's dtypes; the others do not change."""
     origin = {name: base[name].ravel().astype(F32) for name in names}
-    scales = [
-        F32((w / merge.density if merge.density else 0.0) if merge.rescale else w)
-        for w in merge.weights
-    ]
     terms: list[dict[str, NDArray[np.float32]]] = []
     for number, model in enumerate(tuned):
         deltas = {name: model[name].ravel().astype(F32) - origin[name] for name in names}
         kept = trim(number, deltas, merge)
-        terms.append({name: scales[number] * kept[name] for name in names})
+        terms.append({name: merge.scales(name)[number] * kept[name] for name in names})
     sums = {name: add_up([term[name] for term in terms]) for name in names}
     balance = {n: int((s > 0).sum()) - int((s < 0).sum()) for n, s in sums.items()}
     merged = {}
@@ -116,8 +127,8 @@ def merge_models(
         total = sums[name]
         if merge.method == "ties":
             votes = balance[name] if merge.scope == "tensor" else sum(balance.values())
-            total = elect([term[name] for term in terms], scales, int(np.sign(votes)))
-        step = F32(merge.lam) * total
+            total = elect([term[name] for term in terms], merge.scales(name), int(np.sign(votes)))
+        step = merge.step(name, total)
         value = (origin[name] + step).astype(base[name].dtype)
         if not np.isfinite(value.astype(F32)).all():
             raise OverflowError(name)

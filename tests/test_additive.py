@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,9 @@ from additive_inputs import (
     stored_deltas,
     write_inputs,
 )
-from build_inputs import small_inputs
+from build_inputs import LAYER_0, LAYER_1, small_inputs
 from forged_patch import parts_of
-from tiny_checkpoints import NUMPY, nudge, tree, write_model
+from tiny_checkpoints import NUMPY, nudge, read_model, tree, write_model
 
 import patchc
 from patchc import Recipe
@@ -45,9 +46,11 @@ RECIPE = patchc.Recipe(
 VALUE_TYPES = ["bf16", "int8"]
 
 
-def build(inputs: Inputs, out: Path, value_type: str = "bf16", **options: Any) -> Path:
+def build(
+    inputs: Inputs, out: Path, value_type: str = "bf16", recipe: Recipe = RECIPE, **options: Any
+) -> Path:
     arguments: dict[str, Any] = {"values": "additive", "value_type": value_type} | options
-    patchc.build(**inputs.paths, out=out, recipe=RECIPE, **arguments)
+    patchc.build(**inputs.paths, out=out, recipe=recipe, **arguments)
     return out
 
 
@@ -171,6 +174,89 @@ def test_any_chunk_size_gives_the_same_model_from_bf16_values(
         patchc.apply(out, inputs.paths["base"], out=tmp_path / str(chunk_bits))
         models.append(tree(tmp_path / str(chunk_bits)))
     assert models[1:] == models[:-1]
+
+
+# Scales that differ by tensor --------------------------------------------------------------------
+
+FITTED = replace(
+    RECIPE,
+    overrides=(Override(LAYERS[0], alpha=-2.3, beta=0.7), Override(LAYERS[1], beta=11.1)),
+)
+OWN = {LAYERS[0]: (-2.3, 0.7), LAYERS[1]: (ALPHA, 11.1)}
+
+
+@pytest.mark.parametrize("value_type", VALUE_TYPES)
+@pytest.mark.parametrize("rescale", [False, True])
+def test_scales_of_tensors_are_worked_into_the_values(
+    tmp_path: Path, inputs: Inputs, value_type: str, rescale: bool
+) -> None:
+    recipe, own = FITTED, OWN
+    if rescale:
+        recipe = replace(FITTED, rescale=True)
+        own = {name: (a / RETAIN, b / RETAIN) for name, (a, b) in OWN.items()}
+    out = build(inputs, tmp_path / "fix.patchc", value_type, recipe, chunk_bits=12)
+    report = patchc.inspect(out)
+    assert report.additive is not None
+    assert [component.scale for component in report.additive.components] == [1, 1]
+    assert Recipe.from_json(report.metadata["recipe"]) == recipe
+    tensors, _ = second_reader.read(out.read_bytes())
+    for name in LAYERS:
+        stored = stored_deltas(inputs, name, value_type, 4096, own[name])
+        for found, dense in zip(tensors[name].deltas, stored, strict=True):
+            assert found
+            assert list(found.values()) == dense[list(found)].tolist()
+    for alpha in (None, 2):
+        patched = tmp_path / f"patched {alpha}"
+        patchc.apply(out, inputs.paths["base"], out=patched, alpha=alpha)
+        wanted = merged(inputs.base, inputs, value_type, (alpha or 1, 1), 4096, own)
+        assert tree(patched) == write_expected(tmp_path / f"expected {alpha}", wanted)
+
+
+def test_twice_the_scale_moves_twice_as_far(tmp_path: Path) -> None:
+    """From a base of zeros, in fp32, so that no sum is rounded."""
+    inputs = write_inputs(tmp_path / "inputs", "F32")
+    inputs.base[LAYERS[0]][:] = 0
+    write_model(tmp_path / "inputs" / "base", inputs.base, shards=2)
+    recipe = replace(FITTED, sets="se")
+    del inputs.paths["osm"]
+    out = build(inputs, tmp_path / "fix.patchc", recipe=recipe)
+    moved = []
+    for alpha in (1, 2):
+        patchc.apply(out, inputs.paths["base"], out=tmp_path / str(alpha), alpha=alpha)
+        data = read_model(tmp_path / str(alpha))[LAYERS[0]].data
+        moved.append(np.frombuffer(data, np.float32))
+    assert np.count_nonzero(moved[0]) > 100
+    assert np.array_equal(moved[1], 2 * moved[0])
+
+
+@pytest.mark.parametrize(
+    "override", [Override(LAYERS[0], retain=0.4), Override(LAYERS[0], top_se=0.1)]
+)
+def test_overrides_that_set_no_scale_leave_the_values_unscaled(
+    tmp_path: Path, inputs: Inputs, override: Override
+) -> None:
+    recipe = replace(RECIPE, overrides=(override,))
+    report = patchc.inspect(build(inputs, tmp_path / "fix.patchc", recipe=recipe))
+    assert report.additive is not None
+    assert [component.scale for component in report.additive.components] == [ALPHA, BETA]
+
+
+def test_scales_of_tensors_on_a_device_give_the_same_file(tmp_path: Path, inputs: Inputs) -> None:
+    staging = pytest.importorskip("patchc.stream.staging")
+    files = [
+        build(inputs, tmp_path / f"{n}.patchc", recipe=FITTED, device=device, chunk_bits=12)
+        for n, device in enumerate(["cpu", staging.Staging("cpu")])
+    ]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_a_scale_that_makes_a_delta_overflow(tmp_path: Path, inputs: Inputs) -> None:
+    inputs.tuned["se"][LAYERS[0]] += np.float32(2)
+    write_model(tmp_path / "inputs" / "se", inputs.tuned["se"], shards=2)
+    recipe = replace(RECIPE, overrides=(Override(LAYERS[0], alpha=3e38),))
+    with pytest.raises(NumericError, match=f"{LAYERS[0]}.*flat index.*se delta is too large"):
+        build(inputs, tmp_path / "fix.patchc", recipe=recipe)
+    assert not (tmp_path / "fix.patchc").exists()
 
 
 # Provenance and reports ------------------------------------------------------------------------
@@ -439,8 +525,6 @@ def test_a_claim_of_entries_that_the_chunks_do_not_hold(tmp_path: Path, patch: P
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [
-        (Recipe(overrides=(Override("layers", alpha=2),)), "one scale for all"),
-        (Recipe(overrides=(Override("layers", retain=0.5),), rescale=True), "one scale for all"),
         (Recipe(least_step=2), "least_step counts steps"),
         (MergeRecipe("ties"), "ties has exact ones only"),
     ],
@@ -453,7 +537,17 @@ def test_what_additive_values_cannot_hold_is_refused(
 
 
 @pytest.mark.parametrize("sets", ["union", "intersection", "se"])
-def test_every_set_operation_and_rescale_equal_the_exact_build(tmp_path: Path, sets: str) -> None:
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (),
+        (Override(LAYER_0, alpha=-3, retain=0.25), Override(LAYER_1, beta=0.75)),
+        (Override(LAYER_1, retain=0.25),),
+    ],
+)
+def test_every_set_operation_and_rescale_equal_the_exact_build(
+    tmp_path: Path, sets: str, overrides: tuple[Override, ...]
+) -> None:
     """Deltas that bf16 holds exactly: the additive patch then gives the exact build's model."""
     inputs = small_inputs()
     for name, base in inputs.base.items():
@@ -462,7 +556,8 @@ def test_every_set_operation_and_rescale_equal_the_exact_build(tmp_path: Path, s
         inputs.tuned["se"][name] = rounded + np.float32(0.25)
         inputs.tuned["osm"][name] = rounded - np.float32(0.5)
     paths = inputs.write(tmp_path)
-    recipe = Recipe(retain=0.5, top_se=0.4, top_osm=0.4, sets=sets, rescale=True)  # type: ignore[arg-type]
+    options: Any = {"sets": sets, "overrides": overrides}
+    recipe = Recipe(retain=0.5, top_se=0.4, top_osm=0.4, rescale=True, **options)
     for values in ("ulp", "additive"):
         patch = tmp_path / f"{values}.patchc"
         patchc.build(**paths, out=patch, recipe=recipe, values=values)  # type: ignore[arg-type]

@@ -23,6 +23,7 @@ from build_inputs import (
     read_steps,
     small_inputs,
 )
+from command_line import run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_checkpoints import Raw, tree, write_file, write_model
@@ -39,6 +40,7 @@ from patchc.errors import (
     UnsupportedInputError,
     UsageError,
 )
+from patchc.recipe import Override
 from patchc.stream import Workers
 from patchc.stream.digest import digest_checkpoint
 
@@ -158,6 +160,61 @@ def test_every_parameter_matters(tmp_path: Path, change: dict[str, float]) -> No
     patchc.build(**paths, out=tmp_path / "b.patchc", recipe=replace(Recipe(), **change))
     first, second = (read_steps(tmp_path / f"{x}.patchc", inputs.base) for x in "ab")
     assert first != second
+
+
+def test_overrides_with_scales_of_either_sign(tmp_path: Path) -> None:
+    inputs = small_inputs()
+    overrides = (Override("layers", alpha=-2.5, beta=3), Override(LAYER_1, beta=-0.75))
+    recipe = Recipe(retain=0.6, top_se=0.4, top_osm=0.4, overrides=overrides)
+    patchc.build(**inputs.write(tmp_path), out=tmp_path / "fix.patchc", recipe=recipe)
+    assert check_equal(inputs, recipe, tmp_path / "fix.patchc") > 0
+
+
+@pytest.mark.parametrize(
+    ("file", "options", "unfitted"),
+    [
+        ("", "", "α 5 and β 4.5 are defaults"),
+        ("", "--alpha 5", "β 4.5 is a default"),
+        ("", "--beta 4.5", "α 5 is a default"),
+        ("", "--alpha 1 --beta 2", None),
+        ("", "--sets se", "α 5 is a default"),
+        ("", "--sets se --beta 2", "α 5 is a default"),
+        ("", "--sets se --alpha 2", None),
+        ("", "--sets osm", "β 4.5 is a default"),
+        ("", "--sets osm --beta 2", None),
+        ("top_se = 0.1", "", "α 5 and β 4.5 are defaults"),
+        ("alpha = 5.0\nbeta = 4.5", "", None),
+        ("alpha = 3", "", "β 4.5 is a default"),
+        ("alpha = 3", "--beta 2", None),
+        ("[[overrides]]\nmatch = 'layers'\nalpha = 1\nbeta = 1", "", None),
+        ("[[overrides]]\nmatch = 'layers'\nbeta = 1", "", "α 5 is a default"),
+        ("[[overrides]]\nmatch = 'layers'\ntop_se = 0.1", "", "α 5 and β 4.5 are defaults"),
+    ],
+)
+def test_a_build_says_which_scales_are_unfitted(
+    tmp_path: Path, file: str, options: str, unfitted: str | None
+) -> None:
+    paths = small_inputs().write(tmp_path)
+    words: list[object] = ["--se", paths["se"], "--osm", paths["osm"], *options.split()]
+    if file:
+        (tmp_path / "recipe.toml").write_text(file)
+        words += ["--recipe", tmp_path / "recipe.toml"]
+    out = tmp_path / "fix.patchc"
+    code, text, err = run("build", paths["base"], *words, "-o", out, "--dry-run", "--json")
+    assert code == 0
+    assert json.loads(text)["patch"] is None
+    if unfitted is None:
+        assert err == ""
+    else:
+        assert err.startswith(f"patchc: warning: {unfitted}, not fitted to these models")
+        assert "`patchc fit`" in err
+        assert len(err.splitlines()) == 1
+
+
+def test_a_merge_has_no_scales_to_fit(tmp_path: Path) -> None:
+    paths = small_inputs().write(tmp_path)
+    words = ["--recipe", "ties", "--tuned", paths["se"], "-o", tmp_path / "x", "--dry-run"]
+    assert run("build", paths["base"], *words)[::2] == (0, "")
 
 
 def test_scores_named_apart_and_single_files(tmp_path: Path) -> None:

@@ -169,3 +169,26 @@ def test_build_options_that_do_not_fit(
 ) -> None:
     assert build(inputs, tmp_path / "no.patchc", *options)[0] == UsageError.exit_code
     assert not (tmp_path / "no.patchc").exists()
+
+
+def test_scales_that_differ_by_tensor(tmp_path: Path, inputs: Inputs) -> None:
+    """The patch states scales of 1, and --alpha 2 is twice those of the recipe."""
+    recipe = tmp_path / "fitted.toml"
+    recipe.write_text(
+        f"retain = {RETAIN}\ntop_se = {TOP_SE}\ntop_osm = {TOP_OSM}\nseed = {SEED}\n"
+        "alpha = 2\nbeta = -3\n"
+        f"[[overrides]]\nmatch = '{LAYERS[1]}'\nalpha = -1.5\nbeta = 7.25\n"
+    )
+    code, _, err = run(
+        "build", inputs.paths["base"], "--se", inputs.paths["se"], "--osm", inputs.paths["osm"],
+        "--recipe", recipe, "--values", "additive", "-o", tmp_path / "fix.patchc",
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    text = run("inspect", tmp_path / "fix.patchc")[1]
+    assert "α 1, " in text
+    assert "β 1, " in text
+    arguments = (tmp_path / "fix.patchc", inputs.paths["base"], "-o", tmp_path / "patched")
+    assert run("apply", *arguments, "--alpha", 2)[0] == 0
+    own = {LAYERS[0]: (2.0, -3.0), LAYERS[1]: (-1.5, 7.25)}
+    model = merged(inputs.base, inputs, "bf16", (2.0, 1.0), own=own)
+    assert tree(tmp_path / "patched") == tree(write_model(tmp_path / "w", model, shards=2))

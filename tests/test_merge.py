@@ -33,6 +33,7 @@ from patchc.errors import (
     UnsupportedInputError,
     UsageError,
 )
+from patchc.recipe import MergeOverride, exact_match
 from patchc.stream import Workers
 from patchc.stream.digest import digest_checkpoint
 
@@ -85,7 +86,21 @@ def _write(
     }
 
 
-def _oracle_words(recipe: MergeRecipe, models: int) -> oracle.Merge:
+def _own_factors(
+    recipe: MergeRecipe, models: int, names: list[str]
+) -> dict[str, tuple[tuple[float, ...], float]]:
+    """The weights and λ of each tensor, the later override first."""
+    own = {}
+    for name in names:
+        found = [one for one in recipe.overrides[::-1] if re.search(one.match, name)]
+        weights = [one.weight for one in found if one.weight is not None] + [recipe.weight]
+        lambdas = [one.lambda_ for one in found if one.lambda_ is not None] + [recipe.lambda_]
+        each = weights[0] if isinstance(weights[0], tuple) else (weights[0],) * models
+        own[name] = (each, lambdas[0])
+    return own
+
+
+def _oracle_words(recipe: MergeRecipe, models: int, names: list[str]) -> oracle.Merge:
     assert recipe.density is not None
     assert recipe.rescale is not None
     return oracle.Merge(
@@ -96,12 +111,13 @@ def _oracle_words(recipe: MergeRecipe, models: int) -> oracle.Merge:
         recipe.seed,
         recipe.scope,
         recipe.rescale,
+        _own_factors(recipe, models, names),
     )
 
 
 def _check(folder: Path, base: Arrays, tuned: list[Arrays], recipe: MergeRecipe, **how: Any) -> int:
     """Build, apply, and compare the patched model with the oracle. Returns the entries changed."""
-    expected = oracle.merge_models(base, tuned, _oracle_words(recipe, len(tuned)), list(base))
+    expected = oracle.merge_models(base, tuned, _oracle_words(recipe, len(tuned), [*base]), [*base])
     shards = how.pop("shards", (1, 1))
     paths = _write(folder, base, tuned, shards)
     patch = folder / "merge.patchc"
@@ -127,12 +143,19 @@ WEIGHTS = st.sampled_from([0.0, 1.0, 0.3, 0.7, 2.5])
 
 
 @st.composite
-def _recipes(draw: st.DrawFn, models: int) -> MergeRecipe:
+def _recipes(draw: st.DrawFn, models: int, names: list[str]) -> MergeRecipe:
     method = draw(st.sampled_from(METHODS))
     weights = WEIGHTS if method == "ties" else WEIGHTS | st.sampled_from([-1.0, -0.4])
+    weight = weights | st.lists(weights, min_size=models, max_size=models)
+    lambda_ = st.sampled_from([1.0, 0.0, 0.4, -1.3])
+    match = st.sampled_from(["weight", *map(exact_match, names)])
+    one = st.builds(MergeOverride, match, weight, st.none() | lambda_) | st.builds(
+        MergeOverride, match, lambda_=lambda_
+    )
     given_words: dict[str, Any] = {
-        "weight": draw(weights | st.lists(weights, min_size=models, max_size=models)),
-        "lambda_": draw(st.sampled_from([1.0, 0.0, 0.4, -1.3])),
+        "weight": draw(weight),
+        "lambda_": draw(lambda_),
+        "overrides": draw(st.just(()) | st.lists(one, min_size=1, max_size=3)),
     }
     if method != "task-arithmetic":
         shares = st.sampled_from([0.0, 1.0, 0.2, 0.5]) | st.floats(0, 1)
@@ -167,7 +190,7 @@ def test_equals_the_oracle(data: st.DataObject) -> None:
         data.draw(st.sampled_from([None, 1, 2])),
         data.draw(st.integers(0, 1000)),
     )
-    recipe = data.draw(_recipes(count))
+    recipe = data.draw(_recipes(count, list(base)))
     if recipe.rescale and recipe.share < 0.1:
         recipe = replace(recipe, rescale=False)  # the quotient may overflow the smallest floats
     most = len(shapes)
@@ -181,6 +204,41 @@ def test_equals_the_oracle(data: st.DataObject) -> None:
             chunk_bits=data.draw(st.sampled_from([12, 13, 20])),
             shards=(data.draw(st.integers(1, most)), data.draw(st.integers(1, most))),
         )
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        ("task-arithmetic", {}),
+        ("dare", {}),
+        ("dare", {"rescale": False, "density": 0.3}),
+        ("magnitude", {}),
+        ("magnitude", {"scope": "global"}),
+        ("ties", {"density": 0.7}),
+        ("ties", {"density": 0.7, "scope": "global"}),
+    ],
+)
+def test_each_tensor_has_its_own_factors(
+    tmp_path: Path, method: Any, words: dict[str, Any]
+) -> None:
+    """Weights and λ of one tensor, the weights of another, the λ of all but one."""
+    shapes = {FIRST: (70, 50), SECOND: (20, 50), NORM: (33,), "other": (9, 100)}
+    base, tuned = _models(shapes, 3, levels=3, seed=3)
+    sign = 1 if method == "ties" else -1
+    overrides = (
+        MergeOverride("weight", lambda_=-0.6),
+        MergeOverride(exact_match(FIRST), weight=(0.3, sign * 1.7, 0.9), lambda_=1.25),
+        MergeOverride(exact_match(SECOND), weight=sign * 0.4),
+    )
+    recipe = MergeRecipe(method, weight=(1.0, 0.5, 2.0), lambda_=0.8, overrides=overrides, **words)
+    _check(tmp_path, base, tuned, recipe, threads=2, chunk_bits=12)
+    found = _patched(tmp_path)
+    names = list(base)
+    for left_out in range(3):
+        fewer = replace(recipe, overrides=overrides[:left_out] + overrides[left_out + 1 :])
+        merge = _oracle_words(fewer, 3, names)
+        otherwise = oracle.merge_models(base, tuned, merge, names)
+        assert any(found[n] != raw(otherwise[n].reshape(base[n].shape)) for n in names)
 
 
 @pytest.mark.parametrize("scope", ["tensor", "global"])
@@ -598,6 +656,65 @@ def test_defaults_and_round_trip() -> None:
     assert MergeRecipe("ties", weight=[3]).weights(4) == (3.0,) * 4
 
 
+def test_provenance_without_overrides_has_no_key_for_them() -> None:
+    assert MergeRecipe("ties", weight=(1, 2)).to_json() == {
+        "method": "ties",
+        "density": 0.2,
+        "weight": [1.0, 2.0],
+        "lambda": 1.0,
+        "seed": 0,
+        "scope": "tensor",
+        "rescale": False,
+        "include": [],
+        "exclude": [],
+    }
+
+
+def test_overrides_round_trip_and_the_later_one_wins() -> None:
+    tables = [
+        {"match": "layers", "weight": [1, -2], "lambda": -0.5},
+        {"match": r"\.0\.", "weight": [3]},
+        {"match": r"\.1\.", "lambda": 0},
+    ]
+    recipe = MergeRecipe.from_json({"method": "dare", "overrides": tables})
+    assert recipe.overrides == (
+        MergeOverride("layers", (1.0, -2.0), -0.5),
+        MergeOverride(r"\.0\.", 3.0),
+        MergeOverride(r"\.1\.", None, 0.0),
+    )
+    assert MergeRecipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
+    first, second = recipe.for_tensor(FIRST), recipe.for_tensor(SECOND)
+    assert (first.weight, first.lambda_) == (3.0, -0.5)
+    assert (second.weight, second.lambda_) == ((1.0, -2.0), 0.0)
+    assert recipe.for_tensor(NORM).to_json() == recipe.to_json()
+    assert hash(recipe) == hash(MergeRecipe.from_json(recipe.to_json()))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ((MergeOverride("layers", lambda_=2), MergeOverride("layer_", weight=2)), "'layer_'.*none"),
+        ((MergeOverride("layers", weight=(1, 2, 3)),), "'layers': there are 3 weights for 2"),
+    ],
+)
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_overrides_that_do_not_fit_the_models(
+    tmp_path: Path, overrides: tuple[MergeOverride, ...], message: str, dry_run: bool
+) -> None:
+    paths = _write(tmp_path, *_small())
+    recipe = MergeRecipe("dare", overrides=overrides)
+    with pytest.raises(UsageError, match=message):
+        patchc.build(**paths, out=tmp_path / "m.patchc", recipe=recipe, dry_run=dry_run)
+    assert not (tmp_path / "m.patchc").exists()
+
+
+def test_an_override_is_not_for_tensors_that_take_no_part(tmp_path: Path) -> None:
+    paths = _write(tmp_path, *_small())
+    recipe = MergeRecipe("dare", exclude=("norm",), overrides=(MergeOverride("norm", weight=2),))
+    with pytest.raises(UsageError, match="'norm' matches none of the 2 tensors"):
+        patchc.build(**paths, out=tmp_path / "m.patchc", recipe=recipe)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -627,6 +744,18 @@ def test_defaults_and_round_trip() -> None:
         ({"method": "task-arithmetic", "density": 0.5}, "has no density"),
         ({"method": "ties", "include": "layers"}, "include"),
         ({"method": "ties", "exclude": [1]}, "exclude"),
+        ({"method": "ties", "overrides": 3}, "overrides is 3"),
+        ({"method": "ties", "overrides": [{"weight": 1}]}, "table with a match"),
+        ({"method": "ties", "overrides": [{"match": "("}]}, "not a regular expression"),
+        ({"method": "ties", "overrides": [{"match": "a{9999999999}"}]}, "not a regular expression"),
+        ({"method": "ties", "overrides": [{"match": "a"}]}, "changes nothing"),
+        ({"method": "ties", "overrides": [{"match": "a", "alpha": 1}]}, "unknown key 'alpha'"),
+        ({"method": "ties", "overrides": [{"match": "a", "lambda_": 1}]}, "unknown key 'lambda_'"),
+        ({"method": "ties", "overrides": [{"match": "a", "weight": []}]}, "weight is empty"),
+        ({"method": "ties", "overrides": [{"match": "a", "weight": "1"}]}, "weight"),
+        ({"method": "ties", "overrides": [{"match": "a", "weight": -1}]}, "none may be negative"),
+        ({"method": "ties", "overrides": [{"match": "a", "weight": [1, -1]}]}, "may be negative"),
+        ({"method": "ties", "overrides": [{"match": "a", "lambda": 1e39}]}, "lambda is"),
     ],
 )
 def test_bad_recipe(content: dict[str, Any], message: str) -> None:

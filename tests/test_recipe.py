@@ -1,17 +1,32 @@
-"""Recipes: from files, validated, and round trips through JSON."""
+"""Recipes: from files, validated, and round trips through JSON and TOML."""
 
 from __future__ import annotations
 
 import json
+import re
+import tempfile
+import tomllib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 import patchc
-from patchc import Recipe
-from patchc.errors import UsageError
-from patchc.recipe import Override
+from patchc import MergeRecipe, Recipe
+from patchc.errors import OutputError, UsageError
+from patchc.recipe import (
+    METHODS,
+    MergeOverride,
+    Override,
+    exact_match,
+    find_recipe,
+    recipe_text,
+    write_recipe,
+)
+from patchc.recipe.safepatching import RANKED_AMONG, SCORES, SET_OPERATIONS
 
 
 def test_recipe_file(tmp_path: Path) -> None:
@@ -186,3 +201,184 @@ def test_the_later_override_wins() -> None:
     assert FULL.for_tensor("model.layers.1.self_attn.q_proj.weight").to_json() == {
         **FULL.to_json(),
     }
+
+
+def test_scales_of_overrides_have_any_sign(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text('[[overrides]]\nmatch = "a"\nalpha = -2\nbeta = -0.5\n')
+    recipe = patchc.read_recipe(path)
+    assert recipe == Recipe(overrides=(Override("a", alpha=-2, beta=-0.5),))
+    changed = recipe.for_tensor("a")
+    assert isinstance(changed, Recipe)
+    assert (changed.alpha, changed.beta) == (-2.0, -0.5)
+
+
+def test_hundreds_of_overrides_each_have_their_tensor() -> None:
+    """More than the 512 expressions that Python's re module remembers."""
+    names = [f"model.layers.{i}.weight" for i in range(560)]
+    overrides = tuple(Override(exact_match(name), alpha=i) for i, name in enumerate(names))
+    recipe = Recipe(overrides=overrides)
+    for _ in range(2):
+        assert [recipe.for_tensor(name).alpha for name in names] == list(range(560))
+    assert recipe.for_tensor("model.layers.560.weight").alpha == recipe.alpha
+    assert recipe == Recipe(overrides=overrides)
+    assert hash(recipe) == hash(Recipe(overrides=overrides))
+    changed = recipe.with_changes(overrides=overrides[:1], alpha=7)
+    assert [changed.for_tensor(name).alpha for name in names[:2]] == [0, 7]
+
+
+# As TOML files ---------------------------------------------------------------------------------
+
+SHARES = st.floats(0, 1)
+SCALES = st.floats(-3.4e38, 3.4e38)
+FACTORS = st.floats(0, 3.4e38)
+TEXTS = st.text()
+MATCHES = TEXTS.map(exact_match) | st.sampled_from([r"\.mlp\.", "layers", "'", "(?i)\\w\x7f\n"])
+
+
+@st.composite
+def overrides_of(draw: st.DrawFn, kind: Any, values: dict[str, st.SearchStrategy[Any]]) -> Any:
+    names = draw(st.sets(st.sampled_from(sorted(values)), min_size=1))
+    return kind(draw(MATCHES), **{name: draw(values[name]) for name in sorted(names)})
+
+
+SAFEPATCHING = st.builds(
+    Recipe,
+    retain=SHARES,
+    top_se=SHARES,
+    top_osm=SHARES,
+    alpha=SCALES,
+    beta=SCALES,
+    seed=st.integers(0, 2**64 - 1),
+    scope=st.sampled_from(["tensor", "row"]),
+    rank_among=st.sampled_from(RANKED_AMONG),
+    score=st.sampled_from(SCORES),
+    sets=st.sampled_from(SET_OPERATIONS),
+    rescale=st.booleans(),
+    least_step=st.integers(1, 2**31 - 1),
+    include=st.lists(TEXTS, max_size=2),
+    exclude=st.lists(TEXTS, max_size=2),
+    overrides=st.lists(
+        overrides_of(
+            Override,
+            {
+                "retain": SHARES,
+                "top_se": SHARES,
+                "top_osm": SHARES,
+                "alpha": SCALES,
+                "beta": SCALES,
+            },
+        ),
+        max_size=3,
+    ),
+)
+
+
+@st.composite
+def merge_recipes(draw: st.DrawFn) -> MergeRecipe:
+    method = draw(st.sampled_from(METHODS[1:]))
+    factor = FACTORS if method == "ties" else SCALES
+    weight = factor | st.lists(factor, min_size=1, max_size=3)
+    own: dict[str, Any] = {
+        "dare": {"density": SHARES, "seed": st.integers(0, 2**64 - 1), "rescale": st.booleans()},
+        "task-arithmetic": {},
+    }.get(method, {"density": SHARES, "scope": st.sampled_from(["tensor", "global"])})
+    common = {
+        "weight": weight,
+        "lambda_": SCALES,
+        "include": st.lists(TEXTS, max_size=2),
+        "exclude": st.lists(TEXTS, max_size=2),
+        "overrides": st.lists(
+            overrides_of(MergeOverride, {"weight": weight, "lambda_": SCALES}), max_size=3
+        ),
+    }
+    words = draw(st.fixed_dictionaries({}, optional=own | common))
+    return MergeRecipe(method, **words)
+
+
+@given(recipe=SAFEPATCHING | merge_recipes())
+@example(recipe=FULL)
+@example(recipe=Recipe(alpha=-0.0, beta=5e-324, include=("\x00\x7f\u2028\U0001f9ea\r\n'\"\\",)))
+def test_the_text_of_a_recipe_is_read_back_as_it_was(recipe: Recipe | MergeRecipe) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "recipe.toml"
+        path.write_text(recipe_text(recipe), encoding="utf-8")
+        found = patchc.read_recipe(path)
+    assert found == recipe
+    assert repr(found) == repr(recipe)  # where zeros of both signs would be equal
+
+
+def test_a_recipe_as_text() -> None:
+    recipe = Recipe(
+        top_se=0.02,
+        rescale=True,
+        exclude=("norm", r"\.0\."),
+        overrides=(Override(exact_match("a.b"), alpha=-1 / 3), Override("it's", beta=1e-7)),
+    )
+    assert (
+        recipe_text(recipe)
+        == r"""method = "safepatching"
+top_se = 0.02
+alpha = 5.0
+beta = 4.5
+rescale = true
+exclude = ["norm", '\.0\.']
+
+[[overrides]]
+match = '^a\.b$'
+alpha = -0.3333333333333333
+
+[[overrides]]
+match = "it's"
+beta = 1e-07
+"""
+    )
+    merge = MergeRecipe(
+        "dare", rescale=False, overrides=(MergeOverride("a", weight=(1, 2), lambda_=0.5),)
+    )
+    assert (
+        recipe_text(merge)
+        == """method = "dare"
+weight = 1.0
+rescale = false
+
+[[overrides]]
+match = "a"
+weight = [1.0, 2.0]
+lambda = 0.5
+"""
+    )
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_text_of_defaults_has_the_method_and_its_scales(method: str) -> None:
+    content = tomllib.loads(recipe_text(find_recipe(method)))
+    scales = {"alpha": 5.0, "beta": 4.5} if method == "safepatching" else {"weight": 1.0}
+    assert content == {"method": method} | scales
+
+
+def test_a_recipe_is_not_written_over_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "recipe.toml"
+    write_recipe(FULL, path)
+    assert patchc.read_recipe(path) == FULL
+    before = path.read_bytes()
+    with pytest.raises(OutputError, match="already exists"):
+        write_recipe(Recipe(alpha=1), path)
+    assert path.read_bytes() == before
+    with pytest.raises(OutputError, match="is a folder"):
+        write_recipe(Recipe(), Path(tempfile.mkdtemp(dir=path.parent)))
+    with pytest.raises(UsageError, match=r"TOML.*ends in \.toml"):
+        write_recipe(Recipe(), path.with_suffix(".yaml"))
+    with pytest.raises(UsageError, match="surrogate"):
+        write_recipe(Recipe(include=("\ud800",)), path.with_name("half.toml"))
+    assert [one.name for one in path.parent.iterdir() if one.is_file()] == [path.name]
+
+
+@given(name=st.text(st.characters(exclude_categories=["C", "Zl", "Zp"])), other=st.text())
+@example(name="a.b", other="axb")
+@example(name="a.b", other="a.b.c")
+@example(name="a.b", other="0.a.b")
+def test_an_exact_match_is_for_one_name(name: str, other: str) -> None:
+    assert re.search(exact_match(name), name)
+    if other not in (name, f"{name}\n"):  # no tensor's name has a line break
+        assert not re.search(exact_match(name), other)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -20,9 +20,6 @@ from patchc.cli.options import (
     Threads,
 )
 from patchc.recipe.safepatching import RankAmong, Scope, Score, SetOperation
-
-if TYPE_CHECKING:
-    from patchc.recipe import MergeRecipe, Recipe
 
 _SELECTION = "Selection"
 _MERGE = "Merge"
@@ -208,8 +205,9 @@ def build(
     values: Annotated[
         Values,
         typer.Option(
-            help="ulp: exact steps, reversible. additive: the deltas before alpha and beta, for "
-            "other scales and descendants; not reversible.",
+            help="ulp: exact steps, reversible. additive: the deltas before alpha and beta (after "
+            "them, where a recipe's differ by tensor), for other scales and descendants; not "
+            "reversible.",
             rich_help_panel=_VALUES,
         ),
     ] = Values.ULP,
@@ -233,13 +231,13 @@ def build(
     Example: patchc build models/chat --recipe ties --tuned models/a --tuned models/b -o ab.patchc
     """
     import patchc
+    from patchc.cli.chosen_recipe import choose_recipe, warn_of_unfitted
     from patchc.cli.output import print_facts, print_json
     from patchc.cli.patches import patch_facts, plan_facts
     from patchc.cli.ranks import shared_work
-    from patchc.recipe import find_recipe
 
-    selection = _change(
-        find_recipe(recipe),
+    selection, given = choose_recipe(
+        recipe,
         retain=retain,
         top_se=top_se,
         top_osm=top_osm,
@@ -278,21 +276,10 @@ def build(
             progress=progress,
             team=team,
         )
+    warn_of_unfitted(selection, given)
     if json:
         print_json(report)
     elif report.patch is None:
         print_facts("build: the plan; nothing was written", plan_facts(report.plan, selection))
     else:
         print_facts(f"build: wrote {out}", patch_facts(report.patch))
-
-
-def _change(recipe: Recipe | MergeRecipe, **options: Any) -> Recipe | MergeRecipe:
-    from patchc.errors import UsageError
-
-    given = {name: value for name, value in options.items() if value is not None}
-    for name in given:
-        if not hasattr(recipe, name):
-            flag = name.strip("_").replace("_", "-")
-            method = recipe.to_json()["method"]
-            raise UsageError(f"--{flag} is not an option of {method}; leave it out")
-    return recipe.with_changes(**given)

@@ -1,7 +1,20 @@
 """The parameters of a build: validated, read from files, serialised into the patch."""
 
-from patchc.recipe.files import METHODS, find_recipe, read_recipe
-from patchc.recipe.merge import MergeRecipe
+from patchc.recipe.files import METHODS, find_recipe, find_recipe_and_keys, read_recipe
+from patchc.recipe.merge import MergeOverride, MergeRecipe
 from patchc.recipe.safepatching import Override, Recipe
+from patchc.recipe.text import exact_match, recipe_text, write_recipe
 
-__all__ = ["METHODS", "MergeRecipe", "Override", "Recipe", "find_recipe", "read_recipe"]
+__all__ = [
+    "METHODS",
+    "MergeOverride",
+    "MergeRecipe",
+    "Override",
+    "Recipe",
+    "exact_match",
+    "find_recipe",
+    "find_recipe_and_keys",
+    "read_recipe",
+    "recipe_text",
+    "write_recipe",
+]

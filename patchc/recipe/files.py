@@ -16,7 +16,8 @@ from patchc.recipe.safepatching import Recipe
 METHODS = ("safepatching", *MERGE_METHODS)
 """Values of a recipe's key ``method``; each is also the name of that method's defaults."""
 
-_YAML = (".yaml", ".yml")
+YAML_SUFFIXES = (".yaml", ".yml")
+"""What the name of a recipe file ends in that is read as YAML."""
 
 
 def find_recipe(name: str | os.PathLike[str]) -> Recipe | MergeRecipe:
@@ -25,9 +26,20 @@ def find_recipe(name: str | os.PathLike[str]) -> Recipe | MergeRecipe:
     Raises:
         UsageError: as :func:`read_recipe`.
     """
+    return find_recipe_and_keys(name)[0]
+
+
+def find_recipe_and_keys(
+    name: str | os.PathLike[str],
+) -> tuple[Recipe | MergeRecipe, frozenset[str]]:
+    """As :func:`find_recipe`, and which keys the file gives; none for the name of a method.
+
+    Raises:
+        UsageError: as :func:`read_recipe`.
+    """
     if name in METHODS:
-        return _from_json({"method": name})
-    return read_recipe(name)
+        return _from_json({"method": name}), frozenset()
+    return _read(Path(name))
 
 
 def read_recipe(path: str | os.PathLike[str]) -> Recipe | MergeRecipe:
@@ -39,7 +51,10 @@ def read_recipe(path: str | os.PathLike[str]) -> Recipe | MergeRecipe:
     Raises:
         UsageError: the file is missing, malformed, or has an unknown or invalid key.
     """
-    path = Path(path)
+    return _read(Path(path))[0]
+
+
+def _read(path: Path) -> tuple[Recipe | MergeRecipe, frozenset[str]]:
     try:
         content = _parse(path)
     except OSError as error:
@@ -50,7 +65,7 @@ def read_recipe(path: str | os.PathLike[str]) -> Recipe | MergeRecipe:
     try:
         if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
             raise UsageError("holds no table of names and values")
-        return _from_json(content)
+        return _from_json(content), frozenset(content)
     except UsageError as error:
         raise UsageError(f"recipe {path}: {error}") from error
 
@@ -66,7 +81,7 @@ def _from_json(content: Mapping[str, Any]) -> Recipe | MergeRecipe:
 def _parse(path: Path) -> Any:
     raw = path.read_bytes()
     try:
-        if path.suffix.lower() in _YAML:
+        if path.suffix.lower() in YAML_SUFFIXES:
             import yaml
 
             from patchc.recipe.yaml_text import load_yaml

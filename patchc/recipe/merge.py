@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 from patchc.errors import UsageError
 from patchc.recipe import checks
+from patchc.recipe.overrides import TensorOverride, plain, read_overrides, values_for, word
 
 MergeMethod = Literal["task-arithmetic", "dare", "ties", "magnitude"]
 MergeScope = Literal["tensor", "global"]
@@ -22,6 +23,29 @@ _DENSITY: dict[str, float] = {
     "magnitude": 0.2,
 }
 _RANKED = ("ties", "magnitude")
+
+
+@dataclass(frozen=True)
+class MergeOverride(TensorOverride):
+    """Other factors for the tensors whose name matches; None keeps the recipe's.
+
+    Attributes:
+        match: regular expression over tensor names, with :func:`re.search` semantics.
+        weight, lambda_: as in :class:`MergeRecipe`.
+
+    Raises:
+        UsageError: the expression is malformed, a value is invalid, or none is given.
+    """
+
+    weight: float | tuple[float, ...] | None = None
+    lambda_: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.weight is not None:
+            object.__setattr__(self, "weight", _weight(self.weight))
+        if self.lambda_ is not None:
+            object.__setattr__(self, "lambda_", checks.scale("lambda", self.lambda_))
 
 
 @dataclass(frozen=True)
@@ -45,6 +69,7 @@ class MergeRecipe:
         rescale: divide dare's weights by the density; None means that dare does.
         include: regular expressions; only matching tensors take part (empty: all floats).
         exclude: regular expressions; matching tensors take no part.
+        overrides: other factors for some tensors; where several match, the later one wins.
 
     Raises:
         UsageError: a parameter is of the wrong type, out of range, or not one of the method's.
@@ -59,6 +84,7 @@ class MergeRecipe:
     rescale: bool | None = None
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    overrides: tuple[MergeOverride, ...] = ()
 
     def __post_init__(self) -> None:
         checks.choice("method", self.method, MERGE_METHODS)
@@ -74,6 +100,7 @@ class MergeRecipe:
             "rescale": rescale,
             "include": checks.expressions("include", self.include),
             "exclude": checks.expressions("exclude", self.exclude),
+            "overrides": read_overrides(self.overrides, MergeOverride),
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
@@ -90,19 +117,34 @@ class MergeRecipe:
         Raises:
             UsageError: the recipe has another number of them.
         """
-        if not isinstance(self.weight, tuple):
-            return (self.weight,) * models
-        if len(self.weight) != models:
-            raise UsageError(
-                f"there are {len(self.weight)} weights for {models} tuned models; give one for "
-                "each, or one for all"
-            )
-        return self.weight
+        return _one_each(self.weight, models, "")
+
+    def check_models(self, models: int) -> None:
+        """Check that there are weights for ``models`` tuned models, in the overrides as well.
+
+        Raises:
+            UsageError: there is another number of them.
+        """
+        self.weights(models)
+        for override in self.overrides:
+            if override.weight is not None:
+                _one_each(override.weight, models, f"the override for {override.match!r}: ")
+
+    def for_tensor(self, name: str) -> MergeRecipe:
+        """The recipe with the overrides that match a tensor name worked in."""
+        values = values_for(self.overrides, name)
+        return replace(self, overrides=(), **values) if values else self
 
     def to_json(self) -> dict[str, Any]:
-        """The recipe as JSON values, for a patch's provenance; :meth:`from_json` takes it back."""
-        content = {_word(field.name): getattr(self, field.name) for field in fields(self)}
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in content.items()}
+        """The recipe as JSON values, for a patch's provenance; :meth:`from_json` takes it back.
+
+        Without overrides it has no key for them.
+        """
+        content = {word(field.name): plain(getattr(self, field.name)) for field in fields(self)}
+        del content["overrides"]
+        if self.overrides:
+            content["overrides"] = [one.to_json() for one in self.overrides]
+        return content
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> MergeRecipe:
@@ -111,7 +153,7 @@ class MergeRecipe:
         Raises:
             UsageError: no method, an unknown key or an invalid value.
         """
-        names = {_word(field.name): field.name for field in fields(cls)}
+        names = {word(field.name): field.name for field in fields(cls)}
         checks.known_keys(content, list(names))
         if "method" not in content:
             raise UsageError(f"method is missing; it must be one of {', '.join(MERGE_METHODS)}")
@@ -134,15 +176,24 @@ class MergeRecipe:
                     f"{name} is {getattr(self, name)!r}, and {self.method} has no {name}; leave "
                     "it out, or take another method"
                 )
-        weights = self.weight if isinstance(self.weight, tuple) else (self.weight,)
-        if self.method == "ties" and min(weights) < 0:
-            raise UsageError(
-                f"a weight is {min(weights)}; ties takes a weighted mean, so none may be negative"
-            )
+        if self.method == "ties":
+            for weight in (self.weight, *(one.weight for one in self.overrides)):
+                lowest = min(weight) if isinstance(weight, tuple) else weight
+                if lowest is not None and lowest < 0:
+                    raise UsageError(
+                        f"a weight is {lowest}; ties takes a weighted mean, so none may be negative"
+                    )
 
 
-def _word(name: str) -> str:
-    return name.rstrip("_")
+def _one_each(weight: float | tuple[float, ...], models: int, where: str) -> tuple[float, ...]:
+    if not isinstance(weight, tuple):
+        return (weight,) * models
+    if len(weight) != models:
+        raise UsageError(
+            f"{where}there are {len(weight)} weights for {models} tuned models; give one for "
+            "each, or one for all"
+        )
+    return weight
 
 
 def _weight(value: object) -> float | tuple[float, ...]:

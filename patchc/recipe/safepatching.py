@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 from patchc.errors import UsageError
 from patchc.recipe import checks
+from patchc.recipe.overrides import TensorOverride, read_overrides, values_for
 
 Scope = Literal["tensor", "row", "global"]
 RankAmong = Literal["retained", "all"]
@@ -22,6 +23,7 @@ SET_OPERATIONS: tuple[SetOperation, ...] = get_args(SetOperation)
 
 _SHARES = ("retain", "top_se", "top_osm")
 _SCALES = ("alpha", "beta")
+_NEEDS: dict[str, tuple[str, ...]] = {"se": ("alpha",), "osm": ("beta",)}
 _CHOICES: dict[str, tuple[str, ...]] = {
     "scope": SCOPES,
     "rank_among": RANKED_AMONG,
@@ -31,7 +33,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class Override:
+class Override(TensorOverride):
     """Other values for the tensors whose name matches; None keeps the recipe's.
 
     Attributes:
@@ -42,7 +44,6 @@ class Override:
         UsageError: the expression is malformed, a value is invalid, or none is given.
     """
 
-    match: str
     retain: float | None = None
     top_se: float | None = None
     top_osm: float | None = None
@@ -50,20 +51,8 @@ class Override:
     beta: float | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.match, str):
-            raise UsageError(f"match is {self.match!r}; it must be a regular expression")
-        try:
-            re.compile(self.match)
-        except re.error as error:
-            raise UsageError(f"{self.match!r} is not a regular expression ({error})") from error
+        super().__post_init__()
         _check_numbers(self, allow_none=True)
-        if not self.values():
-            raise UsageError(f"the override for {self.match!r} changes nothing; give it a value")
-
-    def values(self) -> dict[str, float]:
-        """The values that it sets."""
-        given = {name: getattr(self, name) for name in (*_SHARES, *_SCALES)}
-        return {name: value for name, value in given.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -130,7 +119,7 @@ class Recipe:
             )
         for name in ("include", "exclude"):
             object.__setattr__(self, name, checks.expressions(name, getattr(self, name)))
-        object.__setattr__(self, "overrides", _overrides(self.overrides))
+        object.__setattr__(self, "overrides", read_overrides(self.overrides, Override))
         if self.scope == "global":
             for override in self.overrides:
                 if {"top_se", "top_osm"} & override.values().keys():
@@ -141,15 +130,35 @@ class Recipe:
 
     def for_tensor(self, name: str) -> Recipe:
         """The recipe with the overrides that match a tensor name worked in."""
-        values: dict[str, Any] = {}
-        for override in self.overrides:
-            if re.search(override.match, name):
-                values |= override.values()
-        return replace(self, overrides=(), **values) if values else self
+        if name not in self._by_tensor:
+            values = values_for(self.overrides, name)
+            found = replace(self, overrides=(), **values) if values else self
+            self._by_tensor[name] = found
+        return self._by_tensor[name]
+
+    @cached_property
+    def _by_tensor(self) -> dict[str, Recipe]:
+        """What was found for each tensor: a build asks for the same ones again and again."""
+        return {}
+
+    @cached_property
+    def scales_differ(self) -> bool:
+        """Whether overrides give tensors scales of their own, p worked in where it rescales."""
+        scales = {"alpha", "beta", "retain"} if self.rescale else {"alpha", "beta"}
+        return any(scales & override.values().keys() for override in self.overrides)
+
+    def unfitted(self, given: Collection[str]) -> tuple[str, ...]:
+        """The scales that ``sets`` needs and nobody chose.
+
+        Args:
+            given: the names of the parameters that were given; overrides count of themselves.
+        """
+        chosen = {*given}.union(*(override.values() for override in self.overrides))
+        return tuple(name for name in _NEEDS.get(self.sets, _SCALES) if name not in chosen)
 
     def to_json(self) -> dict[str, Any]:
         """The recipe as JSON values, for a patch's provenance; :meth:`from_json` takes it back."""
-        overrides = [{"match": one.match, **one.values()} for one in self.overrides]
+        overrides = [one.to_json() for one in self.overrides]
         content = {**asdict(self), "overrides": overrides}
         lists = {name: list(content[name]) for name in ("include", "exclude")}
         return {"method": "safepatching", **content, **lists}
@@ -178,16 +187,3 @@ def _check_numbers(owner: Recipe | Override, *, allow_none: bool) -> None:
             value = getattr(owner, name)
             if value is not None or not allow_none:
                 object.__setattr__(owner, name, check(name, value))
-
-
-def _overrides(value: object) -> tuple[Override, ...]:
-    if not isinstance(value, list | tuple):
-        raise UsageError(f"overrides is {value!r}; it must be a list of tables")
-    return tuple(one if isinstance(one, Override) else _override(one) for one in value)
-
-
-def _override(content: object) -> Override:
-    if not isinstance(content, Mapping) or "match" not in content:
-        raise UsageError(f"an override is {content!r}; it must be a table with a match")
-    checks.known_keys(content, [field.name for field in fields(Override)])
-    return Override(**content)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from patchc.errors import UsageError
+from patchc.recipe.overrides import TensorOverride
 
 _LAYER_NUMBER = re.compile(r"(?:^|\.)\d+\.")
 _LAYER = re.compile(r"^(?:.*?\.)?\d+(?=\.)")
@@ -109,3 +110,17 @@ class NameFilter:
         """Whether the filter admits a tensor name."""
         included = not self.include or any(re.search(p, name) for p in self.include)
         return included and not any(re.search(p, name) for p in self.exclude)
+
+
+def check_overrides(overrides: Sequence[TensorOverride], names: Sequence[str]) -> None:
+    """Check that every override is for one of the tensors that take part.
+
+    Raises:
+        UsageError: one matches none of them.
+    """
+    for override in overrides:
+        if not any(override.matches(name) for name in names):
+            raise UsageError(
+                f"the override for {override.match!r} matches none of the {len(names)} "
+                "tensors that take part; correct the expression"
+            )

@@ -52,9 +52,16 @@ class Component:
         """
         return _scale(self.name, self.recipe.for_tensor(tensor))
 
-    def common_scale(self) -> float:
-        """The factor of the delta outside the overrides, as :meth:`scale`."""
-        return float(_scale(self.name, self.recipe))
+    def stored_scale(self, tensor: str) -> np.float32:
+        """The part of :meth:`scale` that goes into additive values.
+
+        All of it where scales differ by tensor, since a patch states one for all; else 1.
+        """
+        return self.scale(tensor) if self.recipe.scales_differ else np.float32(1)
+
+    def stated_scale(self) -> float:
+        """The part of :meth:`scale` that an additive patch states, for all tensors."""
+        return 1.0 if self.recipe.scales_differ else float(_scale(self.name, self.recipe))
 
     def retention(self, tensor: str) -> Retention:
         """Which entries of a tensor are retained."""

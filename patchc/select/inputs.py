@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,7 +12,7 @@ from patchc.dtypes import MERGEABLE
 from patchc.errors import MismatchError, UnsupportedInputError, UsageError
 from patchc.recipe import Recipe
 from patchc.recipe.safepatching import Score, SetOperation
-from patchc.select.candidates import NameFilter, find_transposed
+from patchc.select.candidates import NameFilter, check_overrides, find_transposed
 from patchc.select.component import Component, ComponentName
 
 PathLike = str | os.PathLike[str]
@@ -122,12 +121,7 @@ def find_candidates(
 
 
 def _check_recipe(base: Checkpoint, recipe: Recipe, candidates: list[TensorInfo]) -> None:
-    for override in recipe.overrides:
-        if not any(re.search(override.match, tensor.name) for tensor in candidates):
-            raise UsageError(
-                f"the override for {override.match!r} matches none of the {len(candidates)} "
-                "tensors that take part; correct the expression"
-            )
+    check_overrides(recipe.overrides, [tensor.name for tensor in candidates])
     if recipe.scope == "row":
         transposed = find_transposed({name: info.shape for name, info in base.tensors.items()})
         if transposed is not None:

@@ -11,7 +11,7 @@ from patchc.dtypes import MERGEABLE
 from patchc.errors import MismatchError
 from patchc.recipe import MergeRecipe
 from patchc.scratch import scratch
-from patchc.select.candidates import NameFilter
+from patchc.select.candidates import NameFilter, check_overrides
 from patchc.stream import grid
 
 _CHUNK_WORDS = 1 << 20
@@ -29,6 +29,7 @@ def find_merge_candidates(
         MismatchError: a tensor is missing from a model, extra, of another shape, of a dtype that
             cannot be merged, or no tensor is left.
         CheckpointError: an input cannot be read.
+        UsageError: an override matches no tensor that takes part.
     """
     names = NameFilter(recipe.include, recipe.exclude)
     admitted = [tensor for tensor in base.tensors.values() if names.matches(tensor.name)]
@@ -46,6 +47,7 @@ def find_merge_candidates(
             f"no tensor of {base.path} is {' or '.join(MERGEABLE)} and passes include and exclude; "
             "there is nothing to build"
         )
+    check_overrides(recipe.overrides, [tensor.name for tensor in candidates])
     return sorted(candidates, key=lambda tensor: tensor.name.encode())
 
 

@@ -23,7 +23,7 @@ from patchc.recipe import MergeRecipe
 from patchc.scratch import scratch
 from patchc.select.findings import Findings
 from patchc.select.kept import Kept, Marker, keep_entries
-from patchc.select.task_vectors import TaskVector
+from patchc.select.task_vectors import TaskVector, task_scales
 from patchc.select.tuned import TunedTensor
 from patchc.select.untouched import UntouchedTensor
 from patchc.stream import Chunk, Workers, grid
@@ -79,7 +79,11 @@ class MergeChanges:
         """See :class:`patchc.stream.compile.ChangeSource`."""
         if tensor.name not in self._names:
             return UntouchedTensor(self.base, tensor)
-        return _Merged(self, next(self._mergers), chunks)
+        return _Merged(self, self.open_candidate(), chunks)
+
+    def open_candidate(self) -> Merger:
+        """Prepare the next tensor that takes part, in the order of the names' bytes."""
+        return next(self._mergers)
 
     def note(self, tensor: str, finding: Finding) -> None:
         """See :class:`patchc.stream.compile.ChangeSource`."""
@@ -92,12 +96,12 @@ class MergeChanges:
             checkpoint.check_unchanged()
         return {**self._provenance, **self._findings.metadata()}
 
-    def _prepare_everywhere(self, own: Sequence[TensorInfo], words: int) -> Iterator[_Merger]:
+    def _prepare_everywhere(self, own: Sequence[TensorInfo], words: int) -> Iterator[Merger]:
         """The mergers of the own candidates where all are cut together, over all ranks."""
         team = self._workers.team
         return iter(self._prepare(own, self._search(own, words, team), team))
 
-    def _prepare_each(self, own: Sequence[TensorInfo]) -> Iterator[_Merger]:
+    def _prepare_each(self, own: Sequence[TensorInfo]) -> Iterator[Merger]:
         """The mergers of the own candidates, in the order of the bytes of their names.
 
         A tensor is searched while the one before it is merged and coded, unless it is so large
@@ -130,11 +134,11 @@ class MergeChanges:
 
     def _prepare(
         self, tensors: Sequence[TensorInfo], kept: Iterable[Kept], team: Team = ALONE
-    ) -> list[_Merger]:
+    ) -> list[Merger]:
         """Cut, and for ties count the majority, over several tensors together."""
         markers = zip(*(found() for found in kept), strict=True)
         mergers = [
-            _Merger(self.vectors, tensor, each, self.recipe)
+            Merger(self.vectors, tensor, each, self.recipe)
             for tensor, each in zip(tensors, markers, strict=True)
         ]
         if self.recipe.method == "ties" and len(self.vectors) > 1:
@@ -143,7 +147,7 @@ class MergeChanges:
                 merger.majority = int(votes[0])
         return mergers
 
-    def _count_majority(self, mergers: Sequence[_Merger]) -> int:
+    def _count_majority(self, mergers: Sequence[Merger]) -> int:
         jobs = (
             (merger, chunk)
             for merger in mergers
@@ -152,7 +156,7 @@ class MergeChanges:
         return sum(self._workers.map(lambda job: job[0].count_signs(job[1]), jobs))
 
 
-class _Merger:
+class Merger:
     """The arithmetic of one candidate tensor, chunk by chunk, from any thread."""
 
     def __init__(
@@ -166,9 +170,10 @@ class _Merger:
         self.majority = 0
         self._vectors = vectors
         self._markers = markers
-        self._elects = recipe.method == "ties"
-        self._lambda = np.float32(recipe.lambda_)
-        self._scales = np.array([vector.scale for vector in vectors], np.float32)
+        own = recipe.for_tensor(tensor.name)
+        self._elects = own.method == "ties"
+        self._lambda = np.float32(own.lambda_)
+        self._scales = task_scales(own, len(vectors))
         self._tuned = TunedTensor([vector.tuned for vector in vectors], tensor.name)
 
     def merge(self, chunk: Chunk, kept: NDArray[np.int64]) -> tuple[Words, Words, list[bytes]]:
@@ -193,6 +198,14 @@ class _Merger:
                 raise self._find_fault(chunk, base)
         return base, result, [hasher.digest() for hasher in hashers]
 
+    def select(self, chunk: Chunk) -> tuple[Words, list[Marks]]:
+        """See :class:`patchc.select.entries.Selected`."""
+        return self._read_base(chunk), self._mark(chunk)
+
+    def read_tuned(self, number: int, chunk: Chunk) -> Words:
+        """See :class:`patchc.select.entries.Selected`."""
+        return self._tuned.read(number, chunk)
+
     def count_signs(self, chunk: Chunk) -> int:
         """How many more sums of kept entries are positive than negative."""
         base, code, codes = self._read_base(chunk), self.tensor.dtype.code, self._tuned.codes
@@ -213,15 +226,15 @@ class _Merger:
         """Merge again, one model after the other, to name the first value at fault."""
         total = np.zeros(chunk.count, np.float32)
         sums, weights = np.zeros((2, 2, chunk.count), np.float32)
-        for number, (vector, marks) in enumerate(
-            zip(self._vectors, self._mark(chunk), strict=True)
+        for number, (vector, scale, marks) in enumerate(
+            zip(self._vectors, self._scales, self._mark(chunk), strict=True)
         ):
             delta = vector.subtract(self.tensor, chunk, base, self._tuned.read(number, chunk))
             mask = unpack(marks, chunk.count) & (delta != 0)
             if self._elects:
-                add_votes(delta, mask, vector.scale, total, sums, weights)
+                add_votes(delta, mask, scale, total, sums, weights)
             else:
-                add_scaled(delta, mask, vector.scale, total)
+                add_scaled(delta, mask, scale, total)
         fault = average_elected(total, sums, weights, self.majority) if self._elects else -1
         if fault < 0:
             code = self.tensor.dtype.code
@@ -235,7 +248,7 @@ class _Merger:
 class _Merged:
     """A candidate tensor; implements :class:`patchc.stream.compile.TensorChanges`."""
 
-    def __init__(self, source: MergeChanges, merger: _Merger, chunks: list[Chunk]) -> None:
+    def __init__(self, source: MergeChanges, merger: Merger, chunks: list[Chunk]) -> None:
         self._source = source
         self._merger = merger
         self._digests: list[list[bytes]] = [[] for _ in chunks]

@@ -47,7 +47,7 @@ WORD_BYTES = 28
 class DeviceChanges(SafePatchingChanges):
     """As :class:`SafePatchingChanges`, bit for bit, with ``staging`` to compute on.
 
-    Deltas before their scales (:meth:`MergedTensor.read_deltas`) are merged by the CPU.
+    The deltas of additive values (:meth:`MergedTensor.read_deltas`) are computed by the CPU.
     """
 
     def __init__(

@@ -40,8 +40,8 @@ from patchc.stream.team import ALONE, Team
 class SafePatchingChanges:
     """The changes of a build.
 
-    Implements :class:`patchc.stream.compile.ChangeSource` and, with the deltas before their scales,
-    :class:`patchc.stream.additive.DeltaSource`.
+    Implements :class:`patchc.stream.compile.ChangeSource` and, with the deltas before the scales
+    that the patch states, :class:`patchc.stream.additive.DeltaSource`.
 
     Args:
         base: the aligned model.
@@ -83,6 +83,10 @@ class SafePatchingChanges:
         """See :class:`patchc.stream.compile.ChangeSource`."""
         if tensor.name not in self._candidates:
             return UntouchedTensor(self._base, tensor)
+        return self.open_candidate(tensor, chunks)
+
+    def open_candidate(self, tensor: TensorInfo, chunks: list[Chunk]) -> MergedTensor:
+        """Prepare a tensor that takes part; they come in the order of their names' bytes."""
         return self._merge(tensor, chunks, next(self._selections))
 
     def note(self, tensor: str, finding: Finding) -> None:
@@ -181,12 +185,12 @@ class MergedTensor:
 
     def read(self, chunk: Chunk) -> tuple[Words, Words]:
         """See :class:`patchc.stream.compile.TensorChanges`."""
-        base, marks = self._select(chunk)
+        base, marks = self.select(chunk)
         return base, self._result(chunk, base, marks)
 
     def read_deltas(self, chunk: Chunk) -> tuple[Words, list[NDArray[np.float32]]]:
         """See :class:`patchc.stream.additive.TensorDeltas`."""
-        base, marks = self._select(chunk)
+        base, marks = self.select(chunk)
         deltas = []
         for number, component in enumerate(self._source.components):
             delta = scratch(f"{component.name} delta", chunk.count, np.float32)
@@ -194,11 +198,13 @@ class MergedTensor:
             words = self._tuned.read(number, chunk)
             self._tuned_digests[number][chunk.number] = chunk_digest(words)
             mask = unpack(marks[number], chunk.count)
-            self._add(number, chunk, base, words, mask, np.float32(1), delta)
+            scale = component.stored_scale(self._tensor.name)
+            self._add(number, chunk, base, words, mask, scale, delta)
             deltas.append(delta)
         return base, deltas
 
-    def _select(self, chunk: Chunk) -> tuple[Words, list[Marks]]:
+    def select(self, chunk: Chunk) -> tuple[Words, list[Marks]]:
+        """See :class:`patchc.select.entries.Selected`."""
         base = scratch("base", chunk.count, self._tensor.dtype.word)
         self._source.base.read_words(self._tensor, chunk.first, base)
         marks = [selection.mark(chunk) for selection in self._selections]
@@ -210,6 +216,10 @@ class MergedTensor:
                 component.keep_retained(self._tensor.name, chunk, each)
         self._counts[chunk.number] = [*tops, *map(count, marks)]
         return base, marks
+
+    def read_tuned(self, number: int, chunk: Chunk) -> Words:
+        """See :class:`patchc.select.entries.Selected`."""
+        return self._tuned.read(number, chunk)
 
     def finish(self) -> Finding:
         """See :class:`patchc.stream.compile.TensorChanges`."""

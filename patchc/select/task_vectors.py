@@ -29,13 +29,11 @@ class TaskVector:
         name: "model-0", "model-1", … in the order given; part of the retention stream.
         base: the model that the tuned one was made from.
         tuned: has every candidate, in the base's shape.
-        scale: factor of τ: its weight, divided by the density where the recipe rescales.
     """
 
     name: str
     base: Checkpoint
     tuned: Checkpoint
-    scale: np.float32
 
     def subtract(
         self, tensor: TensorInfo, chunk: Chunk, base: Words, tuned: Words
@@ -81,21 +79,28 @@ class TaskVector:
 def open_task_vectors(
     base: Checkpoint, tuned: Sequence[Checkpoint], recipe: MergeRecipe
 ) -> tuple[TaskVector, ...]:
-    """The task vectors of the tuned models, scaled as the recipe says.
-
-    The quotient of a weight and the density is taken in float64 and rounded to fp32 once; it is 0
-    where nothing is kept.
+    """The task vectors of the tuned models.
 
     Raises:
         UsageError: the recipe's weights are for another number of models.
     """
+    recipe.check_models(len(tuned))
+    return tuple(TaskVector(f"model-{n}", base, model) for n, model in enumerate(tuned))
+
+
+def task_scales(recipe: MergeRecipe, models: int) -> NDArray[np.float32]:
+    """The factor of each model's τ: its weight, divided by the density where the recipe rescales.
+
+    The quotient is taken in float64 and rounded to fp32 once; it is 0 where nothing is kept.
+
+    Args:
+        recipe: that of one tensor, its overrides worked in.
+        models: how many there are.
+    """
     divisor = recipe.share if recipe.rescale else 1.0
-    scales = [weight / divisor if divisor else 0.0 for weight in recipe.weights(len(tuned))]
+    scales = [weight / divisor if divisor else 0.0 for weight in recipe.weights(models)]
     with np.errstate(over="ignore"):
-        return tuple(
-            TaskVector(f"model-{number}", base, checkpoint, np.float32(scale))
-            for number, (checkpoint, scale) in enumerate(zip(tuned, scales, strict=True))
-        )
+        return np.array(scales, np.float32)
 
 
 def drop_masks(vectors: Sequence[TaskVector], recipe: MergeRecipe) -> list[RetentionMask]:

@@ -84,7 +84,8 @@ def build(
             beside the tuned weights (``scores.safetensors`` for "weight").
         values: "ulp" stores the exact steps from base to result; "additive" the deltas of each
             component before α and β, which apply can then scale anew or add to a descendant of the
-            base. Additive patches cannot be reverted.
+            base; where overrides make scales differ by tensor, after them, and apply's α and β are
+            multiples of these. Additive patches cannot be reverted.
         value_type: of additive values: "bf16" (the default) or "int8", in blocks of 256.
         dry_run: check everything and return the plan; write nothing.
         threads: worker threads; None means one a core.
@@ -166,7 +167,7 @@ def build(
                 1 << chunk_bits,
             )
             if value_type:
-                scaled = [ScaledComponent(part.name, part.common_scale()) for part in components]
+                scaled = [ScaledComponent(part.name, part.stated_scale()) for part in components]
                 patch = compile_additive(
                     Path(out), base_model, source, scaled, value_type, workers, chunk_bits, progress
                 )
@@ -229,13 +230,6 @@ def _check_values(values: str, value_type: str | None) -> ValueType | None:
 
 
 def _check_additive(recipe: Recipe) -> None:
-    scaled = {"alpha", "beta", "retain"} if recipe.rescale else {"alpha", "beta"}
-    for override in recipe.overrides:
-        if scaled & override.values().keys():
-            raise UsageError(
-                f"the override for {override.match!r} sets a scale, and additive values have one "
-                "scale for all tensors; leave it out, or build exact values"
-            )
     if recipe.least_step > 1:
         raise UsageError(
             "least_step counts steps of exact values, and additive ones have none; leave it out"
