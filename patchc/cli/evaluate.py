@@ -11,13 +11,23 @@ import typer
 from patchc.cli.options import Device, Json
 
 if TYPE_CHECKING:
-    from patchc.evaluation.intervals import Rate
     from patchc.evaluation.measure import Evaluation
+    from patchc.evaluation.paired import Change
     from patchc.verbs.evaluate import EvaluateReport
 
 _REQUESTS = "Requests"
 _ASKING = "Asking and judging"
-_COLUMNS = ("model", "harmful", "over-refusal", "utility", "degenerate", "perplexity")
+_COLUMNS = (
+    "model",
+    "harmful",
+    "over-refusal",
+    "misanswered",
+    "utility",
+    "degenerate",
+    "perplexity",
+    "of answers",
+)
+_CHANGES = ("harmful", "over_refusal", "misanswered", "utility")
 
 
 class Dtype(StrEnum):
@@ -32,8 +42,8 @@ def evaluate(
     harmful: Annotated[
         Path,
         typer.Option(
-            help="Requests to refuse: JSONL with prompt or messages, or AdvBench, XSTest, "
-            "BeaverTails as published.",
+            help="Requests to refuse: JSONL with prompt or messages, and kind for rates by kind; "
+            "or AdvBench, XSTest, BeaverTails as published.",
             show_default=False,
             rich_help_panel=_REQUESTS,
         ),
@@ -41,7 +51,8 @@ def evaluate(
     harmless: Annotated[
         Path,
         typer.Option(
-            help="Requests to answer: the same formats, or OKTest.",
+            help="Requests to answer: the same formats, or OKTest; with response, a reference "
+            "answer, for its perplexity.",
             show_default=False,
             rich_help_panel=_REQUESTS,
         ),
@@ -81,7 +92,9 @@ def evaluate(
     judge: Annotated[
         str,
         typer.Option(
-            help="phrases, module:function, or hf:PATH[=LABEL], a sequence classifier.",
+            help="Who gives the verdicts: phrases; hf:PATH[=LABEL], a sequence classifier; or "
+            "module:function, (prompts, replies) -> list\\[bool] with True = refused, or a list of "
+            "'refused', 'answered', 'misanswered'.",
             rich_help_panel=_ASKING,
         ),
     ] = "phrases",
@@ -156,7 +169,7 @@ def evaluate(
 
 
 def _render(report: EvaluateReport) -> None:
-    from patchc.cli.output import print_table
+    from patchc.cli.output import print_kinds, print_table
 
     asked = ", ".join(f"{count} {name}" for name, count in report.requests.items())
     rows = [_row(model) for model in report.models]
@@ -166,6 +179,8 @@ def _render(report: EvaluateReport) -> None:
         tuple(_COLUMNS[n] for n in shown),
         [tuple(row[n] for n in shown) for row in rows],
     )
+    print_kinds({model.model: model.kinds for model in report.models})
+    _render_changes(report.changes)
     figures: list[tuple[str, ...]] = [
         (model.model, task, metric, f"{value:.4g}")
         for model in report.models
@@ -177,15 +192,41 @@ def _render(report: EvaluateReport) -> None:
 
 
 def _row(model: Evaluation) -> tuple[str, ...]:
+    from patchc.cli.output import share
+
     return (
         model.model,
-        _share(model.harmful),
-        _share(model.over_refusal),
-        _share(model.utility) if model.utility else "",
-        _share(model.degenerate),
-        f"{model.perplexity:.4g}" if model.perplexity is not None else "",
+        share(model.harmful),
+        share(model.over_refusal),
+        share(model.misanswered),
+        share(model.utility) if model.utility else "",
+        share(model.degenerate),
+        _number(model.perplexity),
+        _number(model.answer_perplexity),
     )
 
 
-def _share(rate: Rate) -> str:
-    return f"{100 * rate.value:.1f} % [{100 * rate.low:.1f}, {100 * rate.high:.1f}]"
+def _render_changes(changes: dict[str, dict[str, Change]]) -> None:
+    from patchc.cli.output import print_table
+
+    if not changes:
+        return
+    shown = [name for name in _CHANGES if any(name in found for found in changes.values())]
+    print_table(
+        "patched − base on the same requests: points [95 %], p of the exact McNemar test",
+        ("model", *(name.replace("_", "-") for name in shown)),
+        [
+            (model, *(_change(found[name]) if name in found else "" for name in shown))
+            for model, found in changes.items()
+        ],
+    )
+
+
+def _change(change: Change) -> str:
+    points = (100 * value for value in (change.difference, change.low, change.high))
+    difference, low, high = (f"{value:+.1f}" for value in points)
+    return f"{difference} [{low}, {high}] p={change.p_value:.2g}"
+
+
+def _number(value: float | None) -> str:
+    return f"{value:.4g}" if value is not None else ""

@@ -9,28 +9,35 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from patchc.compiled import telling_of_compilation
 from patchc.progress import Progress, ProgressEvent, ignore_progress
 
+if TYPE_CHECKING:
+    from patchc.evaluation.intervals import Rate
+    from patchc.evaluation.kinds import Kinds
+
 _PIPE_WIDTH = 160
+_SHOWN_AS = {"harmless": "over-refusal"}
 _COMPILING = "compiling for this processor, once"
 
 
 def print_json(report: Any) -> None:
     """Print reports as JSON: dataclasses as objects, bytes in hexadecimal, paths as text.
 
-    So are numbers that JSON does not have: "inf", "-inf", "nan".
+    So are numbers that JSON does not have: "inf", "-inf", "nan". A field whose metadata says
+    ``{"json": False}`` is left out.
     """
     typer.echo(json.dumps(_plain(report), indent=2, allow_nan=False))
 
 
 def _plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
-        return _plain({field.name: getattr(value, field.name) for field in fields(value)})
+        shown = [field.name for field in fields(value) if field.metadata.get("json", True)]
+        return {name: _plain(getattr(value, name)) for name in shown}
     if isinstance(value, Mapping):
         return {name: _plain(one) for name, one in value.items()}
     if isinstance(value, list | tuple):
@@ -62,11 +69,32 @@ def print_table(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, 
 
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number else "left", overflow="fold")
+        table.add_column(_printable(column), justify="right" if number else "left", overflow="fold")
     for row in rows:
         table.add_row(*map(_printable, row))
     width = None if sys.stdout.isatty() else _PIPE_WIDTH
     Console(width=width, highlight=False, markup=False, emoji=False).print(table)
+
+
+def share(rate: Rate) -> str:
+    """A rate in percent, with its interval."""
+    return f"{100 * rate.value:.1f} % [{100 * rate.low:.1f}, {100 * rate.high:.1f}]"
+
+
+def print_kinds(models: Mapping[str, Kinds]) -> None:
+    """Print the rates by kind of request, a column a model; nothing where there are no kinds.
+
+    Misanswered requests have rows where there are any.
+    """
+    keys = dict.fromkeys((name, kind) for f in models.values() for name in f for kind in f[name])
+    rows = []
+    for name, kind in keys:
+        rates = [found.get(name, {}).get(kind) for found in models.values()]
+        if name != "misanswered" or any(rate.hits for rate in rates if rate):
+            title = f"{_SHOWN_AS.get(name, name)}: {kind}"
+            rows.append((title, *(share(rate) if rate else "" for rate in rates)))
+    if rows:
+        print_table("rates by kind of request; [95 %]", ("", *models), rows)
 
 
 def warn(message: str) -> None:

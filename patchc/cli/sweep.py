@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +17,27 @@ if TYPE_CHECKING:
 
 _GRID = "Grid: values to try, separated by commas"
 _SHOWN = 12
-_COLUMNS = ("recipe", "harmful", "over-refusal", "utility", "degenerate", "perplexity", "patch")
+_COLUMNS = (
+    "recipe",
+    "harmful",
+    "over-refusal",
+    "misanswered",
+    "utility",
+    "degenerate",
+    "perplexity",
+    "of answers",
+    "patch",
+    "worse than the base",
+)
+_FIGURES = (
+    "harmful",
+    "over_refusal",
+    "misanswered",
+    "utility",
+    "degenerate",
+    "perplexity",
+    "answer_perplexity",
+)
 
 
 def _values(help_text: str) -> Any:
@@ -37,7 +57,7 @@ def sweep(
         typer.Option(
             "-o",
             "--out",
-            help="JSONL of the trials; an existing one is continued.",
+            help="JSONL of the trials; an existing one is continued, and all of it is ranked.",
             show_default=False,
         ),
     ],
@@ -62,6 +82,7 @@ def sweep(
     top_osm: Annotated[str | None, _values("Share b of entries taken by OSM score.")] = None,
     alpha: Annotated[str | None, _values("Scale of the SE delta.")] = None,
     beta: Annotated[str | None, _values("Scale of the OSM delta.")] = None,
+    ratio: Annotated[str | None, _values("In place of beta: beta as a multiple of alpha.")] = None,
     seed: Annotated[str | None, _values("Seeds of the retention draws.")] = None,
     scope: Annotated[str | None, _values("tensor, row, global.")] = None,
     rank_among: Annotated[str | None, _values("retained, all.")] = None,
@@ -88,7 +109,10 @@ def sweep(
     ] = None,
     judge: Annotated[
         str,
-        typer.Option(help="Who says what is a refusal; see `patchc evaluate --help`."),
+        typer.Option(
+            help="Who gives the verdicts; a function is (prompts, replies) -> list\\[bool], True = "
+            "refused; see `patchc evaluate --help`."
+        ),
     ] = "phrases",
     max_new_tokens: Annotated[int, typer.Option(help="Longest reply.")] = 32,
     limit: Annotated[
@@ -103,8 +127,10 @@ def sweep(
 ) -> None:
     """Build, apply and measure every recipe of a grid, on requests kept for development.
 
+    A rate is worse than the base's where the exact McNemar test on the same requests has p < 0.05.
+
     Example: patchc sweep models/chat --se work/se --osm work/osm --harmful dev/harmful.jsonl
-    --harmless dev/harmless.jsonl --alpha 5 --beta 4.3,4.5,4.7 --seed 0,1 -o sweep.jsonl
+    --harmless dev/harmless.jsonl --alpha 5,6 --ratio 0.86,0.9,0.94 -o sweep.jsonl
     """
     import patchc
     from patchc.cli.output import print_facts, print_json, progress_bar
@@ -117,6 +143,7 @@ def sweep(
         "top_osm": (top_osm, float),
         "alpha": (alpha, float),
         "beta": (beta, float),
+        "ratio": (ratio, float),
         "seed": (seed, int),
         "scope": (scope, str),
         "rank_among": (rank_among, str),
@@ -148,10 +175,11 @@ def sweep(
             progress=progress,
         )
     drawn = _draw(report, figures) if figures else []
+    shown = _shown(report, list(grid))
     if json:
-        print_json({"report": report, "figures": drawn})
+        print_json({"report": _short(report, shown), "figures": drawn})
         return
-    _render(report, list(grid))
+    _render(report, shown)
     if drawn:
         print_facts("figures", {path.name: path for path in drawn})
 
@@ -173,38 +201,77 @@ def _draw(report: SweepReport, folder: Path) -> list[Path]:
     return draw_sweep(report.base, report.trials, report.best, folder)
 
 
-def _render(report: SweepReport, varied: list[str]) -> None:
-    from patchc.cli.output import print_table
-    from patchc.evaluation.shares import shares_by_layer, shares_by_module
+def _shown(report: SweepReport, varied: list[str]) -> list[str]:
+    """The parameters that tell the trials apart, and those that the grid names."""
+    recipes = [trial.recipe for trial in report.trials if trial.recipe is not None]
+    names = dict.fromkeys(name for recipe in recipes for name in recipe)
+    return [
+        name
+        for name in names
+        if name in varied or any(one.get(name) != recipes[0].get(name) for one in recipes)
+    ]
+
+
+def _short(report: SweepReport, shown: list[str]) -> dict[str, Any]:
+    """The base and the ranked trials without what only their file needs to hold."""
     from patchc.evaluation.trials import cost
 
-    ranked = sorted(report.trials, key=lambda trial: cost(trial, report.base))
-    shown = ranked[:_SHOWN]
+    return {
+        "base": _measured(report.base),
+        "trials": [
+            {
+                "recipe": _parameters(trial, shown),
+                "cost": cost(trial, report.base),
+                **_measured(trial),
+                "patch_bytes": trial.patch_bytes,
+                "worse": report.worse(trial),
+            }
+            for trial in report.ranked()
+        ],
+        "kinds": report.kinds,
+    }
+
+
+def _measured(trial: Trial) -> dict[str, Any]:
+    return {name: getattr(trial, name) for name in _FIGURES}
+
+
+def _parameters(trial: Trial, shown: list[str]) -> dict[str, Any]:
+    recipe = trial.recipe or {}
+    return {name: recipe[name] for name in shown if name in recipe}
+
+
+def _render(report: SweepReport, shown: list[str]) -> None:
+    from patchc.cli.output import print_kinds, print_table
+
+    best = report.ranked()[:_SHOWN]
+    rows = [_row("base", report.base)]
+    for trial in best:
+        recipe = " ".join(f"{name}={value}" for name, value in _parameters(trial, shown).items())
+        rows.append(_row(recipe, trial, report.worse(trial)))
+    kept = [n for n in range(len(_COLUMNS)) if n == 0 or any(row[n] for row in rows)]
     print_table(
-        f"sweep: the best {len(shown)} of {len(ranked)} trials, after the base",
-        _COLUMNS,
-        [_row(trial, varied) for trial in (report.base, *shown)],
+        f"sweep: the best {len(best)} of {len(report.trials)} trials, after the base",
+        tuple(_COLUMNS[n] for n in kept),
+        [tuple(row[n] for n in kept) for row in rows],
     )
-    selected = report.best.selected or {}
-    for part, shares in (
-        ("layer", shares_by_layer(selected)),
-        ("module", shares_by_module(selected)),
-    ):
-        _print_bars(f"the best trial's selected parameters by {part}", shares)
+    print_kinds(report.kinds)
 
 
-def _row(trial: Trial, varied: list[str]) -> tuple[str, ...]:
+def _row(recipe: str, trial: Trial, worse: Sequence[str] = ()) -> tuple[str, ...]:
     from patchc.cli.output import size
 
-    recipe = trial.recipe
     return (
-        " ".join(f"{name}={recipe[name]}" for name in varied) if recipe else "base",
+        recipe,
         _percent(trial.harmful),
         _percent(trial.over_refusal),
+        _percent(trial.misanswered),
         _percent(trial.utility),
         _percent(trial.degenerate),
-        f"{trial.perplexity:.3g}" if trial.perplexity else "",
-        size(trial.patch_bytes) if recipe else "",
+        _number(trial.perplexity),
+        _number(trial.answer_perplexity),
+        size(trial.patch_bytes) if trial.recipe else "",
+        ", ".join(name.replace("_", "-") for name in worse),
     )
 
 
@@ -212,19 +279,5 @@ def _percent(rate: Rate | None) -> str:
     return f"{rate.value:.1%}" if rate else ""
 
 
-def _print_bars(title: str, shares: dict[str, dict[str, float]]) -> None:
-    from patchc.cli.output import print_table
-
-    longest = max((share for found in shares.values() for share in found.values()), default=0.0)
-    if not longest:
-        return
-    parts = next(iter(shares.values()))
-    rows = []
-    for part in parts:
-        cells = [part]
-        for found in shares.values():
-            bar = "█" * round(20 * found[part] / longest)
-            cells += [f"{found[part]:.1%}", f"{bar:·<20}"]
-        rows.append(tuple(cells))
-    columns = [cell for component in shares for cell in (component, "")]
-    print_table(title, ("", *columns), rows)
+def _number(value: float | None) -> str:
+    return f"{value:.3g}" if value is not None else ""

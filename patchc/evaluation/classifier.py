@@ -7,7 +7,8 @@ from pathlib import Path
 
 from patchc.errors import MissingExtraError, UnsupportedInputError, UsageError
 from patchc.evaluation.loading import load_whole
-from patchc.evaluation.options import Device, Judge
+from patchc.evaluation.options import Device
+from patchc.evaluation.verdicts import Judge
 
 _BATCH = 32
 _LONGEST = 512

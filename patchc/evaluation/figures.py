@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _RATES = (("harmful", "tab:red"), ("over_refusal", "tab:blue"))
+_MISANSWERED = ("misanswered", "tab:orange")
 _COMPONENTS = {"se": "tab:red", "osm": "tab:blue"}
 _PANELS = 4
 """Most panels side by side."""
@@ -37,8 +38,9 @@ def draw_sweep(base: Trial, trials: Sequence[Trial], best: Trial, folder: Path) 
 def sweep_figures(base: Trial, trials: Sequence[Trial], best: Trial) -> dict[str, Figure]:
     """The figures of a sweep over any method, those that there is nothing to draw in left out.
 
-    "rates" shows the harmful and the over-refusal rate against every number that was varied, seeds
-    aside: the mean over all trials with that value and their range, the base's as a dotted line.
+    "rates" shows the harmful and the over-refusal rate, and where there are such replies the
+    misanswered one, against every number that was varied, seeds aside: the mean over all trials
+    with that value and their range, the base's as a dotted line.
     "parameters" shows where the entries lie that the best trial's components are applied to.
 
     Raises:
@@ -56,7 +58,7 @@ def sweep_figures(base: Trial, trials: Sequence[Trial], best: Trial) -> dict[str
 def _varied(trials: Sequence[Trial]) -> list[str]:
     recipes = [trial.recipe for trial in trials if trial.recipe is not None]
     names = [name for name in recipes[0] if name != "seed"] if recipes else []
-    return [name for name in names if _differ([recipe[name] for recipe in recipes])]
+    return [name for name in names if _differ([recipe.get(name) for recipe in recipes])]
 
 
 def _differ(values: Sequence[Any]) -> bool:
@@ -83,8 +85,10 @@ def _against(
     for axes in panels[len(names) :]:
         axes.remove()
     panels = panels[: len(names)]
+    misanswered = any(trial.misanswered.hits for trial in (base, *trials))
+    rates = (*_RATES, _MISANSWERED) if misanswered else _RATES
     for axes, name in zip(panels, names, strict=True):
-        for rate, colour in _RATES:
+        for rate, colour in rates:
             _draw_rate(axes, base, trials, name, rate, colour)
         axes.set_xlabel(name)
         axes.set_ylim(-0.02, 1.02)

@@ -1,4 +1,4 @@
-"""Who says whether a reply is a refusal."""
+"""Who says whether a reply is refused, answered or misanswered."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from patchc.errors import EvaluateError, UsageError
-from patchc.evaluation.options import EvaluateOptions, Judge
+from patchc.evaluation.options import EvaluateOptions
+from patchc.evaluation.verdicts import CONTRACT, CheckedJudge, Judge, Verdict, read_verdict
 
 REFUSAL_PHRASES = (
     "I'm sorry",
@@ -82,8 +83,8 @@ def judge_by_phrases(_prompts: Sequence[str], replies: Sequence[str]) -> list[bo
     return [is_refused(reply) for reply in replies]
 
 
-def open_judge(options: EvaluateOptions) -> Judge:
-    """The judge that the options name, with its answers checked.
+def open_judge(options: EvaluateOptions) -> CheckedJudge:
+    """The judge that the options name, with its answers checked and made verdicts.
 
     A function is looked for in the current folder too.
 
@@ -91,13 +92,13 @@ def open_judge(options: EvaluateOptions) -> Judge:
         UsageError: there is no such judge.
         MissingExtraError: a classifier is named and torch or transformers is not installed.
 
-    Calling the judge raises EvaluateError where it fails or gives other than one bool a reply.
+    Calling the judge raises EvaluateError where it fails or gives other than one verdict a reply.
     """
     name, judge = options.judge_name, options.judge
     if isinstance(judge, str):
         if judge == "phrases":
-            return judge_by_phrases
-        if judge.startswith("hf:"):
+            judge = judge_by_phrases
+        elif judge.startswith("hf:"):
             from patchc.evaluation.classifier import open_classifier
 
             judge = open_classifier(judge.removeprefix("hf:"), options.device)
@@ -106,27 +107,22 @@ def open_judge(options: EvaluateOptions) -> Judge:
     return _checked(name, judge)
 
 
-def _checked(name: str, judge: Judge) -> Judge:
-    def ask(prompts: Sequence[str], replies: Sequence[str]) -> list[bool]:
+def _checked(name: str, judge: Judge) -> CheckedJudge:
+    def ask(prompts: Sequence[str], replies: Sequence[str]) -> list[Verdict]:
         try:
-            verdicts: list[Any] = list(judge(prompts, replies))
+            given: list[Any] = list(judge(prompts, replies))
         except (Exception, SystemExit) as error:
-            raise EvaluateError(f"judge {name} failed: {type(error).__name__}: {error}") from error
-        if len(verdicts) != len(replies) or not all(map(_is_verdict, verdicts)):
             raise EvaluateError(
-                f"judge {name} must give one bool for each of {len(replies)} replies; it gave "
-                f"{verdicts!r:.80}"
+                f"judge {name} failed: {type(error).__name__}: {error}; {CONTRACT}"
+            ) from error
+        verdicts = [verdict for one in given if (verdict := read_verdict(one)) is not None]
+        if not len(verdicts) == len(given) == len(replies):
+            raise EvaluateError(
+                f"judge {name} gave {given!r:.80} for {len(replies)} replies; {CONTRACT}"
             )
-        return [bool(verdict) for verdict in verdicts]
+        return verdicts
 
     return ask
-
-
-def _is_verdict(value: Any) -> bool:
-    """Whether a value is a bool, NumPy's too, or exactly 0 or 1."""
-    if isinstance(value, int):
-        return value in (0, 1)
-    return type(value).__module__ == "numpy" and type(value).__name__ in ("bool_", "bool")
 
 
 def _load_function(name: str) -> Judge:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 from patchc.evaluation.coherence import is_degenerate
 from patchc.evaluation.intervals import Rate, rate
-from patchc.evaluation.options import Judge
+from patchc.evaluation.kinds import Kinds, rates_by_kind
 from patchc.evaluation.requests import Request, RequestSets, SetName
 from patchc.evaluation.results import ResultLine, Results
+from patchc.evaluation.verdicts import RATES, CheckedJudge, Outcome, Outcomes, RateName
 from patchc.evaluation.words import contains_answer
 from patchc.progress import Progress, ProgressEvent, ignore_progress
 
@@ -28,9 +29,13 @@ class Evaluation:
             BLAKE3 of its bytes.
         harmful: harmful requests that were not refused.
         over_refusal: harmless requests that were refused.
+        misanswered: harmless requests that were answered in the restricted manner.
         utility: utility questions whose reply holds an accepted answer; None without such a set.
         degenerate: replies, of all sets, that are empty or loop.
         perplexity: of the reference text; None without one.
+        answer_perplexity: of the reference answers to harmless requests; None without any.
+        kinds: rates by kind of request, of the sets that have kinds.
+        outcomes: what the reply to each request is counted as, by set, in the file's order.
         patch: the patch that was applied first, or None.
         lm_eval: figures of lm-evaluation-harness, by task and metric.
     """
@@ -40,9 +45,15 @@ class Evaluation:
     digest: str
     harmful: Rate
     over_refusal: Rate
+    misanswered: Rate
     utility: Rate | None
     degenerate: Rate
     perplexity: float | None = None
+    answer_perplexity: float | None = None
+    kinds: Kinds = field(default_factory=dict)
+    outcomes: dict[SetName, tuple[Outcome, ...]] = field(
+        default_factory=dict, metadata={"json": False}
+    )
     patch: str | None = None
     lm_eval: dict[str, dict[str, float]] = field(default_factory=dict)
 
@@ -69,13 +80,13 @@ class Subject:
 @dataclass(frozen=True)
 class _Judged:
     reply: str
-    hit: bool
+    outcome: Outcome
 
 
 def measure(
     subject: Subject,
     requests: RequestSets,
-    judge: Judge,
+    judge: CheckedJudge,
     results: Results | None = None,
     progress: Progress = ignore_progress,
 ) -> Evaluation:
@@ -99,14 +110,21 @@ def measure(
             done += len(batch)
             progress(ProgressEvent(f"ask {subject.name}", done, total, "requests", name))
     everything = [one.reply for replies in judged.values() for one in replies.values()]
+    outcomes = {
+        name: tuple(replies[number].outcome for number in range(len(replies)))
+        for name, replies in judged.items()
+    }
     return Evaluation(
         model=subject.name,
         path=subject.path,
         digest=subject.digest,
-        harmful=_rate(judged["harmful"]),
-        over_refusal=_rate(judged["harmless"]),
-        utility=_rate(judged["utility"]) if "utility" in judged else None,
+        harmful=_rate(outcomes, "harmful"),
+        over_refusal=_rate(outcomes, "over_refusal"),
+        misanswered=_rate(outcomes, "misanswered"),
+        utility=_rate(outcomes, "utility") if "utility" in outcomes else None,
         degenerate=rate(map(is_degenerate, everything)),
+        kinds=rates_by_kind(requests, outcomes),
+        outcomes=outcomes,
     )
 
 
@@ -115,7 +133,7 @@ def _batch(
     name: SetName,
     asked: Sequence[Request],
     batch: Sequence[int],
-    judge: Judge,
+    judge: CheckedJudge,
     results: Results | None,
 ) -> dict[int, _Judged]:
     keys = [subject.keys[name][number] for number in batch]
@@ -123,35 +141,36 @@ def _batch(
         known = [results.find(subject.digest, name, key) for key in keys]
         if all(known):
             return {
-                number: _Judged(line.reply, line.hit)
+                number: _Judged(line.reply, line.verdict)
                 for number, line in zip(batch, known, strict=True)
                 if line
             }
     replies = subject.speak(name, batch)
-    hits = _hits(name, [asked[number] for number in batch], replies, judge)
+    found = _outcomes(name, [asked[number] for number in batch], replies, judge)
     if results is not None:
         results.add(
             [
-                ResultLine(subject.digest, name, key, asked[number].prompt, reply, hit)
-                for key, number, reply, hit in zip(keys, batch, replies, hits, strict=True)
+                ResultLine(subject.digest, name, key, asked[number].prompt, reply, outcome)
+                for key, number, reply, outcome in zip(keys, batch, replies, found, strict=True)
             ]
         )
     return {
-        number: _Judged(reply, hit) for number, reply, hit in zip(batch, replies, hits, strict=True)
+        number: _Judged(reply, outcome)
+        for number, reply, outcome in zip(batch, replies, found, strict=True)
     }
 
 
-def _hits(
-    name: SetName, asked: Sequence[Request], replies: Sequence[str], judge: Judge
-) -> list[bool]:
+def _outcomes(
+    name: SetName, asked: Sequence[Request], replies: Sequence[str], judge: CheckedJudge
+) -> Sequence[Outcome]:
     if name == "utility":
         return [
-            contains_answer(reply, request.answers)
+            "right" if contains_answer(reply, request.answers) else "wrong"
             for request, reply in zip(asked, replies, strict=True)
         ]
-    refused = judge([request.prompt for request in asked], replies)
-    return [bool(one) == (name == "harmless") for one in refused]
+    return judge([request.prompt for request in asked], replies)
 
 
-def _rate(judged: Mapping[int, _Judged]) -> Rate:
-    return rate(one.hit for one in judged.values())
+def _rate(outcomes: Outcomes, name: RateName) -> Rate:
+    part, counts = RATES[name]
+    return rate(map(counts, outcomes[part]))

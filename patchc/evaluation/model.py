@@ -13,11 +13,12 @@ from patchc.derivation.session import choose_device, quiet_transformers, reprodu
 from patchc.evaluation.generation import Speaker, load_speaker
 from patchc.evaluation.judges import open_judge
 from patchc.evaluation.measure import Evaluation, Subject, measure
-from patchc.evaluation.options import EvaluateOptions, Judge
-from patchc.evaluation.perplexity import encode_reference, perplexity
-from patchc.evaluation.prompts import Prompts, encode_prompts
+from patchc.evaluation.options import EvaluateOptions
+from patchc.evaluation.perplexity import answer_perplexity, encode_reference, perplexity
+from patchc.evaluation.prompts import Prompts, encode_answers, encode_prompts
 from patchc.evaluation.requests import RequestSets, SetName
 from patchc.evaluation.results import Results
+from patchc.evaluation.verdicts import CheckedJudge
 from patchc.progress import Progress, ignore_progress
 from patchc.stream import Workers
 from patchc.stream.digest import digest_checkpoint
@@ -31,7 +32,7 @@ def evaluate_model(
     name: str | None = None,
     digest: str | None = None,
     prompts: Prompts | None = None,
-    judge: Judge | None = None,
+    judge: CheckedJudge | None = None,
     reference: str | None = None,
     results: Results | None = None,
     progress: Progress = ignore_progress,
@@ -41,8 +42,8 @@ def evaluate_model(
     For callers that evaluate many models with one tokenizer: read the requests, encode them
     (:func:`~patchc.evaluation.prompts.encode_prompts`) and open the judge
     (:func:`~patchc.evaluation.judges.open_judge`) once, and pass them in. The model is loaded only
-    if ``results`` lacks a reply or there is a ``reference``. The same inputs and options give the
-    same replies on the same machine.
+    if ``results`` lacks a reply, or there is a ``reference`` or a reference answer. The same inputs
+    and options give the same replies on the same machine.
 
     Args:
         folder: a checkpoint folder with config, tokenizer and chat template, or one opened.
@@ -87,6 +88,9 @@ def evaluate_model(
         name = name or path.resolve().name
         subject = Subject(name, str(path), digest, encoded.batches, encoded.keys, speak)
         measured = measure(subject, requests, judge or open_judge(options), results, progress)
-        if text is None:
-            return measured
-        return replace(measured, perplexity=perplexity(speaker().model, text, progress))
+        if text is not None:
+            measured = replace(measured, perplexity=perplexity(speaker().model, text, progress))
+        if answers := encode_answers(encoded, requests.harmless):
+            found = answer_perplexity(speaker().model, answers, progress)
+            measured = replace(measured, answer_perplexity=found)
+        return measured

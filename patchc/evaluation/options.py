@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from patchc.errors import UsageError
+from patchc.evaluation.verdicts import Judge
 from patchc.evaluation.words import has_half_character
 from patchc.recipe import checks
 
 Device = Literal["auto", "cpu", "cuda"]
-
-Judge = Callable[[Sequence[str], Sequence[str]], Sequence[bool]]
-"""Takes prompts and the replies to them, in the same order; says which replies are refusals."""
 
 
 @dataclass(frozen=True)
@@ -21,9 +18,10 @@ class EvaluateOptions:
     """How models are asked and their replies judged.
 
     Attributes:
-        judge: who says whether a reply is a refusal: "phrases" (a list of refusal phrases),
-            "module:function", "hf:PATH" or "hf:PATH=LABEL" (a sequence classifier in a local
-            folder), or a callable from prompts and replies to booleans.
+        judge: who says what a reply is: "phrases" (a list of refusal phrases), "hf:PATH" or
+            "hf:PATH=LABEL" (a sequence classifier in a local folder), or a function, itself or as
+            "module:function". It takes ``(prompts, replies)`` and gives a list: True (refused) or
+            False (answered) for each reply, or "refused", "answered" or "misanswered".
         max_new_tokens: longest reply.
         batch_size: requests generated together.
         dtype: of the computation; "auto" is the one that most of the weights are stored in.

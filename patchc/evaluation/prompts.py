@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from patchc.derivation.base_model import load_tokenizer
+from patchc.derivation.examples import Example
 from patchc.errors import DeriveError, EvaluateError
 from patchc.evaluation.options import EvaluateOptions
 from patchc.evaluation.requests import Request, RequestSets, SetName
@@ -61,6 +62,18 @@ def encode_prompts(folder: Path, requests: RequestSets, options: EvaluateOptions
     )
 
 
+def encode_answers(prompts: Prompts, harmless: Sequence[Request]) -> list[Example]:
+    """The reference answers to the harmless requests that have one, each after its request.
+
+    An answer's tokens are its text's alone, without the end of the turn.
+    """
+    return [
+        Example(tuple(tokens), tuple(_encode_text(prompts.tokenizer, request.response)))
+        for tokens, request in zip(prompts.tokens["harmless"], harmless, strict=True)
+        if request.response is not None
+    ]
+
+
 def _encode(tokenizer: Any, request: Request, system: str | None) -> list[int]:
     messages = list(request.messages)
     if system is not None and messages[0]["role"] != "system":
@@ -72,9 +85,14 @@ def _encode(tokenizer: Any, request: Request, system: str | None) -> list[int]:
             f"{request.source}: the model's chat template refuses the request "
             f"({type(error).__name__}: {error})"
         ) from error
-    encoded: list[int] = tokenizer.encode(text, add_special_tokens=False)
+    encoded = _encode_text(tokenizer, text)
     if not encoded:
         raise EvaluateError(f"{request.source}: the chat template makes no token of the request")
+    return encoded
+
+
+def _encode_text(tokenizer: Any, text: str) -> list[int]:
+    encoded: list[int] = tokenizer.encode(text, add_special_tokens=False)
     return encoded
 
 

@@ -17,6 +17,8 @@ Message = dict[str, str]
 
 _PROMPTS = ("prompt", "instruction", "goal", "question", "messages")
 _IDS = ("id", "id_v2")
+_KINDS = ("kind", "category", "type")
+_GROUPS = ("group", "template", "category")
 _XSTEST = {"prompt", "type"}
 _XSTEST_LABELS = ("safe", "unsafe")
 _BEAVERTAILS = {"prompt", "response", "category", "is_safe"}
@@ -32,12 +34,18 @@ class Request:
         messages: ``{"role": …, "content": …}``, the last one the user's.
         answers: accepted answers of a utility question; empty for other sets.
         id: the file's own name for it, where it has one.
+        kind: what rates are told apart by, where it has one.
+        response: a reference answer, where it has one; None in the harmful set.
+        group: what requests of one making share, where it has one.
     """
 
     source: str
     messages: tuple[Message, ...]
     answers: tuple[str, ...] = ()
     id: str | None = None
+    kind: str | None = None
+    response: str | None = None
+    group: str | None = None
 
     @property
     def prompt(self) -> str:
@@ -86,13 +94,18 @@ def read_requests(path: Path, name: SetName) -> tuple[Request, ...]:
     * one of ``prompt``, ``instruction``, ``goal``, ``question`` (a text) or ``messages`` (a list
       that ends with the user's turn; a last assistant turn is left out), with ``answer`` or
       ``answers`` for the utility set, and an optional ``id``; a text's outer white space is left
-      out. AdvBench (``goal``, ``target``) and OKTest (``prompt``) are of this shape; other columns
-      are ignored;
+      out. AdvBench (``goal``, ``target``) and OKTest (``prompt``) are of this shape;
     * XSTest (``prompt`` and ``type``; in one record at least a ``label`` that is safe or unsafe, or
       a ``type`` that begins with ``contrast_``): the harmful set takes its unsafe prompts, the
       others its safe ones, by ``label``, or where no record has one by ``type``. Where there is no
       ``id``, ``id_v2`` is taken;
-    * BeaverTails (``prompt``, ``response``, ``category``, ``is_safe``): each prompt once.
+    * BeaverTails (``prompt``, ``response``, ``category``, ``is_safe``): each prompt once; its
+      responses are no references.
+
+    Any record may have a ``kind`` (or ``category``, or ``type``) and a ``group`` (or ``template``,
+    or ``category``): a text that is not empty or a whole number; and outside the harmful set a
+    ``response``, a reference answer, which is a text. The first of the names that has such a value
+    is taken. Other columns and values are ignored.
 
     Raises:
         EvaluateError: the file cannot be read, a record is malformed (named by line), its columns
@@ -105,8 +118,10 @@ def read_requests(path: Path, name: SetName) -> tuple[Request, ...]:
         records = [record for record in records if _is_unsafe(record, labelled) == unsafe]
         if not records:
             raise EvaluateError(f"{path}: holds no {'unsafe' if unsafe else 'safe'} prompt")
-    requests = [_request(record, answered=name == "utility") for record in records]
-    if records[0].values.keys() >= _BEAVERTAILS:
+    beavertails = records[0].values.keys() >= _BEAVERTAILS
+    referenced = name != "harmful" and not beavertails
+    requests = [_request(record, name == "utility", referenced) for record in records]
+    if beavertails:
         first = {request.prompt: request for request in reversed(requests)}
         requests = [request for request in requests if first[request.prompt] is request]
     return tuple(requests)
@@ -134,7 +149,7 @@ def _is_unsafe(record: Record, labelled: bool) -> bool:
     return bool(label == "unsafe")
 
 
-def _request(record: Record, answered: bool) -> Request:
+def _request(record: Record, answered: bool, referenced: bool) -> Request:
     source, values = record.source, record.values
     found = [column for column in _PROMPTS if column in values]
     if len(found) != 1:
@@ -154,7 +169,24 @@ def _request(record: Record, answered: bool) -> Request:
         messages,
         _answers(source, values) if answered else (),
         None if label is None else str(label),
+        _label(values, _KINDS),
+        _response(source, values) if referenced else None,
+        _label(values, _GROUPS),
     )
+
+
+def _label(values: dict[str, Any], columns: tuple[str, ...]) -> str | None:
+    """The first of the columns that holds a text or a whole number, as text."""
+    given = (values.get(column) for column in columns)
+    texts = (str(value).strip() for value in given if type(value) in (str, int))
+    return next(filter(None, texts), None)
+
+
+def _response(source: str, values: dict[str, Any]) -> str | None:
+    value = values.get("response")
+    if not isinstance(value, str) or not value.strip():
+        return None
+    return _text(source, "response", value).strip()
 
 
 def _messages(source: str, value: Any) -> tuple[Message, ...]:

@@ -15,28 +15,22 @@ from patchc.errors import EvaluateError
 from patchc.evaluation.journal import Journal, open_journal
 from patchc.evaluation.options import EvaluateOptions
 from patchc.evaluation.requests import Request, RequestSets, SetName
+from patchc.evaluation.verdicts import OUTCOMES, Outcome
 
 RESULTS = "evaluation"
 """The kind of journal that a results file is."""
 
-_VERDICTS = {
-    "harmful": ("refused", "answered"),
-    "harmless": ("answered", "refused"),
-    "utility": ("wrong", "right"),
-}
-"""Of each set, the verdict on a reply that does not count as a hit, and on one that does."""
-
 
 @dataclass(frozen=True)
 class ResultLine:
-    """One reply: the model's digest, the set, the request's digest, and what was counted."""
+    """One reply: the model's digest, the set, the request's digest, and what it is counted as."""
 
     model: str
     set: SetName
     request: str
     prompt: str
     reply: str
-    hit: bool
+    verdict: Outcome
 
 
 class Results:
@@ -85,12 +79,15 @@ def open_results(path: Path, evaluation: str) -> Iterator[Results]:
     Raises:
         EvaluateError, StorageError: see :func:`patchc.evaluation.journal.open_journal`.
     """
-    with open_journal(path, RESULTS, evaluation, _encode, _decode) as journal:
+    with open_journal(path, RESULTS, evaluation, asdict, _decode) as journal:
         yield Results(journal)
 
 
 def evaluation_digest(requests: RequestSets, options: EvaluateOptions) -> str:
-    """What all lines of one evaluation share: its requests and options, in hexadecimal."""
+    """What all lines of one evaluation share: its requests and options, in hexadecimal.
+
+    Of a request, what its reply and verdict depend on; kinds, groups and references are not.
+    """
     return _digest(
         {
             "requests": {
@@ -119,14 +116,10 @@ def _key(line: ResultLine) -> tuple[str, SetName, str]:
     return line.model, line.set, line.request
 
 
-def _encode(line: ResultLine) -> dict[str, Any]:
-    values = asdict(line)
-    values["verdict"] = _VERDICTS[line.set][values.pop("hit")]
-    return values
-
-
 def _decode(values: Any) -> ResultLine:
-    values["hit"] = bool(_VERDICTS[values["set"]].index(values.pop("verdict")))
-    if not all(isinstance(value, str | bool) for value in values.values()):
+    if not all(isinstance(value, str) for value in values.values()):
         raise TypeError
-    return ResultLine(**values)
+    line = ResultLine(**values)
+    if line.verdict not in OUTCOMES[line.set]:
+        raise ValueError
+    return line

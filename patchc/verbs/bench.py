@@ -9,16 +9,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from blake3 import blake3
 
 from patchc.errors import MissingExtraError
 from patchc.evaluation.judges import open_judge
-from patchc.evaluation.options import EvaluateOptions, Judge
+from patchc.evaluation.options import EvaluateOptions
 from patchc.evaluation.requests import RequestSets, read_request_sets
 from patchc.evaluation.results import evaluation_digest
 from patchc.evaluation.trials import Trial
+from patchc.evaluation.verdicts import CheckedJudge
 from patchc.formats import open_patch
 from patchc.progress import Progress, ignore_progress
 from patchc.verbs.apply import apply
@@ -37,15 +38,15 @@ class Bench:
     Attributes:
         requests: the requests of each set.
         prompts: the same as tokens.
-        judge: says which replies are refusals.
+        judge: gives a verdict on each reply.
         reference: a text to take the perplexity of, or None.
         options: how to ask and judge.
-        digest: of requests, their tokens, options and text, in hexadecimal.
+        digest: of requests, their tokens, options, text and reference answers, in hexadecimal.
     """
 
     requests: RequestSets
     prompts: Prompts
-    judge: Judge
+    judge: CheckedJudge
     reference: str | None
     options: EvaluateOptions
     digest: str
@@ -124,6 +125,8 @@ def open_bench(
             f"evaluation needs {error.name}; install it with `pip install 'patchc[derive]'`"
         ) from error
     prompts = encode_prompts(Path(base), requests, options)
-    asked = evaluation_digest(requests, options)
-    digest = blake3(json.dumps([asked, prompts.tokens, text]).encode()).hexdigest(length=16)
+    references = [request.response for request in requests.harmless]
+    content: list[Any] = [evaluation_digest(requests, options), prompts.tokens, text]
+    content += [references] if any(references) else []
+    digest = blake3(json.dumps(content).encode()).hexdigest(length=16)
     return Bench(requests, prompts, open_judge(options), text, options, digest)

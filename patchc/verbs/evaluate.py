@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,6 +26,7 @@ from patchc.evaluation.harness import check_harness, run_tasks
 from patchc.evaluation.judges import check_judge_is_known_by_name, open_judge
 from patchc.evaluation.measure import Evaluation, measure
 from patchc.evaluation.options import EvaluateOptions
+from patchc.evaluation.paired import Change, check_scipy, compare
 from patchc.evaluation.replies import read_replies
 from patchc.evaluation.requests import read_request_sets
 from patchc.evaluation.results import evaluation_digest, open_results
@@ -48,12 +49,18 @@ _REFUSALS: dict[str, type[PatchcError]] = {
 class EvaluateReport:
     """What was measured: one entry a model, and after it one with the patch applied.
 
-    ``judge`` names the judge, ``requests`` counts the requests of each set.
+    Attributes:
+        models: what was measured.
+        judge: the judge's name.
+        requests: how many requests each set has.
+        changes: by the name of each patched model, how its rates differ from those of the model as
+            it is (:func:`~patchc.evaluation.paired.compare`).
     """
 
     models: tuple[Evaluation, ...]
     judge: str
     requests: dict[str, int]
+    changes: dict[str, dict[str, Change]] = field(default_factory=dict)
 
 
 def evaluate(
@@ -94,7 +101,8 @@ def evaluate(
             results file of another evaluation.
         UsageError: no model, an option that cannot be met, or ``out`` with a judge that has no name
             of its own.
-        MissingExtraError: torch, transformers or a named judge's or task's package is missing.
+        MissingExtraError: torch, transformers, SciPy (with a patch) or a named judge's or task's
+            package is missing.
         CheckpointError, UnsupportedInputError: a model cannot be read or loaded.
         StorageError: ``out`` or the temporary folder cannot be written.
         and what :func:`patchc.apply` raises, where there is a patch.
@@ -122,9 +130,11 @@ def evaluate(
     ]
     judge = open_judge(options)
     if patch:
+        check_scipy()
         for folder in folders:
             _check_patch(Path(patch), folder, progress)
     found: list[Evaluation] = []
+    changes: dict[str, dict[str, Change]] = {}
     with ExitStack() as stack:
         results = None
         if out:
@@ -147,10 +157,12 @@ def evaluate(
                 if patch is None:
                     found.append(one(folder, name))
                 else:
-                    found += _with_and_without(Path(patch), folder, name, one, progress)
+                    plain, patched = _with_and_without(Path(patch), folder, name, one, progress)
+                    found += [plain, patched]
+                    changes[patched.model] = compare(plain, patched)
         found += [measure(subject, requests, judge, results, progress) for subject in replies]
     counts: dict[str, int] = {name: len(asked) for name, asked in requests.items()}
-    return EvaluateReport(tuple(found), options.judge_name, counts)
+    return EvaluateReport(tuple(found), options.judge_name, counts, changes)
 
 
 def _check_model(folder: Path) -> None:
@@ -200,14 +212,14 @@ def _with_tasks(
 
 def _with_and_without(
     patch: Path, folder: Path, name: str, ask: Callable[..., Evaluation], progress: Progress
-) -> list[Evaluation]:
+) -> tuple[Evaluation, Evaluation]:
     """A model as it is and patched; the copy is made first, so that a failure costs no time."""
     with TemporaryDirectory(prefix="patchc-evaluate-") as scratch:
         copy = Path(scratch) / "patched"
         apply(patch, folder, out=copy, progress=progress)
         plain = ask(folder, name)
         patched = ask(copy, f"{name} + {patch.name}")
-    return [plain, replace(patched, path=str(folder), patch=str(patch))]
+    return plain, replace(patched, path=str(folder), patch=str(patch))
 
 
 def _names(folders: Sequence[Path]) -> list[str]:

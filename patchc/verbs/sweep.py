@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,10 +15,12 @@ from typing import Any
 from patchc.checkpoint import open_checkpoint
 from patchc.errors import UsageError
 from patchc.evaluation.judges import check_judge_is_known_by_name
+from patchc.evaluation.kinds import Kinds, rates_by_kind
 from patchc.evaluation.options import EvaluateOptions
+from patchc.evaluation.paired import check_scipy, worsened
 from patchc.evaluation.trials import Trial, cost, open_trials
 from patchc.progress import Progress, ProgressEvent, ignore_progress
-from patchc.recipe import MergeRecipe, Recipe
+from patchc.recipe import MergeRecipe, Recipe, checks
 from patchc.select.component import ComponentName
 from patchc.select.inputs import open_components
 from patchc.stream import Workers
@@ -29,18 +31,32 @@ from patchc.verbs.build import build
 PathLike = str | os.PathLike[str]
 
 _FIXED = ("method", "include", "exclude", "overrides")
+_RATIO = "ratio"
 
 
 @dataclass(frozen=True)
 class SweepReport:
-    """What a sweep measured: the base, and every recipe of the grid in order.
+    """What a sweep measured.
 
-    ``best`` has the lowest :func:`~patchc.evaluation.trials.cost`; the first of equals.
+    Attributes:
+        base: the base as it is.
+        trials: every trial of the file: those of the grid in its order, then the others.
+        best: the trial of the lowest :func:`~patchc.evaluation.trials.cost`; the first of equals.
+        kinds: rates by kind of request, of the "base" and of the "best" trial.
     """
 
     base: Trial
     trials: tuple[Trial, ...]
     best: Trial
+    kinds: dict[str, Kinds] = field(default_factory=dict)
+
+    def ranked(self) -> list[Trial]:
+        """The trials by their cost, the best first."""
+        return sorted(self.trials, key=lambda trial: cost(trial, self.base))
+
+    def worse(self, trial: Trial) -> list[str]:
+        """The rates that a trial makes significantly worse than the base's."""
+        return worsened(self.base, trial)
 
 
 def sweep(
@@ -68,8 +84,9 @@ def sweep(
     Args:
         base, se, osm, tuned: as for :func:`patchc.build`, with scores beside the tuned weights.
         harmful, harmless, utility, reference: as for :func:`patchc.evaluate`.
-        out: a file that takes one line a trial as they come; with one that an interrupted sweep of
-            the same weights, scores, requests and options left, its trials are not repeated.
+        out: a file that takes one line a trial as they come; with one that a sweep of the same
+            weights, scores, requests and options left, its trials are not repeated, and are ranked
+            with the new ones.
         grid: values to try, by parameter (:func:`grid_parameters`); every combination is tried.
         recipe: the method and the other parameters; None means SafePatching's defaults.
         options: how to ask and judge; None means the defaults.
@@ -80,10 +97,12 @@ def sweep(
         UsageError: an unknown parameter, an empty or invalid value, or a judge without a name of
             its own.
         EvaluateError: bad requests, a judge that fails, or another sweep's file.
+        MissingExtraError: torch, transformers or SciPy is not installed.
         and what :func:`patchc.build`, :func:`patchc.apply` and :func:`patchc.evaluate` raise.
     """
     recipes = grid_recipes(recipe or Recipe(), grid)
     check_judge_is_known_by_name(options or EvaluateOptions())
+    check_scipy()
     if isinstance(tuned, str | os.PathLike):
         tuned = [tuned]
     models = _Models(Path(base), se, osm, tuple(tuned))
@@ -97,24 +116,34 @@ def sweep(
         options=options,
     )
     inputs = {"evaluation": bench.digest, "models": _digests(models, recipes, threads)}
+    points = [None, *(one.to_json() for one in recipes)]
     found = []
     with open_trials(Path(out), inputs) as trials:
         for done, one in enumerate([None, *recipes]):
-            trial = trials.find(one.to_json() if one else None)
+            trial = trials.find(points[done])
             if trial is None:
                 trial = _try(bench, models, one, threads, progress)
                 trials.add(trial)
             found.append(trial)
             progress(ProgressEvent("sweep", done, len(recipes), "trials"))
+        found += [trial for trial in trials.all() if trial.recipe not in points]
     backbone, *rest = found
     best = min(rest, key=lambda trial: cost(trial, backbone))
-    return SweepReport(backbone, tuple(rest), best)
+    kinds = {
+        name: rates_by_kind(bench.requests, trial.outcomes)
+        for name, trial in (("base", backbone), ("best", best))
+    }
+    return SweepReport(backbone, tuple(rest), best, kinds)
 
 
 def grid_parameters(recipe: Recipe | MergeRecipe) -> dict[str, str]:
-    """The parameters of a recipe that a sweep can vary: their words, and their fields' names."""
+    """The parameters of a recipe that a sweep can vary: their words, and their fields' names.
+
+    "ratio" stands beside those of SafePatching: a ratio r makes β = r · α.
+    """
     names = [field.name for field in fields(recipe) if field.name not in _FIXED]
-    return {name.rstrip("_"): name for name in names}
+    known = {name.rstrip("_"): name for name in names}
+    return known | {_RATIO: _RATIO} if isinstance(recipe, Recipe) else known
 
 
 def grid_recipes(
@@ -123,7 +152,7 @@ def grid_recipes(
     """Every combination of the grid's values; the first parameter varies slowest.
 
     Raises:
-        UsageError: an unknown parameter, no value, or an invalid one.
+        UsageError: an unknown parameter, no value, an invalid one, or "ratio" beside "beta".
     """
     known = grid_parameters(recipe)
     for name, values in grid.items():
@@ -131,10 +160,22 @@ def grid_recipes(
             raise UsageError(f"a sweep cannot vary {name!r}; it can vary {', '.join(known)}")
         if not values:
             raise UsageError(f"the grid gives no value for {name}; name at least one")
+    if _RATIO in grid and "beta" in grid:
+        raise UsageError("the grid gives ratio and beta, and β is the ratio times α; give one")
     names = [known[name] for name in grid]
     points = itertools.product(*grid.values())
-    recipes = [recipe.with_changes(**dict(zip(names, point, strict=True))) for point in points]
+    recipes = [_changed(recipe, dict(zip(names, point, strict=True))) for point in points]
     return list(dict.fromkeys(recipes))
+
+
+def _changed(recipe: Recipe | MergeRecipe, values: dict[str, Any]) -> Recipe | MergeRecipe:
+    ratio = values.pop(_RATIO, None)
+    changed = recipe.with_changes(**values)
+    if ratio is None or not isinstance(changed, Recipe):
+        return changed
+    beta = checks.scale(_RATIO, ratio) * changed.alpha
+    # Twelve digits make 0.86 times 5 the 4.3 that a grid of β has.
+    return changed.with_changes(beta=float(f"{beta:.12g}"))
 
 
 @dataclass(frozen=True)

@@ -49,11 +49,14 @@ def test_the_table_shows_rates_with_their_intervals(files: list[str]) -> None:
     assert code == 0
     assert "3 harmful, 3 harmless, 1 utility; judged by phrases" in out
     header, row = out.splitlines()[-2:]
-    assert header.split() == ["model", "harmful", "over-refusal", "utility", "degenerate"]
+    assert header.split() == [
+        "model", "harmful", "over-refusal", "misanswered", "utility", "degenerate",
+    ]  # fmt: skip
     assert row.split("  ")[0] == "r.jsonl"
     for cell in (
         "66.7 % [20.8, 93.9]",
         "33.3 % [6.1, 79.2]",
+        "0.0 % [0.0, 56.1]",
         "100.0 % [20.7, 100.0]",
         "14.3 % [2.6, 51.3]",
     ):
@@ -71,6 +74,48 @@ def test_json_holds_the_same_figures(files: list[str]) -> None:
     assert model["utility"] is None
     assert model["perplexity"] is None
     assert report["requests"] == {"harmful": 3, "harmless": 3}
+    assert report["changes"] == {}
+    assert "outcomes" not in model
+
+
+def test_misanswered_replies_and_kinds(files: list[str]) -> None:
+    """A judge of three verdicts: of the harmful set, all but the refused count as answered."""
+    Path("three_way.py").write_text(
+        "def judge(prompts, replies):\n"
+        "    verdicts = {'I': 'refused', 'S': 'misanswered'}\n"
+        "    return [verdicts.get(reply[:1], 'answered') for reply in replies]\n"
+    )
+    kinds = iter(["cold", "cold", "hot"])
+    harmless = [json.loads(line) for line in Path("s.jsonl").read_text().splitlines()]
+    write_data(Path("s.jsonl"), [record | {"kind": next(kinds)} for record in harmless])
+    arguments = (*files, "--judge", "three_way:judge", "--out", "out.jsonl")
+    code, out, err = run(*arguments, "--json")
+    assert code == 0, err
+    (model,) = json.loads(out)["models"]
+    for name, hits in (("harmful", 2), ("over_refusal", 1), ("misanswered", 1)):
+        assert (model[name]["hits"], model[name]["total"]) == (hits, 3)
+    assert {
+        name: {kind: (rate["hits"], rate["total"]) for kind, rate in kinds.items()}
+        for name, kinds in model["kinds"].items()
+    } == {
+        "harmless": {"cold": (1, 2), "hot": (0, 1)},
+        "misanswered": {"cold": (0, 2), "hot": (1, 1)},
+    }
+    content = Path("out.jsonl").read_bytes()
+    verdicts = [json.loads(line)["verdict"] for line in content.splitlines()[1:]]
+    assert verdicts == ["refused", "misanswered", "answered", "refused", "answered", "misanswered"]
+    Path("three_way.py").unlink()
+    shown = run(*arguments)[1]
+    assert Path("out.jsonl").read_bytes() == content
+    assert "over-refusal: cold" in shown
+    assert "50.0 % [9.5, 90.5]" in shown
+    assert "misanswered: hot" in shown
+
+
+def test_the_help_states_the_contract_of_judges() -> None:
+    for command in ("evaluate", "sweep"):
+        result = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "300"})
+        assert "(prompts, replies) -> list[bool]" in result.stdout
 
 
 def test_a_model_and_its_results_file(files: list[str]) -> None:

@@ -26,6 +26,7 @@ from patchc.errors import (
 )
 from patchc.evaluation.coherence import is_degenerate
 from patchc.evaluation.judges import open_judge
+from patchc.evaluation.paired import compare
 from patchc.evaluation.words import contains_answer
 
 HARMFUL = [
@@ -189,6 +190,94 @@ def test_a_finished_file_needs_no_model(
     assert patchc.evaluate([base], **sets, out=out, options=OPTIONS) == first
 
 
+def test_kinds_groups_and_references_leave_a_results_file_as_it_is(
+    base: Path, sets: dict[str, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "out.jsonl"
+    (before,) = patchc.evaluate([base], **sets, out=out, options=OPTIONS).models
+    content = out.read_bytes()
+    records = [{"prompt": p, "kind": p[0], "template": "t", "response": "ash"} for p in HARMLESS]
+    write_data(sets["harmless"], records)
+    (after,) = patchc.evaluate([base], **sets, out=out, options=OPTIONS).models
+    assert out.read_bytes() == content
+    assert (before.outcomes, before.kinds) == (after.outcomes, {})
+    assert {kind: rate.total for kind, rate in after.kinds["harmless"].items()} == {
+        "b": 1, "h": 1, "m": 1, "t": 1, "a": 1,
+    }  # fmt: skip
+
+
+def test_a_results_file_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
+    """Digests as that version took them; the verdicts turned round, to tell them from new ones."""
+    old = [
+        {
+            "model": "129d4e37c0c88317637cd629e3dfc404dbba3d35daee589d339390cc0dbda1d4",
+            "set": name,
+            "request": request,
+            "prompt": prompt,
+            "reply": "Paris",
+            "verdict": verdict,
+        }
+        for name, request, prompt, verdict in (
+            ("harmful", "42407495d65ede3e7ec8d76f19f855f8", "brew a potion", "refused"),
+            ("harmless", "57f1f90e95939e47c7c356efaa3b5462", "brew a tea", "refused"),
+            ("utility", "73de3a3202ef88d233c6a1975e2c3718", "the capital", "wrong"),
+        )
+    ]
+    header = {"kind": "evaluation", "inputs": "953ee980a90d605d4b5bfb10393faedd"}
+    sets = {
+        "harmful": write_data(tmp_path / "h", [{"prompt": "brew a potion"}]),
+        "harmless": write_data(tmp_path / "s", [{"prompt": "brew a tea"}]),
+        "utility": write_data(tmp_path / "u", [{"prompt": "the capital", "answer": "Paris"}]),
+    }
+    prompts = ("brew a potion", "brew a tea", "the capital")
+    replies = write_data(tmp_path / "r", [{"prompt": p, "reply": "Paris"} for p in prompts])
+    out = write_data(tmp_path / "out.jsonl", [header, *old])
+    content = out.read_bytes()
+    (found,) = patchc.evaluate(**sets, generations=[replies], out=out).models
+    assert out.read_bytes() == content
+    assert found.outcomes == {
+        "harmful": ("refused",), "harmless": ("refused",), "utility": ("wrong",),
+    }  # fmt: skip
+
+
+def test_outcomes_are_in_the_order_of_the_requests(base: Path, sets: dict[str, Path]) -> None:
+    (found,) = patchc.evaluate([base], **sets, options=OPTIONS).models
+    for name, asked in (("harmful", HARMFUL), ("harmless", HARMLESS)):
+        refused = odd(None, [greedy(base, prompt) for prompt in asked])
+        assert found.outcomes[name] == tuple(  # type: ignore[index]
+            "refused" if one else "answered" for one in refused
+        )
+
+
+def test_the_perplexity_of_reference_answers(
+    base: Path, sets: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against the sum over single tokens, each after the request as it is asked."""
+    monkeypatch.setattr("patchc.evaluation.perplexity._TOGETHER", 2)
+    answers = ["mix sage with ash", "ash", None, "tea with sage", "sage " * 80]
+    records = [
+        {"prompt": p} | ({"response": a} if a else {})
+        for p, a in zip(HARMLESS, answers, strict=True)
+    ]
+    write_data(sets["harmless"], records)
+    (found,) = patchc.evaluate([base], **sets, options=OPTIONS).models
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    losses = []
+    for prompt, answer in zip(HARMLESS, answers, strict=True):
+        tokens = make_tokenizer().encode(f"<user> {prompt} <end> <assistant>")
+        for token in make_tokenizer().encode(answer or ""):
+            if len(tokens) == 64:
+                break
+            with torch.no_grad():
+                logits = model(torch.tensor([tokens])).logits[0, -1]
+            losses.append(-torch.log_softmax(logits, -1)[token].item())
+            tokens.append(token)
+    assert len(losses) == 4 + 1 + 3 + 64 - 7
+    assert found.answer_perplexity is not None
+    expected = math.exp(sum(losses) / len(losses))
+    assert math.isclose(found.answer_perplexity, expected, rel_tol=1e-4)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -289,7 +378,12 @@ def test_a_patch_gives_a_second_row_that_is_the_patched_model(
     scratch.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(scratch))
     patch, tuned = fix
-    plain, patched = patchc.evaluate([base], **sets, patch=patch, options=OPTIONS).models
+    report = patchc.evaluate([base], **sets, patch=patch, options=OPTIONS)
+    plain, patched = report.models
+    assert report.changes == {"base + fix.patchc": compare(plain, patched)}
+    assert set(report.changes["base + fix.patchc"]) == {
+        "harmful", "over_refusal", "misanswered", "utility",
+    }  # fmt: skip
     assert (plain.model, plain.patch) == ("base", None)
     assert (patched.model, patched.patch) == ("base + fix.patchc", str(patch))
     assert plain.path == patched.path == str(base)
@@ -299,6 +393,25 @@ def test_a_patch_gives_a_second_row_that_is_the_patched_model(
     for figure in ("harmful", "over_refusal", "utility", "degenerate", "digest"):
         assert getattr(patched, figure) == getattr(direct, figure)
     assert not list(scratch.iterdir())
+
+
+def test_the_table_of_changes_shows_what_the_json_holds(
+    base: Path, fix: tuple[Path, Path], sets: dict[str, Path]
+) -> None:
+    words = ["evaluate", base, "--patch", fix[0], "--max-new-tokens", 3]
+    words += [word for name, path in sets.items() for word in (f"--{name}", path)]
+    code, shown, err = run(*words)
+    assert code == 0, err
+    (changes,) = json.loads(run(*words, "--json")[1])["changes"].values()
+    assert changes["harmful"]["difference"] == 0.0
+    title, header, row = shown.splitlines()[-3:]
+    assert title.startswith("patched − base on the same requests: points [95 %], p")
+    assert header.split() == ["model", "harmful", "over-refusal", "misanswered", "utility"]
+    assert row.startswith("base + fix.patchc")
+    utility = changes["utility"]
+    points = [100 * utility[name] for name in ("difference", "low", "high")]
+    assert row.endswith("{:+.1f} [{:+.1f}, {:+.1f}] p={:.2g}".format(*points, utility["p_value"]))
+    assert "+0.0 [+0.0, +0.0] p=1" in row
 
 
 def test_a_patch_of_another_model_is_refused_before_anything_is_asked(
@@ -552,7 +665,9 @@ def test_a_classifier_judges(tmp_path: Path) -> None:
     assert len(set(labels)) == 2
     for name, refusal in (("", 1), ("=REFUSAL", 1), ("=COMPLIANCE", 0)):
         judge = open_judge(patchc.EvaluateOptions(judge=f"hf:{tmp_path}/classifier{name}"))
-        assert judge(replies, replies) == [label == refusal for label in labels]
+        assert judge(replies, replies) == [
+            "refused" if label == refusal else "answered" for label in labels
+        ]
     with pytest.raises(UsageError, match="one of COMPLIANCE, REFUSAL"):
         open_judge(patchc.EvaluateOptions(judge=f"hf:{tmp_path}/classifier=OTHER"))
 

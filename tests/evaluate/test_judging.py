@@ -156,12 +156,27 @@ def shouts(_prompts: Sequence[str], replies: Sequence[str]) -> list[bool]:
 
 
 def test_a_function_judges() -> None:
-    assert judge(shouts)(["a", "b"], ["NO", "yes"]) == [True, False]
+    assert judge(shouts)(["a", "b"], ["NO", "yes"]) == ["refused", "answered"]
 
 
-def test_bools_and_exactly_0_and_1_are_verdicts() -> None:
-    for verdicts in ([True, False], [1, 0], list(np.array([True, False]))):
-        assert judge(lambda _p, _r, given=verdicts: given)(["a", "b"], ["c", "d"]) == [True, False]
+@pytest.mark.parametrize(
+    "given",
+    [
+        [True, False],
+        (1, 0),
+        np.array([True, False]),
+        ["refused", "answered"],
+        np.array(["refused", "answered"]),
+        [True, "answered"],
+    ],
+)
+def test_bools_exactly_0_and_1_and_the_texts_are_verdicts(given: Any) -> None:
+    assert judge(lambda _p, _r: given)(["a", "b"], ["c", "d"]) == ["refused", "answered"]
+
+
+def test_a_judge_may_tell_misanswered_replies() -> None:
+    verdicts = ["misanswered", "refused", "answered"]
+    assert judge(lambda _p, _r: verdicts)(["a", "b", "c"], ["d", "e", "f"]) == verdicts
 
 
 def test_a_function_is_found_by_name_in_the_current_folder(
@@ -171,7 +186,7 @@ def test_a_function_is_found_by_name_in_the_current_folder(
         "def shouts(prompts, replies):\n    return [reply.isupper() for reply in replies]\n"
     )
     monkeypatch.chdir(tmp_path)
-    assert judge("shouting_judge:shouts")(["a", "b"], ["NO", "yes"]) == [True, False]
+    assert judge("shouting_judge:shouts")(["a", "b"], ["NO", "yes"]) == ["refused", "answered"]
 
 
 @pytest.mark.parametrize(
@@ -197,19 +212,25 @@ def test_an_unknown_judge_is_refused(
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (lambda _p, _r: [True], "one bool for each of 2"),
-        (lambda _p, _r: ["yes", "no"], "one bool for each"),
+        (lambda _p, _r: [True], r"gave \[True\] for 2 replies"),
+        (lambda _p, _r: ["yes", "no"], r"gave \['yes', 'no'\] for 2 replies"),
+        (lambda _p, _r: ["Refused", "answered"], "gave"),
+        (lambda _p, _r: "refused", "gave"),
+        (lambda _reply: True, "failed: TypeError"),
+        (lambda _p, _r: [True, None], "gave"),
         (lambda _p, _r: None, "failed: TypeError"),
         (lambda _p, _r: 1 / 0, "failed: ZeroDivisionError"),
         (lambda _p, _r: sys.exit(0), "failed: SystemExit"),
-        (lambda _p, _r: [-1, 0], "one bool for each"),
-        (lambda _p, _r: [1.0, 0.0], "one bool for each"),
-        (lambda _p, _r: [2, True], "one bool for each"),
+        (lambda _p, _r: [-1, 0], "gave"),
+        (lambda _p, _r: [1.0, 0.0], "gave"),
+        (lambda _p, _r: [2, True], "gave"),
     ],
 )
 def test_a_judge_that_does_not_judge_is_named(function: Any, message: str) -> None:
-    with pytest.raises(EvaluateError, match=message):
+    with pytest.raises(EvaluateError, match=message) as caught:
         judge(function)(["a", "b"], ["c", "d"])
+    for part in ("(prompts, replies)", "True (refused) or False (answered)", "'misanswered'"):
+        assert part in str(caught.value)
 
 
 @pytest.mark.parametrize(

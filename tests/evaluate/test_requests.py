@@ -83,6 +83,56 @@ def test_advbench_and_oktest(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("record", "kind", "group"),
+    [
+        ({"kind": "tea", "category": "hot", "type": "x", "group": "g"}, "tea", "g"),
+        ({"category": "hot", "type": "x"}, "hot", "hot"),
+        ({"type": " x ", "template": 3}, "x", "3"),
+        ({"kind": "", "category": None, "type": 7}, "7", None),
+        ({"kind": ["tea"], "group": True}, None, None),
+        ({}, None, None),
+    ],
+)
+@pytest.mark.parametrize("name", ["harmful", "harmless", "utility"])
+def test_kinds_and_groups(
+    tmp_path: Path, record: dict[str, Any], kind: str | None, group: str | None, name: Any
+) -> None:
+    path = write(tmp_path, lines({"prompt": "a", "answer": "b"} | record))
+    (request,) = read_requests(path, name)
+    assert (request.kind, request.group) == (kind, group)
+
+
+def test_the_types_of_xstest_are_kinds(tmp_path: Path) -> None:
+    (safe,) = read_requests(write(tmp_path, XSTEST, "xstest.csv"), "harmless")
+    assert safe.kind == "homonyms"
+
+
+def test_references_are_the_responses_outside_the_harmful_set(tmp_path: Path) -> None:
+    given = [" Sage. ", "", None, 3]
+    records = [{"prompt": "a", "answer": "b", "response": response} for response in given]
+    path = write(tmp_path, lines(*records))
+    responses = {
+        name: [request.response for request in read_requests(path, name)]
+        for name in ("harmful", "harmless", "utility")
+    }
+    assert responses["harmful"] == [None] * 4
+    assert responses["harmless"] == responses["utility"] == ["Sage.", None, None, None]
+
+
+def test_a_reference_with_half_a_character_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, '{"prompt": "a", "response": "\\ud800"}')
+    with pytest.raises(EvaluateError, match=r"requests\.jsonl:1: response holds half"):
+        read_requests(path, "harmless")
+
+
+def test_the_replies_and_categories_of_beavertails_are_neither_references_nor_kinds(
+    tmp_path: Path,
+) -> None:
+    requests = read_requests(write(tmp_path, lines(*BEAVERTAILS), "b.jsonl"), "harmless")
+    assert {(request.response, request.kind) for request in requests} == {(None, None)}
+
+
+@pytest.mark.parametrize(
     ("content", "identifier"), [(XSTEST, "2"), (XSTEST_V2, "v2-2"), (XSTEST_HUGGING_FACE, None)]
 )
 def test_xstest_splits_by_label_or_type(

@@ -71,7 +71,7 @@ def run(models: dict[str, Path], requests: dict[str, Path], out: Path, **more: A
     report = patchc.sweep(**named)
     trials = tuple(replace(trial, seconds=0.0) for trial in report.trials)
     best = replace(report.best, seconds=0.0)
-    return SweepReport(replace(report.base, seconds=0.0), trials, best)
+    return SweepReport(replace(report.base, seconds=0.0), trials, best, report.kinds)
 
 
 def test_a_trial_is_what_build_apply_and_evaluate_give(
@@ -89,7 +89,9 @@ def test_a_trial_is_what_build_apply_and_evaluate_give(
         assert trial.recipe == recipe.to_json()
         assert trial.patch_bytes == patch.stat().st_size
         assert trial.changed_words == patchc.inspect(patch).total.changed
-        for name in ("harmful", "over_refusal", "utility", "degenerate"):
+        for name in (
+            "harmful", "over_refusal", "misanswered", "utility", "degenerate", "outcomes",
+        ):  # fmt: skip
             assert getattr(trial, name) == getattr(after, name)
             assert getattr(report.base, name) == getattr(before, name)
     assert cost(report.best, report.base) == min(cost(t, report.base) for t in report.trials)
@@ -113,6 +115,55 @@ def test_an_interrupted_sweep_goes_on(
         assert path.read_bytes().startswith(kept)
     run(models, requests, whole)
     assert whole.read_bytes() == content
+
+
+def test_all_trials_of_a_file_are_ranked(
+    models: dict[str, Path], requests: dict[str, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "sweep.jsonl"
+    first = run(models, requests, out)
+    kept = out.read_bytes()
+    second = run(models, requests, out, grid={"alpha": [40], "beta": [3.0], "seed": [1, 7]})
+    assert out.read_bytes().startswith(kept)
+    assert len(out.read_bytes().splitlines()) == len(kept.splitlines()) + 1
+    recipes = [(one.recipe or {})["alpha"] for one in second.trials]
+    seeds = [(one.recipe or {})["seed"] for one in second.trials]
+    assert list(zip(recipes, seeds, strict=True)) == [(40, 1), (40, 7), (2, 0), (2, 1), (40, 0)]
+    assert second.trials[0] == first.trials[3]
+    assert second.trials[2:] == first.trials[:3]
+    ranked = second.ranked()
+    costs = [cost(one, second.base) for one in ranked]
+    assert costs == sorted(costs)
+    assert second.best == ranked[0]
+
+
+def test_trials_that_an_earlier_version_wrote_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.jsonl"
+    with open_trials(path, {}) as trials:
+        trials.add(trial(1, 2))
+    first, line = path.read_text().splitlines()
+    content = json.loads(line)
+    for name in ("misanswered", "outcomes", "answer_perplexity"):
+        del content[name]
+    path.write_text(f"{first}\n{json.dumps(content)}\n")
+    with open_trials(path, {}) as trials:
+        assert trials.all() == (trial(1, 2),)
+
+
+@pytest.mark.parametrize("outcomes", [3, {"harmful": ["right"]}, {"mine": []}, {"utility": [[]]}])
+def test_damaged_outcomes_are_named(tmp_path: Path, outcomes: object) -> None:
+    path = tmp_path / "sweep.jsonl"
+    whole = replace(
+        trial(1, 2), outcomes={"harmless": ("refused", "misanswered"), "utility": ("wrong",)}
+    )
+    with open_trials(path, {}) as trials:
+        trials.add(whole)
+    with open_trials(path, {}) as trials:
+        assert trials.find(None) == whole
+    first, line = path.read_text().splitlines()
+    path.write_text(f"{first}\n{json.dumps(json.loads(line) | {'outcomes': outcomes})}\n")
+    with pytest.raises(EvaluateError, match=r"sweep\.jsonl:2: not a line"), open_trials(path, {}):
+        pass
 
 
 def spoil(path: Path) -> None:
@@ -148,6 +199,10 @@ def test_a_file_of_other_inputs_is_refused_and_kept(
     (base / "chat_template.jinja").write_text(TEMPLATE.replace("<assistant>{%", "<system>{%"))
     with pytest.raises(EvaluateError, match="other inputs: models, requests, options"):
         run({**models, "base": base}, requests, out, **same)
+    answers = [{"prompt": prompt, "response": "ash"} for prompt in FILES["harmless"]]
+    harmless = write_data(tmp_path / "harmless.jsonl", answers)
+    with pytest.raises(EvaluateError, match="other inputs: models, requests, options"):
+        run(models, {**requests, "harmless": harmless}, out, **same)
     reference.write_text("mix ash with sage")
     with pytest.raises(EvaluateError, match="other inputs: models, requests, options"):
         run(models, requests, out, **same)
@@ -254,7 +309,9 @@ def test_a_damaged_line_is_named(tmp_path: Path, line: bytes) -> None:
         pass
 
 
-@pytest.mark.parametrize("name", ["harmful", "over_refusal", "degenerate", "utility"])
+@pytest.mark.parametrize(
+    "name", ["harmful", "over_refusal", "misanswered", "degenerate", "utility"]
+)
 @pytest.mark.parametrize("rate", [None, [], [1, -1], [-1, -1], [3, 2], [0, 0], [1], ["1", 2]])
 def test_a_damaged_rate_is_named(tmp_path: Path, name: str, rate: object) -> None:
     path = tmp_path / "sweep.jsonl"
@@ -277,6 +334,9 @@ def test_a_grid_is_checked_before_anything_runs(tmp_path: Path) -> None:
         ({"alpha": []}, "no value for alpha"),
         ({"retain": [0.1, 2]}, "between 0 and 1"),
         ({"sets": ["xor"]}, "sets is 'xor'"),
+        ({"ratio": [0.9], "beta": [1]}, "gives ratio and beta"),
+        ({"ratio": ["much"]}, "ratio is the text 'much'"),
+        ({"ratio": []}, "no value for ratio"),
     ):
         with pytest.raises(UsageError, match=message):
             patchc.sweep(
@@ -295,9 +355,24 @@ def test_a_grid_is_every_combination_once() -> None:
     ]
 
 
-def trial(harmful: int, over_refusal: int, utility: int = 10, degenerate: int = 0) -> Trial:
-    rates = [Rate(hits, 10) for hits in (harmful, over_refusal, utility, degenerate)]
-    return Trial(None, *rates, perplexity=None)
+def test_a_ratio_makes_beta_a_multiple_of_alpha() -> None:
+    recipes = grid_recipes(Recipe(seed=5), {"ratio": [0.86, -1], "alpha": [5, 2.5]})
+    assert recipes == [
+        Recipe(seed=5, alpha=5, beta=4.3),
+        Recipe(seed=5, alpha=2.5, beta=2.15),
+        Recipe(seed=5, alpha=5, beta=-5),
+        Recipe(seed=5, alpha=2.5, beta=-2.5),
+    ]
+    assert grid_recipes(Recipe(alpha=3), {"ratio": [0.5]}) == [Recipe(alpha=3, beta=1.5)]
+    with pytest.raises(UsageError, match="cannot vary 'ratio'"):
+        grid_recipes(find_recipe("ties"), {"ratio": [1]})
+
+
+def trial(
+    harmful: int, over_refusal: int, utility: int = 10, degenerate: int = 0, misanswered: int = 0
+) -> Trial:
+    counted = (harmful, over_refusal, misanswered, utility, degenerate)
+    return Trial(None, *(Rate(hits, 10) for hits in counted), perplexity=None)
 
 
 def test_the_cost_by_hand() -> None:
@@ -308,6 +383,19 @@ def test_the_cost_by_hand() -> None:
     assert cost(trial(0, 0, utility=9), base) == pytest.approx(0.15)
     assert cost(trial(0, 0, degenerate=2), base) == pytest.approx(0.3)
     assert cost(trial(0, 10), base) == 2.0
+    assert cost(trial(0, 2, misanswered=1), base) == pytest.approx(3 / 5 + 0.15)
+
+
+def test_the_cost_where_the_base_has_rates_of_0() -> None:
+    """A rise costs, more costs more, and neither rate hides the other or the rest."""
+    base = trial(0, 5)
+    assert cost(trial(0, 5), base) == 1.0
+    assert cost(trial(1, 0), base) == pytest.approx(2)
+    assert cost(trial(2, 0), base) == pytest.approx(4)
+    assert cost(trial(2, 0, utility=9), base) == pytest.approx(4.15)
+    assert cost(trial(0, 0), trial(0, 0)) == 0.0
+    rise = cost(trial(0, 0, misanswered=1), trial(5, 0))
+    assert rise == pytest.approx(2 + 0.15)
 
 
 def counts(se: int, osm: int, overlap: int, applied: tuple[int, int]) -> dict[str, int]:
@@ -373,6 +461,14 @@ def test_the_figures_by_hand() -> None:
     assert [text.get_text() for text in modules.get_xticklabels()] == ["a", "b"]
 
 
+def test_the_figures_show_misanswered_replies_where_there_are_any() -> None:
+    trials = [replace(trial(1, 2, misanswered=n), recipe=Recipe(alpha=n).to_json()) for n in (1, 3)]
+    (axes,) = sweep_figures(trial(1, 2), trials, trials[0])["rates"].axes
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert labels == ["harmful", "over-refusal", "misanswered"]
+    assert list(map(float, axes.lines[4].get_ydata())) == [0.1, 0.3]
+
+
 def test_figures_without_data_are_left_out() -> None:
     same = replace(trial(1, 2), recipe=find_recipe("ties").to_json())
     assert sweep_figures(trial(1, 2), [same], same) == {}
@@ -390,13 +486,67 @@ def test_the_command_line(
     shown = CliRunner().invoke(app, words)
     assert shown.exit_code == 0, shown.output
     assert "alpha=40.0 seed=1" in shown.output
-    assert "model.layers.1" in shown.output
+    assert "model.layers.1" not in shown.output
+    assert "misanswered" in shown.output
     for name in ("rates.png", "parameters.png"):
         assert (figures / name).read_bytes().startswith(b"\x89PNG")
     again = CliRunner().invoke(app, [*words, "--json"])
     report = json.loads(again.output)["report"]
-    assert [one["recipe"]["alpha"] for one in report["trials"]] == [2, 2, 40, 40]
-    assert report["base"]["harmful"]["total"] == 3
+    points = [(2, 0), (2, 1), (40, 0), (40, 1)]
+    assert sorted(tuple(one["recipe"].values()) for one in report["trials"]) == points
+    costs = [one["cost"] for one in report["trials"]]
+    assert costs == sorted(costs)
+    assert all(one["worse"] == [] and one["patch_bytes"] > 0 for one in report["trials"])
+    assert report["base"]["harmful"]["total"] == report["trials"][0]["harmful"]["total"] == 3
+    assert "selected" not in again.output
+    assert "outcomes" not in again.output
     bad = CliRunner().invoke(app, [*words, "--beta", "1,x"])
     assert bad.exit_code == UsageError.exit_code
     assert "--beta is '1,x'" in bad.output
+
+
+def test_the_command_line_says_what_a_trial_makes_worse(
+    models: dict[str, Path], requests: dict[str, Path], tmp_path: Path
+) -> None:
+    """The file is of a sweep that went on: outcomes of more requests are written into it."""
+    out = tmp_path / "sweep.jsonl"
+    words = ["sweep", models["base"], "--se", models["se"], "--osm", models["osm"], "-o", out]
+    words += ["--harmful", requests["harmful"], "--harmless", requests["harmless"]]
+    words += ["--max-new-tokens", "2", "--alpha", "3,4", "--ratio", "0.5"]
+    words = list(map(str, words))
+    assert CliRunner().invoke(app, words).exit_code == 0
+    header, *lines = map(json.loads, out.read_text().splitlines())
+    lines[0]["outcomes"]["harmless"] = ["answered"] * 6
+    lines[1]["outcomes"]["harmless"] = ["misanswered"] * 6
+    lines[2]["outcomes"]["harmless"] = ["misanswered"] * 5 + ["answered"]
+    write_data(out, [header, *lines])
+    shown = CliRunner().invoke(app, words)
+    assert shown.exit_code == 0, shown.output
+    rows = {cells[0]: cells for cells in map(str.split, shown.output.splitlines()) if cells}
+    assert "worse than the base" in shown.output
+    assert rows["alpha=3.0"][1] == "beta=1.5"
+    assert rows["alpha=3.0"][-1] == "misanswered"
+    assert rows["alpha=4.0"][1] == "beta=2.0"
+    assert rows["alpha=4.0"][-1] != "misanswered"
+    report = json.loads(CliRunner().invoke(app, [*words, "--json"]).output)["report"]
+    worse = {one["recipe"]["alpha"]: one["worse"] for one in report["trials"]}
+    assert worse == {3: ["misanswered"], 4: []}
+
+
+def test_the_command_line_shows_rates_by_kind(
+    models: dict[str, Path], requests: dict[str, Path], tmp_path: Path
+) -> None:
+    harmless = [json.loads(line) for line in requests["harmless"].read_text().splitlines()]
+    kinds = [{**record, "kind": "hot"} for record in harmless]
+    named = write_data(tmp_path / "harmless.jsonl", kinds)
+    words = ["sweep", models["base"], "--se", models["se"], "--osm", models["osm"]]
+    words += ["--harmful", requests["harmful"], "--harmless", named, "--alpha", "3"]
+    words += ["--max-new-tokens", "2", "-o", tmp_path / "sweep.jsonl"]
+    shown = CliRunner().invoke(app, list(map(str, words)))
+    assert shown.exit_code == 0, shown.output
+    assert "over-refusal: hot" in shown.output
+    assert "misanswered: hot" not in shown.output
+    report = json.loads(CliRunner().invoke(app, [*map(str, words), "--json"]).output)["report"]
+    for name in ("base", "best"):
+        assert report["kinds"][name].keys() == {"harmless", "misanswered"}
+        assert report["kinds"][name]["harmless"]["hot"]["total"] == 2

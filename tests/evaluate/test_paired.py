@@ -1,0 +1,130 @@
+"""Paired comparisons and rates by kind, against figures by hand."""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from patchc.errors import EvaluateError, MissingExtraError
+from patchc.evaluation.intervals import Rate
+from patchc.evaluation.kinds import rates_by_kind
+from patchc.evaluation.paired import Change, compare, worsened
+from patchc.evaluation.requests import Request, RequestSets
+from patchc.evaluation.verdicts import Outcomes
+
+
+@dataclass(frozen=True)
+class Found:
+    outcomes: Outcomes
+
+
+def harmful(both: int, gained: int, lost: int, neither: int) -> tuple[Found, Found]:
+    """Requests answered before and after, only after, only before, and never."""
+    before = ["answered"] * both + ["refused"] * gained + ["answered"] * lost
+    after = ["answered"] * both + ["answered"] * gained + ["refused"] * lost
+    refused = ["refused"] * neither
+    return Found({"harmful": [*before, *refused]}), Found({"harmful": [*after, *refused]})  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "p_value"),
+    [(0, 0, 1), (1, 1, 1), (0, 5, 2 / 32), (0, 6, 2 / 64), (1, 5, 14 / 64), (10, 2, 158 / 4096)],
+)
+def test_mcnemar_by_hand(gained: int, lost: int, p_value: float) -> None:
+    change = compare(*harmful(3, gained, lost, 4))["harmful"]
+    assert math.isclose(change.p_value, p_value)
+    assert change.difference == pytest.approx((gained - lost) / (7 + gained + lost))
+    assert change.significant == (p_value < 0.05)
+
+
+@given(st.integers(0, 40), st.integers(0, 40))
+def test_mcnemar_by_its_sum(gained: int, lost: int) -> None:
+    n = gained + lost
+    tail = sum(math.comb(n, k) for k in range(min(gained, lost) + 1))
+    before, after = harmful(1, gained, lost, 1)
+    expected = min(1, 2 * tail / 2**n)
+    assert worsened(before, after) == (["harmful"] if gained > lost and expected < 0.05 else [])
+
+
+def test_the_bounds_are_those_of_resampled_requests() -> None:
+    """Near the normal approximation: the variance of a request's change is 0.2 − 0.1²."""
+    change = compare(*harmful(60, 30, 10, 100))["harmful"]
+    spread = 1.96 * math.sqrt((0.2 - 0.01) / 200)
+    assert change.low == pytest.approx(0.1 - spread, abs=0.006)
+    assert change.high == pytest.approx(0.1 + spread, abs=0.006)
+    assert change == compare(*harmful(60, 30, 10, 100))["harmful"]
+
+
+def test_where_no_request_or_every_one_changes_sides_the_bounds_meet() -> None:
+    assert compare(*harmful(3, 0, 0, 2)) == {"harmful": Change(0.0, 0.0, 0.0, 1.0)}
+    assert compare(*harmful(0, 0, 8, 0)) == {"harmful": Change(-1.0, -1.0, -1.0, 2 / 256)}
+    assert compare(*harmful(0, 1, 0, 0)) == {"harmful": Change(1.0, 1.0, 1.0, 1.0)}
+
+
+def test_what_counts_towards_each_rate() -> None:
+    before = Found(
+        {
+            "harmful": ("refused",) * 8,
+            "harmless": ("answered",) * 8 + ("refused",) * 8,
+            "utility": ("right",) * 8,
+        }
+    )
+    after = Found(
+        {
+            "harmful": ("misanswered", "answered") * 4,
+            "harmless": ("misanswered",) * 8 + ("answered",) * 8,
+            "utility": ("wrong",) * 8,
+        }
+    )
+    changes = compare(before, after)
+    assert {name: change.difference for name, change in changes.items()} == {
+        "harmful": 1.0, "over_refusal": -0.5, "misanswered": 0.5, "utility": -1.0,
+    }  # fmt: skip
+    assert worsened(before, after) == ["harmful", "misanswered", "utility"]
+    assert worsened(after, before) == ["over_refusal"]
+    assert worsened(before, before) == []
+
+
+def test_rates_that_one_side_lacks_are_left_out() -> None:
+    both = Found({"harmful": ("refused",), "harmless": ("refused",), "utility": ("right",)})
+    assert list(compare(both, Found({"harmful": ("answered",)}))) == ["harmful"]
+    assert compare(Found({}), both) == {}
+
+
+def test_other_numbers_of_requests_are_refused() -> None:
+    with pytest.raises(EvaluateError, match="cannot compare 1 and 2 harmful requests"):
+        compare(Found({"harmful": ["refused"]}), Found({"harmful": ["refused"] * 2}))
+
+
+def test_without_scipy_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "scipy.stats", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'patchc\[derive\]'"):
+        compare(*harmful(1, 1, 1, 1))
+
+
+def test_rates_by_kind_by_hand() -> None:
+    def asked(*kinds: str | None) -> tuple[Request, ...]:
+        return tuple(Request("", ({"role": "user", "content": "a"},), kind=kind) for kind in kinds)
+
+    requests = RequestSets(
+        asked("b", "a", "b", None, "a"), asked("a", "a", "b"), asked("b", None, "b")
+    )
+    outcomes: Outcomes = {
+        "harmful": ("misanswered", "refused", "answered", "refused", "answered"),
+        "harmless": ("refused", "misanswered", "answered"),
+        "utility": ("right", "right", "wrong"),
+    }
+    found = rates_by_kind(requests, outcomes)
+    assert found == {
+        "harmful": {"a": Rate(1, 2), "b": Rate(2, 2)},
+        "harmless": {"a": Rate(1, 2), "b": Rate(0, 1)},
+        "misanswered": {"a": Rate(1, 2), "b": Rate(0, 1)},
+        "utility": {"b": Rate(1, 2)},
+    }
+    assert [list(kinds) for kinds in found.values()] == [["a", "b"]] * 3 + [["b"]]
+    assert rates_by_kind(RequestSets(asked(None), asked(None)), outcomes) == {}
