@@ -1,0 +1,180 @@
+"""Stages whose results are kept: a stage is made again only when what goes into it has changed.
+
+A stage is a folder that appears whole or not at all, with the stamp ``stage.json`` in it: the
+inputs it was made from, and the seconds that took. One process at a time works on a stage.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from blake3 import blake3
+
+from patchc.errors import OutputError
+from patchc.files import staged_folder, storage_errors, sync_path
+
+STAMP = "stage.json"
+
+_READ_BYTES = 1 << 20
+
+
+class Stages:
+    """The stages of one piece of work, each a subfolder of ``work`` under its name.
+
+    Inputs are values of JSON, and equal where their JSON is; files are named by
+    :func:`file_digest`.
+    """
+
+    def __init__(self, work: Path) -> None:
+        self._work = work
+
+    def run(self, name: str, inputs: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
+        """The folder of a stage: as it is where ``inputs`` made it, otherwise filled by ``make``.
+
+        ``make`` gets an empty folder under another name. The stage takes its own name, and the
+        place of the one that other inputs made, once ``make`` has returned and all is on disk.
+        Where ``make`` raises, or the process is killed, the stage is not there, or the one before
+        it still is. The stage's :meth:`partial` folder goes when the stage is complete.
+
+        Raises:
+            OutputError: something that is no stage has the stage's name; it is left alone.
+            StorageError: the operating system refused, in ``make`` too.
+        """
+        if not self.done(name, inputs):
+            _make(self._work / name, inputs, make)
+        partial = self._partial(name)
+        if _is_made(partial, inputs):
+            with storage_errors(partial, "remove"):
+                _discard(partial)
+        return self._work / name
+
+    def done(self, name: str, inputs: Mapping[str, Any]) -> bool:
+        """Whether :meth:`run` would leave the stage as it is.
+
+        Raises:
+            StorageError: the stamp cannot be read.
+        """
+        return _is_made(self._work / name, inputs)
+
+    def partial(self, name: str, inputs: Mapping[str, Any]) -> Path:
+        """A folder for what an interrupted stage may go on with, such as a journal.
+
+        It is kept until the stage is complete, with a stamp in it, and is emptied where the inputs
+        are not those it was made for.
+
+        Raises:
+            OutputError: something that is no such folder has its name; it is left alone.
+            StorageError: the operating system refused.
+        """
+        folder = self._partial(name)
+        if not _is_made(folder, inputs):
+            _make(folder, inputs, lambda _: None)
+        return folder
+
+    def _partial(self, name: str) -> Path:
+        return self._work / f".{name}.partial"
+
+
+def file_digest(path: Path) -> str:
+    """BLAKE3 of a file's content, as 64 hexadecimal digits.
+
+    Raises:
+        StorageError: the file cannot be read.
+    """
+    hasher = blake3()
+    with storage_errors(path, "read"), path.open("rb") as file:
+        while block := file.read(_READ_BYTES):
+            hasher.update(block)
+    return hasher.hexdigest()
+
+
+def _is_made(folder: Path, inputs: Mapping[str, Any]) -> bool:
+    """Whether the folder holds the stamp of these inputs."""
+    path = folder / STAMP
+    with storage_errors(path, "read"):
+        if not path.is_file():
+            return False
+        content = path.read_bytes()
+    try:
+        stamp = json.loads(content)
+    except (ValueError, RecursionError):
+        return False
+    return (
+        isinstance(stamp, dict)
+        and stamp.keys() == {"inputs", "seconds"}
+        and _canonical(stamp["inputs"]) == _canonical(dict(inputs))
+    )
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(json.loads(json.dumps(value)), sort_keys=True)
+
+
+def _make(folder: Path, inputs: Mapping[str, Any], make: Callable[[Path], None]) -> None:
+    wanted = json.loads(_canonical(dict(inputs)))
+    with storage_errors(folder, "write"):
+        folder = folder.resolve() if folder.is_symlink() else folder
+        _check_own(folder)
+        _clear_leftovers(folder)
+    before = _hidden(folder)
+    try:
+        with staged_folder(folder) as staging:
+            start = time.perf_counter()
+            make(staging)
+            stamp = {"inputs": wanted, "seconds": time.perf_counter() - start}
+            (staging / STAMP).write_text(json.dumps(stamp), encoding="utf-8")
+            _sync_tree(staging)
+            if folder.exists():
+                folder.rename(before)
+    except BaseException:
+        if before.exists() and not folder.exists():
+            before.rename(folder)
+        raise
+    finally:
+        shutil.rmtree(before, ignore_errors=True)
+
+
+def _check_own(folder: Path) -> None:
+    if not folder.exists() or (folder / STAMP).exists():
+        return
+    if not folder.is_dir() or any(folder.iterdir()):
+        raise OutputError(
+            f"{folder} is in the way: it holds no {STAMP}, so no stage made it; move it away or "
+            "choose another folder to work in"
+        )
+
+
+def _clear_leftovers(folder: Path) -> None:
+    """Remove what killed processes left of this stage."""
+    name = re.compile(re.escape(f".{folder.name}.") + r"[0-9a-f]{8}\.partial")
+    for path in folder.parent.iterdir() if folder.parent.is_dir() else ():
+        if name.fullmatch(path.name):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _discard(folder: Path) -> None:
+    """Remove a folder in such a way that it is never there with a part of its content."""
+    gone = _hidden(folder)
+    folder.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def _hidden(folder: Path) -> Path:
+    """A name that :func:`_clear_leftovers` finds."""
+    return folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.partial")
+
+
+def _sync_tree(folder: Path) -> None:
+    for root, _, files in os.walk(folder):
+        for path in (Path(root, name) for name in files):
+            if not path.is_symlink():
+                sync_path(path)
+        sync_path(Path(root))
