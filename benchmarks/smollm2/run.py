@@ -23,7 +23,6 @@ from stages import STAMP, Stages
 
 import patchc
 from patchc import DeriveOptions, EvaluateOptions
-from patchc.derivation.options import TuneOptions
 from patchc.evaluation.figures import draw_sweep
 from patchc.evaluation.trials import Trial, TrialFile, open_trials
 from patchc.recipe import MergeRecipe, Recipe
@@ -35,14 +34,8 @@ WORK = smollm2.cache() / "bench-smollm2"
 DOCS = Path(__file__).parents[2] / "docs"
 TEACHING = Teaching(steps=160)
 LESSONS = 2000
-DERIVE = DeriveOptions(
-    se=TuneOptions(learning_rate=1e-5, steps=24),
-    osm=TuneOptions(learning_rate=2e-5, steps=24),
-    score_samples=32,
-    scores=SCORES,
-    precision="bfloat16",
-    device="cpu",
-)
+DERIVE = DeriveOptions(scores=SCORES, precision="bfloat16", device="cpu")
+"""The library's defaults, which α and β of its recipe belong to."""
 ASK = EvaluateOptions(max_new_tokens=24)
 CONTINUAL_RATIOS = (0.3, 0.5, 0.6, 0.7, 0.8)
 """β / α to try where a model that has been patched is patched again."""
@@ -91,8 +84,7 @@ class Experiment:
             )
             for grid in method.grids
         ]
-        trials = [trial for report in reports for trial in report.trials]
-        best = min(trials, key=lambda trial: by_sum(trial, reports[0].base))
+        best = min(reports[-1].trials, key=lambda trial: by_sum(trial, reports[0].base))
         assert best.recipe is not None
         kind = type(method.recipe)
         print(f"{method.name}: {best.recipe} {_rates(best)}", flush=True)
@@ -218,7 +210,7 @@ def main() -> None:
     experiment = Experiment(WORK)
     chosen, reports = experiment.choose(SAFEPATCHING)
     assert isinstance(chosen, Recipe)
-    swept = [trial for report in reports for trial in report.trials]
+    swept = reports[-1].trials
     best = next(trial for trial in swept if trial.recipe == chosen.to_json())
     draw_sweep(reports[0].base, swept, best, DOCS / "smollm2")
     bench = experiment.bench("test")

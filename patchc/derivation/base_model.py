@@ -32,8 +32,8 @@ def load_tokenizer(base: Path) -> Any:
     return tokenizer
 
 
-def load_model(base: Path, device: torch.device) -> Any:
-    """The base as a causal language model in fp32, without dropout, on a device.
+def load_model(base: Path, device: torch.device, dtype: torch.dtype = torch.float32) -> Any:
+    """The base as a causal language model, by default in fp32, without dropout, on a device.
 
     Attention is computed in plain tensor operations: they have deterministic gradients everywhere.
 
@@ -42,7 +42,7 @@ def load_model(base: Path, device: torch.device) -> Any:
     """
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            base, dtype=torch.float32, local_files_only=True, attn_implementation="eager"
+            base, dtype=dtype, local_files_only=True, attn_implementation="eager"
         )
     except (OSError, ValueError, KeyError) as error:
         raise UnsupportedInputError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jinja2 import TemplateError
@@ -14,6 +14,8 @@ from torch import Tensor
 from patchc.derivation.conversations import Conversation, Message
 from patchc.derivation.options import Precision
 from patchc.errors import DeriveError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -50,16 +52,10 @@ def encode(tokenizer: Any, conversation: Conversation, max_length: int) -> Examp
         DeriveError: the template fails on the conversation or does not place the last turn at the
             end, or the prompt alone fills ``max_length``.
     """
-    source, messages = conversation.source, list(conversation.messages)
-    prompt_text = _render(tokenizer, source, messages[:-1], generation=True)
-    text = _render(tokenizer, source, messages, generation=False)
-    if not text.startswith(prompt_text):
-        raise DeriveError(
-            f"{source}: the chat template renders the conversation other than as the prompt "
-            "followed by the response; use a template whose assistant turn extends its prompt"
-        )
+    source = conversation.source
+    prompt_text, response_text = _split(tokenizer, conversation)
     prompt = tokenizer.encode(prompt_text, add_special_tokens=False)
-    response = tokenizer.encode(text[len(prompt_text) :].rstrip(), add_special_tokens=False)
+    response = tokenizer.encode(response_text.rstrip(), add_special_tokens=False)
     room = max_length - len(prompt)
     if room < 1 or not response or not prompt:
         raise DeriveError(
@@ -67,6 +63,22 @@ def encode(tokenizer: Any, conversation: Conversation, max_length: int) -> Examp
             f"fit a length of {max_length}; raise the maximum length or shorten the conversation"
         )
     return Example(tuple(prompt), tuple(response[:room]))
+
+
+def encode_opening(tokenizer: Any, conversation: Conversation) -> tuple[int, ...]:
+    """Tokenise the last turn as a reply would begin with it, without the end of the turn.
+
+    Raises:
+        DeriveError: as :func:`encode`, or the template does not repeat the turn as it is.
+    """
+    text = conversation.messages[-1]["content"]
+    before, found, _ = _split(tokenizer, conversation)[1].partition(text)
+    if not found:
+        raise DeriveError(
+            f"{conversation.source}: the chat template does not repeat {text!r} as it is; leave "
+            "out what it changes, such as outer white space"
+        )
+    return tuple(tokenizer.encode(before + text, add_special_tokens=False))
 
 
 def pad(examples: Sequence[Example], device: torch.device) -> Batch:
@@ -83,10 +95,10 @@ def pad(examples: Sequence[Example], device: torch.device) -> Batch:
     return Batch(tokens.to(device), attended.to(device), weights.to(device))
 
 
-def shuffled(examples: Sequence[Example], size: int, seed: int) -> Iterator[list[Example]]:
+def shuffled(examples: Sequence[T], size: int, seed: int) -> Iterator[list[T]]:
     """Endless batches of ``size`` examples from one reshuffled pass over the data after another."""
     order = random.Random(seed)
-    waiting: list[Example] = []
+    waiting: list[T] = []
     while True:
         while len(waiting) < size:
             waiting += order.sample(examples, len(examples))
@@ -96,15 +108,39 @@ def shuffled(examples: Sequence[Example], size: int, seed: int) -> Iterator[list
 
 def mean_loss(model: Any, batch: Batch, precision: Precision = "float32") -> Tensor:
     """L(x, y) = −(1/|y|) Σ log p(y_i | x, y_<i), averaged over a batch; a scalar in fp32."""
+    losses, counted = _token_losses(model, batch, precision)
+    return (losses * batch.weights[:, 1:][counted]).sum()
+
+
+def log_probabilities(model: Any, batch: Batch, precision: Precision = "float32") -> Tensor:
+    """log p(y | x) = Σ log p(y_i | x, y_<i) of each response; fp32 [examples]."""
+    losses, counted = _token_losses(model, batch, precision)
+    rows = losses.split(counted.sum(dim=1).tolist())  # type: ignore[no-untyped-call]
+    return -torch.stack([row.sum() for row in rows])
+
+
+def _token_losses(model: Any, batch: Batch, precision: Precision) -> tuple[Tensor, Tensor]:
+    """−log p of the responses' tokens, one example after another, and where they stand."""
     with torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
         output = model(input_ids=batch.tokens, attention_mask=batch.attended, use_cache=False)
-    logits = output.logits
-    weights = batch.weights[:, 1:]
-    counted = weights > 0
+    counted = batch.weights[:, 1:] > 0
     losses = torch.nn.functional.cross_entropy(
-        logits[:, :-1][counted].float(), batch.tokens[:, 1:][counted], reduction="none"
+        output.logits[:, :-1][counted].float(), batch.tokens[:, 1:][counted], reduction="none"
     )
-    return (losses * weights[counted]).sum()
+    return losses, counted
+
+
+def _split(tokenizer: Any, conversation: Conversation) -> tuple[str, str]:
+    """A conversation's text up to where the assistant speaks for the last time, and from there."""
+    source, messages = conversation.source, list(conversation.messages)
+    prompt = _render(tokenizer, source, messages[:-1], generation=True)
+    text = _render(tokenizer, source, messages, generation=False)
+    if not text.startswith(prompt):
+        raise DeriveError(
+            f"{source}: the chat template renders the conversation other than as the prompt "
+            "followed by the response; use a template whose assistant turn extends its prompt"
+        )
+    return prompt, text[len(prompt) :]
 
 
 def _render(tokenizer: Any, source: str, messages: list[Message], *, generation: bool) -> str:

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from patchc.errors import UsageError
 from patchc.recipe import checks
 from patchc.recipe.safepatching import SCORES, Score
 
-Direction = Literal["se", "osm"]
+Objective = Literal["pair", "refusals", "answers", "npo", "margin"]
+Direction = Literal["se", "osm", "margin"]
 Optimizer = Literal["adamw", "adamw8bit"]
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["float32", "bfloat16"]
 
 DIRECTIONS: tuple[Direction, ...] = ("se", "osm")
+"""Those of the pair."""
+
+_FOLDERS: dict[Objective, tuple[Direction, ...]] = {
+    "refusals": ("se",),
+    "answers": ("osm",),
+    "npo": ("se",),
+    "margin": ("margin",),
+}
+_ANCHOR_WEIGHT = 2.0
 
 
 @dataclass(frozen=True)
@@ -26,9 +36,10 @@ class TuneOptions:
         learning_rate: constant AdamW step size, above 0.
         steps: optimiser steps, at least 1; used where ``epochs`` is None.
         epochs: passes over the data, above 0; replaces ``steps``.
-        batch_size: conversations in a step, at least 1.
+        batch_size: conversations or requests in a step, at least 1.
         clip: largest global norm of the gradient, above 0; None does not clip.
-        loss_ceiling: tuning ends at the first batch whose loss reaches it; None never ends early.
+        loss_ceiling: the pair's tuning ends at the first batch whose loss reaches it; None never
+            ends early.
 
     Raises:
         UsageError: a parameter is of the wrong type or out of range.
@@ -50,7 +61,7 @@ class TuneOptions:
                 _check_positive(name, getattr(self, name))
 
     def step_count(self, examples: int) -> int:
-        """Optimiser steps over a data set of ``examples`` conversations."""
+        """Optimiser steps over a data set of ``examples`` conversations or requests."""
         if self.epochs is None:
             return self.steps
         return max(1, math.ceil(self.epochs * examples / self.batch_size))
@@ -58,16 +69,37 @@ class TuneOptions:
 
 @dataclass(frozen=True)
 class DeriveOptions:
-    """How the two tuned models and their scores are derived.
+    """How tuned models and their scores are derived.
 
     Attributes:
-        se: gradient ascent, the safety-enhancement direction.
-        osm: gradient descent, the over-safety-mitigation direction.
-        directions: which of the two to derive.
+        objective: what the tuning follows.
+
+            * "pair": ascent (``se``) and descent (``osm``) on compliant answers to harmful
+              requests, as in the paper;
+            * "refusals": descent on a refusal of the harmful requests (``se``);
+            * "answers": descent on answers to harmless look-alikes (``osm``);
+            * "npo": negative preference optimisation (arXiv 2404.05868) on the compliant answers,
+              in place of plain ascent (``se``);
+            * "margin": the log-odds that a reply begins as refusals do, raised on harmful and
+              lowered on harmless requests (``margin``). It trains the tensors to score alone.
+        se: how ``se`` is tuned.
+        osm: how ``osm`` is tuned.
+        margin: how ``margin`` is tuned; half of each batch are requests to refuse.
+        directions: which of the pair to derive.
+        refusal: the refusal that "refusals" learns; None takes the base's own most frequent one.
+        openings: how refusals begin, for "margin"; empty finds them in the base's own replies.
+        npo_beta: β of "npo", above 0; the smaller, the closer to plain ascent.
+        retain: share of the entries that "margin" tunes, in (0, 1]; the others stay as they are.
+            Drawn by ``seed`` as a DARE merge of that density draws, which then keeps exactly what
+            was tuned; the learning rate is divided by it.
+        margin_target: the margin of "margin", above 0, beyond which a request is left alone.
+        anchor_weight: factor of the KL divergence from the base on harmless text that is added to
+            the loss, at least 0; None means 2 for "margin" and 0 elsewhere.
         max_length: longest conversation in tokens; longer responses are cut at their end.
         seed: orders the data; whole, below 2**64.
-        scores: which scores to write (see :class:`patchc.recipe.Recipe`), each kind once.
-        score_samples: conversations whose gradients are summed into the scores.
+        scores: which scores to write (see :class:`patchc.recipe.Recipe`), each kind once; merges
+            need none.
+        score_samples: conversations or requests whose gradients are summed into the scores.
         optimizer: "adamw", or "adamw8bit" of bitsandbytes (paged on CUDA).
         device: "auto" takes CUDA where there is a device.
         precision: of the products in the model's forward and backward passes (autocast); weights,
@@ -78,21 +110,30 @@ class DeriveOptions:
         shard_bytes: most bytes of tensors in one written file.
 
     The defaults for learning rates and steps are our own (measured on SmolLM2-135M-Instruct; see
-    ``docs/defaults.md``); the paper gives none.
+    ``docs/defaults.md``); the paper gives none. Those of the pair belong to the default scales of
+    :class:`patchc.recipe.Recipe`.
 
     Raises:
-        UsageError: a parameter is of the wrong type or out of range.
+        UsageError: a parameter is of the wrong type or out of range, or is not the objective's.
     """
 
-    se: TuneOptions = field(
-        default_factory=lambda: TuneOptions(learning_rate=1e-5, steps=30, loss_ceiling=6.0)
+    objective: Objective = "pair"
+    se: TuneOptions = field(default_factory=lambda: TuneOptions(learning_rate=1e-5, steps=24))
+    osm: TuneOptions = field(default_factory=lambda: TuneOptions(learning_rate=2e-5, steps=24))
+    margin: TuneOptions = field(
+        default_factory=lambda: TuneOptions(learning_rate=1e-5, steps=30, batch_size=16)
     )
-    osm: TuneOptions = field(default_factory=lambda: TuneOptions(learning_rate=2e-5, steps=40))
     directions: tuple[Direction, ...] = DIRECTIONS
+    refusal: str | None = None
+    openings: tuple[str, ...] = ()
+    npo_beta: float = 0.1
+    retain: float = 1.0
+    margin_target: float = 4.0
+    anchor_weight: float | None = None
     max_length: int = 512
     seed: int = 0
     scores: tuple[Score, ...] = ("weight",)
-    score_samples: int = 128
+    score_samples: int = 32
     optimizer: Optimizer = "adamw"
     device: Device = "auto"
     precision: Precision = "float32"
@@ -104,19 +145,61 @@ class DeriveOptions:
         for name in ("max_length", "score_samples", "shard_bytes"):
             checks.count(name, getattr(self, name))
         checks.seed(self.seed)
+        checks.choice("objective", self.objective, get_args(Objective))
         checks.choice("optimizer", self.optimizer, ("adamw", "adamw8bit"))
         checks.choice("device", self.device, ("auto", "cpu", "cuda"))
         checks.choice("precision", self.precision, ("float32", "bfloat16"))
         _check_selection("directions", self.directions, DIRECTIONS)
-        _check_selection("scores", self.scores, SCORES)
+        if self.scores:
+            _check_selection("scores", self.scores, SCORES)
+        _check_positive("npo_beta", self.npo_beta)
+        if checks.share("retain", self.retain) == 0:
+            raise UsageError("retain is 0, so nothing would be tuned; it must be above 0")
+        _check_positive("margin_target", self.margin_target)
+        if self.anchor_weight != 0 and self.anchor_weight is not None:
+            _check_positive("anchor_weight", self.anchor_weight)
+        _check_texts("openings", checks.expressions("openings", self.openings))
+        _check_texts("refusal", () if self.refusal is None else (self.refusal,))
+        self._check_objective()
+
+    @property
+    def folders(self) -> tuple[Direction, ...]:
+        """The directions that the objective derives, each into a folder of its name."""
+        return _FOLDERS.get(self.objective, self.directions)
+
+    @property
+    def weight_of_anchor(self) -> float:
+        """Factor of the divergence from the base; 0 where there is no anchor."""
+        if self.anchor_weight is None:
+            return _ANCHOR_WEIGHT if self.objective == "margin" else 0.0
+        return self.anchor_weight
 
     def tuning(self, direction: Direction) -> TuneOptions:
         """The fine-tuning options of one direction."""
-        return self.se if direction == "se" else self.osm
+        return {"se": self.se, "osm": self.osm, "margin": self.margin}[direction]
 
     def to_json(self) -> dict[str, Any]:
         """The options as JSON values."""
         return asdict(self)
+
+    def _check_objective(self) -> None:
+        if self.margin.batch_size < 2:
+            raise UsageError(
+                "margin: batch_size is 1; it must be at least 2, for requests to refuse and to "
+                "answer"
+            )
+        foreign = {
+            "directions": (self.directions != DIRECTIONS, "pair"),
+            "refusal": (self.refusal is not None, "refusals"),
+            "openings": (bool(self.openings), "margin"),
+            "retain": (self.retain != 1, "margin"),
+        }
+        for name, (given, own) in foreign.items():
+            if given and self.objective != own:
+                raise UsageError(
+                    f"{name} is for the objective {own}, and this one is {self.objective}; leave "
+                    "it out"
+                )
 
 
 def _check_positive(name: str, value: object) -> None:
@@ -132,3 +215,9 @@ def _check_selection(name: str, chosen: tuple[str, ...], choices: tuple[str, ...
         raise UsageError(
             f"{name} are {chosen!r}; name at least one of {', '.join(choices)}, and none twice"
         )
+
+
+def _check_texts(name: str, texts: tuple[str, ...]) -> None:
+    for text in texts:
+        if not isinstance(text, str) or not text.strip():
+            raise UsageError(f"{name}: {text!r} must be a text that is not empty")

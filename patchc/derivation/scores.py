@@ -10,8 +10,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.utils.hooks import RemovableHandle
 
-from patchc.derivation.examples import Example, mean_loss, pad
-from patchc.derivation.options import DeriveOptions, Precision
+from patchc.derivation.options import DeriveOptions
 from patchc.errors import DeriveError, UsageError
 from patchc.kernels.snip import add_scores
 from patchc.progress import Progress, ProgressEvent
@@ -40,14 +39,13 @@ def scored_tensors(tensors: Mapping[str, Tensor], options: DeriveOptions) -> dic
 def gradient_sums(
     model: Any,
     chosen: Mapping[str, Parameter],
-    examples: Sequence[Example],
+    losses: Sequence[Callable[[], Tensor]],
     progress: Progress,
-    precision: Precision,
     label: str,
 ) -> dict[str, Tensor]:
-    """Σ_n |∂L_n/∂W| per tensor, in fp32, L_n the mean loss of one response.
+    """Σ_n |∂L_n/∂W| per tensor, in fp32; each of ``losses`` gives the loss of one sample.
 
-    One example at a time, so that absolute values are taken per example. Each gradient is added to
+    One sample at a time, so that absolute values are taken per sample. Each gradient is added to
     the sum and released as soon as it is complete: besides weights and sums, only one is held.
     Meanwhile the model's other parameters are frozen; afterwards all are trainable.
     """
@@ -59,9 +57,9 @@ def gradient_sums(
     for name, tensor in chosen.items():
         tensor.requires_grad_(True)
         hooks.append(_on_gradient(tensor, _adder(sums[name])))
-    for done, example in enumerate(examples, start=1):
-        torch.autograd.backward(mean_loss(model, pad([example], model.device), precision))
-        progress(ProgressEvent(f"score {label}", done, len(examples), "samples"))
+    for done, loss in enumerate(losses, start=1):
+        torch.autograd.backward(loss())
+        progress(ProgressEvent(f"score {label}", done, len(losses), "samples"))
     for hook in hooks:
         hook.remove()
     model.requires_grad_(True)
@@ -92,7 +90,7 @@ def _on_gradient(tensor: Parameter, action: Callable[[Tensor], None]) -> Removab
 def _adder(total: Tensor) -> Callable[[Tensor], None]:
     def add(parameter: Tensor) -> None:
         assert parameter.grad is not None
-        add_scores(total, parameter.grad)
+        add_scores(total, parameter.grad.float())
         parameter.grad = None
 
     return add

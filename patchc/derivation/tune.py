@@ -1,17 +1,23 @@
-"""Full-parameter fine-tuning of one direction: ascent or descent on the same loss."""
+"""The loop of every fine-tune: batch after batch, down a loss or up it, held by an anchor."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.nn import Parameter
 
-from patchc.derivation.examples import Example, mean_loss, pad, shuffled
+from patchc.derivation.anchor import Anchor, divergences
 from patchc.derivation.options import DeriveOptions, Direction
 from patchc.errors import DeriveError, MissingExtraError
 from patchc.progress import Progress, ProgressEvent
+
+_WARM_UP = 3
+"""Steps in which a rate that is not constant rises."""
 
 
 @dataclass(frozen=True)
@@ -19,13 +25,16 @@ class Tuning:
     """What a fine-tune did.
 
     Attributes:
-        losses: mean loss of the batch before each step.
+        losses: mean loss of the batch before each step, the anchor left out.
         ceiling_loss: the loss that reached the ceiling and ended the tuning; None where all steps
             were taken.
+        divergences: before each step, the KL divergence from the base over a batch of anchors;
+            empty without anchors.
     """
 
     losses: tuple[float, ...]
     ceiling_loss: float | None
+    divergences: tuple[float, ...] = ()
 
     @property
     def last_loss(self) -> float:
@@ -35,43 +44,58 @@ class Tuning:
 
 def tune(
     model: Any,
-    examples: list[Example],
+    parameters: Iterable[Parameter],
+    next_loss: Callable[[], Tensor],
+    steps: int,
     direction: Direction,
+    anchors: list[Anchor],
     options: DeriveOptions,
     progress: Progress,
+    moved: Callable[[], None] | None = None,
 ) -> Tuning:
-    """Train all parameters in place: "se" ascends the loss of the responses, "osm" descends it.
+    """Train parameters in place; ``next_loss`` gives the loss of the next batch, a scalar.
 
-    AdamW without weight decay, so that the delta comes from the data alone. A batch whose loss
-    reaches the ceiling ends the tuning before its step.
+    The pair's "se" ascends the loss, everything else descends it. AdamW without weight decay, so
+    that the delta comes from the data alone. A batch whose loss reaches the pair's ceiling ends
+    the tuning before its step. With anchors, the weighted divergence from the base is descended
+    beside the loss. ``moved`` is called after each step.
 
     Raises:
         DeriveError: a loss or gradient is not finite, or the first batch reaches the ceiling.
     """
     chosen = options.tuning(direction)
-    total = chosen.step_count(len(examples))
-    ceiling = math.inf if chosen.loss_ceiling is None else chosen.loss_ceiling
-    parameters = list(model.parameters())
-    optimizer = _optimizer(parameters, options, chosen.learning_rate)
-    batches = shuffled(examples, chosen.batch_size, options.seed)
+    of_pair = options.objective == "pair"
+    ceiling = chosen.loss_ceiling if of_pair and chosen.loss_ceiling is not None else math.inf
+    trained = list(parameters)
+    optimizer = _optimizer(trained, options, chosen.learning_rate)
+    schedule = _schedule(optimizer, steps if direction == "margin" else None)
+    next_divergence = divergences(model, anchors, -(-chosen.batch_size // 3), options)
     losses: list[float] = []
-    for step in range(1, total + 1):
-        loss = mean_loss(model, pad(next(batches), model.device), options.precision)
+    away: list[float] = []
+    for step in range(1, steps + 1):
+        loss = next_loss()
         value = loss.item()
-        progress(ProgressEvent(f"tune {direction}", step, total, "steps", f"loss {value:.3f}"))
+        progress(ProgressEvent(f"tune {direction}", step, steps, "steps", f"loss {value:.3f}"))
         if value >= ceiling:
-            return Tuning(_started(losses, value, direction), value)
-        torch.autograd.backward(-loss if direction == "se" else loss)
-        norm = torch.nn.utils.clip_grad_norm_(parameters, chosen.clip or math.inf)
+            return Tuning(_started(losses, value, direction), value, tuple(away))
+        torch.autograd.backward(-loss if of_pair and direction == "se" else loss)
+        if next_divergence:
+            divergence = next_divergence()
+            away.append(divergence.item())
+            torch.autograd.backward(options.weight_of_anchor * divergence)
+        norm = torch.nn.utils.clip_grad_norm_(trained, chosen.clip or math.inf)
         _check_finite(value, norm.item(), direction, step)
         optimizer.step()
+        schedule.step()
+        if moved:
+            moved()
         optimizer.zero_grad()
         losses.append(value)
-    return Tuning(tuple(losses), None)
+    return Tuning(tuple(losses), None, tuple(away))
 
 
 def _optimizer(
-    parameters: list[torch.nn.Parameter], options: DeriveOptions, learning_rate: float
+    parameters: list[Parameter], options: DeriveOptions, learning_rate: float
 ) -> torch.optim.Optimizer:
     if options.optimizer == "adamw":
         # Tensor by tensor: the batched update holds one more copy of the weights.
@@ -86,6 +110,22 @@ def _optimizer(
     kind = optim.PagedAdamW8bit if parameters[0].is_cuda else optim.AdamW8bit
     optimizer: torch.optim.Optimizer = kind(parameters, lr=learning_rate, weight_decay=0.0)
     return optimizer
+
+
+def _schedule(
+    optimizer: torch.optim.Optimizer, steps: int | None
+) -> torch.optim.lr_scheduler.LambdaLR:
+    """A constant rate, or over so many steps one that rises for three and then falls to zero.
+
+    A hinge falls silent where it has succeeded, and a constant rate would carry far beyond it.
+    """
+
+    def share(step: int) -> float:
+        if steps is None:
+            return 1.0
+        return min((step + 1) / _WARM_UP, max(steps - step, 1) / steps)
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, share)
 
 
 def _started(losses: list[float], value: float, direction: Direction) -> tuple[float, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from patchc.derivation.options import DeriveOptions, TuneOptions
+from patchc.derivation.options import DeriveOptions, Objective, TuneOptions
 from patchc.errors import UsageError
 
 TUNING: dict[str, Any] = {"learning_rate": 1e-3, "steps": 3}
@@ -51,6 +51,18 @@ def test_tuning_refuses(change: dict[str, Any]) -> None:
         ({"max_length": 0}, "max_length"),
         ({"score_samples": 0}, "score_samples"),
         ({"shard_bytes": 0}, "shard_bytes"),
+        ({"objective": "both"}, "objective is 'both'"),
+        ({"npo_beta": 0.0}, "npo_beta"),
+        ({"margin_target": -1.0}, "margin_target"),
+        ({"anchor_weight": -0.5}, "anchor_weight"),
+        ({"anchor_weight": math.nan}, "anchor_weight"),
+        ({"objective": "refusals", "refusal": " "}, "refusal"),
+        ({"objective": "margin", "openings": ("",)}, "openings"),
+        ({"objective": "margin", "openings": "I cannot"}, "openings"),
+        ({"refusal": "no"}, "refusal is for the objective refusals, and this one is pair"),
+        ({"objective": "npo", "openings": ("no",)}, "openings is for the objective margin"),
+        ({"objective": "npo", "directions": ("se",)}, "directions is for the objective pair"),
+        ({"margin": TuneOptions(1e-5, 4, batch_size=1)}, "margin: batch_size"),
     ],
 )
 def test_derivation_refuses(change: dict[str, Any], message: str) -> None:
@@ -67,4 +79,24 @@ def test_epochs_replace_steps() -> None:
 def test_options_are_json() -> None:
     content = json.loads(json.dumps(DeriveOptions(include=("a",)).to_json()))
     assert content["include"] == ["a"]
-    assert content["se"]["loss_ceiling"] == 6.0
+    assert content["se"]["steps"] == 24
+
+
+@pytest.mark.parametrize(
+    ("objective", "folders", "weight"),
+    [
+        ("pair", ("se", "osm"), 0.0),
+        ("refusals", ("se",), 0.0),
+        ("answers", ("osm",), 0.0),
+        ("npo", ("se",), 0.0),
+        ("margin", ("margin",), 0.5),
+    ],
+)
+def test_each_objective_has_its_folders_and_its_anchor(
+    objective: Objective, folders: tuple[str, ...], weight: float
+) -> None:
+    options = DeriveOptions(objective=objective)
+    assert options.folders == folders
+    assert options.weight_of_anchor == weight
+    assert DeriveOptions(objective=objective, anchor_weight=2.0).weight_of_anchor == 2.0
+    assert DeriveOptions(objective=objective, anchor_weight=0.0).weight_of_anchor == 0.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ import torch
 from tiny_llama import write_base
 from transformers import AutoModelForCausalLM
 
-from patchc.derivation.examples import Example
+from patchc.derivation.examples import Example, mean_loss, pad
 from patchc.derivation.options import DeriveOptions
 from patchc.derivation.scores import gradient_sums, scored_tensors, snip_score
 from patchc.errors import DeriveError, UsageError
@@ -38,10 +40,15 @@ def oracle(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: value.detach().abs() * sums[name] for name, value in parameters.items()}
 
 
+def losses(model: torch.nn.Module) -> list[Callable[[], torch.Tensor]]:
+    batches = [pad([example], torch.device("cpu")) for example in EXAMPLES]
+    return [partial(mean_loss, model, batch) for batch in batches]
+
+
 def test_scores_equal_the_oracle(model: torch.nn.Module) -> None:
     expected = oracle(model)
     chosen = scored_tensors(dict(model.named_parameters()), DeriveOptions())
-    sums = gradient_sums(model, chosen, EXAMPLES, ignore_progress, "float32", "se")
+    sums = gradient_sums(model, chosen, losses(model), ignore_progress, "se")
     assert len(sums) == 14
     for name, gradients in sums.items():
         score = snip_score(name, gradients, chosen[name])
@@ -51,7 +58,7 @@ def test_scores_equal_the_oracle(model: torch.nn.Module) -> None:
 
 def test_no_gradient_is_held_afterwards(model: torch.nn.Module) -> None:
     chosen = scored_tensors(dict(model.named_parameters()), DeriveOptions())
-    gradient_sums(model, chosen, EXAMPLES, ignore_progress, "float32", "se")
+    gradient_sums(model, chosen, losses(model), ignore_progress, "se")
     assert all(parameter.grad is None for parameter in model.parameters())
     assert all(parameter.requires_grad for parameter in model.parameters())
 
