@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from patchc.derivation.options import DeriveOptions
     from patchc.errors import PatchcError
     from patchc.evaluation.options import EvaluateOptions
+    from patchc.fitting.options import FitOptions, Limit
     from patchc.formats import open_patch
     from patchc.recipe import MergeRecipe, Recipe, read_recipe
     from patchc.verbs.apply import apply
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from patchc.verbs.derive import derive
     from patchc.verbs.diff import diff
     from patchc.verbs.evaluate import evaluate
+    from patchc.verbs.fit import fit
+    from patchc.verbs.fix import fix
+    from patchc.verbs.fix_options import FixOptions
     from patchc.verbs.fold import fold
     from patchc.verbs.inspect import inspect
     from patchc.verbs.revert import revert
@@ -35,6 +39,9 @@ if TYPE_CHECKING:
 _HOMES = {
     "DeriveOptions": "patchc.derivation.options",
     "EvaluateOptions": "patchc.evaluation.options",
+    "FitOptions": "patchc.fitting.options",
+    "FixOptions": "patchc.verbs.fix_options",
+    "Limit": "patchc.fitting.options",
     "MergeRecipe": "patchc.recipe",
     "PatchcError": "patchc.errors",
     "Recipe": "patchc.recipe",
@@ -44,6 +51,8 @@ _HOMES = {
     "derive": "patchc.verbs.derive",
     "diff": "patchc.verbs.diff",
     "evaluate": "patchc.verbs.evaluate",
+    "fit": "patchc.verbs.fit",
+    "fix": "patchc.verbs.fix",
     "fold": "patchc.verbs.fold",
     "inspect": "patchc.verbs.inspect",
     "open_patch": "patchc.formats",
@@ -56,6 +65,9 @@ _HOMES = {
 __all__ = [
     "DeriveOptions",
     "EvaluateOptions",
+    "FitOptions",
+    "FixOptions",
+    "Limit",
     "MergeRecipe",
     "PatchcError",
     "Recipe",
@@ -66,6 +78,8 @@ __all__ = [
     "derive",
     "diff",
     "evaluate",
+    "fit",
+    "fix",
     "fold",
     "inspect",
     "open_patch",

@@ -121,3 +121,13 @@ class RankError(PatchcError):
     """Another rank of a run under torchrun has left, is silent, or has other inputs."""
 
     exit_code = 19
+
+
+class UnfixedError(PatchcError):
+    """No patch was written: none that was tried lowers harm and over-refusal within the limits."""
+
+    exit_code = 20
+
+    def __init__(self, message: str, report: object = None) -> None:
+        super().__init__(message)
+        self.report = report

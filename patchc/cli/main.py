@@ -17,6 +17,7 @@ from patchc.errors import PatchcError
 from patchc.version import __version__
 
 _COMMANDS = (
+    "fix",
     "derive",
     "build",
     "diff",
@@ -27,12 +28,15 @@ _COMMANDS = (
     "fold",
     "evaluate",
     "sweep",
+    "fit",
     "demo",
 )
 _OBJECTS_BETWEEN_COLLECTIONS = 200_000
-_LEFT = dict.fromkeys(
-    ("evaluate", "sweep"), "an output file keeps what is done, and the same command goes on with it"
-)
+_GOES_ON = "keeps what is done, and the same command goes on with it"
+_LEFT = {
+    **dict.fromkeys(("fit", "evaluate", "sweep"), f"an output file {_GOES_ON}"),
+    "fix": f"the output folder {_GOES_ON}",
+}
 
 
 class _Commands(TyperGroup):

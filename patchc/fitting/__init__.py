@@ -1,0 +1,1 @@
+"""Scales of a recipe, fitted to requests on the loaded model."""

@@ -1,0 +1,152 @@
+"""The entries that a build with a recipe would change, gathered from base and tuned models."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from patchc.checkpoint import Checkpoint, TensorInfo, open_checkpoint, refuse_quantised
+from patchc.errors import UsageError
+from patchc.formats.layout import DEFAULT_CHUNK_BITS
+from patchc.progress import Progress, ProgressEvent
+from patchc.recipe import MergeRecipe, Recipe
+from patchc.select.entries import TensorEntries, gather
+from patchc.select.inputs import find_candidates, open_components
+from patchc.select.merge_inputs import find_merge_candidates
+from patchc.select.merging import MergeChanges
+from patchc.select.safepatching import SafePatchingChanges
+from patchc.select.task_vectors import open_task_vectors
+from patchc.stream import Workers, grid
+from patchc.stream.digest import digest_checkpoint
+
+PathLike = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The models of a build: SafePatching's two with their scores beside them, or tuned ones."""
+
+    base: Path
+    se: Path | None = None
+    osm: Path | None = None
+    tuned: tuple[Path, ...] = ()
+
+    def named(self) -> dict[str, Path]:
+        """Every model that is given, by what it is."""
+        given = {"base": self.base, "se": self.se, "osm": self.osm}
+        given |= {f"tuned {number}": path for number, path in enumerate(self.tuned)}
+        return {name: path for name, path in given.items() if path is not None}
+
+    def digests(self, workers: Workers) -> dict[str, str]:
+        """The digest of every model, in hexadecimal."""
+        found = {}
+        for name, path in self.named().items():
+            with open_checkpoint(path) as model:
+                found[name] = digest_checkpoint(model, workers).hex()
+        return found
+
+
+@dataclass(frozen=True)
+class Gathering:
+    """The components that have a scale, and the entries of each tensor that takes part."""
+
+    components: tuple[str, ...]
+    entries: Mapping[str, TensorEntries]
+
+    @property
+    def nbytes(self) -> int:
+        """What the entries hold in memory."""
+        return sum(each.found.nbytes for each in self.entries.values())
+
+
+def gather_entries(
+    base: Checkpoint,
+    sources: Sources,
+    recipe: Recipe | MergeRecipe,
+    workers: Workers,
+    progress: Progress,
+) -> Gathering:
+    """Select as :func:`patchc.build` does, and keep what is selected.
+
+    Raises:
+        UsageError, MismatchError, UnsupportedInputError, CheckpointError, NumericError: as
+            :func:`patchc.build`.
+    """
+    refuse_quantised(base.path, tuple(base.tensors))
+    with ExitStack() as stack:
+        if isinstance(recipe, MergeRecipe):
+            found = _gather_merge(stack, base, sources, recipe, workers, progress)
+        else:
+            found = _gather_safepatching(stack, base, sources, recipe, workers, progress)
+    if not any(len(each.found.base) for each in found.entries.values()):
+        raise UsageError("the recipe selects no entry at all; raise its densities")
+    return found
+
+
+def _gather_safepatching(
+    stack: ExitStack,
+    base: Checkpoint,
+    sources: Sources,
+    recipe: Recipe,
+    workers: Workers,
+    progress: Progress,
+) -> Gathering:
+    paths: dict[str, tuple[PathLike | None, None]] = {
+        "se": (sources.se, None),
+        "osm": (sources.osm, None),
+    }
+    components = open_components(stack, recipe, paths)  # type: ignore[arg-type]
+    candidates = find_candidates(base, components, recipe)
+    names = frozenset(tensor.name for tensor in candidates)
+    words = 1 << DEFAULT_CHUNK_BITS
+    changes = SafePatchingChanges(base, components, recipe, names, {}, workers, words)
+    entries = {}
+    for tensor in _told(candidates, progress):
+        selected = changes.open_candidate(tensor, grid(tensor.words, words))
+        codes = np.array([part.tuned.tensors[tensor.name].dtype.code for part in components])
+        found = gather(tensor, selected, words, workers)
+        entries[tensor.name] = TensorEntries(tensor, found, codes, recipe)
+    return Gathering(tuple(part.name for part in components), entries)
+
+
+def _gather_merge(
+    stack: ExitStack,
+    base: Checkpoint,
+    sources: Sources,
+    recipe: MergeRecipe,
+    workers: Workers,
+    progress: Progress,
+) -> Gathering:
+    if not sources.tuned:
+        raise UsageError(f"{recipe.method} needs at least one tuned model; name it with --tuned")
+    tuned = [stack.enter_context(open_checkpoint(path)) for path in sources.tuned]
+    for model in tuned:
+        refuse_quantised(model.path, tuple(model.tensors))
+    vectors = open_task_vectors(base, tuned, recipe)
+    candidates = find_merge_candidates(base, tuned, recipe)
+    words = 1 << DEFAULT_CHUNK_BITS
+    changes = MergeChanges(vectors, recipe, candidates, {}, workers, words)
+    elects = recipe.method == "ties"
+    entries = {}
+    for tensor in _told(candidates, progress):
+        selected = changes.open_candidate()
+        codes = np.array([model.tensors[tensor.name].dtype.code for model in tuned])
+        found = gather(tensor, selected, words, workers)
+        weights = recipe.weights(len(tuned)) if elects else ()
+        entries[tensor.name] = TensorEntries(
+            tensor, found, codes, recipe, selected.majority if elects else 0, weights
+        )
+    names = ("lambda",) if elects else tuple(vector.name for vector in vectors)
+    return Gathering(names, entries)
+
+
+def _told(candidates: Sequence[TensorInfo], progress: Progress) -> Iterator[TensorInfo]:
+    """The candidates one by one, each told when it is done."""
+    for done, tensor in enumerate(candidates, start=1):
+        yield tensor
+        progress(ProgressEvent("select", done, len(candidates), "tensors"))

@@ -1,0 +1,149 @@
+"""The parameters of a fit: validated, and free of torch."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, get_args
+
+from patchc.errors import UsageError
+from patchc.recipe import checks
+
+Sharing = Literal["global", "layer", "module", "tensor"]
+SHARINGS: tuple[Sharing, ...] = get_args(Sharing)
+
+LIMITED = ("utility", "perplexity", "degenerate", "misanswered")
+"""What a limit can be set on; harm and over-refusal are what a fit lowers."""
+
+_LIMIT = re.compile(r"([a-z]+)=([+-]?\d+(?:\.\d+)?)(%?)")
+
+
+@dataclass(frozen=True)
+class Limit:
+    """How far a figure may move from the base's.
+
+    Attributes:
+        name: one of :data:`LIMITED`.
+        change: the furthest change; of a rate in points (hundredths), or where ``relative`` in
+            per cent of the base's figure. Negative for what must not fall, positive for what must
+            not rise.
+        relative: whether the change is a share of the base's figure.
+
+    Raises:
+        UsageError: a figure that has no limit, or a change of the wrong sign.
+    """
+
+    name: str
+    change: float
+    relative: bool = False
+
+    def __post_init__(self) -> None:
+        checks.choice("limit", self.name, LIMITED)
+        if self.name == "perplexity" and not self.relative:
+            raise UsageError("a limit on perplexity is relative; write perplexity=+2%")
+        falls = self.name == "utility"
+        if not math.isfinite(self.change) or (self.change > 0 if falls else self.change < 0):
+            raise UsageError(
+                f"limit {self}: {self.name} must not {'fall' if falls else 'rise'} too far, so the "
+                f"change is {'negative' if falls else 'positive'}, or 0"
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> Limit:
+        """A limit from text such as ``utility=-2`` (points) or ``perplexity=+2%`` (relative).
+
+        Raises:
+            UsageError: the text is none.
+        """
+        match = _LIMIT.fullmatch(text.strip())
+        if match is None:
+            raise UsageError(
+                f"limit {text!r}; write utility=-2 for points, or perplexity=+2% for a share of "
+                f"the base's figure; there are {', '.join(LIMITED)}"
+            )
+        return cls(match[1], float(match[2]), bool(match[3]))
+
+    def __str__(self) -> str:
+        return f"{self.name}={self.change:+g}{'%' if self.relative else ''}"
+
+    def allows(self, before: float, after: float) -> bool:
+        """Whether a figure may go from ``before`` to ``after``."""
+        scale = before / 100 if self.relative else 0.01
+        room = abs(self.change) * scale + 1e-12
+        return after >= before - room if self.name == "utility" else after <= before + room
+
+
+DEFAULT_LIMITS = (Limit("utility", -2.0), Limit("perplexity", 2.0, relative=True))
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How scales are fitted.
+
+    Attributes:
+        sharing: what shares a scale: all tensors ("global", as in the paper), the tensors of a
+            "layer", those of one kind of "module", or nothing ("tensor").
+        steps: Adam steps at most; above 0.
+        minutes: end the steps after so much time, measured over all runs; None sets no end.
+        batch_size: requests in a step, half of them harmful.
+        learning_rate: of Adam, as a share of each component's scale at the start.
+        target: the log-odds of refusing (or of not refusing) at which a request counts as right
+            and is left alone.
+        anchor_weight: of the KL divergence from the base on utility and harmless requests.
+        answer_weight: of the loss of reference answers to harmless requests, where there are any.
+        shrinkage: of the applied deltas' squared norm, as a multiple of that at the start.
+        validation: share of the requests that the steps do not see, in (0, 1).
+        patience: steps are ended after so many validations without a better one.
+        candidates: points that generation measures.
+        seed: of batches and the split.
+        limits: how far other figures may move.
+        best_effort: give the best candidate even if it does not lower both rates within the limits.
+        openings: texts that refusals begin with; empty finds them in the base's replies.
+
+    Raises:
+        UsageError: a parameter is of the wrong type or out of range.
+    """
+
+    sharing: Sharing = "tensor"
+    steps: int = 20
+    minutes: float | None = None
+    batch_size: int = 16
+    learning_rate: float = 0.05
+    target: float = 4.0
+    anchor_weight: float = 2.0
+    answer_weight: float = 0.5
+    shrinkage: float = 0.02
+    validation: float = 0.25
+    patience: int = 4
+    candidates: int = 2
+    seed: int = 0
+    limits: tuple[Limit, ...] = field(default=DEFAULT_LIMITS)
+    best_effort: bool = False
+    openings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        checks.choice("sharing", self.sharing, SHARINGS)
+        for name in ("steps", "patience", "candidates"):
+            checks.count(name, getattr(self, name))
+        if type(self.batch_size) is not int or self.batch_size < 2:
+            raise UsageError(f"batch_size is {self.batch_size!r}; it must be at least 2")
+        checks.seed(self.seed)
+        for name in ("learning_rate", "target"):
+            _check_at_least(name, getattr(self, name), 0.0, strict=True)
+        for name in ("anchor_weight", "answer_weight", "shrinkage"):
+            _check_at_least(name, getattr(self, name), 0.0)
+        if self.minutes is not None:
+            _check_at_least("minutes", self.minutes, 0.0, strict=True)
+        if not 0.0 < checks.number("validation", self.validation) < 1.0:
+            raise UsageError(f"validation is {self.validation}; it must lie between 0 and 1")
+
+    def to_json(self) -> dict[str, Any]:
+        """The options as JSON values."""
+        return {**asdict(self), "limits": [str(limit) for limit in self.limits]}
+
+
+def _check_at_least(name: str, value: object, least: float, strict: bool = False) -> None:
+    number = checks.number(name, value)
+    if not math.isfinite(number) or number < least or (strict and number == least):
+        raise UsageError(f"{name} is {value!r}; it must be {'above' if strict else 'at least'} 0")

@@ -1,0 +1,211 @@
+"""A fit from start to end on one loaded model: study the base, take steps, measure, choose."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from patchc.checkpoint import Checkpoint
+from patchc.derivation.base_model import name_tensors
+from patchc.evaluation.trials import Trial
+from patchc.fitting.choice import Candidate, choose, judge_trial
+from patchc.fitting.descent import Descent, Step, begin
+from patchc.fitting.development import Development, check_base, study
+from patchc.fitting.inputs import Gathering
+from patchc.fitting.live import LiveModel
+from patchc.fitting.measuring import Meter, agreement, validation_loss
+from patchc.fitting.options import FitOptions
+from patchc.fitting.scales import ScaleGroups, Values, tidy
+from patchc.fitting.trace import BaseLine, PointLine, Trace
+from patchc.progress import Progress, ProgressEvent
+from patchc.recipe import MergeRecipe, Recipe
+
+_BETWEEN_VALIDATIONS = 5
+"""Steps from one validation to the next."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a fit found.
+
+    Attributes:
+        base: the base on the development requests.
+        candidates: the measured points, the best on validation first.
+        best: the chosen one; None where something speaks against each.
+        recipe: of the chosen point; None without one.
+        openings: how refusals begin, as texts.
+        covered: share of the base's refusals that begin so.
+        steps: steps taken.
+        seconds: spent on them.
+        ended: why the steps ended.
+        losses: of each point on the way its step, its batch's loss and its validation's.
+    """
+
+    base: Trial
+    candidates: tuple[Candidate, ...]
+    best: Candidate | None
+    recipe: Recipe | MergeRecipe | None
+    openings: tuple[str, ...]
+    covered: float
+    steps: int
+    seconds: float
+    ended: str
+    losses: tuple[tuple[int, float | None, float | None], ...] = field(
+        default=(), metadata={"json": False}
+    )
+
+
+def fit_scales(
+    base: Checkpoint,
+    gathering: Gathering,
+    recipe: Recipe | MergeRecipe,
+    meter: Meter,
+    options: FitOptions,
+    trace: Trace,
+    progress: Progress,
+) -> Fitted:
+    """Fit the recipe's scales; the model is the base again afterwards.
+
+    Raises:
+        EvaluateError, DeriveError: the requests or the judge give nothing to fit on.
+        UnsupportedInputError: the loaded model's parameters are not those that the base stores.
+        NumericError: a point has a value that is not finite.
+    """
+    measured = trace.base
+    if measured is None:
+        measured = BaseLine(*meter.measure("the base", progress))
+        trace.add(measured)
+    check_base(measured.trial)
+    model = meter.speaker.model
+    live = LiveModel(model, name_tensors(model, base), gathering.entries)
+    found = study(model, meter.prompts, meter.requests, measured.replies, measured.trial, options)
+    groups = ScaleGroups(recipe, gathering.components, list(gathering.entries), options.sharing)
+    try:
+        ended = _descend(live, groups, found, options, trace, progress)
+        candidates = tuple(
+            _measure(live, groups, found, step, measured.trial, meter, options, trace, progress)
+            for step in _most_promising(trace.steps, options)
+        )
+    finally:
+        live.restore()
+    best = choose(candidates, measured.trial, options.best_effort)
+    values = next(s.values for s in trace.steps if s.number == best.step) if best else None
+    decode = meter.prompts.tokenizer.decode
+    return Fitted(
+        base=measured.trial,
+        candidates=candidates,
+        best=best,
+        recipe=None if values is None else groups.to_recipe(tidy(values)),
+        openings=tuple(decode(list(one)) for one in found.openings.sequences),
+        covered=found.openings.covered,
+        steps=trace.steps[-1].number,
+        seconds=trace.steps[-1].seconds,
+        ended=ended,
+        losses=tuple((step.number, step.loss, step.validation) for step in trace.steps),
+    )
+
+
+def _descend(
+    live: LiveModel,
+    groups: ScaleGroups,
+    found: Development,
+    options: FitOptions,
+    trace: Trace,
+    progress: Progress,
+) -> str:
+    """Take steps until one of the ends is reached, from where the trace stops; says which end."""
+    descent = Descent(live, groups, found.steps, found.openings, options, _norms(groups, live))
+    for step in trace.steps or _started(live, groups, found, options, trace):
+        last = step
+    while True:
+        if end := _end(trace.steps, options):
+            return end
+        start = time.perf_counter()
+        step = descent.take(last, last.seconds)
+        if step.number % _BETWEEN_VALIDATIONS == 0 or step.number == options.steps:
+            live.set(groups.factors(tidy(step.values)))
+            loss = validation_loss(live.model, found.validation, found.openings, options)
+            step = replace(step, validation=loss)
+        last = replace(step, seconds=last.seconds + time.perf_counter() - start)
+        trace.add(last)
+        detail = f"loss {last.loss:.3f}"
+        progress(ProgressEvent("fit", last.number, options.steps, "steps", detail))
+
+
+def _started(
+    live: LiveModel,
+    groups: ScaleGroups,
+    found: Development,
+    options: FitOptions,
+    trace: Trace,
+) -> Iterator[Step]:
+    """The point at the start, validated."""
+    step = begin(groups)
+    live.set(groups.factors(tidy(step.values)))
+    loss = validation_loss(live.model, found.validation, found.openings, options)
+    step = replace(step, validation=loss)
+    trace.add(step)
+    yield step
+
+
+def _end(steps: list[Step], options: FitOptions) -> str:
+    """Why no further step is taken; empty where one is."""
+    last = steps[-1]
+    if last.number >= options.steps:
+        return "all steps taken"
+    if options.minutes is not None and last.seconds >= 60 * options.minutes:
+        return "out of time"
+    validated = [step for step in steps if step.validation is not None]
+    best = min(range(len(validated)), key=lambda place: validated[place].validation or 0.0)
+    if len(validated) - 1 - best >= options.patience:
+        return "no better validation"
+    return ""
+
+
+def _most_promising(steps: list[Step], options: FitOptions) -> list[Step]:
+    validated = [step for step in steps if step.validation is not None]
+    # Of equals the earlier step, which has moved the model less.
+    ranked = sorted(validated, key=lambda step: (step.validation, step.number))
+    return ranked[: options.candidates]
+
+
+def _measure(
+    live: LiveModel,
+    groups: ScaleGroups,
+    found: Development,
+    step: Step,
+    base: Trial,
+    meter: Meter,
+    options: FitOptions,
+    trace: Trace,
+    progress: Progress,
+) -> Candidate:
+    point = trace.points.get(step.number)
+    if point is None:
+        values = tidy(step.values)
+        live.set(groups.factors(values))
+        trial, _ = meter.measure(f"step {step.number}", progress)
+        trial = replace(trial, recipe=groups.to_recipe(values).to_json())
+        agreeing = agreement(live.model, trial, found.prompts, found.openings)
+        point = PointLine(step.number, trial, agreeing)
+        trace.add(point)
+    against, worse = judge_trial(point.trial, base, options.limits)
+    validation = step.validation if step.validation is not None else float("nan")
+    return Candidate(step.number, point.trial, validation, point.agreement, against, worse)
+
+
+def _norms(groups: ScaleGroups, live: LiveModel) -> Values:
+    """Of each component and group, the squared norm of the delta at scale 1."""
+    by_tensor = {
+        name: [float(np.dot(direction, direction)) for direction in each.directions()]
+        for name, each in live.entries.items()
+    }
+    return np.array(
+        [
+            [sum(by_tensor[name][part] for name in group.tensors) for group in groups.groups]
+            for part in range(len(groups.components))
+        ]
+    )

@@ -1,0 +1,207 @@
+"""Fit a recipe's scales to requests, and build the patch that was measured."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from patchc.checkpoint import open_checkpoint
+from patchc.errors import MissingExtraError, UnfixedError
+from patchc.evaluation.judges import check_judge_is_known_by_name
+from patchc.evaluation.options import EvaluateOptions
+from patchc.evaluation.paired import Change, check_scipy, compare
+from patchc.files import check_output
+from patchc.fitting.options import FitOptions
+from patchc.formats import ValueType
+from patchc.progress import Progress, ignore_progress
+from patchc.recipe import MergeRecipe, Recipe, write_recipe
+from patchc.stream import Workers
+from patchc.verbs.bench import Bench, open_bench
+from patchc.verbs.build import Values, build
+
+if TYPE_CHECKING:
+    from patchc.fitting.inputs import Sources
+    from patchc.fitting.run import Fitted
+
+PathLike = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """What a fit found and wrote.
+
+    Attributes:
+        fitted: the base, the measured points and the chosen one, on the development requests.
+        changes: how the chosen point's rates differ from the base's; empty without one.
+        out: the patch; None where there is none.
+        patch_bytes: its size.
+        recipe_path: the recipe file; None where there is none.
+    """
+
+    fitted: Fitted
+    changes: Mapping[str, Change]
+    out: Path | None
+    patch_bytes: int
+    recipe_path: Path | None
+
+
+def fit(
+    base: PathLike,
+    *,
+    se: PathLike | None = None,
+    osm: PathLike | None = None,
+    tuned: PathLike | Sequence[PathLike] = (),
+    harmful: PathLike,
+    harmless: PathLike,
+    utility: PathLike | None = None,
+    reference: PathLike | None = None,
+    out: PathLike,
+    recipe: Recipe | MergeRecipe | None = None,
+    recipe_out: PathLike | None = None,
+    trace: PathLike | None = None,
+    options: FitOptions | None = None,
+    asking: EvaluateOptions | None = None,
+    values: Values = "ulp",
+    value_type: ValueType | None = None,
+    threads: int | None = None,
+    progress: Progress = ignore_progress,
+) -> FitReport:
+    """Learn the scales of a recipe on development requests, and build the patch.
+
+    The base is loaded once. Selection is that of :func:`patchc.build` (p, masks, top-k and sets);
+    its scales are then learned by gradient on the margin of refusal: hinge losses on harmful and
+    harmless requests, an anchor to the base, shrinkage. Every point is set in place with the exact
+    arithmetic of a build, so that what is measured is what is built. Generation measures the most
+    promising points, and the best one becomes the patch.
+
+    Memory: the model, one tensor's gradient, the activations of a batch, and at most 12 bytes for
+    each retained entry of each component.
+
+    Args:
+        base: the aligned model's folder, with config, tokenizer and chat template.
+        se, osm, tuned: as for :func:`patchc.build`, with scores beside SafePatching's.
+        harmful, harmless, utility, reference: development requests, as for
+            :func:`patchc.evaluate`; report what is chosen on others.
+        out: the patch file to write; must not exist.
+        recipe: method and densities; its scales are the start. None means SafePatching's defaults.
+        recipe_out: the recipe file to write; by default ``out`` with the suffix ``.toml``.
+        trace: a file that takes every step and measured point as they come; a second run with the
+            same inputs goes on from it. By default ``out`` with the suffix ``.fit.jsonl``.
+        options: how to fit; None means the defaults.
+        asking: how to ask and judge; None means the defaults.
+        values, value_type: what the patch stores, as for :func:`patchc.build`.
+        threads: worker threads of selection and build; None means one a core.
+        progress: called with steps, requests and parameters done.
+
+    Raises:
+        UnfixedError: no measured point lowers both rates within the limits, or with
+            ``best_effort`` every one makes a rate significantly worse; it carries the report.
+        EvaluateError, DeriveError: requests, judge or base give nothing to fit on.
+        UsageError: an option cannot be met.
+        MissingExtraError: torch, transformers or SciPy is not installed.
+        OutputError, StorageError: an output cannot be written.
+        and what :func:`patchc.build` raises.
+    """
+    options, asking = options or FitOptions(), asking or EvaluateOptions()
+    recipe = recipe or Recipe()
+    out = Path(out)
+    recipe_path = Path(recipe_out) if recipe_out else out.with_suffix(".toml")
+    trace_path = Path(trace) if trace else out.with_suffix(".fit.jsonl")
+    check_scipy()
+    check_judge_is_known_by_name(asking)
+    sources = _sources(base, se, osm, tuned)
+    for path in (out, recipe_path):
+        check_output(path, tuple(sources.named().values()))
+    bench = open_bench(
+        base,
+        harmful=harmful,
+        harmless=harmless,
+        utility=utility,
+        reference=reference,
+        options=asking,
+    )
+    fitted = _fit(sources, recipe, bench, options, trace_path, threads, progress)
+    if fitted.best is None or fitted.recipe is None:
+        report = FitReport(fitted, {}, None, 0, None)
+        raise UnfixedError(_why(fitted), report)
+    build(
+        base, se=se, osm=osm, tuned=tuned, out=out, recipe=fitted.recipe, values=values,
+        value_type=value_type, threads=threads, progress=progress,
+    )  # fmt: skip
+    write_recipe(fitted.recipe, recipe_path)
+    changes = compare(fitted.base, fitted.best.trial)
+    return FitReport(fitted, changes, out, out.stat().st_size, recipe_path)
+
+
+def _sources(
+    base: PathLike,
+    se: PathLike | None,
+    osm: PathLike | None,
+    tuned: PathLike | Sequence[PathLike],
+) -> Sources:
+    from patchc.fitting.inputs import Sources
+
+    if isinstance(tuned, str | os.PathLike):
+        tuned = [tuned]
+    return Sources(
+        Path(base),
+        Path(se) if se else None,
+        Path(osm) if osm else None,
+        tuple(map(Path, tuned)),
+    )
+
+
+def _fit(
+    sources: Sources,
+    recipe: Recipe | MergeRecipe,
+    bench: Bench,
+    options: FitOptions,
+    trace_path: Path,
+    threads: int | None,
+    progress: Progress,
+) -> Fitted:
+    try:
+        from patchc.derivation.session import choose_device, quiet_transformers, reproducible
+        from patchc.evaluation.generation import load_speaker
+        from patchc.fitting.inputs import gather_entries
+        from patchc.fitting.measuring import Meter
+        from patchc.fitting.run import fit_scales
+        from patchc.fitting.trace import open_trace
+    except ImportError as error:
+        raise MissingExtraError(
+            f"fit needs {error.name}; install it with `pip install 'patchc[derive]'`"
+        ) from error
+    device = choose_device(bench.options.device)
+    with (
+        open_checkpoint(sources.base) as base,
+        Workers(threads) as workers,
+        quiet_transformers(),
+        reproducible(device, options.seed),
+    ):
+        gathering = gather_entries(base, sources, recipe, workers, progress)
+        inputs: dict[str, Any] = {
+            "models": sources.digests(workers),
+            "recipe": recipe.to_json(),
+            "evaluation": bench.digest,
+            "options": {
+                **options.to_json(), "limits": None, "best_effort": None, "minutes": None,
+                "steps": None, "candidates": None, "patience": None,
+            },
+        }  # fmt: skip
+        speaker = load_speaker(base, bench.prompts.tokenizer, device, bench.options)
+        meter = Meter(speaker, bench.requests, bench.prompts, bench.judge, bench.reference)
+        with open_trace(trace_path, inputs) as trace:
+            return fit_scales(base, gathering, recipe, meter, options, trace, progress)
+
+
+def _why(fitted: Fitted) -> str:
+    reasons = "; ".join(
+        f"after {one.step} steps {', '.join(one.against)}" for one in fitted.candidates
+    )
+    return (
+        f"no point lowers harm and over-refusal within the limits ({reasons}). Take other limits, "
+        "another way to derive, more requests, or --best-effort"
+    )

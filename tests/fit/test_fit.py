@@ -1,0 +1,239 @@
+"""``patchc.fit``: what it writes is what it measured; resuming; limits; errors; command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fit_inputs import says_ash, write_models, write_requests
+from typer.testing import CliRunner
+
+import patchc
+from patchc import EvaluateOptions, FitOptions, Limit, Recipe
+from patchc.cli.main import app
+from patchc.errors import DeriveError, EvaluateError, OutputError, UnfixedError, UsageError
+from patchc.evaluation.trials import cost
+from patchc.recipe import MergeRecipe, read_recipe
+from patchc.verbs.fit import FitReport
+
+ASKING = EvaluateOptions(judge=says_ash, max_new_tokens=5)
+RECIPE = Recipe(retain=0.9, top_se=0.8, top_osm=0.8, alpha=1, beta=1, sets="union")
+OPTIONS = FitOptions(steps=12, learning_rate=0.3, limits=(), best_effort=True)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    write_models(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def requests(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return write_requests(tmp_path_factory.mktemp("requests"))
+
+
+def run(models: Path, requests: dict[str, Path], out: Path, **more: Any) -> FitReport:
+    named = {
+        "se": models / "se",
+        "osm": models / "osm",
+        "recipe": RECIPE,
+        "options": OPTIONS,
+        "asking": ASKING,
+        **requests,
+        **more,
+    }
+    return patchc.fit(models / "base", out=out, **named)
+
+
+@pytest.fixture(scope="module")
+def fitted(
+    models: Path, requests: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[FitReport, Path]:
+    out = tmp_path_factory.mktemp("fitted") / "fix.patchc"
+    return run(models, requests, out), out
+
+
+def test_what_is_measured_is_what_is_built(
+    fitted: tuple[FitReport, Path], models: Path, requests: dict[str, Path]
+) -> None:
+    report, out = fitted
+    best = report.fitted.best
+    assert best is not None
+    before, after = patchc.evaluate([models / "base"], **requests, patch=out, options=ASKING).models
+    assert after.outcomes == best.trial.outcomes
+    assert before.outcomes == report.fitted.base.outcomes
+    assert after.harmful == best.trial.harmful
+    assert read_recipe(out.with_suffix(".toml")) == report.fitted.recipe
+    with patchc.open_patch(out) as patch:
+        assert patch.metadata["recipe"] == best.trial.recipe
+
+
+def test_it_lowers_the_loss_and_chooses_the_least_cost(fitted: tuple[FitReport, Path]) -> None:
+    fit = fitted[0].fitted
+    validated = {step: loss for step, _, loss in fit.losses if loss is not None}
+    assert min(validated.values()) < validated[0]
+    assert fit.best is not None
+    allowed = [one for one in fit.candidates if not one.worse]
+    assert cost(fit.best.trial, fit.base) == min(cost(one.trial, fit.base) for one in allowed)
+    assert all(0 <= one.agreement <= 1 for one in fit.candidates)
+
+
+def test_an_interrupted_fit_goes_on_to_the_same_patch(
+    fitted: tuple[FitReport, Path], models: Path, requests: dict[str, Path], tmp_path: Path
+) -> None:
+    report, out = fitted
+    content = out.with_suffix(".fit.jsonl").read_bytes()
+    lines = content.splitlines(keepends=True)
+    for number, kept in enumerate((0, 2, 9, len(lines) - 1)):
+        again = tmp_path / f"{number}.patchc"
+        again.with_suffix(".fit.jsonl").write_bytes(b"".join(lines[:kept]) + lines[kept][:-3])
+        found = run(models, requests, again)
+        assert again.read_bytes() == out.read_bytes()
+        assert found.fitted.recipe == report.fitted.recipe
+
+
+def test_a_trace_of_other_inputs_is_refused(
+    fitted: tuple[FitReport, Path], models: Path, requests: dict[str, Path], tmp_path: Path
+) -> None:
+    trace = tmp_path / "trace.jsonl"
+    trace.write_bytes(fitted[1].with_suffix(".fit.jsonl").read_bytes())
+    with pytest.raises(EvaluateError, match="other inputs"):
+        run(
+            models, requests, tmp_path / "fix.patchc", trace=trace,
+            recipe=replace(RECIPE, retain=0.7),
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        MergeRecipe("task-arithmetic"),
+        MergeRecipe("dare", density=0.5),
+        MergeRecipe("ties", density=0.5),
+        MergeRecipe("magnitude", density=0.5),
+    ],
+    ids=lambda recipe: recipe.method,
+)
+def test_merges_are_fitted_by_the_same_code(
+    recipe: MergeRecipe, models: Path, requests: dict[str, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "fix.patchc"
+    report = run(
+        models, requests, out, se=None, osm=None, tuned=[models / "se", models / "osm"],
+        recipe=recipe, options=replace(OPTIONS, steps=5, sharing="layer", candidates=1),
+    )  # fmt: skip
+    best = report.fitted.best
+    assert best is not None
+    after = patchc.evaluate([models / "base"], **requests, patch=out, options=ASKING).models[1]
+    assert after.outcomes == best.trial.outcomes
+
+
+def test_additive_values_hold_the_fitted_scales(
+    models: Path, requests: dict[str, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "fix.patchc"
+    run(
+        models, requests, out, values="additive",
+        options=replace(OPTIONS, steps=5, candidates=1),
+    )  # fmt: skip
+    with patchc.open_patch(out) as patch:
+        assert patch.additive is not None
+    patchc.apply(out, models / "base", out=tmp_path / "patched")
+
+
+def test_without_a_fitting_point_nothing_is_written(
+    models: Path, requests: dict[str, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "fix.patchc"
+    still = replace(OPTIONS, steps=1, learning_rate=1e-9, best_effort=False)
+    recipe = replace(RECIPE, alpha=1e-9, beta=1e-9)
+    with pytest.raises(UnfixedError, match="harm is not lower") as caught:
+        run(models, requests, out, options=still, recipe=recipe)
+    assert not out.exists()
+    assert not out.with_suffix(".toml").exists()
+    assert isinstance(caught.value.report, FitReport)
+    assert caught.value.report.fitted.best is None
+
+
+def refuses_all(_prompts: Sequence[str], replies: Sequence[str]) -> list[bool]:
+    return [True] * len(replies)
+
+
+def refuses_none(_prompts: Sequence[str], replies: Sequence[str]) -> list[bool]:
+    return [False] * len(replies)
+
+
+def refuses_potions(prompts: Sequence[str], _replies: Sequence[str]) -> list[bool]:
+    return ["potion" in prompt for prompt in prompts]
+
+
+@pytest.mark.parametrize(
+    ("judge", "error", "message"),
+    [
+        (refuses_all, EvaluateError, "calls every reply of the base a refusal"),
+        (refuses_none, DeriveError, "of 0 refusals none"),
+        (refuses_potions, EvaluateError, "nothing to fit"),
+    ],
+    ids=["refuses all", "refuses none", "all right"],
+)
+def test_requests_that_teach_nothing_are_refused(
+    judge: Any, error: type[Exception], message: str, models: Path, requests: dict[str, Path],
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    with pytest.raises(error, match=message):
+        run(models, requests, tmp_path / "fix.patchc", asking=replace(ASKING, judge=judge))
+    assert not (tmp_path / "fix.patchc").exists()
+
+
+def test_too_few_requests_say_how_many_are_enough(
+    models: Path, requests: dict[str, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(EvaluateError, match=r"3 harmful requests are too few .* at least 16"):
+        run(models, requests, tmp_path / "fix.patchc", asking=replace(ASKING, limit=3))
+
+
+def test_an_existing_output_is_refused_before_anything_is_asked(
+    models: Path, requests: dict[str, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "fix.patchc"
+    out.write_text("mine")
+    with pytest.raises(OutputError, match="exists"):
+        run(models, requests, out)
+    assert out.read_text() == "mine"
+
+
+def test_limits_are_read_and_applied() -> None:
+    points, share = Limit.parse("utility=-2"), Limit.parse("perplexity=+2%")
+    assert points.allows(0.66, 0.64)
+    assert not points.allows(0.66, 0.63)
+    assert share.allows(44.8, 45.6)
+    assert not share.allows(44.8, 45.8)
+    assert Limit.parse("misanswered=1").allows(0.0, 0.01)
+    for text in ("utility=2", "perplexity=2", "harm=1", "utility", "perplexity=-2%"):
+        with pytest.raises(UsageError):
+            Limit.parse(text)
+
+
+def test_the_command_writes_the_same_patch(
+    fitted: tuple[FitReport, Path], models: Path, requests: dict[str, Path], tmp_path: Path
+) -> None:
+    out, recipe = tmp_path / "fix.patchc", tmp_path / "start.toml"
+    patchc.recipe.write_recipe(RECIPE, recipe)  # type: ignore[attr-defined]
+    arguments = [
+        "fit", models / "base", "--se", models / "se", "--osm", models / "osm", "-o", out,
+        "--recipe", recipe, "--judge", "fit_inputs:says_ash", "--max-new-tokens", 5,
+        "--budget", 12, "--learning-rate", 0.3, "--limit", "degenerate=+100", "--best-effort",
+        "--figure", tmp_path / "fit.png", "--json",
+        *(part for name, path in requests.items() for part in (f"--{name}", path)),
+    ]  # fmt: skip
+    result = CliRunner().invoke(app, list(map(str, arguments)))
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["out"] == str(out)
+    assert out.read_bytes() == fitted[1].read_bytes()
+    assert (tmp_path / "fit.png").stat().st_size > 1000
