@@ -4,7 +4,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 
-.PHONY: help setup demo test test-lm-eval check bench bench-build bench-merge bench-memory bench-speed bench-size bench-kernels bench-linear bench-smollm2 clean
+.PHONY: help setup demo test test-lm-eval check bench bench-build bench-merge bench-memory bench-speed bench-size bench-kernels bench-linear bench-smollm2 bench-fix clean
 
 help:
 	@echo "make demo          set everything up and run the main job on a tiny embedded model"
@@ -19,6 +19,7 @@ help:
 	@echo "make bench-kernels kernels on a CUDA device beside its copy bandwidth; counted bytes without one"
 	@echo "make bench-linear  time and peak memory from 1 to 14 GB, drawn in benchmarks/linear.svg"
 	@echo "make bench-smollm2 the method's experiment on SmolLM2-135M-Instruct, resumable"
+	@echo "make bench-fix     fixes of stand-in policies on SmolLM2-135M-Instruct, resumable, in hours"
 	@echo "make clean         remove the environment and the caches"
 
 setup: .venv/ready
@@ -85,6 +86,9 @@ bench-kernels: setup
 
 bench-linear: setup
 	$(BIN)/python benchmarks/linear.py
+
+bench-fix: setup
+	PYTHONPATH=benchmarks/fix:benchmarks/smollm2:tests $(BIN)/python benchmarks/fix/run.py $(if $(ROWS),--rows "$(ROWS)") $(if $(POLICIES),--policies $(POLICIES)) $(if $(SEEDS),--seeds $(SEEDS))
 
 bench-smollm2: setup
 	PYTHONPATH=tests $(BIN)/python benchmarks/smollm2/run.py
