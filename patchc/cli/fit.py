@@ -151,6 +151,17 @@ def fit(
     candidates: Annotated[
         int, typer.Option(help="Points that generation measures.", rich_help_panel=_FIT)
     ] = _DEFAULTS.candidates,
+    search: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A share to search for: density=0.01:0.3, retain=0.05:0.4; may be repeated.",
+            show_default=False,
+            rich_help_panel=_FIT,
+        ),
+    ] = None,
+    trials: Annotated[
+        int, typer.Option(help="Shares that a search tries.", rich_help_panel=_FIT)
+    ] = 8,
     seed: Annotated[
         int, typer.Option(help="Of batches and the validation part.", rich_help_panel=_FIT)
     ] = _DEFAULTS.seed,
@@ -207,9 +218,10 @@ def fit(
     from patchc.errors import UnfixedError
     from patchc.evaluation.options import EvaluateOptions
     from patchc.fitting.options import Limit
+    from patchc.fitting.search import Range
     from patchc.recipe import find_recipe
 
-    steps, minutes = _parse_budget(budget)
+    steps, minutes = parse_budget(budget)
     options = FitOptions(
         sharing=scales.value,
         steps=steps,
@@ -241,6 +253,8 @@ def fit(
                 recipe_out=recipe_out,
                 trace=trace,
                 options=options,
+                search=[Range.parse(text) for text in search or ()],
+                trials=trials,
                 asking=EvaluateOptions(judge=judge, max_new_tokens=max_new_tokens, system=system),
                 values=values,  # type: ignore[arg-type]
                 threads=threads,
@@ -262,7 +276,12 @@ def fit(
         render_fit(report)
 
 
-def _parse_budget(text: str) -> tuple[int, float | None]:
+def parse_budget(text: str) -> tuple[int, float | None]:
+    """The most steps and minutes of a ``--budget``.
+
+    Raises:
+        UsageError: the text is neither.
+    """
     from patchc.errors import UsageError
 
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(m?)\s*", text)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from torch import Tensor
 
 from patchc.checkpoint import Checkpoint
 from patchc.derivation.base_model import name_tensors
@@ -58,21 +59,32 @@ class Fitted:
     )
 
 
-def fit_scales(
-    base: Checkpoint,
-    gathering: Gathering,
-    recipe: Recipe | MergeRecipe,
-    meter: Meter,
-    options: FitOptions,
-    trace: Trace,
-    progress: Progress,
-) -> Fitted:
-    """Fit the recipe's scales; the model is the base again afterwards.
+@dataclass(frozen=True)
+class Studied:
+    """The base as it is loaded, how it was measured, and what its replies teach."""
+
+    meter: Meter
+    tensors: Mapping[str, Tensor]
+    trial: Trial
+    found: Development
+
+    def open(
+        self, gathering: Gathering, recipe: Recipe | MergeRecipe, options: FitOptions
+    ) -> tuple[LiveModel, ScaleGroups]:
+        """The model with entries to move, and what moves them."""
+        live = LiveModel(self.meter.speaker.model, self.tensors, gathering.entries)
+        names = list(gathering.entries)
+        return live, ScaleGroups(recipe, gathering.components, names, options.sharing)
+
+
+def study_base(
+    base: Checkpoint, meter: Meter, options: FitOptions, trace: Trace, progress: Progress
+) -> Studied:
+    """Measure the base, unless the trace has it, and take from its replies what they teach.
 
     Raises:
         EvaluateError, DeriveError: the requests or the judge give nothing to fit on.
         UnsupportedInputError: the loaded model's parameters are not those that the base stores.
-        NumericError: a point has a value that is not finite.
     """
     measured = trace.base
     if measured is None:
@@ -80,22 +92,60 @@ def fit_scales(
         trace.add(measured)
     check_base(measured.trial)
     model = meter.speaker.model
-    live = LiveModel(model, name_tensors(model, base), gathering.entries)
     found = study(model, meter.prompts, meter.requests, measured.replies, measured.trial, options)
-    groups = ScaleGroups(recipe, gathering.components, list(gathering.entries), options.sharing)
+    return Studied(meter, name_tensors(model, base), measured.trial, found)
+
+
+def best_loss(
+    studied: Studied,
+    gathering: Gathering,
+    recipe: Recipe | MergeRecipe,
+    options: FitOptions,
+    trace: Trace,
+    progress: Progress,
+) -> float:
+    """The least validation loss of a fit of the recipe's scales, without generation.
+
+    Raises:
+        NumericError: a point has a value that is not finite.
+    """
+    live, groups = studied.open(gathering, recipe, options)
+    try:
+        _descend(live, groups, studied.found, options, trace, progress)
+    finally:
+        live.restore()
+    return min(step.validation for step in trace.steps if step.validation is not None)
+
+
+def fit_scales(
+    studied: Studied,
+    gathering: Gathering,
+    recipe: Recipe | MergeRecipe,
+    options: FitOptions,
+    trace: Trace,
+    progress: Progress,
+) -> Fitted:
+    """Fit the recipe's scales; the model is the base again afterwards.
+
+    Raises:
+        EvaluateError: the judge fails.
+        NumericError: a point has a value that is not finite.
+    """
+    live, groups = studied.open(gathering, recipe, options)
+    meter, found = studied.meter, studied.found
     try:
         ended = _descend(live, groups, found, options, trace, progress)
         candidates = tuple(
-            _measure(live, groups, found, step, measured.trial, meter, options, trace, progress)
+            _measure(live, groups, found, step, studied.trial, meter, options, trace, progress)
             for step in _most_promising(trace.steps, options)
         )
     finally:
         live.restore()
-    best = choose(candidates, measured.trial, options.best_effort)
+    best = choose(candidates, studied.trial, options.best_effort)
     values = next(s.values for s in trace.steps if s.number == best.step) if best else None
     decode = meter.prompts.tokenizer.decode
     return Fitted(
-        base=measured.trial,
+        base=studied.trial,
         candidates=candidates,
         best=best,
         recipe=None if values is None else groups.to_recipe(tidy(values)),

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from blake3 import blake3
 
 from patchc.checkpoint import open_checkpoint
 from patchc.errors import MissingExtraError, UnfixedError
@@ -15,9 +19,10 @@ from patchc.evaluation.options import EvaluateOptions
 from patchc.evaluation.paired import Change, check_scipy, compare
 from patchc.files import check_output
 from patchc.fitting.options import FitOptions
+from patchc.fitting.search import Range, check_ranges, search_shares
 from patchc.formats import ValueType
 from patchc.progress import Progress, ignore_progress
-from patchc.recipe import MergeRecipe, Recipe, write_recipe
+from patchc.recipe import MergeRecipe, Recipe, checks, write_recipe
 from patchc.stream import Workers
 from patchc.verbs.bench import Bench, open_bench
 from patchc.verbs.build import Values, build
@@ -63,6 +68,8 @@ def fit(
     recipe_out: PathLike | None = None,
     trace: PathLike | None = None,
     options: FitOptions | None = None,
+    search: Sequence[Range] = (),
+    trials: int = 8,
     asking: EvaluateOptions | None = None,
     values: Values = "ulp",
     value_type: ValueType | None = None,
@@ -91,6 +98,9 @@ def fit(
         trace: a file that takes every step and measured point as they come; a second run with the
             same inputs goes on from it. By default ``out`` with the suffix ``.fit.jsonl``.
         options: how to fit; None means the defaults.
+        search: shares to search for, since they have no gradient: for each one that is tried the
+            scales are fitted, and the least validation loss wins.
+        trials: how many are tried at most, the recipe's own among them.
         asking: how to ask and judge; None means the defaults.
         values, value_type: what the patch stores, as for :func:`patchc.build`.
         threads: worker threads of selection and build; None means one a core.
@@ -107,6 +117,8 @@ def fit(
     """
     options, asking = options or FitOptions(), asking or EvaluateOptions()
     recipe = recipe or Recipe()
+    check_ranges(recipe, search)
+    checks.count("trials", trials)
     out = Path(out)
     recipe_path = Path(recipe_out) if recipe_out else out.with_suffix(".toml")
     trace_path = Path(trace) if trace else out.with_suffix(".fit.jsonl")
@@ -123,7 +135,8 @@ def fit(
         reference=reference,
         options=asking,
     )
-    fitted = _fit(sources, recipe, bench, options, trace_path, threads, progress)
+    job = _Job(sources, bench, options, trace_path, threads, progress)
+    fitted = _fit(job, recipe, search, trials)
     if fitted.best is None or fitted.recipe is None:
         report = FitReport(fitted, {}, None, 0, None)
         raise UnfixedError(_why(fitted), report)
@@ -154,47 +167,71 @@ def _sources(
     )
 
 
-def _fit(
-    sources: Sources,
-    recipe: Recipe | MergeRecipe,
-    bench: Bench,
-    options: FitOptions,
-    trace_path: Path,
-    threads: int | None,
-    progress: Progress,
-) -> Fitted:
+@dataclass(frozen=True)
+class _Job:
+    """What all fits of one call share."""
+
+    sources: Sources
+    bench: Bench
+    options: FitOptions
+    trace_path: Path
+    threads: int | None
+    progress: Progress
+
+    def inputs(self, models: Mapping[str, str], recipe: Recipe | MergeRecipe) -> dict[str, Any]:
+        """What the trace of a recipe's fit belongs to; what only ends a fit is left out."""
+        left_out = ("limits", "best_effort", "minutes", "steps", "candidates", "patience")
+        options = self.options.to_json()
+        return {
+            "models": models,
+            "recipe": recipe.to_json(),
+            "evaluation": self.bench.digest,
+            "options": {name: value for name, value in options.items() if name not in left_out},
+        }
+
+    def trace_of(self, recipe: Recipe | MergeRecipe) -> Path:
+        """Where the trace of a recipe that a search tries lies: beside the call's own."""
+        digest = blake3(json.dumps(recipe.to_json()).encode()).hexdigest(length=4)
+        return self.trace_path.with_name(f"{self.trace_path.stem}-{digest}.jsonl")
+
+
+def _fit(job: _Job, recipe: Recipe | MergeRecipe, search: Sequence[Range], trials: int) -> Fitted:
+    bench, options, progress = job.bench, job.options, job.progress
     try:
         from patchc.derivation.session import choose_device, quiet_transformers, reproducible
         from patchc.evaluation.generation import load_speaker
-        from patchc.fitting.inputs import gather_entries
+        from patchc.fitting.inputs import Gathering, gather_entries
         from patchc.fitting.measuring import Meter
-        from patchc.fitting.run import fit_scales
+        from patchc.fitting.run import best_loss, fit_scales, study_base
         from patchc.fitting.trace import open_trace
     except ImportError as error:
         raise MissingExtraError(
             f"fit needs {error.name}; install it with `pip install 'patchc[derive]'`"
         ) from error
     device = choose_device(bench.options.device)
-    with (
-        open_checkpoint(sources.base) as base,
-        Workers(threads) as workers,
-        quiet_transformers(),
-        reproducible(device, options.seed),
-    ):
-        gathering = gather_entries(base, sources, recipe, workers, progress)
-        inputs: dict[str, Any] = {
-            "models": sources.digests(workers),
-            "recipe": recipe.to_json(),
-            "evaluation": bench.digest,
-            "options": {
-                **options.to_json(), "limits": None, "best_effort": None, "minutes": None,
-                "steps": None, "candidates": None, "patience": None,
-            },
-        }  # fmt: skip
+    with ExitStack() as stack:
+        base = stack.enter_context(open_checkpoint(job.sources.base))
+        workers = stack.enter_context(Workers(job.threads))
+        stack.enter_context(quiet_transformers())
+        stack.enter_context(reproducible(device, options.seed))
+        models = job.sources.digests(workers)
+        trace = stack.enter_context(open_trace(job.trace_path, job.inputs(models, recipe)))
         speaker = load_speaker(base, bench.prompts.tokenizer, device, bench.options)
         meter = Meter(speaker, bench.requests, bench.prompts, bench.judge, bench.reference)
-        with open_trace(trace_path, inputs) as trace:
-            return fit_scales(base, gathering, recipe, meter, options, trace, progress)
+        studied = study_base(base, meter, options, trace, progress)
+
+        def gathered(one: Recipe | MergeRecipe) -> Gathering:
+            return gather_entries(base, job.sources, one, workers, progress)
+
+        def loss_of(one: Recipe | MergeRecipe) -> float:
+            with open_trace(job.trace_of(one), job.inputs(models, one)) as tried:
+                return best_loss(studied, gathered(one), one, options, tried, progress)
+
+        if search:
+            recipe = search_shares(recipe, search, trials, loss_of)
+            own = open_trace(job.trace_of(recipe), job.inputs(models, recipe))
+            trace = stack.enter_context(own)
+        return fit_scales(studied, gathered(recipe), recipe, options, trace, progress)
 
 
 def _why(fitted: Fitted) -> str:
