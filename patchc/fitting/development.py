@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from patchc.derivation.anchor import Anchor, anchors_of
 from patchc.derivation.answers import Answer
+from patchc.derivation.conversations import Conversation
+from patchc.derivation.examples import encode_opening
 from patchc.derivation.openings import Openings, find_openings
-from patchc.errors import EvaluateError
+from patchc.errors import DeriveError, EvaluateError
 from patchc.evaluation.prompts import Prompts
-from patchc.evaluation.requests import RequestSets, SetName
+from patchc.evaluation.requests import Request, RequestSets, SetName
 from patchc.evaluation.trials import Trial
 from patchc.evaluation.validation import is_learned_from
 from patchc.fitting.descent import Lessons
@@ -83,14 +86,14 @@ def study(
     Raises:
         DeriveError: refusals cannot be told by how they begin.
     """
-    tokenizer = prompts.tokenizer
-
-    def encode(text: str) -> Tokens:
-        return tuple(tokenizer.encode(text, add_special_tokens=False))[:_LONGEST_REPLY]
-
-    spoken = {name: [encode(text) for text in texts] for name, texts in replies.items()}
+    encode = partial(_encode_reply, prompts.tokenizer)
+    spoken = {
+        name: [encode(one, text) for one, text in zip(each, replies[name], strict=True)]
+        for name, each in requests.items()
+    }
     asked = {name: [tuple(one) for one in tokens] for name, tokens in prompts.tokens.items()}
-    openings = _openings(spoken, base, options, encode)
+    given = [encode(requests.harmful[0], text) for text in options.openings]
+    openings = Openings.of(given) if given else _openings(spoken, base)
     parts = {
         name: is_learned_from(each, name, options.validation, options.seed)
         for name, each in requests.items()
@@ -101,9 +104,9 @@ def study(
         for name, numbers in kept.items()
     }
     answers = {
-        number: Answer(asked["harmless"][number], encode(request.response))
+        number: Answer(asked["harmless"][number], reply)
         for number, request in enumerate(requests.harmless)
-        if request.response and encode(request.response)
+        if request.response and (reply := encode(request, request.response))
     }
 
     def lessons(of_steps: bool) -> Lessons:
@@ -127,14 +130,20 @@ def study(
     return Development(openings, lessons(True), lessons(False), two)  # type: ignore[arg-type]
 
 
-def _openings(
-    spoken: Mapping[SetName, Sequence[Tokens]],
-    base: Trial,
-    options: FitOptions,
-    encode: Callable[[str], Tokens],
-) -> Openings:
-    if options.openings:
-        return Openings.of([encode(text) for text in options.openings])
+def _encode_reply(tokenizer: Any, request: Request, text: str) -> Tokens:
+    """The first tokens of a reply, as the model would say it where its turn begins."""
+    if not text.strip():
+        return ()
+    reply = {"role": "assistant", "content": text.strip()}
+    try:
+        said = Conversation(request.source, (*request.messages, reply))
+        return encode_opening(tokenizer, said)[:_LONGEST_REPLY]
+    except DeriveError:
+        # A template that changes what was said has no better tokens than the text alone.
+        return tuple(tokenizer.encode(text.strip(), add_special_tokens=False))[:_LONGEST_REPLY]
+
+
+def _openings(spoken: Mapping[SetName, Sequence[Tokens]], base: Trial) -> Openings:
     refusals: list[Tokens] = []
     # A wrong reply to a question may well be a refusal.
     right = zip(spoken.get("utility", ()), base.outcomes.get("utility", ()), strict=True)

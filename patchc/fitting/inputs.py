@@ -109,7 +109,7 @@ def _gather_safepatching(
     for tensor in _told(candidates, progress):
         selected = changes.open_candidate(tensor, grid(tensor.words, words))
         codes = np.array([part.tuned.tensors[tensor.name].dtype.code for part in components])
-        found = gather(tensor, selected, words, workers)
+        found = gather(tensor, selected, codes, words, workers)
         entries[tensor.name] = TensorEntries(tensor, found, codes, recipe)
     return Gathering(tuple(part.name for part in components), entries)
 
@@ -136,7 +136,9 @@ def _gather_merge(
     for tensor in _told(candidates, progress):
         selected = changes.open_candidate()
         codes = np.array([model.tensors[tensor.name].dtype.code for model in tuned])
-        found = gather(tensor, selected, words, workers)
+        found = gather(tensor, selected, codes, words, workers, keep_zeros=False)
+        if not len(found.base):
+            continue
         weights = recipe.weights(len(tuned)) if elects else ()
         entries[tensor.name] = TensorEntries(
             tensor, found, codes, recipe, selected.majority if elects else 0, weights

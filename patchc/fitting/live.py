@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,14 +12,11 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from patchc.errors import UnsupportedInputError
-from patchc.kernels.tiles import convert
-from patchc.select.entries import TensorEntries
+from patchc.select.entries import TensorEntries, values_of
 from patchc.stream.compile import Words
 
 Scales = Mapping[str, Sequence[np.float32]]
 """Of each tensor, the factor of each component's delta."""
-
-_SIGNED = {1: np.int8, 2: np.int16, 4: np.int32}
 
 
 class LiveModel:
@@ -39,22 +36,14 @@ class LiveModel:
     ) -> None:
         self.model = model
         self.entries = entries
-        self._tensors: dict[str, Tensor] = {}
-        self._places: dict[str, Tensor] = {}
-        for name, each in entries.items():
+        self._tensors: dict[str, torch.nn.Parameter] = {}
+        for name in entries:
             tensor = tensors.get(name)
             if not isinstance(tensor, torch.nn.Parameter) or not tensor.is_contiguous():
                 raise UnsupportedInputError(
                     f"tensor {name!r} is not a parameter of the loaded model; exclude it"
                 )
             self._tensors[name] = tensor
-            places = each.found.positions
-            signed = (
-                places.astype(np.int64)
-                if tensor.is_cuda
-                else places.view(_SIGNED.get(places.itemsize, np.int64))
-            )
-            self._places[name] = torch.from_numpy(signed).to(tensor.device)
 
     def set(self, scales: Scales) -> None:
         """Write the words of a point, bit for bit those of a build with these scales.
@@ -103,11 +92,11 @@ class LiveModel:
                 parameter.grad = None
                 parameter.requires_grad_(wanted)
 
-    def _adder(self, name: str, sums: list[float]) -> Any:
+    def _adder(self, name: str, sums: list[float]) -> Callable[[Tensor], None]:
         def add(parameter: Tensor) -> None:
             assert parameter.grad is not None
             with torch.no_grad():
-                gradient = parameter.grad.view(-1)[self._places[name].long()].float().cpu()
+                gradient = parameter.grad.view(-1)[self._places(name)].float().cpu()
             parameter.grad = None
             for number, direction in enumerate(self.entries[name].directions()):
                 sums[number] += float(np.dot(gradient.numpy(), direction))
@@ -116,20 +105,16 @@ class LiveModel:
 
     def _write(self, name: str, words: Words) -> None:
         tensor = self._tensors[name]
+        values = torch.from_numpy(values_of(words, self.entries[name].tensor.dtype.code))
         with torch.no_grad():
-            flat = tensor.view(-1)
-            flat[self._places[name].long()] = _values(words, self.entries[name]).to(
-                flat.device, flat.dtype
-            )
+            tensor.view(-1)[self._places(name)] = values.to(tensor.device, tensor.dtype)
+
+    def _places(self, name: str) -> Tensor:
+        """Where a tensor's entries lie; made anew, since kept they would double what is held."""
+        positions = self.entries[name].found.positions.astype(np.int64)
+        return torch.from_numpy(positions).to(self._tensors[name].device)
 
 
-def _values(words: Words, entries: TensorEntries) -> Tensor:
-    """The values of words, exactly; in fp32."""
-    values = np.empty(len(words), np.float32)
-    convert(words, entries.tensor.dtype.code, values)
-    return torch.from_numpy(values)
-
-
-def _on_gradient(tensor: Tensor, action: Any) -> RemovableHandle:
+def _on_gradient(tensor: Tensor, action: Callable[[Tensor], None]) -> RemovableHandle:
     handle: RemovableHandle = tensor.register_post_accumulate_grad_hook(action)  # type: ignore[no-untyped-call]
     return handle

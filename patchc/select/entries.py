@@ -148,9 +148,7 @@ class TensorEntries:
             yield delta if factor == 1.0 else delta * np.float32(factor)
 
     def _origin(self) -> Floats:
-        origin = np.empty(len(self.found.base), np.float32)
-        convert(self.found.base, self.tensor.dtype.code, origin)
-        return origin
+        return values_of(self.found.base, self.tensor.dtype.code)
 
     def _delta(self, number: int, origin: Floats) -> Floats:
         delta = np.empty_like(origin)
@@ -170,10 +168,42 @@ class TensorEntries:
         return total
 
 
-def gather(tensor: TensorInfo, selected: Selected, chunk_words: int, workers: Workers) -> Gathered:
-    """Gather the entries of one tensor that any component selects."""
+def gather(
+    tensor: TensorInfo,
+    selected: Selected,
+    codes: NDArray[np.int64],
+    chunk_words: int,
+    workers: Workers,
+    keep_zeros: bool = True,
+) -> Gathered:
+    """Gather the entries of one tensor that any component selects.
+
+    Args:
+        tensor: the base's.
+        selected: what a build would select of it.
+        codes: the dtype of each component's words.
+        chunk_words: words that are read at a time.
+        workers: threads.
+        keep_zeros: whether entries that no component differs in are gathered; a merge leaves them
+            as they are, whatever the scales.
+    """
     chunks = grid(tensor.words, chunk_words)
-    parts = list(workers.map(lambda chunk: _gather_chunk(selected, chunk), chunks))
+    code = tensor.dtype.code
+
+    def gather_chunk(chunk: Chunk) -> _Part:
+        part = _gather_chunk(selected, chunk)
+        if keep_zeros:
+            return part
+        differ = _differing(part[1], code, part[2], codes)
+        places, base, tuned, masks = part
+        return (
+            places[differ],
+            base[differ],
+            [words[differ] for words in tuned],
+            [mask[differ] for mask in masks],
+        )
+
+    parts = list(workers.map(gather_chunk, chunks))
     masks = [np.concatenate(rows) for rows in zip(*(part[3] for part in parts), strict=True)]
     kind = np.uint32 if tensor.words <= 1 << 32 else np.uint64
     rows = [np.concatenate(words) for words in zip(*(part[2] for part in parts), strict=True)]
@@ -185,14 +215,34 @@ def gather(tensor: TensorInfo, selected: Selected, chunk_words: int, workers: Wo
     )
 
 
-def _gather_chunk(
-    selected: Selected, chunk: Chunk
-) -> tuple[NDArray[np.int64], Words, list[Words], list[NDArray[np.bool_]]]:
+_Part = tuple[NDArray[np.int64], Words, list[Words], list[NDArray[np.bool_]]]
+"""Positions, base words, each component's words and mask, of a chunk."""
+
+
+def _gather_chunk(selected: Selected, chunk: Chunk) -> _Part:
     base, marks = selected.select(chunk)
     inside = np.flatnonzero(unpack(reduce(np.bitwise_or, marks), chunk.count))
     masks = [unpack(each, chunk.count)[inside] for each in marks]
     tuned = [selected.read_tuned(number, chunk)[inside] for number in range(len(marks))]
     return inside + chunk.first, base[inside], tuned, masks
+
+
+def _differing(
+    base: Words, code: int, tuned: Sequence[Words], codes: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Where the value of any component is not the base's."""
+    origin = values_of(base, code)
+    differ = np.zeros(len(base), np.bool_)
+    for words, own in zip(tuned, codes, strict=True):
+        differ |= values_of(words, own) != origin
+    return differ
+
+
+def values_of(words: Words, code: int) -> Floats:
+    """The values of words of a dtype, exactly."""
+    values = np.empty(len(words), np.float32)
+    convert(words, code, values)
+    return values
 
 
 def _rows(words: Sequence[Words]) -> NDArray[np.uint8]:

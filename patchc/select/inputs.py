@@ -26,6 +26,11 @@ def scores_stem(score: Score) -> str:
     return "scores" if score == "weight" else f"scores-{score}"
 
 
+def components_read(recipe: Recipe) -> tuple[ComponentName, ...]:
+    """The components that a recipe reads."""
+    return _READS.get(recipe.sets, _BOTH)
+
+
 def open_components(
     inputs: ExitStack,
     recipe: Recipe,
@@ -44,7 +49,7 @@ def open_components(
         UnsupportedInputError, CheckpointError: an input is quantised or cannot be read.
     """
     components = []
-    for name in _READS.get(recipe.sets, _BOTH):
+    for name in components_read(recipe):
         tuned, scores = paths[name]
         if tuned is None:
             raise UsageError(

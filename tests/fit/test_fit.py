@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from fit_inputs import says_ash, write_models, write_requests
@@ -17,6 +17,7 @@ from patchc import EvaluateOptions, FitOptions, Limit, Recipe
 from patchc.cli.main import app
 from patchc.errors import DeriveError, EvaluateError, OutputError, UnfixedError, UsageError
 from patchc.evaluation.trials import cost
+from patchc.fitting.search import Range
 from patchc.recipe import MergeRecipe, read_recipe
 from patchc.verbs.fit import FitReport
 
@@ -122,15 +123,78 @@ def test_a_trace_of_other_inputs_is_refused(
 def test_merges_are_fitted_by_the_same_code(
     recipe: MergeRecipe, models: Path, requests: dict[str, Path], tmp_path: Path
 ) -> None:
-    out = tmp_path / "fix.patchc"
-    report = run(
-        models, requests, out, se=None, osm=None, tuned=[models / "se", models / "osm"],
-        recipe=recipe, options=replace(OPTIONS, steps=5, sharing="layer", candidates=1),
-    )  # fmt: skip
-    best = report.fitted.best
-    assert best is not None
+    tuned = [models / "se", models / "osm"]
+    options = replace(OPTIONS, steps=5, sharing="layer", candidates=1)
+    try:
+        report = run(
+            models, requests, tmp_path / "fix.patchc", se=None, osm=None, tuned=tuned,
+            recipe=recipe, options=options,
+        )  # fmt: skip
+    except UnfixedError as error:
+        report = cast(FitReport, error.report)
+    (measured,) = report.fitted.candidates
+    assert measured.trial.recipe is not None
+    out, own = tmp_path / "own.patchc", MergeRecipe.from_json(measured.trial.recipe)
+    patchc.build(models / "base", tuned=tuned, out=out, recipe=own)
     after = patchc.evaluate([models / "base"], **requests, patch=out, options=ASKING).models[1]
-    assert after.outcomes == best.trial.outcomes
+    assert after.outcomes == measured.trial.outcomes
+
+
+def test_a_search_tries_densities_and_goes_on(
+    models: Path, requests: dict[str, Path], tmp_path: Path
+) -> None:
+    more: dict[str, Any] = {
+        "se": None,
+        "osm": None,
+        "tuned": [models / "se", models / "osm"],
+        "recipe": MergeRecipe("dare", density=0.3),
+        "search": [Range("density", 0.05, 0.9)],
+        "trials": 3,
+        "options": replace(OPTIONS, steps=3, candidates=1),
+    }
+    reports = []
+    for name in ("whole", "again"):
+        folder = tmp_path / name
+        folder.mkdir()
+        if name == "again":  # what a run leaves that was ended after its first trial
+            for trace in sorted((tmp_path / "whole").glob("*.jsonl"))[:2]:
+                (folder / trace.name).write_bytes(trace.read_bytes())
+        try:
+            reports.append(run(models, requests, folder / "fix.patchc", **more))
+        except UnfixedError as error:
+            reports.append(cast(FitReport, error.report))
+    (first,), (second,) = (report.fitted.candidates for report in reports)
+    assert first.trial.recipe == second.trial.recipe
+    assert first.trial.recipe is not None
+    assert 0.05 <= first.trial.recipe["density"] <= 0.9
+    traces = list((tmp_path / "whole").glob("fix.fit-*.jsonl"))
+    assert len(traces) == 3
+    losses = {}
+    for trace in traces:
+        lines = [json.loads(line) for line in trace.read_text().splitlines()]
+        density = lines[0]["inputs"]["recipe"]["density"]
+        validated = [line["validation"] for line in lines[1:] if line.get("validation") is not None]
+        losses[density] = min(validated)
+    assert min(losses, key=lambda one: losses[one]) == first.trial.recipe["density"]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "text", "message"),
+    [
+        (RECIPE, "density=0.1:0.2", "retain, top_se, top_osm can"),
+        (MergeRecipe("dare"), "retain=0.1:0.2", "density can"),
+        (MergeRecipe("task-arithmetic"), "density=0.1:0.2", "cannot be searched"),
+        (RECIPE, "retain=0.3:0.2", "the lower one first"),
+        (RECIPE, "retain=0:0.2", "above 0"),
+        (RECIPE, "retain", "write density"),
+    ],
+)
+def test_ranges_that_cannot_be_searched(
+    recipe: Recipe | MergeRecipe, text: str, message: str, models: Path,
+    requests: dict[str, Path], tmp_path: Path,
+) -> None:  # fmt: skip
+    with pytest.raises(UsageError, match=message):
+        run(models, requests, tmp_path / "fix.patchc", recipe=recipe, search=[Range.parse(text)])
 
 
 def test_additive_values_hold_the_fitted_scales(

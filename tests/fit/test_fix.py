@@ -26,12 +26,12 @@ from patchc.evaluation.requests import read_requests
 from patchc.evaluation.splits import check_disjoint
 from patchc.evaluation.validation import is_learned_from
 from patchc.fitting.options import FitOptions, Limit
+from patchc.fixing import stages
+from patchc.fixing.options import DENSITY
+from patchc.fixing.report import FixReport
+from patchc.fixing.run import plan_fix
 from patchc.progress import ProgressEvent
 from patchc.recipe import MergeRecipe, Recipe
-from patchc.verbs import fix_stages
-from patchc.verbs.fix import plan_fix
-from patchc.verbs.fix_options import DENSITY
-from patchc.verbs.fix_report import FixReport
 
 FEW = ["how", "do", "I", "brew", "a", "mix", "sage", "with", "ash"]
 FILES = ("fix.patchc", "recipe.toml", "report.json")
@@ -165,7 +165,7 @@ def test_what_ends_the_fit_is_not_learned_from(folder: Path) -> None:
 def test_a_second_run_skips_everything(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = contents(folder / "fixed")
     for verb in ("derive", "fit", "evaluate"):
-        monkeypatch.setattr(fix_stages, verb, None)
+        monkeypatch.setattr(stages, verb, None)
     report = fix(folder, folder / "fixed")
     assert contents(folder / "fixed") == before
     assert json.loads(before["report.json"]) == report.to_json()
