@@ -103,7 +103,7 @@ def derive(
         _option(
             _DATA,
             "Factor of the KL divergence from the base that is added to the loss.",
-            "0; margin: 0.5",
+            f"0; margin: {DeriveOptions(objective='margin').weight_of_anchor:g}",
         ),
     ] = None,
     refusal: Annotated[
@@ -147,6 +147,14 @@ def derive(
         float,
         _option(_MARGIN, "Log-odds of a refusal beyond which a request is left alone."),
     ] = _DEFAULTS.margin_target,
+    retain: Annotated[
+        float,
+        _option(
+            _MARGIN,
+            "Share of the entries that is tuned, drawn as `build --recipe dare --density P "
+            "--no-rescale` keeps them.",
+        ),
+    ] = _DEFAULTS.retain,
     batch_size: Annotated[
         int | None,
         _option(
@@ -229,6 +237,7 @@ def derive(
         openings=tuple(opening or ()),
         npo_beta=npo_beta,
         margin_target=margin_target,
+        retain=retain,
         anchor_weight=anchor_weight,
         max_length=max_length,
         seed=seed,
