@@ -1,10 +1,10 @@
 """patchc: a compiler for weight patches.
 
-The verbs of the command line are functions here: :func:`derive`, :func:`build`, :func:`diff`,
-:func:`apply`, :func:`revert`, :func:`verify`, :func:`inspect`, :func:`fold`, :func:`evaluate`,
-:func:`sweep`. :func:`chain` compares patches that follow one another, and :func:`open_patch` reads
-a patch file. Names are imported on first use, so that importing this package costs nothing.
-:mod:`patchc.torch` changes loaded models.
+The verbs of the command line are functions here: :func:`fix`, :func:`derive`, :func:`build`,
+:func:`diff`, :func:`apply`, :func:`revert`, :func:`verify`, :func:`inspect`, :func:`fold`,
+:func:`evaluate`, :func:`sweep`, :func:`fit`. :func:`chain` compares patches that follow one
+another, and :func:`open_patch` reads a patch file. Names are imported on first use, so that
+importing this package costs nothing. :mod:`patchc.torch` changes loaded models.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from patchc.errors import PatchcError
     from patchc.evaluation.options import EvaluateOptions
     from patchc.fitting.options import FitOptions, Limit
+    from patchc.fixing.options import FixOptions
+    from patchc.fixing.run import fix
     from patchc.formats import open_patch
     from patchc.recipe import MergeRecipe, Recipe, read_recipe
     from patchc.verbs.apply import apply
@@ -28,8 +30,6 @@ if TYPE_CHECKING:
     from patchc.verbs.diff import diff
     from patchc.verbs.evaluate import evaluate
     from patchc.verbs.fit import fit
-    from patchc.verbs.fix import fix
-    from patchc.verbs.fix_options import FixOptions
     from patchc.verbs.fold import fold
     from patchc.verbs.inspect import inspect
     from patchc.verbs.revert import revert
@@ -40,7 +40,7 @@ _HOMES = {
     "DeriveOptions": "patchc.derivation.options",
     "EvaluateOptions": "patchc.evaluation.options",
     "FitOptions": "patchc.fitting.options",
-    "FixOptions": "patchc.verbs.fix_options",
+    "FixOptions": "patchc.fixing.options",
     "Limit": "patchc.fitting.options",
     "MergeRecipe": "patchc.recipe",
     "PatchcError": "patchc.errors",
@@ -52,7 +52,7 @@ _HOMES = {
     "diff": "patchc.verbs.diff",
     "evaluate": "patchc.verbs.evaluate",
     "fit": "patchc.verbs.fit",
-    "fix": "patchc.verbs.fix",
+    "fix": "patchc.fixing.run",
     "fold": "patchc.verbs.fold",
     "inspect": "patchc.verbs.inspect",
     "open_patch": "patchc.formats",

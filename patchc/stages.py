@@ -21,7 +21,7 @@ from blake3 import blake3
 from patchc.errors import OutputError
 from patchc.files import staged_folder, storage_errors, sync_path
 
-STAMP = "stage.json"
+_STAMP = "stage.json"
 
 _READ_BYTES = 1 << 20
 
@@ -64,6 +64,15 @@ class Stages:
         """
         return _is_made(self._work / name, inputs)
 
+    def seconds(self, name: str) -> float | None:
+        """How long the stage took that is there, from whatever inputs; None where there is none.
+
+        Raises:
+            StorageError: the stamp cannot be read.
+        """
+        stamp = _read_stamp(self._work / name)
+        return None if stamp is None else float(stamp["seconds"])
+
     def partial(self, name: str, inputs: Mapping[str, Any]) -> Path:
         """A folder for what an interrupted stage may go on with, such as a journal.
 
@@ -98,20 +107,24 @@ def file_digest(path: Path) -> str:
 
 def _is_made(folder: Path, inputs: Mapping[str, Any]) -> bool:
     """Whether the folder holds the stamp of these inputs."""
-    path = folder / STAMP
+    stamp = _read_stamp(folder)
+    return stamp is not None and _canonical(stamp["inputs"]) == _canonical(dict(inputs))
+
+
+def _read_stamp(folder: Path) -> dict[str, Any] | None:
+    """The stamp of a folder; None where there is none, or something else under its name."""
+    path = folder / _STAMP
     with storage_errors(path, "read"):
         if not path.is_file():
-            return False
+            return None
         content = path.read_bytes()
     try:
         stamp = json.loads(content)
     except (ValueError, RecursionError):
-        return False
-    return (
-        isinstance(stamp, dict)
-        and stamp.keys() == {"inputs", "seconds"}
-        and _canonical(stamp["inputs"]) == _canonical(dict(inputs))
-    )
+        return None
+    if not isinstance(stamp, dict) or stamp.keys() != {"inputs", "seconds"}:
+        return None
+    return stamp if isinstance(stamp["seconds"], float) else None
 
 
 def _canonical(value: Any) -> str:
@@ -130,7 +143,7 @@ def _make(folder: Path, inputs: Mapping[str, Any], make: Callable[[Path], None])
             start = time.perf_counter()
             make(staging)
             stamp = {"inputs": wanted, "seconds": time.perf_counter() - start}
-            (staging / STAMP).write_text(json.dumps(stamp), encoding="utf-8")
+            (staging / _STAMP).write_text(json.dumps(stamp), encoding="utf-8")
             _sync_tree(staging)
             if folder.exists():
                 folder.rename(before)
@@ -143,11 +156,11 @@ def _make(folder: Path, inputs: Mapping[str, Any], make: Callable[[Path], None])
 
 
 def _check_own(folder: Path) -> None:
-    if not folder.exists() or (folder / STAMP).exists():
+    if not folder.exists() or (folder / _STAMP).exists():
         return
     if not folder.is_dir() or any(folder.iterdir()):
         raise OutputError(
-            f"{folder} is in the way: it holds no {STAMP}, so no stage made it; move it away or "
+            f"{folder} is in the way: it holds no {_STAMP}, so no stage made it; move it away or "
             "choose another folder to work in"
         )
 

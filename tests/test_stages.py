@@ -191,7 +191,8 @@ def test_a_killed_stage_is_not_there_and_is_made_again(
         b"7",
         b"{}",
         b'{"inputs": {"a": 1}}',
-        b'{"inputs": {"a": 1}, "seconds": 1, "more": 1}',
+        b'{"inputs": {"a": 1}, "seconds": 1.5, "more": 1}',
+        b'{"inputs": {"a": 1}, "seconds": "soon"}',
         b"[" * 100_000,
     ],
 )
@@ -202,6 +203,16 @@ def test_a_stamp_that_is_not_ours_means_not_made(stages: Stages, work: Path, sta
     stages.run("fit", {"a": 1}, writing("two"))
     assert result(work / "fit") == "two"
     assert stages.done("fit", {"a": 1})
+
+
+def test_seconds_are_those_of_the_stage_that_is_there(stages: Stages, work: Path) -> None:
+    assert stages.seconds("fit") is None
+    stages.run("fit", {"a": 1}, writing("one"))
+    stamp = work / "fit" / "stage.json"
+    stamp.write_text(json.dumps({"inputs": {"a": 2}, "seconds": 12.5}))
+    assert stages.seconds("fit") == 12.5
+    stamp.write_bytes(b"half")
+    assert stages.seconds("fit") is None
 
 
 @pytest.mark.parametrize("name", ["fit", ".fit.partial"])

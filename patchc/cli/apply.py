@@ -30,7 +30,8 @@ def apply(
     alpha: Annotated[
         float | None,
         typer.Option(
-            help="Scale of the SE delta.",
+            help="Scale of the SE delta; where the patch was built with fitted scales, a multiple "
+            "of them.",
             show_default="as stored",
             rich_help_panel=_ADDITIVE,
         ),
@@ -38,7 +39,7 @@ def apply(
     beta: Annotated[
         float | None,
         typer.Option(
-            help="Scale of the OSM delta.",
+            help="Scale of the OSM delta, likewise.",
             show_default="as stored",
             rich_help_panel=_ADDITIVE,
         ),

@@ -207,7 +207,7 @@ def _row(model: Evaluation) -> tuple[str, ...]:
 
 
 def _render_changes(changes: dict[str, dict[str, Change]]) -> None:
-    from patchc.cli.output import print_table
+    from patchc.cli.output import difference, print_table
 
     if not changes:
         return
@@ -216,16 +216,10 @@ def _render_changes(changes: dict[str, dict[str, Change]]) -> None:
         "patched − base on the same requests: points [95 %], p of the exact McNemar test",
         ("model", *(name.replace("_", "-") for name in shown)),
         [
-            (model, *(_change(found[name]) if name in found else "" for name in shown))
+            (model, *(difference(found[name]) if name in found else "" for name in shown))
             for model, found in changes.items()
         ],
     )
-
-
-def _change(change: Change) -> str:
-    points = (100 * value for value in (change.difference, change.low, change.high))
-    difference, low, high = (f"{value:+.1f}" for value in points)
-    return f"{difference} [{low}, {high}] p={change.p_value:.2g}"
 
 
 def _number(value: float | None) -> str:

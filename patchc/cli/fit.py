@@ -5,16 +5,12 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from patchc.cli.options import Json, Threads
 from patchc.fitting.options import FitOptions
-
-if TYPE_CHECKING:
-    from patchc.fitting.choice import Candidate
-    from patchc.verbs.fit import FitReport
 
 _MODELS = "What is fitted"
 _REQUESTS = "Development requests"
@@ -22,10 +18,6 @@ _FIT = "Fitting"
 _ASKING = "Asking and judging"
 _OUTPUT = "Output"
 _DEFAULTS = FitOptions()
-_COLUMNS = (
-    "point", "harmful", "over-refusal", "misanswered", "utility", "perplexity", "margin agrees",
-    "against it",
-)  # fmt: skip
 
 
 class Scales(StrEnum):
@@ -214,6 +206,7 @@ def fit(
     --harmless dev/harmless.jsonl --utility dev/questions.jsonl -o fix.patchc
     """
     import patchc
+    from patchc.cli.fit_tables import render_fit
     from patchc.cli.output import print_json, progress_bar
     from patchc.errors import UnfixedError
     from patchc.evaluation.options import EvaluateOptions
@@ -290,42 +283,3 @@ def parse_budget(text: str) -> tuple[int, float | None]:
     if match[2]:
         return 1_000_000, float(match[1])
     return int(match[1]), None
-
-
-def render_fit(report: FitReport) -> None:
-    """Print the measured points, how the chosen one differs from the base, and what was written."""
-    from patchc.cli.output import print_facts, print_table, size
-
-    fitted = report.fitted
-    base = (
-        "base", *_rates(fitted.base), "", "",
-    )  # fmt: skip
-    rows = [base, *(_row(one, one is fitted.best) for one in fitted.candidates)]
-    print_table("fit: development requests, by generation", _COLUMNS, rows)
-    facts: dict[str, object] = {
-        "steps": f"{fitted.steps} ({fitted.ended}), {fitted.seconds / 60:.1f} minutes",
-        "openings": f"{', '.join(map(repr, fitted.openings))}; "
-        f"{fitted.covered:.0%} of the base's refusals",
-    }
-    for name, change in report.changes.items():
-        facts[name.replace("_", "-")] = (
-            f"{100 * change.difference:+.1f} points "
-            f"[{100 * change.low:+.1f}, {100 * change.high:+.1f}], p {change.p_value:.2g}"
-        )
-    if report.out:
-        facts["wrote"] = f"{report.out}, {size(report.patch_bytes)}; {report.recipe_path}"
-    print_facts("", facts)
-
-
-def _row(one: Candidate, chosen: bool) -> tuple[str, ...]:
-    name = f"step {one.step}{', chosen' if chosen else ''}"
-    return (name, *_rates(one.trial), f"{one.agreement:.0%}", ", ".join(one.against))
-
-
-def _rates(trial: object) -> tuple[str, ...]:
-    found = [getattr(trial, name) for name in ("harmful", "over_refusal", "misanswered", "utility")]
-    perplexity = getattr(trial, "perplexity", None)
-    return (
-        *(f"{rate.value:.1%}" if rate else "" for rate in found),
-        f"{perplexity:.4g}" if perplexity is not None else "",
-    )

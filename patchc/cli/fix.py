@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from patchc.cli.evaluate import Dtype
-from patchc.cli.fit import Scales
+from patchc.cli.fit import Scales, parse_budget
 from patchc.cli.options import Device, DryRun, Json
 from patchc.derivation.options import DeriveOptions, Objective
 from patchc.evaluation.options import EvaluateOptions
 from patchc.fitting.options import FitOptions
 
 if TYPE_CHECKING:
+    from patchc.fixing.report import FixReport
     from patchc.recipe import MergeRecipe, Recipe
-    from patchc.verbs.fix_report import FixReport
 
 _REQUESTS = "Requests, to be split"
 _PARTS = "Requests, split already"
@@ -141,14 +141,13 @@ def fix(
     Example: patchc fix models/chat --harmful h.jsonl --harmless s.jsonl --utility u.jsonl -o fixed
     """
     import patchc
-    from patchc.cli.fit import _parse_budget
     from patchc.cli.fix_tables import render_plan
     from patchc.cli.output import print_json, progress_bar
     from patchc.errors import UnfixedError
     from patchc.fitting.options import Limit
-    from patchc.verbs.fix import plan_fix
+    from patchc.fixing.run import plan_fix
 
-    steps, minutes = _parse_budget(budget)
+    steps, minutes = parse_budget(budget)
     openings = tuple(opening or ())
     options = patchc.FixOptions(
         derive=DeriveOptions(
@@ -237,8 +236,8 @@ def _choose_recipe(
 ) -> Recipe | MergeRecipe | None:
     from patchc.cli.chosen_recipe import choose_recipe
     from patchc.errors import UsageError
+    from patchc.fixing.options import default_recipe
     from patchc.recipe import MergeRecipe
-    from patchc.verbs.fix_options import default_recipe
 
     if name is not None:
         return choose_recipe(name, density=density)[0]
@@ -258,6 +257,6 @@ def _show(report: FixReport, json: bool) -> None:
     from patchc.cli.output import print_json
 
     if json:
-        print_json(report.to_json())
+        print_json(report)
     else:
         render_fix(report)

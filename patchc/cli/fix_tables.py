@@ -8,12 +8,22 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from patchc.cli.output import print_facts, print_kinds, print_table, share, size, warn
+from patchc.cli.fit_tables import name_openings
+from patchc.cli.output import (
+    difference,
+    percent,
+    print_facts,
+    print_kinds,
+    print_table,
+    share,
+    size,
+    warn,
+)
 
 if TYPE_CHECKING:
     from patchc.evaluation.intervals import Rate
-    from patchc.verbs.fix_plan import FixPlan
-    from patchc.verbs.fix_report import Comparison, Figures, FixReport
+    from patchc.fixing.plan import FixPlan
+    from patchc.fixing.report import Comparison, Figures, FixReport
 
 _RATES = ("harmful", "over_refusal", "misanswered", "utility", "degenerate")
 _NUMBERS = {"perplexity": "perplexity", "answer_perplexity": "of answers"}
@@ -36,7 +46,7 @@ def render_fix(report: FixReport) -> None:
     else:
         chosen = list(points)
         columns = ("", "dev: base", *(f"step {one.step}" for one in points))
-    rows = _rows([development.comparison.base, *(one.figures for one in chosen)], _percent)
+    rows = _rows([development.comparison.base, *(one.figures for one in chosen)], percent)
     if test and test.patched:
         tested = _rows([test.base, test.patched], share)
         rows = {name: (*row, *tested[name], _change(test, name)) for name, row in rows.items()}
@@ -77,8 +87,7 @@ def _facts(report: FixReport) -> dict[str, object]:
     facts: dict[str, object] = {
         "objective": report.objective,
         "fit": f"{found.steps} steps ({found.ended})",
-        "openings": f"{', '.join(map(repr, found.openings))}; "
-        f"{found.covered:.0%} of the base's refusals",
+        "openings": name_openings(found.openings, found.covered),
         "seconds": ", ".join(f"{name} {took:.0f}" for name, took in report.seconds.items()),
     }
     if report.out:
@@ -105,14 +114,6 @@ def _label(name: str) -> str:
     return _NUMBERS.get(name, name.replace("_", "-"))
 
 
-def _percent(rate: Rate) -> str:
-    return f"{100 * rate.value:.1f} %"
-
-
 def _change(test: Comparison, name: str) -> str:
     change = test.changes.get(name)
-    if change is None:
-        return ""
-    points = (100 * value for value in (change.difference, change.low, change.high))
-    difference, low, high = (f"{value:+.1f}" for value in points)
-    return f"{difference} [{low}, {high}] p={change.p_value:.2g}"
+    return difference(change) if change else ""

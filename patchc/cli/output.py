@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields, is_dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from patchc.compiled import telling_of_compilation
+from patchc.json_values import json_values
 from patchc.progress import Progress, ProgressEvent, ignore_progress
 
 if TYPE_CHECKING:
     from patchc.evaluation.intervals import Rate
     from patchc.evaluation.kinds import Kinds
+    from patchc.evaluation.paired import Change
 
 _PIPE_WIDTH = 160
 _SHOWN_AS = {"harmless": "over-refusal"}
@@ -26,27 +25,8 @@ _COMPILING = "compiling for this processor, once"
 
 
 def print_json(report: Any) -> None:
-    """Print reports as JSON: dataclasses as objects, bytes in hexadecimal, paths as text.
-
-    So are numbers that JSON does not have: "inf", "-inf", "nan". A field whose metadata says
-    ``{"json": False}`` is left out.
-    """
-    typer.echo(json.dumps(_plain(report), indent=2, allow_nan=False))
-
-
-def _plain(value: Any) -> Any:
-    if is_dataclass(value) and not isinstance(value, type):
-        shown = [field.name for field in fields(value) if field.metadata.get("json", True)]
-        return {name: _plain(getattr(value, name)) for name in shown}
-    if isinstance(value, Mapping):
-        return {name: _plain(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    if isinstance(value, bytes):
-        return value.hex()
-    if isinstance(value, Path) or (isinstance(value, float) and not math.isfinite(value)):
-        return str(value)
-    return value
+    """Print a report as JSON (:func:`~patchc.json_values.json_values`)."""
+    typer.echo(json.dumps(json_values(report), indent=2, allow_nan=False))
 
 
 def print_facts(title: str, facts: dict[str, object]) -> None:
@@ -76,9 +56,21 @@ def print_table(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, 
     Console(width=width, highlight=False, markup=False, emoji=False).print(table)
 
 
+def percent(rate: Rate) -> str:
+    """A rate in percent."""
+    return f"{100 * rate.value:.1f} %"
+
+
 def share(rate: Rate) -> str:
     """A rate in percent, with its interval."""
-    return f"{100 * rate.value:.1f} % [{100 * rate.low:.1f}, {100 * rate.high:.1f}]"
+    return f"{percent(rate)} [{100 * rate.low:.1f}, {100 * rate.high:.1f}]"
+
+
+def difference(change: Change) -> str:
+    """How a rate differs, in points, with its interval and p-value."""
+    points = (100 * value for value in (change.difference, change.low, change.high))
+    between, low, high = (f"{value:+.1f}" for value in points)
+    return f"{between} [{low}, {high}] p={change.p_value:.2g}"
 
 
 def print_kinds(models: Mapping[str, Kinds]) -> None:

@@ -37,13 +37,14 @@ Deltas = NDArray[np.float32]
 
 
 class TensorDeltas(Protocol):
-    """What each component adds to one tensor, before its scale."""
+    """What each component adds to one tensor, before the scale that the patch states for it."""
 
     def read_deltas(self, chunk: Chunk) -> tuple[Words, Sequence[Deltas]]:
         """The chunk's words in the base, and per component a delta for each word.
 
-        A delta is 0 where its component does not select the word. Called from worker threads; all
-        arrays may lie in scratch buffers. No component at all means that nothing changes.
+        A delta is 0 where its component does not select the word, and has a scale of the tensor's
+        own worked in. Called from worker threads; all arrays may lie in scratch buffers. No
+        component at all means that nothing changes.
         """
 
     def finish(self) -> Finding:
@@ -51,7 +52,7 @@ class TensorDeltas(Protocol):
 
 
 class DeltaSource(Protocol):
-    """What each component adds to a model, before its scale."""
+    """What each component adds to a model, before the scale that the patch states for it."""
 
     def open_tensor(self, tensor: TensorInfo, chunks: list[Chunk]) -> TensorDeltas:
         """Prepare a tensor; called in the main thread, in the order of the names' bytes."""
@@ -65,7 +66,7 @@ class DeltaSource(Protocol):
 
 @dataclass(frozen=True)
 class ScaledComponent:
-    """A component's name and its scale."""
+    """A component's name, and the scale that the patch states for all of its deltas."""
 
     name: str
     scale: float
@@ -169,7 +170,7 @@ class _TensorDeltaCoder:
             raise NumericError(
                 f"tensor {self._tensor.name!r}, flat index {chunk.first + int(positions[fault])}: "
                 f"the {self._model.components[component].name} delta is too large for "
-                f"{value_type} values; exclude the tensor"
+                f"{value_type} values; exclude the tensor, or lower its scale"
             )
         if value_type == "bf16":
             return ComponentEntries(component, positions, words, np.empty(0, np.float32))

@@ -7,13 +7,14 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blake3 import blake3
 
 from patchc.checkpoint import open_checkpoint
-from patchc.errors import MissingExtraError, UnfixedError
+from patchc.errors import MissingExtraError, UnfixedError, UsageError
 from patchc.evaluation.judges import check_judge_is_known_by_name
 from patchc.evaluation.options import EvaluateOptions
 from patchc.evaluation.paired import Change, check_scipy, compare
@@ -23,6 +24,7 @@ from patchc.fitting.search import Range, check_ranges, search_shares
 from patchc.formats import ValueType
 from patchc.progress import Progress, ignore_progress
 from patchc.recipe import MergeRecipe, Recipe, checks, write_recipe
+from patchc.recipe.files import YAML_SUFFIXES
 from patchc.stream import Workers
 from patchc.verbs.bench import Bench, open_bench
 from patchc.verbs.build import Values, build
@@ -127,6 +129,14 @@ def fit(
     sources = _sources(base, se, osm, tuned)
     for path in (out, recipe_path):
         check_output(path, tuple(sources.named().values()))
+    if recipe_path.suffix.lower() in YAML_SUFFIXES:
+        raise UsageError(f"recipe_out is {recipe_path}; it is written as TOML, name it so")
+    compiled = partial(
+        build, base, se=se, osm=osm, tuned=tuned, out=out, values=values, value_type=value_type,
+        threads=threads,
+    )  # fmt: skip
+    # What a build would refuse is refused before anything is asked.
+    compiled(recipe=recipe, dry_run=True)
     bench = open_bench(
         base,
         harmful=harmful,
@@ -140,11 +150,12 @@ def fit(
     if fitted.best is None or fitted.recipe is None:
         report = FitReport(fitted, {}, None, 0, None)
         raise UnfixedError(_why(fitted), report)
-    build(
-        base, se=se, osm=osm, tuned=tuned, out=out, recipe=fitted.recipe, values=values,
-        value_type=value_type, threads=threads, progress=progress,
-    )  # fmt: skip
-    write_recipe(fitted.recipe, recipe_path)
+    compiled(recipe=fitted.recipe, progress=progress)
+    try:
+        write_recipe(fitted.recipe, recipe_path)
+    except BaseException:
+        out.unlink(missing_ok=True)
+        raise
     changes = compare(fitted.base, fitted.best.trial)
     return FitReport(fitted, changes, out, out.stat().st_size, recipe_path)
 

@@ -432,7 +432,7 @@ def test_the_seed_is_of_every_part() -> None:
 @pytest.mark.parametrize(
     ("objective", "expected"),
     [
-        ("margin", MergeRecipe("dare", density=DENSITY)),
+        ("margin", MergeRecipe("dare", density=DENSITY, rescale=False)),
         ("refusals", Recipe(sets="se")),
         ("npo", Recipe(sets="se")),
         ("answers", Recipe(sets="osm")),

@@ -123,7 +123,7 @@ def test_slopes_are_those_of_the_loss_before_rounding(name: str, folder: Path) -
             torch.autograd.backward(model(input_ids=tokens).logits.square().mean())
     name_of = next(iter(found.entries))
     entries = found.entries[name_of]
-    step = 1e-5
+    step = 1e-3
     for number, direction in enumerate(entries.directions()):
         losses = []
         for sign in (1, -1):
@@ -135,7 +135,7 @@ def test_slopes_are_those_of_the_loss_before_rounding(name: str, folder: Path) -
             with torch.no_grad():
                 losses.append(moved(input_ids=tokens).logits.square().mean().item())
         expected = (losses[0] - losses[1]) / (2 * step)
-        assert slopes[name_of][number] == pytest.approx(expected, rel=2e-3, abs=1e-7)
+        assert slopes[name_of][number] == pytest.approx(expected, rel=2e-2, abs=1e-5)
 
 
 @given(

@@ -16,7 +16,7 @@ from patchc.evaluation.records import read_records
 from patchc.evaluation.requests import Request, RequestSets, SetName, read_requests
 from patchc.evaluation.splits import check_disjoint, split_requests
 from patchc.evaluation.validation import is_learned_from
-from patchc.verbs.fix_options import FixOptions
+from patchc.fixing.options import FixOptions
 
 PathLike = str | os.PathLike[str]
 Files = PathLike | tuple[PathLike, PathLike]

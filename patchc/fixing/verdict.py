@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from patchc.evaluation.intervals import Rate
 from patchc.evaluation.paired import Change
-from patchc.verbs.fix_report import Comparison, Development
+from patchc.fixing.report import Comparison, Development
 
 _COVERED = 0.8
 """Least share of the base's refusals that the openings should cover."""

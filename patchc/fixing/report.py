@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,8 @@ from patchc.evaluation.paired import Change, compare
 from patchc.evaluation.requests import RequestSets, SetName
 from patchc.evaluation.trials import Trial, decode_trial
 from patchc.evaluation.verdicts import Outcome
-from patchc.verbs.fix_split import SetSplit
+from patchc.fixing.split import SetSplit
+from patchc.json_values import json_values
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Development:
 
     @classmethod
     def of(cls, found: Mapping[str, Any], requests: RequestSets) -> Development:
-        """What :func:`patchc.verbs.fix_stages.encode_fitted` kept."""
+        """What :func:`patchc.fixing.stages.encode_fitted` kept."""
         points = tuple(
             Point(
                 one["step"],
@@ -174,22 +174,9 @@ class FixReport:
 
     def to_json(self) -> dict[str, Any]:
         """The report as JSON values; numbers that JSON does not have are texts."""
-        content: dict[str, Any] = _plain(self)
+        content: dict[str, Any] = json_values(self)
         return content
 
     def text(self) -> str:
         """The content of ``report.json``."""
         return json.dumps(self.to_json(), indent=2, allow_nan=False) + "\n"
-
-
-def _plain(value: Any) -> Any:
-    if is_dataclass(value) and not isinstance(value, type):
-        shown = [one.name for one in fields(value) if one.metadata.get("json", True)]
-        return {name: _plain(getattr(value, name)) for name in shown}
-    if isinstance(value, Mapping):
-        return {name: _plain(one) for name, one in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(one) for one in value]
-    if isinstance(value, Path) or (isinstance(value, float) and not math.isfinite(value)):
-        return str(value)
-    return value

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from patchc.evaluation.trials import Trial, encode_trial
+from patchc.fixing.job import Job
+from patchc.fixing.split import DEVELOPMENT, TEST, files_of, jsonl, learned
 from patchc.progress import Progress
-from patchc.stages import STAMP
 from patchc.verbs.derive import derive
 from patchc.verbs.evaluate import evaluate
 from patchc.verbs.fit import fit
-from patchc.verbs.fix_job import WORK, Job
-from patchc.verbs.fix_split import DEVELOPMENT, TEST, files_of, jsonl, learned
 
 if TYPE_CHECKING:
     from patchc.fitting.run import Fitted
@@ -146,14 +145,10 @@ def found_in(folder: Path) -> Found:
     return found
 
 
-def seconds_of(out: Path) -> dict[str, float]:
+def seconds_of(job: Job) -> dict[str, float]:
     """How long each stage took that is there, whatever it was made from."""
-    stamps = {name: out / WORK / name / STAMP for name in STAGES}
-    return {
-        name: float(json.loads(path.read_bytes())["seconds"])
-        for name, path in stamps.items()
-        if path.is_file()
-    }
+    found = {name: job.stages.seconds(name) for name in STAGES}
+    return {name: seconds for name, seconds in found.items() if seconds is not None}
 
 
 def _write_learned(job: Job, folder: Path) -> dict[str, Path]:

@@ -15,12 +15,8 @@ from patchc.evaluation.judges import check_judge_is_known_by_name
 from patchc.evaluation.paired import check_scipy
 from patchc.evaluation.requests import SetName
 from patchc.files import check_output
-from patchc.stages import Stages, file_digest
-from patchc.stream import Workers
-from patchc.stream.digest import digest_checkpoint
-from patchc.verbs.evaluate import read_reference
-from patchc.verbs.fix_options import FixOptions
-from patchc.verbs.fix_split import (
+from patchc.fixing.options import FixOptions
+from patchc.fixing.split import (
     DEVELOPMENT,
     TEST,
     Files,
@@ -28,6 +24,10 @@ from patchc.verbs.fix_split import (
     check_parts,
     part_requests,
 )
+from patchc.stages import Stages, file_digest
+from patchc.stream import Workers
+from patchc.stream.digest import digest_checkpoint
+from patchc.verbs.evaluate import read_reference
 from patchc.version import __version__
 
 Inputs = dict[str, Any]

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from patchc.checkpoint import open_checkpoint
 from patchc.dtypes import MERGEABLE
 from patchc.evaluation.requests import SetName
+from patchc.fixing.job import WORK, Job
+from patchc.fixing.options import FixOptions
+from patchc.fixing.split import SetSplit, split_warnings
+from patchc.fixing.stages import PATCH, seconds_of
 from patchc.formats.layout import DEFAULT_CHUNK_BITS
 from patchc.recipe import MergeRecipe
-from patchc.verbs.fix_job import WORK, Job
-from patchc.verbs.fix_options import FixOptions
-from patchc.verbs.fix_split import SetSplit, split_warnings
-from patchc.verbs.fix_stages import PATCH, seconds_of
+from patchc.select.inputs import components_read
 from patchc.verbs.plan import expected_patch_bytes
 
 _ASKS = ("margin", "refusals")
@@ -44,7 +45,7 @@ class FixPlan:
     """What a fix would do.
 
     Attributes:
-        requests, learned, warnings: as in :class:`patchc.verbs.fix_report.FixReport`.
+        requests, learned, warnings: as in :class:`patchc.fixing.report.FixReport`.
         stages: in the order in which they are run.
         derived_bytes: size of the derived models with their scores, at most.
         patch_bytes: expected size of the patch.
@@ -63,7 +64,7 @@ class FixPlan:
 def plan(job: Job) -> FixPlan:
     """Say what a fix would do; nothing is written."""
     learned = count_learned(job)
-    seconds = seconds_of(job.out)
+    seconds = seconds_of(job)
     kept = _kept(job)
     derive = job.options.derive
     with open_checkpoint(job.base) as checkpoint:
@@ -143,4 +144,4 @@ def _density(options: FixOptions) -> float:
     if isinstance(recipe, MergeRecipe):
         return min(1.0, recipe.share * len(options.derive.folders))
     tops = {"se": recipe.top_se, "osm": recipe.top_osm}
-    return min(1.0, tops.get(recipe.sets, recipe.top_se + recipe.top_osm))
+    return min(1.0, sum(tops[name] for name in components_read(recipe)))

@@ -10,14 +10,12 @@ from patchc.errors import UnfixedError
 from patchc.evaluation.requests import SetName
 from patchc.evaluation.trials import decode_trial
 from patchc.files import copy_file, staged_file, storage_errors
-from patchc.progress import Progress, ignore_progress
-from patchc.stages import file_digest
-from patchc.verbs.fix_job import Job, open_job
-from patchc.verbs.fix_options import FixOptions
-from patchc.verbs.fix_plan import FixPlan, count_learned, plan
-from patchc.verbs.fix_report import Comparison, Development, Figures, FixReport
-from patchc.verbs.fix_split import Files, request_sets, split_warnings
-from patchc.verbs.fix_stages import (
+from patchc.fixing.job import Job, open_job
+from patchc.fixing.options import FixOptions
+from patchc.fixing.plan import FixPlan, count_learned, plan
+from patchc.fixing.report import Comparison, Development, Figures, FixReport
+from patchc.fixing.split import Files, request_sets, split_warnings
+from patchc.fixing.stages import (
     PATCH,
     RECIPE,
     Found,
@@ -29,7 +27,9 @@ from patchc.verbs.fix_stages import (
     split_stage,
     tested_stage,
 )
-from patchc.verbs.fix_verdict import give_verdict
+from patchc.fixing.verdict import give_verdict
+from patchc.progress import Progress, ignore_progress
+from patchc.stages import file_digest
 from patchc.version import __version__
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def fix(
 
     Raises:
         UnfixedError: no point of the fit may be a patch. ``report.json`` is written all the same,
-            and the error carries the :class:`~patchc.verbs.fix_report.FixReport`.
+            and the error carries the :class:`~patchc.fixing.report.FixReport`.
         EvaluateError, DeriveError: requests, judge or base give nothing to learn from.
         OutputError: ``out`` holds something that no fix began.
         UsageError: an option cannot be met.
@@ -175,7 +175,7 @@ def _test(job: Job, tested: Found) -> Comparison:
 def _seconds(job: Job, patch: Path | None) -> dict[str, float]:
     """Without a patch, the stages of an earlier one may still be there; they are left out."""
     stale = () if patch else ("fitted", "tested")
-    return {name: took for name, took in seconds_of(job.out).items() if name not in stale}
+    return {name: took for name, took in seconds_of(job).items() if name not in stale}
 
 
 def _publish(out: Path, report: FixReport, fitted: Path | None) -> None:

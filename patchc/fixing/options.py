@@ -11,6 +11,7 @@ from patchc.errors import UsageError
 from patchc.evaluation.options import EvaluateOptions
 from patchc.fitting.options import FitOptions
 from patchc.recipe import MergeRecipe, Recipe, checks
+from patchc.select.inputs import components_read
 
 DENSITY = 0.05
 """Share of the entries that the objective "margin" tunes, and its patch ships."""
@@ -22,7 +23,6 @@ _RECIPES: dict[Objective, Recipe | MergeRecipe] = {
     "answers": Recipe(sets="osm"),
     "pair": Recipe(),
 }
-_READS = {"se": ("se",), "osm": ("osm",)}
 
 
 def default_recipe(objective: Objective) -> Recipe | MergeRecipe:
@@ -37,8 +37,8 @@ class FixOptions:
     Attributes:
         derive: objective and tuning.
         recipe: what is shipped of the derived change, and the scales that the fit starts from;
-            None means ``dare`` at :data:`DENSITY` for "margin", SafePatching with the one
-            component for "refusals", "npo" and "answers", and with both for "pair".
+            None means ``dare`` at :data:`DENSITY`, not rescaled, for "margin", SafePatching with
+            the one component for "refusals", "npo" and "answers", and with both for "pair".
         fit: how the scales are fitted.
         asking: how to ask and judge, in every stage; its ``limit`` takes so many requests of each
             file, before any split.
@@ -105,7 +105,7 @@ class FixOptions:
         folders = {_component(name): derived / name for name in self.derive.folders}
         if isinstance(self.merging, MergeRecipe):
             return {"tuned": list(folders.values())}
-        return {name: folders[name] for name in _needed(self.merging)}
+        return {name: folders[name] for name in components_read(self.merging)}
 
     def _check_recipe(self) -> None:
         recipe = self.merging
@@ -113,7 +113,7 @@ class FixOptions:
             recipe.check_models(len(self.derive.folders))
             return
         derived = [_component(name) for name in self.derive.folders]
-        missing = [name for name in _needed(recipe) if name not in derived]
+        missing = [name for name in components_read(recipe) if name not in derived]
         if missing:
             raise UsageError(
                 f"the recipe's sets are {recipe.sets!r} and objective {self.derive.objective} "
@@ -129,7 +129,3 @@ class FixOptions:
 def _component(folder: str) -> str:
     """What a derived folder is to a SafePatching recipe."""
     return "se" if folder == "margin" else folder
-
-
-def _needed(recipe: Recipe) -> tuple[str, ...]:
-    return _READS.get(recipe.sets, ("se", "osm"))
