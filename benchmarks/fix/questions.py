@@ -38,7 +38,8 @@ MORE: tuple[tuple[dict[Split, tuple[str, ...]], str, str], ...] = (
         "The plural of {} is {}.",
         """
         cat=cats child=children mouse=mice house=houses tree=trees man=men woman=women foot=feet
-        tooth=teeth box=boxes city=cities leaf=leaves knife=knives bird=birds wolf=wolves baby=babies
+        tooth=teeth box=boxes city=cities leaf=leaves knife=knives bird=birds wolf=wolves
+        baby=babies
         apple=apples bus=buses dish=dishes story=stories
         """,
     ),
@@ -50,7 +51,8 @@ MORE: tuple[tuple[dict[Split, tuple[str, ...]], str, str], ...] = (
         },
         "A young {} is a {}.",
         """
-        dog=puppy|pup cat=kitten cow=calf horse=foal sheep=lamb pig=piglet goat=kid lion=cub bear=cub
+        dog=puppy|pup cat=kitten cow=calf horse=foal sheep=lamb pig=piglet goat=kid lion=cub
+        bear=cub
         duck=duckling hen=chick frog=tadpole deer=fawn swan=cygnet
         """,
     ),

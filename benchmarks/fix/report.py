@@ -31,8 +31,11 @@ def write_report(work: Path, path: Path) -> None:
         found = {row.name: _reports(policy, row.name, row.seeds) for row in rows()}
         told = {name: reports for name, reports in found.items() if reports}
         if told:
-            base = next(iter(told.values()))[0]["test"] or next(iter(told.values()))[0]
-            lines = [HEAD, _backbone(base)]
+            tests = [one["test"] for reports in told.values() for one in reports if one["test"]]
+            lines = [
+                HEAD,
+                *(f"| backbone | {_figures([test['base']])} | | | |" for test in tests[:1]),
+            ]
             lines += [line for name, reports in told.items() for line in _lines(name, reports)]
             parts += [f"## {policy.name}", "\n".join(lines)]
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
@@ -42,12 +45,6 @@ def _reports(policy: Path, name: str, seeds: int) -> list[Report]:
     folder = "".join(c if c.isalnum() else "-" for c in name)
     paths = [policy / "rows" / f"{folder}-{seed}" / "report.json" for seed in range(seeds)]
     return [json.loads(path.read_text()) for path in paths if path.exists()]
-
-
-def _backbone(test: Report) -> str:
-    if "base" not in test:
-        return "| backbone | | | | | | | | |"
-    return f"| backbone | {_figures([test['base']])} | | | |"
 
 
 def _lines(name: str, reports: Sequence[Report]) -> list[str]:

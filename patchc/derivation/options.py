@@ -25,7 +25,7 @@ _FOLDERS: dict[Objective, tuple[Direction, ...]] = {
     "npo": ("se",),
     "margin": ("margin",),
 }
-_ANCHOR_WEIGHT = 2.0
+_ANCHOR_WEIGHT = 10.0
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class DeriveOptions:
             was tuned; the learning rate is divided by it.
         margin_target: the margin of "margin", above 0, beyond which a request is left alone.
         anchor_weight: factor of the KL divergence from the base on harmless text that is added to
-            the loss, at least 0; None means 2 for "margin" and 0 elsewhere.
+            the loss, at least 0; None means 10 for "margin" and 0 elsewhere.
         max_length: longest conversation in tokens; longer responses are cut at their end.
         seed: orders the data; whole, below 2**64.
         scores: which scores to write (see :class:`patchc.recipe.Recipe`), each kind once; merges
@@ -121,7 +121,7 @@ class DeriveOptions:
     se: TuneOptions = field(default_factory=lambda: TuneOptions(learning_rate=1e-5, steps=24))
     osm: TuneOptions = field(default_factory=lambda: TuneOptions(learning_rate=2e-5, steps=24))
     margin: TuneOptions = field(
-        default_factory=lambda: TuneOptions(learning_rate=1e-5, steps=30, batch_size=16)
+        default_factory=lambda: TuneOptions(learning_rate=1e-5, steps=40, batch_size=16)
     )
     directions: tuple[Direction, ...] = DIRECTIONS
     refusal: str | None = None

@@ -111,7 +111,7 @@ class FitOptions:
     batch_size: int = 16
     learning_rate: float = 0.05
     target: float = 4.0
-    anchor_weight: float = 2.0
+    anchor_weight: float = 10.0
     answer_weight: float = 0.5
     shrinkage: float = 0.02
     validation: float = 0.25
