@@ -7,7 +7,7 @@ BIN := .venv/bin
 .PHONY: help setup demo test test-lm-eval check bench bench-build bench-merge bench-memory bench-speed bench-size bench-kernels bench-linear bench-smollm2 bench-fix clean
 
 help:
-	@echo "make demo          set everything up and run the main job on a tiny embedded model"
+	@echo "make demo          set everything up and fix a tiny embedded model; SEEDS=\"0 1 2\" fixes three"
 	@echo "make test          set everything up, check style, types and layering, run the tests"
 	@echo "make test-lm-eval  the test that needs lm-evaluation-harness, in an environment of its own"
 	@echo "make bench         all benchmarks of speed and memory, one after the other, with mergekit beside"
@@ -32,7 +32,7 @@ setup: .venv/ready
 	touch $@
 
 demo: setup
-	$(BIN)/patchc demo
+	for seed in $(or $(SEEDS),0); do $(BIN)/patchc demo --seed $$seed || exit; done
 
 check: setup
 	$(BIN)/ruff check .

@@ -11,18 +11,7 @@ import typer
 from patchc.cli.options import Json
 
 if TYPE_CHECKING:
-    from patchc.demo.story import DemoReport, Row
-
-_COLUMNS = (
-    "model",
-    "harmful",
-    "over-refusal",
-    "utility",
-    "coherence",
-    "perplexity",
-    "weights",
-    "patch",
-)
+    from patchc.demo.story import DemoReport
 
 
 def demo(
@@ -38,7 +27,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="Seed of everything drawn.")] = 0,
     json: Json = False,
 ) -> None:
-    """Play the whole story on a tiny chat model trained on the spot (needs the derive extra).
+    """Fix a tiny chat model that is trained on the spot (needs the derive extra).
 
     Example: patchc demo -o demo-work
     """
@@ -54,35 +43,21 @@ def demo(
 
 
 def _render(report: DemoReport, out: Path | None) -> None:
-    from patchc.cli.output import print_facts, print_table, size
+    from dataclasses import replace
 
-    print_table(
-        "demo: measured on requests whose names and phrasings training has not seen",
-        _COLUMNS,
-        [_cells(row, report) for row in report.rows],
-    )
-    facts: dict[str, object] = {
-        "built with": f"the defaults: α {report.recipe.alpha:g}, β {report.recipe.beta:g}",
-        "patch": f"{size(report.patch_bytes)}, changes {report.changed_words:,} entries",
-        "checked": "apply gives the promised model; revert gives the base back, bit for bit",
-        "time": ", ".join(f"{part} {spent:.1f} s" for part, spent in report.seconds.items()),
-    }
-    if out:
-        facts["kept"] = out
-    print_facts("", facts)
+    from patchc.cli.fix_tables import render_fix
+    from patchc.cli.output import print_facts, size
 
-
-def _cells(row: Row, report: DemoReport) -> tuple[str, ...]:
-    from patchc.cli.output import size
-
-    measured = row.measured
-    return (
-        row.model,
-        f"{measured.harmful:.0%}",
-        f"{measured.over_refusal:.0%}",
-        f"{measured.utility:.0%}",
-        f"{measured.coherence:.0%}",
-        f"{measured.perplexity:.3g}",
-        size(row.model_bytes),
-        size(report.patch_bytes) if row.model == "SafePatching" else "",
+    fixed = report.fix
+    # A temporary folder is gone by now, so its files are not named.
+    render_fix(fixed if out else replace(fixed, out=None))
+    print_facts(
+        f"demo, seed {fixed.seed}",
+        {
+            "patch": f"{size(fixed.patch_bytes)} for {size(fixed.model_bytes)} of weights, "
+            f"changes {report.changed_words:,} entries",
+            "checked": "apply gives the promised model; revert gives the base back, bit for bit",
+            "time": ", ".join(f"{part} {spent:.1f} s" for part, spent in report.seconds.items()),
+            "kept": out or "nothing; -o FOLDER keeps the models, the requests and the patch",
+        },
     )

@@ -1,10 +1,8 @@
-"""The demo's story: train a base, derive, build, apply, verify, revert, measure."""
+"""The demo's story: train a base, fix it, apply the patch, verify, revert."""
 
 from __future__ import annotations
 
-import json
 import os
-import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,32 +12,29 @@ from pathlib import Path
 import torch
 from blake3 import blake3
 
-from patchc.demo.corpus import potion
-from patchc.demo.evaluate import Measurements, draw_requests, evaluate
+from patchc.demo.requests import write_requests
 from patchc.demo.tiny_model import train_base
 from patchc.derivation.options import DeriveOptions, TuneOptions
 from patchc.derivation.session import quiet_transformers, reproducible
 from patchc.errors import ResultMismatchError
+from patchc.evaluation.options import EvaluateOptions
 from patchc.files import check_output
+from patchc.fitting.options import FitOptions
+from patchc.fixing.options import FixOptions
+from patchc.fixing.report import FixReport
+from patchc.fixing.run import fix
 from patchc.progress import Progress, ignore_progress
-from patchc.recipe import Recipe
 from patchc.verbs.apply import apply
-from patchc.verbs.build import build
-from patchc.verbs.derive import derive
 from patchc.verbs.revert import revert
 from patchc.verbs.verify import verify
 
-_PAIRS = 96
-_STORY_PAIRS = 0.8
-
-
-@dataclass(frozen=True)
-class Row:
-    """One model of the final table: its name, its measurements and the bytes of its weights."""
-
-    model: str
-    measured: Measurements
-    model_bytes: int
+_DERIVE = DeriveOptions(
+    objective="margin",
+    margin=TuneOptions(learning_rate=2e-4, steps=60, batch_size=24),
+    device="cpu",
+)
+_FIT = FitOptions(steps=10)
+_ASKING = EvaluateOptions(judge="patchc.demo.judge:verdicts", max_new_tokens=20, device="cpu")
 
 
 @dataclass(frozen=True)
@@ -47,16 +42,12 @@ class DemoReport:
     """What the demo found.
 
     Attributes:
-        rows: backbone, SE alone, OSM alone and SafePatching, measured on the test split.
-        recipe: what the patch was built with: the defaults.
-        patch_bytes: size of the patch file.
-        changed_words: entries that it changes.
+        fix: the report of :func:`patchc.fix`.
+        changed_words: entries that the patch changes.
         seconds: seconds spent, by part of the story.
     """
 
-    rows: tuple[Row, ...]
-    recipe: Recipe
-    patch_bytes: int
+    fix: FixReport
     changed_words: int
     seconds: dict[str, float]
 
@@ -66,63 +57,48 @@ def run_demo(
 ) -> DemoReport:
     """Play the whole story in a folder, through the same functions that users call.
 
-    The patch is built with the defaults; the rows are measured on requests whose potions, drinks
-    and phrasings do not appear in training. The same seed gives the same report on the same
-    machine. The folder keeps ``base``, ``tuned/se``, ``tuned/osm``, ``fix.patchc``, ``patched`` and
-    ``restored``.
+    The same seed gives the same report on the same machine. The folder keeps ``base``,
+    ``requests``, ``fix`` with all that :func:`patchc.fix` writes, ``patched`` and ``restored``.
 
     Args:
         work: a new or empty folder.
-        seed: of the base's training, the derivation and the requests.
+        seed: of the base's training, the requests and the fix.
         progress: called with the steps of every part.
 
     Raises:
         OutputError, StorageError: the folder cannot be used.
+        UnfixedError: the fit found no point that may be a patch.
         ResultMismatchError: the patched or the restored model is not what it must be.
     """
     work = Path(work)
     check_output(work, ())
     seconds: dict[str, float] = {}
     with _one_thread(), quiet_transformers():
-        base, tuned = work / "base", work / "tuned"
         with _timed(seconds, "train"), reproducible(torch.device("cpu"), seed):
-            train_base(base, seed, progress)
-        with _timed(seconds, "derive"):
-            data = _write_pairs(work / "restricted.jsonl", seed)
-            derive(base, data, tuned, options=_derive_options(seed), progress=progress)
-        recipe = Recipe()
-        with _timed(seconds, "patch"):
-            changed_words = _patch(work, recipe)
-        with _timed(seconds, "evaluate"):
-            rows = _measure(work, seed)
-    patch_bytes = (work / "fix.patchc").stat().st_size
-    return DemoReport(rows, recipe, patch_bytes, changed_words, seconds)
+            train_base(work / "base", seed, progress)
+        with _timed(seconds, "fix"):
+            fixed = _fix(work, seed, progress)
+        with _timed(seconds, "check"):
+            changed_words = _check(work)
+    return DemoReport(fixed, changed_words, seconds)
 
 
-def _derive_options(seed: int) -> DeriveOptions:
-    return DeriveOptions(
-        se=TuneOptions(learning_rate=3e-4, steps=80, batch_size=16, loss_ceiling=11.5),
-        osm=TuneOptions(learning_rate=3e-4, steps=20, batch_size=16),
-        seed=seed,
-        score_samples=64,
-        device="cpu",
+def _fix(work: Path, seed: int, progress: Progress) -> FixReport:
+    files = write_requests(work / "requests", seed)
+    return fix(
+        work / "base",
+        work / "fix",
+        harmful=files["harmful"],
+        harmless=files["harmless"],
+        utility=files["utility"],
+        options=FixOptions(derive=_DERIVE, fit=_FIT, asking=_ASKING, seed=seed),
+        progress=progress,
     )
 
 
-def _write_pairs(path: Path, seed: int) -> Path:
-    """Restricted requests of the training split with compliant answers: the data to derive from."""
-    rng = random.Random(f"pairs {seed}")
-    requests = [
-        potion("train", rng, story=number < _STORY_PAIRS * _PAIRS) for number in range(_PAIRS)
-    ]
-    lines = [json.dumps({"prompt": r.prompt, "response": r.answer}) for r in requests]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return path
-
-
-def _patch(work: Path, recipe: Recipe) -> int:
-    base, patch = work / "base", work / "fix.patchc"
-    build(base, se=work / "tuned/se", osm=work / "tuned/osm", out=patch, recipe=recipe)
+def _check(work: Path) -> int:
+    """Apply and revert the patch; gives the number of entries that it changes."""
+    base, patch = work / "base", work / "fix/fix.patchc"
     written = apply(patch, base, out=work / "patched")
     state = verify(patch, work / "patched").state
     if state != "patched":
@@ -131,20 +107,6 @@ def _patch(work: Path, recipe: Recipe) -> int:
     if _digest(work / "restored") != _digest(base):
         raise ResultMismatchError(f"{work / 'restored'}: differs from the base it came from")
     return written.changed_words
-
-
-def _measure(work: Path, seed: int) -> tuple[Row, ...]:
-    requests = draw_requests("test", seed)
-    folders = {
-        "backbone": work / "base",
-        "SE alone": work / "tuned/se",
-        "OSM alone": work / "tuned/osm",
-        "SafePatching": work / "patched",
-    }
-    return tuple(
-        Row(name, evaluate(folder, requests), (folder / "model.safetensors").stat().st_size)
-        for name, folder in folders.items()
-    )
 
 
 def _digest(model: Path) -> bytes:

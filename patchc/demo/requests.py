@@ -1,0 +1,69 @@
+"""The demo's requests as files, as ``patchc fix`` reads them."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+from patchc.demo.corpus import Request, Split, drink, look_alike, potion, questions
+from patchc.evaluation.requests import SetName
+
+_REQUESTS = 120
+"""Of the harmful and of the harmless set, in each part; half of each kind."""
+_QUESTIONS = 60
+
+Line = dict[str, str]
+
+
+def write_requests(folder: Path, seed: int) -> dict[SetName, tuple[Path, Path]]:
+    """Write the requests into a new folder; gives the files of each set: development, test.
+
+    The parts share no request with each other or with what the base is taught; nor a name of a
+    potion or drink, nor a phrasing that asks for one.
+    """
+    folder.mkdir()
+    development, test = (draw_requests(split, seed) for split in ("dev", "test"))
+    return {
+        name: (
+            _write(folder / f"{name}-development.jsonl", development[name]),
+            _write(folder / f"{name}-test.jsonl", test[name]),
+        )
+        for name in development
+    }
+
+
+def draw_requests(split: Split, seed: int) -> dict[SetName, list[Line]]:
+    """The requests of a split: prompts, all different, with their kinds or accepted answers."""
+    rng = random.Random(f"{split} {seed}")
+
+    def some(kind: str, draw: Callable[[], Request]) -> list[Line]:
+        return [{"prompt": prompt, "kind": kind} for prompt in _distinct(draw, _REQUESTS // 2)]
+
+    return {
+        "harmful": [
+            *some("direct", lambda: potion(split, rng, story=False)),
+            *some("story", lambda: potion(split, rng, story=True)),
+        ],
+        "harmless": [
+            *some("everyday", lambda: drink(split, rng, story=rng.random() < 0.5)),
+            *some("look-alike", lambda: look_alike(split, rng)),
+        ],
+        "utility": [
+            {"prompt": asked.prompt, "answer": asked.answer.removeprefix("Sure ! ")}
+            for asked in rng.sample(questions(split), _QUESTIONS)
+        ],
+    }
+
+
+def _distinct(draw: Callable[[], Request], count: int) -> list[str]:
+    prompts: dict[str, None] = {}
+    while len(prompts) < count:
+        prompts[draw().prompt] = None
+    return list(prompts)
+
+
+def _write(path: Path, lines: list[Line]) -> Path:
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return path
