@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from patchc.derivation.options import Precision
 
@@ -58,7 +59,7 @@ def next_log_probabilities(model: Any, batch: Aligned, precision: Precision = "f
     autocast = torch.autocast(
         batch.tokens.device.type, torch.bfloat16, enabled=precision == "bfloat16"
     )
-    with autocast, _contiguous_head(model):
+    with autocast, _contiguous_head(model), _deterministic_attention(batch.tokens.device):
         logits = model(
             input_ids=batch.tokens,
             attention_mask=batch.attended,
@@ -78,6 +79,14 @@ def _contiguous_head(model: Any) -> Iterator[None]:
         yield
     finally:
         handle.remove()
+
+
+def _deterministic_attention(device: torch.device) -> AbstractContextManager[None]:
+    """Attention whose gradients are deterministic; on CUDA the fused kernels' are not."""
+    if device.type == "cuda" and torch.is_grad_enabled():
+        context: AbstractContextManager[None] = sdpa_kernel(SDPBackend.MATH)
+        return context
+    return nullcontext()
 
 
 def _keeps_logits(kind: Any) -> bool:
