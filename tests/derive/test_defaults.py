@@ -14,8 +14,10 @@ import pytest
 from command_line import run
 
 import patchc
+from patchc import FitOptions, FixOptions
 from patchc.derivation.options import DeriveOptions, Objective
 from patchc.errors import DeriveError
+from patchc.fixing.options import DENSITY
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTED = {
@@ -33,8 +35,20 @@ DOCUMENTED = {
     "--margin-steps": "margin.steps",
     "--margin-target": "margin_target",
     "--batch-size for margin": "margin.batch_size",
+    "--retain": "retain",
 }
-OF_THE_PAIR = [name for name in DOCUMENTED if not name.startswith(("--margin", "--npo"))]
+FITTED = {
+    "--budget of fit": "steps",
+    "--batch-size of fit": "batch_size",
+    "--learning-rate of fit": "learning_rate",
+    "--target of fit": "target",
+    "--anchor of fit": "anchor_weight",
+    "--shrinkage of fit": "shrinkage",
+    "--candidates of fit": "candidates",
+}
+OF_THE_PAIR = [
+    name for name in DOCUMENTED if not name.startswith(("--margin", "--npo", "--retain"))
+]
 
 
 def find(options: dict[str, Any], name: str) -> Any:
@@ -63,7 +77,11 @@ def read(text: str) -> Any:
 def test_the_documents_name_the_options_defaults() -> None:
     options = DeriveOptions().to_json()
     found = documented()
-    assert found.keys() == {*DOCUMENTED, "--anchor-weight", "--anchor-weight for margin"}
+    weights = {"--anchor-weight", "--anchor-weight for margin"}
+    assert found.keys() == {*DOCUMENTED, *FITTED, *weights, "--density of fix"}
+    for name, field in FITTED.items():
+        assert read(found[name]) == getattr(FitOptions(), field), name
+    assert read(found["--density of fix"]) == DENSITY
     for name in DOCUMENTED:
         assert read(found[name]) == find(options, name), name
     for shared in ("batch_size", "clip", "loss_ceiling"):
@@ -87,6 +105,38 @@ def test_the_command_line_derives_with_the_options_defaults(
     code, _, _ = run("derive", "base", "--objective", objective, "-o", "out")
     assert code == DeriveError.exit_code
     assert taken == [DeriveOptions(objective=objective)]
+
+
+@pytest.mark.parametrize(
+    ("command", "options"), [("fit", FitOptions()), ("fix", FixOptions())], ids=["fit", "fix"]
+)
+def test_the_command_line_fits_with_the_options_defaults(
+    command: str, options: FitOptions | FixOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[Any] = []
+
+    def take(*_: object, options: object, **__: object) -> None:
+        taken.append(options)
+        raise DeriveError("enough")
+
+    monkeypatch.setattr(patchc, command, take)
+    requests = ("--harmful", "h.jsonl", "--harmless", "s.jsonl")
+    code, _, _ = run(command, "base", *requests, "-o", "out")
+    assert code == DeriveError.exit_code
+    assert taken == [options]
+
+
+def test_the_experiment_fixes_with_the_defaults() -> None:
+    code = "import rows; print(repr(rows.rows()[0].options))"
+    folders = [ROOT / "benchmarks/fix", ROOT]
+    finished = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.stdout.strip() == repr(FixOptions()), finished.stderr
 
 
 def test_the_experiment_derives_with_the_defaults() -> None:
