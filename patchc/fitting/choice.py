@@ -56,13 +56,21 @@ def judge_trial(
 def choose(candidates: Sequence[Candidate], base: Trial, best_effort: bool) -> Candidate | None:
     """The candidate of least cost with nothing against it; None where there is none.
 
+    Of equal costs the one of lower perplexity, then of fewer steps.
+
     With ``best_effort`` what speaks against a candidate is overlooked, except a rate that is
     significantly worse.
     """
     fitting = [one for one in candidates if not one.against]
     if not fitting and best_effort:
         fitting = [one for one in candidates if not one.worse]
-    return min(fitting, key=lambda one: cost(one.trial, base), default=None)
+    return min(fitting, key=lambda one: _rank(one, base), default=None)
+
+
+def _rank(one: Candidate, base: Trial) -> tuple[float, float, int]:
+    """By cost; of equals the one that has moved the model less."""
+    perplexity = one.trial.perplexity
+    return cost(one.trial, base), perplexity if perplexity is not None else 0.0, one.step
 
 
 def frontier(candidates: Sequence[Candidate]) -> list[Candidate]:

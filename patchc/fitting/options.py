@@ -95,7 +95,7 @@ class FitOptions:
         shrinkage: of the applied deltas' squared norm, as a multiple of that at the start.
         validation: share of the requests that the steps do not see, in (0, 1).
         patience: steps are ended after so many validations without a better one.
-        candidates: points that generation measures.
+        candidates: points that generation measures, the start among them.
         seed: of batches and the split.
         limits: how far other figures may move.
         best_effort: give the best candidate even if it does not lower both rates within the limits.
@@ -116,7 +116,7 @@ class FitOptions:
     shrinkage: float = 0.02
     validation: float = 0.25
     patience: int = 4
-    candidates: int = 2
+    candidates: int = 3
     seed: int = 0
     limits: tuple[Limit, ...] = field(default=DEFAULT_LIMITS)
     best_effort: bool = False

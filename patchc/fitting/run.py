@@ -216,10 +216,17 @@ def _end(steps: list[Step], options: FitOptions) -> str:
 
 
 def _most_promising(steps: list[Step], options: FitOptions) -> list[Step]:
+    """The points of least validation loss and, unless one alone is measured, the start.
+
+    The start has moved the model least, which the validation part may be too small to see.
+    """
     validated = [step for step in steps if step.validation is not None]
     # Of equals the earlier step, which has moved the model less.
     ranked = sorted(validated, key=lambda step: (step.validation, step.number))
-    return ranked[: options.candidates]
+    best = ranked[: options.candidates]
+    if options.candidates > 1 and steps[0] not in best:
+        best[-1] = steps[0]
+    return best
 
 
 def _measure(
