@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -68,7 +67,6 @@ class Experiment:
             )
         except UnfixedError as error:
             print(f"{self.name}, {row.name}, seed {seed}: {error}", flush=True)
-        shutil.rmtree(out / "work" / "derived", ignore_errors=True)
         found: dict[str, Any] = json.loads((out / "report.json").read_text())
         return found
 
