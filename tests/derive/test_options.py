@@ -88,7 +88,7 @@ def test_options_are_json() -> None:
         ("refusals", ("se",), 0.0),
         ("answers", ("osm",), 0.0),
         ("npo", ("se",), 0.0),
-        ("margin", ("margin",), 2.0),
+        ("margin", ("margin",), 10.0),
     ],
 )
 def test_each_objective_has_its_folders_and_its_anchor(
