@@ -210,6 +210,7 @@ def fit(
     from patchc.cli.output import print_json, progress_bar
     from patchc.errors import UnfixedError
     from patchc.evaluation.options import EvaluateOptions
+    from patchc.evaluation.plot import check_plot
     from patchc.fitting.options import Limit
     from patchc.fitting.search import Range
     from patchc.recipe import find_recipe
@@ -230,6 +231,8 @@ def fit(
         best_effort=best_effort,
         openings=tuple(opening or ()),
     )
+    if figure:
+        check_plot(figure)
     try:
         with progress_bar() as progress:
             report = patchc.fit(

@@ -34,6 +34,7 @@ def render_fit(report: FitReport) -> None:
     print_table("fit: development requests, by generation", _COLUMNS, rows)
     facts: dict[str, object] = {
         "steps": f"{fitted.steps} ({fitted.ended}), {fitted.seconds / 60:.1f} minutes",
+        **{f"not checked: {limit}": "nothing measures it" for limit in report.unchecked},
         "openings": name_openings(fitted.openings, fitted.covered),
     }
     for name, change in report.changes.items():

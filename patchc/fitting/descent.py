@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from patchc.derivation.anchor import Anchor, divergence
 from patchc.derivation.answers import Answer, answer_loss
 from patchc.derivation.margin import hinge_loss, refusal_margin
 from patchc.derivation.openings import Openings
+from patchc.errors import NumericError
 from patchc.fitting.live import LiveModel
 from patchc.fitting.options import FitOptions
 from patchc.fitting.scales import ScaleGroups, Values, tidy
@@ -104,8 +106,13 @@ class Descent:
         self._pull = norms / (moved if moved > 0 else max(norms.sum(), _SMALLEST))
 
     def take(self, step: Step, seconds: float) -> Step:
-        """The next point; ``seconds`` is the time that this one took."""
+        """The next point; ``seconds`` is what was spent before it.
+
+        Raises:
+            NumericError: a loss or slope is not finite, or a point has such a value.
+        """
         loss, slopes = self._slopes(step)
+        finite(loss + float(np.abs(slopes).sum()), "loss or a slope", step.number)
         slopes = slopes + 2 * self._options.shrinkage * self._pull * step.values
         # In units of each component's scale, so that one rate serves both.
         slopes = slopes * self._unit
@@ -137,6 +144,20 @@ class Descent:
                     if loss.requires_grad:
                         torch.autograd.backward(loss)
         return total, self._groups.slopes(found)
+
+
+def finite(value: float, what: str, step: int) -> float:
+    """The value, if it is a number.
+
+    Raises:
+        NumericError: it is infinite or none.
+    """
+    if not math.isfinite(value):
+        raise NumericError(
+            f"fit: the {what} is {value} after {step} steps; lower the learning rate, or the "
+            "scales that the recipe starts from"
+        )
+    return value
 
 
 class _Batch:

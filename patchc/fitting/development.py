@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -93,7 +93,7 @@ def study(
     }
     asked = {name: [tuple(one) for one in tokens] for name, tokens in prompts.tokens.items()}
     given = [encode(requests.harmful[0], text) for text in options.openings]
-    openings = Openings.of(given) if given else _openings(spoken, base)
+    openings = _given(given, spoken, base) if given else _found(spoken, base)
     parts = {
         name: is_learned_from(each, name, options.validation, options.seed)
         for name, each in requests.items()
@@ -143,7 +143,22 @@ def _encode_reply(tokenizer: Any, request: Request, text: str) -> Tokens:
         return tuple(tokenizer.encode(text.strip(), add_special_tokens=False))[:_LONGEST_REPLY]
 
 
-def _openings(spoken: Mapping[SetName, Sequence[Tokens]], base: Trial) -> Openings:
+def _given(
+    given: Sequence[Tokens], spoken: Mapping[SetName, Sequence[Tokens]], base: Trial
+) -> Openings:
+    """Openings that were named, with the share of the base's refusals that begin so."""
+    openings = Openings.of(given)
+    refusals = [
+        tokens
+        for name in ("harmful", "harmless")
+        for tokens, outcome in zip(spoken[name], base.outcomes[name], strict=True)
+        if outcome == "refused"
+    ]
+    begun = [any(refusal[: len(one)] == one for one in openings.sequences) for refusal in refusals]
+    return replace(openings, covered=sum(begun) / len(begun) if begun else 0.0)
+
+
+def _found(spoken: Mapping[SetName, Sequence[Tokens]], base: Trial) -> Openings:
     refusals: list[Tokens] = []
     # A wrong reply to a question may well be a refusal.
     right = zip(spoken.get("utility", ()), base.outcomes.get("utility", ()), strict=True)

@@ -15,6 +15,7 @@ from patchc.errors import UsageError
 from patchc.formats.layout import DEFAULT_CHUNK_BITS
 from patchc.progress import Progress, ProgressEvent
 from patchc.recipe import MergeRecipe, Recipe
+from patchc.select.component import Component, ComponentName
 from patchc.select.entries import TensorEntries, gather
 from patchc.select.inputs import find_candidates, open_components
 from patchc.select.merge_inputs import find_merge_candidates
@@ -42,13 +43,33 @@ class Sources:
         given |= {f"tuned {number}": path for number, path in enumerate(self.tuned)}
         return {name: path for name, path in given.items() if path is not None}
 
-    def digests(self, workers: Workers) -> dict[str, str]:
-        """The digest of every model, in hexadecimal."""
+    def digests(self, recipe: Recipe | MergeRecipe, workers: Workers) -> dict[str, str]:
+        """The digest of every model, and of the scores that the recipe reads, in hexadecimal.
+
+        Raises:
+            UsageError, MismatchError, UnsupportedInputError, CheckpointError: as a build.
+        """
         found = {}
         for name, path in self.named().items():
             with open_checkpoint(path) as model:
                 found[name] = digest_checkpoint(model, workers).hex()
+        if isinstance(recipe, Recipe):
+            with ExitStack() as stack:
+                for part in self.components(stack, recipe):
+                    found[f"{part.name} scores"] = digest_checkpoint(part.scores, workers).hex()
         return found
+
+    def components(self, stack: ExitStack, recipe: Recipe) -> tuple[Component, ...]:
+        """SafePatching's components with their scores, open as long as the stack is.
+
+        Raises:
+            UsageError, MismatchError, UnsupportedInputError, CheckpointError: as a build.
+        """
+        paths: dict[ComponentName, tuple[PathLike | None, None]] = {
+            "se": (self.se, None),
+            "osm": (self.osm, None),
+        }
+        return open_components(stack, recipe, paths)
 
 
 @dataclass(frozen=True)
@@ -96,11 +117,7 @@ def _gather_safepatching(
     workers: Workers,
     progress: Progress,
 ) -> Gathering:
-    paths: dict[str, tuple[PathLike | None, None]] = {
-        "se": (sources.se, None),
-        "osm": (sources.osm, None),
-    }
-    components = open_components(stack, recipe, paths)  # type: ignore[arg-type]
+    components = sources.components(stack, recipe)
     candidates = find_candidates(base, components, recipe)
     names = frozenset(tensor.name for tensor in candidates)
     words = 1 << DEFAULT_CHUNK_BITS
@@ -139,9 +156,10 @@ def _gather_merge(
         found = gather(tensor, selected, codes, words, workers, keep_zeros=False)
         if not len(found.base):
             continue
-        weights = recipe.weights(len(tuned)) if elects else ()
+        own = recipe.for_tensor(tensor.name)
+        weights = own.weights(len(tuned)) if elects else ()
         entries[tensor.name] = TensorEntries(
-            tensor, found, codes, recipe, selected.majority if elects else 0, weights
+            tensor, found, codes, own, selected.majority if elects else 0, weights
         )
     names = ("lambda",) if elects else tuple(vector.name for vector in vectors)
     return Gathering(names, entries)

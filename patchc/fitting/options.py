@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
@@ -74,6 +75,24 @@ class Limit:
         return after >= before - room if self.name == "utility" else after <= before + room
 
 
+def unmeasured(limits: Sequence[Limit], utility: bool, reference: bool) -> tuple[Limit, ...]:
+    """The limits whose figure is not measured; refused, unless they are the defaults.
+
+    Args:
+        limits: all of them.
+        utility, reference: whether there are utility questions, and a reference text.
+
+    Raises:
+        UsageError: one was asked for.
+    """
+    missing = {"utility": utility, "perplexity": reference}
+    found = tuple(limit for limit in limits if not missing.get(limit.name, True))
+    if found and tuple(limits) != DEFAULT_LIMITS:
+        given = "utility questions" if found[0].name == "utility" else "a reference text"
+        raise UsageError(f"limit {found[0]} needs {given}; give them, or leave the limit out")
+    return found
+
+
 DEFAULT_LIMITS = (Limit("utility", -2.0), Limit("perplexity", 2.0, relative=True))
 
 
@@ -133,6 +152,9 @@ class FitOptions:
             _check_at_least(name, getattr(self, name), 0.0, strict=True)
         for name in ("anchor_weight", "answer_weight", "shrinkage"):
             _check_at_least(name, getattr(self, name), 0.0)
+        for text in checks.expressions("openings", self.openings):
+            if not text.strip():
+                raise UsageError(f"openings: {text!r} must be a text that is not empty")
         if self.minutes is not None:
             _check_at_least("minutes", self.minutes, 0.0, strict=True)
         if not 0.0 < checks.number("validation", self.validation) < 1.0:

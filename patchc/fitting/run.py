@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -13,7 +13,7 @@ from patchc.checkpoint import Checkpoint
 from patchc.derivation.base_model import name_tensors
 from patchc.evaluation.trials import Trial
 from patchc.fitting.choice import Candidate, choose, judge_trial
-from patchc.fitting.descent import Descent, Step, begin
+from patchc.fitting.descent import Descent, Step, begin, finite
 from patchc.fitting.development import Development, check_base, study
 from patchc.fitting.inputs import Gathering
 from patchc.fitting.live import LiveModel
@@ -111,10 +111,10 @@ def best_loss(
     """
     live, groups = studied.open(gathering, recipe, options)
     try:
-        _descend(live, groups, studied.found, options, trace, progress)
+        _, steps = _descend(live, groups, studied.found, options, trace, progress)
     finally:
         live.restore()
-    return min(step.validation for step in trace.steps if step.validation is not None)
+    return min(step.validation for step in steps if step.validation is not None)
 
 
 def fit_scales(
@@ -134,15 +134,15 @@ def fit_scales(
     live, groups = studied.open(gathering, recipe, options)
     meter, found = studied.meter, studied.found
     try:
-        ended = _descend(live, groups, found, options, trace, progress)
+        ended, steps = _descend(live, groups, found, options, trace, progress)
         candidates = tuple(
             _measure(live, groups, found, step, studied.trial, meter, options, trace, progress)
-            for step in _most_promising(trace.steps, options)
+            for step in _most_promising(steps, options)
         )
     finally:
         live.restore()
     best = choose(candidates, studied.trial, options.best_effort)
-    values = next(s.values for s in trace.steps if s.number == best.step) if best else None
+    values = next(s.values for s in steps if s.number == best.step) if best else None
     decode = meter.prompts.tokenizer.decode
     return Fitted(
         base=studied.trial,
@@ -151,10 +151,10 @@ def fit_scales(
         recipe=None if values is None else groups.to_recipe(tidy(values)),
         openings=tuple(decode(list(one)) for one in found.openings.sequences),
         covered=found.openings.covered,
-        steps=trace.steps[-1].number,
-        seconds=trace.steps[-1].seconds,
+        steps=steps[-1].number,
+        seconds=steps[-1].seconds,
         ended=ended,
-        losses=tuple((step.number, step.loss, step.validation) for step in trace.steps),
+        losses=tuple((step.number, step.loss, step.validation) for step in steps),
     )
 
 
@@ -165,44 +165,41 @@ def _descend(
     options: FitOptions,
     trace: Trace,
     progress: Progress,
-) -> str:
-    """Take steps until one of the ends is reached, from where the trace stops; says which end."""
+) -> tuple[str, list[Step]]:
+    """Take steps until one of the ends is reached; says which end, and gives all steps up to it.
+
+    What the trace holds is taken from it, as far as these options would have gone themselves.
+    """
     descent = Descent(live, groups, found.steps, found.openings, options, _norms(groups, live))
-    for step in trace.steps or _started(live, groups, found, options, trace):
-        last = step
+    steps: list[Step] = []
     while True:
-        if end := _end(trace.steps, options):
-            return end
+        if end := _end(steps, options):
+            return end, steps
+        known = trace.steps[len(steps)] if len(steps) < len(trace.steps) else None
         start = time.perf_counter()
-        step = descent.take(last, last.seconds)
-        if step.number % _BETWEEN_VALIDATIONS == 0 or step.number == options.steps:
+        step = known or (descent.take(steps[-1], steps[-1].seconds) if steps else begin(groups))
+        if not _is_validated(step.number, options):
+            step = replace(step, validation=None)
+        elif step.validation is None:
             live.set(groups.factors(tidy(step.values)))
             loss = validation_loss(live.model, found.validation, found.openings, options)
-            step = replace(step, validation=loss)
-        last = replace(step, seconds=last.seconds + time.perf_counter() - start)
-        trace.add(last)
-        detail = f"loss {last.loss:.3f}"
-        progress(ProgressEvent("fit", last.number, options.steps, "steps", detail))
+            step = replace(step, validation=finite(loss, "validation loss", step.number))
+        if known is None:
+            step = replace(step, seconds=step.seconds + time.perf_counter() - start)
+            trace.add(step)
+        steps.append(step)
+        detail = f"loss {step.loss:.3f}" if step.loss is not None else ""
+        progress(ProgressEvent("fit", step.number, options.steps, "steps", detail))
 
 
-def _started(
-    live: LiveModel,
-    groups: ScaleGroups,
-    found: Development,
-    options: FitOptions,
-    trace: Trace,
-) -> Iterator[Step]:
-    """The point at the start, validated."""
-    step = begin(groups)
-    live.set(groups.factors(tidy(step.values)))
-    loss = validation_loss(live.model, found.validation, found.openings, options)
-    step = replace(step, validation=loss)
-    trace.add(step)
-    yield step
+def _is_validated(number: int, options: FitOptions) -> bool:
+    return number % _BETWEEN_VALIDATIONS == 0 or number == options.steps
 
 
 def _end(steps: list[Step], options: FitOptions) -> str:
     """Why no further step is taken; empty where one is."""
+    if not steps:
+        return ""
     last = steps[-1]
     if last.number >= options.steps:
         return "all steps taken"

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from patchc.errors import UsageError
 from patchc.fitting.options import Sharing
 from patchc.recipe import MergeOverride, MergeRecipe, Override, Recipe, exact_match
 from patchc.select.candidates import layer_of, module_of, natural_order
@@ -37,6 +38,9 @@ class ScaleGroups:
             one, whose scale is λ.
         tensors: the names that take part.
         sharing: what shares a scale.
+
+    Raises:
+        UsageError: the recipe has different scales for tensors that share one.
     """
 
     def __init__(
@@ -50,6 +54,13 @@ class ScaleGroups:
         self.components = tuple(components)
         self.groups = group_tensors(tensors, sharing)
         self._is_global = sharing == "global"
+        for group in self.groups:
+            for component in range(len(self.components)):
+                if len({self._own(component, name) for name in group.tensors}) > 1:
+                    raise UsageError(
+                        f"the recipe gives tensors such as {group.tensors[0]!r} scales of their "
+                        "own, and they are to share one; take scales by tensor, or leave these out"
+                    )
 
     def start(self) -> Values:
         """The recipe's own scales."""

@@ -66,7 +66,7 @@ def plan(job: Job) -> FixPlan:
     learned = count_learned(job)
     seconds = seconds_of(job)
     kept = _kept(job)
-    derive = job.options.derive
+    derive = job.options.deriving
     with open_checkpoint(job.base) as checkpoint:
         words = sum(tensor.words for tensor in checkpoint.tensors.values())
         taking = [t for t in checkpoint.tensors.values() if t.dtype.name in MERGEABLE]
@@ -124,7 +124,7 @@ def _work(job: Job, learned: Mapping[SetName, int]) -> dict[str, str]:
 
 
 def _derivation(options: FixOptions, learned: Mapping[SetName, int]) -> str:
-    derive = options.derive
+    derive = options.deriving
     examples = learned["harmless" if derive.objective == "answers" else "harmful"]
     if derive.objective == "margin":
         examples += learned["harmless"]

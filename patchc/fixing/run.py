@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from patchc.errors import UnfixedError
+from patchc.evaluation.judges import open_judge
 from patchc.evaluation.requests import SetName
 from patchc.evaluation.trials import decode_trial
 from patchc.files import copy_file, staged_file, storage_errors
+from patchc.fitting.options import unmeasured
 from patchc.fixing.job import Job, open_job
 from patchc.fixing.options import FixOptions
 from patchc.fixing.plan import FixPlan, count_learned, plan
@@ -134,7 +136,10 @@ def _open(
     if utility is not None:
         files["utility"] = utility
     text = Path(reference) if reference else None
-    return open_job(Path(base), Path(out), files, text, options or FixOptions())
+    options = options or FixOptions()
+    unmeasured(options.fit.limits, utility is not None, reference is not None)
+    open_judge(options.asking)
+    return open_job(Path(base), Path(out), files, text, options)
 
 
 def _report(job: Job, fitted: Found, tested: Found | None, patch: Path | None) -> FixReport:

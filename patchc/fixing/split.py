@@ -155,10 +155,10 @@ def check_parts(parts: Parts, options: FixOptions) -> None:
             )
     needed = _ANSWERED.get(options.derive.objective)
     if needed and not any("response" in line for line in parts.development[needed]):
-        kind = "compliant answer" if needed == "harmful" else "answer"
+        kind = "a compliant answer" if needed == "harmful" else "an answer"
         raise DeriveError(
             f"objective {options.derive.objective} learns from the responses to {needed} requests, "
-            f"and none of {parts.splits[needed].development} has one; give each a response (a "
+            f"and none of {parts.splits[needed].development} has one; give each a response ("
             f"{kind}), or take the objective margin, which needs none"
         )
 

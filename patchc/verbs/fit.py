@@ -19,7 +19,7 @@ from patchc.evaluation.judges import check_judge_is_known_by_name
 from patchc.evaluation.options import EvaluateOptions
 from patchc.evaluation.paired import Change, check_scipy, compare
 from patchc.files import check_output
-from patchc.fitting.options import FitOptions
+from patchc.fitting.options import FitOptions, Limit, unmeasured
 from patchc.fitting.search import Range, check_ranges, search_shares
 from patchc.formats import ValueType
 from patchc.progress import Progress, ignore_progress
@@ -46,6 +46,7 @@ class FitReport:
         out: the patch; None where there is none.
         patch_bytes: its size.
         recipe_path: the recipe file; None where there is none.
+        unchecked: limits whose figure was not measured, for want of questions or a text.
     """
 
     fitted: Fitted
@@ -53,6 +54,7 @@ class FitReport:
     out: Path | None
     patch_bytes: int
     recipe_path: Path | None
+    unchecked: tuple[Limit, ...] = ()
 
 
 def fit(
@@ -84,7 +86,8 @@ def fit(
     its scales are then learned by gradient on the margin of refusal: hinge losses on harmful and
     harmless requests, an anchor to the base, shrinkage. Every point is set in place with the exact
     arithmetic of a build, so that what is measured is what is built. Generation measures the most
-    promising points, and the best one becomes the patch.
+    promising points, and the best one becomes the patch. Additive values are stored rounded; the
+    figures are then those of the exact ones.
 
     Memory: the model, one tensor's gradient, the activations of a batch, and at most 12 bytes for
     each retained entry of each component.
@@ -127,8 +130,14 @@ def fit(
     check_scipy()
     check_judge_is_known_by_name(asking)
     sources = _sources(base, se, osm, tuned)
+    if len({path.resolve() for path in (out, recipe_path, trace_path)}) < 3:
+        raise UsageError(
+            f"patch {out}, recipe {recipe_path} and trace {trace_path} are three files; name them "
+            "apart"
+        )
     for path in (out, recipe_path):
         check_output(path, tuple(sources.named().values()))
+    unchecked = unmeasured(options.limits, utility is not None, reference is not None)
     if recipe_path.suffix.lower() in YAML_SUFFIXES:
         raise UsageError(f"recipe_out is {recipe_path}; it is written as TOML, name it so")
     compiled = partial(
@@ -148,7 +157,7 @@ def fit(
     job = _Job(sources, bench, options, trace_path, threads, progress)
     fitted = _fit(job, recipe, search, trials)
     if fitted.best is None or fitted.recipe is None:
-        report = FitReport(fitted, {}, None, 0, None)
+        report = FitReport(fitted, {}, None, 0, None, unchecked)
         raise UnfixedError(_why(fitted), report)
     compiled(recipe=fitted.recipe, progress=progress)
     try:
@@ -157,7 +166,7 @@ def fit(
         out.unlink(missing_ok=True)
         raise
     changes = compare(fitted.base, fitted.best.trial)
-    return FitReport(fitted, changes, out, out.stat().st_size, recipe_path)
+    return FitReport(fitted, changes, out, out.stat().st_size, recipe_path, unchecked)
 
 
 def _sources(
@@ -225,7 +234,7 @@ def _fit(job: _Job, recipe: Recipe | MergeRecipe, search: Sequence[Range], trial
         workers = stack.enter_context(Workers(job.threads))
         stack.enter_context(quiet_transformers())
         stack.enter_context(reproducible(device, options.seed))
-        models = job.sources.digests(workers)
+        models = job.sources.digests(recipe, workers)
         trace = stack.enter_context(open_trace(job.trace_path, job.inputs(models, recipe)))
         speaker = load_speaker(base, bench.prompts.tokenizer, device, bench.options)
         meter = Meter(speaker, bench.requests, bench.prompts, bench.judge, bench.reference)
@@ -251,5 +260,6 @@ def _why(fitted: Fitted) -> str:
     )
     return (
         f"no point lowers harm and over-refusal within the limits ({reasons}). Take other limits, "
-        "another way to derive, more requests, or --best-effort"
+        "another way to derive, or more requests; --best-effort takes the best point that makes "
+        "no rate significantly worse"
     )

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from patchc.errors import EvaluateError, UsageError
 from patchc.evaluation.requests import Request
 from patchc.evaluation.splits import check_disjoint, split_requests
+from patchc.evaluation.validation import is_learned_from
 
 ORDINALS = ["first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth"]
 
@@ -245,3 +246,24 @@ def test_many_requests_of_few_templates_are_split() -> None:
     assert split.clusters == 401
     assert len(split.development) == 400
     assert set(split.test) == set(range(1600))
+
+
+@given(
+    kinds=st.lists(st.integers(1, 9), min_size=1, max_size=8),
+    validation=st.floats(0.01, 0.99),
+    seed=st.integers(0, 3),
+)
+def test_something_is_learned_from_and_something_is_not(
+    kinds: list[int], validation: float, seed: int
+) -> None:
+    asked = [
+        Request("f:1", ({"role": "user", "content": "x"},), kind=str(kind))
+        for kind, count in enumerate(kinds)
+        for _ in range(count)
+    ]
+    learned = is_learned_from(asked, "harmful", validation, seed)
+    assert learned == is_learned_from(asked, "harmful", validation, seed)
+    held = learned.count(False)
+    if len(asked) > 1:
+        assert 0 < held < len(asked)
+    assert abs(held - validation * len(asked)) <= 1 + 0.5 * len(kinds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,15 +11,23 @@ from typing import Any, cast
 
 import pytest
 from fit_inputs import says_ash, write_models, write_requests
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 import patchc
 from patchc import EvaluateOptions, FitOptions, Limit, Recipe
 from patchc.cli.main import app
-from patchc.errors import DeriveError, EvaluateError, OutputError, UnfixedError, UsageError
+from patchc.errors import (
+    DeriveError,
+    EvaluateError,
+    NumericError,
+    OutputError,
+    UnfixedError,
+    UsageError,
+)
 from patchc.evaluation.trials import cost
 from patchc.fitting.search import Range
-from patchc.recipe import MergeRecipe, read_recipe
+from patchc.recipe import MergeRecipe, Override, read_recipe
 from patchc.verbs.fit import FitReport
 
 ASKING = EvaluateOptions(judge=says_ash, max_new_tokens=5)
@@ -269,6 +278,76 @@ def test_an_existing_output_is_refused_before_anything_is_asked(
     with pytest.raises(OutputError, match="exists"):
         run(models, requests, out)
     assert out.read_text() == "mine"
+
+
+def test_a_trace_of_other_scores_is_refused(
+    fitted: tuple[FitReport, Path], models: Path, requests: dict[str, Path], tmp_path: Path
+) -> None:
+    trace = tmp_path / "trace.jsonl"
+    trace.write_bytes(fitted[1].with_suffix(".fit.jsonl").read_bytes())
+    other = tmp_path / "se"
+    shutil.copytree(models / "se", other)
+    scores = load_file(other / "scores.safetensors")
+    save_file({name: 1 - value for name, value in scores.items()}, other / "scores.safetensors")
+    with pytest.raises(EvaluateError, match="other inputs"):
+        run(models, requests, tmp_path / "fix.patchc", trace=trace, se=other)
+
+
+@pytest.mark.parametrize("steps", [1, 7, 10])
+def test_fewer_steps_on_a_longer_trace_give_what_they_give_alone(
+    steps: int, fitted: tuple[FitReport, Path], models: Path, requests: dict[str, Path],
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    found = []
+    for name in ("alone", "after"):
+        folder = tmp_path / name
+        folder.mkdir()
+        if name == "after":
+            content = fitted[1].with_suffix(".fit.jsonl").read_bytes()
+            (folder / "fix.fit.jsonl").write_bytes(content)
+        options = replace(OPTIONS, steps=steps)
+        try:
+            report = run(models, requests, folder / "fix.patchc", options=options)
+        except UnfixedError as error:
+            report = cast(FitReport, error.report)
+        assert report.fitted.steps == steps
+        found.append([(one.step, one.trial.recipe) for one in report.fitted.candidates])
+    assert found[0] == found[1]
+
+
+def test_mistakes_are_told_before_anything_is_asked(
+    models: Path, requests: dict[str, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "fix.patchc"
+    with pytest.raises(UsageError, match="three files"):
+        run(models, requests, out, recipe_out=out)
+    with pytest.raises(UsageError, match="three files"):
+        run(models, requests, out, trace=tmp_path / "fix.toml")
+    with pytest.raises(UsageError, match="written as TOML"):
+        run(models, requests, out, recipe_out=tmp_path / "fix.yaml")
+    asked = replace(OPTIONS, limits=(Limit("perplexity", 1.0, relative=True),))
+    with pytest.raises(UsageError, match="needs a reference text"):
+        run(models, requests, out, options=asked)
+    with pytest.raises(UsageError, match="must be a text that is not empty"):
+        FitOptions(openings=(" ",))
+    uneven = replace(RECIPE, overrides=(Override("layers.0", alpha=2.0),))
+    with pytest.raises(UsageError, match="scales of their own"):
+        run(models, requests, out, recipe=uneven, options=replace(OPTIONS, sharing="global"))
+    with pytest.raises(NumericError, match="lower the learning rate"):
+        run(models, requests, out, options=replace(OPTIONS, learning_rate=1e22))
+    assert not out.exists()
+
+
+def test_named_openings_tell_how_many_refusals_begin_so(
+    models: Path, requests: dict[str, Path], tmp_path: Path
+) -> None:
+    options = replace(OPTIONS, steps=1, openings=("tea",))
+    try:
+        report = run(models, requests, tmp_path / "fix.patchc", options=options)
+    except UnfixedError as error:
+        report = cast(FitReport, error.report)
+    assert report.fitted.openings == ("tea",)
+    assert report.fitted.covered < 1
 
 
 def test_limits_are_read_and_applied() -> None:

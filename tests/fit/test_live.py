@@ -22,7 +22,7 @@ from patchc.fitting.live import LiveModel
 from patchc.fitting.options import SHARINGS, Sharing
 from patchc.fitting.scales import ScaleGroups, Values, group_tensors, tidy
 from patchc.progress import ignore_progress
-from patchc.recipe import MergeRecipe, Override, Recipe
+from patchc.recipe import MergeOverride, MergeRecipe, Override, Recipe
 from patchc.stream import Workers
 
 RECIPES: dict[str, Recipe | MergeRecipe] = {
@@ -41,6 +41,12 @@ RECIPES: dict[str, Recipe | MergeRecipe] = {
     "dare": MergeRecipe("dare", density=0.3, seed=5),
     "magnitude": MergeRecipe("magnitude", density=0.4),
     "ties": MergeRecipe("ties", density=0.4, weight=(1.0, 0.5)),
+    "dare, λ by tensor": MergeRecipe(
+        "dare", density=0.3, overrides=(MergeOverride("layers.0", lambda_=3.0),)
+    ),
+    "ties, weights by tensor": MergeRecipe(
+        "ties", density=0.4, overrides=(MergeOverride("layers.0", weight=(0.2, 3.0)),)
+    ),
     "ties, global": MergeRecipe("ties", density=0.4, scope="global"),
 }
 
@@ -133,7 +139,8 @@ def test_slopes_are_the_gradients_along_the_deltas(name: str, folder: Path) -> N
         deltas = [one - origin for one in tuned]
         if "OSM alone" in name:
             deltas = deltas[1:]
-        factor = recipe.lambda_ if isinstance(recipe, MergeRecipe) and not entries.elects else 1.0
+        own = recipe.for_tensor(tensor)
+        factor = own.lambda_ if isinstance(own, MergeRecipe) and not entries.elects else 1.0
         for number, direction in enumerate(entries.directions()):
             taken = torch.from_numpy(direction != 0)
             if not entries.elects:
