@@ -330,12 +330,20 @@ def test_mistakes_are_told_before_anything_is_asked(
         run(models, requests, out, options=asked)
     with pytest.raises(UsageError, match="must be a text that is not empty"):
         FitOptions(openings=(" ",))
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_fitted_leaves_no_patch(
+    models: Path, requests: dict[str, Path], tmp_path: Path
+) -> None:
+    out, other = tmp_path / "fix.patchc", tmp_path / "other.patchc"
     uneven = replace(RECIPE, overrides=(Override("layers.0", alpha=2.0),))
     with pytest.raises(UsageError, match="scales of their own"):
         run(models, requests, out, recipe=uneven, options=replace(OPTIONS, sharing="global"))
     with pytest.raises(NumericError, match="lower the learning rate"):
-        run(models, requests, out, options=replace(OPTIONS, learning_rate=1e22))
+        run(models, requests, other, options=replace(OPTIONS, learning_rate=1e22))
     assert not out.exists()
+    assert not other.exists()
 
 
 def test_named_openings_tell_how_many_refusals_begin_so(
