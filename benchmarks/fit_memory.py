@@ -10,10 +10,10 @@ need 12 bytes more for each retained entry and component.
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import smollm2
@@ -26,6 +26,7 @@ from patchc import EvaluateOptions, FitOptions
 from patchc.checkpoint import open_checkpoint
 from patchc.derivation.margin import refusal_margin
 from patchc.derivation.openings import Openings
+from patchc.errors import UnfixedError
 from patchc.recipe import Recipe
 from patchc.select.candidates import is_decoder_linear
 
@@ -34,9 +35,9 @@ LENGTH = 48
 RETAIN = (0.05, 0.2)
 
 
-def says_the(_prompts: list[str], replies: list[str]) -> list[bool]:
-    """A judge that divides what a model says that was never taught to refuse."""
-    return ["the" in reply.split()[:4] for reply in replies]
+def is_even(_prompts: list[str], replies: list[str]) -> list[bool]:
+    """A judge that divides the replies of a model that was never taught to refuse."""
+    return [len(reply) % 2 == 0 for reply in replies]
 
 
 def gradients() -> None:
@@ -53,7 +54,8 @@ def fit(folder: str, retain: float) -> None:
     """A few steps of a fit of two components."""
     work = Path(folder)
     recipe = Recipe(retain=retain, top_se=0.75 * retain, top_osm=0.75 * retain, alpha=1, beta=1)
-    try:
+    # These deltas are noise: that no point is better is no matter here.
+    with suppress(UnfixedError):
         patchc.fit(
             smollm2.base_model(),
             se=work / "se",
@@ -62,11 +64,11 @@ def fit(folder: str, retain: float) -> None:
             harmless=work / "harmless.jsonl",
             out=work / f"fix-{retain}.patchc",
             recipe=recipe,
-            options=FitOptions(steps=2, batch_size=BATCH, candidates=1, best_effort=True),
-            asking=EvaluateOptions(judge=says_the, max_new_tokens=4, batch_size=16),
+            options=FitOptions(
+                steps=2, batch_size=BATCH, candidates=1, best_effort=True, openings=("The",)
+            ),
+            asking=EvaluateOptions(judge="fit_memory:is_even", max_new_tokens=4, batch_size=16),
         )
-    except patchc.PatchcError as error:
-        print(error, file=sys.stderr)
     with open_checkpoint(work / "se", stem="scores") as scores:
         _tell(sum(tensor.words for tensor in scores.tensors.values()))
 
@@ -116,8 +118,10 @@ def _run(*arguments: str) -> dict[str, int]:
 
 
 def _tell(words: int) -> None:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"peak": peak, "words": words}))
+    # Not getrusage, whose figure begins with that of the process that started this one.
+    status = Path("/proc/self/status").read_text()
+    peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+    print(json.dumps({"peak": 1024 * peak, "words": words}))
 
 
 if __name__ == "__main__":
