@@ -187,9 +187,9 @@ def _descend(
         if known is None:
             step = replace(step, seconds=step.seconds + time.perf_counter() - start)
             trace.add(step)
+            detail = f"loss {step.loss:.3f}" if step.loss is not None else ""
+            progress(ProgressEvent("fit", step.number, options.steps, "steps", detail))
         steps.append(step)
-        detail = f"loss {step.loss:.3f}" if step.loss is not None else ""
-        progress(ProgressEvent("fit", step.number, options.steps, "steps", detail))
 
 
 def _is_validated(number: int, options: FitOptions) -> bool:
