@@ -25,8 +25,8 @@ def write_report(work: Path, path: Path) -> None:
         "# Tables of the experiment with fix",
         "Written by `make bench-fix`; what they mean is in [the page beside](fix-experiment.md). "
         "Test requests, in %. Below a row's mean over its seeds stands the change from the "
-        "backbone, in points, with its paired 95 % bounds, of the first seed. Minutes are those of each "
-        "stage's last run: one that was gone on with took longer.",
+        "backbone, in points, with its paired 95 % bounds, of the first seed. Minutes are "
+        "those of each stage's last run: one that was gone on with took longer.",
     ]
     for policy in sorted(work.iterdir()):
         found = {row.name: _reports(policy, row.name, row.seeds) for row in rows()}
