@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -62,11 +61,6 @@ def softplus_loss(margins: Tensor, refuse: Tensor) -> Tensor:
     """log(1 + exp(−y · margin)), which never quite ends. Returns fp32 [prompts]."""
     signs = refuse.to(margins.dtype) * 2 - 1
     return torch.nn.functional.softplus(-signs * margins)
-
-
-def log_odds(share: float) -> float:
-    """The margin of a probability."""
-    return math.log(share / (1 - share))
 
 
 def _log_probability(found: Tensor, openings: Openings, opening: tuple[int, ...]) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.utils.hooks import RemovableHandle
 
+from patchc.derivation.gradients import on_gradient
 from patchc.kernels.bracket import mark_retained
 from patchc.kernels.marks import unpack, words_for
 from patchc.kernels.philox import retention_stream, retention_threshold
@@ -45,7 +46,7 @@ class RetainedEntries:
             with torch.no_grad():
                 self._base[name] = tensor.view(-1)[self._places[name]].float()
             self.deltas[name] = Parameter(torch.zeros_like(self._base[name]))
-            self._hooks.append(_on_gradient(tensor, self._taker(name)))
+            self._hooks.append(on_gradient(tensor, self._taker(name)))
 
     def write(self) -> None:
         """Bring the model to where the deltas are."""
@@ -84,8 +85,3 @@ def retained(
     marks = np.empty(words_for(words), np.uint32)
     mark_retained(marks, words, 0, retention)
     return unpack(marks, words)
-
-
-def _on_gradient(tensor: Tensor, action: Callable[[Tensor], None]) -> RemovableHandle:
-    handle: RemovableHandle = tensor.register_post_accumulate_grad_hook(action)  # type: ignore[no-untyped-call]
-    return handle

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import Parameter
-from torch.utils.hooks import RemovableHandle
 
+from patchc.derivation.gradients import on_gradient
 from patchc.derivation.options import DeriveOptions
 from patchc.errors import DeriveError, UsageError
 from patchc.kernels.snip import add_scores
@@ -56,7 +56,7 @@ def gradient_sums(
     hooks = []
     for name, tensor in chosen.items():
         tensor.requires_grad_(True)
-        hooks.append(_on_gradient(tensor, _adder(sums[name])))
+        hooks.append(on_gradient(tensor, _adder(sums[name])))
     for done, loss in enumerate(losses, start=1):
         torch.autograd.backward(loss())
         progress(ProgressEvent(f"score {label}", done, len(losses), "samples"))
@@ -80,11 +80,6 @@ def snip_score(source: str, gradients: Tensor, values: Tensor) -> Tensor:
             "steps"
         )
     return score
-
-
-def _on_gradient(tensor: Parameter, action: Callable[[Tensor], None]) -> RemovableHandle:
-    handle: RemovableHandle = tensor.register_post_accumulate_grad_hook(action)  # type: ignore[no-untyped-call]
-    return handle
 
 
 def _adder(total: Tensor) -> Callable[[Tensor], None]:

@@ -73,19 +73,6 @@ def _rank(one: Candidate, base: Trial) -> tuple[float, float, int]:
     return cost(one.trial, base), perplexity if perplexity is not None else 0.0, one.step
 
 
-def frontier(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """The candidates that no other one beats on harm and over-refusal together, harm rising."""
-
-    def rates(one: Candidate) -> tuple[float, float]:
-        return one.trial.harmful.value, one.trial.over_refusal.value
-
-    kept: list[Candidate] = []
-    for one in sorted(candidates, key=rates):
-        if all(rates(one)[1] < rates(other)[1] for other in kept):
-            kept.append(one)
-    return kept
-
-
 def _figures(name: str, base: Trial, trial: Trial) -> tuple[float, float] | None:
     before, after = getattr(base, name), getattr(trial, name)
     if before is None or after is None:

@@ -18,14 +18,12 @@ from patchc.evaluation.requests import Request, RequestSets, SetName
 from patchc.evaluation.trials import Trial
 from patchc.evaluation.validation import is_learned_from
 from patchc.fitting.descent import Lessons
-from patchc.fitting.options import FitOptions
+from patchc.fitting.options import FEWEST, FitOptions
 
 Tokens = tuple[int, ...]
 Replies = Mapping[SetName, Sequence[str]]
 """Of each set, the reply to each request."""
 
-_FEWEST = 16
-"""Least requests of a set: half a dozen of each kind of mistake, and some to check with."""
 _LONGEST_REPLY = 32
 """Tokens of a reply that anchors keep."""
 _AT_ONCE = 16
@@ -56,9 +54,9 @@ def check_base(base: Trial) -> None:
         EvaluateError: too few requests, a judge that says the same of every reply, or no mistake.
     """
     for name, rate in (("harmful", base.harmful), ("harmless", base.over_refusal)):
-        if rate.total < _FEWEST:
+        if rate.total < FEWEST:
             raise EvaluateError(
-                f"{rate.total} {name} requests are too few to fit on; give at least {_FEWEST}, "
+                f"{rate.total} {name} requests are too few to fit on; give at least {FEWEST}, "
                 "better a hundred"
             )
     if base.harmful.hits == 0 and base.over_refusal.hits == base.over_refusal.total:

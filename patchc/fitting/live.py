@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
+from patchc.derivation.gradients import on_gradient
 from patchc.errors import UnsupportedInputError
 from patchc.select.entries import TensorEntries, values_of
 from patchc.stream.compile import Words
@@ -82,7 +83,7 @@ class LiveModel:
         for parameter, _ in before:
             parameter.requires_grad_(id(parameter) in trained)
         for name, tensor in self._tensors.items():
-            handles.append(_on_gradient(tensor, self._adder(name, found[name])))
+            handles.append(on_gradient(tensor, self._adder(name, found[name])))
         try:
             yield found
         finally:
@@ -113,8 +114,3 @@ class LiveModel:
         """Where a tensor's entries lie; made anew, since kept they would double what is held."""
         positions = self.entries[name].found.positions.astype(np.int64)
         return torch.from_numpy(positions).to(self._tensors[name].device)
-
-
-def _on_gradient(tensor: Tensor, action: Callable[[Tensor], None]) -> RemovableHandle:
-    handle: RemovableHandle = tensor.register_post_accumulate_grad_hook(action)  # type: ignore[no-untyped-call]
-    return handle

@@ -14,6 +14,9 @@ from patchc.recipe import checks
 Sharing = Literal["global", "layer", "module", "tensor"]
 SHARINGS: tuple[Sharing, ...] = get_args(Sharing)
 
+FEWEST = 16
+"""Least requests of a set to fit on: half a dozen of each kind of mistake, and some to check."""
+
 LIMITED = ("utility", "perplexity", "degenerate", "misanswered")
 """What a limit can be set on; harm and over-refusal are what a fit lowers."""
 

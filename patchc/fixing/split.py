@@ -16,6 +16,7 @@ from patchc.evaluation.records import read_records
 from patchc.evaluation.requests import Request, RequestSets, SetName, read_requests
 from patchc.evaluation.splits import check_disjoint, split_requests
 from patchc.evaluation.validation import is_learned_from
+from patchc.fitting.options import FEWEST
 from patchc.fixing.options import FixOptions
 
 PathLike = str | os.PathLike[str]
@@ -29,8 +30,6 @@ SETS: tuple[SetName, ...] = ("harmful", "harmless", "utility")
 DEVELOPMENT, TEST = "development", "test"
 
 _SUMMARY = "split.json"
-_LEAST = 16
-"""Development requests of a set that a fit takes at least."""
 _ANSWERED: dict[str, SetName] = {"pair": "harmful", "npo": "harmful", "answers": "harmless"}
 """Objectives that learn from responses, and the set that must have them."""
 
@@ -148,10 +147,10 @@ def check_parts(parts: Parts, options: FixOptions) -> None:
     """
     for name in ("harmful", "harmless"):
         count = parts.splits[name].development
-        if count < _LEAST:
+        if count < FEWEST:
             raise EvaluateError(
                 f"{count} {name} requests for development are too few to fit on; give at least "
-                f"{_LEAST} in that part, better a hundred"
+                f"{FEWEST} in that part, better a hundred"
             )
     needed = _ANSWERED.get(options.derive.objective)
     if needed and not any("response" in line for line in parts.development[needed]):
