@@ -289,8 +289,14 @@ def _wait_for_a_frozen_rank(
     return processes[0].returncode, out
 
 
-def test_what_works_alone_says_so_once(models: Models, tmp_path: Path) -> None:
-    ended = ranks.run(2, "verify", models.patch, models.base, cwd=tmp_path)
+@pytest.mark.parametrize("slow", [0, 1])
+def test_what_works_alone_says_so_once(models: Models, tmp_path: Path, slow: int) -> None:
+    ended = ranks.run(
+        *(2, "verify", models.patch, models.base),
+        cwd=tmp_path,
+        befalls=slow,
+        what="import time; time.sleep(1)",
+    )
     assert ended.code
     assert len(ended.errors) == 1
     assert "verify works as one process" in ended.errors[0]

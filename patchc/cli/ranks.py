@@ -24,6 +24,9 @@ _SHARED = ("build", "diff", "apply", "revert")
 def refuse_ranks(command: str | None) -> None:
     """Refuse a command that works alone if torchrun has started several of it.
 
+    The other ranks leave in peace: torchrun stops all of them as soon as one fails, which would
+    take the word from rank 0. Its failure alone fails the whole.
+
     Raises:
         UsageError: in rank 0; the others exit.
     """
@@ -32,7 +35,7 @@ def refuse_ranks(command: str | None) -> None:
     if command in _SHARED or not _launched():
         return
     if os.environ.get("RANK") != "0":
-        raise typer.Exit(UsageError.exit_code)
+        raise typer.Exit
     raise UsageError(
         f"{command} works as one process; under torchrun there are {', '.join(_SHARED)}. Run it "
         "without torchrun"
