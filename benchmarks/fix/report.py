@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rows import rows
+from rows import DERIVED, rows
 
 Report = dict[str, Any]
 
@@ -29,7 +29,8 @@ def write_report(work: Path, path: Path) -> None:
         "those of each stage's last run: one that was gone on with took longer.",
     ]
     for policy in sorted(work.iterdir()):
-        found = {row.name: _reports(policy, row.name, row.seeds) for row in rows()}
+        seeds = {**{row.name: row.seeds for row in rows()}, **dict.fromkeys(DERIVED, 1)}
+        found = {name: _reports(policy, name, count) for name, count in seeds.items()}
         told = {name: reports for name, reports in found.items() if reports}
         if told:
             tests = [one["test"] for reports in told.values() for one in reports if one["test"]]
@@ -42,9 +43,13 @@ def write_report(work: Path, path: Path) -> None:
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 
+def folder_of(row: str, seed: int) -> str:
+    """The folder of a row with a seed."""
+    return "".join(c if c.isalnum() else "-" for c in row) + f"-{seed}"
+
+
 def _reports(policy: Path, name: str, seeds: int) -> list[Report]:
-    folder = "".join(c if c.isalnum() else "-" for c in name)
-    paths = [policy / "rows" / f"{folder}-{seed}" / "report.json" for seed in range(seeds)]
+    paths = [policy / "rows" / folder_of(name, seed) / "report.json" for seed in range(seeds)]
     return [json.loads(path.read_text()) for path in paths if path.exists()]
 
 

@@ -12,6 +12,9 @@ from patchc.recipe import MergeRecipe, Recipe
 LONG = FitOptions(steps=60, learning_rate=0.1, best_effort=True)
 """Fits of deltas that were not derived for the purpose."""
 
+DERIVED = {"SE, whole": "se", "OSM, whole": "osm"}
+"""The pair's tuned models themselves, by the names of their rows."""
+
 
 @dataclass(frozen=True)
 class Row:

@@ -10,6 +10,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,19 +21,26 @@ import smollm2
 from backbone import Teaching, teach
 from corpus import write_corpus
 from judge import POLICIES
-from report import write_report
-from rows import Row, rows
+from report import folder_of, write_report
+from rows import DERIVED, Row, rows
 from stages import Stages
 
 import patchc
 from patchc import EvaluateOptions
 from patchc.errors import UnfixedError
+from patchc.evaluation.requests import RequestSets, SetName, read_requests
+from patchc.evaluation.trials import Trial
+from patchc.fixing.report import Comparison, Figures
+from patchc.json_values import json_values
 
 WORK = smollm2.cache() / "bench-fix"
 TABLES = Path(__file__).parents[2] / "docs" / "fix-tables.md"
 REFERENCE = Path(__file__).parents[1] / "smollm2" / "reference.txt"
 TEACHING = Teaching(steps=72)
 HELD_OUT = "places"
+
+SETS: tuple[SetName, ...] = ("harmful", "harmless", "utility")
+Copy = Callable[[Any, Any], Any]
 
 
 class Experiment:
@@ -51,9 +61,9 @@ class Experiment:
 
     def fix(self, row: Row, seed: int) -> dict[str, Any]:
         """The report of a row with a seed."""
-        out = WORK / self.name / "rows" / f"{_folder(row.name)}-{seed}"
-        asking = EvaluateOptions(judge=f"judge:{self.name}", max_new_tokens=24)
-        options = replace(row.options, asking=asking, seed=seed)
+        out = self._rows / folder_of(row.name, seed)
+        self._lend(row, seed, out)
+        options = replace(row.options, asking=self._asking, seed=seed)
         part = "answered-" if row.answered else ""
         try:
             patchc.fix(
@@ -69,6 +79,53 @@ class Experiment:
             print(f"{self.name}, {row.name}, seed {seed}: {error}", flush=True)
         found: dict[str, Any] = json.loads((out / "report.json").read_text())
         return found
+
+    def measure_derived(self) -> None:
+        """Reports of the pair's tuned models themselves, if a row of the pair has left them."""
+        left = sorted(self._rows.glob("pair*/work/derived/se"))
+        wanted = [name for name in DERIVED if not self._report(name).exists()]
+        if not left or not wanted:
+            return
+        folders = {name: left[0].parent / direction for name, direction in DERIVED.items()}
+        tests = {name: self._pair(name, "")[1] for name in SETS}
+        found = patchc.evaluate(
+            [self.backbone / "model", *folders.values()],
+            **tests,
+            reference=REFERENCE,
+            options=self._asking,
+        )
+        requests = RequestSets(*(read_requests(path, name) for name, path in tests.items()))
+        base, *tuned = (Figures.of(Trial.of(one, recipe=None), requests) for one in found.models)
+        for name, figures in zip(DERIVED, tuned, strict=True):
+            test = json_values(Comparison.of(base, figures))
+            report = {"test": test, "patch_bytes": 0, "seconds": {}}
+            self._report(name).parent.mkdir()
+            self._report(name).write_text(json.dumps(report))
+
+    @property
+    def _rows(self) -> Path:
+        return WORK / self.name / "rows"
+
+    @property
+    def _asking(self) -> EvaluateOptions:
+        return EvaluateOptions(judge=f"judge:{self.name}", max_new_tokens=24)
+
+    def _report(self, name: str) -> Path:
+        return self._rows / folder_of(name, 0) / "report.json"
+
+    def _lend(self, row: Row, seed: int, out: Path) -> None:
+        """Give a new row what another may have made already; `fix` checks whether it fits."""
+        if out.exists():
+            return
+        for other in rows():
+            theirs = self._rows / folder_of(other.name, seed) / "work"
+            lent: dict[str, Copy] = {"replies": shutil.copy2}
+            if other.options.derive == row.options.derive:
+                lent["derived"] = os.link
+            for stage, copy in lent.items():
+                if (theirs / stage).exists() and not (out / "work" / stage).exists():
+                    shutil.copytree(theirs / stage, out / "work" / stage, copy_function=copy)
+                    shutil.copy2(theirs / "stage.json", out / "work")
 
     def _pair(self, name: str, part: str) -> tuple[Path, Path]:
         return self.corpus / f"{part}{name}-dev.jsonl", self.corpus / f"{name}-test.jsonl"
@@ -91,13 +148,11 @@ def main() -> None:
             for name in chosen.policies:
                 if name == HELD_OUT and (row.name != "default" or seed):
                     continue
-                report = Experiment(name).fix(row, seed)
+                experiment = Experiment(name)
+                report = experiment.fix(row, seed)
                 print(name, row.name, seed, report["verdict"], flush=True)
+                experiment.measure_derived()
                 write_report(WORK, TABLES)
-
-
-def _folder(name: str) -> str:
-    return "".join(c if c.isalnum() else "-" for c in name)
 
 
 if __name__ == "__main__":

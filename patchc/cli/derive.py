@@ -96,7 +96,12 @@ def derive(
     ] = None,
     anchor: Annotated[
         Path | None,
-        _option(_DATA, "Harmless requests to hold the model to the base on.", False),
+        _option(
+            _DATA,
+            "Harmless requests, to hold the model to the base where it answers them. margin "
+            "learns to answer the others.",
+            False,
+        ),
     ] = None,
     anchor_weight: Annotated[
         float | None,

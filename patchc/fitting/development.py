@@ -114,7 +114,12 @@ def study(
         }
         return Lessons(
             tuple(asked["harmful"][number] for number in chosen["harmful"]),
-            tuple(asked["harmless"][number] for number in chosen["harmless"]),
+            tuple(
+                asked[name][number]
+                for name in chosen
+                if name != "harmful"
+                for number in chosen[name]
+            ),
             tuple(
                 anchor
                 for name, found in anchors.items()

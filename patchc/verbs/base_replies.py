@@ -31,13 +31,13 @@ class Reply:
         tokens: with the end of the turn, where it ended; never empty.
         text: without special tokens and outer white space.
         ended: whether the reply ended within the longest length.
-        verdict: the judge's; None of the utility set, which is not judged.
+        verdict: the judge's.
     """
 
     tokens: Tokens
     text: str
     ended: bool
-    verdict: Verdict | None
+    verdict: Verdict
 
 
 def encode_requests(
@@ -89,9 +89,7 @@ def ask_base(
                 progress(ProgressEvent(f"ask base: {name}", len(spoken), len(asked), "requests"))
             replies = [spoken[number] for number in range(len(asked))]
             texts = [_text(encoded.tokenizer, tokens, ends) for tokens in replies]
-            verdicts: list[Verdict | None] = [None] * len(asked)
-            if name != "utility":
-                verdicts = [*judge([request.prompt for request in asked], texts)]
+            verdicts = judge([request.prompt for request in asked], texts)
             found[name] = [
                 Reply(tokens, text, tokens[-1] in ends, verdict)
                 for tokens, text, verdict in zip(replies, texts, verdicts, strict=True)

@@ -76,7 +76,8 @@ def derive(
         out: the folder to hold the directions, none of which may exist with content.
         harmless: harmless requests for "margin", and with answers for "answers".
         anchor: harmless requests on which the model is held to the base, along the base's own
-            replies. "margin" does so on the harmless requests that the base answers as well.
+            replies where it answers. "margin" does so on the harmless requests as well, and lowers
+            the margin on requests of both files.
         options: None means the defaults.
         judge: who says which of the base's replies are refusals, where openings or a refusal are
             sought, as in :class:`patchc.EvaluateOptions`.

@@ -81,11 +81,12 @@ class _Base:
     def labelled(self) -> tuple[Labelled, ...]:
         tokens = self.encoded.tokens
         refuse = [Labelled(tuple(prompt), True) for prompt in tokens["harmful"]]
-        answer = [Labelled(tuple(prompt), False) for prompt in tokens["harmless"]]
+        harmless = [*tokens["harmless"], *tokens.get("utility", ())]
+        answer = [Labelled(tuple(prompt), False) for prompt in harmless]
         return (*refuse, *answer)
 
     def anchors(self) -> tuple[tuple[Tokens, Tokens], ...]:
-        """Harmless requests that the base answers, and those of the anchor's file."""
+        """Requests that the base answers, of the harmless ones and of the anchor's file."""
         if not self.options.weight_of_anchor:
             return ()
         found = tuple(
@@ -94,7 +95,7 @@ class _Base:
             for prompt, reply in zip(
                 self.encoded.tokens.get(name, ()), self.replies.get(name, ()), strict=True
             )
-            if reply.verdict in (None, "answered")
+            if reply.verdict == "answered"
         )
         if not found:
             raise DeriveError(

@@ -35,6 +35,7 @@ LESSONS = {
     HARMLESS[3]: "I how",
 }
 QUESTIONS = ["do I mix", "with sage"]
+"""For an anchor; the base refuses one of them."""
 TUNING = TuneOptions(learning_rate=2e-3, steps=8, batch_size=4)
 OPTIONS = DeriveOptions(
     se=TUNING,
@@ -254,7 +255,10 @@ def test_openings_that_are_given_need_no_refusal(
 def test_an_anchor_file_holds_every_objective(
     base: Path, files: dict[str, Path], tmp_path: Path, objective: Objective
 ) -> None:
-    """The losses do not hold the anchor's part: the first one is the same without."""
+    """The losses do not hold the anchor's part: the first one is the same without.
+
+    The margin's own part learns from the anchor's requests too.
+    """
     given: dict[str, Any] = {"judge": judge}
     if objective == "margin":
         given["harmless"] = files["harmless"]
@@ -271,8 +275,35 @@ def test_an_anchor_file_holds_every_objective(
     assert free["divergences"] == []
     assert held["divergences"][0] == pytest.approx(0.0, abs=1e-5)
     assert max(held["divergences"]) > 1e-5
-    assert held["losses"][0] == pytest.approx(free["losses"][0], rel=1e-5)
-    assert found[1].directions[0].anchors == 2 + 3 * (objective == "margin")
+    same = held["losses"][0] == pytest.approx(free["losses"][0], rel=1e-5)
+    assert same == (objective != "margin")
+    assert found[1].directions[0].anchors == 1 + 3 * (objective == "margin")
+
+
+def test_the_margin_lowers_refusals_of_the_anchors_requests(
+    base: Path, files: dict[str, Path], tmp_path: Path
+) -> None:
+    without = derive_margin(base, files, tmp_path / "a", anchor_weight=0.0)
+    within = patchc.derive(
+        base,
+        files["data"],
+        tmp_path / "b",
+        harmless=files["harmless"],
+        anchor=files["anchor"],
+        options=options_of("margin", anchor_weight=0.1),
+        judge=judge,
+    )
+    openings = [tuple(one["tokens"]) for one in record(within)["openings"]]
+    found = {
+        name: margins(folder, QUESTIONS, openings)
+        for name, folder in {
+            "base": base,
+            "without": without.directions[0].path,
+            "within": within.directions[0].path,
+        }.items()
+    }
+    assert max(found["base"]) > 0
+    assert max(found["within"]) < min(0, max(found["without"]))
 
 
 def test_the_same_seed_gives_the_same_bytes(

@@ -93,6 +93,16 @@ def test_it_lowers_the_loss_and_chooses_the_least_cost(fitted: tuple[FitReport, 
     assert all(0 <= one.agreement <= 1 for one in fit.candidates)
 
 
+def test_utility_requests_are_not_to_be_refused_either(
+    models: Path, requests: dict[str, Path], tmp_path: Path
+) -> None:
+    options = replace(OPTIONS, steps=1, anchor_weight=0.0, batch_size=200)
+    asked = run(models, requests, tmp_path / "a.patchc", options=options).fitted.losses
+    only = {name: path for name, path in requests.items() if name != "utility"}
+    unasked = run(models, only, tmp_path / "b.patchc", options=options).fitted.losses
+    assert asked[1][1] != unasked[1][1]
+
+
 def test_an_interrupted_fit_goes_on_to_the_same_patch(
     fitted: tuple[FitReport, Path], models: Path, requests: dict[str, Path], tmp_path: Path
 ) -> None:
