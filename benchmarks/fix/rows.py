@@ -38,7 +38,7 @@ def rows() -> list[Row]:
     margin = FixOptions()
     return [
         Row("default", margin, seeds=3),
-        Row("density 1 %", replace(margin, recipe=_kept(0.01))),
+        Row("density 5 %", replace(margin, recipe=_kept(0.05))),
         Row("density 0.1 %", replace(margin, recipe=_kept(0.001))),
         Row("dense", replace(margin, recipe=_kept(1.0))),
         Row("dense, thinned to 1 %", replace(margin, recipe=MergeRecipe("dare", density=0.01))),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,21 +128,22 @@ class Descent:
         batch = _Batch(self._lessons, self._options, step.number)
         options, model = self._options, self._live.model
         self._live.set(self._groups.factors(tidy(step.values)))
+        losses: list[Callable[[], Tensor]] = [
+            lambda: batch.margin_loss(model, self._openings, options.target)
+        ]
+        if batch.anchors and options.anchor_weight:
+            losses.append(lambda: options.anchor_weight * divergence(model, batch.anchors))
+        if batch.answers and options.answer_weight:
+            losses.append(lambda: options.answer_weight * answer_loss(model, batch.answers))
         total = 0.0
         with self._live.slopes() as found:
-            for loss in (
-                batch.margin_loss(model, self._openings, options.target),
-                options.anchor_weight * divergence(model, batch.anchors)
-                if batch.anchors and options.anchor_weight
-                else None,
-                options.answer_weight * answer_loss(model, batch.answers)
-                if batch.answers and options.answer_weight
-                else None,
-            ):
-                if loss is not None:
-                    total += loss.item()
-                    if loss.requires_grad:
-                        torch.autograd.backward(loss)
+            # One at a time, so that the activations of one batch are held.
+            for take in losses:
+                loss = take()
+                total += loss.item()
+                if loss.requires_grad:
+                    torch.autograd.backward(loss)
+                del loss
         return total, self._groups.slopes(found)
 
 

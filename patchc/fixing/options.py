@@ -13,7 +13,7 @@ from patchc.fitting.options import FitOptions
 from patchc.recipe import MergeRecipe, Recipe, checks
 from patchc.select.inputs import components_read
 
-DENSITY = 0.05
+DENSITY = 0.01
 """Share of the entries that the objective "margin" tunes, and its patch ships."""
 
 _RECIPES: dict[Objective, Recipe | MergeRecipe] = {
