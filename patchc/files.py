@@ -42,7 +42,7 @@ def storage_error(error: OSError, path: Path, action: str) -> StorageError:
 
 
 def check_output(out: Path, inputs: tuple[Path, ...]) -> None:
-    """Refuse an output that exists with content, or that is equal to or inside an input.
+    """Refuse an output that exists with content, is or lies inside an input, or cannot be made.
 
     An existing empty folder is allowed. Symbolic links are resolved before paths are compared.
 
@@ -58,6 +58,7 @@ def check_output(out: Path, inputs: tuple[Path, ...]) -> None:
             raise OutputError(f"output {out} lies inside the input {source}; choose another path")
         if resolved.is_relative_to(target):
             raise OutputError(f"output {out} contains the input {source}; choose another path")
+    _check_place(out)
     if out.is_symlink() and not out.exists():
         raise OutputError(f"output {out} is a broken symbolic link; remove it or choose another")
     if out.is_dir():
@@ -65,6 +66,23 @@ def check_output(out: Path, inputs: tuple[Path, ...]) -> None:
             raise OutputError(f"output folder {out} is not empty; empty it or choose another")
     elif out.exists():
         raise OutputError(f"output {out} already exists; remove it or choose another path")
+
+
+def _check_place(out: Path) -> None:
+    """Refuse an output below what is no folder, or in a folder that may not be written to."""
+    place = out.absolute()
+    while not os.path.lexists(place):
+        place = place.parent
+    if not os.path.isdir(place):  # noqa: PTH112 (Path.is_dir raises where it may not look)
+        if place != out.absolute():
+            raise OutputError(
+                f"output {out} lies below {place}, which is no folder; choose another path"
+            )
+    elif not os.access(place, os.W_OK | os.X_OK):
+        raise OutputError(
+            f"output {out} cannot be written: the permissions of {place} forbid it; change them or "
+            "choose another path"
+        )
 
 
 def check_space(out: Path, needed_bytes: int) -> None:

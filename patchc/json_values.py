@@ -1,4 +1,4 @@
-"""Reports as the values that JSON has."""
+"""The values that JSON has: reports as such values, and texts that JSON alone can hold."""
 
 from __future__ import annotations
 
@@ -27,3 +27,8 @@ def json_values(value: Any) -> Any:
     if isinstance(value, Path) or (isinstance(value, float) and not math.isfinite(value)):
         return str(value)
     return value
+
+
+def has_half_character(text: str) -> bool:
+    """Whether a text holds a lone surrogate, which JSON can write and no file or tokenizer takes."""
+    return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)

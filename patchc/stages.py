@@ -12,7 +12,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +103,15 @@ def file_digest(path: Path) -> str:
         while block := file.read(_READ_BYTES):
             hasher.update(block)
     return hasher.hexdigest()
+
+
+def file_digests(folder: Path, names: Iterable[Path]) -> dict[str, str]:
+    """The :func:`file_digest` of some files below a folder, by name, in alphabetical order.
+
+    Raises:
+        StorageError: a file cannot be read.
+    """
+    return {str(name): file_digest(folder / name) for name in sorted(names)}
 
 
 def _is_made(folder: Path, inputs: Mapping[str, Any]) -> bool:

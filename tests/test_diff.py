@@ -138,7 +138,10 @@ def test_names_that_a_reader_would_refuse(tmp_path: Path, name: str) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["base"]
 
 
-@pytest.mark.parametrize("out", ["base", "tuned/update.patchc", "", "taken", "empty", "broken"])
+@pytest.mark.parametrize(
+    "out",
+    ["base", "tuned/update.patchc", "", "taken", "empty", "broken", "taken/a/b", "broken/a/b"],
+)
 def test_output_refused(tmp_path: Path, out: str) -> None:
     paths = [write_model(tmp_path / part, BASE) for part in ("base", "tuned")]
     (tmp_path / "taken").write_text("mine")

@@ -182,7 +182,9 @@ def derive(
     device: Annotated[Device, _option(_TUNING, "Where to compute.")] = Device.AUTO,
     precision: Annotated[
         Precision,
-        _option(_TUNING, "Of the model's products; bfloat16 is faster, weights stay in fp32."),
+        _option(
+            _TUNING, "Of the model's products; bfloat16 is faster, what is tuned stays in fp32."
+        ),
     ] = _DEFAULTS.precision,
     score: Annotated[
         list[ScoreKind] | None,

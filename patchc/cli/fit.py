@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from patchc.cli.options import Json, Threads
 from patchc.fitting.options import FitOptions
+
+if TYPE_CHECKING:
+    from patchc.verbs.fit import FitReport
 
 _MODELS = "What is fitted"
 _REQUESTS = "Development requests"
@@ -125,7 +128,7 @@ def fit(
         ),
     ] = None,
     batch_size: Annotated[
-        int, typer.Option(help="Requests in a step.", rich_help_panel=_FIT)
+        int, typer.Option(help="Requests in a step, half of them harmful.", rich_help_panel=_FIT)
     ] = _DEFAULTS.batch_size,
     learning_rate: Annotated[
         float, typer.Option(help="Of the scales, a share of each.", rich_help_panel=_FIT)
@@ -206,9 +209,8 @@ def fit(
     --harmless dev/harmless.jsonl --utility dev/questions.jsonl -o fix.patchc
     """
     import patchc
-    from patchc.cli.fit_tables import render_fit
-    from patchc.cli.output import print_json, progress_bar
-    from patchc.errors import UnfixedError
+    from patchc.cli.output import progress_bar, warn
+    from patchc.errors import StorageError, UnfixedError
     from patchc.evaluation.options import EvaluateOptions
     from patchc.evaluation.plot import check_plot
     from patchc.fitting.options import Limit
@@ -257,32 +259,42 @@ def fit(
                 progress=progress,
             )
     except UnfixedError as error:
-        if json:
-            print_json(error.report)
-        elif error.report is not None:
-            render_fit(error.report)  # type: ignore[arg-type]
+        try:
+            _show(error.report, figure, json)  # type: ignore[arg-type]
+        except StorageError as failure:
+            warn(str(failure))
         raise
-    if figure:
-        from patchc.fitting.picture import draw_fit
+    _show(report, figure, json)
 
-        draw_fit(report.fitted, figure)
+
+def _show(report: FitReport, figure: Path | None, json: bool) -> None:
+    """Print the report, then draw it: a picture that cannot be written costs no figures."""
+    from patchc.cli.fit_tables import render_fit
+    from patchc.cli.output import print_json
+
     if json:
         print_json(report)
     else:
         render_fit(report)
+    if figure:
+        from patchc.fitting.picture import draw_fit
+
+        draw_fit(report.fitted, figure)
 
 
 def parse_budget(text: str) -> tuple[int, float | None]:
     """The most steps and minutes of a ``--budget``.
 
     Raises:
-        UsageError: the text is neither.
+        UsageError: the text is neither, or has more than nine digits.
     """
     from patchc.errors import UsageError
 
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(m?)\s*", text)
+    match = re.fullmatch(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*(m?)\s*", text)
     if match is None or (not match[2] and "." in match[1]):
-        raise UsageError(f"--budget is {text!r}; give steps (60) or minutes (10m)")
+        raise UsageError(
+            f"--budget is {text!r:.80}; give steps (60) or minutes (10m), with nine digits at most"
+        )
     if match[2]:
         return 1_000_000, float(match[1])
     return int(match[1]), None

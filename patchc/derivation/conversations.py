@@ -10,6 +10,7 @@ from typing import Any
 from blake3 import blake3
 
 from patchc.errors import DeriveError
+from patchc.json_values import has_half_character
 
 Message = dict[str, str]
 
@@ -79,8 +80,9 @@ def _messages(source: str, value: Any) -> tuple[Message, ...]:
     for number, entry in enumerate(value, start=1):
         if not isinstance(entry, dict) or not isinstance(entry.get("role"), str):
             raise DeriveError(f'{source}: message {number} must be an object with a "role"')
+        role = _whole(source, f"message {number}: role", entry["role"])
         content = _text(source, f"message {number}: content", entry.get("content"))
-        messages.append(_message(entry["role"], content))
+        messages.append(_message(role, content))
     if messages[-1]["role"] != "assistant":
         raise DeriveError(
             f"{source}: the last message is from {messages[-1]['role']!r}; it must be the "
@@ -92,7 +94,13 @@ def _messages(source: str, value: Any) -> tuple[Message, ...]:
 def _text(source: str, name: str, value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
         raise DeriveError(f"{source}: {name} must be a text that is not empty")
-    return value
+    return _whole(source, name, value)
+
+
+def _whole(source: str, name: str, text: str) -> str:
+    if has_half_character(text):
+        raise DeriveError(f"{source}: {name} holds half a character (a lone surrogate)")
+    return text
 
 
 def _message(role: str, content: str) -> Message:

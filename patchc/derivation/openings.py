@@ -57,6 +57,11 @@ def find_openings(refusals: Sequence[Tokens], answers: Sequence[Tokens]) -> Open
     Raises:
         DeriveError: there is no refusal, or none begins otherwise than answers do.
     """
+    if not refusals:
+        raise DeriveError(
+            f"none of the base's {len(answers)} replies is a refusal, so how its refusals begin "
+            "cannot be found; name openings, or take a judge that knows them"
+        )
     refused = Counter(start for refusal in refusals for start in _starts(refusal))
     answered = Counter(start for answer in answers for start in _starts(answer))
     found: Counter[Tokens] = Counter()

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 from patchc.errors import UsageError
+from patchc.json_values import has_half_character
 from patchc.recipe import checks
 from patchc.recipe.safepatching import SCORES, Score
 
@@ -102,8 +103,9 @@ class DeriveOptions:
         score_samples: conversations or requests whose gradients are summed into the scores.
         optimizer: "adamw", or "adamw8bit" of bitsandbytes (paged on CUDA).
         device: "auto" takes CUDA where there is a device.
-        precision: of the products in the model's forward and backward passes (autocast); weights,
-            gradients, optimiser and scores are fp32 either way.
+        precision: of the products in the model's forward and backward passes (autocast); what is
+            tuned, its optimiser and the scores are fp32 either way. So is the model, except that
+            with ``retain`` below 1 a base in bf16 stays in bf16, the deltas in fp32 beside it.
         include: regular expressions of the tensors to score; empty means the decoder's linear
             layers.
         exclude: regular expressions of tensors that are not scored.
@@ -156,8 +158,8 @@ class DeriveOptions:
         if checks.share("retain", self.retain) == 0:
             raise UsageError("retain is 0, so nothing would be tuned; it must be above 0")
         _check_positive("margin_target", self.margin_target)
-        if self.anchor_weight != 0 and self.anchor_weight is not None:
-            _check_positive("anchor_weight", self.anchor_weight)
+        if self.anchor_weight is not None:
+            _check_positive("anchor_weight", self.anchor_weight, or_zero=True)
         _check_texts("openings", checks.expressions("openings", self.openings))
         _check_texts("refusal", () if self.refusal is None else (self.refusal,))
         self._check_objective()
@@ -202,10 +204,13 @@ class DeriveOptions:
                 )
 
 
-def _check_positive(name: str, value: object) -> None:
+def _check_positive(name: str, value: object, or_zero: bool = False) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
+    if number and or_zero and value == 0:
+        return
     if not number or not 0 < float(value) < math.inf:  # type: ignore[arg-type]
-        raise UsageError(f"{name} is {value!r}; it must be a finite number above 0")
+        least = ", at least 0" if or_zero else " above 0"
+        raise UsageError(f"{name} is {value!r}; it must be a finite number{least}")
 
 
 def _check_selection(name: str, chosen: tuple[str, ...], choices: tuple[str, ...]) -> None:
@@ -221,3 +226,5 @@ def _check_texts(name: str, texts: tuple[str, ...]) -> None:
     for text in texts:
         if not isinstance(text, str) or not text.strip():
             raise UsageError(f"{name}: {text!r} must be a text that is not empty")
+        if has_half_character(text):
+            raise UsageError(f"{name}: {text!r} holds half a character (a lone surrogate)")

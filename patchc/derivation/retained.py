@@ -11,6 +11,7 @@ from torch.nn import Parameter
 from torch.utils.hooks import RemovableHandle
 
 from patchc.derivation.gradients import on_gradient
+from patchc.errors import DeriveError
 from patchc.kernels.bracket import mark_retained
 from patchc.kernels.marks import unpack, words_for
 from patchc.kernels.philox import retention_stream, retention_threshold
@@ -32,6 +33,9 @@ class RetainedEntries:
         share: of the entries that are retained, in (0, 1).
         seed: of the draws, which are those of a DARE merge with the same density and seed: it
             keeps exactly what was tuned.
+
+    Raises:
+        DeriveError: no entry is drawn.
     """
 
     def __init__(self, tensors: Mapping[str, Parameter], share: float, seed: int) -> None:
@@ -43,6 +47,13 @@ class RetainedEntries:
         for name, tensor in tensors.items():
             places = np.flatnonzero(retained(name, tensor.numel(), share, seed))
             self._places[name] = torch.from_numpy(places).to(tensor.device)
+        if not any(map(len, self._places.values())):
+            entries = sum(tensor.numel() for tensor in tensors.values())
+            raise DeriveError(
+                f"retain is {share:g}, and of {entries:,} entries none is drawn, so nothing would "
+                "be tuned; raise retain, or take another seed"
+            )
+        for name, tensor in tensors.items():
             with torch.no_grad():
                 self._base[name] = tensor.view(-1)[self._places[name]].float()
             self.deltas[name] = Parameter(torch.zeros_like(self._base[name]))

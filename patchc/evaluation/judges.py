@@ -107,10 +107,21 @@ def open_judge(options: EvaluateOptions) -> CheckedJudge:
     return _checked(name, judge)
 
 
+def check_judge(options: EvaluateOptions) -> None:
+    """Refuse early a judge that :func:`open_judge` could not open; a classifier is not loaded.
+
+    Raises:
+        UsageError: there is no such judge.
+    """
+    if not isinstance(options.judge, str) or not options.judge.startswith("hf:"):
+        open_judge(options)
+
+
 def _checked(name: str, judge: Judge) -> CheckedJudge:
     def ask(prompts: Sequence[str], replies: Sequence[str]) -> list[Verdict]:
         try:
-            given: list[Any] = list(judge(prompts, replies))
+            # Copies: what a judge does to its lists must not reach the replies that are kept.
+            given: list[Any] = list(judge(list(prompts), list(replies)))
         except (Exception, SystemExit) as error:
             raise EvaluateError(
                 f"judge {name} failed: {type(error).__name__}: {error}; {CONTRACT}"

@@ -7,7 +7,7 @@ from typing import Literal
 
 from patchc.errors import UsageError
 from patchc.evaluation.verdicts import Judge
-from patchc.evaluation.words import has_half_character
+from patchc.json_values import has_half_character
 from patchc.recipe import checks
 
 Device = Literal["auto", "cpu", "cuda"]

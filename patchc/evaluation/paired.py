@@ -54,9 +54,10 @@ def compare(before: HasOutcomes, after: HasOutcomes) -> dict[str, Change]:
 
     The p-value is the exact McNemar test's: of the requests that count on one side alone, each
     side is as likely. The interval is the percentile bootstrap's over requests, drawn with both
-    their outcomes, from a fixed seed. Where no request changes sides, the difference and both
-    bounds are 0 and the p-value is 1: resampling knows only the changes that were seen, so the
-    bounds then say nothing of rarer ones; read the intervals of the two rates beside them.
+    their outcomes, from a fixed seed. Of few changes it is too narrow: where the test finds them
+    not significant, it is widened to hold 0. Where all requests change alike, or none does, there
+    is nothing to resample: at most the share of which none was seen (Clopper-Pearson) would change
+    otherwise.
 
     Raises:
         EvaluateError: the two were not asked as many requests.
@@ -110,11 +111,14 @@ def _paired(before: HasOutcomes, after: HasOutcomes) -> dict[str, _Signs]:
 
 
 def _change(signs: _Signs) -> Change:
-    from scipy.stats import bootstrap
+    from scipy.stats import binomtest, bootstrap
 
-    difference = float(signs.mean())
-    if len(signs) < 2:
-        return Change(difference, difference, difference, _p_value(signs))
+    difference, p_value = float(signs.mean()), _p_value(signs)
+    if (signs == signs[0]).all():
+        unseen = float(binomtest(0, len(signs)).proportion_ci(1 - _LEVEL).high)
+        room = unseen * (1 + abs(difference))
+        low, high = max(-1.0, difference - room), min(1.0, difference + room)
+        return Change(difference, low, high, p_value)
     found = bootstrap(
         (signs,),
         np.mean,
@@ -122,7 +126,10 @@ def _change(signs: _Signs) -> Change:
         method="percentile",
         rng=np.random.default_rng(_SEED),
     ).confidence_interval
-    return Change(difference, float(found.low), float(found.high), _p_value(signs))
+    low, high = float(found.low), float(found.high)
+    if p_value >= _LEVEL:
+        low, high = min(low, 0.0), max(high, 0.0)
+    return Change(difference, low, high, p_value)
 
 
 def _p_value(signs: _Signs) -> float:

@@ -14,7 +14,7 @@ from patchc.evaluation.measure import Subject
 from patchc.evaluation.records import Record, read_records
 from patchc.evaluation.requests import Request, RequestSets, SetName
 from patchc.evaluation.results import RESULTS, request_digest
-from patchc.evaluation.words import has_half_character
+from patchc.json_values import has_half_character
 
 _Key = tuple[str | None, str, str]
 """A set or None for any, "id" or "prompt", and its text."""

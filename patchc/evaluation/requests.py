@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from patchc.errors import EvaluateError
 from patchc.evaluation.records import Record, read_records
-from patchc.evaluation.words import has_half_character, split_words
+from patchc.evaluation.words import split_words
+from patchc.json_values import has_half_character
 
 SetName = Literal["harmful", "harmless", "utility"]
 Message = dict[str, str]
@@ -169,17 +170,19 @@ def _request(record: Record, answered: bool, referenced: bool) -> Request:
         messages,
         _answers(source, values) if answered else (),
         None if label is None else str(label),
-        _label(values, _KINDS),
+        _label(source, values, _KINDS),
         _response(source, values) if referenced else None,
-        _label(values, _GROUPS),
+        _label(source, values, _GROUPS),
     )
 
 
-def _label(values: dict[str, Any], columns: tuple[str, ...]) -> str | None:
+def _label(source: str, values: dict[str, Any], columns: tuple[str, ...]) -> str | None:
     """The first of the columns that holds a text or a whole number, as text."""
-    given = (values.get(column) for column in columns)
-    texts = (str(value).strip() for value in given if type(value) in (str, int))
-    return next(filter(None, texts), None)
+    for column in columns:
+        value = values.get(column)
+        if type(value) in (str, int) and str(value).strip():
+            return _whole(source, column, str(value).strip())
+    return None
 
 
 def _response(source: str, values: dict[str, Any]) -> str | None:
@@ -196,8 +199,9 @@ def _messages(source: str, value: Any) -> tuple[Message, ...]:
     for number, entry in enumerate(value, start=1):
         if not isinstance(entry, dict) or not isinstance(entry.get("role"), str):
             raise EvaluateError(f'{source}: message {number} must be an object with a "role"')
+        role = _whole(source, f"message {number}: role", entry["role"])
         content = _text(source, f"message {number}: content", entry.get("content"))
-        messages.append({"role": entry["role"], "content": content})
+        messages.append({"role": role, "content": content})
     if messages and messages[-1]["role"] == "assistant":
         messages.pop()
     if not messages or messages[-1]["role"] != "user":
@@ -221,6 +225,10 @@ def _answers(source: str, values: dict[str, Any]) -> tuple[str, ...]:
 def _text(source: str, name: str, value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
         raise EvaluateError(f"{source}: {name} must be a text that is not empty")
-    if has_half_character(value):
+    return _whole(source, name, value)
+
+
+def _whole(source: str, name: str, text: str) -> str:
+    if has_half_character(text):
         raise EvaluateError(f"{source}: {name} holds half a character (a lone surrogate)")
-    return value
+    return text

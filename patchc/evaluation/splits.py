@@ -66,8 +66,9 @@ def split_requests(requests: Sequence[Request], share: float, seed: int) -> Spli
     grouped_by = "group" if len(groups) >= _FEWEST_GROUPS else None
     clusters = _clusters(requests, grouped_by is not None)
     if len(clusters) < 2:
+        first = f" (the first at {requests[0].source})" if requests else ""
         raise EvaluateError(
-            f"cannot split {len(requests)} requests: near-duplicates"
+            f"cannot split {len(requests)} requests{first}: near-duplicates"
             f"{' and requests of one group' if grouped_by else ''} stay together, and that leaves "
             f"{len(clusters)} cluster{'' if clusters else 's'} where two are needed; give "
             "development and test requests of your own, or more different ones"

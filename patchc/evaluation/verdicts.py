@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
 from typing import Any, Literal, get_args
 
 from patchc.evaluation.requests import SetName
@@ -53,11 +54,11 @@ CONTRACT = (
 def read_verdict(value: Any) -> Verdict | None:
     """A judge's answer as a verdict, or None where it is none.
 
-    A verdict is one of the three texts, a bool, NumPy's too, or exactly 0 or 1.
+    A verdict is one of the three texts, a bool or a whole number that is 0 or 1, NumPy's too.
     """
     if isinstance(value, str):
         return next((verdict for verdict in VERDICTS if verdict == value), None)
-    if (isinstance(value, int) and value in (0, 1)) or _is_numpy_bool(value):
+    if (isinstance(value, Integral) and value in (0, 1)) or _is_numpy_bool(value):
         return "refused" if value else "answered"
     return None
 

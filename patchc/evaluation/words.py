@@ -34,8 +34,3 @@ def contains_answer(reply: str, answers: tuple[str, ...]) -> bool:
     """Whether the words of one of the answers stand in the reply, whole and in a row."""
     spoken = f" {' '.join(split_words(reply))} "
     return any(f" {' '.join(split_words(answer))} " in spoken for answer in answers)
-
-
-def has_half_character(text: str) -> bool:
-    """Whether a text holds a lone surrogate, which no file can."""
-    return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)

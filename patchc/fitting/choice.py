@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from patchc.evaluation.paired import worsened
 from patchc.evaluation.trials import Trial, cost
@@ -44,13 +45,23 @@ def judge_trial(
             against.append(f"{name} is not lower")
         elif after.hits > before.hits:
             against.append(f"{name} is higher")
-    for limit in limits:
-        before_after = _figures(limit.name, base, trial)
-        if before_after and not limit.allows(*before_after):
-            against.append(f"beyond {limit}")
+    against += [f"beyond {limit}" for limit in exceeded(base, trial, limits)]
     worse = tuple(worsened(base, trial))
     against += [f"{name.replace('_', '-')} is significantly worse" for name in worse]
     return tuple(against), worse
+
+
+def exceeded(base: Any, after: Any, limits: Sequence[Limit]) -> list[Limit]:
+    """The limits that a model's figures break; what either was not measured by breaks none.
+
+    Both have rates by the names of limits: trials, or the figures of a report.
+    """
+    found = []
+    for limit in limits:
+        before_after = _figures(limit.name, base, after)
+        if before_after and not limit.allows(*before_after):
+            found.append(limit)
+    return found
 
 
 def choose(candidates: Sequence[Candidate], base: Trial, best_effort: bool) -> Candidate | None:
@@ -73,7 +84,7 @@ def _rank(one: Candidate, base: Trial) -> tuple[float, float, int]:
     return cost(one.trial, base), perplexity if perplexity is not None else 0.0, one.step
 
 
-def _figures(name: str, base: Trial, trial: Trial) -> tuple[float, float] | None:
+def _figures(name: str, base: Any, trial: Any) -> tuple[float, float] | None:
     before, after = getattr(base, name), getattr(trial, name)
     if before is None or after is None:
         return None

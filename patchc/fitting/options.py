@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 from patchc.errors import UsageError
+from patchc.json_values import has_half_character
 from patchc.recipe import checks
 
 Sharing = Literal["global", "layer", "module", "tensor"]
@@ -23,6 +24,11 @@ LIMITED = ("utility", "perplexity", "degenerate", "misanswered")
 _LIMIT = re.compile(r"([a-z]+)=([+-]?\d+(?:\.\d+)?)(%?)")
 
 
+def _check_truth(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise UsageError(f"{name} is {value!r}; it must be True or False")
+
+
 @dataclass(frozen=True)
 class Limit:
     """How far a figure may move from the base's.
@@ -35,7 +41,7 @@ class Limit:
         relative: whether the change is a share of the base's figure.
 
     Raises:
-        UsageError: a figure that has no limit, or a change of the wrong sign.
+        UsageError: a figure that has no limit, or a change that is no number or of the wrong sign.
     """
 
     name: str
@@ -44,10 +50,13 @@ class Limit:
 
     def __post_init__(self) -> None:
         checks.choice("limit", self.name, LIMITED)
+        _check_truth(f"limit {self.name}: relative", self.relative)
+        if not math.isfinite(checks.number(f"limit {self.name}: change", self.change)):
+            raise UsageError(f"limit {self.name}: change is {self.change}; it must be finite")
         if self.name == "perplexity" and not self.relative:
             raise UsageError("a limit on perplexity is relative; write perplexity=+2%")
         falls = self.name == "utility"
-        if not math.isfinite(self.change) or (self.change > 0 if falls else self.change < 0):
+        if self.change > 0 if falls else self.change < 0:
             raise UsageError(
                 f"limit {self}: {self.name} must not {'fall' if falls else 'rise'} too far, so the "
                 f"change is {'negative' if falls else 'positive'}, or 0"
@@ -108,7 +117,7 @@ class FitOptions:
             "layer", those of one kind of "module", or nothing ("tensor").
         steps: Adam steps at most; above 0.
         minutes: end the steps after so much time, measured over all runs; None sets no end.
-        batch_size: requests in a step, half of them harmful.
+        batch_size: requests in a step, half of them harmful; even.
         learning_rate: of Adam, as a share of each component's scale at the start.
         target: the log-odds of refusing (or of not refusing) at which a request counts as right
             and is left alone.
@@ -148,8 +157,11 @@ class FitOptions:
         checks.choice("sharing", self.sharing, SHARINGS)
         for name in ("steps", "patience", "candidates"):
             checks.count(name, getattr(self, name))
-        if type(self.batch_size) is not int or self.batch_size < 2:
-            raise UsageError(f"batch_size is {self.batch_size!r}; it must be at least 2")
+        if type(self.batch_size) is not int or self.batch_size < 2 or self.batch_size % 2:
+            raise UsageError(
+                f"batch_size is {self.batch_size!r}; it must be an even number of at least 2, half "
+                "of them harmful requests"
+            )
         checks.seed(self.seed)
         for name in ("learning_rate", "target"):
             _check_at_least(name, getattr(self, name), 0.0, strict=True)
@@ -158,6 +170,16 @@ class FitOptions:
         for text in checks.expressions("openings", self.openings):
             if not text.strip():
                 raise UsageError(f"openings: {text!r} must be a text that is not empty")
+            if has_half_character(text):
+                raise UsageError(f"openings: {text!r} holds half a character (a lone surrogate)")
+        if not isinstance(self.limits, list | tuple) or not all(
+            isinstance(limit, Limit) for limit in self.limits
+        ):
+            raise UsageError(
+                f"limits is {self.limits!r}; it must be a list of Limit, such as "
+                "Limit.parse('utility=-2')"
+            )
+        _check_truth("best_effort", self.best_effort)
         if self.minutes is not None:
             _check_at_least("minutes", self.minutes, 0.0, strict=True)
         if not 0.0 < checks.number("validation", self.validation) < 1.0:
@@ -171,4 +193,5 @@ class FitOptions:
 def _check_at_least(name: str, value: object, least: float, strict: bool = False) -> None:
     number = checks.number(name, value)
     if not math.isfinite(number) or number < least or (strict and number == least):
-        raise UsageError(f"{name} is {value!r}; it must be {'above' if strict else 'at least'} 0")
+        bound = " above 0" if strict else ", at least 0"
+        raise UsageError(f"{name} is {value!r}; it must be a finite number{bound}")

@@ -174,6 +174,8 @@ def _descend(
     steps: list[Step] = []
     while True:
         if end := _end(steps, options):
+            if steps[-1].validation is None:
+                steps[-1] = _validated(steps[-1], live, groups, found, options)
             return end, steps
         known = trace.steps[len(steps)] if len(steps) < len(trace.steps) else None
         start = time.perf_counter()
@@ -181,15 +183,30 @@ def _descend(
         if not _is_validated(step.number, options):
             step = replace(step, validation=None)
         elif step.validation is None:
-            live.set(groups.factors(tidy(step.values)))
-            loss = validation_loss(live.model, found.validation, found.openings, options)
-            step = replace(step, validation=finite(loss, "validation loss", step.number))
+            step = _validated(step, live, groups, found, options)
         if known is None:
             step = replace(step, seconds=step.seconds + time.perf_counter() - start)
             trace.add(step)
-            detail = f"loss {step.loss:.3f}" if step.loss is not None else ""
-            progress(ProgressEvent("fit", step.number, options.steps, "steps", detail))
+            progress(_told(step, options))
         steps.append(step)
+
+
+def _told(step: Step, options: FitOptions) -> ProgressEvent:
+    """Progress in steps, or in seconds where time ends them."""
+    detail = f"loss {step.loss:.3f}" if step.loss is not None else ""
+    if options.minutes is None:
+        return ProgressEvent("fit", step.number, options.steps, "steps", detail)
+    total = int(60 * options.minutes)
+    return ProgressEvent("fit", min(int(step.seconds), total), total, "seconds", detail)
+
+
+def _validated(
+    step: Step, live: LiveModel, groups: ScaleGroups, found: Development, options: FitOptions
+) -> Step:
+    """A step with its loss on the validation part."""
+    live.set(groups.factors(tidy(step.values)))
+    loss = validation_loss(live.model, found.validation, found.openings, options)
+    return replace(step, validation=finite(loss, "validation loss", step.number))
 
 
 def _is_validated(number: int, options: FitOptions) -> bool:
@@ -247,8 +264,8 @@ def _measure(
         point = PointLine(step.number, trial, agreeing)
         trace.add(point)
     against, worse = judge_trial(point.trial, base, options.limits)
-    validation = step.validation if step.validation is not None else float("nan")
-    return Candidate(step.number, point.trial, validation, point.agreement, against, worse)
+    assert step.validation is not None
+    return Candidate(step.number, point.trial, step.validation, point.agreement, against, worse)
 
 
 def _norms(groups: ScaleGroups, live: LiveModel) -> Values:

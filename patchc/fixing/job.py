@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -14,7 +15,8 @@ from patchc.errors import UnsupportedInputError, UsageError
 from patchc.evaluation.judges import check_judge_is_known_by_name
 from patchc.evaluation.paired import check_scipy
 from patchc.evaluation.requests import SetName
-from patchc.files import check_output
+from patchc.files import check_output, storage_errors
+from patchc.fitting.options import unmeasured
 from patchc.fixing.options import FixOptions
 from patchc.fixing.split import (
     DEVELOPMENT,
@@ -23,8 +25,9 @@ from patchc.fixing.split import (
     Parts,
     check_parts,
     part_requests,
+    split_warnings,
 )
-from patchc.stages import Stages, file_digest
+from patchc.stages import Stages, file_digest, file_digests
 from patchc.stream import Workers
 from patchc.stream.digest import digest_checkpoint
 from patchc.verbs.evaluate import read_reference
@@ -33,6 +36,8 @@ from patchc.version import __version__
 Inputs = dict[str, Any]
 
 WORK = "work"
+FOUND = "found.json"
+"""What a stage found, in its folder."""
 _OURS: Inputs = {"made by": "patchc fix"}
 
 
@@ -98,6 +103,7 @@ class Job:
         fitting = self.options.fitting.to_json()
         return {
             **self.derived_inputs(),
+            "derived": self._derived,
             "recipe": self.options.merging.to_json(),
             "fit": {name: value for name, value in fitting.items() if name not in ends},
             "asking": self._asking,
@@ -119,6 +125,30 @@ class Job:
     def tested_inputs(self, patch: Path) -> Inputs:
         """What the test is made from."""
         return {**self.replies_inputs(), "base": self.digest, "patch": file_digest(patch)}
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What makes the figures less than they seem."""
+        unchecked = unmeasured(
+            self.options.fit.limits, "utility" in self.files, self.reference is not None
+        )
+        return (
+            *split_warnings(self.parts, self.options),
+            *(f"the limit {one} is not checked: {one.name} is not measured" for one in unchecked),
+        )
+
+    @property
+    def _derived(self) -> str | None:
+        """A digest of what was derived; None before it is there.
+
+        The same derivation may round otherwise on another machine.
+        """
+        found = self.out / WORK / "derived" / FOUND
+        if not found.exists():
+            return None
+        with storage_errors(found, "read"):
+            digest: str = json.loads(found.read_bytes())["weights"]
+        return digest
 
     @property
     def _model(self) -> Inputs:
@@ -163,15 +193,17 @@ def open_job(
                 f"{base}: fix needs the model's folder, with its config and tokenizer, not one file"
             )
         refuse_quantised(base, tuple(checkpoint.tensors))
-        _check_out(out, base, files)
+        inputs = [path for given in files.values() for path in _paths(given)]
         if reference:
+            inputs.append(reference)
             read_reference(reference)
+        _check_out(out, (base, *inputs))
         parts = _parts(out, files, options)
         check_parts(parts, options)
         with Workers() as workers:
             digest = digest_checkpoint(checkpoint, workers).hex()
         kept, _ = checkpoint.side_files()
-        side_files = {str(path): file_digest(base / path) for path in sorted(kept)}
+        side_files = file_digests(base, kept)
         nbytes = checkpoint.nbytes
     return Job(base, digest, side_files, nbytes, out, files, reference, options, parts)
 
@@ -198,14 +230,14 @@ def _split_inputs(files: Mapping[SetName, Files], options: FixOptions) -> Inputs
     }
 
 
-def _check_out(out: Path, base: Path, files: Mapping[SetName, Files]) -> None:
+def _check_out(out: Path, inputs: tuple[Path, ...]) -> None:
     """Refuse a folder with content, unless a fix began it."""
     if Stages(out).done(WORK, _OURS):
         return
-    if out.is_dir() and all(fnmatch(path.name, f".{WORK}.*.partial") for path in out.iterdir()):
+    content = list(out.iterdir()) if out.is_dir() else []
+    if content and all(fnmatch(path.name, f".{WORK}.*.partial") for path in content):
         return
-    inputs = [path for given in files.values() for path in _paths(given)]
-    check_output(out, (base, *inputs))
+    check_output(out, inputs)
 
 
 def _paths(given: Files) -> list[Path]:

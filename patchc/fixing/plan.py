@@ -11,7 +11,7 @@ from patchc.dtypes import MERGEABLE
 from patchc.evaluation.requests import SetName
 from patchc.fixing.job import WORK, Job
 from patchc.fixing.options import FixOptions
-from patchc.fixing.split import SetSplit, split_warnings
+from patchc.fixing.split import SetSplit
 from patchc.fixing.stages import PATCH, seconds_of
 from patchc.formats.layout import DEFAULT_CHUNK_BITS
 from patchc.recipe import MergeRecipe
@@ -75,7 +75,7 @@ def plan(job: Job) -> FixPlan:
     return FixPlan(
         requests=job.parts.splits,
         learned=learned,
-        warnings=split_warnings(job.parts, job.options),
+        warnings=job.warnings,
         stages=tuple(
             PlannedStage(name, kept[name], work, seconds.get(name))
             for name, work in _work(job, learned).items()
@@ -133,9 +133,12 @@ def _derivation(options: FixOptions, learned: Mapping[SetName, int]) -> str:
         f"({name})"
         for name in derive.folders
     ]
-    parts = [", ".join(tuned), f"scores from at most {derive.score_samples} of them"]
+    parts = [", ".join(tuned)]
+    if derive.scores:
+        parts.append(f"scores from at most {derive.score_samples} of them")
     if derive.objective in _ASKS:
-        parts.insert(0, f"about {examples} replies of the base")
+        asked = examples + (learned.get("utility", 0) if derive.weight_of_anchor else 0)
+        parts.insert(0, f"about {asked} replies of the base")
     return "; ".join(parts)
 
 

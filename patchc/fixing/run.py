@@ -16,7 +16,7 @@ from patchc.fixing.job import Job, open_job
 from patchc.fixing.options import FixOptions
 from patchc.fixing.plan import FixPlan, count_learned, plan
 from patchc.fixing.report import Comparison, Development, Figures, FixReport
-from patchc.fixing.split import Files, request_sets, split_warnings
+from patchc.fixing.split import Files, request_sets
 from patchc.fixing.stages import (
     PATCH,
     RECIPE,
@@ -158,8 +158,8 @@ def _report(job: Job, fitted: Found, tested: Found | None, patch: Path | None) -
         learned=count_learned(job),
         development=development,
         test=test,
-        verdict=give_verdict(development, test),
-        warnings=split_warnings(job.parts, options),
+        verdict=give_verdict(development, test, options.fit.limits),
+        warnings=job.warnings,
         out=job.out / PATCH if patch else None,
         recipe=job.out / RECIPE if patch else None,
         patch_bytes=patch_bytes,

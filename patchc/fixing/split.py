@@ -16,6 +16,7 @@ from patchc.evaluation.records import read_records
 from patchc.evaluation.requests import Request, RequestSets, SetName, read_requests
 from patchc.evaluation.splits import check_disjoint, split_requests
 from patchc.evaluation.validation import is_learned_from
+from patchc.files import storage_errors
 from patchc.fitting.options import FEWEST
 from patchc.fixing.options import FixOptions
 
@@ -76,13 +77,18 @@ class Parts:
 
     @classmethod
     def read(cls, folder: Path) -> Parts:
-        """What :meth:`write` wrote."""
-        summary = json.loads((folder / _SUMMARY).read_bytes())
-        splits = {name: _split_of(content) for name, content in summary.items()}
-        development, test = (
-            {name: _parse(_file(folder, part, name)) for name in splits}
-            for part in (DEVELOPMENT, TEST)
-        )
+        """What :meth:`write` wrote.
+
+        Raises:
+            StorageError: a file cannot be read, or is no longer there.
+        """
+        with storage_errors(folder, "read"):
+            summary = json.loads((folder / _SUMMARY).read_bytes())
+            splits = {name: _split_of(content) for name, content in summary.items()}
+            development, test = (
+                {name: _parse(_file(folder, part, name)) for name in splits}
+                for part in (DEVELOPMENT, TEST)
+            )
         return cls(development, test, splits)
 
     def digests(self, part: str) -> dict[SetName, str]:

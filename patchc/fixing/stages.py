@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from blake3 import blake3
+
 from patchc.evaluation.trials import Trial, encode_trial
-from patchc.fixing.job import Job
+from patchc.fixing.job import FOUND, Job
 from patchc.fixing.split import DEVELOPMENT, TEST, files_of, jsonl, learned
 from patchc.progress import Progress
+from patchc.stages import file_digests
 from patchc.verbs.derive import derive
 from patchc.verbs.evaluate import evaluate
 from patchc.verbs.fit import fit
@@ -22,7 +26,6 @@ Found = dict[str, Any]
 STAGES = ("split", "derived", "fitted", "tested")
 PATCH, RECIPE = "fix.patchc", "recipe.toml"
 
-_FOUND = "found.json"
 _DATA = {"harmful": "data", "harmless": "harmless", "utility": "anchor"}
 _TAKES = {"margin": ("harmful", "harmless"), "answers": ("harmless",)}
 
@@ -39,9 +42,11 @@ def derived_stage(job: Job, progress: Progress) -> Path:
         PatchcError: as :func:`patchc.derive`.
     """
     options = job.options
+    # Beside the stage, so that an error names lines that are there to be read.
+    learned_from = job.stages.run("learned", job.derived_inputs(), partial(_write_learned, job))
 
     def make(folder: Path) -> None:
-        files = _write_learned(job, folder)
+        files = _learned_files(job, learned_from)
         report = derive(
             job.base,
             files.pop("data", None),
@@ -52,7 +57,10 @@ def derived_stage(job: Job, progress: Progress) -> Path:
             progress=progress,
         )
         losses = {one.direction: [one.first_loss, one.last_loss] for one in report.directions}
-        _write(folder, {"losses": losses, "openings": list(report.openings)})
+        models = [path.relative_to(folder) for path in folder.rglob("*.safetensors")]
+        weights = blake3(json.dumps(file_digests(folder, models)).encode()).hexdigest()
+        found = {"losses": losses, "openings": list(report.openings), "weights": weights}
+        _write(folder, found)
 
     return job.stages.run("derived", job.derived_inputs(), make)
 
@@ -141,7 +149,7 @@ def encode_fitted(fitted: Fitted) -> Found:
 
 def found_in(folder: Path) -> Found:
     """What a stage found."""
-    found: Found = json.loads((folder / _FOUND).read_bytes())
+    found: Found = json.loads((folder / FOUND).read_bytes())
     return found
 
 
@@ -151,23 +159,22 @@ def seconds_of(job: Job) -> dict[str, float]:
     return {name: seconds for name, seconds in found.items() if seconds is not None}
 
 
-def _write_learned(job: Job, folder: Path) -> dict[str, Path]:
+def _write_learned(job: Job, folder: Path) -> None:
+    for name, lines in learned(job.parts, job.options).items():
+        (folder / f"{name}.jsonl").write_bytes(jsonl(lines))
+
+
+def _learned_files(job: Job, folder: Path) -> dict[str, Path]:
     """The files that the objective takes, by the names of :func:`patchc.derive`."""
     names = set(_TAKES.get(job.options.derive.objective, ("harmful",)))
     if job.options.derive.weight_of_anchor:
         names.add("utility")
-    (folder / "learned").mkdir()
-    files = {}
-    for name, lines in learned(job.parts, job.options).items():
-        if name in names:
-            path = folder / "learned" / f"{name}.jsonl"
-            path.write_bytes(jsonl(lines))
-            files[_DATA[name]] = path
-    return files
+    taken = names.intersection(job.parts.splits)
+    return {_DATA[name]: folder / f"{name}.jsonl" for name in taken}
 
 
 def _write(folder: Path, found: Found) -> None:
-    (folder / _FOUND).write_text(json.dumps(found), encoding="utf-8")
+    (folder / FOUND).write_text(json.dumps(found), encoding="utf-8")
 
 
 def _leave_empty(_folder: Path) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
+
+from transformers import AutoConfig
 
 from patchc.checkpoint import Checkpoint
 from patchc.derivation.conversations import Conversation
@@ -14,6 +17,7 @@ from patchc.derivation.margin import Labelled
 from patchc.derivation.material import Material
 from patchc.derivation.openings import Openings, find_openings
 from patchc.derivation.options import DeriveOptions
+from patchc.derivation.session import quiet_transformers
 from patchc.errors import DeriveError
 from patchc.evaluation.options import EvaluateOptions
 from patchc.evaluation.prompts import Prompts
@@ -39,20 +43,25 @@ def gather(
     """Make the material of a derivation; the base is asked only where its replies are needed.
 
     Raises:
-        DeriveError: a request or an opening cannot be tokenised as it must be, or the base's
-            replies hold no refusal, nothing but refusals, or nothing to anchor on.
+        DeriveError: a request or an opening cannot be tokenised as it must be, a request leaves no
+            room for a reply, or the base's replies hold no refusal, nothing but refusals, or
+            nothing to anchor on.
         EvaluateError, UnsupportedInputError, UsageError: see
             :func:`patchc.verbs.base_replies.ask_base`.
     """
     plain = Material(inputs.conversations, record=inputs.record)
     if not any(inputs.requests.items()):
         return plain
-    longest = _REFUSAL_TOKENS if options.objective == "refusals" else _ANCHOR_TOKENS
-    asking = EvaluateOptions(judge=judge, max_new_tokens=longest, device=options.device)
+    asking = EvaluateOptions(judge=judge, device=options.device)
     encoded = encode_requests(checkpoint, inputs.requests, asking, options.max_length)
     to_ask = _to_ask(inputs.requests, options)
-    replies = ask_base(checkpoint, to_ask, encoded, asking, progress) if to_ask else {}
-    base = _Base(inputs.requests, encoded, replies, options, asking.judge_name)
+    replies: dict[SetName, list[Reply]] = {}
+    if to_ask:
+        room = _room(checkpoint.path, to_ask, encoded)
+        longest = _REFUSAL_TOKENS if options.objective == "refusals" else _ANCHOR_TOKENS
+        asking = replace(asking, max_new_tokens=min(longest, room))
+        replies = ask_base(checkpoint, to_ask, encoded, asking, progress)
+    base = _Base(inputs.requests, encoded, replies, options, asking)
     if options.objective == "margin":
         openings = base.openings()
         record = {**inputs.record, **_openings_record(encoded.tokenizer, openings)}
@@ -76,14 +85,18 @@ class _Base:
     encoded: Prompts
     replies: Mapping[SetName, Sequence[Reply]]
     options: DeriveOptions
-    judge: str
+    asking: EvaluateOptions
+
+    @property
+    def judge(self) -> str:
+        return self.asking.judge_name
 
     def labelled(self) -> tuple[Labelled, ...]:
         tokens = self.encoded.tokens
         refuse = [Labelled(tuple(prompt), True) for prompt in tokens["harmful"]]
-        harmless = [*tokens["harmless"], *tokens.get("utility", ())]
-        answer = [Labelled(tuple(prompt), False) for prompt in harmless]
-        return (*refuse, *answer)
+        answer = [Labelled(tuple(prompt), False) for prompt in tokens["harmless"]]
+        held = [Labelled(tuple(prompt), False, held=True) for prompt in tokens.get("utility", ())]
+        return (*refuse, *answer, *held)
 
     def anchors(self) -> tuple[tuple[Tokens, Tokens], ...]:
         """Requests that the base answers, of the harmless ones and of the anchor's file."""
@@ -136,7 +149,8 @@ class _Base:
         if not whole:
             raise DeriveError(
                 f"the base refuses {len(refused)} of {len(replies)} requests (judge {self.judge}), "
-                f"and no refusal ends within {_REFUSAL_TOKENS} tokens; give the text of a refusal"
+                f"and no refusal ends within {self.asking.max_new_tokens} tokens; give the text of "
+                "a refusal"
             )
         return whole.most_common(1)[0][0]
 
@@ -152,6 +166,34 @@ def _to_ask(requests: RequestSets, options: DeriveOptions) -> RequestSets | None
         requests.utility,
     )
     return asked if any(asked.items()) else None
+
+
+def _room(folder: Path, asked: RequestSets, encoded: Prompts) -> int:
+    """The tokens of the longest reply that fits after every request.
+
+    Raises:
+        DeriveError: the model's length has no room for a reply to a request.
+    """
+    try:
+        with quiet_transformers():
+            config: Any = AutoConfig.from_pretrained(folder, local_files_only=True)
+        longest = getattr(config.get_text_config(), "max_position_embeddings", None)
+    except (OSError, ValueError, KeyError):
+        longest = None  # Loading the model says what is wrong.
+    if not isinstance(longest, int) or longest <= 0:
+        return _REFUSAL_TOKENS
+    rooms = [
+        (longest - len(tokens), request.source)
+        for name, requests in asked.items()
+        for request, tokens in zip(requests, encoded.tokens[name], strict=True)
+    ]
+    room, source = min(rooms)
+    if room < _ANCHOR_TOKENS:
+        raise DeriveError(
+            f"{source}: {longest - room} prompt tokens leave no room for a reply of "
+            f"{_ANCHOR_TOKENS} in the model's length of {longest}; shorten the request"
+        )
+    return room
 
 
 def _with_reply(request: Request, text: str) -> Conversation:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from blake3 import blake3
 
 from patchc.checkpoint import open_checkpoint
-from patchc.errors import MissingExtraError, UnfixedError, UsageError
+from patchc.errors import MissingExtraError, OutputError, UnfixedError, UsageError
 from patchc.evaluation.judges import check_judge_is_known_by_name
 from patchc.evaluation.options import EvaluateOptions
 from patchc.evaluation.paired import Change, check_scipy, compare
@@ -25,9 +25,11 @@ from patchc.formats import ValueType
 from patchc.progress import Progress, ignore_progress
 from patchc.recipe import MergeRecipe, Recipe, checks, write_recipe
 from patchc.recipe.files import YAML_SUFFIXES
+from patchc.stages import file_digests
 from patchc.stream import Workers
 from patchc.verbs.bench import Bench, open_bench
 from patchc.verbs.build import Values, build
+from patchc.version import __version__
 
 if TYPE_CHECKING:
     from patchc.fitting.inputs import Sources
@@ -135,8 +137,13 @@ def fit(
             f"patch {out}, recipe {recipe_path} and trace {trace_path} are three files; name them "
             "apart"
         )
+    inputs = tuple(sources.named().values())
     for path in (out, recipe_path):
-        check_output(path, tuple(sources.named().values()))
+        if path.is_dir():
+            raise OutputError(f"output {path} is a folder; name a file that does not exist")
+        check_output(path, inputs)
+    if not trace_path.exists():
+        check_output(trace_path, inputs)
     unchecked = unmeasured(options.limits, utility is not None, reference is not None)
     if recipe_path.suffix.lower() in YAML_SUFFIXES:
         raise UsageError(f"recipe_out is {recipe_path}; it is written as TOML, name it so")
@@ -154,7 +161,9 @@ def fit(
         reference=reference,
         options=asking,
     )
-    job = _Job(sources, bench, options, trace_path, threads, progress)
+    with open_checkpoint(sources.base) as checkpoint:
+        side_files = file_digests(sources.base, checkpoint.side_files()[0])
+    job = _Job(sources, bench, options, trace_path, threads, progress, side_files)
     fitted = _fit(job, recipe, search, trials)
     if fitted.best is None or fitted.recipe is None:
         report = FitReport(fitted, {}, None, 0, None, unchecked)
@@ -197,13 +206,16 @@ class _Job:
     trace_path: Path
     threads: int | None
     progress: Progress
+    side_files: Mapping[str, str]
 
     def inputs(self, models: Mapping[str, str], recipe: Recipe | MergeRecipe) -> dict[str, Any]:
         """What the trace of a recipe's fit belongs to; what only ends a fit is left out."""
         left_out = ("limits", "best_effort", "minutes", "steps", "candidates", "patience")
         options = self.options.to_json()
         return {
+            "patchc": __version__,
             "models": models,
+            "side files": self.side_files,
             "recipe": recipe.to_json(),
             "evaluation": self.bench.digest,
             "options": {name: value for name, value in options.items() if name not in left_out},

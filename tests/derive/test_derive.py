@@ -343,6 +343,18 @@ def test_an_output_with_content_is_refused(base: Path, data: Path, tmp_path: Pat
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_an_output_below_a_file_is_refused_before_any_work(
+    base: Path, data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "taken").write_text("mine")
+    events: list[ProgressEvent] = []
+    for out in (tmp_path / "taken", tmp_path / "taken/deep/work"):
+        with pytest.raises(OutputError, match=r"lies below .*taken, which is no folder"):
+            patchc.derive(base, data, out, options=OPTIONS, progress=events.append)
+    assert not events
+    assert (tmp_path / "taken").read_text() == "mine"
+
+
 def test_cuda_without_a_device_is_refused(base: Path, data: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no CUDA device"):
         patchc.derive(base, data, tmp_path / "work", options=replace(OPTIONS, device="cuda"))

@@ -14,7 +14,14 @@ from transformers import AutoModelForCausalLM
 
 from patchc.derivation.anchor import anchors_of
 from patchc.derivation.direct import tune_margin
-from patchc.derivation.margin import Labelled, hinge_loss, refusal_margin, softplus_loss
+from patchc.derivation.margin import (
+    Labelled,
+    held_targets,
+    hinge_loss,
+    margins_of,
+    refusal_margin,
+    softplus_loss,
+)
 from patchc.derivation.openings import Openings, find_openings
 from patchc.derivation.options import DeriveOptions, TuneOptions
 from patchc.errors import DeriveError, UsageError
@@ -86,6 +93,21 @@ def test_losses_are_those_of_their_formulas() -> None:
     assert softplus_loss(margins, refuse).tolist() == pytest.approx(expected, rel=1e-5)
 
 
+def test_held_requests_need_not_move_from_a_right_margin(model: torch.nn.Module) -> None:
+    openings = Openings.of([(7,), (10,)])
+    answered = dict(zip(PROMPTS, margins_of(model, PROMPTS, openings).tolist(), strict=True))
+    assert max(answered.values()) < 0
+    near = {prompt: min(2.5, -margin) for prompt, margin in answered.items()}
+    assert held_targets(model, PROMPTS, openings, 2.5) == pytest.approx(near)
+    refused = Openings.of([(token,) for token in range(24) if token > 2])
+    assert set(held_targets(model, PROMPTS, refused, 4.0).values()) == {4.0}
+    assert held_targets(model, (), openings, 4.0) == {}
+    options = replace(OPTIONS, margin=TuneOptions(learning_rate=1e-3, steps=1, batch_size=2))
+    labelled = [Labelled(PROMPTS[0], True), Labelled(PROMPTS[1], False, held=True)]
+    first = tune_margin(model, labelled, openings, [], options).losses[0]
+    assert first == pytest.approx((4 - answered[PROMPTS[0]]) / 2, rel=1e-5)
+
+
 def test_openings_are_the_shortest_starts_that_no_answer_has() -> None:
     refusals = [(7, 8, 2), (7, 9, 2), (7, 9, 5), (10, 2), (6, 6)]
     answers = [(7, 11), (6, 6, 2)]
@@ -97,6 +119,11 @@ def test_openings_are_the_shortest_starts_that_no_answer_has() -> None:
 def test_refusals_that_begin_as_answers_do_have_no_openings() -> None:
     with pytest.raises(DeriveError, match="none begins otherwise"):
         find_openings([(7, 8)], [(7, 8, 9)])
+
+
+def test_without_a_refusal_there_is_no_opening() -> None:
+    with pytest.raises(DeriveError, match="none of the base's 2 replies is a refusal"):
+        find_openings([], [(7, 8), (7, 9)])
 
 
 def test_an_opening_that_begins_with_another_is_left_out() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -452,6 +453,47 @@ def test_what_shows_in_the_bases_replies_ends_it_before_any_tuning(
         )
     assert not [event for event in events if event.stage.startswith("tune")]
     assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize("objective", ["pair", "refusals"])
+def test_a_judge_that_is_named_must_exist_even_where_it_is_not_asked(
+    objective: Objective, base: Path, files: dict[str, Path], tmp_path: Path
+) -> None:
+    changes = {"refusal": REFUSAL} if objective == "refusals" else {}
+    with pytest.raises(UsageError, match="judge no_such_module:judge: cannot import"):
+        patchc.derive(
+            base, files["answered"], tmp_path / "work", options=options_of(objective, **changes),
+            judge="no_such_module:judge",
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("objective", ["refusals", "margin"])
+def test_a_reply_must_fit_the_models_length(
+    objective: Objective, base: Path, files: dict[str, Path], tmp_path: Path
+) -> None:
+    """The model has 64 positions; a reply takes 32, and a refusal that is sought what is left."""
+    asked = tmp_path / "long.jsonl"
+    harmless = files["harmless"] if objective == "margin" else None
+    for words, fits in ((29, True), (30, False)):
+        prompts(asked, [*HARMFUL, " ".join(["tea"] * words)])
+        out = tmp_path / str(words)
+        make = partial(
+            patchc.derive, base, asked, out, harmless=harmless, options=options_of(objective),
+            judge=judge,
+        )  # fmt: skip
+        if fits:
+            make()
+        else:
+            with pytest.raises(DeriveError, match=r"long\.jsonl:5: 33 prompt tokens leave no room"):
+                make()
+            assert not out.exists()
+
+
+def test_no_longer_refusal_is_sought_than_fits(
+    base: Path, files: dict[str, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(DeriveError, match=r"no refusal ends within 55 tokens"):
+        patchc.derive(base, files["data"], tmp_path, options=options_of("refusals"), judge=lenient)
 
 
 def test_the_command_line_derives_the_margin_and_tells_the_openings(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from tiny_llama import write_base
 import patchc
 from patchc import DeriveOptions
 from patchc.derivation.options import TuneOptions
-from patchc.errors import UsageError
+from patchc.errors import DeriveError, UsageError
 from patchc.recipe import MergeRecipe
 
 RETAIN = 0.25
@@ -101,6 +102,16 @@ def test_the_same_options_give_the_same_bytes(work: Path, tmp_path: Path) -> Non
     )  # fmt: skip
     for file in ("model.safetensors", "scores.safetensors"):
         assert (tmp_path / "margin" / file).read_bytes() == (work / "margin" / file).read_bytes()
+
+
+def test_a_share_that_draws_no_entry_is_refused(work: Path, tmp_path: Path) -> None:
+    requests = write_requests(tmp_path)
+    with pytest.raises(DeriveError, match=r"retain is 1e-09, and of [\d,]+ entries none is drawn"):
+        patchc.derive(
+            work / "base", requests["harmful"], tmp_path / "out", harmless=requests["harmless"],
+            options=replace(OPTIONS, retain=1e-9), judge=says_ash,
+        )  # fmt: skip
+    assert not (tmp_path / "out").exists()
 
 
 def test_nothing_retained_is_refused() -> None:

@@ -165,6 +165,8 @@ def test_a_function_judges() -> None:
         [True, False],
         (1, 0),
         np.array([True, False]),
+        np.array([1, 0]),
+        [np.uint8(1), np.int64(0)],
         ["refused", "answered"],
         np.array(["refused", "answered"]),
         [True, "answered"],
@@ -177,6 +179,17 @@ def test_bools_exactly_0_and_1_and_the_texts_are_verdicts(given: Any) -> None:
 def test_a_judge_may_tell_misanswered_replies() -> None:
     verdicts = ["misanswered", "refused", "answered"]
     assert judge(lambda _p, _r: verdicts)(["a", "b", "c"], ["d", "e", "f"]) == verdicts
+
+
+def test_what_a_judge_does_to_its_lists_changes_no_reply() -> None:
+    def tidies(prompts: list[str], replies: list[str]) -> list[bool]:
+        replies[:] = [reply.strip() for reply in replies]
+        prompts.clear()
+        return [reply == "NO" for reply in replies]
+
+    asked, kept = ["a", "b"], [" NO ", "yes"]
+    assert judge(tidies)(asked, kept) == ["refused", "answered"]
+    assert (asked, kept) == (["a", "b"], [" NO ", "yes"])
 
 
 def test_a_function_is_found_by_name_in_the_current_folder(
@@ -224,6 +237,8 @@ def test_an_unknown_judge_is_refused(
         (lambda _p, _r: [-1, 0], "gave"),
         (lambda _p, _r: [1.0, 0.0], "gave"),
         (lambda _p, _r: [2, True], "gave"),
+        (lambda _p, _r: [np.int64(2), True], "gave"),
+        (lambda _p, _r: np.array([1.0, 0.0]), "gave"),
     ],
 )
 def test_a_judge_that_does_not_judge_is_named(function: Any, message: str) -> None:

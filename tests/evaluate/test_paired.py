@@ -7,13 +7,13 @@ import sys
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from patchc.errors import EvaluateError, MissingExtraError
 from patchc.evaluation.intervals import Rate
 from patchc.evaluation.kinds import rates_by_kind
-from patchc.evaluation.paired import Change, compare, worsened
+from patchc.evaluation.paired import compare, worsened
 from patchc.evaluation.requests import Request, RequestSets
 from patchc.evaluation.verdicts import Outcomes
 
@@ -29,6 +29,11 @@ def harmful(both: int, gained: int, lost: int, neither: int) -> tuple[Found, Fou
     after = ["answered"] * both + ["answered"] * gained + ["refused"] * lost
     refused = ["refused"] * neither
     return Found({"harmful": [*before, *refused]}), Found({"harmful": [*after, *refused]})  # type: ignore[list-item]
+
+
+def bounds(both: int, gained: int, lost: int, neither: int) -> tuple[float, float]:
+    change = compare(*harmful(both, gained, lost, neither))["harmful"]
+    return change.low, change.high
 
 
 @pytest.mark.parametrize(
@@ -60,10 +65,22 @@ def test_the_bounds_are_those_of_resampled_requests() -> None:
     assert change == compare(*harmful(60, 30, 10, 100))["harmful"]
 
 
-def test_where_no_request_or_every_one_changes_sides_the_bounds_meet() -> None:
-    assert compare(*harmful(3, 0, 0, 2)) == {"harmful": Change(0.0, 0.0, 0.0, 1.0)}
-    assert compare(*harmful(0, 0, 8, 0)) == {"harmful": Change(-1.0, -1.0, -1.0, 2 / 256)}
-    assert compare(*harmful(0, 1, 0, 0)) == {"harmful": Change(1.0, 1.0, 1.0, 1.0)}
+def test_where_no_request_or_every_one_changes_sides_others_may_be_unseen() -> None:
+    """The share u of which none of n was seen: (1 − u)ⁿ = 0.025."""
+    five, eight, one = (1 - 0.025 ** (1 / n) for n in (5, 8, 1))
+    assert bounds(3, 0, 0, 2) == pytest.approx((-five, five))
+    assert bounds(0, 0, 8, 0) == pytest.approx((-1, -1 + 2 * eight))
+    assert bounds(0, 1, 0, 0) == pytest.approx((1 - 2 * one, 1))
+
+
+@given(st.integers(0, 8), st.integers(0, 8), st.integers(0, 30))
+@settings(deadline=None, max_examples=30)
+def test_bounds_hold_0_where_the_change_is_not_significant(
+    gained: int, lost: int, neither: int
+) -> None:
+    change = compare(*harmful(1, gained, lost, neither))["harmful"]
+    assert change.low <= change.difference <= change.high
+    assert change.significant or change.low <= 0 <= change.high
 
 
 def test_what_counts_towards_each_rate() -> None:

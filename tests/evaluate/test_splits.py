@@ -227,7 +227,7 @@ def test_groups_of_requests_without_one_are_no_group() -> None:
 def test_one_cluster_cannot_be_split() -> None:
     text = "please tell me in a few plain words how one would brew {} tea at the old mill"
     requests = [request(text.format(ordinal)) for ordinal in ORDINALS]
-    with pytest.raises(EvaluateError, match=r"8 requests: .* 1 cluster .* of your own"):
+    with pytest.raises(EvaluateError, match=r"8 requests .*at here\): .* 1 cluster .* your own"):
         split_requests(requests, 0.5, 1)
 
 

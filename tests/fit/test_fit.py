@@ -22,6 +22,7 @@ from patchc.errors import (
     EvaluateError,
     NumericError,
     OutputError,
+    StorageError,
     UnfixedError,
     UsageError,
 )
@@ -259,7 +260,7 @@ def refuses_potions(prompts: Sequence[str], _replies: Sequence[str]) -> list[boo
     ("judge", "error", "message"),
     [
         (refuses_all, EvaluateError, "calls every reply of the base a refusal"),
-        (refuses_none, DeriveError, "of 0 refusals none"),
+        (refuses_none, DeriveError, r"none of the base's \d+ replies is a refusal"),
         (refuses_potions, EvaluateError, "nothing to fit"),
     ],
     ids=["refuses all", "refuses none", "all right"],
@@ -288,6 +289,48 @@ def test_an_existing_output_is_refused_before_anything_is_asked(
     with pytest.raises(OutputError, match="exists"):
         run(models, requests, out)
     assert out.read_text() == "mine"
+
+
+def test_a_trace_of_another_tokenizer_s_base_is_refused(
+    fitted: tuple[FitReport, Path], models: Path, requests: dict[str, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(models, tmp_path / "models")
+    (tmp_path / "models/base/generation_config.json").write_text('{"eos_token_id": 3}')
+    trace = tmp_path / "trace.jsonl"
+    trace.write_bytes(fitted[1].with_suffix(".fit.jsonl").read_bytes())
+    with pytest.raises(EvaluateError, match="other inputs"):
+        run(tmp_path / "models", requests, tmp_path / "fix.patchc", trace=trace)
+
+
+def test_the_last_step_before_time_ends_counts(
+    fitted: tuple[FitReport, Path], models: Path, requests: dict[str, Path], tmp_path: Path
+) -> None:
+    """Validation comes every five steps, and where the steps end, whatever ends them."""
+    trace = fitted[1].with_suffix(".fit.jsonl").read_bytes()
+    (tmp_path / "fix.fit.jsonl").write_bytes(trace)
+    spent = [line["seconds"] for line in map(json.loads, trace.splitlines()) if "step" in line]
+    minutes = (spent[6] + spent[7]) / 2 / 60
+    options = replace(OPTIONS, minutes=minutes, steps=1000, candidates=9)
+    report = run(models, requests, tmp_path / "fix.patchc", options=options).fitted
+    assert report.ended == "out of time"
+    assert {one.step for one in report.candidates} == {0, 5, 7}
+
+
+@pytest.mark.parametrize("named", ["recipe_out", "out"])
+def test_a_folder_is_no_output(
+    models: Path, requests: dict[str, Path], tmp_path: Path, named: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    outputs = {"out": tmp_path / "fix.patchc", named: tmp_path / "folder"}
+    with pytest.raises(OutputError, match="is a folder"):
+        run(models, requests, **outputs)
+
+
+def test_a_trace_in_the_base_is_refused(
+    models: Path, requests: dict[str, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(OutputError, match="lies inside the input"):
+        run(models, requests, tmp_path / "fix.patchc", trace=models / "base/trace.jsonl")
 
 
 def test_a_trace_of_other_scores_is_refused(
@@ -398,3 +441,111 @@ def test_the_command_writes_the_same_patch(
     assert found["out"] == str(out)
     assert out.read_bytes() == fitted[1].read_bytes()
     assert (tmp_path / "fit.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"limits": ("utility=-2",)}, r"limits is .*'utility=-2'.* it must be a list of Limit"),
+        ({"limits": "utility=-2"}, "list of Limit"),
+        ({"limits": None}, "list of Limit"),
+        ({"best_effort": "no"}, "best_effort is 'no'; it must be True or False"),
+        ({"shrinkage": float("inf")}, "shrinkage is inf; it must be a finite number, at least 0"),
+        ({"anchor_weight": -1.0}, "anchor_weight is -1.0; it must be a finite number, at least 0"),
+        ({"target": 0.0}, "target is 0.0; it must be a finite number above 0"),
+        ({"batch_size": 3}, "batch_size is 3; it must be an even number of at least 2"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"openings": ("no", "\udcff")}, "openings: .* holds half a character"),
+    ],
+)
+def test_wrong_options_are_refused(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        FitOptions(**wrong)
+
+
+def test_a_limit_is_a_finite_number() -> None:
+    wrong: list[tuple[Any, ...]] = [
+        ("utility", "-2"), ("utility", float("nan")), ("degenerate", True),
+        ("perplexity", 2.0, "yes"),
+    ]  # fmt: skip
+    for arguments in wrong:
+        with pytest.raises(UsageError, match=f"limit {arguments[0]}: (change|relative)"):
+            Limit(*arguments)
+
+
+def command(models: Path, requests: dict[str, Path], out: Path, *more: object) -> list[str]:
+    arguments = [
+        "fit", models / "base", "--se", models / "se", "--osm", models / "osm", "-o", out,
+        "--judge", "fit_inputs:says_ash", "--max-new-tokens", 5, *more,
+        *(part for name, path in requests.items() for part in (f"--{name}", path)),
+    ]  # fmt: skip
+    return list(map(str, arguments))
+
+
+@pytest.mark.parametrize("budget", ["9" * 5000, "9" * 5000 + "m", "60s", "1.5"])
+def test_a_budget_that_is_none_is_refused(
+    budget: str, models: Path, requests: dict[str, Path], tmp_path: Path
+) -> None:
+    arguments = command(models, requests, tmp_path / "fix.patchc", "--budget", budget)
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == UsageError.exit_code
+    assert "give steps (60) or minutes (10m)" in result.stderr
+    assert len(result.stderr) < 250
+
+
+def test_paths_that_cannot_work_are_refused_before_anything_is_asked(
+    models: Path, requests: dict[str, Path], tmp_path: Path
+) -> None:
+    taken = tmp_path / "taken"
+    taken.write_text("mine")
+    out = tmp_path / "fix.patchc"
+    for arguments in (
+        command(models, requests, taken / "fix.patchc"),
+        command(models, requests, out, "--recipe-out", taken / "fix.toml"),
+        command(models, requests, out, "--figure", taken / "deep/fit.png"),
+    ):
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == OutputError.exit_code
+        assert f"lies below {taken}, which is no folder" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+@pytest.mark.parametrize("drawn", [True, False], ids=["drawn", "disk full"])
+def test_without_a_fitting_point_the_command_shows_and_draws_what_it_tried(
+    drawn: bool, models: Path, requests: dict[str, Path], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    figure = tmp_path / "fit.png"
+    recipe = tmp_path / "start.toml"
+    patchc.recipe.write_recipe(  # type: ignore[attr-defined]
+        replace(RECIPE, alpha=1e-9, beta=1e-9), recipe
+    )
+    if not drawn:
+
+        def full(_fitted: object, path: Path) -> None:
+            raise StorageError(f"cannot write {path}: the disk is full")
+
+        monkeypatch.setattr("patchc.fitting.picture.draw_fit", full)
+    arguments = command(
+        models, requests, tmp_path / "fix.patchc", "--recipe", recipe, "--figure", figure,
+        "--budget", 1, "--learning-rate", 1e-9, "--json",
+    )  # fmt: skip
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == UnfixedError.exit_code, result.output
+    assert json.loads(result.stdout)["fitted"]["best"] is None
+    assert figure.exists() == drawn
+    assert ("warning: cannot write" in result.stderr) != drawn
+
+
+def test_the_report_is_printed_before_the_picture_fails(
+    fitted: tuple[FitReport, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def full(_fitted: object, path: Path) -> None:
+        raise StorageError(f"cannot write {path}: the disk is full")
+
+    monkeypatch.setattr("patchc.fit", lambda *_arguments, **_options: fitted[0])
+    monkeypatch.setattr("patchc.fitting.picture.draw_fit", full)
+    arguments = command(tmp_path, {"harmful": tmp_path, "harmless": tmp_path}, tmp_path / "f")
+    result = CliRunner().invoke(app, [*arguments, "--figure", str(tmp_path / "fit.png"), "--json"])
+    assert result.exit_code == StorageError.exit_code
+    assert json.loads(result.stdout)["out"] == str(fitted[1])

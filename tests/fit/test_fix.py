@@ -16,11 +16,19 @@ from typing import Any
 import pytest
 from command_line import run
 from fit_inputs import says_ash
+from safetensors.torch import load_file, save_file
 from tiny_llama import write_base
 
 import patchc
 from patchc.derivation.options import DeriveOptions, TuneOptions
-from patchc.errors import DeriveError, EvaluateError, OutputError, UnfixedError, UsageError
+from patchc.errors import (
+    DeriveError,
+    EvaluateError,
+    OutputError,
+    StorageError,
+    UnfixedError,
+    UsageError,
+)
 from patchc.evaluation.options import EvaluateOptions
 from patchc.evaluation.requests import read_requests
 from patchc.evaluation.splits import check_disjoint
@@ -360,6 +368,63 @@ def test_where_nothing_fits_there_is_a_report_and_no_patch(
     assert set(report["seconds"]) == {"split", "derived"}
     assert fix(folder, out).out == out / "fix.patchc"
     assert (out / "fix.patchc").read_bytes() == (folder / "fixed/fix.patchc").read_bytes()
+
+
+def test_a_derivation_that_rounds_otherwise_is_fitted_anew(folder: Path, tmp_path: Path) -> None:
+    """Derived again, perhaps on another machine, the models differ in their last bits."""
+    out, events = tmp_path / "out", list[ProgressEvent]()
+    shutil.copytree(folder / "fixed", out)
+    model = out / "work/derived/margin/model.safetensors"
+    tensors = load_file(model)
+    tensors = {name: value * (1 + 2**-20) for name, value in tensors.items()}
+    save_file(tensors, model)
+    found = json.loads((out / "work/derived/found.json").read_bytes())
+    (out / "work/derived/found.json").write_text(json.dumps({**found, "weights": "others"}))
+    options = replace(OPTIONS, fit=replace(OPTIONS.fit, limits=(Limit("degenerate", 100.0),)))
+    fix(folder, out, options=options, progress=events.append)
+    assert {"fit", "ask the base"} <= {event.stage for event in events}
+
+
+@pytest.mark.parametrize("dry", [False, True])
+def test_an_output_inside_the_base_is_refused(folder: Path, tmp_path: Path, dry: bool) -> None:
+    shutil.copytree(folder / "base", tmp_path / "base")
+    inner = tmp_path / "base/inner"
+    inner.mkdir()
+    run_or_plan = plan_fix if dry else patchc.fix
+    with pytest.raises(OutputError, match="lies inside the input"):
+        run_or_plan(tmp_path / "base", inner, **given(folder), options=OPTIONS)
+    assert not any(inner.iterdir())
+
+
+def test_a_best_effort_and_limits_broken_on_test_are_told(folder: Path, tmp_path: Path) -> None:
+    limits = (Limit("perplexity", 0.0, relative=True), Limit("utility", 0.0))
+    options = replace(OPTIONS, fit=replace(OPTIONS.fit, limits=limits, candidates=1))
+    report = fix(folder, tmp_path / "out", options=options)
+    (chosen,) = [one for one in report.development.points if one.chosen]
+    assert "beyond perplexity=+0%" in chosen.against
+    assert report.verdict[0].startswith("The patch is a best effort: on development, ")
+    assert "On test the patch is beyond perplexity=+0%." in report.verdict
+
+
+def test_limits_that_nothing_measures_are_warned_of(folder: Path, tmp_path: Path) -> None:
+    few = {name: path for name, path in given(folder).items() if name in ("harmful", "harmless")}
+    plan = plan_fix(folder / "base", tmp_path / "out", **few, options=OPTIONS)
+    told = [one for one in plan.warnings if "not checked" in one]
+    assert [one.split("=")[0] for one in told] == ["the limit utility", "the limit perplexity"]
+
+
+def test_errors_name_lines_that_are_there(folder: Path, tmp_path: Path) -> None:
+    options = replace(OPTIONS, derive=replace(OPTIONS.derive, max_length=8))
+    with pytest.raises(DeriveError, match=r"^.*learned/harmful\.jsonl:\d+: ") as caught:
+        fix(folder, tmp_path / "out", options=options)
+    assert Path(str(caught.value).split(":")[0]).is_file()
+
+
+def test_a_split_that_lost_a_file_is_told(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "fixed", tmp_path / "out")
+    shutil.rmtree(tmp_path / "out/work/split/test")
+    with pytest.raises(StorageError, match="split"):
+        fix(folder, tmp_path / "out")
 
 
 def test_a_folder_of_something_else_is_refused_and_left_alone(folder: Path, tmp_path: Path) -> None:
