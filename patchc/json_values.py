@@ -30,5 +30,5 @@ def json_values(value: Any) -> Any:
 
 
 def has_half_character(text: str) -> bool:
-    """Whether a text holds a lone surrogate, which JSON can write and no file or tokenizer takes."""
+    """Whether a text holds a lone surrogate, which JSON can write and no file can."""
     return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)
