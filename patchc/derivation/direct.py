@@ -14,13 +14,7 @@ from torch import Tensor
 
 from patchc.derivation.anchor import Anchor
 from patchc.derivation.examples import shuffled
-from patchc.derivation.margin import (
-    Labelled,
-    held_targets,
-    hinge_loss,
-    refusal_margin,
-    softplus_loss,
-)
+from patchc.derivation.margin import Labelled, hinge_loss, refusal_margin, softplus_loss
 from patchc.derivation.openings import Openings
 from patchc.derivation.options import DeriveOptions, Direction
 from patchc.derivation.retained import RetainedEntries
@@ -43,8 +37,7 @@ def tune_margin(
     """Raise the margin of requests to refuse and lower that of the others, in place.
 
     The loss is max(0, target − y · margin), averaged over batches of which half are requests to
-    refuse; a held request that is answered already has its own −margin as target, where that is
-    less. Only the tensors to score are trained, by default the decoder's linear layers: a patch
+    refuse. Only the tensors to score are trained, by default the decoder's linear layers: a patch
     ships nothing else.
 
     Args:
@@ -70,15 +63,9 @@ def tune_margin(
     trained = scored_tensors(dict(model.named_parameters()), options)
     batches = _balanced(labelled, chosen.batch_size, options.seed)
 
-    target = options.margin_target
-    held = [one.prompt for one in labelled if one.held]
-    targets = held_targets(model, held, openings, target, options.precision)
-
     def next_loss() -> Tensor:
         batch = next(batches)
-        margins, refuse = _margins(model, batch, openings, options)
-        wanted = torch.tensor([targets.get(one.prompt, target) for one in batch])
-        return hinge_loss(margins, refuse, wanted.to(margins.device)).mean()
+        return hinge_loss(*_margins(model, batch, openings, options), options.margin_target).mean()
 
     model.requires_grad_(False)
     for parameter in trained.values():

@@ -17,23 +17,14 @@ Tokens = Sequence[int]
 
 _LARGEST = -1e-6
 """Of a log-probability, so that the odds against it stay finite."""
-_AT_ONCE = 16
-"""Requests whose margins are taken together."""
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """A request as token ids.
-
-    Attributes:
-        prompt: the token ids.
-        refuse: whether it is to be refused.
-        held: whether it need only stay where the model has it, if that is right.
-    """
+    """A request as token ids, and whether it is to be refused."""
 
     prompt: tuple[int, ...]
     refuse: bool
-    held: bool = False
 
 
 def refusal_margin(
@@ -57,40 +48,10 @@ def refusal_margin(
     return total - torch.log(-torch.expm1(total))
 
 
-def margins_of(
-    model: Any, prompts: Sequence[Tokens], openings: Openings, precision: Precision = "float32"
-) -> Tensor:
-    """:func:`refusal_margin` of many prompts, without gradients; fp32 [prompts] on the CPU."""
-    found = [torch.empty(0)]
-    with torch.no_grad():
-        for first in range(0, len(prompts), _AT_ONCE):
-            some = prompts[first : first + _AT_ONCE]
-            found.append(refusal_margin(model, some, openings, precision).cpu())
-    return torch.cat(found)
-
-
-def held_targets(
-    model: Any,
-    prompts: Sequence[tuple[int, ...]],
-    openings: Openings,
-    target: float,
-    precision: Precision = "float32",
-) -> dict[tuple[int, ...], float]:
-    """Of prompts to answer, the target that leaves alone what the model answers as it is.
-
-    −margin, and at most ``target``, where the margin speaks for an answer; ``target`` elsewhere.
-    """
-    margins = margins_of(model, prompts, openings, precision).tolist()
-    return {
-        prompt: min(target, -margin) if margin < 0 else target
-        for prompt, margin in zip(prompts, margins, strict=True)
-    }
-
-
-def hinge_loss(margins: Tensor, refuse: Tensor, target: float | Tensor) -> Tensor:
+def hinge_loss(margins: Tensor, refuse: Tensor, target: float) -> Tensor:
     """max(0, target − y · margin), y = 1 where a request is to be refused and −1 elsewhere.
 
-    What has reached its target is left alone. Returns fp32 [prompts].
+    What has reached the target is left alone. Returns fp32 [prompts].
     """
     signs = refuse.to(margins.dtype) * 2 - 1
     return torch.relu(target - signs * margins)

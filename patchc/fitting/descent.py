@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -37,19 +37,12 @@ class Lessons:
         harmful, harmless: prompts to refuse, and not to refuse.
         anchors: replies of the base that are to stay as they are.
         answers: reference answers to harmless prompts.
-        held: of prompts that have a target of their own, the margin beyond which they are left
-            alone.
     """
 
     harmful: tuple[Tokens, ...]
     harmless: tuple[Tokens, ...]
     anchors: tuple[Anchor, ...] = ()
     answers: tuple[Answer, ...] = ()
-    held: Mapping[Tokens, float] = field(default_factory=dict)
-
-    def targets(self, prompts: Sequence[Tokens], target: float) -> Tensor:
-        """The target of each prompt; fp32 [prompts]."""
-        return torch.tensor([self.held.get(prompt, target) for prompt in prompts])
 
 
 @dataclass(frozen=True)
@@ -173,7 +166,6 @@ class _Batch:
 
     def __init__(self, lessons: Lessons, options: FitOptions, step: int) -> None:
         half = options.batch_size // 2
-        self._lessons = lessons
         self._harmful = _draw(lessons.harmful, half, f"harmful {options.seed}", step)
         self._harmless = _draw(lessons.harmless, half, f"harmless {options.seed}", step)
         self.anchors = _draw(lessons.anchors, _ANCHORS, f"anchors {options.seed}", step)
@@ -183,8 +175,7 @@ class _Batch:
         prompts = [*self._harmful, *self._harmless]
         refuse = torch.tensor([True] * len(self._harmful) + [False] * len(self._harmless))
         margins = refusal_margin(model, prompts, openings)
-        targets = self._lessons.targets(prompts, target).to(margins.device)
-        losses = hinge_loss(margins, refuse.to(margins.device), targets)
+        losses = hinge_loss(margins, refuse.to(margins.device), target)
         return losses[: len(self._harmful)].mean() + losses[len(self._harmful) :].mean()
 
 

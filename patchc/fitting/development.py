@@ -11,7 +11,6 @@ from patchc.derivation.anchor import Anchor, anchors_of
 from patchc.derivation.answers import Answer
 from patchc.derivation.conversations import Conversation
 from patchc.derivation.examples import encode_opening
-from patchc.derivation.margin import held_targets
 from patchc.derivation.openings import Openings, find_openings
 from patchc.errors import DeriveError, EvaluateError
 from patchc.evaluation.prompts import Prompts
@@ -108,8 +107,6 @@ def study(
         if request.response and (reply := encode(request, request.response))
     }
 
-    held = held_targets(model, asked.get("utility", ()), openings, options.target)
-
     def lessons(of_steps: bool) -> Lessons:
         chosen = {
             name: [number for number, inside in enumerate(part) if inside == of_steps]
@@ -130,7 +127,6 @@ def study(
                 if number in set(chosen[name])
             ),
             tuple(answers[number] for number in chosen["harmless"] if number in answers),
-            held,
         )
 
     two = {name: asked[name] for name in ("harmful", "harmless")}

@@ -11,7 +11,7 @@ import torch
 
 from patchc.derivation.anchor import divergence
 from patchc.derivation.answers import answer_loss
-from patchc.derivation.margin import hinge_loss, margins_of
+from patchc.derivation.margin import hinge_loss, refusal_margin
 from patchc.derivation.openings import Openings
 from patchc.evaluation.generation import Speaker
 from patchc.evaluation.measure import Subject, measure
@@ -25,7 +25,7 @@ from patchc.fitting.options import FitOptions
 from patchc.progress import Progress
 
 _AT_ONCE = 16
-"""Replies whose losses are taken together."""
+"""Requests whose margins are taken together."""
 
 
 @dataclass(frozen=True)
@@ -75,13 +75,22 @@ class Meter:
         return trial, replies
 
 
+def margins(model: Any, prompts: Sequence[Sequence[int]], openings: Openings) -> torch.Tensor:
+    """The margins of all prompts, without gradients; fp32 [prompts] on the CPU."""
+    found = []
+    with torch.no_grad():
+        for first in range(0, len(prompts), _AT_ONCE):
+            some = prompts[first : first + _AT_ONCE]
+            found.append(refusal_margin(model, some, openings).cpu())
+    return torch.cat(found)
+
+
 def validation_loss(model: Any, lessons: Lessons, openings: Openings, options: FitOptions) -> float:
     """The loss of the steps, but for the shrinkage, over all lessons."""
     total = 0.0
     for prompts, refuse in ((lessons.harmful, True), (lessons.harmless, False)):
-        found = margins_of(model, prompts, openings)
-        targets = lessons.targets(prompts, options.target)
-        losses = hinge_loss(found, torch.full((len(found),), refuse), targets)
+        found = margins(model, prompts, openings)
+        losses = hinge_loss(found, torch.full((len(found),), refuse), options.target)
         total += losses.mean().item()
     with torch.no_grad():
         for weight, loss, items in (
@@ -108,7 +117,7 @@ def agreement(model: Any, trial: Trial, asked: Any, openings: Openings) -> float
     """The share of requests whose margin has the sign of the verdict on the generated reply."""
     agreeing, total = 0, 0
     for name in ("harmful", "harmless"):
-        found = margins_of(model, asked[name], openings) > 0
+        found = margins(model, asked[name], openings) > 0
         refused = torch.tensor([one == "refused" for one in trial.outcomes[name]])
         agreeing += int((found == refused).sum())
         total += len(refused)

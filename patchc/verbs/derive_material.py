@@ -94,9 +94,9 @@ class _Base:
     def labelled(self) -> tuple[Labelled, ...]:
         tokens = self.encoded.tokens
         refuse = [Labelled(tuple(prompt), True) for prompt in tokens["harmful"]]
-        answer = [Labelled(tuple(prompt), False) for prompt in tokens["harmless"]]
-        held = [Labelled(tuple(prompt), False, held=True) for prompt in tokens.get("utility", ())]
-        return (*refuse, *answer, *held)
+        harmless = [*tokens["harmless"], *tokens.get("utility", ())]
+        answer = [Labelled(tuple(prompt), False) for prompt in harmless]
+        return (*refuse, *answer)
 
     def anchors(self) -> tuple[tuple[Tokens, Tokens], ...]:
         """Requests that the base answers, of the harmless ones and of the anchor's file."""

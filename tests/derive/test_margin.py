@@ -16,9 +16,7 @@ from patchc.derivation.anchor import anchors_of
 from patchc.derivation.direct import tune_margin
 from patchc.derivation.margin import (
     Labelled,
-    held_targets,
     hinge_loss,
-    margins_of,
     refusal_margin,
     softplus_loss,
 )
@@ -91,21 +89,6 @@ def test_losses_are_those_of_their_formulas() -> None:
     assert hinge_loss(margins, refuse, 4.0).tolist() == [1.0, 0.0, 3.0, 0.0]
     expected = [math.log1p(math.exp(-y)) for y in (3.0, 5.0, 1.0, 6.0)]
     assert softplus_loss(margins, refuse).tolist() == pytest.approx(expected, rel=1e-5)
-
-
-def test_held_requests_need_not_move_from_a_right_margin(model: torch.nn.Module) -> None:
-    openings = Openings.of([(7,), (10,)])
-    answered = dict(zip(PROMPTS, margins_of(model, PROMPTS, openings).tolist(), strict=True))
-    assert max(answered.values()) < 0
-    near = {prompt: min(2.5, -margin) for prompt, margin in answered.items()}
-    assert held_targets(model, PROMPTS, openings, 2.5) == pytest.approx(near)
-    refused = Openings.of([(token,) for token in range(24) if token > 2])
-    assert set(held_targets(model, PROMPTS, refused, 4.0).values()) == {4.0}
-    assert held_targets(model, (), openings, 4.0) == {}
-    options = replace(OPTIONS, margin=TuneOptions(learning_rate=1e-3, steps=1, batch_size=2))
-    labelled = [Labelled(PROMPTS[0], True), Labelled(PROMPTS[1], False, held=True)]
-    first = tune_margin(model, labelled, openings, [], options).losses[0]
-    assert first == pytest.approx((4 - answered[PROMPTS[0]]) / 2, rel=1e-5)
 
 
 def test_openings_are_the_shortest_starts_that_no_answer_has() -> None:
