@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from patchc.cli.options import Json, Threads
+from patchc.cli.evaluate import Dtype
+from patchc.cli.options import Device, Json, Threads
 from patchc.fitting.options import FitOptions
 
 if TYPE_CHECKING:
@@ -173,6 +174,16 @@ def fit(
         str | None,
         typer.Option(help="System message for requests without one.", rich_help_panel=_ASKING),
     ] = None,
+    ask_batch_size: Annotated[
+        int, typer.Option(help="Requests asked together.", rich_help_panel=_ASKING)
+    ] = 64,
+    dtype: Annotated[
+        Dtype,
+        typer.Option(help="auto is the one of the stored weights.", rich_help_panel=_ASKING),
+    ] = Dtype.AUTO,
+    device: Annotated[
+        Device, typer.Option(help="Where to compute.", rich_help_panel=_ASKING)
+    ] = Device.AUTO,
     recipe_out: Annotated[
         Path | None,
         typer.Option(
@@ -233,6 +244,14 @@ def fit(
         best_effort=best_effort,
         openings=tuple(opening or ()),
     )
+    asking = EvaluateOptions(
+        judge=judge,
+        max_new_tokens=max_new_tokens,
+        batch_size=ask_batch_size,
+        dtype=dtype.value,
+        system=system,
+        device=device.value,
+    )
     if figure:
         check_plot(figure)
     try:
@@ -253,7 +272,7 @@ def fit(
                 options=options,
                 search=[Range.parse(text) for text in search or ()],
                 trials=trials,
-                asking=EvaluateOptions(judge=judge, max_new_tokens=max_new_tokens, system=system),
+                asking=asking,
                 values=values,  # type: ignore[arg-type]
                 threads=threads,
                 progress=progress,

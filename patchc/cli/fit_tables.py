@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from patchc.cli.output import difference, percent, print_facts, print_table, size
+from patchc.cli.output import (
+    difference,
+    percent,
+    print_facts,
+    print_kinds,
+    print_table,
+    size,
+)
 
 if TYPE_CHECKING:
     from patchc.evaluation.trials import Trial
@@ -32,6 +39,7 @@ def render_fit(report: FitReport) -> None:
         *(_row(one, one is fitted.best) for one in fitted.candidates),
     ]
     print_table("fit: development requests, by generation", _COLUMNS, rows)
+    print_kinds(dict(report.kinds))
     facts: dict[str, object] = {
         "steps": f"{fitted.steps} ({fitted.ended}), {fitted.seconds / 60:.1f} minutes",
         **{f"not checked: {limit}": "nothing measures it" for limit in report.unchecked},

@@ -16,6 +16,7 @@ from blake3 import blake3
 from patchc.checkpoint import open_checkpoint
 from patchc.errors import MissingExtraError, OutputError, UnfixedError, UsageError
 from patchc.evaluation.judges import check_judge_is_known_by_name
+from patchc.evaluation.kinds import Kinds, rates_by_kind
 from patchc.evaluation.options import EvaluateOptions
 from patchc.evaluation.paired import Change, check_scipy, compare
 from patchc.files import check_output
@@ -45,6 +46,7 @@ class FitReport:
     Attributes:
         fitted: the base, the measured points and the chosen one, on the development requests.
         changes: how the chosen point's rates differ from the base's; empty without one.
+        kinds: the rates by kind of request of "base" and, where there is one, "chosen".
         out: the patch; None where there is none.
         patch_bytes: its size.
         recipe_path: the recipe file; None where there is none.
@@ -53,6 +55,7 @@ class FitReport:
 
     fitted: Fitted
     changes: Mapping[str, Change]
+    kinds: Mapping[str, Kinds]
     out: Path | None
     patch_bytes: int
     recipe_path: Path | None
@@ -166,7 +169,7 @@ def fit(
     job = _Job(sources, bench, options, trace_path, threads, progress, side_files)
     fitted = _fit(job, recipe, search, trials)
     if fitted.best is None or fitted.recipe is None:
-        report = FitReport(fitted, {}, None, 0, None, unchecked)
+        report = FitReport(fitted, {}, _kinds(bench, fitted), None, 0, None, unchecked)
         raise UnfixedError(_why(fitted), report)
     compiled(recipe=fitted.recipe, progress=progress)
     try:
@@ -175,7 +178,8 @@ def fit(
         out.unlink(missing_ok=True)
         raise
     changes = compare(fitted.base, fitted.best.trial)
-    return FitReport(fitted, changes, out, out.stat().st_size, recipe_path, unchecked)
+    kinds = _kinds(bench, fitted)
+    return FitReport(fitted, changes, kinds, out, out.stat().st_size, recipe_path, unchecked)
 
 
 def _sources(
@@ -264,6 +268,13 @@ def _fit(job: _Job, recipe: Recipe | MergeRecipe, search: Sequence[Range], trial
             own = open_trace(job.trace_of(recipe), job.inputs(models, recipe))
             trace = stack.enter_context(own)
         return fit_scales(studied, gathered(recipe), recipe, options, trace, progress)
+
+
+def _kinds(bench: Bench, fitted: Fitted) -> dict[str, Kinds]:
+    trials = {"base": fitted.base}
+    if fitted.best:
+        trials["chosen"] = fitted.best.trial
+    return {name: rates_by_kind(bench.requests, dict(one.outcomes)) for name, one in trials.items()}
 
 
 def _why(fitted: Fitted) -> str:

@@ -432,7 +432,8 @@ def test_the_command_writes_the_same_patch(
         "fit", models / "base", "--se", models / "se", "--osm", models / "osm", "-o", out,
         "--recipe", recipe, "--judge", "fit_inputs:says_ash", "--max-new-tokens", 5,
         "--budget", 12, "--learning-rate", 0.3, "--limit", "degenerate=+100", "--best-effort",
-        "--figure", tmp_path / "fit.png", "--json",
+        "--figure", tmp_path / "fit.png", "--json", "--dtype", "bfloat16", "--device", "cpu",
+        "--ask-batch-size", 64,
         *(part for name, path in requests.items() for part in (f"--{name}", path)),
     ]  # fmt: skip
     result = CliRunner().invoke(app, list(map(str, arguments)))
@@ -441,6 +442,12 @@ def test_the_command_writes_the_same_patch(
     assert found["out"] == str(out)
     assert out.read_bytes() == fitted[1].read_bytes()
     assert (tmp_path / "fit.png").stat().st_size > 1000
+    base, chosen = found["kinds"]["base"], found["kinds"]["chosen"]
+    assert set(base["harmful"]) == {"how", "mix", "a", "brew"}
+    for kinds, name in ((base, "base"), (chosen, "best")):
+        measured = getattr(fitted[0].fitted, name)
+        trial = measured if name == "base" else measured.trial
+        assert sum(rate["hits"] for rate in kinds["harmful"].values()) == trial.harmful.hits
 
 
 @pytest.mark.parametrize(
