@@ -61,15 +61,6 @@ class LiveModel:
             self._write(name, each.found.base)
 
     @contextmanager
-    def at(self, scales: Scales) -> Iterator[Any]:
-        """The model at a point; the base's words are back afterwards, whatever happens."""
-        try:
-            self.set(scales)
-            yield self.model
-        finally:
-            self.restore()
-
-    @contextmanager
     def slopes(self) -> Iterator[dict[str, list[float]]]:
         """Collect ∂loss/∂scale of every tensor's scales while losses are taken back.
 

@@ -105,6 +105,9 @@ def unmeasured(limits: Sequence[Limit], utility: bool, reference: bool) -> tuple
     return found
 
 
+_ENDS = ("steps", "minutes", "patience", "candidates", "limits", "best_effort")
+"""Options that end a fit, or choose among its points."""
+
 DEFAULT_LIMITS = (Limit("utility", -2.0), Limit("perplexity", 2.0, relative=True))
 
 
@@ -184,6 +187,10 @@ class FitOptions:
             _check_at_least("minutes", self.minutes, 0.0, strict=True)
         if not 0.0 < checks.number("validation", self.validation) < 1.0:
             raise UsageError(f"validation is {self.validation}; it must lie between 0 and 1")
+
+    def course(self) -> dict[str, Any]:
+        """The options that every step depends on, as JSON values; not those that only end a fit."""
+        return {name: value for name, value in self.to_json().items() if name not in _ENDS}
 
     def to_json(self) -> dict[str, Any]:
         """The options as JSON values."""

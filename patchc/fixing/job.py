@@ -99,13 +99,11 @@ class Job:
 
     def trace_inputs(self) -> Inputs:
         """What every step and measured point of a fit depends on."""
-        ends = ("steps", "minutes", "patience", "candidates", "limits", "best_effort")
-        fitting = self.options.fitting.to_json()
         return {
             **self.derived_inputs(),
             "derived": self._derived,
             "recipe": self.options.merging.to_json(),
-            "fit": {name: value for name, value in fitting.items() if name not in ends},
+            "fit": self.options.fitting.course(),
             "asking": self._asking,
         }
 

@@ -213,16 +213,14 @@ class _Job:
     side_files: Mapping[str, str]
 
     def inputs(self, models: Mapping[str, str], recipe: Recipe | MergeRecipe) -> dict[str, Any]:
-        """What the trace of a recipe's fit belongs to; what only ends a fit is left out."""
-        left_out = ("limits", "best_effort", "minutes", "steps", "candidates", "patience")
-        options = self.options.to_json()
+        """What the trace of a recipe's fit belongs to."""
         return {
             "patchc": __version__,
             "models": models,
             "side files": self.side_files,
             "recipe": recipe.to_json(),
             "evaluation": self.bench.digest,
-            "options": {name: value for name, value in options.items() if name not in left_out},
+            "options": self.options.course(),
         }
 
     def trace_of(self, recipe: Recipe | MergeRecipe) -> Path:

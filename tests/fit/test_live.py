@@ -97,10 +97,11 @@ def test_a_point_is_what_build_and_apply_write(
         groups = ScaleGroups(recipe, found.components, list(found.entries), sharing)
         values = point(groups, 1)
         expected = built(folder, groups.to_recipe(values), tmp_path)
-        with live.at(groups.factors(values)):
-            state = model.state_dict()
-            for key, words in expected.items():
-                assert np.array_equal(state[key].view(torch.int16).numpy(), words), key
+        live.set(groups.factors(values))
+        state = model.state_dict()
+        for key, words in expected.items():
+            assert np.array_equal(state[key].view(torch.int16).numpy(), words), key
+        live.restore()
     assert any((words_of(folder / "base")[key] != words).any() for key, words in expected.items())
     for key, value in model.state_dict().items():
         assert torch.equal(value.view(torch.int16), before[key].view(torch.int16)), key
