@@ -90,4 +90,7 @@ def _bounds(change: Report | None) -> str:
 
 
 def _size(nbytes: float) -> str:
+    """Empty where there is no patch, but a tuned model."""
+    if not nbytes:
+        return ""
     return f"{nbytes / 1e6:.1f} MB" if nbytes >= 1e6 else f"{nbytes / 1e3:.0f} kB"
