@@ -145,7 +145,7 @@ class Job:
         if not found.exists():
             return None
         with storage_errors(found, "read"):
-            digest: str = json.loads(found.read_bytes())["weights"]
+            digest: str | None = json.loads(found.read_bytes()).get("weights")
         return digest
 
     @property
