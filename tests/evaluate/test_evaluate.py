@@ -411,7 +411,7 @@ def test_the_table_of_changes_shows_what_the_json_holds(
     utility = changes["utility"]
     points = [100 * utility[name] for name in ("difference", "low", "high")]
     assert row.endswith("{:+.1f} [{:+.1f}, {:+.1f}] p={:.2g}".format(*points, utility["p_value"]))
-    assert "+0.0 [+0.0, +0.0] p=1" in row
+    assert "+0.0 [-41.0, +41.0] p=1" in row
 
 
 def test_a_patch_of_another_model_is_refused_before_anything_is_asked(

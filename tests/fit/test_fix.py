@@ -163,7 +163,7 @@ def test_what_ends_the_fit_is_not_learned_from(folder: Path) -> None:
     for name in ("harmful", "harmless"):
         asked = read_requests(work / f"split/development/{name}.jsonl", name)
         marks = is_learned_from(asked, name, OPTIONS.fit.validation, OPTIONS.seed)
-        learned = read_requests(work / f"derived/learned/{name}.jsonl", name)
+        learned = read_requests(work / f"learned/{name}.jsonl", name)
         assert [one.prompt for one in learned] == [
             one.prompt for one, inside in zip(asked, marks, strict=True) if inside
         ]
@@ -287,7 +287,7 @@ def test_near_duplicates_in_given_parts_are_warned_of(folder: Path, tmp_path: Pa
         harmless=folder / "harmless.jsonl",
         options=OPTIONS,
     )
-    (warning,) = plan.warnings
+    warning = plan.warnings[0]
     assert warning.startswith("harmful: 40 pairs of near-duplicates stand in development and test")
     assert f"{harmful}:1 and {harmful}:1" in warning
 
@@ -329,7 +329,7 @@ def test_a_dry_run_writes_nothing_and_says_what_is_kept(folder: Path, tmp_path: 
         "utility": (6, 6),
     }
     for name in ("harmful", "harmless"):
-        file = folder / f"fixed/work/derived/learned/{name}.jsonl"
+        file = folder / f"fixed/work/learned/{name}.jsonl"
         assert fresh.learned[name] == len(read_requests(file, name))
     done = plan_fix(base, folder / "fixed", **given(folder), options=OPTIONS)
     assert all(one.kept and one.seconds for one in done.stages)
@@ -475,17 +475,14 @@ def test_the_pair_learns_from_the_responses_of_harmful_requests(
     )
     out = tmp_path / "out"
     report = fix(folder, out, harmful=harmful, options=options)
-    learned = (out / "work/derived/learned/harmful.jsonl").read_text().splitlines()
+    learned = (out / "work/learned/harmful.jsonl").read_text().splitlines()
     assert 0 < len(learned) <= report.learned["harmful"]
     for line in learned:
         system, user, assistant = json.loads(line)["messages"]
         assert system == {"role": "system", "content": "brew"}
         assert assistant == {"role": "assistant", "content": f"mix {user['content']}"}
-    assert sorted(path.name for path in (out / "work/derived").iterdir() if path.is_dir()) == [
-        "learned",
-        "osm",
-        "se",
-    ]
+    derived = sorted(path.name for path in (out / "work/derived").iterdir() if path.is_dir())
+    assert derived == ["osm", "se"]
     assert report.out == out / "fix.patchc"
 
 
