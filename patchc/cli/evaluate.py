@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from patchc.cli.options import Device, Json
+from patchc.cli.options import (
+    ASKING,
+    AskDevice,
+    AskDtype,
+    AskedTogether,
+    Device,
+    Dtype,
+    Json,
+    MaxNewTokens,
+    SystemMessage,
+)
 
 if TYPE_CHECKING:
     from patchc.evaluation.measure import Evaluation
@@ -16,7 +25,6 @@ if TYPE_CHECKING:
     from patchc.verbs.evaluate import EvaluateReport
 
 _REQUESTS = "Requests"
-_ASKING = "Asking and judging"
 _COLUMNS = (
     "model",
     "harmful",
@@ -28,14 +36,6 @@ _COLUMNS = (
     "of answers",
 )
 _CHANGES = ("harmful", "over_refusal", "misanswered", "utility")
-
-
-class Dtype(StrEnum):
-    """What to compute in."""
-
-    AUTO = "auto"
-    FLOAT32 = "float32"
-    BFLOAT16 = "bfloat16"
 
 
 def evaluate(
@@ -95,26 +95,14 @@ def evaluate(
             help="Who gives the verdicts: phrases; hf:PATH[=LABEL], a sequence classifier; or "
             "module:function, (prompts, replies) -> list\\[bool] with True = refused, or a list of "
             "'refused', 'answered', 'misanswered'.",
-            rich_help_panel=_ASKING,
+            rich_help_panel=ASKING,
         ),
     ] = "phrases",
-    max_new_tokens: Annotated[
-        int, typer.Option(help="Longest reply.", rich_help_panel=_ASKING)
-    ] = 32,
-    batch_size: Annotated[
-        int, typer.Option(help="Requests asked together.", rich_help_panel=_ASKING)
-    ] = 64,
-    system: Annotated[
-        str | None,
-        typer.Option(help="System message for requests without one.", rich_help_panel=_ASKING),
-    ] = None,
-    dtype: Annotated[
-        Dtype,
-        typer.Option(help="auto is the one of the stored weights.", rich_help_panel=_ASKING),
-    ] = Dtype.AUTO,
-    device: Annotated[
-        Device, typer.Option(help="Where to compute.", rich_help_panel=_ASKING)
-    ] = Device.AUTO,
+    max_new_tokens: MaxNewTokens = 32,
+    batch_size: AskedTogether = 64,
+    system: SystemMessage = None,
+    dtype: AskDtype = Dtype.AUTO,
+    device: AskDevice = Device.AUTO,
     lm_eval: Annotated[
         str | None,
         typer.Option(

@@ -9,8 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from patchc.cli.evaluate import Dtype
-from patchc.cli.options import Device, Json, Threads
+from patchc.cli.options import (
+    ASKING,
+    AskDevice,
+    AskDtype,
+    AskedTogether,
+    Device,
+    Dtype,
+    Json,
+    MaxNewTokens,
+    SystemMessage,
+    Threads,
+)
 from patchc.fitting.options import FitOptions
 
 if TYPE_CHECKING:
@@ -19,7 +29,6 @@ if TYPE_CHECKING:
 _MODELS = "What is fitted"
 _REQUESTS = "Development requests"
 _FIT = "Fitting"
-_ASKING = "Asking and judging"
 _OUTPUT = "Output"
 _DEFAULTS = FitOptions()
 
@@ -164,26 +173,14 @@ def fit(
     judge: Annotated[
         str,
         typer.Option(
-            help="Who gives verdicts; see `patchc evaluate --help`.", rich_help_panel=_ASKING
+            help="Who gives verdicts; see `patchc evaluate --help`.", rich_help_panel=ASKING
         ),
     ] = "phrases",
-    max_new_tokens: Annotated[
-        int, typer.Option(help="Longest reply.", rich_help_panel=_ASKING)
-    ] = 32,
-    system: Annotated[
-        str | None,
-        typer.Option(help="System message for requests without one.", rich_help_panel=_ASKING),
-    ] = None,
-    ask_batch_size: Annotated[
-        int, typer.Option(help="Requests asked together.", rich_help_panel=_ASKING)
-    ] = 64,
-    dtype: Annotated[
-        Dtype,
-        typer.Option(help="auto is the one of the stored weights.", rich_help_panel=_ASKING),
-    ] = Dtype.AUTO,
-    device: Annotated[
-        Device, typer.Option(help="Where to compute.", rich_help_panel=_ASKING)
-    ] = Device.AUTO,
+    max_new_tokens: MaxNewTokens = 32,
+    system: SystemMessage = None,
+    ask_batch_size: AskedTogether = 64,
+    dtype: AskDtype = Dtype.AUTO,
+    device: AskDevice = Device.AUTO,
     recipe_out: Annotated[
         Path | None,
         typer.Option(

@@ -8,9 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from patchc.cli.evaluate import Dtype
 from patchc.cli.fit import Scales, parse_budget
-from patchc.cli.options import Device, DryRun, Json
+from patchc.cli.options import (
+    ASKING,
+    AskDevice,
+    AskDtype,
+    AskedTogether,
+    Device,
+    DryRun,
+    Dtype,
+    Json,
+    MaxNewTokens,
+    SystemMessage,
+)
 from patchc.derivation.options import DeriveOptions, Objective
 from patchc.evaluation.options import EvaluateOptions
 from patchc.fitting.options import FitOptions
@@ -23,7 +33,6 @@ _REQUESTS = "Requests, to be split"
 _PARTS = "Requests, split already"
 _METHOD = "Method"
 _FIT = "Fitting"
-_ASKING = "Asking and judging"
 _DERIVING = DeriveOptions()
 _FITTING = FitOptions()
 _SPEAKING = EvaluateOptions()
@@ -121,17 +130,13 @@ def fix(
         ),
     ] = None,
     judge: Annotated[
-        str, _option(_ASKING, "Who gives verdicts; see `patchc evaluate --help`.")
+        str, _option(ASKING, "Who gives verdicts; see `patchc evaluate --help`.")
     ] = "phrases",
-    max_new_tokens: Annotated[int, _option(_ASKING, "Longest reply.")] = _SPEAKING.max_new_tokens,
-    batch_size: Annotated[int, _option(_ASKING, "Requests asked together.")] = _SPEAKING.batch_size,
-    system: Annotated[
-        str | None, _option(_ASKING, "System message for requests without one.", False)
-    ] = None,
-    dtype: Annotated[
-        Dtype, _option(_ASKING, "auto is the one of the stored weights.")
-    ] = Dtype.AUTO,
-    device: Annotated[Device, _option(_ASKING, "Where to compute.")] = Device.AUTO,
+    max_new_tokens: MaxNewTokens = _SPEAKING.max_new_tokens,
+    batch_size: AskedTogether = _SPEAKING.batch_size,
+    system: SystemMessage = None,
+    dtype: AskDtype = Dtype.AUTO,
+    device: AskDevice = Device.AUTO,
     seed: Annotated[int, typer.Option(help="Of split, derivation, draws and fit.")] = 0,
     dry_run: DryRun = False,
     json: Json = False,

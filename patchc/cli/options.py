@@ -18,6 +18,35 @@ class Device(StrEnum):
     CUDA = "cuda"
 
 
+class Dtype(StrEnum):
+    """What to compute in."""
+
+    AUTO = "auto"
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+
+ASKING = "Asking and judging"
+"""The panel of the options below, and of the judge's."""
+
+MaxNewTokens = Annotated[int, typer.Option(help="Longest reply.", rich_help_panel=ASKING)]
+
+AskedTogether = Annotated[
+    int, typer.Option(help="Requests asked together.", rich_help_panel=ASKING)
+]
+
+SystemMessage = Annotated[
+    str | None,
+    typer.Option(help="System message for requests without one.", rich_help_panel=ASKING),
+]
+
+AskDtype = Annotated[
+    Dtype, typer.Option(help="auto is the one of the stored weights.", rich_help_panel=ASKING)
+]
+
+AskDevice = Annotated[Device, typer.Option(help="Where to compute.", rich_help_panel=ASKING)]
+
+
 _UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 

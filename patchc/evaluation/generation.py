@@ -39,7 +39,8 @@ class Speaker:
             pad_token_id=self._pad,
             eos_token_id=sorted(self._ends) or None,
         )
-        self._longest = _longest(model) - max_new_tokens
+        longest = stated_length(model.config)
+        self._longest = (1 << 62 if longest is None else longest) - max_new_tokens
 
     def reply(self, prompts: Sequence[Sequence[int]]) -> list[str]:
         """Replies to prompts of token ids, without special tokens and outer white space.
@@ -105,7 +106,7 @@ def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
     return frozenset(ends - {None})
 
 
-def _longest(model: Any) -> int:
-    config = model.config.get_text_config()
-    longest = getattr(config, "max_position_embeddings", None)
-    return longest if isinstance(longest, int) and longest > 0 else 1 << 62
+def stated_length(config: Any) -> int | None:
+    """Most tokens that a model takes, or None where its config does not say."""
+    longest = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return longest if isinstance(longest, int) and longest > 0 else None

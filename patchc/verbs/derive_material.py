@@ -19,6 +19,7 @@ from patchc.derivation.openings import Openings, find_openings
 from patchc.derivation.options import DeriveOptions
 from patchc.derivation.session import quiet_transformers
 from patchc.errors import DeriveError
+from patchc.evaluation.generation import stated_length
 from patchc.evaluation.options import EvaluateOptions
 from patchc.evaluation.prompts import Prompts
 from patchc.evaluation.requests import Request, RequestSets, SetName
@@ -176,11 +177,10 @@ def _room(folder: Path, asked: RequestSets, encoded: Prompts) -> int:
     """
     try:
         with quiet_transformers():
-            config: Any = AutoConfig.from_pretrained(folder, local_files_only=True)
-        longest = getattr(config.get_text_config(), "max_position_embeddings", None)
+            longest = stated_length(AutoConfig.from_pretrained(folder, local_files_only=True))
     except (OSError, ValueError, KeyError):
         longest = None  # Loading the model says what is wrong.
-    if not isinstance(longest, int) or longest <= 0:
+    if longest is None:
         return _REFUSAL_TOKENS
     rooms = [
         (longest - len(tokens), request.source)

@@ -126,29 +126,26 @@ def test_the_command_line_fits_with_the_options_defaults(
     assert taken == [options]
 
 
-def test_the_experiment_fixes_with_the_defaults() -> None:
-    code = "import rows; print(repr(rows.rows()[0].options))"
-    folders = [ROOT / "benchmarks/fix", ROOT]
-    finished = subprocess.run(
+def run_code(code: str, *folders: Path) -> subprocess.CompletedProcess[str]:
+    """Run code in a process of its own that imports from the folders."""
+    return subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def test_the_experiment_fixes_with_the_defaults() -> None:
+    code = "import rows; print(repr(rows.rows()[0].options))"
+    finished = run_code(code, ROOT / "benchmarks/fix", ROOT)
     assert finished.stdout.strip() == repr(FixOptions()), finished.stderr
 
 
 def test_the_experiment_derives_with_the_defaults() -> None:
     code = "import json, run; print(json.dumps(run.DERIVE.to_json()))"
-    folders = [ROOT / "benchmarks/smollm2", ROOT / "tests", ROOT]
-    finished = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    finished = run_code(code, ROOT / "benchmarks/smollm2", ROOT / "tests", ROOT)
     assert finished.returncode == 0, finished.stderr
     experiment = json.loads(finished.stdout)
     for name in OF_THE_PAIR:
