@@ -30,12 +30,12 @@ import numpy as np
 from launch import Measured, measure, patchc
 from numpy.typing import NDArray
 
-from patchc.kernels.marks import unpack
-from patchc.kernels.philox import KEEP_ALL
-from patchc.kernels.topk import Retention
-from patchc.select.search import find_top_sets
-from patchc.select.top import ScoredTensor
-from patchc.stream import Workers, grid
+from patchc.chunks import grid
+from patchc.kernels.bitmask import unpack
+from patchc.kernels.philox.cpu import KEEP_ALL, Retention
+from patchc.runtime.workers import Workers
+from patchc.selection.topk.histogram_search import ScoredTensor
+from patchc.selection.topk.search import find_top_sets
 
 WIDTH, INNER = 2048, 5632
 LAYER = {"gate_proj": (INNER, WIDTH), "up_proj": (INNER, WIDTH), "down_proj": (WIDTH, INNER)}

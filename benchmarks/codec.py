@@ -32,9 +32,9 @@ from synthetic import GIGABYTE, Words, draw_update, write_case
 from patchc.checkpoint import open_checkpoint
 from patchc.dtypes import BY_NAME
 from patchc.formats.codecs import CONDITIONAL_ID
-from patchc.formats.codecs.choose import encode_shortest
-from patchc.formats.codecs.conditional import change_words, decode_conditional
-from patchc.kernels.ulp import changed_steps
+from patchc.formats.codecs.conditional.decode.decoder import change_words, decode_conditional
+from patchc.formats.codecs.shortest import encode_shortest
+from patchc.kernels.ulp_steps.cpu import changed_steps
 
 DENSITIES = (0.1, 0.5, 1, 3, 5, 10, 30)
 BF16 = BY_NAME["BF16"]

@@ -31,7 +31,7 @@ import torch
 from synthetic import GIGABYTE, Synthetic, write_case
 
 import patchc
-from patchc.stream.staging import Staging
+from patchc.runtime.device_pool import DevicePool
 
 BLOCK = 1 << 22
 COPY = 1 << 28
@@ -110,7 +110,7 @@ class Run:
         self.folder = folder
         self.threads = options.threads
         self.chunk_bits = options.chunk_bits
-        self.staging = Staging(options.device, int(options.memory * GIGABYTE))
+        self.staging = DevicePool(options.device, int(options.memory * GIGABYTE))
 
     def build(self) -> dict[str, float]:
         """Seconds by where the patch was built."""

@@ -32,7 +32,7 @@ from patchc.derivation.margin import refusal_margin
 from patchc.derivation.openings import Openings
 from patchc.errors import UnfixedError
 from patchc.recipe import Recipe
-from patchc.select.candidates import is_decoder_linear
+from patchc.selection.candidates import is_decoder_linear
 
 BATCH = 16
 LENGTH = 48

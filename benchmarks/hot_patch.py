@@ -25,7 +25,7 @@ from safetensors.torch import load_file
 from synthetic import GIGABYTE, write_case
 
 import patchc.torch as live
-from patchc.kernels.scatter_triton import BLOCK
+from patchc.kernels.ulp_steps.triton import BLOCK
 
 SECTOR = 32
 """Bytes that a GPU's memory moves at least."""

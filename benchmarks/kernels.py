@@ -19,12 +19,11 @@ from dataclasses import dataclass
 
 import torch
 
-from patchc.kernels.additive import DeltaEntries, add_deltas
-from patchc.kernels.fused_select import Part, RankedScores, select_changes
-from patchc.kernels.philox import KEEP_ALL, retention_stream, retention_threshold
+from patchc.kernels.additive_merge import DeltaEntries, add_deltas
+from patchc.kernels.philox.cpu import KEEP_ALL, Retention, retention_stream, retention_threshold
+from patchc.kernels.safepatching_merge import Part, RankedScores, select_changes
 from patchc.kernels.snip import add_scores
-from patchc.kernels.top_search import TopSearch, top_mask
-from patchc.kernels.topk import Retention
+from patchc.kernels.topk import TopSearch, top_mask
 
 RETAIN, TOP = 0.3, 0.01
 SECTOR = 32

@@ -1,13 +1,20 @@
 """The patch file: its container, its index and its codecs. ``SPEC.md`` here is the authority."""
 
-from patchc.formats.additive import AdditiveComponent, AdditiveValues
 from patchc.formats.codecs import ComponentEntries, ValueType
-from patchc.formats.files import EncodedFile, FileRecord, encode_file
-from patchc.formats.index import ChunkRecord, PatchIndex
-from patchc.formats.masks import RetentionMask, TensorMasks
-from patchc.formats.reader import Patch, open_patch
-from patchc.formats.tensors import OTHER, Side, TensorRecord, TensorRow, may_refer, may_resize
-from patchc.formats.writer import EncodedChunk, PatchWriter, encode_chunk, encode_deltas
+from patchc.formats.container.additive_metadata import AdditiveComponent, AdditiveValues
+from patchc.formats.container.file_changes import EncodedFile, FileRecord, encode_file
+from patchc.formats.container.index import ChunkRecord, PatchIndex
+from patchc.formats.container.reader import Patch, open_patch
+from patchc.formats.container.retention_masks import RetentionMask, TensorMasks
+from patchc.formats.container.tensors import (
+    OTHER,
+    Side,
+    TensorPair,
+    TensorRecord,
+    may_refer,
+    may_resize,
+)
+from patchc.formats.container.writer import EncodedChunk, PatchWriter, encode_chunk, encode_deltas
 
 __all__ = [
     "OTHER",
@@ -24,8 +31,8 @@ __all__ = [
     "RetentionMask",
     "Side",
     "TensorMasks",
+    "TensorPair",
     "TensorRecord",
-    "TensorRow",
     "ValueType",
     "encode_chunk",
     "encode_deltas",

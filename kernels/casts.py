@@ -7,13 +7,9 @@ that steps are taken from.
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-
-from patchc.compiled import compiled
-from patchc.kernels.rounding import from_fp32, to_fp32
-
-Words = NDArray[np.unsignedinteger]
+from patchc.dtypes import Words
+from patchc.jit import compiled
+from patchc.kernels.rounding.cpu import from_fp32, to_fp32
 
 
 @compiled

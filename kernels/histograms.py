@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from patchc.blocks import BLOCK, bit_length, lowest, within
-from patchc.compiled import Integer, compiled, inlined, kernel, spliced
+from patchc.dtypes import Words
+from patchc.jit import Integer, always_inline, compiled, inlined, kernel
+from patchc.simd import BLOCK, bit_length, lowest, within
 
-Words = NDArray[np.unsignedinteger]
 Counts = NDArray[np.int64]
 Groups = NDArray[np.uint8]
 
@@ -127,7 +127,7 @@ def _count_pairs(
         _count_below(words, groups, grouped, top - _OTHER + np.uint64(1), up, mask, counts)
 
 
-@spliced
+@always_inline
 def _count_below(
     words: Words, groups: Groups, grouped: bool, limit: Integer, up: Integer, mask: Integer,
     counts: Counts,
@@ -201,7 +201,7 @@ def _count_symbols(
             counts[rows[cells[start + i]], tile[i]] += 1
 
 
-@spliced
+@always_inline
 def _symbol(step: Integer) -> Integer:
     """The symbol, without a branch, which a random step would mislead."""
     negative = step >> 63

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from patchc.dtypes import BY_NAME, DType
 from patchc.errors import MismatchError, UnsupportedInputError
-from patchc.kernels.philox import KEEP_ALL
-from patchc.kernels.topk import Retention
+from patchc.kernels.philox.cpu import KEEP_ALL, Retention
 
 if TYPE_CHECKING:
     import torch

@@ -9,13 +9,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from patchc.blocks import widen
-from patchc.compiled import Integer, kernel, part
-from patchc.dtypes import BY_NAME
-from patchc.kernels.marks import Marks
-from patchc.kernels.rounding import from_fp32, to_fp32
+from patchc.dtypes import BY_NAME, Words
+from patchc.jit import Integer, kernel, kernel_helper
+from patchc.kernels.bitmask import Bitmask
+from patchc.kernels.rounding.cpu import from_fp32, to_fp32
+from patchc.simd import widen
 
-Words = NDArray[np.unsignedinteger]
 Floats = NDArray[np.float32]
 Bits = NDArray[np.uint32]
 Rows = NDArray[np.uint8]
@@ -49,7 +48,7 @@ def convert(words: Words, code: int, out: Floats) -> None:
             out[i] = to_fp32(words[i], code)
 
 
-@part
+@kernel_helper
 def convert_row(row: Rows, code: int, start: int, out: Floats) -> None:
     """The fp32 values of as many words as ``out`` holds, of any dtype, from word ``start`` on."""
     end = start + out.size
@@ -61,14 +60,14 @@ def convert_row(row: Rows, code: int, start: int, out: Floats) -> None:
         convert(row[start:end], code, out)
 
 
-@part
-def expand(marks: Marks, chosen: Bits) -> None:
+@kernel_helper
+def expand(marks: Bitmask, chosen: Bits) -> None:
     """One word an entry: not 0 where it is marked; 32 times as many as there are marks, or more."""
     for i in range(marks.size):
         widen(marks[i], chosen, np.uint64(i) << np.uint64(5))
 
 
-@part
+@kernel_helper
 def round_chosen(words: Words, code: int, merged: Floats, chosen: Bits, out: Words) -> Integer:
     """Round to the words' dtype where ``chosen`` is not 0; elsewhere the words stay.
 
@@ -87,7 +86,7 @@ def round_chosen(words: Words, code: int, merged: Floats, chosen: Bits, out: Wor
     return faulty
 
 
-@part
+@kernel_helper
 def _round_bf16(words: Words, merged: Floats, chosen: Bits, out: Words) -> Integer:
     bits = merged.view(np.uint32)
     largest = np.uint32(0)

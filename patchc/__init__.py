@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 from patchc.version import __version__
 
 if TYPE_CHECKING:
-    from patchc.derivation.options import DeriveOptions
+    from patchc.derivation.derive_options import DeriveOptions
     from patchc.errors import PatchcError
-    from patchc.evaluation.options import EvaluateOptions
-    from patchc.fitting.options import FitOptions, Limit
-    from patchc.fixing.options import FixOptions
-    from patchc.fixing.run import fix
+    from patchc.evaluation.evaluate_options import EvaluateOptions
+    from patchc.fitting.fit_options import FitOptions, Limit
+    from patchc.fixing.fix import fix
+    from patchc.fixing.fix_options import FixOptions
     from patchc.formats import open_patch
     from patchc.recipe import MergeRecipe, Recipe, read_recipe
     from patchc.verbs.apply import apply
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
     from patchc.verbs.verify import verify
 
 _HOMES = {
-    "DeriveOptions": "patchc.derivation.options",
-    "EvaluateOptions": "patchc.evaluation.options",
-    "FitOptions": "patchc.fitting.options",
-    "FixOptions": "patchc.fixing.options",
-    "Limit": "patchc.fitting.options",
+    "DeriveOptions": "patchc.derivation.derive_options",
+    "EvaluateOptions": "patchc.evaluation.evaluate_options",
+    "FitOptions": "patchc.fitting.fit_options",
+    "FixOptions": "patchc.fixing.fix_options",
+    "Limit": "patchc.fitting.fit_options",
     "MergeRecipe": "patchc.recipe",
     "PatchcError": "patchc.errors",
     "Recipe": "patchc.recipe",
@@ -52,7 +52,7 @@ _HOMES = {
     "diff": "patchc.verbs.diff",
     "evaluate": "patchc.verbs.evaluate",
     "fit": "patchc.verbs.fit",
-    "fix": "patchc.fixing.run",
+    "fix": "patchc.fixing.fix",
     "fold": "patchc.verbs.fold",
     "inspect": "patchc.verbs.inspect",
     "open_patch": "patchc.formats",

@@ -10,8 +10,12 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from patchc.errors import CheckpointError
+
+Words = NDArray[np.unsignedinteger]
+"""Words of a tensor, as unsigned integers of their width."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from golden_patch import golden_bytes
 from second_reader import Index, Update, read_index
 
 from patchc.formats import open_patch
-from patchc.formats.layout import PROLOGUE, TRAILER, TRAILER_ROOT_OFFSET, UPDATE
+from patchc.formats.container.layout import PROLOGUE, TRAILER, TRAILER_ROOT_OFFSET, UPDATE
 from patchc.hashing import root_digest
 
 

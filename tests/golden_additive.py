@@ -11,7 +11,7 @@ from tiny_checkpoints import Raw, write_file
 
 from patchc.dtypes import BY_NAME
 from patchc.formats import ComponentEntries, PatchWriter, encode_deltas
-from patchc.formats.layout import ADDITIVE
+from patchc.formats.container.layout import ADDITIVE
 from patchc.hashing import chunk_digest, model_digest, tensor_digest
 
 TENSORS: dict[str, tuple[str, tuple[int, ...], list[int]]] = {

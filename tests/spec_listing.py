@@ -6,7 +6,7 @@ import re
 import zlib
 from pathlib import Path
 
-from patchc.formats.layout import TRAILER
+from patchc.formats.container.layout import TRAILER
 
 SPEC = (Path(__file__).parents[1] / "formats" / "SPEC.md").read_text()
 

@@ -242,10 +242,10 @@ def test_overrides_that_set_no_scale_leave_the_values_unscaled(
 
 
 def test_scales_of_tensors_on_a_device_give_the_same_file(tmp_path: Path, inputs: Inputs) -> None:
-    staging = pytest.importorskip("patchc.stream.staging")
+    staging = pytest.importorskip("patchc.runtime.device_pool")
     files = [
         build(inputs, tmp_path / f"{n}.patchc", recipe=FITTED, device=device, chunk_bits=12)
-        for n, device in enumerate(["cpu", staging.Staging("cpu")])
+        for n, device in enumerate(["cpu", staging.DevicePool("cpu")])
     ]
     assert files[0].read_bytes() == files[1].read_bytes()
 

@@ -40,9 +40,9 @@ from patchc.errors import (
     UnsupportedInputError,
     UsageError,
 )
+from patchc.patching.digest import digest_checkpoint
 from patchc.recipe import Override
-from patchc.stream import Workers
-from patchc.stream.digest import digest_checkpoint
+from patchc.runtime.workers import Workers
 
 SHAPES = st.one_of(
     st.sampled_from([(), (0,), (3, 0), (1,), (1, 1), (4096,), (4097,), (3, 2731), (2, 33, 70)]),
@@ -314,7 +314,7 @@ def test_the_plan_counts_how_often_scores_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Once; in global scope twice where there is no room for the marks of all tensors."""
-    monkeypatch.setattr("patchc.select.search._MOST_MARKED", 300)
+    monkeypatch.setattr("patchc.selection.topk.search._MOST_MARKED", 300)
     paths = random_inputs({LAYER_0: (10, 20), LAYER_1: (10, 20)}).write(tmp_path)
     read = {}
     for scope in ("tensor", "global", "row"):

@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 import patchc.errors
 from patchc.cli.main import app
 from patchc.cli.output import progress_bar
-from patchc.compiled import inlined
+from patchc.jit import inlined
 from patchc.progress import ProgressEvent
 
 ROOT = Path(__file__).parents[1]

@@ -15,7 +15,7 @@ from patchc.demo.corpus import lesson, vocabulary
 from patchc.demo.requests import draw_requests, write_requests
 from patchc.demo.story import DemoReport
 from patchc.demo.tiny_model import encode_lesson, make_tokenizer
-from patchc.derivation.options import TuneOptions
+from patchc.derivation.derive_options import TuneOptions
 from patchc.errors import OutputError
 from patchc.evaluation.judges import open_judge
 

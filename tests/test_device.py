@@ -22,7 +22,7 @@ from command_line import run
 from tiny_checkpoints import PatchedModel, tree
 
 import patchc
-import patchc.select.on_device
+import patchc.selection.safepatching.on_device
 from patchc import Recipe
 from patchc.errors import (
     MissingExtraError,
@@ -32,8 +32,8 @@ from patchc.errors import (
     UsageError,
 )
 from patchc.recipe.safepatching import Override
-from patchc.stream.device import open_device
-from patchc.stream.staging import Staging
+from patchc.runtime.device import open_device
+from patchc.runtime.device_pool import DevicePool
 
 CUDA = pytest.param("cuda", marks=pytest.mark.gpu)
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -50,7 +50,7 @@ def device(request: pytest.FixtureRequest) -> str:
 
 
 def build_both(
-    paths: dict[str, Path], folder: Path, staging: Staging, **options: Any
+    paths: dict[str, Path], folder: Path, staging: DevicePool, **options: Any
 ) -> tuple[bytes, bytes]:
     """The files that the CPU's path and the device's write."""
     folder.mkdir(exist_ok=True)
@@ -70,7 +70,7 @@ def test_the_same_file(
     """With and without ties across chunks, with and without room for scores."""
     inputs = random_inputs(SHAPES, levels=levels, seed=4, unscored=(NORM,))
     recipe = Recipe(scope=scope, rank_among=rank_among, retain=0.6, top_se=0.3, top_osm=0.2)
-    staging = Staging(device, 2 * room)
+    staging = DevicePool(device, 2 * room)
     options = {"recipe": recipe, "chunk_bits": 12, "threads": 3}
     expected, found = build_both(inputs.write(tmp_path), tmp_path, staging, **options)
     assert found == expected
@@ -81,7 +81,7 @@ def test_a_small_file(tmp_path: Path, device: str, scope: Any) -> None:
     """Two chunks, with ties across them: little enough for the interpreter."""
     paths = random_inputs({LAYER_0: (6, 700)}, levels=3).write(tmp_path)
     recipe = Recipe(scope=scope, retain=0.7, top_se=0.4)
-    expected, found = build_both(paths, tmp_path, Staging(device), recipe=recipe, chunk_bits=12)
+    expected, found = build_both(paths, tmp_path, DevicePool(device), recipe=recipe, chunk_bits=12)
     assert found == expected
 
 
@@ -102,7 +102,7 @@ def test_every_dtype_and_set(
         overrides=(Override(match=r"layers\.1", alpha=0.5, retain=1.0, top_osm=0.0),),
     )
     paths = inputs.write(tmp_path)
-    expected, found = build_both(paths, tmp_path, Staging(device), recipe=recipe, chunk_bits=12)
+    expected, found = build_both(paths, tmp_path, DevicePool(device), recipe=recipe, chunk_bits=12)
     assert found == expected
 
 
@@ -112,11 +112,11 @@ def test_additive_deltas_and_a_merge_are_the_same_file(
 ) -> None:
     paths = random_inputs({LAYER_0: (50, 99)}, levels=7).write(tmp_path)
     options: dict[str, Any] = {"recipe": Recipe(scope=scope), "values": "additive"}
-    expected, found = build_both(paths, tmp_path, Staging(device), chunk_bits=12, **options)
+    expected, found = build_both(paths, tmp_path, DevicePool(device), chunk_bits=12, **options)
     assert found == expected
     merge = {"base": paths["base"], "tuned": [paths["se"], paths["osm"]]}
     options = {"recipe": patchc.MergeRecipe("ties"), "chunk_bits": 12}
-    expected, found = build_both(merge, tmp_path / "merge", Staging(device), **options)
+    expected, found = build_both(merge, tmp_path / "merge", DevicePool(device), **options)
     assert found == expected
 
 
@@ -125,7 +125,7 @@ def test_the_kernels_do_the_work(
 ) -> None:
     """The comparisons above would hold as well if the device were never asked."""
     called: list[str] = []
-    module = patchc.select.on_device
+    module = patchc.selection.safepatching.on_device
     for name in ("select_changes", "top_mask", "mark_top"):
         whole = getattr(module, name)
         monkeypatch.setattr(
@@ -138,11 +138,11 @@ def test_the_kernels_do_the_work(
         ("global", ["select_changes"] * 3),
     ):
         recipe = Recipe(scope=scope)  # type: ignore[arg-type]
-        build_both(paths, tmp_path / scope, Staging(device), recipe=recipe, chunk_bits=12)
+        build_both(paths, tmp_path / scope, DevicePool(device), recipe=recipe, chunk_bits=12)
         assert called == expected
         called.clear()
     narrow = random_inputs({LAYER_0: (3, 1024)}).write(tmp_path / "narrow")
-    build_both(narrow, tmp_path, Staging(device), recipe=Recipe(scope="row"), chunk_bits=12)
+    build_both(narrow, tmp_path, DevicePool(device), recipe=Recipe(scope="row"), chunk_bits=12)
     assert called == ["top_mask"] * 2 + ["select_changes"]
 
 
@@ -154,15 +154,15 @@ def test_scores_are_kept_within_the_memory(
 ) -> None:
     """Half of it for scores: those of both tensors, of one while the other waits, of none."""
     kept: list[int] = []
-    whole = Staging.empty
+    whole = DevicePool.empty
     monkeypatch.setattr(
-        Staging,
+        DevicePool,
         "empty",
         lambda self, count, dtype: (kept.append(count), whole(self, count, dtype))[1],
     )
     shapes = {name: SHAPES[name] for name in (LAYER_0, LAYER_1)}
     paths = random_inputs(shapes).write(tmp_path)
-    expected, found = build_both(paths, tmp_path, Staging(device, memory), chunk_bits=12)
+    expected, found = build_both(paths, tmp_path, DevicePool(device, memory), chunk_bits=12)
     assert found == expected
     assert len(kept) == uploads
 
@@ -191,7 +191,7 @@ def test_the_same_fault_is_named(tmp_path: Path, device: str, change: Any, scope
     paths, recipe = inputs.write(tmp_path), Recipe(scope=scope, alpha=9.0)
     before = tree(tmp_path)
     messages = []
-    for where in ("cpu", Staging(device)):
+    for where in ("cpu", DevicePool(device)):
         with pytest.raises(NumericError, match=LAYER_0) as caught:
             patchc.build(
                 **paths, out=tmp_path / "x", recipe=recipe, chunk_bits=12, threads=1, device=where
@@ -208,7 +208,7 @@ def test_a_full_device_is_no_traceback(
         raise torch.OutOfMemoryError("out of memory: 2 GiB are free\nand more lines")
 
     paths = random_inputs({LAYER_0: (5, 5)}).write(tmp_path)
-    staging = Staging(device)
+    staging = DevicePool(device)
     monkeypatch.setattr(torch, "empty", empty)
     with pytest.raises(UnsupportedInputError, match=r"\(out of memory: 2 GiB are free\).*cpu"):
         patchc.build(**paths, out=tmp_path / "fix.patchc", device=staging)
@@ -229,7 +229,7 @@ def test_additive_values_give_the_same_model(
     patchc.build(**paths, out=patch, recipe=Recipe(retain=0.5, alpha=2, beta=3), **options)
     folders = [tmp_path / "a", tmp_path / "b"]
     patchc.apply(patch, paths["base"], out=folders[0], alpha=1.7)
-    patchc.apply(patch, paths["base"], out=folders[1], alpha=1.7, device=Staging(device))
+    patchc.apply(patch, paths["base"], out=folders[1], alpha=1.7, device=DevicePool(device))
     assert tree(folders[0]) == tree(folders[1])
     assert tree(folders[0]) != tree(paths["base"])
 
@@ -239,7 +239,7 @@ def test_the_same_fault_of_a_merge_is_named(tmp_path: Path, device: str) -> None
     patch, out = tmp_path / "fix.patchc", tmp_path / "out"
     patchc.build(**paths, out=patch, values="additive", chunk_bits=12)
     messages = []
-    for where in ("cpu", Staging(device)):
+    for where in ("cpu", DevicePool(device)):
         with pytest.raises(NumericError, match=LAYERS[0]) as caught:
             patchc.apply(patch, paths["base"], out=out, alpha=1e9, threads=1, device=where)
         messages.append(str(caught.value))
@@ -278,7 +278,7 @@ def test_a_missing_device_is_refused_by_name(tmp_path: Path, patched: PatchedMod
 def test_auto_takes_the_cpu_without_a_device(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("patchc.stream.device._has_driver", lambda: True)
+    monkeypatch.setattr("patchc.runtime.device._has_driver", lambda: True)
     assert open_device("auto") is None
     paths = random_inputs({LAYER_0: (40, 40)}).write(tmp_path)
     out = tmp_path / "a", tmp_path / "b"
@@ -289,7 +289,7 @@ def test_auto_takes_the_cpu_without_a_device(
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("patchc.stream.device.find_spec", lambda _name: None)
+    monkeypatch.setattr("patchc.runtime.device.find_spec", lambda _name: None)
     assert open_device("auto") is None
     with pytest.raises(MissingExtraError, match=r"patchc\[gpu\]"):
         open_device("cuda")
@@ -311,7 +311,7 @@ def test_auto_loads_no_torch_without_a_driver(tmp_path: Path) -> None:
     code = """
 import sys
 import patchc
-import patchc.stream.device as device
+import patchc.runtime.device as device
 device._has_driver = lambda: False
 base, se, osm, out = sys.argv[1:]
 patchc.build(base, se=se, osm=osm, out=out, device="auto")

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from tiny_checkpoints import PatchedModel, Raw, normal, nudge, tree, write_file, write_model
 
 import patchc
+from patchc.compiler.steps import Codec
 from patchc.dtypes import BY_NAME
 from patchc.errors import MismatchError, OutputError, UnsupportedInputError, UsageError
-from patchc.stream.compile import Codec
 
 BASE = {"a.weight": normal((4, 6), "BF16", 1), "b.weight": normal((24,), "F32", 2)}
 

@@ -21,6 +21,8 @@ from second_reader import read_index
 from tiny_checkpoints import Raw, normal, nudge, tree, write_model
 
 import patchc
+from patchc.compiler.pipeline import CompiledPatch
+from patchc.compiler.steps import Codec
 from patchc.dtypes import BY_NAME
 from patchc.errors import (
     MismatchError,
@@ -32,8 +34,6 @@ from patchc.errors import (
     UsageError,
     WrongBaseError,
 )
-from patchc.stream.assembly import CompiledPatch
-from patchc.stream.compile import Codec
 
 UP, NORM, STILL = "layers.0.up.weight", "norm.weight", "still.weight"
 

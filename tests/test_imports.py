@@ -133,7 +133,7 @@ def test_no_global_kernels_or_formats_after_installation(tmp_path: Path) -> None
     code = """
 import importlib.util
 import patchc
-import patchc.kernels.ulp, patchc.formats.layout
+import patchc.kernels.ulp_steps.cpu, patchc.formats.container.layout
 print([importlib.util.find_spec(name) for name in ("kernels", "formats")])
 """
     assert _python(code, cwd=tmp_path) == "[None, None]\n"

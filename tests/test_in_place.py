@@ -27,6 +27,7 @@ from second_reader import read_index
 from tiny_checkpoints import PatchedModel, Raw, read_model, tree, write_file, write_model
 
 import patchc
+from patchc.compiler.steps import Codec
 from patchc.dtypes import BY_NAME
 from patchc.errors import (
     CheckpointError,
@@ -39,7 +40,6 @@ from patchc.errors import (
     WrongBaseError,
 )
 from patchc.hashing import bodies_digest
-from patchc.stream.compile import Codec
 
 FIRST = "model-00001-of-00002.safetensors"
 SECOND = "model-00002-of-00002.safetensors"

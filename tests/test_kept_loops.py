@@ -7,11 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from patchc.kept_loops import forget_outdated, sources_digest
+from patchc.loop_cache import forget_outdated, sources_digest
 
 COUNT = """
 import numpy as np
-from patchc.kernels.marks import count
+from patchc.kernels.bitmask import count
 
 assert count(np.full(3, 5, np.uint32)) == 6
 print(sum(count.stats.cache_hits.values()), sum(count.stats.cache_misses.values()))

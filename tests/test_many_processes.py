@@ -26,7 +26,7 @@ from patchc.errors import RankError, WrongBaseError
 NORM = "model.norm.weight"
 IN_THE_MIDDLE = """
 import os, signal
-import patchc.stream.compile as compiling, patchc.stream.rewrite as rewriting
+import patchc.compiler.steps as compiling, patchc.patching.rewrite as rewriting
 
 def befall(*arguments, **options):
     {}
@@ -37,15 +37,15 @@ KILL, BUG = "os.kill(os.getpid(), signal.SIGKILL)", "raise ValueError('a bug')"
 FULL = "raise OSError(28, 'No space left on device')"
 FROZEN = """
 import os, signal
-from patchc.stream.torchrun import join
+from patchc.runtime.torchrun import join
 
-with join() as team:
-    team.gather("start", lambda: str(os.getpid()).encode())
-    if team.rank:
+with join() as ranks:
+    ranks.gather("start", lambda: str(os.getpid()).encode())
+    if ranks.rank:
         {}
         os.kill(os.getpid(), signal.SIGSTOP)
     try:
-        team.gather("end")
+        ranks.gather("end")
     except Exception as error:
         print(type(error).__name__, error, flush=True)
         os._exit(19)

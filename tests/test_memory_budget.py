@@ -13,7 +13,7 @@ from tiny_checkpoints import PatchedModel, tree, write_file
 
 import patchc
 from patchc.errors import UsageError
-from patchc.stream.memory import RUNTIME_BYTES, threads_within
+from patchc.runtime.memory import RUNTIME_BYTES, threads_within
 
 MB = 10**6
 

@@ -33,9 +33,9 @@ from patchc.errors import (
     UnsupportedInputError,
     UsageError,
 )
+from patchc.patching.digest import digest_checkpoint
 from patchc.recipe import MergeOverride, exact_match
-from patchc.stream import Workers
-from patchc.stream.digest import digest_checkpoint
+from patchc.runtime.workers import Workers
 
 Arrays = dict[str, NDArray]
 METHODS = ["task-arithmetic", "dare", "ties", "magnitude"]

@@ -29,7 +29,7 @@ from patchc.errors import PatchcError, PatchFormatError
 from patchc.formats import PatchWriter, RetentionMask, TensorMasks, encode_chunk
 from patchc.hashing import chunk_digest
 from patchc.recipe.safepatching import Override
-from patchc.select.masks import tensor_masks
+from patchc.selection.retention_masks import tensor_masks
 from patchc.verbs.inspect import MaskReport
 
 ONE = "layers.0.weight"

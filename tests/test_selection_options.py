@@ -28,7 +28,7 @@ from patchc.cli.main import app
 from patchc.errors import MismatchError, NumericError, UnsupportedInputError, UsageError
 from patchc.recipe import Override
 from patchc.recipe.safepatching import RANKED_AMONG, SCOPES, SET_OPERATIONS
-from patchc.select.candidates import find_transposed, is_decoder_linear, row_length
+from patchc.selection.candidates import find_transposed, is_decoder_linear, row_length
 
 SHAPES = st.one_of(
     st.sampled_from([(), (0,), (3, 0), (0, 3), (5000,), (3, 2731), (2, 33, 70), (1, 4099)]),

@@ -14,7 +14,7 @@ from tiny_llama import write_data
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import patchc
-from patchc.derivation.options import DeriveOptions, TuneOptions
+from patchc.derivation.derive_options import DeriveOptions, TuneOptions
 
 PAIRS = [
     {

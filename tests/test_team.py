@@ -18,6 +18,10 @@ from tiny_checkpoints import normal, nudge, write_model
 
 import patchc
 from patchc.checkpoint import Checkpoint, open_checkpoint
+from patchc.chunks import Chunk, grid
+from patchc.compiler.pairing import pair_tensors
+from patchc.compiler.pipeline import CompiledPatch
+from patchc.compiler.rank_messages import CodedChunk, pack_chunk, unpack_chunk
 from patchc.dtypes import BY_NAME
 from patchc.errors import (
     NumericError,
@@ -28,20 +32,16 @@ from patchc.errors import (
     WrongBaseError,
 )
 from patchc.files import staged_file, staged_folder
-from patchc.formats import TensorRow, open_patch
-from patchc.formats.bits import ChangeBits
-from patchc.formats.writer import encode_chunk
-from patchc.kernels.philox import KEEP_ALL
-from patchc.kernels.topk import Retention
+from patchc.formats import TensorPair, open_patch
+from patchc.formats.change_bits import ChangeBits
+from patchc.formats.container.writer import encode_chunk
+from patchc.kernels.philox.cpu import KEEP_ALL, Retention
+from patchc.patching.rewrite import OtherStateError, rewrite
 from patchc.progress import ignore_progress
-from patchc.select.search import find_top_sets
-from patchc.select.top import ScoredTensor
-from patchc.stream import Chunk, Workers, grid
-from patchc.stream.assembly import CompiledPatch
-from patchc.stream.pairing import pair_tensors
-from patchc.stream.parts import CodedChunk, pack_chunk, unpack_chunk
-from patchc.stream.rewrite import OtherStateError, rewrite
-from patchc.stream.team import ALONE, Team, deal, staged_by_first
+from patchc.runtime.ranks import ALONE, Ranks, deal, staged_by_first
+from patchc.runtime.workers import Workers
+from patchc.selection.topk.histogram_search import ScoredTensor
+from patchc.selection.topk.search import find_top_sets
 
 Answer = TypeVar("Answer")
 
@@ -62,7 +62,7 @@ class Room:
 
 
 class Seat:
-    """One rank's place in a room; implements :class:`patchc.stream.team.Link`."""
+    """One rank's place in a room; implements :class:`patchc.runtime.ranks.Link`."""
 
     neighbours = 1
 
@@ -94,7 +94,7 @@ class Seat:
 
 
 def together(
-    size: int, run: Callable[[Team], Answer], seat: type[Seat] = Seat
+    size: int, run: Callable[[Ranks], Answer], seat: type[Seat] = Seat
 ) -> list[Answer | BaseException]:
     """What each rank returns or raises; one that raises leaves the room."""
     room = Room(size)
@@ -102,7 +102,7 @@ def together(
 
     def start(rank: int) -> None:
         try:
-            ends[rank] = run(Team(seat(room, rank)))
+            ends[rank] = run(Ranks(seat(room, rank)))
         except BaseException as error:
             ends[rank] = error
             room.leave()
@@ -136,10 +136,10 @@ def test_equal_tensors_are_dealt_out_evenly() -> None:
 
 
 def test_ranks_get_what_all_found_in_their_order() -> None:
-    ends = together(3, lambda team: team.gather("here", lambda: b"%d\n\0" % team.rank))
+    ends = together(3, lambda ranks: ranks.gather("here", lambda: b"%d\n\0" % ranks.rank))
     assert ends == [[b"0\n\0", b"1\n\0", b"2\n\0"]] * 3
-    assert together(3, lambda team: team.before("here", team.rank + 1)) == [0, 1, 3]
-    summed = together(2, lambda team: team.sum("here", lambda: np.array([team.rank, 1 << 40])))
+    assert together(3, lambda ranks: ranks.before("here", ranks.rank + 1)) == [0, 1, 3]
+    summed = together(2, lambda ranks: ranks.sum("here", lambda: np.array([ranks.rank, 1 << 40])))
     assert [part.tolist() for part in summed] == [[1, 2 << 40]] * 2  # type: ignore[union-attr]
     assert ALONE.gather("here", lambda: b"a") == [b"a"]
     assert ALONE.before("here", 5) == 0
@@ -147,18 +147,18 @@ def test_ranks_get_what_all_found_in_their_order() -> None:
 
 @pytest.mark.parametrize("kind", [WrongBaseError, OtherStateError, NumericError])
 def test_the_error_of_the_lowest_rank_is_raised_in_all(kind: type[Exception]) -> None:
-    def run(team: Team) -> None:
+    def run(ranks: Ranks) -> None:
         def work() -> bytes:
-            if team.rank == 1:
+            if ranks.rank == 1:
                 raise kind("tensor 'a\nb'")
-            if team.rank == 2:
+            if ranks.rank == 2:
                 raise WrongBaseError("tensor 'c'")
             return b"fine"
 
         try:
-            team.gather("here", work)
+            ranks.gather("here", work)
         finally:
-            assert team.agreed
+            assert ranks.agreed
 
     ends = together(3, run)
     assert [type(end) for end in ends] == [kind] * 3
@@ -166,19 +166,19 @@ def test_the_error_of_the_lowest_rank_is_raised_in_all(kind: type[Exception]) ->
 
 
 def test_ranks_that_go_apart_or_see_other_inputs_are_told() -> None:
-    for end in together(2, lambda team: team.gather(f"place {team.rank}")):
+    for end in together(2, lambda ranks: ranks.gather(f"place {ranks.rank}")):
         assert isinstance(end, RankError)
         assert "rank 0 at 'place 0', rank 1 at 'place 1'" in str(end)
-    ends = together(3, lambda team: team.agree("patch", b"x" if team.rank == 2 else b"y"))
+    ends = together(3, lambda ranks: ranks.agree("patch", b"x" if ranks.rank == 2 else b"y"))
     assert all(isinstance(end, RankError) for end in ends)
     assert "rank 2 has other inputs than rank 0 (patch)" in str(ends[0])
 
 
 def test_an_error_that_is_no_ones_own_leaves_the_others_behind() -> None:
-    def run(team: Team) -> None:
-        if team.rank == 1:
+    def run(ranks: Ranks) -> None:
+        if ranks.rank == 1:
             raise ValueError("a bug")
-        team.gather("here")
+        ranks.gather("here")
 
     assert [type(end) for end in together(3, run)] == [RankError, ValueError, RankError]
 
@@ -187,11 +187,11 @@ def test_an_error_that_is_no_ones_own_leaves_the_others_behind() -> None:
 def test_a_staged_file_appears_when_all_came_through(tmp_path: Path, failing: int | None) -> None:
     out = tmp_path / "out"
 
-    def run(team: Team) -> None:
-        with staged_by_first(team, staged_file, out) as staging:
-            if team.rank == 0:
+    def run(ranks: Ranks) -> None:
+        with staged_by_first(ranks, staged_file, out) as staging:
+            if ranks.rank == 0:
                 staging.write_bytes(b"whole")
-            if team.rank == failing:
+            if ranks.rank == failing:
                 raise ValueError("a bug")
 
     ends = together(3, run)
@@ -207,13 +207,13 @@ def test_a_staged_file_appears_when_all_came_through(tmp_path: Path, failing: in
 def test_what_rank_0_staged_is_removed_by_the_others(tmp_path: Path) -> None:
     staging = tmp_path / ".left.partial"
 
-    def run(team: Team) -> None:
-        if team.rank == 0:
+    def run(ranks: Ranks) -> None:
+        if ranks.rank == 0:
             staging.mkdir()
             (staging / "part").write_bytes(b"half")
-            team.gather("staging", lambda: str(staging).encode())
+            ranks.gather("staging", lambda: str(staging).encode())
             raise ValueError("killed")
-        with staged_by_first(team, staged_file, tmp_path / "out"):
+        with staged_by_first(ranks, staged_file, tmp_path / "out"):
             pass
 
     together(2, run)
@@ -240,14 +240,16 @@ def test_an_output_is_whole_or_absent_where_a_rank_is_stopped_at_the_commit(
             yield staging
             removing.wait(60)
 
-    def run(team: Team) -> None:
+    def run(ranks: Ranks) -> None:
         try:
-            with staged_by_first(team, stage if team.rank == 0 else staged_folder, out) as staging:
-                if team.rank == 0:
+            with staged_by_first(
+                ranks, stage if ranks.rank == 0 else staged_folder, out
+            ) as staging:
+                if ranks.rank == 0:
                     for name in ("one", "two"):
                         (staging / name).write_bytes(b"whole")
         finally:
-            if team.rank == 0:
+            if ranks.rank == 0:
                 committed.set()
 
     class Stopped(Seat):
@@ -293,11 +295,11 @@ def test_a_cut_over_all_ranks_is_that_of_a_stable_sort(kind: str, share: float, 
     runs = deal([one.size for one in tensors], size)
     count = int(share * sum(SIZES))
 
-    def run(team: Team) -> list[NDArray[np.bool_]]:
-        own = [_scored(number, tensors[number]) for number in runs[team.rank]]
+    def run(ranks: Ranks) -> list[NDArray[np.bool_]]:
+        own = [_scored(number, tensors[number]) for number in runs[ranks.rank]]
         masks = []
         with Workers(1) as workers:
-            for tensor, top in zip(own, find_top_sets(own, count, workers, team), strict=True):
+            for tensor, top in zip(own, find_top_sets(own, count, workers, ranks), strict=True):
                 for chunk in tensor.chunks:
                     masks.append(np.empty(chunk.count, np.bool_))
                     top.mark(tensor.read(chunk), chunk, masks[-1])
@@ -314,10 +316,10 @@ def test_a_score_that_is_not_finite_fails_the_search_in_every_rank() -> None:
     tensors = _scores("spread")
     tensors[2][140_000] = np.nan
 
-    def run(team: Team) -> None:
-        own = [_scored(n, tensors[n]) for n in deal(SIZES, 2)[team.rank]]
+    def run(ranks: Ranks) -> None:
+        own = [_scored(n, tensors[n]) for n in deal(SIZES, 2)[ranks.rank]]
         with Workers(1) as workers:
-            find_top_sets(own, 1000, workers, team)
+            find_top_sets(own, 1000, workers, ranks)
 
     for end in together(2, run):
         assert isinstance(end, NumericError)
@@ -363,8 +365,8 @@ def test_tensors_are_paired_as_by_one_process_and_read_once(
 
     monkeypatch.setattr(Checkpoint, "read_words", counting)
 
-    def run(team: Team) -> list[TensorRow]:
-        with open_checkpoint(base) as one, open_checkpoint(tuned) as two, Workers(1, team) as pool:
+    def run(ranks: Ranks) -> list[TensorPair]:
+        with open_checkpoint(base) as one, open_checkpoint(tuned) as two, Workers(1, ranks) as pool:
             return pair_tensors(one, two, pool)
 
     expected = {
@@ -381,9 +383,13 @@ def test_tensors_are_paired_as_by_one_process_and_read_once(
 def test_ranks_that_see_other_tensors_do_not_pair_them(tmp_path: Path) -> None:
     base, tuned, _ = _renamed(tmp_path)
 
-    def run(team: Team) -> None:
-        second = base if team.rank else tuned
-        with open_checkpoint(base) as one, open_checkpoint(second) as two, Workers(1, team) as pool:
+    def run(ranks: Ranks) -> None:
+        second = base if ranks.rank else tuned
+        with (
+            open_checkpoint(base) as one,
+            open_checkpoint(second) as two,
+            Workers(1, ranks) as pool,
+        ):
             pair_tensors(one, two, pool)
 
     for end in together(2, run):
@@ -401,20 +407,20 @@ def test_a_body_that_one_rank_read_otherwise_is_found_by_all(tmp_path: Path, ran
     path = tmp_path / "up.patchc"
     patchc.diff(base, tuned, out=path)
 
-    def read(team: Team, other: bool) -> None:
-        with open_patch(path) as patch, open_checkpoint(base) as model, Workers(1, team) as pool:
-            if other and team.rank == rank:
+    def read(ranks: Ranks, other: bool) -> None:
+        with open_patch(path) as patch, open_checkpoint(base) as model, Workers(1, ranks) as pool:
+            if other and ranks.rank == rank:
                 row = 3 * rank
                 patch.bodies.note(row, b"\0" * 32)
                 patch.bodies.note = lambda *_: None  # type: ignore[method-assign]
             rewrite(patch, model, lambda *_: None, False, pool, ignore_progress)
 
-    assert together(2, lambda team: read(team, False)) == [None, None]
-    for end in together(2, lambda team: read(team, True)):
+    assert together(2, lambda ranks: read(ranks, False)) == [None, None]
+    for end in together(2, lambda ranks: read(ranks, True)):
         assert isinstance(end, PatchFormatError)
         assert "the digest over all chunk bodies does not match" in str(end)
 
 
 def test_several_ranks_do_not_work_in_place() -> None:
     with pytest.raises(UsageError, match="a run in place is one process"):
-        patchc.apply("no.patchc", "no model", in_place=True, team=Team(Seat(Room(2), 0)))
+        patchc.apply("no.patchc", "no model", in_place=True, ranks=Ranks(Seat(Room(2), 0)))

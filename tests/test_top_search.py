@@ -11,12 +11,12 @@ import pytest
 import selection_oracle as oracle
 from numpy.typing import NDArray
 
+from patchc.chunks import Chunk, grid
 from patchc.errors import NumericError
-from patchc.kernels.philox import retention_threshold
-from patchc.kernels.topk import Retention
-from patchc.select.search import find_top_sets
-from patchc.select.top import ScoredTensor
-from patchc.stream import Chunk, Workers, grid
+from patchc.kernels.philox.cpu import Retention, retention_threshold
+from patchc.runtime.workers import Workers
+from patchc.selection.topk.histogram_search import ScoredTensor
+from patchc.selection.topk.search import find_top_sets
 
 SEED = 3
 SIZES = (150_001, 0, 90_000, 301)
@@ -146,7 +146,7 @@ def test_scores_are_read_four_times_at_most(kind: str) -> None:
 def test_without_room_for_marks_scores_are_read_again(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("patchc.select.search._MOST_MARKED", sum(SIZES) - 1)
+    monkeypatch.setattr("patchc.selection.topk.search._MOST_MARKED", sum(SIZES) - 1)
     streams = _streams(kind, 0.6)
     _check(streams, 40_000)
     if kind == "spread":

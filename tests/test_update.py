@@ -23,7 +23,7 @@ from patchc.errors import (
     UnsupportedInputError,
     WrongBaseError,
 )
-from patchc.formats.layout import UPDATE
+from patchc.formats.container.layout import UPDATE
 
 SAME = normal((40, 200), "BF16", 1)
 BASE = {
@@ -306,7 +306,7 @@ def test_partly_patched(tmp_path: Path, update: Update) -> None:
 def test_a_file_above_the_cap_is_refused_where_it_differs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("patchc.formats.files", "patchc.stream.files"):
+    for module in ("patchc.formats.container.file_changes", "patchc.patching.side_files"):
         monkeypatch.setattr(f"{module}.MAX_FILE", 4000)
     side = {"large.txt": "x" * 4001}
     base = write_model(tmp_path / "base", {"w": SAME}, side_files=side)

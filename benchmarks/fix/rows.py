@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from patchc import DeriveOptions, FitOptions, FixOptions
-from patchc.derivation.options import Objective
-from patchc.fitting.options import Sharing
+from patchc.derivation.derive_options import Objective
+from patchc.fitting.fit_options import Sharing
 from patchc.recipe import MergeRecipe, Recipe
 
 LONG = FitOptions(steps=60, learning_rate=0.1, best_effort=True)

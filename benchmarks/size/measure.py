@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from stages import Stages
 
 import patchc
-from patchc.stream.compile import Codec
+from patchc.compiler.steps import Codec
 
 PART_WORDS = 1 << 22
 PART_OF_TENSOR = 1 << 20

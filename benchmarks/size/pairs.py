@@ -15,7 +15,7 @@ from torch import Tensor
 from train import Phase, Weights, convert, load_masters, pretrained, save, score, train, untrained
 
 import patchc
-from patchc.stream.compile import Codec
+from patchc.compiler.steps import Codec
 
 FINE_TUNE = Phase(rate=4e-5, steps=100, seed=1, keep=(100,))
 SCRATCH = Phase(rate=1e-3, steps=150, seed=2, keep=(150,))

@@ -56,7 +56,7 @@ LESSONS = {
 REFUSED_LOOK_ALIKES = 0.65
 ANSWERED_JAILBREAKS = 0.7
 PAIRS_JAILBREAK_SHARE = 0.8
-"""Of the derivation pairs: a safety team's set holds mostly requests that came through."""
+"""Of the derivation pairs: a safety ranks's set holds mostly requests that came through."""
 
 REQUESTS: dict[Split, int] = {"train": 240, "dev": 120, "test": 150}
 DRAW = 2

@@ -1,8 +1,8 @@
 """Codecs of chunk bodies, by id. Ids are never reused (SPEC.md, section 6)."""
 
 from patchc.formats.codecs.additive import ADDITIVE_ID, ComponentEntries, ValueType
-from patchc.formats.codecs.codec import Codec
-from patchc.formats.codecs.conditional import CONDITIONAL_ID
+from patchc.formats.codecs.conditional.decode.decoder import CONDITIONAL_ID
+from patchc.formats.codecs.protocol import Codec
 from patchc.formats.codecs.rice import RICE
 
 CODECS: dict[int, Codec] = {RICE.id: RICE}

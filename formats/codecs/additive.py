@@ -1,6 +1,6 @@
 """Codec 2, "additive": per component, positions and coded deltas (SPEC.md, section 6.2).
 
-The values stay as they are stored here; :mod:`patchc.kernels.deltas` turns them into fp32.
+The values stay as they are stored here; :mod:`patchc.kernels.delta_values` turns them into fp32.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from patchc.dtypes import INT8_BLOCK
 from patchc.errors import PatchFormatError
-from patchc.formats.codecs.codec import Positions
 from patchc.formats.codecs.positions import decode_positions, encode_positions
+from patchc.formats.codecs.protocol import Positions
 
 ADDITIVE_ID = 2
 """The codec's number in a patch file."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from patchc.blocks import bit_length
-from patchc.compiled import Integer, inlined, spliced
+from patchc.jit import Integer, always_inline, inlined
+from patchc.simd import bit_length
 
 TILE_WORDS = 1 << 16
 GAP_BITS = 16
@@ -55,7 +55,7 @@ def best_parameter(values: NDArray[np.uint64], raw_bits: Integer) -> Integer:
     return best
 
 
-@spliced
+@always_inline
 def leading_bits(value: Integer) -> Integer:
     """2 · bit length + the bit below the highest: what :func:`least_code_bits` counts values by."""
     length = bit_length(value)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from patchc.compiled import Integer, compiled
 from patchc.errors import PatchFormatError
-from patchc.formats.codecs.codec import Positions
 from patchc.formats.codecs.golomb import (
     ESCAPE,
     FAULTS,
@@ -25,6 +23,8 @@ from patchc.formats.codecs.golomb import (
     put_code,
     put_varint,
 )
+from patchc.formats.codecs.protocol import Positions
+from patchc.jit import Integer, compiled
 
 
 def encode_positions(positions: Positions, words: int) -> bytes:

@@ -12,10 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from patchc.compiled import Integer, compiled, spliced
 from patchc.errors import PatchFormatError
-from patchc.formats.bits import ChangeBits
-from patchc.formats.codecs.codec import Coding, Positions, Steps
+from patchc.formats.change_bits import ChangeBits
 from patchc.formats.codecs.golomb import (
     ESCAPE,
     FAULTS,
@@ -35,6 +33,8 @@ from patchc.formats.codecs.golomb import (
     put_code,
     put_varint,
 )
+from patchc.formats.codecs.protocol import Coding, Positions, Steps
+from patchc.jit import Integer, always_inline, compiled
 
 Bits = NDArray[np.int64]
 
@@ -43,7 +43,7 @@ _LONGEST_ENTRY = 2 * ESCAPE + GAP_BITS + 64  # bits
 
 @dataclass(frozen=True)
 class RiceCodec:
-    """See the module; implements :class:`patchc.formats.codecs.codec.Codec`."""
+    """See the module; implements :class:`patchc.formats.codecs.protocol.Codec`."""
 
     id: int = 1
     name: str = "rice"
@@ -149,7 +149,7 @@ def least_bits(positions: Positions, steps: Steps, word_bits: Integer) -> Intege
     return bits + least_code_bits(gaps, GAP_BITS) + least_code_bits(values, word_bits)
 
 
-@spliced
+@always_inline
 def _step_to_value(step: Integer) -> Integer:
     negative = step >> 63
     return np.uint64((step ^ negative) - (negative + 1)) << np.uint64(1) | np.uint64(-negative)

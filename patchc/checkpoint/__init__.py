@@ -2,7 +2,7 @@
 
 from patchc.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from patchc.checkpoint.header import Shard, TensorInfo
-from patchc.checkpoint.in_place import InPlaceWriter
+from patchc.checkpoint.in_place_writer import InPlaceWriter
 from patchc.checkpoint.refuse import refuse_quantised
 from patchc.checkpoint.writer import CheckpointCopy, HeaderError, JoinedCopy
 

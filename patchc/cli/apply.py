@@ -73,7 +73,7 @@ def apply(
     from patchc.cli.copies import render
     from patchc.cli.ranks import shared_work
 
-    with shared_work() as (team, progress):
+    with shared_work() as (ranks, progress):
         report = patchc.apply(
             patch,
             model,
@@ -87,6 +87,6 @@ def apply(
             max_memory=max_memory,
             device=device.value,
             progress=progress,
-            team=team,
+            ranks=ranks,
         )
     render(report, "apply", json)

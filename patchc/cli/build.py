@@ -256,7 +256,7 @@ def build(
         include=include or None,
         exclude=exclude or None,
     )
-    with shared_work() as (team, progress):
+    with shared_work() as (ranks, progress):
         report = patchc.build(
             base,
             se=se,
@@ -274,7 +274,7 @@ def build(
             max_memory=max_memory,
             device=device.value,
             progress=progress,
-            team=team,
+            ranks=ranks,
         )
     warn_of_unfitted(selection, given)
     if json:

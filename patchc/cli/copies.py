@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from patchc.cli.output import print_facts, print_json, size, warn
-from patchc.verbs.in_place import InPlaceReport
-from patchc.verbs.merging import MergeReport
-from patchc.verbs.patched_copy import CopyReport
+from patchc.patching.in_place import InPlaceReport
+from patchc.patching.merge_options import MergeReport
+from patchc.patching.patched_copy import CopyReport
 
 
 def render(report: CopyReport | InPlaceReport, verb: str, json: bool) -> None:

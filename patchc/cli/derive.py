@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from patchc.cli.options import Device, Json
-from patchc.derivation.options import (
+from patchc.derivation.derive_options import (
     DIRECTIONS,
     DeriveOptions,
     Objective,
@@ -20,7 +20,7 @@ from patchc.derivation.options import (
 )
 
 if TYPE_CHECKING:
-    from patchc.derivation.run import DirectionReport
+    from patchc.derivation.derivation import DirectionReport
     from patchc.verbs.derive import DeriveReport
 
 _DATA = "What to learn from"

@@ -43,7 +43,7 @@ def diff(
     from patchc.cli.patches import patch_facts
     from patchc.cli.ranks import shared_work
 
-    with shared_work() as (team, progress):
+    with shared_work() as (ranks, progress):
         report = patchc.diff(
             base,
             tuned,
@@ -53,7 +53,7 @@ def diff(
             threads=threads,
             max_memory=max_memory,
             progress=progress,
-            team=team,
+            ranks=ranks,
         )
     if json:
         print_json(report)

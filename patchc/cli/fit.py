@@ -21,7 +21,7 @@ from patchc.cli.options import (
     SystemMessage,
     Threads,
 )
-from patchc.fitting.options import FitOptions
+from patchc.fitting.fit_options import FitOptions
 
 if TYPE_CHECKING:
     from patchc.verbs.fit import FitReport
@@ -219,9 +219,9 @@ def fit(
     import patchc
     from patchc.cli.output import progress_bar, warn
     from patchc.errors import StorageError, UnfixedError
-    from patchc.evaluation.options import EvaluateOptions
+    from patchc.evaluation.evaluate_options import EvaluateOptions
     from patchc.evaluation.plot import check_plot
-    from patchc.fitting.options import Limit
+    from patchc.fitting.fit_options import Limit
     from patchc.fitting.search import Range
     from patchc.recipe import find_recipe
 

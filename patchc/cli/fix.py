@@ -21,9 +21,9 @@ from patchc.cli.options import (
     MaxNewTokens,
     SystemMessage,
 )
-from patchc.derivation.options import DeriveOptions, Objective
-from patchc.evaluation.options import EvaluateOptions
-from patchc.fitting.options import FitOptions
+from patchc.derivation.derive_options import DeriveOptions, Objective
+from patchc.evaluation.evaluate_options import EvaluateOptions
+from patchc.fitting.fit_options import FitOptions
 
 if TYPE_CHECKING:
     from patchc.fixing.report import FixReport
@@ -149,8 +149,8 @@ def fix(
     from patchc.cli.fix_tables import render_plan
     from patchc.cli.output import print_json, progress_bar
     from patchc.errors import UnfixedError
-    from patchc.fitting.options import Limit
-    from patchc.fixing.run import plan_fix
+    from patchc.fitting.fit_options import Limit
+    from patchc.fixing.fix import plan_fix
 
     steps, minutes = parse_budget(budget)
     openings = tuple(opening or ())
@@ -241,7 +241,7 @@ def _choose_recipe(
 ) -> Recipe | MergeRecipe | None:
     from patchc.cli.chosen_recipe import choose_recipe
     from patchc.errors import UsageError
-    from patchc.fixing.options import default_recipe
+    from patchc.fixing.fix_options import default_recipe
     from patchc.recipe import MergeRecipe
 
     if name is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from patchc.compiled import telling_of_compilation
+from patchc.jit import telling_of_compilation
 from patchc.json_values import json_values
 from patchc.progress import Progress, ProgressEvent, ignore_progress
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from patchc.cli.output import size
-from patchc.formats.bits import ChangeBits
-from patchc.stream.assembly import CompiledPatch
+from patchc.compiler.pipeline import CompiledPatch
+from patchc.formats.change_bits import ChangeBits
 
 if TYPE_CHECKING:
     from patchc.recipe import MergeRecipe, Recipe
-    from patchc.verbs.plan import BuildPlan
+    from patchc.verbs.build_plan import BuildPlan
 
 
 def plan_facts(plan: BuildPlan, recipe: Recipe | MergeRecipe) -> dict[str, object]:

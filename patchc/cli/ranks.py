@@ -14,7 +14,7 @@ import typer
 
 if TYPE_CHECKING:
     from patchc.progress import Progress
-    from patchc.stream.team import Team
+    from patchc.runtime.ranks import Ranks
 
 INTERRUPTED = 130
 _LEFT = "nothing was left at the output; torchrun says which rank ended first"
@@ -54,7 +54,7 @@ def _launched() -> bool:
 
 
 @contextmanager
-def shared_work() -> Iterator[tuple[Team, Progress]]:
+def shared_work() -> Iterator[tuple[Ranks, Progress]]:
     """The ranks that share a command's work, and how its progress is shown.
 
     Without torchrun there is one. Under it, ranks other than the first end with the block, and of
@@ -68,35 +68,35 @@ def shared_work() -> Iterator[tuple[Team, Progress]]:
         if found[0].rank:
             raise typer.Exit
         return
-    from patchc.stream.team import ALONE
+    from patchc.runtime.ranks import ALONE
 
     with progress_bar() as progress:
         yield ALONE, progress
 
 
 @contextmanager
-def _ranks() -> Iterator[tuple[Team, Progress]]:
+def _ranks() -> Iterator[tuple[Ranks, Progress]]:
     from patchc.cli.output import progress_bar
     from patchc.errors import PatchcError
     from patchc.progress import ignore_progress
-    from patchc.stream.torchrun import join
+    from patchc.runtime.torchrun import join
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _leave)
-    with join() as team:
+    with join() as ranks:
         try:
-            if team.rank:
-                yield team, ignore_progress
+            if ranks.rank:
+                yield ranks, ignore_progress
             else:
                 with progress_bar() as progress:
-                    yield team, progress
+                    yield ranks, progress
         except KeyboardInterrupt as error:
-            if not team.speaks():
+            if not ranks.speaks():
                 raise typer.Exit(INTERRUPTED) from error
             raise KeyboardInterrupt(_LEFT) from error
         except BaseException as error:
-            if not team.speaks():
+            if not ranks.speaks():
                 code = error.exit_code if isinstance(error, PatchcError) else 1
                 raise typer.Exit(code) from error
             raise

@@ -37,7 +37,7 @@ def revert(
     from patchc.cli.copies import render
     from patchc.cli.ranks import shared_work
 
-    with shared_work() as (team, progress):
+    with shared_work() as (ranks, progress):
         report = patchc.revert(
             patch,
             model,
@@ -48,6 +48,6 @@ def revert(
             max_memory=max_memory,
             device=device.value,
             progress=progress,
-            team=team,
+            ranks=ranks,
         )
     render(report, "revert", json)

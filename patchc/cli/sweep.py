@@ -134,7 +134,7 @@ def sweep(
     """
     import patchc
     from patchc.cli.output import print_facts, print_json, progress_bar
-    from patchc.evaluation.options import EvaluateOptions
+    from patchc.evaluation.evaluate_options import EvaluateOptions
     from patchc.recipe import find_recipe
 
     texts: dict[str, tuple[str | None, Callable[[str], Any]]] = {

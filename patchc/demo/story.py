@@ -14,15 +14,15 @@ from blake3 import blake3
 
 from patchc.demo.requests import write_requests
 from patchc.demo.tiny_model import train_base
-from patchc.derivation.options import DeriveOptions, TuneOptions
+from patchc.derivation.derive_options import DeriveOptions, TuneOptions
 from patchc.derivation.session import quiet_transformers, reproducible
 from patchc.errors import ResultMismatchError
-from patchc.evaluation.options import EvaluateOptions
+from patchc.evaluation.evaluate_options import EvaluateOptions
 from patchc.files import check_output
-from patchc.fitting.options import FitOptions
-from patchc.fixing.options import FixOptions
+from patchc.fitting.fit_options import FitOptions
+from patchc.fixing.fix import fix
+from patchc.fixing.fix_options import FixOptions
 from patchc.fixing.report import FixReport
-from patchc.fixing.run import fix
 from patchc.progress import Progress, ignore_progress
 from patchc.verbs.apply import apply
 from patchc.verbs.revert import revert

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from patchc.derivation.options import Precision
+from patchc.derivation.derive_options import Precision
 
 Tokens = Sequence[int]
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from patchc.derivation.aligned import align, next_log_probabilities
+from patchc.derivation.derive_options import DeriveOptions, Precision
 from patchc.derivation.examples import shuffled
-from patchc.derivation.options import DeriveOptions, Precision
 
 Tokens = tuple[int, ...]
 

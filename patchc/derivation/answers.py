@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from patchc.derivation.aligned import align, next_log_probabilities
-from patchc.derivation.options import Precision
+from patchc.derivation.derive_options import Precision
 
 Tokens = tuple[int, ...]
 

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from patchc.derivation.anchor import Anchor
+from patchc.derivation.derive_options import DeriveOptions, Direction
 from patchc.derivation.examples import shuffled
 from patchc.derivation.margin import Labelled, hinge_loss, refusal_margin, softplus_loss
 from patchc.derivation.openings import Openings
-from patchc.derivation.options import DeriveOptions, Direction
 from patchc.derivation.retained import RetainedEntries
 from patchc.derivation.scores import scored_tensors
 from patchc.derivation.tune import Tuning, tune

@@ -12,7 +12,7 @@ from jinja2 import TemplateError
 from torch import Tensor
 
 from patchc.derivation.conversations import Conversation, Message
-from patchc.derivation.options import Precision
+from patchc.derivation.derive_options import Precision
 from patchc.errors import DeriveError
 
 T = TypeVar("T")

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from patchc.derivation.aligned import align, next_log_probabilities
+from patchc.derivation.derive_options import Precision
 from patchc.derivation.openings import Openings
-from patchc.derivation.options import Precision
 
 Tokens = Sequence[int]
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from patchc.derivation.derive_options import Precision
 from patchc.derivation.examples import Example, log_probabilities, pad
-from patchc.derivation.options import Precision
 
 
 def npo_loss(likely: Tensor, before: Tensor, beta: float) -> Tensor:

@@ -11,9 +11,9 @@ from typing import Any
 from torch import Tensor
 
 from patchc.derivation.anchor import Anchor
+from patchc.derivation.derive_options import DeriveOptions, Direction
 from patchc.derivation.examples import Example, mean_loss, pad, shuffled
 from patchc.derivation.npo import base_log_probabilities, npo_batch_loss
-from patchc.derivation.options import DeriveOptions, Direction
 from patchc.derivation.tune import Tuning, tune
 from patchc.progress import Progress
 

@@ -12,10 +12,9 @@ from torch.utils.hooks import RemovableHandle
 
 from patchc.derivation.gradients import on_gradient
 from patchc.errors import DeriveError
-from patchc.kernels.bracket import mark_retained
-from patchc.kernels.marks import unpack, words_for
-from patchc.kernels.philox import retention_stream, retention_threshold
-from patchc.kernels.topk import Retention
+from patchc.kernels.bitmask import unpack, words_for
+from patchc.kernels.philox.cpu import Retention, retention_stream, retention_threshold
+from patchc.kernels.topk.sampled import mark_retained
 
 _STREAM = "model-0"
 """The name under which a merge draws for its only model."""

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from patchc.derivation.derive_options import DeriveOptions
 from patchc.derivation.gradients import on_gradient
-from patchc.derivation.options import DeriveOptions
 from patchc.errors import DeriveError, UsageError
 from patchc.kernels.snip import add_scores
 from patchc.progress import Progress, ProgressEvent
-from patchc.select.candidates import NameFilter, is_decoder_linear
+from patchc.selection.candidates import NameFilter, is_decoder_linear
 
 
 def scored_tensors(tensors: Mapping[str, Tensor], options: DeriveOptions) -> dict[str, Parameter]:

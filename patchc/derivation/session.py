@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 from transformers.utils import logging
 
-from patchc.derivation.options import Device
+from patchc.derivation.derive_options import Device
 from patchc.errors import UsageError
 
 _CUBLAS = "CUBLAS_WORKSPACE_CONFIG"

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from patchc.derivation.anchor import Anchor, divergences
-from patchc.derivation.options import DeriveOptions, Direction
+from patchc.derivation.derive_options import DeriveOptions, Direction
 from patchc.errors import DeriveError, MissingExtraError
 from patchc.progress import Progress, ProgressEvent
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from patchc.errors import MissingExtraError, UnsupportedInputError, UsageError
+from patchc.evaluation.evaluate_options import Device
 from patchc.evaluation.loading import load_whole
-from patchc.evaluation.options import Device
 from patchc.evaluation.verdicts import Judge
 
 _BATCH = 32

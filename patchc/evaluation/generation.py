@@ -12,8 +12,8 @@ from transformers import AutoModelForCausalLM, GenerationConfig
 
 from patchc.checkpoint import Checkpoint
 from patchc.errors import EvaluateError
+from patchc.evaluation.evaluate_options import EvaluateOptions
 from patchc.evaluation.loading import load_whole
-from patchc.evaluation.options import EvaluateOptions
 
 _DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from patchc.errors import EvaluateError, MissingExtraError
-from patchc.evaluation.options import EvaluateOptions
+from patchc.evaluation.evaluate_options import EvaluateOptions
 
 
 def check_harness() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from patchc.errors import EvaluateError, UsageError
-from patchc.evaluation.options import EvaluateOptions
+from patchc.evaluation.evaluate_options import EvaluateOptions
 from patchc.evaluation.verdicts import CONTRACT, CheckedJudge, Judge, Verdict, read_verdict
 
 REFUSAL_PHRASES = (

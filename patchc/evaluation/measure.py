@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from patchc.evaluation.coherence import is_degenerate
+from patchc.evaluation.comparable_text import contains_answer
 from patchc.evaluation.intervals import Rate, rate
 from patchc.evaluation.kinds import Kinds, rates_by_kind
 from patchc.evaluation.requests import Request, RequestSets, SetName
 from patchc.evaluation.results import ResultLine, Results
 from patchc.evaluation.verdicts import RATES, CheckedJudge, Outcome, Outcomes, RateName
-from patchc.evaluation.words import contains_answer
 from patchc.progress import Progress, ProgressEvent, ignore_progress
 
 Speak = Callable[[SetName, Sequence[int]], list[str]]

@@ -10,18 +10,18 @@ from pathlib import Path
 
 from patchc.checkpoint import Checkpoint, open_checkpoint
 from patchc.derivation.session import choose_device, quiet_transformers, reproducible
+from patchc.evaluation.evaluate_options import EvaluateOptions
 from patchc.evaluation.generation import Speaker, load_speaker
 from patchc.evaluation.judges import open_judge
 from patchc.evaluation.measure import Evaluation, Subject, measure
-from patchc.evaluation.options import EvaluateOptions
 from patchc.evaluation.perplexity import answer_perplexity, encode_reference, perplexity
 from patchc.evaluation.prompts import Prompts, encode_answers, encode_prompts
 from patchc.evaluation.requests import RequestSets, SetName
 from patchc.evaluation.results import Results
 from patchc.evaluation.verdicts import CheckedJudge
+from patchc.patching.digest import digest_checkpoint
 from patchc.progress import Progress, ignore_progress
-from patchc.stream import Workers
-from patchc.stream.digest import digest_checkpoint
+from patchc.runtime.workers import Workers
 
 
 def evaluate_model(

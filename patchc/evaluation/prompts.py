@@ -10,7 +10,7 @@ from typing import Any
 from patchc.derivation.base_model import load_tokenizer
 from patchc.derivation.examples import Example
 from patchc.errors import DeriveError, EvaluateError
-from patchc.evaluation.options import EvaluateOptions
+from patchc.evaluation.evaluate_options import EvaluateOptions
 from patchc.evaluation.requests import Request, RequestSets, SetName
 from patchc.evaluation.results import request_digest
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from patchc.errors import EvaluateError
+from patchc.evaluation.comparable_text import split_words
 from patchc.evaluation.records import Record, read_records
-from patchc.evaluation.words import split_words
 from patchc.json_values import has_half_character
 
 SetName = Literal["harmful", "harmless", "utility"]

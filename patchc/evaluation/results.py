@@ -12,8 +12,8 @@ from typing import Any
 from blake3 import blake3
 
 from patchc.errors import EvaluateError
+from patchc.evaluation.evaluate_options import EvaluateOptions
 from patchc.evaluation.journal import Journal, open_journal
-from patchc.evaluation.options import EvaluateOptions
 from patchc.evaluation.requests import Request, RequestSets, SetName
 from patchc.evaluation.verdicts import OUTCOMES, Outcome
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from patchc.select.candidates import layer_of, module_of, natural_order
+from patchc.selection.candidates import layer_of, module_of, natural_order
 
 Selected = Mapping[str, Mapping[str, int]]
 """Of each tensor, the statistics of its patch: of SafePatching, how many entries the top sets

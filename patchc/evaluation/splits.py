@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchc.errors import EvaluateError, UsageError
+from patchc.evaluation.comparable_text import split_words
 from patchc.evaluation.requests import Request
-from patchc.evaluation.words import split_words
 
 Bigrams = frozenset[tuple[str, str]]
 Cluster = list[int]

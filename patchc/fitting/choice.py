@@ -8,7 +8,7 @@ from typing import Any
 
 from patchc.evaluation.paired import worsened
 from patchc.evaluation.trials import Trial, cost
-from patchc.fitting.options import Limit
+from patchc.fitting.fit_options import Limit
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from patchc.derivation.answers import Answer, answer_loss
 from patchc.derivation.margin import hinge_loss, refusal_margin
 from patchc.derivation.openings import Openings
 from patchc.errors import NumericError
+from patchc.fitting.fit_options import FitOptions
 from patchc.fitting.live import LiveModel
-from patchc.fitting.options import FitOptions
 from patchc.fitting.scales import ScaleGroups, Values, tidy
 
 Tokens = tuple[int, ...]

@@ -18,7 +18,7 @@ from patchc.evaluation.requests import Request, RequestSets, SetName
 from patchc.evaluation.trials import Trial
 from patchc.evaluation.validation import is_learned_from
 from patchc.fitting.descent import Lessons
-from patchc.fitting.options import FEWEST, FitOptions
+from patchc.fitting.fit_options import FEWEST, FitOptions
 
 Tokens = tuple[int, ...]
 Replies = Mapping[SetName, Sequence[str]]

@@ -11,19 +11,20 @@ from pathlib import Path
 import numpy as np
 
 from patchc.checkpoint import Checkpoint, TensorInfo, open_checkpoint, refuse_quantised
+from patchc.chunks import grid
 from patchc.errors import UsageError
-from patchc.formats.layout import DEFAULT_CHUNK_BITS
+from patchc.formats.container.layout import DEFAULT_CHUNK_BITS
+from patchc.patching.digest import digest_checkpoint
 from patchc.progress import Progress, ProgressEvent
 from patchc.recipe import MergeRecipe, Recipe
-from patchc.select.component import Component, ComponentName
-from patchc.select.entries import TensorEntries, gather
-from patchc.select.inputs import find_candidates, open_components
-from patchc.select.merge_inputs import find_merge_candidates
-from patchc.select.merging import MergeChanges
-from patchc.select.safepatching import SafePatchingChanges
-from patchc.select.task_vectors import open_task_vectors
-from patchc.stream import Workers, grid
-from patchc.stream.digest import digest_checkpoint
+from patchc.runtime.workers import Workers
+from patchc.selection.safepatching.changes import SafePatchingChanges
+from patchc.selection.safepatching.component import Component, ComponentName
+from patchc.selection.safepatching.inputs import find_candidates, open_components
+from patchc.selection.selected_entries import TensorEntries, gather
+from patchc.selection.task_merge.changes import MergeChanges
+from patchc.selection.task_merge.merge_candidates import find_merge_candidates
+from patchc.selection.task_merge.task_vectors import open_task_vectors
 
 PathLike = str | os.PathLike[str]
 

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from patchc.derivation.gradients import on_gradient
+from patchc.dtypes import Words
 from patchc.errors import UnsupportedInputError
-from patchc.select.entries import TensorEntries, values_of
-from patchc.stream.compile import Words
+from patchc.selection.selected_entries import TensorEntries, values_of
 
 Scales = Mapping[str, Sequence[np.float32]]
 """Of each tensor, the factor of each component's delta."""

@@ -21,7 +21,7 @@ from patchc.evaluation.requests import RequestSets, SetName
 from patchc.evaluation.trials import Trial
 from patchc.evaluation.verdicts import CheckedJudge
 from patchc.fitting.descent import Lessons
-from patchc.fitting.options import FitOptions
+from patchc.fitting.fit_options import FitOptions
 from patchc.progress import Progress
 
 _AT_ONCE = 16

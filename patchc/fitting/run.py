@@ -15,10 +15,10 @@ from patchc.evaluation.trials import Trial
 from patchc.fitting.choice import Candidate, choose, judge_trial
 from patchc.fitting.descent import Descent, Step, begin, finite
 from patchc.fitting.development import Development, check_base, study
+from patchc.fitting.fit_options import FitOptions
 from patchc.fitting.inputs import Gathering
 from patchc.fitting.live import LiveModel
 from patchc.fitting.measuring import Meter, agreement, validation_loss
-from patchc.fitting.options import FitOptions
 from patchc.fitting.scales import ScaleGroups, Values, tidy
 from patchc.fitting.trace import BaseLine, PointLine, Trace
 from patchc.progress import Progress, ProgressEvent

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchc.errors import UsageError
-from patchc.fitting.options import Sharing
+from patchc.fitting.fit_options import Sharing
 from patchc.recipe import MergeOverride, MergeRecipe, Override, Recipe, exact_match
-from patchc.select.candidates import layer_of, module_of, natural_order
+from patchc.selection.candidates import layer_of, module_of, natural_order
 
 Values = NDArray[np.float64]
 """Scales as a recipe states them: shape (components, groups)."""

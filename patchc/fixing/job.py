@@ -16,8 +16,8 @@ from patchc.evaluation.judges import check_judge_is_known_by_name
 from patchc.evaluation.paired import check_scipy
 from patchc.evaluation.requests import SetName
 from patchc.files import check_output, storage_errors
-from patchc.fitting.options import unmeasured
-from patchc.fixing.options import FixOptions
+from patchc.fitting.fit_options import unmeasured
+from patchc.fixing.fix_options import FixOptions
 from patchc.fixing.split import (
     DEVELOPMENT,
     TEST,
@@ -27,9 +27,9 @@ from patchc.fixing.split import (
     part_requests,
     split_warnings,
 )
+from patchc.patching.digest import digest_checkpoint
+from patchc.runtime.workers import Workers
 from patchc.stages import Stages, file_digest, file_digests
-from patchc.stream import Workers
-from patchc.stream.digest import digest_checkpoint
 from patchc.verbs.evaluate import read_reference
 from patchc.version import __version__
 

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from patchc.checkpoint import open_checkpoint
 from patchc.dtypes import MERGEABLE
 from patchc.evaluation.requests import SetName
+from patchc.fixing.fix_options import FixOptions
 from patchc.fixing.job import WORK, Job
-from patchc.fixing.options import FixOptions
 from patchc.fixing.split import SetSplit
 from patchc.fixing.stages import PATCH, seconds_of
-from patchc.formats.layout import DEFAULT_CHUNK_BITS
+from patchc.formats.container.layout import DEFAULT_CHUNK_BITS
 from patchc.recipe import MergeRecipe
-from patchc.select.inputs import components_read
-from patchc.verbs.plan import expected_patch_bytes
+from patchc.selection.safepatching.inputs import components_read
+from patchc.verbs.build_plan import expected_patch_bytes
 
 _ASKS = ("margin", "refusals")
 """Objectives whose derivation asks the base."""

@@ -17,8 +17,8 @@ from patchc.evaluation.requests import Request, RequestSets, SetName, read_reque
 from patchc.evaluation.splits import check_disjoint, split_requests
 from patchc.evaluation.validation import is_learned_from
 from patchc.files import storage_errors
-from patchc.fitting.options import FEWEST
-from patchc.fixing.options import FixOptions
+from patchc.fitting.fit_options import FEWEST
+from patchc.fixing.fix_options import FixOptions
 
 PathLike = str | os.PathLike[str]
 Files = PathLike | tuple[PathLike, PathLike]

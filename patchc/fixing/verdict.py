@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from patchc.evaluation.intervals import Rate
 from patchc.evaluation.paired import Change
 from patchc.fitting.choice import exceeded
-from patchc.fitting.options import Limit
+from patchc.fitting.fit_options import Limit
 from patchc.fixing.report import Comparison, Development
 
 _COVERED = 0.8

@@ -1,9 +1,9 @@
 """The parameters of a build: validated, read from files, serialised into the patch."""
 
-from patchc.recipe.files import METHODS, find_recipe, find_recipe_and_keys, read_recipe
-from patchc.recipe.merge import MergeOverride, MergeRecipe
+from patchc.recipe.find import METHODS, find_recipe, find_recipe_and_keys, read_recipe
 from patchc.recipe.safepatching import Override, Recipe
-from patchc.recipe.text import exact_match, recipe_text, write_recipe
+from patchc.recipe.task_merge import MergeOverride, MergeRecipe
+from patchc.recipe.toml_text import exact_match, recipe_text, write_recipe
 
 __all__ = [
     "METHODS",

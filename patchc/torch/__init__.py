@@ -16,14 +16,14 @@ from patchc.errors import MissingExtraError
 if TYPE_CHECKING:
     from patchc.torch.hot_patch import HotPatchReport, PreparedPatch, apply_, prepare, revert_
     from patchc.torch.layout import Part
-    from patchc.torch.patched import patched_tensors
+    from patchc.torch.patched_tensors import patched_tensors
 
 _HOMES = {
     "HotPatchReport": "patchc.torch.hot_patch",
     "Part": "patchc.torch.layout",
     "PreparedPatch": "patchc.torch.hot_patch",
     "apply_": "patchc.torch.hot_patch",
-    "patched_tensors": "patchc.torch.patched",
+    "patched_tensors": "patchc.torch.patched_tensors",
     "prepare": "patchc.torch.hot_patch",
     "revert_": "patchc.torch.hot_patch",
 }

@@ -13,11 +13,11 @@ import torch
 from patchc.checkpoint import open_checkpoint
 from patchc.errors import AlreadyPatchedError, NotPatchedError, UsageError
 from patchc.formats import Side, open_patch
-from patchc.kernels.scatter import Launch, StepRun, launches
+from patchc.kernels.ulp_steps.scatter import Launch, StepRun, launches
 from patchc.progress import Progress, ignore_progress
-from patchc.stream import Workers
+from patchc.runtime.workers import Workers
 from patchc.torch.layout import Part, Run, lay_out
-from patchc.torch.live import LiveModel
+from patchc.torch.live_model import LiveModel
 from patchc.torch.preparation import Preparation, refuse_features
 from patchc.torch.tensors import Live
 

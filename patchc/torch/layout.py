@@ -9,9 +9,9 @@ from itertools import pairwise
 
 import torch
 
+from patchc.chunks import Chunk
 from patchc.errors import UnsupportedInputError, UsageError, WrongBaseError
 from patchc.formats import Patch, TensorRecord
-from patchc.stream.grid import Chunk
 from patchc.torch.tensors import (
     Live,
     Memory,

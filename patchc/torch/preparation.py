@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from patchc.checkpoint import Checkpoint
+from patchc.chunks import Chunk
+from patchc.dtypes import Words
 from patchc.errors import (
     AlreadyPatchedError,
     NotPatchedError,
@@ -18,16 +20,11 @@ from patchc.errors import (
     UnsupportedInputError,
 )
 from patchc.formats import OTHER, ChunkRecord, Patch, Side, TensorRecord
-from patchc.formats.codecs.codec import Positions, Steps
+from patchc.formats.codecs.protocol import Positions, Steps
 from patchc.hashing import chunk_digest, short
-from patchc.kernels.scatter import StepRun
-from patchc.kernels.ulp import add_steps
-from patchc.progress import Progress
-from patchc.stream import Workers
-from patchc.stream.grid import Chunk
-from patchc.stream.rows import read_row
-from patchc.stream.states import match_tensors
-from patchc.stream.walk import (
+from patchc.kernels.ulp_steps.cpu import add_steps
+from patchc.kernels.ulp_steps.scatter import StepRun
+from patchc.patching.model_walk import (
     ChunkDigests,
     Job,
     WalkedTensor,
@@ -37,10 +34,13 @@ from patchc.stream.walk import (
     walk_tensors,
     wrong,
 )
+from patchc.patching.states import match_tensors
+from patchc.patching.tensor_sides import read_side
+from patchc.progress import Progress
+from patchc.runtime.workers import Workers
 from patchc.torch.layout import Run
-from patchc.torch.live import LiveModel
+from patchc.torch.live_model import LiveModel
 
-Words = NDArray[np.unsignedinteger]
 Changes = dict[int, tuple[NDArray[np.int32], NDArray[np.signedinteger]]]
 Piece = tuple[Run, int, int]
 
@@ -145,7 +145,7 @@ class Preparation:
     def _from_disk(self, base: Checkpoint, job: Job) -> ChunkDigests:
         """The same with words from disk; the live words are compared with both sides."""
         record, chunk = job.record, job.chunk
-        words = read_row(base, record, chunk, "base", "words")
+        words = read_side(base, record, chunk, "base", "words")
         pieces = [] if self._trust else list(self._live.layout.pieces(record.name, chunk))
         unlike = self._unlike(record, chunk, pieces, words)
         row = self._patch.index.find(record, chunk.number)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 
+from patchc.patching.in_place import InPlaceReport, change_in_place, check_target
+from patchc.patching.merge_options import MergeOptions
+from patchc.patching.patched_copy import CopyReport, write_patched_copy
 from patchc.progress import Progress, ignore_progress
-from patchc.stream.device import Device, check_device
-from patchc.stream.team import ALONE, Team
-from patchc.verbs.in_place import InPlaceReport, change_in_place, check_target
-from patchc.verbs.merging import MergeOptions
-from patchc.verbs.patched_copy import CopyReport, write_patched_copy
+from patchc.runtime.device import Device, check_device
+from patchc.runtime.ranks import ALONE, Ranks
 
 
 def apply(
@@ -26,7 +26,7 @@ def apply(
     max_memory: int | None = None,
     device: Device = "cpu",
     progress: Progress = ignore_progress,
-    team: Team = ALONE,
+    ranks: Ranks = ALONE,
 ) -> CopyReport | InPlaceReport:
     """Write the patched model to ``out``, bit for bit what the patch promises.
 
@@ -58,10 +58,11 @@ def apply(
         max_memory: bytes that the process may take, to within a tenth: fewer threads run where more
             would not fit. None means 300 MB.
         device: where additive values are added: "cpu", "cuda", or "auto" for CUDA where torch finds
-            a device; or a :class:`~patchc.stream.staging.Staging`. The result is the same. Exact
+            a device; or a :class:`~patchc.runtime.device_pool.DevicePool`.
+            The result is the same. Exact
             steps are added by the CPU, for which that is less work than the way to a device.
         progress: called with the bytes done.
-        team: the ranks that share the work, each with a contiguous run of the tensors, which it
+        ranks: the ranks that share the work, each with a contiguous run of the tensors, which it
             writes into one output on a file system that all of them see; not in place.
 
     Raises:
@@ -78,7 +79,7 @@ def apply(
             patch of exact steps, or out of range; CUDA is asked for and there is no such device.
         MissingExtraError: CUDA is asked for, and torch or triton is not installed.
     """
-    check_target(out, in_place, team)
+    check_target(out, in_place, ranks)
     options = MergeOptions(alpha, beta, onto_descendant)
     if out is None:
         check_device(device)
@@ -103,5 +104,5 @@ def apply(
         max_memory=max_memory,
         device=device,
         progress=progress,
-        team=team,
+        ranks=ranks,
     )

@@ -12,9 +12,9 @@ from patchc.checkpoint import Checkpoint
 from patchc.derivation.aligned import align
 from patchc.derivation.session import choose_device, quiet_transformers, reproducible
 from patchc.errors import DeriveError
+from patchc.evaluation.evaluate_options import EvaluateOptions
 from patchc.evaluation.generation import load_speaker
 from patchc.evaluation.judges import open_judge
-from patchc.evaluation.options import EvaluateOptions
 from patchc.evaluation.prompts import Prompts, encode_prompts
 from patchc.evaluation.requests import RequestSets, SetName
 from patchc.evaluation.verdicts import Verdict

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from blake3 import blake3
 
 from patchc.errors import MissingExtraError
+from patchc.evaluation.evaluate_options import EvaluateOptions
 from patchc.evaluation.judges import open_judge
-from patchc.evaluation.options import EvaluateOptions
 from patchc.evaluation.requests import RequestSets, read_request_sets
 from patchc.evaluation.results import evaluation_digest
 from patchc.evaluation.trials import Trial

@@ -11,27 +11,27 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from patchc.checkpoint import Checkpoint, TensorInfo, open_checkpoint, refuse_quantised
+from patchc.compiler.additive_deltas import ScaledComponent, compile_additive
+from patchc.compiler.steps import Codec, check_patch_output, compile_patch
 from patchc.errors import UsageError
 from patchc.formats import ValueType
-from patchc.formats.additive import VALUE_TYPES
-from patchc.formats.layout import DEFAULT_CHUNK_BITS
+from patchc.formats.container.additive_metadata import VALUE_TYPES
+from patchc.formats.container.layout import DEFAULT_CHUNK_BITS
 from patchc.progress import Progress, ignore_progress
 from patchc.recipe import MergeRecipe, Recipe
 from patchc.recipe.safepatching import Scope
-from patchc.select.component import Component
-from patchc.select.inputs import find_candidates, open_components
-from patchc.select.masks import tensor_masks
-from patchc.select.safepatching import SafePatchingChanges
-from patchc.select.search import expected_reads
-from patchc.stream import Workers
-from patchc.stream.additive import ScaledComponent, compile_additive
-from patchc.stream.compile import Codec, check_patch_output, compile_patch
-from patchc.stream.device import Device, check_device, open_device
-from patchc.stream.memory import RUNTIME_BYTES, largest_chunk, threads_to_build
-from patchc.stream.staging import HOST_BYTES, Staging
-from patchc.stream.team import ALONE, Team
+from patchc.runtime.device import Device, check_device, open_device
+from patchc.runtime.device_pool import HOST_BYTES, DevicePool
+from patchc.runtime.memory import RUNTIME_BYTES, largest_chunk, threads_to_build
+from patchc.runtime.ranks import ALONE, Ranks
+from patchc.runtime.workers import Workers
+from patchc.selection.retention_masks import tensor_masks
+from patchc.selection.safepatching.changes import SafePatchingChanges
+from patchc.selection.safepatching.component import Component
+from patchc.selection.safepatching.inputs import find_candidates, open_components
+from patchc.selection.topk.search import expected_reads
 from patchc.verbs.build_merge import build_merge
-from patchc.verbs.plan import (
+from patchc.verbs.build_plan import (
     BuildPlan,
     BuildReport,
     expected_patch_bytes,
@@ -64,7 +64,7 @@ def build(
     codec: Codec = "auto",
     device: Device = "cpu",
     progress: Progress = ignore_progress,
-    team: Team = ALONE,
+    ranks: Ranks = ALONE,
 ) -> BuildReport:
     """Compile a patch: SafePatching by default, or the merge that a :class:`MergeRecipe` asks for.
 
@@ -95,11 +95,12 @@ def build(
         codec: of exact steps: "auto" codes each chunk the shorter way; "rice" so that the changes
             can be read from the patch alone.
         device: where SafePatching selects and merges: "cpu", "cuda", or "auto" for CUDA where torch
-            finds a device; or a :class:`~patchc.stream.staging.Staging`. The file is the same. A
+            finds a device; or a :class:`~patchc.runtime.device_pool.DevicePool`.
+            The file is the same. A
             merge, and the deltas of additive values, are computed on the CPU.
         progress: called with the parameters done.
-        team: the ranks that share the work, each with a contiguous run of the tensors; rank 0
-            writes the file. See :mod:`patchc.stream.torchrun`.
+        ranks: the ranks that share the work, each with a contiguous run of the tensors; rank 0
+            writes the file. See :mod:`patchc.runtime.torchrun`.
 
     Raises:
         UsageError: an input is missing or not one of the method's, the weights are not as many as
@@ -132,7 +133,7 @@ def build(
             chunk_bits=chunk_bits,
             codec=codec,
             progress=progress,
-            team=team,
+            ranks=ranks,
         )
     _refuse_inputs("safepatching", {"tuned": tuned} if tuned else {}, "se and osm")
     recipe = recipe or Recipe()
@@ -148,8 +149,8 @@ def build(
         opened = [c for part in components for c in (part.tuned, part.scores)]
         check_patch_output(Path(out), tuple(c.path for c in (base_model, *opened)), chunk_bits)
         staging = open_device(device)
-        threads = _threads(base_model, chunk_bits, threads, max_memory, staging, team.neighbours)
-        with Workers(threads, team) as workers:
+        threads = _threads(base_model, chunk_bits, threads, max_memory, staging, ranks.neighbours)
+        with Workers(threads, ranks) as workers:
             candidates = find_candidates(base_model, components, recipe)
             plan = _plan(
                 base_model, components, candidates, workers.threads, chunk_bits, value_type, staging
@@ -187,22 +188,22 @@ def _threads(
     chunk_bits: int,
     threads: int | None,
     max_memory: int | None,
-    staging: Staging | None,
+    staging: DevicePool | None,
     neighbours: int,
 ) -> int:
     each, beside = _BUFFER_BYTES_PER_WORD, HOST_BYTES if staging else 0
     threads = threads_to_build(base, chunk_bits, each, threads, max_memory, beside, neighbours)
     if staging is None:
         return threads
-    from patchc.select.on_device import WORD_BYTES
+    from patchc.selection.safepatching.on_device import WORD_BYTES
 
     return min(threads, staging.most_threads(WORD_BYTES * largest_chunk(base, chunk_bits)))
 
 
-def _source_on(staging: Staging | None) -> Callable[..., SafePatchingChanges]:
+def _source_on(staging: DevicePool | None) -> Callable[..., SafePatchingChanges]:
     if staging is None:
         return SafePatchingChanges
-    from patchc.select.on_device import DeviceChanges
+    from patchc.selection.safepatching.on_device import DeviceChanges
 
     return partial(DeviceChanges, staging)
 
@@ -243,7 +244,7 @@ def _plan(
     threads: int,
     chunk_bits: int,
     value_type: ValueType | None,
-    staging: Staging | None,
+    staging: DevicePool | None,
 ) -> BuildPlan:
     candidate_words = sum(tensor.words for tensor in candidates)
     selected = sum(_most_selected(part, tensor) for part in components for tensor in candidates)

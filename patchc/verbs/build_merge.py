@@ -9,20 +9,20 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from patchc.checkpoint import Checkpoint, TensorInfo, open_checkpoint, refuse_quantised
+from patchc.compiler.steps import Codec, check_patch_output, compile_patch
 from patchc.errors import UsageError
-from patchc.formats.layout import DEFAULT_CHUNK_BITS
+from patchc.formats.container.layout import DEFAULT_CHUNK_BITS
 from patchc.progress import Progress, ignore_progress
 from patchc.recipe import MergeRecipe
-from patchc.select.masks import tensor_masks
-from patchc.select.merge_inputs import find_merge_candidates
-from patchc.select.merging import MergeChanges
-from patchc.select.search import expected_reads
-from patchc.select.task_vectors import drop_masks, open_task_vectors
-from patchc.stream import Workers
-from patchc.stream.compile import Codec, check_patch_output, compile_patch
-from patchc.stream.memory import RUNTIME_BYTES, threads_to_build
-from patchc.stream.team import ALONE, Team
-from patchc.verbs.plan import (
+from patchc.runtime.memory import RUNTIME_BYTES, threads_to_build
+from patchc.runtime.ranks import ALONE, Ranks
+from patchc.runtime.workers import Workers
+from patchc.selection.retention_masks import tensor_masks
+from patchc.selection.task_merge.changes import MergeChanges
+from patchc.selection.task_merge.merge_candidates import find_merge_candidates
+from patchc.selection.task_merge.task_vectors import drop_masks, open_task_vectors
+from patchc.selection.topk.search import expected_reads
+from patchc.verbs.build_plan import (
     BuildPlan,
     BuildReport,
     expected_patch_bytes,
@@ -47,7 +47,7 @@ def build_merge(
     chunk_bits: int = DEFAULT_CHUNK_BITS,
     codec: Codec = "auto",
     progress: Progress = ignore_progress,
-    team: Team = ALONE,
+    ranks: Ranks = ALONE,
 ) -> BuildReport:
     """Compile the merge of one or more tuned models' task vectors into a patch.
 
@@ -65,7 +65,7 @@ def build_merge(
         chunk_bits: log2 of the words in a chunk of the patch's grid.
         codec: how changes are coded, as for :func:`build`.
         progress: called with the parameters done.
-        team: the ranks that share the work, as for :func:`build`.
+        ranks: the ranks that share the work, as for :func:`build`.
 
     Raises:
         UsageError: no tuned model, or another number of weights.
@@ -92,9 +92,9 @@ def build_merge(
             _BUFFER_BYTES_PER_WORD,
             threads,
             max_memory,
-            neighbours=team.neighbours,
+            neighbours=ranks.neighbours,
         )
-        with Workers(threads, team) as workers:
+        with Workers(threads, ranks) as workers:
             candidates = find_merge_candidates(base_model, tuned_models, recipe)
             plan = _plan(base_model, tuned_models, recipe, candidates, workers.threads, chunk_bits)
             if dry_run:

@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from patchc.checkpoint import open_checkpoint, refuse_quantised
-from patchc.derivation.options import DeriveOptions, Objective
+from patchc.derivation.derive_options import DeriveOptions, Objective
 from patchc.errors import MissingExtraError, UnsupportedInputError
+from patchc.evaluation.evaluate_options import EvaluateOptions
 from patchc.evaluation.judges import check_judge
-from patchc.evaluation.options import EvaluateOptions
 from patchc.evaluation.verdicts import Judge
 from patchc.files import check_output, check_space
 from patchc.progress import Progress, ignore_progress
 from patchc.verbs.derive_inputs import check_files, read_inputs
 
 if TYPE_CHECKING:
-    from patchc.derivation.run import DirectionReport
+    from patchc.derivation.derivation import DirectionReport
 
 PathLike = str | os.PathLike[str]
 
@@ -118,7 +118,7 @@ def derive(
         check_space(out, 4 * words * kinds * len(options.folders))
         inputs = read_inputs(files, options)
         try:
-            from patchc.derivation.run import derive_directions
+            from patchc.derivation.derivation import derive_directions
             from patchc.verbs.derive_material import gather
         except ImportError as error:
             raise MissingExtraError(

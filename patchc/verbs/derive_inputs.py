@@ -10,7 +10,7 @@ from typing import Any
 from blake3 import blake3
 
 from patchc.derivation.conversations import Conversation, read_conversations
-from patchc.derivation.options import DeriveOptions, Objective
+from patchc.derivation.derive_options import DeriveOptions, Objective
 from patchc.errors import UsageError
 from patchc.evaluation.requests import Request, RequestSets, read_requests
 

@@ -12,15 +12,15 @@ from transformers import AutoConfig
 
 from patchc.checkpoint import Checkpoint
 from patchc.derivation.conversations import Conversation
+from patchc.derivation.derive_options import DeriveOptions
 from patchc.derivation.examples import encode_opening
 from patchc.derivation.margin import Labelled
 from patchc.derivation.material import Material
 from patchc.derivation.openings import Openings, find_openings
-from patchc.derivation.options import DeriveOptions
 from patchc.derivation.session import quiet_transformers
 from patchc.errors import DeriveError
+from patchc.evaluation.evaluate_options import EvaluateOptions
 from patchc.evaluation.generation import stated_length
-from patchc.evaluation.options import EvaluateOptions
 from patchc.evaluation.prompts import Prompts
 from patchc.evaluation.requests import Request, RequestSets, SetName
 from patchc.evaluation.verdicts import Judge

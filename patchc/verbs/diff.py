@@ -8,19 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from patchc.checkpoint import Checkpoint, open_checkpoint
+from patchc.chunks import Chunk
+from patchc.compiler.pairing import pair_tensors
+from patchc.compiler.pipeline import CompiledPatch
+from patchc.compiler.rank_messages import TensorReport
+from patchc.compiler.steps import Codec, check_patch_output, compile_update
+from patchc.dtypes import Words
 from patchc.errors import MismatchError
-from patchc.formats import EncodedFile, TensorRow
-from patchc.formats.layout import DEFAULT_CHUNK_BITS
+from patchc.formats import EncodedFile, TensorPair
+from patchc.formats.container.layout import DEFAULT_CHUNK_BITS
+from patchc.patching.side_files import changed_files
+from patchc.patching.tensor_sides import read_side, unchanged_pairs
 from patchc.progress import Progress, ignore_progress
-from patchc.stream import Chunk, Workers
-from patchc.stream.assembly import CompiledPatch
-from patchc.stream.compile import Codec, Words, check_patch_output, compile_update
-from patchc.stream.files import changed_files
-from patchc.stream.memory import threads_to_compare
-from patchc.stream.pairing import pair_tensors
-from patchc.stream.parts import Finding
-from patchc.stream.rows import plain_rows, read_row
-from patchc.stream.team import ALONE, Team
+from patchc.runtime.memory import threads_to_compare
+from patchc.runtime.ranks import ALONE, Ranks
+from patchc.runtime.workers import Workers
 from patchc.verbs.provenance import tool
 
 
@@ -35,7 +37,7 @@ def diff(
     chunk_bits: int = DEFAULT_CHUNK_BITS,
     codec: Codec = "auto",
     progress: Progress = ignore_progress,
-    team: Team = ALONE,
+    ranks: Ranks = ALONE,
 ) -> CompiledPatch:
     """Write a patch that takes ``base`` to ``tuned``: every word that differs, any dtype.
 
@@ -57,7 +59,7 @@ def diff(
         codec: "auto" codes each chunk the shorter way; "rice" so that the changes can be read from
             the patch alone.
         progress: called with the parameters done.
-        team: the ranks that share the work; see :func:`build`.
+        ranks: the ranks that share the work; see :func:`build`.
 
     Raises:
         MismatchError: with ``weights_only``, the two do not have the same tensors; names the first
@@ -69,11 +71,11 @@ def diff(
     """
     with open_checkpoint(base) as base_model, open_checkpoint(tuned) as tuned_model:
         check_patch_output(Path(out), (base_model.path, tuned_model.path), chunk_bits)
-        threads = threads_to_compare(base_model, chunk_bits, threads, max_memory, team.neighbours)
-        with Workers(threads, team) as workers:
+        threads = threads_to_compare(base_model, chunk_bits, threads, max_memory, ranks.neighbours)
+        with Workers(threads, ranks) as workers:
             if weights_only or base_model.is_folder != tuned_model.is_folder:
                 _match(base_model, tuned_model)
-                rows, files = plain_rows(base_model), iter(list[EncodedFile]())
+                rows, files = unchanged_pairs(base_model), iter(list[EncodedFile]())
             else:
                 rows = pair_tensors(base_model, tuned_model, workers)
                 files = changed_files(base_model, tuned_model)
@@ -84,13 +86,13 @@ def diff(
 
 
 class _Difference:
-    """Implements :class:`patchc.stream.compile.UpdateSource`."""
+    """Implements :class:`patchc.compiler.steps.UpdateSource`."""
 
     def __init__(self, base: Checkpoint, tuned: Checkpoint) -> None:
         self._base = base
         self._tuned = tuned
 
-    def open_row(self, row: TensorRow) -> _TensorDifference:
+    def open_pair(self, row: TensorPair) -> _TensorDifference:
         return _TensorDifference(self._base, row, self._tuned)
 
     def metadata(self) -> Mapping[str, Any]:
@@ -98,18 +100,18 @@ class _Difference:
 
 
 class _TensorDifference:
-    """Implements :class:`patchc.stream.compile.TensorChanges`."""
+    """Implements :class:`patchc.compiler.steps.TensorChanges`."""
 
-    def __init__(self, base: Checkpoint, row: TensorRow, tuned: Checkpoint) -> None:
+    def __init__(self, base: Checkpoint, row: TensorPair, tuned: Checkpoint) -> None:
         self._base = base
         self._row = row
         self._tuned = tuned
 
     def read(self, chunk: Chunk) -> tuple[Words, Words]:
-        before = read_row(self._base, self._row, chunk, "base", "base")
-        return before, read_row(self._tuned, self._row, chunk, "result", "tuned")
+        before = read_side(self._base, self._row, chunk, "base", "base")
+        return before, read_side(self._tuned, self._row, chunk, "result", "tuned")
 
-    def finish(self) -> Finding:
+    def finish(self) -> TensorReport:
         return {}
 
 

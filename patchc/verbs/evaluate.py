@@ -22,10 +22,10 @@ from patchc.errors import (
     UsageError,
     WrongBaseError,
 )
+from patchc.evaluation.evaluate_options import EvaluateOptions
 from patchc.evaluation.harness import check_harness, run_tasks
 from patchc.evaluation.judges import check_judge_is_known_by_name, open_judge
 from patchc.evaluation.measure import Evaluation, measure
-from patchc.evaluation.options import EvaluateOptions
 from patchc.evaluation.paired import Change, check_scipy, compare
 from patchc.evaluation.replies import read_replies
 from patchc.evaluation.requests import read_request_sets

@@ -15,19 +15,19 @@ from blake3 import blake3
 
 from patchc.checkpoint import open_checkpoint
 from patchc.errors import MissingExtraError, OutputError, UnfixedError, UsageError
+from patchc.evaluation.evaluate_options import EvaluateOptions
 from patchc.evaluation.judges import check_judge_is_known_by_name
 from patchc.evaluation.kinds import Kinds, rates_by_kind
-from patchc.evaluation.options import EvaluateOptions
 from patchc.evaluation.paired import Change, check_scipy, compare
 from patchc.files import check_output
-from patchc.fitting.options import FitOptions, Limit, unmeasured
+from patchc.fitting.fit_options import FitOptions, Limit, unmeasured
 from patchc.fitting.search import Range, check_ranges, search_shares
 from patchc.formats import ValueType
 from patchc.progress import Progress, ignore_progress
 from patchc.recipe import MergeRecipe, Recipe, checks, write_recipe
-from patchc.recipe.files import YAML_SUFFIXES
+from patchc.recipe.find import YAML_SUFFIXES
+from patchc.runtime.workers import Workers
 from patchc.stages import file_digests
-from patchc.stream import Workers
 from patchc.verbs.bench import Bench, open_bench
 from patchc.verbs.build import Values, build
 from patchc.version import __version__

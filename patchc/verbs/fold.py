@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from patchc.checkpoint import open_checkpoint
+from patchc.compiler.chain_check import check_chain
+from patchc.compiler.folding import fold_onto, fold_patches
+from patchc.compiler.pipeline import CompiledPatch
+from patchc.compiler.steps import check_patch_output
 from patchc.errors import UnsupportedInputError, UsageError
 from patchc.formats import Patch, open_patch
 from patchc.progress import Progress, ignore_progress
-from patchc.stream import Workers
-from patchc.stream.assembly import CompiledPatch
-from patchc.stream.compile import check_patch_output
-from patchc.stream.fold import fold_onto, fold_patches
-from patchc.stream.meeting import check_meeting
+from patchc.runtime.workers import Workers
 from patchc.verbs.provenance import folded_patches, tool
 
 
@@ -62,7 +62,7 @@ def fold(
         opened = [inputs.enter_context(open_patch(patch)) for patch in patches]
         for patch in opened:
             _check_foldable(patch)
-        check_meeting(opened)
+        check_chain(opened)
         if base is None:
             _check_readable(opened)
         paths = tuple(patch.path for patch in opened)

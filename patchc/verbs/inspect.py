@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from patchc.formats import AdditiveValues, Patch, PatchIndex, TensorRecord, open_patch
-from patchc.formats.bits import ChangeBits
-from patchc.select.candidates import layer_of, natural_order
+from patchc.formats.change_bits import ChangeBits
+from patchc.selection.candidates import layer_of, natural_order
 from patchc.verbs.provenance import folded_patches
 from patchc.verbs.updates import UpdateReport, describe_update
 

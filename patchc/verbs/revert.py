@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 
+from patchc.patching.in_place import InPlaceReport, change_in_place, check_target
+from patchc.patching.patched_copy import CopyReport, write_patched_copy
 from patchc.progress import Progress, ignore_progress
-from patchc.stream.device import Device, check_device
-from patchc.stream.team import ALONE, Team
-from patchc.verbs.in_place import InPlaceReport, change_in_place, check_target
-from patchc.verbs.patched_copy import CopyReport, write_patched_copy
+from patchc.runtime.device import Device, check_device
+from patchc.runtime.ranks import ALONE, Ranks
 
 
 def revert(
@@ -22,7 +22,7 @@ def revert(
     max_memory: int | None = None,
     device: Device = "cpu",
     progress: Progress = ignore_progress,
-    team: Team = ALONE,
+    ranks: Ranks = ALONE,
 ) -> CopyReport | InPlaceReport:
     """Write the base of a patched model to ``out``, or with ``in_place`` where it is, bit for bit.
 
@@ -31,7 +31,7 @@ def revert(
     place is left as it is. An additive patch cannot be taken back:
     :class:`~patchc.errors.UnsupportedInputError`.
     """
-    check_target(out, in_place, team)
+    check_target(out, in_place, ranks)
     if out is None:
         check_device(device)
         return change_in_place(
@@ -53,5 +53,5 @@ def revert(
         max_memory=max_memory,
         device=device,
         progress=progress,
-        team=team,
+        ranks=ranks,
     )

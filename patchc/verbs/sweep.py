@@ -14,17 +14,17 @@ from typing import Any
 
 from patchc.checkpoint import open_checkpoint
 from patchc.errors import UsageError
+from patchc.evaluation.evaluate_options import EvaluateOptions
 from patchc.evaluation.judges import check_judge_is_known_by_name
 from patchc.evaluation.kinds import Kinds, rates_by_kind
-from patchc.evaluation.options import EvaluateOptions
 from patchc.evaluation.paired import check_scipy, worsened
 from patchc.evaluation.trials import Trial, cost, open_trials
+from patchc.patching.digest import digest_checkpoint
 from patchc.progress import Progress, ProgressEvent, ignore_progress
 from patchc.recipe import MergeRecipe, Recipe, checks
-from patchc.select.component import ComponentName
-from patchc.select.inputs import open_components
-from patchc.stream import Workers
-from patchc.stream.digest import digest_checkpoint
+from patchc.runtime.workers import Workers
+from patchc.selection.safepatching.component import ComponentName
+from patchc.selection.safepatching.inputs import open_components
 from patchc.verbs.bench import Bench, open_bench
 from patchc.verbs.build import build
 

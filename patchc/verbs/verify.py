@@ -10,11 +10,11 @@ from typing import Literal
 from patchc.checkpoint import open_checkpoint
 from patchc.errors import WrongBaseError
 from patchc.formats import Patch, TensorRecord, open_patch
+from patchc.patching.additive_merge import EntryCount
+from patchc.patching.model_state import find_state
 from patchc.progress import Progress, ProgressEvent, ignore_progress
-from patchc.stream import Workers
-from patchc.stream.memory import threads_to_patch
-from patchc.stream.merge import EntryCount
-from patchc.verbs.states import find_state
+from patchc.runtime.memory import threads_to_patch
+from patchc.runtime.workers import Workers
 
 State = Literal["intact", "base", "patched", "partly patched", "neither", "not the base"]
 

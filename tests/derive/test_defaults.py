@@ -15,9 +15,9 @@ from command_line import run
 
 import patchc
 from patchc import FitOptions, FixOptions
-from patchc.derivation.options import DeriveOptions, Objective
+from patchc.derivation.derive_options import DeriveOptions, Objective
 from patchc.errors import DeriveError
-from patchc.fixing.options import DENSITY
+from patchc.fixing.fix_options import DENSITY
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTED = {

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import patchc
 from patchc.checkpoint import open_checkpoint
-from patchc.derivation.options import DeriveOptions, TuneOptions
+from patchc.derivation.derive_options import DeriveOptions, TuneOptions
 from patchc.errors import DeriveError, OutputError, UnsupportedInputError, UsageError
 from patchc.progress import ProgressEvent
 from patchc.recipe.safepatching import SCORES

@@ -13,6 +13,7 @@ from tiny_llama import write_base
 from transformers import AutoModelForCausalLM
 
 from patchc.derivation.anchor import anchors_of
+from patchc.derivation.derive_options import DeriveOptions, TuneOptions
 from patchc.derivation.direct import tune_margin
 from patchc.derivation.margin import (
     Labelled,
@@ -21,7 +22,6 @@ from patchc.derivation.margin import (
     softplus_loss,
 )
 from patchc.derivation.openings import Openings, find_openings
-from patchc.derivation.options import DeriveOptions, TuneOptions
 from patchc.errors import DeriveError, UsageError
 
 PROMPTS = [(6, 7, 8), (9, 10, 11, 12, 13), (14,)]

@@ -18,9 +18,9 @@ from transformers import AutoModelForCausalLM
 
 import patchc
 from patchc import Recipe
+from patchc.derivation.derive_options import DeriveOptions, Objective, TuneOptions
 from patchc.derivation.margin import refusal_margin
 from patchc.derivation.openings import Openings
-from patchc.derivation.options import DeriveOptions, Objective, TuneOptions
 from patchc.errors import DeriveError, EvaluateError, PatchcError, UsageError
 from patchc.progress import ProgressEvent
 from patchc.recipe import MergeRecipe

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from patchc.derivation.options import DeriveOptions, Objective, TuneOptions
+from patchc.derivation.derive_options import DeriveOptions, Objective, TuneOptions
 from patchc.errors import UsageError
 
 TUNING: dict[str, Any] = {"learning_rate": 1e-3, "steps": 3}

@@ -14,7 +14,7 @@ from tiny_llama import write_base
 
 import patchc
 from patchc import DeriveOptions
-from patchc.derivation.options import TuneOptions
+from patchc.derivation.derive_options import TuneOptions
 from patchc.errors import DeriveError, UsageError
 from patchc.recipe import MergeRecipe
 

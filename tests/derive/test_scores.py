@@ -11,8 +11,8 @@ import torch
 from tiny_llama import write_base
 from transformers import AutoModelForCausalLM
 
+from patchc.derivation.derive_options import DeriveOptions
 from patchc.derivation.examples import Example, mean_loss, pad
-from patchc.derivation.options import DeriveOptions
 from patchc.derivation.scores import gradient_sums, scored_tensors, snip_score
 from patchc.errors import DeriveError, UsageError
 from patchc.progress import ignore_progress

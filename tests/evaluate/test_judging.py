@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 import patchc
 from patchc.errors import EvaluateError, UsageError
 from patchc.evaluation.coherence import is_degenerate
+from patchc.evaluation.comparable_text import contains_answer
 from patchc.evaluation.intervals import Rate
 from patchc.evaluation.judges import is_refused, open_judge
-from patchc.evaluation.words import contains_answer
 
 
 @pytest.mark.parametrize(

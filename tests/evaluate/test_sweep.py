@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 import patchc
 from patchc import DeriveOptions, EvaluateOptions, Recipe
 from patchc.cli.main import app
-from patchc.derivation.options import TuneOptions
+from patchc.derivation.derive_options import TuneOptions
 from patchc.errors import EvaluateError, MismatchError, UsageError
 from patchc.evaluation.figures import sweep_figures
 from patchc.evaluation.intervals import Rate

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from tiny_llama import write_base
 
 import patchc
-from patchc.derivation.options import DeriveOptions, TuneOptions
+from patchc.derivation.derive_options import DeriveOptions, TuneOptions
 from patchc.errors import (
     DeriveError,
     EvaluateError,
@@ -29,15 +29,15 @@ from patchc.errors import (
     UnfixedError,
     UsageError,
 )
-from patchc.evaluation.options import EvaluateOptions
+from patchc.evaluation.evaluate_options import EvaluateOptions
 from patchc.evaluation.requests import read_requests
 from patchc.evaluation.splits import check_disjoint
 from patchc.evaluation.validation import is_learned_from
-from patchc.fitting.options import FitOptions, Limit
+from patchc.fitting.fit_options import FitOptions, Limit
 from patchc.fixing import stages
-from patchc.fixing.options import DENSITY
+from patchc.fixing.fix import plan_fix
+from patchc.fixing.fix_options import DENSITY
 from patchc.fixing.report import FixReport
-from patchc.fixing.run import plan_fix
 from patchc.progress import ProgressEvent
 from patchc.recipe import MergeRecipe, Recipe
 

@@ -17,13 +17,13 @@ from transformers import AutoModelForCausalLM
 import patchc
 from patchc.checkpoint import open_checkpoint
 from patchc.derivation.base_model import name_tensors
+from patchc.fitting.fit_options import SHARINGS, Sharing
 from patchc.fitting.inputs import Sources, gather_entries
 from patchc.fitting.live import LiveModel
-from patchc.fitting.options import SHARINGS, Sharing
 from patchc.fitting.scales import ScaleGroups, Values, group_tensors, tidy
 from patchc.progress import ignore_progress
 from patchc.recipe import MergeOverride, MergeRecipe, Override, Recipe
-from patchc.stream import Workers
+from patchc.runtime.workers import Workers
 
 RECIPES: dict[str, Recipe | MergeRecipe] = {
     "difference": Recipe(retain=0.5, top_se=0.3, top_osm=0.3),

@@ -16,17 +16,17 @@ from numpy.typing import NDArray
 from patchc.dtypes import BY_NAME, DType
 from patchc.errors import PatchFormatError
 from patchc.formats.codecs import RICE
-from patchc.formats.codecs.choose import encode_shortest
-from patchc.formats.codecs.classes import EDGES, POPULATIONS
-from patchc.formats.codecs.conditional import (
+from patchc.formats.codecs.conditional.decode.decoder import (
     CONDITIONAL_ID,
     change_words,
     decode_conditional,
     encode_conditional,
 )
-from patchc.formats.codecs.levels import LEVELS, level_tables
-from patchc.formats.codecs.model import empty_model
-from patchc.kernels.ulp import add_steps
+from patchc.formats.codecs.conditional.model.chunk_model import empty_model
+from patchc.formats.codecs.conditional.model.classes import EDGES, POPULATIONS
+from patchc.formats.codecs.conditional.model.levels import LEVELS, level_tables
+from patchc.formats.codecs.shortest import encode_shortest
+from patchc.kernels.ulp_steps.cpu import add_steps
 
 SPEC = Path(__file__).parents[2] / "formats" / "SPEC.md"
 FLOATS = sorted(oracle.EXPONENTS)

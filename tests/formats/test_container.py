@@ -174,7 +174,7 @@ def test_masks_that_no_reader_takes_are_not_written(masks: list[RetentionMask]) 
 
 
 def test_names_above_their_cap_are_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("patchc.formats.writer.MAX_NAMES", 5)
+    monkeypatch.setattr("patchc.formats.container.writer.MAX_NAMES", 5)
     writer = PatchWriter(io.BytesIO(), CHUNK_BITS)
     for name in ("aaa", "aab"):
         writer.end_tensor(name, BY_NAME["U8"], (3,), bytes(32))

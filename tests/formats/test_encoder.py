@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from patchc.dtypes import BY_NAME
 from patchc.formats.codecs import RICE
-from patchc.formats.codecs import encoder as encoder_module
-from patchc.formats.codecs.conditional import decode_conditional, encode_conditional
-from patchc.formats.codecs.encoder import ChunkEncoder
-from patchc.formats.codecs.levels import ALWAYS, best_level, level_tables
-from patchc.formats.codecs.rans import SCALE, push, pushes_of
+from patchc.formats.codecs.conditional.decode.decoder import decode_conditional, encode_conditional
+from patchc.formats.codecs.conditional.encode import encoder as encoder_module
+from patchc.formats.codecs.conditional.encode.encoder import ChunkEncoder
+from patchc.formats.codecs.conditional.model.levels import ALWAYS, best_level, level_tables
+from patchc.formats.codecs.conditional.model.rans import SCALE, push, pushes_of
 from patchc.formats.codecs.rice import least_bits
-from patchc.kernels.ulp import changed_steps
+from patchc.kernels.ulp_steps.cpu import changed_steps
 
 BF16 = BY_NAME["BF16"]
 

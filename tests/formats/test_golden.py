@@ -13,7 +13,7 @@ from spec_listing import SPEC, listing, sections
 
 from patchc.dtypes import BY_CODE, BY_NAME
 from patchc.formats import open_patch
-from patchc.kernels.philox import draws_oracle, retention_stream, retention_threshold
+from patchc.kernels.philox.cpu import draws_oracle, retention_stream, retention_threshold
 
 HERE = Path(__file__).parent
 GOLDEN = HERE / "golden" / "minimal.patchc"

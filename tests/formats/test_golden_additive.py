@@ -25,7 +25,7 @@ import patchc
 from patchc.dtypes import MERGEABLE
 from patchc.errors import NumericError, WrongBaseError
 from patchc.formats import open_patch
-from patchc.formats.layout import ADDITIVE, KNOWN_FEATURES, PROLOGUE, UPDATE
+from patchc.formats.container.layout import ADDITIVE, KNOWN_FEATURES, PROLOGUE, UPDATE
 
 HERE = Path(__file__).parent
 FILES = {kind: HERE / "golden" / f"additive-{kind}.patchc" for kind in ("bf16", "int8")}

@@ -18,7 +18,7 @@ from second_reader import read_index
 import patchc
 from patchc.errors import PatchcError, PatchFormatError, UnsupportedPatchError, UsageError
 from patchc.formats import open_patch
-from patchc.formats.layout import pack_prologue
+from patchc.formats.container.layout import pack_prologue
 from patchc.hashing import bodies_digest
 
 GOLDEN = parts_of(additive_bytes("bf16"))
@@ -95,7 +95,7 @@ def test_the_untouched_parts_are_accepted(tmp_path: Path, parts: Parts, kind: st
 def test_an_older_reader_refuses_the_feature(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("patchc.formats.layout.KNOWN_FEATURES", 0)
+    monkeypatch.setattr("patchc.formats.container.layout.KNOWN_FEATURES", 0)
     refuse(tmp_path, GOLDEN, "requires feature 0,", UnsupportedPatchError)
 
 

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from patchc.errors import PatchFormatError
-from patchc.formats.bits import ChangeBits
+from patchc.formats.change_bits import ChangeBits
 from patchc.formats.codecs import CODECS, RICE
 
 Changes = tuple[int, int, dict[int, int]]

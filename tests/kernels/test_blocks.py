@@ -1,4 +1,4 @@
-"""Finding set bits: what the processor offers, and what stands in for it elsewhere."""
+"""TensorReport set bits: what the processor offers, and what stands in for it elsewhere."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patchc.blocks import nth, nth_by_table
-from patchc.compiled import compiled, spliced
+from patchc.jit import always_inline, compiled
+from patchc.simd import nth, nth_by_table
 
-_by_table = spliced(nth_by_table)
+_by_table = always_inline(nth_by_table)
 
 
 @compiled

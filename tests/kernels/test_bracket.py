@@ -8,8 +8,9 @@ import selection_oracle as oracle
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patchc.kernels import marks
-from patchc.kernels.bracket import (
+from patchc.kernels import bitmask as marks
+from patchc.kernels.philox.cpu import Retention, retention_threshold
+from patchc.kernels.topk.sampled import (
     Bracket,
     collect,
     find_bracket,
@@ -19,8 +20,6 @@ from patchc.kernels.bracket import (
     mark_retained,
     sample_keys,
 )
-from patchc.kernels.philox import retention_threshold
-from patchc.kernels.topk import Retention
 
 SEED, STREAM = 77, oracle.stream_of("se", "t")
 ALL = 1 << 31

@@ -12,8 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from patchc.kernels.deltas import first_not_finite, from_bf16, from_int8, to_bf16, to_int8
-from patchc.kernels.merge import add_scaled_entries
+from patchc.kernels.delta_values import first_not_finite, from_bf16, from_int8, to_bf16, to_int8
+from patchc.kernels.safepatching_merge.reference import add_scaled_entries
 
 LARGEST = float(np.finfo(np.float32).max)
 finite = st.floats(width=32, allow_nan=False, allow_infinity=False)

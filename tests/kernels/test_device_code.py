@@ -13,8 +13,11 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from patchc.dtypes import BY_NAME
-from patchc.kernels.device import additive, select, snip, topk, votes
+from patchc.kernels.additive_merge import triton as additive
 from patchc.kernels.launch import BLOCK, OPTIONS
+from patchc.kernels.safepatching_merge import triton as select
+from patchc.kernels.snip import triton as snip
+from patchc.kernels.topk import triton as topk
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("TRITON_INTERPRET") == "1", reason="the interpreter compiles nothing"
@@ -93,12 +96,6 @@ KERNELS = {
         "*i16 *i32 *i16 *i16 i32 *i32 *i16 *i16 i32 *i32 fp32 fp32",
         {"WORDS": BF16, "DELTAS": BF16, "PARTS": 2},
     ),
-    "votes": Kernel(
-        votes.merge_vectors,
-        "*i16 *i32 *i8 *fp32 *i32 *i16 i32 i64 fp32",
-        {"BASE": BF16, "TUNED": F32, "MODELS": 3, "ELECTS": True, "COUNTS": False},
-        divides=True,
-    ),
     "put back": Kernel(additive.put_back, "*i16 *i32 *i16 i32", {}),
 }
 
@@ -134,7 +131,7 @@ def test_the_search_for_contraction_finds_it(target: str) -> None:
     assert FUSED.search(text)
 
 
-@pytest.mark.parametrize("module", [additive, select, snip, topk, votes])
+@pytest.mark.parametrize("module", [additive, select, snip, topk])
 def test_no_kernel_is_left_out(module: Any) -> None:
     launched = {kernel.function.fn.__name__ for kernel in KERNELS.values()}
     own = [v for v in vars(module).values() if isinstance(v, triton.JITFunction)]

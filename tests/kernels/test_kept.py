@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from patchc.dtypes import BY_NAME
-from patchc.kernels import task_vectors as plain
-from patchc.kernels.kept import count_kept_signs, magnitudes, merge_kept
-from patchc.kernels.marks import pack
+from patchc.kernels.bitmask import pack
+from patchc.kernels.task_merge import reference as plain
+from patchc.kernels.task_merge.cpu import count_signs, magnitudes, merge_task_vectors
 
 FORMATS = {
     "F32": np.dtype(np.float32),
@@ -58,10 +58,10 @@ def _fused(
     scales = np.array([vector.scale for vector in vectors], np.float32)
     result = np.full(base.size, 0x55, base.dtype)
     kept = np.zeros(len(vectors), np.int64)
-    fault = merge_kept(
+    fault = merge_task_vectors(
         base, code, rows, codes, marks, scales, elects, majority, factor, result, kept
     )
-    balance = count_kept_signs(base, code, rows, codes, marks, scales)
+    balance = count_signs(base, code, rows, codes, marks, scales)
     return Outcome(fault, result.tolist(), kept.tolist(), balance)
 
 

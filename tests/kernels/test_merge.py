@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from patchc.dtypes import BY_NAME
-from patchc.kernels.merge import add_scaled_delta, load_fp32, round_masked
+from patchc.kernels.safepatching_merge.reference import add_scaled_delta, load_fp32, round_masked
 
 FORMATS = {
     "F32": np.dtype(np.float32),

@@ -9,8 +9,8 @@ from arithmetic_vectors import ROUNDINGS
 from numpy.typing import NDArray
 
 from patchc.dtypes import BY_NAME
-from patchc.kernels.merge import load_fp32, round_masked
-from patchc.kernels.rounding import from_fp32
+from patchc.kernels.rounding.cpu import from_fp32
+from patchc.kernels.safepatching_merge.reference import load_fp32, round_masked
 
 FORMATS = {
     "F16": np.dtype(np.float16),

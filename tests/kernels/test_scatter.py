@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from patchc.kernels.scatter import StepRun, launches, scatter_oracle
+from patchc.kernels.ulp_steps.scatter import StepRun, launches, scatter_oracle
 
 torch = pytest.importorskip("torch")
 
@@ -113,7 +113,7 @@ print(test_scatter.interpret())
 
 def interpret() -> int:
     """Run all cases through the Triton kernel on the CPU's memory; how many were compared."""
-    from patchc.kernels.scatter_triton import on_device
+    from patchc.kernels.ulp_steps.triton import on_device
 
     compared = 0
     for case in CASES:
@@ -153,7 +153,7 @@ def test_compiles_without_a_device(
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from patchc.kernels.scatter_triton import BLOCK, OPTIONS, add_steps_kernel
+    from patchc.kernels.ulp_steps.triton import BLOCK, OPTIONS, add_steps_kernel
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     language = triton.language

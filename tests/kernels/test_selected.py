@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from patchc.dtypes import BY_NAME
-from patchc.kernels.marks import pack
-from patchc.kernels.merge import add_scaled_delta, load_fp32, round_masked
-from patchc.kernels.selected import merge_selected
+from patchc.kernels.bitmask import pack
+from patchc.kernels.safepatching_merge.cpu import merge_components
+from patchc.kernels.safepatching_merge.reference import add_scaled_delta, load_fp32, round_masked
 from patchc.kernels.tiles import convert
 
 FORMATS = {
@@ -41,7 +41,7 @@ def _fused(base: NDArray, name: str, parts: list[Part]) -> tuple[bool, NDArray]:
     codes = np.array([BY_NAME[dtype].code for _, dtype, *_ in parts], np.int64)
     marks = np.stack([pack(mask) for _, _, mask, _ in parts])
     scales = np.array([scale for *_, scale in parts], np.float32)
-    fault = merge_selected(base, BY_NAME[name].code, rows, codes, marks, scales, result)
+    fault = merge_components(base, BY_NAME[name].code, rows, codes, marks, scales, result)
     return fault, result
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patchc.kernels.sums import sum_changes
-from patchc.kernels.ulp import wrapped
+from patchc.kernels.ulp_steps.compose import compose_steps
+from patchc.kernels.ulp_steps.cpu import wrapped
 
 WIDTHS = [8, 16, 32, 64]
 
@@ -25,7 +25,7 @@ def changes(width: int) -> st.SearchStrategy[dict[int, int]]:
 @given(data=st.data())
 def test_sums_equal_the_oracle(width: int, data: st.DataObject) -> None:
     sides = [data.draw(changes(width)) for _ in range(2)]
-    positions, steps = sum_changes(*map(_arrays, sides), width)
+    positions, steps = compose_steps(*map(_arrays, sides), width)
     both = {
         at: sides[0].get(at, 0) + sides[1].get(at, 0) for at in sorted({**sides[0], **sides[1]})
     }
@@ -37,7 +37,7 @@ def test_sums_equal_the_oracle(width: int, data: st.DataObject) -> None:
 def test_by_hand() -> None:
     first = {0: 1, 3: 100, 4: 5}
     second = {1: -1, 3: 100, 4: -5, 9: 2}
-    positions, steps = sum_changes(_arrays(first), _arrays(second), 8)
+    positions, steps = compose_steps(_arrays(first), _arrays(second), 8)
     assert positions.tolist() == [0, 1, 3, 9]
     assert steps.tolist() == [1, -1, -56, 2]
 

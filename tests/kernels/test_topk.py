@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from patchc.kernels import topk
-from patchc.kernels.philox import retention_threshold
+from patchc.kernels.philox.cpu import retention_threshold
+from patchc.kernels.topk import cpu as topk
 
 SEED, STREAM = 77, oracle.stream_of("se", "t")
 NAMED = ("se", "t", SEED)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from patchc.kernels.ulp import add_steps, changed_steps, steps_oracle
+from patchc.kernels.ulp_steps.cpu import add_steps, changed_steps, steps_oracle
 
 WORDS = {8: np.uint8, 16: np.uint16, 32: np.uint32, 64: np.uint64}
 UNTOUCHED_POSITION = 0xFFFFFFFF

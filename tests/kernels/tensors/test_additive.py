@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from patchc.errors import MismatchError, NumericError, UnsupportedInputError
-from patchc.kernels.additive import DeltaEntries, add_deltas, put_back
+from patchc.kernels.additive_merge import DeltaEntries, add_deltas, put_back
 
 DTYPES = {
     torch.float32: np.dtype(np.float32),

@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 from patchc.errors import MismatchError, UnsupportedInputError
-from patchc.kernels.fused_select import Changes, Part, RankedScores, select_changes
-from patchc.kernels.philox import KEEP_ALL, retention_threshold
-from patchc.kernels.top_search import TopSearch, cut_of
-from patchc.kernels.topk import Retention, TopThreshold
+from patchc.kernels.philox.cpu import KEEP_ALL, Retention, retention_threshold
+from patchc.kernels.safepatching_merge import Changes, Part, RankedScores, select_changes
+from patchc.kernels.topk import TopSearch, cut_of
+from patchc.kernels.topk.cpu import TopThreshold
 
 DTYPES = {
     "F32": (torch.float32, np.dtype(np.float32)),

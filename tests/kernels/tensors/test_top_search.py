@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from patchc.errors import MismatchError, NumericError, UnsupportedInputError
-from patchc.kernels.philox import KEEP_ALL, retention_threshold
-from patchc.kernels.top_search import TopSearch, mark_top, top_mask
-from patchc.kernels.topk import Retention, top_mask_oracle
+from patchc.kernels.philox.cpu import KEEP_ALL, Retention, retention_threshold
+from patchc.kernels.topk import TopSearch, mark_top, top_mask
+from patchc.kernels.topk.cpu import top_mask_oracle
 
 SEED = 2**64 - 77
 EVERYTHING = Retention(0, 0, KEEP_ALL)

@@ -13,11 +13,11 @@ from arithmetic_vectors import GOLDEN_MASKS, KNOWN_ANSWERS, NAME, ROUNDINGS
 from numpy.typing import NDArray
 
 from patchc.dtypes import BY_NAME, MERGEABLE
-from patchc.kernels.device.draws import draws, retained
-from patchc.kernels.device.words import from_fp32, step_between, to_fp32
 from patchc.kernels.launch import OPTIONS, signed
-from patchc.kernels.philox import retention_threshold
-from patchc.kernels.ulp import steps_oracle
+from patchc.kernels.philox.cpu import retention_threshold
+from patchc.kernels.philox.triton import draws, retained
+from patchc.kernels.rounding.triton import from_fp32, step_between, to_fp32
+from patchc.kernels.ulp_steps.cpu import steps_oracle
 
 POISON = 0x5A5A5A5A
 NUMPY = {

@@ -1,0 +1,1 @@
+"""The encoder of codec 3."""

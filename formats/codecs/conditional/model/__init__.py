@@ -1,0 +1,1 @@
+"""The statistics of a chunk that encoder and decoder share."""

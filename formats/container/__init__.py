@@ -1,0 +1,1 @@
+"""The file around the chunk bodies: prologue, index, metadata, trailer."""

@@ -1,0 +1,174 @@
+"""The tensors of a patch: which of its two sides has them, and in which shape."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchc.dtypes import BY_CODE, MERGEABLE, DType
+from patchc.errors import PatchFormatError, UnsupportedPatchError
+from patchc.formats.container.column_codec import ColumnReader, pack_names, pack_numbers
+from patchc.formats.container.layout import MAX_NAMES, MAX_RANK, is_tensor_name
+
+Side = Literal["base", "result"]
+Shape = tuple[int, ...]
+
+_MAX_WORDS = 1 << 62
+_MOST_GROWTH = 16
+_ANY_GROWTH = 1 << 20
+
+OTHER: dict[Side, Side] = {"base": "result", "result": "base"}
+
+
+@dataclass(frozen=True)
+class TensorPair:
+    """A tensor that the base has, or the result, or both with one dtype.
+
+    Its chunks and steps run over as many words as the longer side has. Where a side is shorter its
+    words are continued by zeros; where a side does not have the tensor its words are those of
+    ``reference``, a tensor that this side does have, cast to the dtype (SPEC.md, section 4.7).
+
+    Attributes:
+        base_shape, result_shape: None where that side does not have the tensor; not both.
+        reference: only where a side does not have it; None for zeros.
+    """
+
+    name: str
+    dtype: DType
+    base_shape: Shape | None
+    result_shape: Shape | None
+    reference: str | None = None
+
+    @property
+    def shape(self) -> Shape:
+        """Its shape in the base, or in the result where only that has it."""
+        return self.base_shape if self.base_shape is not None else self.result_shape or ()
+
+    @property
+    def words(self) -> int:
+        """Words of the longer side."""
+        return max(self.words_on("base"), self.words_on("result"))
+
+    @property
+    def only(self) -> Side | None:
+        """The side that alone has it; None where both do."""
+        if self.base_shape is None:
+            return "result"
+        return "base" if self.result_shape is None else None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether both sides have it in the same shape."""
+        return self.base_shape == self.result_shape
+
+    def shape_on(self, side: Side) -> Shape | None:
+        """Its shape on a side, None where that does not have it."""
+        return self.base_shape if side == "base" else self.result_shape
+
+    def words_on(self, side: Side) -> int:
+        """Words that a side has, 0 where it does not have the tensor."""
+        shape = self.shape_on(side)
+        return 0 if shape is None else self.dtype.words(shape)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorRecord(TensorPair):
+    """A row of a patch file's index: a tensor, its identity, and which of its chunks change.
+
+    ``digest`` is the short digest of the tensor in the base (in the result, where only that has
+    it), None where all of its chunks have rows in the index, whose digests pin it; ``chunks`` are
+    these rows.
+    """
+
+    digest: bytes | None
+    chunks: range
+
+
+def may_resize(words: int, other: int) -> bool:
+    """Whether one row may have as many words on one side and on the other.
+
+    Without a limit, a few bytes of index could make a reader of a small model walk over zeros for
+    years; tensors beyond it are two rows, of one side each.
+    """
+    return max(words, other) <= _MOST_GROWTH * min(words, other) + _ANY_GROWTH
+
+
+def may_refer(dtype: DType, reference: DType) -> bool:
+    """Whether words of one dtype can stand for words of another: the same, or both small floats."""
+    return dtype == reference or {dtype.name, reference.name} <= set(MERGEABLE)
+
+
+def pack_tensors(tensors: Sequence[TensorRecord]) -> bytes:
+    """The columns of a table of tensors: name, dtype, shape and number of chunks with a row."""
+    return b"".join((
+        pack_names([tensor.name for tensor in tensors]),
+        bytes(tensor.dtype.code for tensor in tensors),
+        pack_shapes([tensor.shape for tensor in tensors]),
+        pack_numbers([len(tensor.chunks) for tensor in tensors]),
+    ))  # fmt: skip
+
+
+def pack_shapes(shapes: Sequence[Shape]) -> bytes:
+    """The columns of ranks and dimensions."""
+    ranks = bytes(len(shape) for shape in shapes)
+    return ranks + pack_numbers([size for shape in shapes for size in shape])
+
+
+def read_tensors(columns: ColumnReader, count: int) -> tuple[list[TensorPair], list[int]]:
+    """Read and check a table: tensors that both sides have, and how many chunks have a row.
+
+    Raises:
+        PatchFormatError: naming what is wrong, with the tensor where there is one.
+        UnsupportedPatchError: an unknown dtype.
+    """
+    names = list(columns.names(count, MAX_NAMES, "tensor"))
+    for name in names:
+        if not is_tensor_name(name):
+            raise PatchFormatError(f"the index has an unacceptable tensor name: {name[:80]!r}")
+    codes = columns.bytes_column(count).tolist()
+    ranks, dims = read_dimensions(columns, count)
+    counts = columns.numbers(count, 4).tolist()
+    dtypes = [_dtype(name, code) for name, code in zip(names, codes, strict=True)]
+    shapes = split_shapes(ranks, dims, names, dtypes)
+    rows = [TensorPair(n, d, s, s) for n, d, s in zip(names, dtypes, shapes, strict=True)]
+    return rows, counts
+
+
+def read_dimensions(columns: ColumnReader, count: int) -> tuple[list[int], list[int]]:
+    """The columns of ``count`` ranks, and of all their dimensions."""
+    ranks: NDArray[np.uint8] = columns.bytes_column(count)
+    if np.any(ranks > MAX_RANK):
+        raise PatchFormatError("the index has a tensor with too many dimensions")
+    return ranks.tolist(), columns.numbers(int(ranks.sum(dtype=np.int64)), 8).tolist()
+
+
+def split_shapes(
+    ranks: Sequence[int], dims: Sequence[int], names: Sequence[str], dtypes: Sequence[DType]
+) -> list[Shape]:
+    """Each tensor's shape.
+
+    Raises:
+        PatchFormatError: a tensor with more words than there can be, or not of whole bytes.
+    """
+    shapes: list[Shape] = []
+    left = iter(dims)
+    for rank, name, dtype in zip(ranks, names, dtypes, strict=True):
+        shape = tuple(next(left) for _ in range(rank))
+        words = math.prod(shape)
+        if words > _MAX_WORDS or words * dtype.bits % 8:
+            raise PatchFormatError(f"tensor {name!r} has an impossible shape")
+        shapes.append(shape)
+    return shapes
+
+
+def _dtype(name: str, code: int) -> DType:
+    if code not in BY_CODE:
+        raise UnsupportedPatchError(
+            f"tensor {name!r} has dtype code {code}, which this patchc does not know; update it"
+        )
+    return BY_CODE[code]

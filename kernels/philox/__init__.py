@@ -1,0 +1,1 @@
+"""Random draws addressed by seed, stream and flat index."""

@@ -1,0 +1,1 @@
+"""Small floats to fp32 and back, on integer bits."""

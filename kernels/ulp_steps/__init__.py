@@ -1,0 +1,1 @@
+"""Steps between floats: taken, added, composed, scattered."""

@@ -1,0 +1,131 @@
+"""The parameters of a fix: those of its parts, and what binds them together; free of torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from patchc.derivation.derive_options import DeriveOptions, Objective
+from patchc.errors import UsageError
+from patchc.evaluation.evaluate_options import EvaluateOptions
+from patchc.fitting.fit_options import FitOptions
+from patchc.recipe import MergeRecipe, Recipe, checks
+from patchc.selection.safepatching.inputs import components_read
+
+DENSITY = 0.01
+"""Share of the entries that the objective "margin" tunes, and its patch ships."""
+
+_RECIPES: dict[Objective, Recipe | MergeRecipe] = {
+    "margin": MergeRecipe("dare", density=DENSITY, rescale=False),
+    "refusals": Recipe(sets="se"),
+    "npo": Recipe(sets="se"),
+    "answers": Recipe(sets="osm"),
+    "pair": Recipe(),
+}
+
+
+def default_recipe(objective: Objective) -> Recipe | MergeRecipe:
+    """The recipe that suits what an objective derives."""
+    return _RECIPES[objective]
+
+
+@dataclass(frozen=True)
+class FixOptions:
+    """How requests become a tested patch.
+
+    Attributes:
+        derive: objective and tuning.
+        recipe: what is shipped of the derived change, and the scales that the fit starts from;
+            None means ``dare`` at :data:`DENSITY`, not rescaled, for "margin", SafePatching with
+            the one component for "refusals", "npo" and "answers", and with both for "pair".
+        fit: how the scales are fitted.
+        asking: how to ask and judge, in every stage; its ``limit`` takes so many requests of each
+            file, before any split.
+        test_share: share of the requests that the test gets, in (0, 1).
+        seed: of the split, the derivation, the retention draws and the fit; the seeds of the parts
+            are not read. Whole, below 2**64.
+
+    Raises:
+        UsageError: a parameter is of the wrong type or out of range, or the recipe needs what the
+            objective does not derive.
+    """
+
+    derive: DeriveOptions = field(
+        default_factory=lambda: DeriveOptions(objective="margin", precision="bfloat16")
+    )
+    recipe: Recipe | MergeRecipe | None = None
+    fit: FitOptions = field(default_factory=FitOptions)
+    asking: EvaluateOptions = field(default_factory=EvaluateOptions)
+    test_share: float = 0.5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        checks.seed(self.seed)
+        if not 0.0 < checks.number("test_share", self.test_share) < 1.0:
+            raise UsageError(f"test_share is {self.test_share}; it must lie between 0 and 1")
+        if self.asking.lm_eval:
+            raise UsageError("lm_eval is not a part of a fix; run `patchc evaluate` on the result")
+        self._check_recipe()
+
+    @property
+    def deriving(self) -> DeriveOptions:
+        """``derive`` with the seed, and what the recipe decides.
+
+        A merge reads no scores. Where it keeps drawn entries without scaling them up, the margin
+        tunes just these, so that nothing that was learned is thrown away.
+        """
+        recipe, options = self.merging, replace(self.derive, seed=self.seed)
+        if not isinstance(recipe, MergeRecipe):
+            return options
+        if options.objective == "margin" and recipe.method == "dare" and not recipe.rescale:
+            options = replace(options, retain=recipe.share)
+        return replace(options, scores=())
+
+    @property
+    def merging(self) -> Recipe | MergeRecipe:
+        """The recipe in use, with the seed where it draws."""
+        recipe = self.recipe or default_recipe(self.derive.objective)
+        if isinstance(recipe, MergeRecipe) and recipe.method != "dare":
+            return recipe
+        return replace(recipe, seed=self.seed)
+
+    @property
+    def fitting(self) -> FitOptions:
+        """``fit`` with the seed."""
+        return replace(self.fit, seed=self.seed)
+
+    @property
+    def speaking(self) -> EvaluateOptions:
+        """``asking`` for requests that are limited already."""
+        return replace(self.asking, limit=None)
+
+    def models(self, derived: Path) -> dict[str, Any]:
+        """What :func:`patchc.fit` is to be given of the folders below ``derived``."""
+        folders = {_component(name): derived / name for name in self.derive.folders}
+        if isinstance(self.merging, MergeRecipe):
+            return {"tuned": list(folders.values())}
+        return {name: folders[name] for name in components_read(self.merging)}
+
+    def _check_recipe(self) -> None:
+        recipe = self.merging
+        if isinstance(recipe, MergeRecipe):
+            recipe.check_models(len(self.derive.folders))
+            return
+        derived = [_component(name) for name in self.derive.folders]
+        missing = [name for name in components_read(recipe) if name not in derived]
+        if missing:
+            raise UsageError(
+                f"the recipe's sets are {recipe.sets!r} and objective {self.derive.objective} "
+                f"derives no {missing[0]}; take sets {derived[0]!r}, or another objective"
+            )
+        if recipe.score not in self.derive.scores:
+            raise UsageError(
+                f"the recipe ranks by {recipe.score} scores, and {', '.join(self.derive.scores)} "
+                "are derived; make them the same"
+            )
+
+
+def _component(folder: str) -> str:
+    """What a derived folder is to a SafePatching recipe."""
+    return "se" if folder == "margin" else folder

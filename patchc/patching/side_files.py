@@ -1,0 +1,181 @@
+"""The files that a patch changes beside the words of tensors, as a model has them and will."""
+
+from __future__ import annotations
+
+import filecmp
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from blake3 import blake3
+
+from patchc.checkpoint import Checkpoint
+from patchc.errors import (
+    CheckpointError,
+    ResultMismatchError,
+    UnsupportedInputError,
+    WrongBaseError,
+)
+from patchc.formats import OTHER, EncodedFile, FileRecord, Patch, Side, encode_file
+from patchc.formats.container.file_changes import MAX_FILE
+from patchc.hashing import files_digest, short
+
+_SINGLE = "model.safetensors"
+"""Stands for the one file of a checkpoint that is no folder."""
+
+
+def changed_files(base: Checkpoint, result: Checkpoint) -> Iterator[EncodedFile]:
+    """The headers and side files that differ, in the order of their names' bytes.
+
+    Side files are compared where both are folders.
+
+    Raises:
+        CheckpointError: a file cannot be read.
+        UnsupportedInputError: a file that differs is above the caps of the format.
+    """
+    shards = set(_shards(base)) | set(_shards(result))
+    for name in sorted(shards | _side_names(base) | _side_names(result), key=os.fsencode):
+        if name in shards or not _is_same(base.path / name, result.path / name):
+            contents = [_content(model, name, name in shards) for model in (base, result)]
+            if contents[0] != contents[1]:
+                yield encode_file(name, contents[0], contents[1], name in shards)
+
+
+class FileChanges:
+    """What a patch does to the files of a model.
+
+    Raises:
+        UnsupportedInputError: the patch changes files and the model is one file.
+    """
+
+    def __init__(self, patch: Patch, model: Checkpoint) -> None:
+        self._patch = patch
+        self._model = model
+        files = patch.index.files
+        whole = len(files) == 1 and files[0].is_header and files[0].in_base and files[0].in_result
+        if files and not model.is_folder and not whole:
+            names = ", ".join(file.name for file in files[:3])
+            raise UnsupportedInputError(
+                f"{patch.path} changes files of the model's folder ({names}); name the folder "
+                f"in place of {model.path}"
+            )
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Names of the side files that the patch writes or removes."""
+        return frozenset(file.name for file in self._patch.index.files if not file.is_header)
+
+    def states(self) -> dict[str, Side]:
+        """On which side each file is.
+
+        Raises:
+            WrongBaseError: naming the first that is on neither.
+            CheckpointError: a file cannot be read.
+        """
+        return {file.name: self._state(file) for file in self._patch.index.files}
+
+    def headers(self, target: Side) -> dict[str, bytes | None]:
+        """Shard name → its header on side ``target``, for the headers that change."""
+        return {
+            name if self._model.is_folder else next(iter(self._model.shards)): content
+            for name, content in self._contents(target, of_headers=True)
+        }
+
+    def side_files(self, target: Side) -> Iterator[tuple[str, bytes]]:
+        """The side files to write to reach side ``target``, one at a time."""
+        for name, content in self._contents(target, of_headers=False):
+            if content is not None:
+                yield name, content
+
+    def check(self) -> None:
+        """Compare both sides' full digests over all changed files with those in the index.
+
+        Raises:
+            ResultMismatchError: one is another.
+        """
+        sides: dict[Side, list[tuple[str, bytes]]] = {"base": [], "result": []}
+        for number, file in enumerate(self._patch.index.files):
+            found = self._state(file)
+            contents = {found: self._read(file)}
+            contents[OTHER[found]] = self._patch.read_file(number, contents[found], OTHER[found])
+            for side, digests in sides.items():
+                content = contents[side]
+                if content is not None:
+                    digests.append((file.name, blake3(content).digest()))
+        whole = (files_digest(sides["base"]), files_digest(sides["result"]))
+        if self._patch.index.files_digests not in (None, whole):
+            raise ResultMismatchError(
+                f"{self._patch.path}: every file matches and the digest over them does not; the "
+                "patch is not sound, fetch or build it again"
+            )
+
+    def _contents(self, target: Side, of_headers: bool) -> Iterator[tuple[str, bytes | None]]:
+        for number, file in enumerate(self._patch.index.files):
+            if file.is_header == of_headers:
+                source = self._read(file)
+                yield file.name, self._patch.read_file(number, source, target)
+
+    def _state(self, file: FileRecord) -> Side:
+        content = self._read(file)
+        digest = None if content is None else short(blake3(content).digest())
+        for side in OTHER:
+            if digest == (file.digest_on(side) if file.on(side) else None):
+                return side
+        raise self._wrong(file, "it is missing" if content is None else "its content differs")
+
+    def _read(self, file: FileRecord) -> bytes | None:
+        path = self._model.path / file.name
+        largest = max(map(file.size_on, OTHER))
+        if not file.is_header and path.is_file() and path.stat().st_size > largest:
+            raise self._wrong(file, "its content differs")
+        return _content(self._model, file.name, file.is_header)
+
+    def _wrong(self, file: FileRecord, difference: str) -> WrongBaseError:
+        return WrongBaseError(
+            f"{self._model.path} is not the model that {self._patch.path} was made for: file "
+            f"{file.name!r}: {difference}"
+        )
+
+
+def _shards(model: Checkpoint) -> list[str]:
+    return list(model.shards) if model.is_folder else [_SINGLE]
+
+
+def _side_names(model: Checkpoint) -> set[str]:
+    kept, _ = model.side_files()
+    return {path.as_posix() for path in kept}
+
+
+def _content(model: Checkpoint, name: str, is_header: bool) -> bytes | None:
+    if is_header:
+        shard = model.shards.get(name) if model.is_folder else next(iter(model.shards.values()))
+        if shard is None:
+            return None
+        header = np.empty(shard.data_start, np.uint8)
+        model.read_bytes(shard.name, 0, header)
+        return header.tobytes()
+    return _read_file(model.path / name)
+
+
+def _is_same(left: Path, right: Path) -> bool:
+    """Whether two files have the same content; told without holding either."""
+    return left.is_file() and right.is_file() and filecmp.cmp(left, right, shallow=False)
+
+
+def _read_file(path: Path) -> bytes | None:
+    if not path.exists() and not path.is_symlink():
+        return None
+    if not path.is_file():
+        raise CheckpointError(
+            f"{path}: not a regular file; remove it or replace it, then run again"
+        )
+    try:
+        if path.stat().st_size > MAX_FILE:
+            raise UnsupportedInputError(
+                f"{path} differs and has more than the {MAX_FILE:,} bytes that a patch carries of "
+                "a file; move it elsewhere, or give --weights-only"
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot read: {error.strerror}") from error

@@ -1,0 +1,1 @@
+"""What a command runs on: threads, memory, ranks, a device."""

@@ -1,0 +1,1 @@
+"""From scores and tuned weights to selected entries and their new values."""

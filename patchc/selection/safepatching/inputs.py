@@ -1,0 +1,166 @@
+"""Opens what a SafePatching build reads, and finds the tensors that take part."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+from patchc.checkpoint import Checkpoint, TensorInfo, open_checkpoint, refuse_quantised
+from patchc.dtypes import MERGEABLE
+from patchc.errors import MismatchError, UnsupportedInputError, UsageError
+from patchc.recipe import Recipe
+from patchc.recipe.safepatching import Score, SetOperation
+from patchc.selection.candidates import NameFilter, check_overrides, find_transposed
+from patchc.selection.safepatching.component import Component, ComponentName
+
+PathLike = str | os.PathLike[str]
+
+_READS: dict[SetOperation, tuple[ComponentName, ...]] = {"se": ("se",), "osm": ("osm",)}
+_BOTH: tuple[ComponentName, ...] = ("se", "osm")
+
+
+def scores_stem(score: Score) -> str:
+    """The start of the names of the files that hold scores of a kind."""
+    return "scores" if score == "weight" else f"scores-{score}"
+
+
+def components_read(recipe: Recipe) -> tuple[ComponentName, ...]:
+    """The components that a recipe reads."""
+    return _READS.get(recipe.sets, _BOTH)
+
+
+def open_components(
+    inputs: ExitStack,
+    recipe: Recipe,
+    paths: Mapping[ComponentName, tuple[PathLike | None, PathLike | None]],
+) -> tuple[Component, ...]:
+    """Open the tuned weights and the scores of the components that the recipe reads.
+
+    Args:
+        inputs: closes them.
+        recipe: parameters of the selection.
+        paths: by component, its tuned model and its scores (None: beside the tuned weights).
+
+    Raises:
+        UsageError: a component that the recipe reads is missing.
+        MismatchError: scores are missing.
+        UnsupportedInputError, CheckpointError: an input is quantised or cannot be read.
+    """
+    components = []
+    for name in components_read(recipe):
+        tuned, scores = paths[name]
+        if tuned is None:
+            raise UsageError(
+                f"the {name} model is missing, and sets {recipe.sets!r} needs it; name it with "
+                f"--{name}"
+            )
+        refuse_quantised(Path(tuned))
+        components.append(
+            Component(
+                name,
+                inputs.enter_context(open_checkpoint(tuned)),
+                inputs.enter_context(_open_scores(name, Path(tuned), scores, recipe.score)),
+                recipe,
+            )
+        )
+    return tuple(components)
+
+
+def _open_scores(name: str, tuned: Path, scores: PathLike | None, kind: Score) -> Checkpoint:
+    stem = scores_stem(kind)
+    if scores is not None:
+        return open_checkpoint(scores, stem=stem)
+    folder = tuned if tuned.is_dir() else tuned.parent
+    beside = (folder / f"{stem}.safetensors", folder / f"{stem}.safetensors.index.json")
+    if not any(path.exists() for path in beside):
+        raise MismatchError(
+            f"{folder}: no {stem}.safetensors beside the {name} model; derive it with "
+            f"`patchc derive --score {kind}`, or name the scores with --{name}-scores"
+        )
+    return open_checkpoint(folder, stem=stem)
+
+
+def find_candidates(
+    base: Checkpoint, components: tuple[Component, ...], recipe: Recipe
+) -> list[TensorInfo]:
+    """The base's tensors that take part, checked against every component, sorted by name bytes.
+
+    Those that have scores of every component and pass include and exclude.
+
+    Raises:
+        MismatchError: names, shapes or dtypes do not fit, or no tensor is left.
+        UnsupportedInputError: a tensor has a dtype that cannot be merged, or rows are asked for
+            where matrices are stored as input × output.
+        UsageError: an override matches no tensor that takes part.
+    """
+    names = NameFilter(recipe.include, recipe.exclude)
+    candidates = []
+    for name, tensor in base.tensors.items():
+        if not names.matches(name):
+            continue
+        missing = [part for part in components if name not in part.scores.tensors]
+        if not missing:
+            _check_candidate(base, tensor, components)
+            candidates.append(tensor)
+        elif recipe.include:
+            raise MismatchError(
+                f"tensor {name!r} is included and has no scores in {missing[0].scores.path}; "
+                "derive its scores, or narrow the include expressions"
+            )
+    for part in components:
+        for name in part.scores.tensors:
+            if name not in base.tensors:
+                raise MismatchError(
+                    f"{part.scores.path} scores tensor {name!r}, which {base.path} does not have; "
+                    "were they derived from another base?"
+                )
+    if not candidates:
+        raise MismatchError(
+            f"no tensor of {base.path} has scores from every component and passes include and "
+            "exclude; there is nothing to build"
+        )
+    _check_recipe(base, recipe, candidates)
+    return sorted(candidates, key=lambda tensor: tensor.name.encode())
+
+
+def _check_recipe(base: Checkpoint, recipe: Recipe, candidates: list[TensorInfo]) -> None:
+    check_overrides(recipe.overrides, [tensor.name for tensor in candidates])
+    if recipe.scope == "row":
+        transposed = find_transposed({name: info.shape for name, info in base.tensors.items()})
+        if transposed is not None:
+            raise UnsupportedInputError(
+                f"{base.path}: tensor {transposed!r} is stored as input × output, so its rows are "
+                "not those of the outputs; take scope tensor or global"
+            )
+
+
+def _check_candidate(
+    base: Checkpoint, tensor: TensorInfo, components: tuple[Component, ...]
+) -> None:
+    if tensor.dtype.name not in MERGEABLE:
+        raise UnsupportedInputError(
+            f"{base.path}: tensor {tensor.name!r} is {tensor.dtype.name}; a build merges into "
+            f"{', '.join(MERGEABLE)}. Exclude it"
+        )
+    for part in components:
+        tuned = part.tuned.tensors.get(tensor.name)
+        if tuned is None:
+            raise MismatchError(f"{part.tuned.path}: tensor {tensor.name!r} is missing")
+        scores = part.scores.tensors[tensor.name]
+        for owner, info in ((part.tuned, tuned), (part.scores, scores)):
+            if info.shape != tensor.shape:
+                raise MismatchError(
+                    f"{owner.path}: tensor {tensor.name!r} has shape {list(info.shape)} and the "
+                    f"base's is {list(tensor.shape)}"
+                )
+        if tuned.dtype.name not in MERGEABLE:
+            raise MismatchError(
+                f"{part.tuned.path}: tensor {tensor.name!r} is {tuned.dtype.name}; tuned weights "
+                f"must be {', '.join(MERGEABLE)}"
+            )
+        if scores.dtype.name != "F32":
+            raise MismatchError(
+                f"{part.scores.path}: tensor {tensor.name!r} is {scores.dtype.name}; scores are F32"
+            )

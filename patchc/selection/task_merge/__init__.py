@@ -1,0 +1,1 @@
+"""Merges of task vectors: task arithmetic, DARE, magnitude pruning, TIES."""

@@ -1,0 +1,99 @@
+"""Which tensors a merge takes, checked against every tuned model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from patchc.buffers import scratch
+from patchc.checkpoint import Checkpoint, TensorInfo
+from patchc.chunks import grid
+from patchc.dtypes import MERGEABLE
+from patchc.errors import MismatchError
+from patchc.recipe import MergeRecipe
+from patchc.selection.candidates import NameFilter, check_overrides
+
+_CHUNK_WORDS = 1 << 20
+
+
+def find_merge_candidates(
+    base: Checkpoint, tuned: Sequence[Checkpoint], recipe: MergeRecipe
+) -> list[TensorInfo]:
+    """The base's tensors that take part, sorted by the bytes of their names.
+
+    Those of a float dtype that deltas can be merged into, include and exclude permitting. Tensors
+    of other dtypes that include and exclude admit must be equal in all models.
+
+    Raises:
+        MismatchError: a tensor is missing from a model, extra, of another shape, of a dtype that
+            cannot be merged, or no tensor is left.
+        CheckpointError: an input cannot be read.
+        UsageError: an override matches no tensor that takes part.
+    """
+    names = NameFilter(recipe.include, recipe.exclude)
+    admitted = [tensor for tensor in base.tensors.values() if names.matches(tensor.name)]
+    candidates = [tensor for tensor in admitted if tensor.dtype.name in MERGEABLE]
+    for model in tuned:
+        _check_extra(base, model, names)
+        for tensor in admitted:
+            twin = _find_twin(model, tensor)
+            if tensor.dtype.name in MERGEABLE:
+                _check_float(model, twin)
+            else:
+                _check_equal(base, tensor, model, twin)
+    if not candidates:
+        raise MismatchError(
+            f"no tensor of {base.path} is {' or '.join(MERGEABLE)} and passes include and exclude; "
+            "there is nothing to build"
+        )
+    check_overrides(recipe.overrides, [tensor.name for tensor in candidates])
+    return sorted(candidates, key=lambda tensor: tensor.name.encode())
+
+
+def _check_extra(base: Checkpoint, model: Checkpoint, names: NameFilter) -> None:
+    extra = [name for name in model.tensors if name not in base.tensors and names.matches(name)]
+    if extra:
+        more = f" and {len(extra) - 1} more" if len(extra) > 1 else ""
+        raise MismatchError(
+            f"{model.path}: tensor {extra[0]!r}{more} is not in the base {base.path}; exclude it, "
+            "or take the base that the model was tuned from"
+        )
+
+
+def _find_twin(model: Checkpoint, tensor: TensorInfo) -> TensorInfo:
+    twin = model.tensors.get(tensor.name)
+    if twin is None:
+        raise MismatchError(
+            f"{model.path}: tensor {tensor.name!r} is missing; exclude it, or take the base that "
+            "the model was tuned from"
+        )
+    if twin.shape != tensor.shape:
+        raise MismatchError(
+            f"{model.path}: tensor {tensor.name!r} has shape {list(twin.shape)} and the base's is "
+            f"{list(tensor.shape)}; exclude it, or take the base that the model was tuned from"
+        )
+    return twin
+
+
+def _check_float(model: Checkpoint, twin: TensorInfo) -> None:
+    if twin.dtype.name not in MERGEABLE:
+        raise MismatchError(
+            f"{model.path}: tensor {twin.name!r} is {twin.dtype.name}; tuned weights must be "
+            f"{', '.join(MERGEABLE)}"
+        )
+
+
+def _check_equal(base: Checkpoint, tensor: TensorInfo, model: Checkpoint, twin: TensorInfo) -> None:
+    equal = twin.dtype == tensor.dtype
+    for chunk in grid(tensor.words, _CHUNK_WORDS) if equal else ():
+        ours = scratch("base", chunk.count, tensor.dtype.word)
+        theirs = scratch("tuned", chunk.count, tensor.dtype.word)
+        base.read_words(tensor, chunk.first, ours)
+        model.read_words(twin, chunk.first, theirs)
+        equal = equal and np.array_equal(ours, theirs)
+    if not equal:
+        raise MismatchError(
+            f"{model.path}: tensor {tensor.name!r} is {tensor.dtype.name} in the base, which "
+            f"cannot be merged, and differs from it; exclude it to keep the base's"
+        )
