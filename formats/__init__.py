@@ -6,18 +6,10 @@ from patchc.formats.container.file_changes import EncodedFile, FileRecord, encod
 from patchc.formats.container.index import ChunkRecord, PatchIndex
 from patchc.formats.container.reader import Patch, open_patch
 from patchc.formats.container.retention_masks import RetentionMask, TensorMasks
-from patchc.formats.container.tensors import (
-    OTHER,
-    Side,
-    TensorPair,
-    TensorRecord,
-    may_refer,
-    may_resize,
-)
+from patchc.formats.container.tensors import TensorPair, TensorRecord, may_refer, may_resize
 from patchc.formats.container.writer import EncodedChunk, PatchWriter, encode_chunk, encode_deltas
 
 __all__ = [
-    "OTHER",
     "AdditiveComponent",
     "AdditiveValues",
     "ChunkRecord",
@@ -29,7 +21,6 @@ __all__ = [
     "PatchIndex",
     "PatchWriter",
     "RetentionMask",
-    "Side",
     "TensorMasks",
     "TensorPair",
     "TensorRecord",

@@ -37,6 +37,7 @@ from patchc.errors import (
     UsageError,
     WrongBaseError,
 )
+from patchc.sides import Side
 
 torch = pytest.importorskip("torch")
 
@@ -634,8 +635,8 @@ def test_an_interrupt_waits_until_all_is_written(update: Update) -> None:
     prepared = live.prepare(state, update.patch)
     first = prepared._launches[0]
 
-    def interrupted(revert: bool) -> None:
-        first.add(revert)
+    def interrupted(target: Side) -> None:
+        first.add(target)
         _thread.interrupt_main()
 
     prepared._launches[0] = replace(first, add=interrupted)
@@ -653,8 +654,8 @@ def test_an_interrupt_while_the_thread_starts_waits_too(
     prepared = live.prepare(state, update.patch)
     first, start = prepared._launches[0], threading.Thread.start
 
-    def interrupted(revert: bool) -> None:
-        first.add(revert)
+    def interrupted(target: Side) -> None:
+        first.add(target)
         _thread.interrupt_main()
         time.sleep(0.2)
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from patchc.errors import PatchFormatError, UnsupportedInputError
 from patchc.formats.container.column_codec import ColumnReader, pack_names, pack_numbers
-from patchc.formats.container.tensors import Side
 from patchc.hashing import SHORT_DIGEST_BYTES, short
+from patchc.sides import Side
 
 MAX_FILES = 4096
 MAX_FILE = 1 << 26

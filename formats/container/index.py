@@ -23,15 +23,10 @@ from patchc.formats.container.retention_masks import (
     pack_masks,
     read_masks,
 )
-from patchc.formats.container.tensors import (
-    Side,
-    TensorPair,
-    TensorRecord,
-    pack_tensors,
-    read_tensors,
-)
+from patchc.formats.container.tensors import TensorPair, TensorRecord, pack_tensors, read_tensors
 from patchc.formats.container.update import pack_update, read_update
 from patchc.hashing import DIGEST_BYTES, SHORT_DIGEST_BYTES
+from patchc.sides import Side
 
 _COUNTS = struct.Struct("<II")
 _MAX_NUMBER = (1 << 32) - 1

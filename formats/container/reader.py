@@ -16,9 +16,8 @@ from typing import Any
 
 import numpy as np
 from blake3 import blake3
-from numpy.typing import NDArray
 
-from patchc.dtypes import DType
+from patchc.dtypes import DType, Words
 from patchc.errors import PatchcError, PatchFormatError, UnsupportedPatchError, UsageError
 from patchc.formats.codecs import ADDITIVE_ID, CODECS, CONDITIONAL_ID, STANDALONE, ComponentEntries
 from patchc.formats.codecs.additive import decode_additive
@@ -46,9 +45,10 @@ from patchc.formats.container.layout import (
     parse_trailer,
 )
 from patchc.formats.container.retention_masks import draw_groups
-from patchc.formats.container.tensors import Side, TensorRecord
+from patchc.formats.container.tensors import TensorRecord
 from patchc.hashing import root_digest, short
 from patchc.kernels.ulp_steps.cpu import add_steps
+from patchc.sides import Side
 
 
 class Patch:
@@ -129,8 +129,8 @@ class Patch:
         self,
         tensor: TensorRecord,
         chunk: ChunkRecord,
-        words: NDArray[np.unsignedinteger] | None = None,
-        revert: bool = False,
+        words: Words | None = None,
+        target: Side = "result",
     ) -> tuple[Positions, Steps]:
         """The changed words of a chunk and their steps, checked against its digest.
 
@@ -139,9 +139,10 @@ class Patch:
 
         Args:
             tensor, chunk: rows of the index.
-            words: all of the chunk's words in the base, or in the result with ``revert``; only a
-                body that is coded given them needs them.
-            revert: which side ``words`` are.
+            words: all of the chunk's words on the side across from ``target``; only a body that is
+                coded given them needs them.
+            target: the side that the changes lead to from ``words``; steps count towards the
+                result whichever it is.
 
         Raises:
             PatchFormatError: the body is damaged, or was not made for ``words``; names tensor and
@@ -151,17 +152,17 @@ class Patch:
         """
         with self._naming(_where(tensor, chunk)):
             if self.needs_words(chunk):
-                return decode_conditional(*self._conditional(tensor, chunk, words, revert))
+                return decode_conditional(*self._conditional(tensor, chunk, words, target))
             return self._read_standalone(tensor, chunk)
 
     def change_words(
         self,
         tensor: TensorRecord,
         chunk: ChunkRecord,
-        words: NDArray[np.unsignedinteger],
-        revert: bool = False,
+        words: Words,
+        target: Side = "result",
     ) -> None:
-        """Take all words of a chunk to the result, or with ``revert`` back to the base, in place.
+        """Take all words of a chunk to side ``target``, in place.
 
         What :meth:`read_changes` lists is added; errors are the same. After one the words may be
         anything.
@@ -171,21 +172,21 @@ class Patch:
         """
         with self._naming(_where(tensor, chunk)):
             if self.needs_words(chunk):
-                change_words(*self._conditional(tensor, chunk, words, revert))
+                change_words(*self._conditional(tensor, chunk, words, target))
             else:
                 positions, steps = self._read_standalone(tensor, chunk)
                 count = self.words_in_chunk(tensor, chunk.number)
                 if len(words) != count:
                     raise UsageError(f"it has {count} words, and {len(words)} are to be changed")
-                add_steps(words, positions, steps, tensor.dtype.total_order, revert)
+                add_steps(words, positions, steps, tensor.dtype.total_order, target == "base")
 
     def _conditional(
         self,
         tensor: TensorRecord,
         chunk: ChunkRecord,
-        words: NDArray[np.unsignedinteger] | None,
-        revert: bool,
-    ) -> tuple[bytes, NDArray[np.unsignedinteger], int, DType, bool, Groups | None]:
+        words: Words | None,
+        target: Side,
+    ) -> tuple[bytes, Words, int, DType, bool, Groups | None]:
         """What codec 3 decodes a chunk from."""
         self._check_exact()
         count = self.words_in_chunk(tensor, chunk.number)
@@ -196,7 +197,7 @@ class Patch:
         body = self._read_body(chunk.row, chunk)
         first = chunk.number * self.chunk_words
         groups = draw_groups(self.index.masks, chunk.masks, tensor.name, first, count)
-        return body, words, chunk.entries, tensor.dtype, revert, groups
+        return body, words, chunk.entries, tensor.dtype, target == "base", groups
 
     def _read_standalone(self, tensor: TensorRecord, chunk: ChunkRecord) -> tuple[Positions, Steps]:
         self._check_exact()

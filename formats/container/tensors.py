@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,15 +13,13 @@ from patchc.dtypes import BY_CODE, MERGEABLE, DType
 from patchc.errors import PatchFormatError, UnsupportedPatchError
 from patchc.formats.container.column_codec import ColumnReader, pack_names, pack_numbers
 from patchc.formats.container.layout import MAX_NAMES, MAX_RANK, is_tensor_name
+from patchc.sides import Side
 
-Side = Literal["base", "result"]
 Shape = tuple[int, ...]
 
 _MAX_WORDS = 1 << 62
 _MOST_GROWTH = 16
 _ANY_GROWTH = 1 << 20
-
-OTHER: dict[Side, Side] = {"base": "result", "result": "base"}
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,6 @@ from patchc.formats.container.column_codec import ColumnReader, pack_numbers
 from patchc.formats.container.file_changes import FileRecord, pack_files, read_files
 from patchc.formats.container.layout import MAX_TENSORS
 from patchc.formats.container.tensors import (
-    OTHER,
-    Side,
     TensorPair,
     TensorRecord,
     may_refer,
@@ -24,6 +22,7 @@ from patchc.formats.container.tensors import (
     read_tensors,
     split_shapes,
 )
+from patchc.sides import OTHER, Side
 
 _KEPT, _RESIZED, _REMOVED = range(3)
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from patchc.dtypes import Words
 from patchc.errors import MissingExtraError
 from patchc.kernels.ulp_steps.cpu import add_steps
+from patchc.sides import Side
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +42,7 @@ class StepRun:
 
 @dataclass(frozen=True)
 class Launch:
-    """Steps that are added at once; ``add(True)`` takes them back.
+    """Steps that are added at once; ``add("base")`` takes them back.
 
     On a CUDA device ``add`` returns as soon as the work is queued on the current stream. ``runs``
     are what its addresses point to.
@@ -49,7 +50,7 @@ class Launch:
 
     device: torch.device
     runs: Sequence[StepRun]
-    add: Callable[[bool], None]
+    add: Callable[[Side], None]
 
 
 def launches(runs: Sequence[StepRun]) -> list[Launch]:
@@ -69,7 +70,7 @@ def launches(runs: Sequence[StepRun]) -> list[Launch]:
     return [Launch(group[0].words.device, group, _prepare(group)) for group in groups.values()]
 
 
-def _prepare(group: list[StepRun]) -> Callable[[bool], None]:
+def _prepare(group: list[StepRun]) -> Callable[[Side], None]:
     if group[0].words.is_cpu:
         return _on_cpu(group)
     try:
@@ -82,13 +83,13 @@ def _prepare(group: list[StepRun]) -> Callable[[bool], None]:
     return on_device(group)
 
 
-def _on_cpu(group: list[StepRun]) -> Callable[[bool], None]:
+def _on_cpu(group: list[StepRun]) -> Callable[[Side], None]:
     total_order = group[0].total_order
     arrays = [(_unsigned(run.words), run.positions.numpy(), run.steps.numpy()) for run in group]
 
-    def add(revert: bool) -> None:
+    def add(target: Side) -> None:
         for words, positions, steps in arrays:
-            add_steps(words, positions, steps, total_order, revert)
+            add_steps(words, positions, steps, total_order, target == "base")
 
     words, positions, steps = arrays[0]
     add_steps(words, positions[:0], steps[:0], total_order, False)
@@ -105,14 +106,14 @@ def scatter_oracle(
     positions: NDArray[np.integer],
     steps: NDArray[np.integer],
     total_order: bool,
-    revert: bool,
+    target: Side,
 ) -> Words:
     """A copy of ``words`` with each step added, or taken back, by plain Python integers."""
     width = 8 * words.itemsize
     changed = words.copy()
     for position, step in zip(positions.tolist(), steps.tolist(), strict=True):
         order = _ordered(int(words[position]), width, total_order)
-        moved = (order - step if revert else order + step) % (1 << width)
+        moved = (order - step if target == "base" else order + step) % (1 << width)
         changed[position] = _ordered(moved, width, total_order)
     return changed
 

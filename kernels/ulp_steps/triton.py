@@ -12,6 +12,7 @@ import triton.language as tl
 from numpy.typing import NDArray
 
 from patchc.kernels.ulp_steps.scatter import StepRun
+from patchc.sides import Side
 
 BLOCK = 1024
 """Steps that one program adds."""
@@ -52,7 +53,7 @@ def _add_steps(  # type: ignore[no-untyped-def]  # Triton reads the annotations
 add_steps_kernel: Any = triton.jit(_add_steps, do_not_specialize=["sign"])
 
 
-def on_device(group: list[StepRun]) -> Callable[[bool], None]:
+def on_device(group: list[StepRun]) -> Callable[[Side], None]:
     """Compile and upload what adds the steps of runs that share device and types.
 
     The caller keeps the runs alive.
@@ -67,8 +68,8 @@ def on_device(group: list[StepRun]) -> Callable[[bool], None]:
         with torch.cuda.device_of(table):  # type: ignore[no-untyped-call]
             add_steps_kernel[(len(table),)](table, sign, *types, block=BLOCK, **OPTIONS)
 
-    def add(revert: bool) -> None:
-        launch(table, -1 if revert else 1)
+    def add(target: Side) -> None:
+        launch(table, -1 if target == "base" else 1)
 
     nothing = torch.zeros_like(table[:1])
     launch(nothing, 1)

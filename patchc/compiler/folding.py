@@ -212,7 +212,7 @@ class _TensorSteps:
         after = scratch("words", chunk.count, word)
         after[:] = before
         for patch, record, link in links:
-            take_step(patch, record, link, after, chunk.count, revert=False)
+            take_step(patch, record, link, after, chunk.count, "result")
         return before, after
 
     def finish(self) -> TensorReport:

@@ -20,7 +20,7 @@ from patchc.compiler.rank_messages import (
     unpack_report,
 )
 from patchc.files import staged_file
-from patchc.formats import EncodedFile, PatchWriter, RetentionMask, Side, TensorPair
+from patchc.formats import EncodedFile, PatchWriter, RetentionMask, TensorPair
 from patchc.formats.change_bits import ChangeBits
 from patchc.formats.container.layout import ADDITIVE
 from patchc.hashing import model_digest, tensor_digest
@@ -28,6 +28,7 @@ from patchc.patching.tensor_sides import deal_pairs, words_on
 from patchc.progress import Progress, ProgressEvent
 from patchc.runtime.ranks import Ranks, staged_by_first
 from patchc.runtime.workers import Workers
+from patchc.sides import Side
 
 
 class TensorCoder(Protocol):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from patchc.checkpoint import Checkpoint, InPlaceWriter, open_checkpoint
 from patchc.errors import PatchcError, UnsupportedInputError, UsageError, WrongBaseError
-from patchc.formats import Patch, Side, open_patch
+from patchc.formats import Patch, open_patch
 from patchc.patching.merge_options import MergeOptions, irreversible, plan_merge
 from patchc.patching.pending import Pending, everything, find_pending, rewrite_pending
 from patchc.patching.states import match_tensors
@@ -16,6 +16,7 @@ from patchc.progress import Progress
 from patchc.runtime.memory import threads_to_patch
 from patchc.runtime.ranks import ALONE, Ranks
 from patchc.runtime.workers import Workers
+from patchc.sides import Side
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from patchc.checkpoint import Checkpoint
-from patchc.formats import Patch, Side
+from patchc.formats import Patch
 from patchc.patching.side_files import FileChanges
 from patchc.patching.states import find_side, find_states
 from patchc.progress import Progress
 from patchc.runtime.workers import Workers
+from patchc.sides import Side
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,13 @@ from typing import Any, Protocol
 from patchc.chunks import Chunk, grid
 from patchc.dtypes import Words
 from patchc.errors import ResultMismatchError, WrongBaseError
-from patchc.formats import OTHER, ChunkRecord, Patch, Side, TensorRecord
+from patchc.formats import ChunkRecord, Patch, TensorRecord
 from patchc.hashing import chunk_digest, model_digest, short, tensor_digest
 from patchc.patching.tensor_sides import words_on
 from patchc.progress import Progress, ProgressEvent
 from patchc.runtime.ranks import deal
 from patchc.runtime.workers import Workers
+from patchc.sides import OTHER, Side
 
 
 class Walkable(Protocol):
@@ -210,7 +211,7 @@ def _is_known(
 
 
 def take_step(
-    patch: Patch, record: TensorRecord, row: ChunkRecord, words: Words, kept: int, revert: bool
+    patch: Patch, record: TensorRecord, row: ChunkRecord, words: Words, kept: int, target: Side
 ) -> bytes:
     """Take a chunk's words to the result, or back to the base, in place.
 
@@ -221,12 +222,12 @@ def take_step(
         ResultMismatchError: the outcome is not the promised one.
         PatchFormatError: the chunk's body is damaged.
     """
-    patch.change_words(record, row, words, revert)
-    return check_reached(patch, record, row, words[:kept], revert)
+    patch.change_words(record, row, words, target)
+    return check_reached(patch, record, row, words[:kept], target)
 
 
 def check_reached(
-    patch: Patch, record: TensorRecord, row: ChunkRecord, words: Words, revert: bool
+    patch: Patch, record: TensorRecord, row: ChunkRecord, words: Words, target: Side
 ) -> bytes:
     """The full digest of a chunk that was taken to a side.
 
@@ -234,7 +235,7 @@ def check_reached(
         ResultMismatchError: it is not the promised one.
     """
     reached = chunk_digest(words)
-    if short(reached) != (row.base_digest if revert else row.result_digest):
+    if short(reached) != row.digest_on(target):
         raise ResultMismatchError(
             f"{patch.path}: tensor {record.name!r}, chunk {row.number}: the outcome is "
             "not the promised one; the patch is not sound, fetch or build it again"

@@ -19,7 +19,7 @@ from patchc.errors import (
     WrongBaseError,
 )
 from patchc.files import check_output, check_space, staged_file, staged_folder
-from patchc.formats import OTHER, Patch, Side, open_patch
+from patchc.formats import Patch, open_patch
 from patchc.patching.merge_options import MergeOptions, MergeReport, irreversible, plan_merge
 from patchc.patching.model_state import find_state
 from patchc.patching.rewrite import OtherStateError, merge, rewrite
@@ -31,6 +31,7 @@ from patchc.runtime.device_pool import HOST_BYTES, DevicePool
 from patchc.runtime.memory import threads_to_patch
 from patchc.runtime.ranks import ALONE, Ranks, staged_by_first
 from patchc.runtime.workers import Workers
+from patchc.sides import OTHER, Side
 
 _DEVICE_WORD_BYTES = 32  # a word, and for two components its position, its delta, what was there
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from patchc.buffers import scratch
 from patchc.checkpoint import Checkpoint
 from patchc.dtypes import Words
-from patchc.formats import OTHER, ChunkRecord, Patch, Side, TensorRecord
+from patchc.formats import ChunkRecord, Patch, TensorRecord
 from patchc.hashing import chunk_digest, short
 from patchc.patching.digest import chunk_digests, digest_of
 from patchc.patching.model_walk import ChunkDigests, Job, take_step, unsound, walk, wrong
@@ -21,6 +21,7 @@ from patchc.patching.states import find_states, match_tensors
 from patchc.patching.tensor_sides import read_side
 from patchc.progress import Progress, ProgressEvent
 from patchc.runtime.workers import Workers
+from patchc.sides import OTHER, Side
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def _check_between(
         if row and short(found) != row.digest_on(target):
             if short(found) != row.digest_on(OTHER[target]):
                 raise wrong(patch, model, record.name, f"its chunk {row.number} differs")
-            found = take_step(patch, record, row, words, chunk.count, target == "base")
+            found = take_step(patch, record, row, words, chunk.count, target)
         return ChunkDigests(found, found, None)
 
     records = [patch.index.tensors[name] for name in model.tensors]
@@ -148,7 +149,7 @@ def rewrite_pending(
         first, count = row.number * patch.chunk_words, patch.words_in_chunk(record, row.number)
         words: Words = scratch("words", count, record.dtype.word)
         model.read_words(model.tensors[record.name], first, words)
-        reached = take_step(patch, record, row, words, count, revert)
+        reached = take_step(patch, record, row, words, count, pending.target)
         write(record.name, first, words)
         return reached
 

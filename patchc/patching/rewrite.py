@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from patchc.checkpoint import Checkpoint
 from patchc.dtypes import Words
 from patchc.errors import PatchcError
-from patchc.formats import OTHER, Patch, Side
+from patchc.formats import Patch
 from patchc.hashing import chunk_digest, short
 from patchc.patching.additive_merge import EntryCount, merge_chunk
 from patchc.patching.model_walk import ChunkDigests, Job, take_step, unsound, walk, wrong
@@ -17,6 +17,7 @@ from patchc.progress import Progress
 from patchc.runtime.device_pool import DevicePool
 from patchc.runtime.ranks import Ranks
 from patchc.runtime.workers import Workers
+from patchc.sides import OTHER, Side
 
 WriteWords = Callable[[str, int, Words], None]
 """Takes a tensor's name, its first word and the words from there on; called in worker threads."""
@@ -64,7 +65,7 @@ def rewrite(
                 if short(found) == other:
                     raise OtherStateError(record.name)
                 raise wrong(patch, model, record.name, f"its chunk {row.number} differs")
-            reached = take_step(patch, record, row, words, there, revert)
+            reached = take_step(patch, record, row, words, there, target)
         if there:
             write(record.name, chunk.first, words[:there])
         state = source if row else None

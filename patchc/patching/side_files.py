@@ -17,9 +17,10 @@ from patchc.errors import (
     UnsupportedInputError,
     WrongBaseError,
 )
-from patchc.formats import OTHER, EncodedFile, FileRecord, Patch, Side, encode_file
+from patchc.formats import EncodedFile, FileRecord, Patch, encode_file
 from patchc.formats.container.file_changes import MAX_FILE
 from patchc.hashing import files_digest, short
+from patchc.sides import OTHER, Side
 
 _SINGLE = "model.safetensors"
 """Stands for the one file of a checkpoint that is no folder."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from patchc.checkpoint import Checkpoint
 from patchc.errors import WrongBaseError
-from patchc.formats import Patch, Side
+from patchc.formats import Patch
 from patchc.hashing import chunk_digest, short
 from patchc.patching.model_walk import ChunkDigests, Job, WalkedDigests, unsound, walk, wrong
 from patchc.patching.tensor_sides import read_side, words_on
 from patchc.progress import Progress
 from patchc.runtime.workers import Workers
+from patchc.sides import Side
 
 
 def match_tensors(patch: Patch, model: Checkpoint, side: Side = "base") -> None:
@@ -69,7 +70,7 @@ def find_states(
             raise wrong(patch, model, record.name, f"its chunk {row.number} differs")
         if record.only:
             return ChunkDigests(found, found, "result")
-        patch.change_words(record, row, words, revert=True)
+        patch.change_words(record, row, words, "base")
         return ChunkDigests(chunk_digest(words[:before]), found, "result")
 
     records = [patch.index.tensors_on(side)[name] for name in model.tensors]

@@ -8,9 +8,10 @@ from patchc.buffers import scratch
 from patchc.checkpoint import Checkpoint, TensorInfo
 from patchc.chunks import Chunk
 from patchc.dtypes import Words
-from patchc.formats import Side, TensorPair
+from patchc.formats import TensorPair
 from patchc.kernels.casts import cast
 from patchc.runtime.ranks import deal
+from patchc.sides import Side
 
 
 def unchanged_pairs(model: Checkpoint) -> list[TensorPair]:

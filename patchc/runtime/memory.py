@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from patchc.checkpoint import Checkpoint
 from patchc.errors import UsageError
-from patchc.formats import OTHER, Patch
+from patchc.formats import Patch
 from patchc.runtime.workers import usable_cores
+from patchc.sides import OTHER
 
 RUNTIME_BYTES = 160 << 20
 """Memory of the process before it opens a buffer: the interpreter, imports and compiled loops."""

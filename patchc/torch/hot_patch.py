@@ -12,10 +12,11 @@ import torch
 
 from patchc.checkpoint import open_checkpoint
 from patchc.errors import AlreadyPatchedError, NotPatchedError, UsageError
-from patchc.formats import Side, open_patch
+from patchc.formats import open_patch
 from patchc.kernels.ulp_steps.scatter import Launch, StepRun, launches
 from patchc.progress import Progress, ignore_progress
 from patchc.runtime.workers import Workers
+from patchc.sides import OTHER, Side
 from patchc.torch.layout import Part, Run, lay_out
 from patchc.torch.live_model import LiveModel
 from patchc.torch.preparation import Preparation, refuse_features
@@ -50,12 +51,12 @@ class PreparedPatch:
     """
 
     def __init__(
-        self, live: LiveModel, steps: Mapping[Run, StepRun], root: str, revert: bool
+        self, live: LiveModel, steps: Mapping[Run, StepRun], root: str, target: Side
     ) -> None:
         runs = list(steps.values())
         self._live = live
         self._launches = launches(runs)
-        self._revert = revert
+        self._target: Side = target
         self._changed = {run.parameter for run in steps}
         self.committed = False
         self.report = HotPatchReport(
@@ -80,7 +81,7 @@ class PreparedPatch:
             UsageError: a parameter was moved, replaced or written to since.
         """
         if self.committed:
-            error = NotPatchedError if self._revert else AlreadyPatchedError
+            error = NotPatchedError if self._target == "base" else AlreadyPatchedError
             raise error("these changes are committed already; roll them back or prepare others")
         self._write(committed=True)
 
@@ -104,15 +105,15 @@ class PreparedPatch:
 
     def _scatter(self, committed: bool, streams: Mapping[torch.device, torch.cuda.Stream]) -> None:
         """Runs in a thread of its own, which an interrupt cannot stop half way."""
-        revert = self._revert == committed
+        target = self._target if committed else OTHER[self._target]
         done: list[Launch] = []
         try:
             for launch in self._launches:
-                _run(launch, streams, revert)
+                _run(launch, streams, target)
                 done.append(launch)
         except Exception:
             for launch in done:
-                _run(launch, streams, not revert)
+                _run(launch, streams, OTHER[target])
             raise
         finally:
             self._live.count_writes(self._changed)
@@ -121,10 +122,10 @@ class PreparedPatch:
             stream.synchronize()
 
 
-def _run(launch: Launch, streams: Mapping[torch.device, torch.cuda.Stream], revert: bool) -> None:
+def _run(launch: Launch, streams: Mapping[torch.device, torch.cuda.Stream], target: Side) -> None:
     stream = streams.get(launch.device)
     with torch.cuda.stream(stream) if stream else nullcontext():
-        launch.add(revert)
+        launch.add(target)
 
 
 def prepare(
@@ -187,10 +188,12 @@ def prepare(
         live.synchronize()
         checkpoint = stack.enter_context(open_checkpoint(base)) if base is not None else None
         workers = stack.enter_context(Workers(threads))
-        source: Side = "result" if revert else "base"
-        steps = Preparation(opened, live, checkpoint, trust, source, shard).run(workers, progress)
+        target: Side = "base" if revert else "result"
+        steps = Preparation(opened, live, checkpoint, trust, OTHER[target], shard).run(
+            workers, progress
+        )
         live.check_untouched()
-        return PreparedPatch(live, steps, opened.root.hex(), revert)
+        return PreparedPatch(live, steps, opened.root.hex(), target)
 
 
 def apply_(

@@ -108,5 +108,5 @@ def _read_patched(patch: Patch, model: Checkpoint, job: Job, words: Words) -> Ch
         )
     if short(found) != row.base_digest:
         raise wrong(patch, model, record.name, f"its chunk {row.number} differs")
-    reached = take_step(patch, record, row, words, chunk.count, revert=False)
+    reached = take_step(patch, record, row, words, chunk.count, "result")
     return ChunkDigests(found, reached, "base")

@@ -19,7 +19,7 @@ from patchc.errors import (
     PatchcError,
     UnsupportedInputError,
 )
-from patchc.formats import OTHER, ChunkRecord, Patch, Side, TensorRecord
+from patchc.formats import ChunkRecord, Patch, TensorRecord
 from patchc.formats.codecs.protocol import Positions, Steps
 from patchc.hashing import chunk_digest, short
 from patchc.kernels.ulp_steps.cpu import add_steps
@@ -38,6 +38,7 @@ from patchc.patching.states import match_tensors
 from patchc.patching.tensor_sides import read_side
 from patchc.progress import Progress
 from patchc.runtime.workers import Workers
+from patchc.sides import OTHER, Side
 from patchc.torch.layout import Run
 from patchc.torch.live_model import LiveModel
 
@@ -186,14 +187,14 @@ class Preparation:
 
     def _take_across(self, job: Job, row: ChunkRecord, words: Words, side: Side) -> bytes:
         """Take a copy of a chunk to the other side, and keep what changes in each run."""
-        revert = side == "result"
-        positions, steps = self._patch.read_changes(job.record, row, words, revert)
-        add_steps(words, positions, steps, job.record.dtype.total_order, revert)
+        target = OTHER[side]
+        positions, steps = self._patch.read_changes(job.record, row, words, target)
+        add_steps(words, positions, steps, job.record.dtype.total_order, target == "base")
         for run, low, high in self._live.layout.pieces(job.record.name, job.chunk):
             if run.writes:
                 changes = self._changes.setdefault(run, {})
                 changes[row.number] = _cut(positions, steps, job.chunk, run, low, high)
-        return check_reached(self._patch, job.record, row, words, revert)
+        return check_reached(self._patch, job.record, row, words, target)
 
     def _upload(self, record: TensorRecord) -> dict[Run, StepRun]:
         uploaded = {}

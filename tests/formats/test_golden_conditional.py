@@ -45,7 +45,7 @@ def test_both_readers_find_the_changes(file: str, revert: bool) -> None:
             assert tensors[name].changes == steps_between(name, result)
             words = np.array(sides[name], BY_NAME[TENSORS[name][0]].word)
             for chunk in map(patch.index.chunk, record.chunks):
-                found = patch.read_changes(record, chunk, words, revert)
+                found = patch.read_changes(record, chunk, words, "base" if revert else "result")
                 assert dict(zip(*(part.tolist() for part in found), strict=True)) == (
                     tensors[name].changes
                 )

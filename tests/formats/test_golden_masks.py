@@ -43,7 +43,9 @@ def test_both_readers_find_the_changes_worked_out_by_hand(revert: bool) -> None:
             (chunk,) = map(patch.index.chunk, record.chunks)
             assert chunk.masks == ROWS[name]
             words = np.array(sides[name], "<u2")
-            positions, steps = patch.read_changes(record, chunk, words, revert)
+            positions, steps = patch.read_changes(
+                record, chunk, words, "base" if revert else "result"
+            )
             found = dict(zip(positions.tolist(), steps.tolist(), strict=True))
             assert found == tensors[name].changes == changes(name)
 

@@ -73,11 +73,11 @@ def test_compiled_loop_equals_the_oracle(
     width: int, step_width: int, is_float: bool, count: int
 ) -> None:
     words, positions, steps = _case(width, step_width, count)
-    for revert in (False, True):
-        expected = scatter_oracle(words, positions, steps, is_float, revert)
+    for target in ("result", "base"):
+        expected = scatter_oracle(words, positions, steps, is_float, target)
         changed = words.copy()
         for launch in launches([_run(changed, positions, steps, is_float, "cpu")]):
-            launch.add(revert)
+            launch.add(target)
         assert np.array_equal(changed, expected)
 
 
@@ -119,14 +119,14 @@ def interpret() -> int:
     for case in CASES:
         width, step_width, is_float, count = case.values
         words, positions, steps = _case(width, step_width, count)
-        for revert in (False, True):
+        for target in ("result", "base"):
             guarded = np.concatenate([words, words])
             other = _case(width, step_width, count + 1)
-            expected = scatter_oracle(words, positions, steps, is_float, revert)
-            others = scatter_oracle(*other, is_float, revert)
+            expected = scatter_oracle(words, positions, steps, is_float, target)
+            others = scatter_oracle(*other, is_float, target)
             runs = [_run(guarded[:count], positions, steps, is_float, "cpu")] if len(steps) else []
             runs.append(_run(*other, is_float, "cpu"))
-            on_device(runs)(revert)
+            on_device(runs)(target)
             assert np.array_equal(guarded[:count], expected if len(runs) > 1 else words), case.id
             assert np.array_equal(guarded[count:], words), case.id
             assert np.array_equal(other[0], others), case.id
@@ -174,9 +174,9 @@ def test_device_equals_the_oracle() -> None:
     for case in CASES:
         width, step_width, is_float, count = case.values
         words, positions, steps = _case(width, step_width, count)
-        for revert in (False, True):
-            expected = scatter_oracle(words, positions, steps, is_float, revert)
+        for target in ("result", "base"):
+            expected = scatter_oracle(words, positions, steps, is_float, target)
             run = _run(words, positions, steps, is_float, "cuda")
             for launch in launches([run]):
-                launch.add(revert)
+                launch.add(target)
             assert np.array_equal(run.words.cpu().numpy().view(words.dtype), expected), case.id
