@@ -41,7 +41,7 @@ check: setup
 	$(BIN)/lint-imports
 
 test: check
-	$(BIN)/pytest -n auto
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
 
 test-lm-eval:
 	$(PYTHON) -m venv .venv-lm-eval
@@ -71,7 +71,7 @@ bench-speed: setup
 	$(BIN)/python benchmarks/speed.py
 
 bench-size: .venv-bench-size/ready
-	ARC3_CANDIDATE_WAIT_MULTIPLIER=1000 PYTHONPATH=tests:benchmarks/smollm2 \
+	ARC3_CANDIDATE_WAIT_MULTIPLIER=1000 PYTHONPATH=tests/support:benchmarks/smollm2 \
 		.venv-bench-size/bin/python benchmarks/size/run.py
 
 .venv-bench-size/ready: pyproject.toml
@@ -88,10 +88,10 @@ bench-linear: setup
 	$(BIN)/python benchmarks/linear.py
 
 bench-fix: setup
-	PYTHONPATH=benchmarks/fix:benchmarks/smollm2:tests $(BIN)/python benchmarks/fix/run.py $(if $(ROWS),--rows "$(ROWS)") $(if $(POLICIES),--policies $(POLICIES)) $(if $(SEEDS),--seeds $(SEEDS))
+	PYTHONPATH=benchmarks/fix:benchmarks/smollm2:tests/support $(BIN)/python benchmarks/fix/run.py $(if $(ROWS),--rows "$(ROWS)") $(if $(POLICIES),--policies $(POLICIES)) $(if $(SEEDS),--seeds $(SEEDS))
 
 bench-smollm2: setup
-	PYTHONPATH=tests $(BIN)/python benchmarks/smollm2/run.py
+	PYTHONPATH=tests/support $(BIN)/python benchmarks/smollm2/run.py
 
 clean:
 	rm -rf .venv .venv-lm-eval .venv-bench-size .venv-mergekit .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -32,10 +32,10 @@ from numpy.typing import NDArray
 
 from patchc.chunks import grid
 from patchc.kernels.bitmask import unpack
-from patchc.kernels.philox.cpu import KEEP_ALL, Retention
-from patchc.runtime.workers import Workers
+from patchc.kernels.philox import KEEP_ALL, Retention
+from patchc.runtime.runtime import Runtime
 from patchc.selection.topk.histogram_search import ScoredTensor
-from patchc.selection.topk.search import find_top_sets
+from patchc.selection.topk.search import TopSearch
 
 WIDTH, INNER = 2048, 5632
 LAYER = {"gate_proj": (INNER, WIDTH), "up_proj": (INNER, WIDTH), "down_proj": (WIDTH, INNER)}
@@ -164,14 +164,14 @@ def time_top_k(repeats: int) -> dict[str, float]:
     tensor = ScoredTensor(
         "scores", lambda chunk: bits[chunk.first : chunk.first + chunk.count], chunks, everything
     )
-    with Workers() as workers:
-        (top,) = find_top_sets([tensor], count, workers)
+    with Runtime() as runtime:
+        (top,) = TopSearch([tensor], count, runtime).result()
         marks = top.marks or ()
         mask = np.concatenate([unpack(m, c.count) for m, c in zip(marks, chunks, strict=True)])
         cut = np.partition(scores, scores.size - count)[scores.size - count]
         if np.count_nonzero(mask) != count or scores[mask].min() < cut:
             raise SystemExit("the top set is not the top set: no figure is worth printing")
-        ours = _best(lambda: find_top_sets([tensor], count, workers), repeats)
+        ours = _best(lambda: TopSearch([tensor], count, runtime).result(), repeats)
     return {
         "patchc": ours,
         "np.partition": _best(lambda: np.partition(scores, scores.size - count), repeats),

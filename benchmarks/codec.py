@@ -31,8 +31,8 @@ from synthetic import GIGABYTE, Words, draw_update, write_case
 
 from patchc.checkpoint import open_checkpoint
 from patchc.dtypes import BY_NAME
-from patchc.formats.codecs import CONDITIONAL_ID
-from patchc.formats.codecs.conditional.decode.decoder import change_words, decode_conditional
+from patchc.formats.codecs import CONDITIONAL
+from patchc.formats.codecs.protocol import ChunkBody, ExactChanges
 from patchc.formats.codecs.shortest import encode_shortest
 from patchc.kernels.ulp_steps.cpu import changed_steps
 
@@ -55,11 +55,14 @@ class Coded:
         self.steps = np.empty(len(self.base), np.int64)
         count = self.compare()
         self.positions, self.steps = self.positions[:count].copy(), self.steps[:count].copy()
-        self.codec, _, coding = encode_shortest(self.base, self.positions, self.steps, BF16)
+        self.codec, _, coding = encode_shortest(
+            ExactChanges(self.base, self.positions, self.steps, BF16)
+        )
         self.body = coding.body
+        self.chunk = ChunkBody(self.body, len(self.positions), len(self.base), BF16)
         self.room = np.empty(len(self.base), np.uint32), np.empty(len(self.base), np.int64)
         self.words = self.base.copy()
-        if self.codec != CONDITIONAL_ID:
+        if self.codec != CONDITIONAL.id:
             sys.exit("a chunk is coded without its words; this benchmark is of codec 3")
 
     def compare(self) -> int:
@@ -69,22 +72,22 @@ class Coded:
 
     def encode(self) -> None:
         """Code the changes the shorter way, as a writer does."""
-        encode_shortest(self.base, self.positions, self.steps, BF16)
+        encode_shortest(ExactChanges(self.base, self.positions, self.steps, BF16))
 
     def decode(self) -> None:
         """Read a list of the changes back."""
-        decode_conditional(self.body, self.base, len(self.positions), BF16, False)
+        CONDITIONAL.decode(self.chunk, self.base)
 
     def apply(self) -> None:
         """Take a copy of the words to the result."""
         self.words[:] = self.base
-        change_words(self.body, self.words, len(self.positions), BF16, False)
+        CONDITIONAL.change_words(self.chunk, self.words, "result")
 
     def check(self) -> None:
         """Exit unless both directions are exact."""
         self.apply()
         words = self.result.copy()
-        change_words(self.body, words, len(self.positions), BF16, True)
+        CONDITIONAL.change_words(self.chunk, words, "base")
         if not (np.array_equal(self.words, self.result) and np.array_equal(words, self.base)):
             sys.exit("a chunk did not come back: no figure is worth printing")
 

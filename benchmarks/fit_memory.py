@@ -28,8 +28,7 @@ from transformers import AutoModelForCausalLM
 import patchc
 from patchc import EvaluateOptions, FitOptions
 from patchc.checkpoint import open_checkpoint
-from patchc.derivation.margin import refusal_margin
-from patchc.derivation.openings import Openings
+from patchc.derivation.margin import Openings, refusal_margin
 from patchc.errors import UnfixedError
 from patchc.recipe import Recipe
 from patchc.selection.candidates import is_decoder_linear

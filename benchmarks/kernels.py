@@ -20,8 +20,8 @@ from dataclasses import dataclass
 import torch
 
 from patchc.kernels.additive_merge import DeltaEntries, add_deltas
-from patchc.kernels.philox.cpu import KEEP_ALL, Retention, retention_stream, retention_threshold
-from patchc.kernels.safepatching_merge import Part, RankedScores, select_changes
+from patchc.kernels.philox import KEEP_ALL, Retention, retention_stream, retention_threshold
+from patchc.kernels.safepatching_merge import ComponentTile, RankedScores, select_changes
 from patchc.kernels.snip import add_scores
 from patchc.kernels.topk import TopSearch, top_mask
 
@@ -130,7 +130,7 @@ def _select(inputs: Inputs, piece: slice, device: str) -> tuple[torch.Tensor, to
     return found.positions, found.steps
 
 
-def _part(inputs: Inputs, number: int, name: str, piece: slice, device: str) -> Part:
+def _part(inputs: Inputs, number: int, name: str, piece: slice, device: str) -> ComponentTile:
     scores = inputs.scores[number][piece].to(device)
     retention = inputs.retention(name)
     search = TopSearch(int(TOP * scores.numel()), device)
@@ -139,7 +139,7 @@ def _part(inputs: Inputs, number: int, name: str, piece: slice, device: str) -> 
     search.count_low(scores, 0, retention)
     taken = torch.zeros(1, dtype=torch.int64, device=device)
     top = RankedScores(scores, search.cut(), taken)
-    return Part(inputs.tuned[number][piece].to(device), top, retention, 1.5)
+    return ComponentTile(inputs.tuned[number][piece].to(device), top, retention, 1.5)
 
 
 def timings(inputs: Inputs, repeats: int) -> dict[str, tuple[float, float]]:

@@ -1,7 +1,11 @@
 """The patch file: its container, its index and its codecs. ``SPEC.md`` here is the authority."""
 
-from patchc.formats.codecs import ComponentEntries, ValueType
-from patchc.formats.container.additive_metadata import AdditiveComponent, AdditiveValues
+from patchc.formats.codecs.additive_values import (
+    AdditiveComponent,
+    AdditiveValues,
+    ComponentEntries,
+    ValueType,
+)
 from patchc.formats.container.file_changes import EncodedFile, FileRecord, encode_file
 from patchc.formats.container.index import ChunkRecord, PatchIndex
 from patchc.formats.container.reader import Patch, open_patch

@@ -1,4 +1,4 @@
-"""Bits that changes take, split into where they are and what they are."""
+"""Bits that coded changes take: those of positions and those of steps."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _MOST_BITS = 1 << 80
 
 @dataclass(frozen=True)
 class ChangeBits:
-    """Bits of changes together: which words change, and by which steps."""
+    """Bits of changes: of positions, which words change; and of values, by which steps."""
 
     positions: float = 0.0
     values: float = 0.0
@@ -24,16 +24,15 @@ class ChangeBits:
         return ChangeBits(self.positions + other.positions, self.values + other.values)
 
     def to_json(self) -> dict[str, int]:
-        """Whole bits to five digits, which is what a patch file keeps."""
-        parts = {"positions": self.positions, "values": self.values}
-        return {name: round(float(f"{bits:.5g}")) for name, bits in parts.items()}
+        """Whole bits to five digits, as a patch file stores them."""
+        return {name: round(float(f"{bits:.5g}")) for name, bits in vars(self).items()}
 
     @classmethod
-    def from_json(cls, parts: object) -> ChangeBits | None:
-        """What a patch file states; None where it states nothing, or a stranger nonsense."""
-        if not isinstance(parts, dict):
+    def from_json(cls, stored: object) -> ChangeBits | None:
+        """Read what a patch file stores; None where that is missing or wrong."""
+        if not isinstance(stored, dict):
             return None
-        positions, values = parts.get("positions"), parts.get("values")
+        positions, values = stored.get("positions"), stored.get("values")
         if not (_is_count(positions) and _is_count(values)):
             return None
         return cls(float(positions), float(values))

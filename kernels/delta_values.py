@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchc.dtypes import BY_NAME, INT8_BLOCK
-from patchc.jit import compiled
-from patchc.kernels.rounding.cpu import from_fp32, to_fp32
+from patchc.jit import loop
+from patchc.kernels.rounding.cpu import from_fp32
+from patchc.kernels.tiles import convert
 
 _LEVELS = np.float32(127)
 _BF16 = BY_NAME["BF16"].code
@@ -20,7 +21,7 @@ _BF16 = BY_NAME["BF16"].code
 Deltas = NDArray[np.float32]
 
 
-@compiled
+@loop
 def to_bf16(deltas: Deltas, words: NDArray[np.uint16]) -> int:
     """Round each delta to the nearest bf16 word, ties to even.
 
@@ -35,11 +36,9 @@ def to_bf16(deltas: Deltas, words: NDArray[np.uint16]) -> int:
     return -1
 
 
-@compiled
 def from_bf16(words: NDArray[np.integer], deltas: Deltas) -> None:
-    """The fp32 value of each bf16 word; exact."""
-    for i in range(words.size):
-        deltas[i] = to_fp32(words[i], _BF16)
+    """Write the fp32 value of each bf16 word into ``deltas``; exact."""
+    convert(words, _BF16, deltas)
 
 
 def first_not_finite(deltas: Deltas) -> int:

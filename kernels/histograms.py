@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchc.dtypes import Words
-from patchc.jit import Integer, always_inline, compiled, inlined, kernel
+from patchc.jit import Integer, allocating_loop, inlined, loop
 from patchc.simd import BLOCK, bit_length, lowest, within
 
 Counts = NDArray[np.int64]
@@ -34,7 +34,7 @@ def symbols(word_bits: int) -> int:
 
 
 def raw_bits(word_bits: int) -> NDArray[np.int64]:
-    """Of each symbol, the bits that tell its steps apart."""
+    """For each symbol, how many bits tell its steps apart."""
     octaves = np.repeat(np.arange(_EXACT_BITS, word_bits - 1), 1 << _BUCKET_BITS) - _BUCKET_BITS
     return np.repeat(np.concatenate((np.zeros(1 << _EXACT_BITS, np.int64), octaves)), 2)
 
@@ -45,7 +45,7 @@ def count_words(words: Words, shift: int, bits: int, groups: Groups | None = Non
     Args:
         words: any, contiguous; the bits above an exponent are one sign at most.
         shift, bits: the exponent is the ``bits`` bits from bit ``shift`` on.
-        groups: one a word, below 4; None where all are in one.
+        groups: one for each word, below 4; None where all are in one.
 
     Returns:
         Shape (4, 2^bits), or (1, 2^bits) where all are in one group.
@@ -64,7 +64,7 @@ def _rows(groups: Groups | None) -> tuple[Groups, bool, int]:
     return (_NO_GROUPS, False, 1) if groups is None else (groups, True, _GROUPS)
 
 
-@compiled
+@allocating_loop
 def _count_words(
     words: Words, groups: Groups, grouped: bool, shift: Integer, bits: Integer, counts: Counts
 ) -> None:
@@ -78,7 +78,7 @@ def _count_words(
         counts[own, (np.uint64(words[i]) >> np.uint64(shift)) & mask] += 1
 
 
-@inlined
+@allocating_loop
 def _count_pairs(
     words: Words, groups: Groups, grouped: bool, shift: Integer, bits: Integer, counts: Counts
 ) -> None:
@@ -127,7 +127,7 @@ def _count_pairs(
         _count_below(words, groups, grouped, top - _OTHER + np.uint64(1), up, mask, counts)
 
 
-@always_inline
+@inlined
 def _count_below(
     words: Words, groups: Groups, grouped: bool, limit: Integer, up: Integer, mask: Integer,
     counts: Counts,
@@ -173,7 +173,7 @@ def count_steps(
     return used, counts
 
 
-@kernel
+@loop
 def _find_cells(
     words: Words, positions: NDArray[np.uint32], groups: Groups, grouped: bool, shift: Integer,
     bits: Integer, cells: NDArray[np.uint16], hits: Counts,
@@ -188,7 +188,7 @@ def _find_cells(
         hits[cells[change]] += 1
 
 
-@compiled
+@allocating_loop
 def _count_symbols(
     cells: NDArray[np.uint16], steps: NDArray[np.int64], rows: NDArray[np.uint32], counts: Counts
 ) -> None:
@@ -201,7 +201,7 @@ def _count_symbols(
             counts[rows[cells[start + i]], tile[i]] += 1
 
 
-@always_inline
+@inlined
 def _symbol(step: Integer) -> Integer:
     """The symbol, without a branch, which a random step would mislead."""
     negative = step >> 63

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from patchc.dtypes import BY_NAME, DType
 from patchc.errors import MismatchError, UnsupportedInputError
-from patchc.kernels.philox.cpu import KEEP_ALL, Retention
+from patchc.kernels.philox import KEEP_ALL, Retention
 
 if TYPE_CHECKING:
     import torch
@@ -38,14 +39,17 @@ def on_device(tensor: Tensor) -> bool:
     return tensor.is_cuda or os.environ.get("TRITON_INTERPRET") == "1"
 
 
-def launching_on(tensor: Tensor) -> AbstractContextManager[Any]:
-    """Make a tensor's device the current one, which is where Triton launches."""
+def launch(kernel: Any, programs: int, *arguments: Any) -> None:
+    """Launch a kernel on the device of its first argument; its last constant is :data:`BLOCK`."""
     import torch
 
-    return torch.cuda.device(tensor.device if tensor.is_cuda else -1)
+    first = arguments[0]
+    # Triton launches on the current device.
+    with torch.cuda.device(first.device if first.is_cuda else -1):
+        kernel[(programs,)](*arguments, BLOCK, **OPTIONS)
 
 
-def blocks(entries: int, block: int = BLOCK) -> int:
+def blocks(entries: int) -> int:
     """Programs of a launch over so many entries; at least one.
 
     Raises:
@@ -55,7 +59,7 @@ def blocks(entries: int, block: int = BLOCK) -> int:
         raise UnsupportedInputError(
             f"{entries} entries in one call; give at most {MOST_ENTRIES}, tile by tile"
         )
-    return max(1, -(-entries // block))
+    return max(1, -(-entries // BLOCK))
 
 
 def code_of(tensor: Tensor) -> int:
@@ -105,13 +109,8 @@ def check_entries(entries: int, **tensors: Tensor) -> None:
             raise MismatchError(f"{name} has {tensor.numel()} entries where {entries} are expected")
 
 
-def signed(value: int) -> int:
-    """The signed 64-bit integer with the bits of an unsigned one."""
-    return value - (1 << 64) if value >> 63 else value
-
-
 def draw_arguments(retention: Retention) -> tuple[int, int, int, bool]:
     """A retention as device code takes it: seed, stream, threshold, and whether to draw at all."""
-    threshold = retention.threshold
+    seed, stream, threshold = (int(number.astype(np.int64)) for number in retention)
     drawn = threshold != KEEP_ALL
-    return signed(retention.seed), signed(retention.stream), threshold if drawn else 0, drawn
+    return seed, stream, threshold if drawn else 0, drawn

@@ -1,7 +1,7 @@
 """Tiles of words as merges compute on them: small enough to stay in a core's first-level cache.
 
-Within a tile everything is fp32, and every entry is computed: marks choose among the entries
-afterwards, which is quicker than a branch an entry, since a processor computes sixteen at a time.
+Within a tile everything is fp32, and every entry is computed: a mask chooses among the entries
+afterwards. That is quicker than a branch per entry, since a processor computes sixteen at a time.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchc.dtypes import BY_NAME, Words
-from patchc.jit import Integer, kernel, kernel_helper
+from patchc.jit import Integer, loop
 from patchc.kernels.bitmask import Bitmask
 from patchc.kernels.rounding.cpu import from_fp32, to_fp32
 from patchc.simd import widen
@@ -28,13 +28,13 @@ _F32 = BY_NAME["F32"].code
 _F16 = BY_NAME["F16"].code
 
 
-def new_tiles(count: int) -> Floats:
-    """So many tiles to compute in."""
-    return np.empty((count, TILE), np.float32)
+def new_tiles() -> Floats:
+    """As many tiles as any merge computes in."""
+    return np.empty((8, TILE), np.float32)
 
 
-@kernel
-def convert(words: Words, code: int, out: Floats) -> None:
+@loop
+def convert(words: NDArray[np.integer], code: int, out: Floats) -> None:
     """The fp32 value of every word; exact. What is not finite stays so."""
     bits = out.view(np.uint32)
     if code == _BF16:
@@ -48,7 +48,7 @@ def convert(words: Words, code: int, out: Floats) -> None:
             out[i] = to_fp32(words[i], code)
 
 
-@kernel_helper
+@loop
 def convert_row(row: Rows, code: int, start: int, out: Floats) -> None:
     """The fp32 values of as many words as ``out`` holds, of any dtype, from word ``start`` on."""
     end = start + out.size
@@ -60,14 +60,14 @@ def convert_row(row: Rows, code: int, start: int, out: Floats) -> None:
         convert(row[start:end], code, out)
 
 
-@kernel_helper
-def expand(marks: Bitmask, chosen: Bits) -> None:
-    """One word an entry: not 0 where it is marked; 32 times as many as there are marks, or more."""
-    for i in range(marks.size):
-        widen(marks[i], chosen, np.uint64(i) << np.uint64(5))
+@loop
+def expand(mask: Bitmask, chosen: Bits) -> None:
+    """Write a word for each entry: not 0 where its bit is set."""
+    for i in range(mask.size):
+        widen(mask[i], chosen, np.uint64(i) << np.uint64(5))
 
 
-@kernel_helper
+@loop
 def round_chosen(words: Words, code: int, merged: Floats, chosen: Bits, out: Words) -> Integer:
     """Round to the words' dtype where ``chosen`` is not 0; elsewhere the words stay.
 
@@ -86,7 +86,7 @@ def round_chosen(words: Words, code: int, merged: Floats, chosen: Bits, out: Wor
     return faulty
 
 
-@kernel_helper
+@loop
 def _round_bf16(words: Words, merged: Floats, chosen: Bits, out: Words) -> Integer:
     bits = merged.view(np.uint32)
     largest = np.uint32(0)

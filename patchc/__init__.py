@@ -12,29 +12,32 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from patchc.version import __version__
+from patchc.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from patchc.derivation.derive_options import DeriveOptions
-    from patchc.errors import PatchcError
-    from patchc.evaluation.evaluate_options import EvaluateOptions
-    from patchc.fitting.fit_options import FitOptions, Limit
-    from patchc.fixing.fix import fix
-    from patchc.fixing.fix_options import FixOptions
-    from patchc.formats import open_patch
-    from patchc.recipe import MergeRecipe, Recipe, read_recipe
-    from patchc.verbs.apply import apply
-    from patchc.verbs.build import build
-    from patchc.verbs.chain import chain
-    from patchc.verbs.derive import derive
-    from patchc.verbs.diff import diff
-    from patchc.verbs.evaluate import evaluate
-    from patchc.verbs.fit import fit
-    from patchc.verbs.fold import fold
-    from patchc.verbs.inspect import inspect
-    from patchc.verbs.revert import revert
-    from patchc.verbs.sweep import sweep
-    from patchc.verbs.verify import verify
+    from patchc.derivation.derive_options import DeriveOptions as DeriveOptions
+    from patchc.errors import PatchcError as PatchcError
+    from patchc.evaluation.evaluate_options import EvaluateOptions as EvaluateOptions
+    from patchc.fitting.fit_options import FitOptions as FitOptions
+    from patchc.fitting.fit_options import Limit as Limit
+    from patchc.fixing.fix import fix as fix
+    from patchc.fixing.fix_options import FixOptions as FixOptions
+    from patchc.formats import open_patch as open_patch
+    from patchc.recipe import MergeRecipe as MergeRecipe
+    from patchc.recipe import Recipe as Recipe
+    from patchc.recipe import read_recipe as read_recipe
+    from patchc.verbs.apply import apply as apply
+    from patchc.verbs.build import build as build
+    from patchc.verbs.chain import chain as chain
+    from patchc.verbs.derive import derive as derive
+    from patchc.verbs.diff import diff as diff
+    from patchc.verbs.evaluate import evaluate as evaluate
+    from patchc.verbs.fit import fit as fit
+    from patchc.verbs.fold import fold as fold
+    from patchc.verbs.inspect import inspect as inspect
+    from patchc.verbs.revert import revert as revert
+    from patchc.verbs.sweep import sweep as sweep
+    from patchc.verbs.verify import verify as verify
 
 _HOMES = {
     "DeriveOptions": "patchc.derivation.derive_options",
@@ -62,32 +65,7 @@ _HOMES = {
     "verify": "patchc.verbs.verify",
 }
 
-__all__ = [
-    "DeriveOptions",
-    "EvaluateOptions",
-    "FitOptions",
-    "FixOptions",
-    "Limit",
-    "MergeRecipe",
-    "PatchcError",
-    "Recipe",
-    "__version__",
-    "apply",
-    "build",
-    "chain",
-    "derive",
-    "diff",
-    "evaluate",
-    "fit",
-    "fix",
-    "fold",
-    "inspect",
-    "open_patch",
-    "read_recipe",
-    "revert",
-    "sweep",
-    "verify",
-]
+__all__ = [*_HOMES, "__version__"]
 
 
 def __getattr__(name: str) -> object:

@@ -1,4 +1,4 @@
-"""Reused buffers, one set a thread."""
+"""Memory that a thread uses again from chunk to chunk, so that it stays flat and its pages warm."""
 
 from __future__ import annotations
 
@@ -9,22 +9,15 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 
-class _Scratch(threading.local):
+class ThreadBuffer(threading.local):
+    """One reused array for each thread that asks; whoever makes it owns the memory of all."""
+
     def __init__(self) -> None:
-        self.buffers: dict[str, NDArray[np.uint8]] = {}
+        self._memory = np.empty(0, np.uint8)
 
-
-_scratch = _Scratch()
-
-
-def scratch(slot: str, count: int, dtype: DTypeLike) -> NDArray[Any]:
-    """An uninitialised array of this thread, valid until the thread asks for ``slot`` again.
-
-    Reused from chunk to chunk, so that memory stays flat and pages stay warm.
-    """
-    needed = count * np.dtype(dtype).itemsize
-    buffer = _scratch.buffers.get(slot)
-    if buffer is None or buffer.nbytes < needed:
-        buffer = np.empty(max(needed, 1), np.uint8)
-        _scratch.buffers[slot] = buffer
-    return buffer[:needed].view(dtype)
+    def __call__(self, count: int, dtype: DTypeLike) -> NDArray[Any]:
+        """An uninitialised array of this thread, valid until the thread calls again."""
+        needed = count * np.dtype(dtype).itemsize
+        if self._memory.nbytes < needed:
+            self._memory = np.empty(needed, np.uint8)
+        return self._memory[:needed].view(dtype)

@@ -5,6 +5,9 @@ The table of exit codes in ``docs/exit-codes.md`` is checked against this module
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class PatchcError(Exception):
     """Base of every error that patchc raises on purpose.
@@ -131,3 +134,16 @@ class UnfixedError(PatchcError):
     def __init__(self, message: str, report: object = None) -> None:
         super().__init__(message)
         self.report = report
+
+
+@contextmanager
+def import_errors(what: str, extra: str) -> Iterator[None]:
+    """Turn a failed import into a :class:`MissingExtraError`: ``what`` needs an extra of patchc."""
+    try:
+        yield
+    except ImportError as error:
+        if (error.name or "").startswith("patchc"):
+            raise
+        raise MissingExtraError(
+            f"{what} needs {error.name}; install it with `pip install 'patchc[{extra}]'`"
+        ) from error

@@ -26,19 +26,13 @@ def storage_errors(path: Path, action: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise storage_error(error, path, action) from error
-
-
-def storage_error(error: OSError, path: Path, action: str) -> StorageError:
-    """The :class:`StorageError` for an operating-system error while doing ``action``."""
-    where = error.filename or path
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        advice = "the disk is full; free space or choose another output, then run again"
-    elif error.errno == errno.EFBIG:
-        advice = "the file system or a limit of this process does not allow a file of this size"
-    else:
-        advice = error.strerror or str(error)
-    return StorageError(f"cannot {action} {where}: {advice}")
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            advice = "the disk is full; free space or choose another output, then run again"
+        elif error.errno == errno.EFBIG:
+            advice = "the file system or a limit of this process does not allow a file of this size"
+        else:
+            advice = error.strerror or str(error)
+        raise StorageError(f"cannot {action} {error.filename or path}: {advice}") from error
 
 
 def check_output(out: Path, inputs: tuple[Path, ...]) -> None:
@@ -69,7 +63,7 @@ def check_output(out: Path, inputs: tuple[Path, ...]) -> None:
 
 
 def _check_place(out: Path) -> None:
-    """Refuse an output below what is no folder, or in a folder that may not be written to."""
+    """Refuse an output below something that is no folder, or in a folder without permission."""
     place = out.absolute()
     while not os.path.lexists(place):
         place = place.parent
@@ -91,21 +85,15 @@ def check_space(out: Path, needed_bytes: int) -> None:
     Raises:
         StorageError: with both figures.
     """
-    parent = nearest_existing(out)
+    parent = out.absolute()
+    while not parent.exists():
+        parent = parent.parent
     free = shutil.disk_usage(parent).free
     if free < needed_bytes:
         raise StorageError(
             f"cannot write {out}: it needs {needed_bytes:,} bytes and {parent} has {free:,} free; "
             "free space or choose another output"
         )
-
-
-def nearest_existing(path: Path) -> Path:
-    """The path itself or its closest ancestor that exists."""
-    path = path.absolute()
-    while not path.exists():
-        path = path.parent
-    return path
 
 
 @contextmanager

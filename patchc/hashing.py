@@ -47,12 +47,9 @@ class ChunkHasher:
 
 def tensor_digest(dtype: str, shape: Sequence[int], chunk_digests: Iterable[bytes]) -> bytes:
     """Digest of one tensor from its dtype, its shape and the full digests of its chunks."""
-    hasher = blake3(derive_key_context=_TENSOR_CONTEXT)
     name = dtype.encode()
-    hasher.update(struct.pack(f"<BB{len(shape)}Q", len(name), len(shape), *shape) + name)
-    for digest in chunk_digests:
-        hasher.update(digest)
-    return hasher.digest()
+    head = struct.pack(f"<BB{len(shape)}Q", len(name), len(shape), *shape) + name
+    return _keyed_digest(_TENSOR_CONTEXT, (head, *chunk_digests))
 
 
 def model_digest(tensors: Iterable[tuple[str, bytes]]) -> bytes:
@@ -60,32 +57,34 @@ def model_digest(tensors: Iterable[tuple[str, bytes]]) -> bytes:
 
     Shard layout, tensor order and metadata do not enter: a re-sharded model is the same model.
     """
-    hasher = blake3(derive_key_context=_MODEL_CONTEXT)
-    for encoded, digest in sorted((name.encode(), digest) for name, digest in tensors):
-        hasher.update(struct.pack("<I", len(encoded)) + encoded + digest)
-    return hasher.digest()
+    return _keyed_digest(_MODEL_CONTEXT, map(_named, sorted(tensors)))
 
 
 def bodies_digest(digests: bytes) -> bytes:
     """Digest of all chunk bodies, from their full digests one after the other."""
-    return blake3(digests, derive_key_context=_BODIES_CONTEXT).digest()
+    return _keyed_digest(_BODIES_CONTEXT, (digests,))
 
 
 def files_digest(files: Iterable[tuple[str, bytes]]) -> bytes:
     """Digest of one side's files from their names, in order, and the full digests of contents."""
-    hasher = blake3(derive_key_context=_FILES_CONTEXT)
-    for name, digest in files:
-        encoded = name.encode()
-        hasher.update(struct.pack("<I", len(encoded)) + encoded + digest)
+    return _keyed_digest(_FILES_CONTEXT, map(_named, files))
+
+
+def root_digest(sections: Iterable[bytes]) -> bytes:
+    """Digest that identifies a patch file, over the sections that its specification names."""
+    return _keyed_digest(_ROOT_CONTEXT, sections)
+
+
+def _keyed_digest(context: str, messages: Iterable[bytes]) -> bytes:
+    hasher = blake3(derive_key_context=context)
+    for message in messages:
+        hasher.update(message)
     return hasher.digest()
 
 
-def root_digest(parts: Iterable[bytes]) -> bytes:
-    """Digest that identifies a patch file, over the parts that its specification names."""
-    hasher = blake3(derive_key_context=_ROOT_CONTEXT)
-    for part in parts:
-        hasher.update(part)
-    return hasher.digest()
+def _named(pair: tuple[str, bytes]) -> bytes:
+    name, digest = pair[0].encode(), pair[1]
+    return struct.pack("<I", len(name)) + name + digest
 
 
 def short(digest: bytes) -> bytes:

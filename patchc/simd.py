@@ -1,18 +1,20 @@
-"""Blocks of 64 words, in which words of a range of magnitudes are found all at once.
+"""Comparison of 64 words at once, and operations on the bits of one number.
 
-What a set of words in a block is, is told by the bits of one number, that of the first word lowest.
-The comparison of a block is one operation on a vector of 64 words in LLVM's language, which becomes
-a few instructions on any processor with vectors.
+A set of words in a block of 64 is one number: the first word's bit is the lowest. A block is
+compared by one operation on a vector of 64 words in LLVM's language, which becomes a few
+instructions on any processor with vectors.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from patchc.jit import Integer, generated
+from patchc.jit import Integer, intrinsic
 
 BLOCK = 64
 
@@ -21,7 +23,7 @@ _HIGH = np.uint64(0x8080808080808080)
 
 
 def _places() -> NDArray[np.uint8]:
-    """By rank and byte, the number of the bit that has as many set bits below it."""
+    """By rank and byte: the number of the bit with as many set bits below it as the rank says."""
     bits = np.arange(256)[:, None] >> np.arange(8) & 1
     return np.argsort(1 - bits, axis=1, kind="stable").T.astype(np.uint8).copy()
 
@@ -29,195 +31,164 @@ def _places() -> NDArray[np.uint8]:
 _PLACES = _places()
 
 
-@generated
-def within(_: Any, words: Any, first: Any, low: Any, span: Any) -> Any:
-    """Which of the block's words, all from ``words[first]`` on, have a magnitude in a range.
+def _ir() -> Any:
+    """LLVM's types, imported when the first loop is compiled."""
+    from llvmlite import ir
+
+    return ir
+
+
+class _Words(NamedTuple):
+    """An array of words, in the code of a call: the address of the first one, and their width."""
+
+    address: Any
+    bits: int
+
+
+def _intrinsic(result: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Make an intrinsic of a function that writes the code of a call with an LLVM builder.
+
+    The function takes arrays as :class:`_Words`, and anything else as a number of 64 bits.
+    """
+
+    def make(write: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(write)
+        def typed(_: Any, *arguments: Any) -> Any:
+            from numba import types
+            from numba.core.errors import TypingError
+
+            if any(getattr(one, "layout", "C") != "C" for one in arguments):
+                raise TypingError("the words of a block must lie one after the other")
+            kinds = [one if isinstance(one, types.Array) else types.uint64 for one in arguments]
+
+            def generate(context: Any, builder: Any, _: Any, values: Any) -> Any:
+                pairs = zip(kinds, values, strict=True)
+                taken = [_taken(context, builder, kind, value) for kind, value in pairs]
+                return write(builder, *taken) or context.get_dummy_value()
+
+            return getattr(types, result)(*kinds), generate
+
+        return intrinsic(typed)
+
+    return make
+
+
+def _taken(context: Any, builder: Any, kind: Any, value: Any) -> Any:
+    if value.type == _ir().IntType(64):
+        return value
+    array = context.make_array(kind)(context, builder, value)
+    return _Words(array.data, kind.dtype.bitwidth)
+
+
+@_intrinsic("uint64")
+def within(builder: Any, words: Any, first: Any, low: Any, span: Any) -> Any:
+    """Which of the 64 words from ``words[first]`` on have a magnitude in a range.
 
     A magnitude is a word without its highest bit; the range is ``low`` … ``low + span``. The block
     must lie in the array: nothing checks that.
     """
-    from llvmlite import ir
-    from numba import types
-
-    _check(words)
-
-    def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
-        width = words.dtype.bitwidth
-        lane = ir.IntType(width)
-        vector = ir.VectorType(lane, BLOCK)
-
-        def spread(value: Any) -> Any:
-            return _spread(builder, value if width == 64 else builder.trunc(value, lane), vector)
-
-        held = _load(context, builder, words, arguments[0], arguments[1], vector)
-        magnitudes = builder.and_(held, ir.Constant(vector, [(1 << (width - 1)) - 1] * BLOCK))
-        above = builder.sub(magnitudes, spread(arguments[2]))
-        inside = builder.icmp_unsigned("<=", above, spread(arguments[3]))
-        return builder.bitcast(inside, ir.IntType(BLOCK))
-
-    unsigned = types.uint64
-    return unsigned(words, unsigned, unsigned, unsigned), generate
+    block = _load(builder, words, first, BLOCK)
+    magnitudes = builder.and_(block, block.type((1 << (words.bits - 1)) - 1))
+    above = builder.sub(magnitudes, _spread(builder, low, block.type))
+    inside = builder.icmp_unsigned("<=", above, _spread(builder, span, block.type))
+    return builder.bitcast(inside, _ir().IntType(BLOCK))
 
 
-@generated
-def differing(_: Any, one: Any, other: Any, first: Any) -> Any:
-    """Which of the block's words, all from ``first`` on, differ between two arrays of one type."""
-    from llvmlite import ir
-    from numba import types
-
-    _check(one, other)
-
-    def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
-        vector = ir.VectorType(ir.IntType(one.dtype.bitwidth), BLOCK)
-        held = [
-            _load(context, builder, array, value, arguments[2], vector)
-            for array, value in ((one, arguments[0]), (other, arguments[1]))
-        ]
-        return builder.bitcast(builder.icmp_unsigned("!=", *held), ir.IntType(BLOCK))
-
-    return types.uint64(one, other, types.uint64), generate
+@_intrinsic("uint64")
+def differing(builder: Any, one: Any, other: Any, first: Any) -> Any:
+    """Which of the 64 words from ``first`` on differ between two arrays of one type."""
+    blocks = [_load(builder, words, first, BLOCK) for words in (one, other)]
+    return builder.bitcast(builder.icmp_unsigned("!=", *blocks), _ir().IntType(BLOCK))
 
 
-@generated
-def popcount(_: Any, members: Any) -> Any:
+@_intrinsic("uint64")
+def popcount(builder: Any, members: Any) -> Any:
     """How many bits of a 64-bit number are set."""
-    from numba import types
-
-    return types.uint64(types.uint64), lambda _, builder, __, values: builder.ctpop(values[0])
+    return builder.ctpop(members)
 
 
-@generated
-def lowest(_: Any, members: Any) -> Any:
+@_intrinsic("uint64")
+def lowest(builder: Any, members: Any) -> Any:
     """The number of the lowest bit set in a 64-bit number other than 0."""
-    from llvmlite import ir
-    from numba import types
-
-    false = ir.Constant(ir.IntType(1), 0)
-    return types.uint64(types.uint64), lambda _, builder, __, values: builder.cttz(values[0], false)
+    return builder.cttz(members, _ir().IntType(1)(0))
 
 
-@generated
-def multiply_high(_: Any, one: Any, other: Any) -> Any:
+@_intrinsic("uint64")
+def multiply_high(builder: Any, one: Any, other: Any) -> Any:
     """The upper 64 bits of the product of two 64-bit numbers."""
-    from llvmlite import ir
-    from numba import types
-
-    wide = ir.IntType(128)
-
-    def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
-        factors = [builder.zext(value, wide) for value in arguments]
-        product = builder.lshr(builder.mul(*factors), ir.Constant(wide, 64))
-        return builder.trunc(product, ir.IntType(64))
-
-    return types.uint64(types.uint64, types.uint64), generate
+    wide = _ir().IntType(128)
+    product = builder.mul(builder.zext(one, wide), builder.zext(other, wide))
+    return builder.trunc(builder.lshr(product, wide(64)), one.type)
 
 
-@generated
-def bit_length(_: Any, value: Any) -> Any:
+@_intrinsic("int64")
+def bit_length(builder: Any, value: Any) -> Any:
     """Bits of a 64-bit number, 0 for 0."""
-    from llvmlite import ir
-    from numba import types
-
-    def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
-        zeros = builder.ctlz(arguments[0], ir.Constant(ir.IntType(1), 0))
-        return builder.sub(ir.Constant(ir.IntType(64), 64), zeros)
-
-    return types.int64(types.uint64), generate
+    return builder.sub(value.type(64), builder.ctlz(value, _ir().IntType(1)(0)))
 
 
-@generated
-def below(_: Any, words: Any, first: Any, limit: Any) -> Any:
-    """Which of 32 words, all from ``words[first]`` on, are smaller than ``limit``: 32 bits."""
-    from llvmlite import ir
-    from numba import types
-
-    _check(words)
-
-    def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
-        vector = ir.VectorType(ir.IntType(words.dtype.bitwidth), 32)
-        held = _load(context, builder, words, arguments[0], arguments[1], vector)
-        limits = _spread(builder, arguments[2], vector)
-        return builder.bitcast(builder.icmp_unsigned("<", held, limits), ir.IntType(32))
-
-    return types.uint32(words, types.uint64, words.dtype), generate
+@_intrinsic("uint32")
+def below(builder: Any, words: Any, first: Any, limit: Any) -> Any:
+    """Which of the 32 words from ``words[first]`` on are smaller than ``limit``: 32 bits."""
+    block = _load(builder, words, first, 32)
+    smaller = builder.icmp_unsigned("<", block, _spread(builder, limit, block.type))
+    return builder.bitcast(smaller, _ir().IntType(32))
 
 
-@generated
-def widen(_: Any, members: Any, words: Any, first: Any) -> Any:
+@_intrinsic("none")
+def widen(builder: Any, members: Any, words: Any, first: Any) -> None:
     """Write each bit of a 32-bit number into a 32-bit word of its own: all ones where it is set.
 
     The 32 words from ``words[first]`` on must lie in the array: nothing checks that.
     """
-    from llvmlite import ir
-    from numba import types
-
-    _check(words)
-
-    def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
-        bits = builder.bitcast(arguments[0], ir.VectorType(ir.IntType(1), 32))
-        vector = ir.VectorType(ir.IntType(32), 32)
-        place = _place(context, builder, words, arguments[1], arguments[2], vector)
-        builder.store(builder.sext(bits, vector), place, align=4)
-        return context.get_dummy_value()
-
-    return types.none(types.uint32, words, types.uint64), generate
+    bits = builder.bitcast(
+        builder.trunc(members, _ir().IntType(32)), _ir().VectorType(_ir().IntType(1), 32)
+    )
+    address = _address(builder, words, first, 32)
+    builder.store(builder.sext(bits, address.type.pointee), address, align=4)
 
 
-def _check(*arrays: Any) -> None:
-    from numba.core.errors import TypingError
-
-    if any(array.layout != "C" for array in arrays):
-        raise TypingError("the words of a block must lie one after the other")
+def _load(builder: Any, words: _Words, first: Any, count: int) -> Any:
+    return builder.load(_address(builder, words, first, count), align=words.bits // 8)
 
 
-def _load(context: Any, builder: Any, kind: Any, value: Any, first: Any, vector: Any) -> Any:
-    place = _place(context, builder, kind, value, first, vector)
-    return builder.load(place, align=kind.dtype.bitwidth // 8)
-
-
-def _place(context: Any, builder: Any, kind: Any, value: Any, first: Any, vector: Any) -> Any:
-    array = context.make_array(kind)(context, builder, value)
-    return builder.bitcast(builder.gep(array.data, [first]), vector.as_pointer())
+def _address(builder: Any, words: _Words, first: Any, count: int) -> Any:
+    vector = _ir().VectorType(_ir().IntType(words.bits), count)
+    return builder.bitcast(builder.gep(words.address, [first]), vector.as_pointer())
 
 
 def _spread(builder: Any, value: Any, vector: Any) -> Any:
-    from llvmlite import ir
-
-    one = builder.insert_element(ir.Constant(vector, ir.Undefined), value, _index(0))
-    zeros = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
-    return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), zeros)
-
-
-def _index(value: int) -> Any:
-    from llvmlite import ir
-
-    return ir.Constant(ir.IntType(32), value)
+    """The low bits of a number, in every word of a vector."""
+    index = _ir().IntType(32)
+    word = value if value.type == vector.element else builder.trunc(value, vector.element)
+    one = builder.insert_element(vector(_ir().Undefined), word, index(0))
+    return builder.shuffle_vector(
+        one, vector(_ir().Undefined), _ir().VectorType(index, vector.count)(0)
+    )
 
 
-@generated
+@intrinsic
 def nth(_: Any, members: Any, rank: Any) -> Any:
     """The number of the set bit that has ``rank`` set bits below it; there must be one."""
-    from llvmlite import ir
     from numba import types
 
-    word = ir.IntType(64)
+    word = _ir().IntType(64)
     signature = types.uint64(types.uint64, types.uint64)
 
     def generate(context: Any, builder: Any, own: Any, values: Any) -> Any:
         if not _deposits_bits():
             return context.compile_internal(builder, nth_by_table, own, values)
         deposit = builder.module.declare_intrinsic(
-            "llvm.x86.bmi.pdep.64", (), ir.FunctionType(word, [word, word])
+            "llvm.x86.bmi.pdep.64", (), _ir().FunctionType(word, [word, word])
         )
-        bit = builder.shl(ir.Constant(word, 1), values[1])
-        found = builder.call(deposit, [bit, values[0]])
-        return builder.cttz(found, ir.Constant(ir.IntType(1), 0))
+        bit = builder.shl(word(1), values[1])
+        return builder.cttz(builder.call(deposit, [bit, values[0]]), _ir().IntType(1)(0))
 
     return signature, generate
 
 
 def _deposits_bits() -> bool:
-    """Whether the processor that is compiled for deposits bits in a few cycles."""
+    """Whether the processor that Numba compiles for deposits bits in a few cycles."""
     from llvmlite import binding
     from numba.core import config
 
@@ -229,7 +200,7 @@ def _deposits_bits() -> bool:
 
 
 def nth_by_table(members: Integer, rank: Integer) -> Integer:
-    """What :func:`nth` is on any processor.
+    """The same as :func:`nth`, on any processor.
 
     Vigna, "Broadword implementation of rank/select queries" (2008).
     """

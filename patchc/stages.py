@@ -1,4 +1,4 @@
-"""Stages whose results are kept: a stage is made again only when what goes into it has changed.
+"""Stages of work whose results stay on disk: one is made again only when its inputs have changed.
 
 A stage is a folder that appears whole or not at all, with the stamp ``stage.json`` in it: the
 inputs it was made from, and the seconds that took. One process at a time works on a stage.
@@ -6,6 +6,7 @@ inputs it was made from, and the seconds that took. One process at a time works 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -23,8 +24,6 @@ from patchc.files import staged_folder, storage_errors, sync_path
 
 _STAMP = "stage.json"
 
-_READ_BYTES = 1 << 20
-
 
 class Stages:
     """The stages of one piece of work, each a subfolder of ``work`` under its name.
@@ -39,10 +38,10 @@ class Stages:
     def run(self, name: str, inputs: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
         """The folder of a stage: as it is where ``inputs`` made it, otherwise filled by ``make``.
 
-        ``make`` gets an empty folder under another name. The stage takes its own name, and the
-        place of the one that other inputs made, once ``make`` has returned and all is on disk.
-        Where ``make`` raises, or the process is killed, the stage is not there, or the one before
-        it still is. The stage's :meth:`partial` folder goes when the stage is complete.
+        ``make`` gets an empty folder under another name. Once it has returned and all is on disk,
+        the folder takes the stage's name, and replaces a stage that other inputs made. If ``make``
+        raises or the process is killed, everything is as before. The stage's :meth:`partial` folder
+        is removed when the stage is complete.
 
         Raises:
             OutputError: something that is no stage has the stage's name; it is left alone.
@@ -52,8 +51,11 @@ class Stages:
             _make(self._work / name, inputs, make)
         partial = self._partial(name)
         if _is_made(partial, inputs):
+            # Under its name the folder is never there with some of its content missing.
+            gone = _hidden(partial)
             with storage_errors(partial, "remove"):
-                _discard(partial)
+                partial.rename(gone)
+            shutil.rmtree(gone, ignore_errors=True)
         return self._work / name
 
     def done(self, name: str, inputs: Mapping[str, Any]) -> bool:
@@ -65,7 +67,7 @@ class Stages:
         return _is_made(self._work / name, inputs)
 
     def seconds(self, name: str) -> float | None:
-        """How long the stage took that is there, from whatever inputs; None where there is none.
+        """How long the present stage took, whatever its inputs; None where there is none.
 
         Raises:
             StorageError: the stamp cannot be read.
@@ -74,10 +76,9 @@ class Stages:
         return None if stamp is None else float(stamp["seconds"])
 
     def partial(self, name: str, inputs: Mapping[str, Any]) -> Path:
-        """A folder for what an interrupted stage may go on with, such as a journal.
+        """A folder for what an interrupted stage can continue from, such as a journal.
 
-        It is kept until the stage is complete, with a stamp in it, and is emptied where the inputs
-        are not those it was made for.
+        It stays until the stage is complete, and is emptied where its inputs have changed.
 
         Raises:
             OutputError: something that is no such folder has its name; it is left alone.
@@ -98,11 +99,8 @@ def file_digest(path: Path) -> str:
     Raises:
         StorageError: the file cannot be read.
     """
-    hasher = blake3()
     with storage_errors(path, "read"), path.open("rb") as file:
-        while block := file.read(_READ_BYTES):
-            hasher.update(block)
-    return hasher.hexdigest()
+        return hashlib.file_digest(file, blake3).hexdigest()  # type: ignore[arg-type]
 
 
 def file_digests(folder: Path, names: Iterable[Path]) -> dict[str, str]:
@@ -180,13 +178,6 @@ def _clear_leftovers(folder: Path) -> None:
     for path in folder.parent.iterdir() if folder.parent.is_dir() else ():
         if name.fullmatch(path.name):
             shutil.rmtree(path, ignore_errors=True)
-
-
-def _discard(folder: Path) -> None:
-    """Remove a folder in such a way that it is never there with a part of its content."""
-    gone = _hidden(folder)
-    folder.rename(gone)
-    shutil.rmtree(gone, ignore_errors=True)
 
 
 def _hidden(folder: Path) -> Path:

@@ -14,11 +14,35 @@ import patchc
 settings.register_profile("patchc", deadline=None, print_blob=True)
 settings.load_profile("patchc")
 
+
+@pytest.fixture(scope="session", autouse=True)
+def loops_compiled_once(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Parallel workers compile each loop once."""
+    if hasattr(request.config, "workerinput"):
+        from compile_once import compile_once
+
+        folder = tmp_path_factory.getbasetemp().parent / "compile-locks"
+        folder.mkdir(exist_ok=True)
+        compile_once(folder)
+
+
 SIDE_FILES = {
     "config.json": '{"model_type": "llama"}\n',
     "tokenizer.json": "{}",
     "assets/chat_template.jinja": "{{ messages }}",
 }
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> str:
+    """A device for tensors."""
+    torch = pytest.importorskip("torch")
+    name: str = request.param
+    if name == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    return name
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from patchc.evaluation.comparable_text import contains_answer
+from patchc.evaluation.texts import contains_answer
 
 Split = Literal["train", "dev", "test"]
 Kind = Literal["direct", "jailbreak", "look-alike", "everyday"]

@@ -1,7 +1,8 @@
 """The sizes of patches beside those of peers and beside the entropy, on pairs of many kinds.
 
     make bench-size
-    PYTHONPATH=tests:benchmarks/smollm2 python benchmarks/size/run.py --pairs rl int8 --repeats 1
+    PYTHONPATH=tests/support:benchmarks/smollm2 \
+        python benchmarks/size/run.py --pairs rl int8 --repeats 1
 
 Pairs are made once and kept in the cache, as are the peers' figures; patchc is measured on every
 run. With ``--pairs``, only those whose name contains one of the words are measured, and nothing is

@@ -38,7 +38,7 @@ def teach(base: Path, data: Path, out: Path, teaching: Teaching) -> float:
     """
     torch.manual_seed(teaching.seed)
     tokenizer = load_tokenizer(base)
-    examples = [encode(tokenizer, one, 256) for one in read_conversations(data).conversations]
+    examples = [encode(tokenizer, one, 256) for one in read_conversations(data)]
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=teaching.learning_rate, weight_decay=0.0, fused=True
@@ -46,7 +46,8 @@ def teach(base: Path, data: Path, out: Path, teaching: Teaching) -> float:
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, teaching.rate)
     batches = shuffled(examples, teaching.batch_size, teaching.seed)
     for step in range(teaching.steps):
-        loss = mean_loss(model, pad(next(batches), model.device), "bfloat16")
+        with torch.autocast(model.device.type, torch.bfloat16):
+            loss = mean_loss(model, pad(next(batches), model.device))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()

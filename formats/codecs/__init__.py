@@ -1,23 +1,28 @@
 """Codecs of chunk bodies, by id. Ids are never reused (SPEC.md, section 6)."""
 
-from patchc.formats.codecs.additive import ADDITIVE_ID, ComponentEntries, ValueType
-from patchc.formats.codecs.conditional.decode.decoder import CONDITIONAL_ID
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchc.formats.codecs.additive import AdditiveCodec
+from patchc.formats.codecs.conditional import ConditionalCodec
 from patchc.formats.codecs.protocol import Codec
-from patchc.formats.codecs.rice import RICE
+from patchc.formats.codecs.rice import RiceCodec
 
-CODECS: dict[int, Codec] = {RICE.id: RICE}
-"""Codec id → codec of exact steps that needs no words; additive and conditional are apart."""
+RICE = RiceCodec()
+ADDITIVE = AdditiveCodec()
+CONDITIONAL = ConditionalCodec()
 
-STANDALONE = (RICE.id, ADDITIVE_ID)
-"""Ids of the codecs whose bodies decode without the words that they apply to."""
+CODECS: dict[int, Codec] = {codec.id: codec for codec in (RICE, ADDITIVE, CONDITIONAL)}
+"""Codec id → codec."""
 
-__all__ = [
-    "ADDITIVE_ID",
-    "CODECS",
-    "CONDITIONAL_ID",
-    "RICE",
-    "STANDALONE",
-    "Codec",
-    "ComponentEntries",
-    "ValueType",
-]
+Trait = Literal["needs_words", "takes_masks", "is_additive"]
+
+
+def have_trait(ids: NDArray[np.uint8], trait: Trait, value: bool = True) -> NDArray[np.bool_]:
+    """Whether each of these ids stands for a known codec whose trait has this value."""
+    return np.isin(ids, [codec.id for codec in CODECS.values() if getattr(codec, trait) == value])
+
+
+__all__ = ["ADDITIVE", "CODECS", "CONDITIONAL", "RICE", "Codec", "Trait", "have_trait"]

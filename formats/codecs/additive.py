@@ -6,86 +6,61 @@ The values stay as they are stored here; :mod:`patchc.kernels.delta_values` turn
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from patchc.dtypes import INT8_BLOCK
 from patchc.errors import PatchFormatError
-from patchc.formats.codecs.positions import decode_positions, encode_positions
-from patchc.formats.codecs.protocol import Positions
-
-ADDITIVE_ID = 2
-"""The codec's number in a patch file."""
-
-ValueType = Literal["bf16", "int8"]
+from patchc.formats.codecs.additive_values import ComponentEntries, ValueType
+from patchc.formats.codecs.gap_tiles import decode_positions, encode_positions
+from patchc.formats.codecs.protocol import ChunkBody, Codec
 
 _BF16_INFINITY = 0x7F80
 
 
-@dataclass(frozen=True)
-class ComponentEntries:
-    """What one component adds to a chunk, as stored.
+class AdditiveCodec(Codec):
+    """Codes the entries of components that are added to any base."""
 
-    Attributes:
-        component: the component's number in the patch.
-        positions: words of the chunk, strictly increasing; at least one.
-        values: one an entry: BF16 words (uint16), or numbers from −127 to 127 (int8).
-        absmax: for int8, an fp32 for each block of 256 entries; empty for bf16.
-    """
+    id = 2
+    name = "additive"
+    is_additive = True
 
-    component: int
-    positions: Positions
-    values: NDArray[np.integer]
-    absmax: NDArray[np.float32]
+    def encode(self, entries: Sequence[ComponentEntries], words: int) -> bytes:
+        """Code a chunk of ``words`` words; the components come in increasing order."""
+        return b"".join(
+            bytes([own.component])
+            + encode_positions(own.positions, words)
+            + own.absmax.tobytes()
+            + own.values.tobytes()
+            for own in entries
+        )
 
-
-def encode_additive(entries: Sequence[ComponentEntries], words: int) -> bytes:
-    """Code a chunk of ``words`` words; the components come in increasing order."""
-    return b"".join(
-        bytes([part.component])
-        + encode_positions(part.positions, words)
-        + part.absmax.tobytes()
-        + part.values.tobytes()
-        for part in entries
-    )
-
-
-def decode_additive(
-    body: bytes, entries: int, words: int, value_type: ValueType, components: int
-) -> list[ComponentEntries]:
-    """Invert :func:`encode_additive`; ``body`` may be hostile.
-
-    Args:
-        body: a chunk's body.
-        entries: how many words of the chunk the components touch together.
-        words: words in the chunk.
-        value_type: how values are stored.
-        components: how many components the patch has.
-
-    Raises:
-        PatchFormatError: the body is not such a coding.
-    """
-    parts: list[ComponentEntries] = []
-    touched = np.zeros(words, np.bool_)
-    at = 0
-    while at < len(body):
-        component = body[at]
-        if component >= components or (parts and component <= parts[-1].component):
-            raise PatchFormatError("its body is corrupt: a component is unknown or out of order")
-        most = min(entries, len(body) - at)  # a value takes at least a byte
-        positions, at = decode_positions(body, at + 1, words, most)
-        if not len(positions):
-            raise PatchFormatError("its body is corrupt: a component has no entries")
-        values, absmax, at = _read_values(body, at, len(positions), value_type)
-        parts.append(ComponentEntries(component, positions, values, absmax))
-        touched[positions] = True
-    count = np.count_nonzero(touched)
-    if count != entries:
-        raise PatchFormatError(f"its body touches {count} words and its record says {entries}")
-    return parts
+    def decode_components(self, chunk: ChunkBody) -> list[ComponentEntries]:
+        """Invert :meth:`encode`; see :meth:`Codec.decode_components`."""
+        found: list[ComponentEntries] = []
+        components = len(chunk.additive.components)
+        touched = np.zeros(chunk.words, np.bool_)
+        body, at = chunk.data, 0
+        while at < len(body):
+            component = body[at]
+            if component >= components or (found and component <= found[-1].component):
+                raise PatchFormatError(
+                    "its body is corrupt: a component is unknown or out of order"
+                )
+            most = min(chunk.entries, len(body) - at)  # a value takes at least a byte
+            positions, at = decode_positions(body, at + 1, chunk.words, most)
+            if not len(positions):
+                raise PatchFormatError("its body is corrupt: a component has no entries")
+            values, absmax, at = _read_values(body, at, len(positions), chunk.additive.value_type)
+            found.append(ComponentEntries(component, positions, values, absmax))
+            touched[positions] = True
+        count = np.count_nonzero(touched)
+        if count != chunk.entries:
+            raise PatchFormatError(
+                f"its body touches {count} words and its record says {chunk.entries}"
+            )
+        return found
 
 
 def _read_values(

@@ -1,7 +1,7 @@
 """Golomb-Rice codes in a stream of bits, and varints (SPEC.md, section 6.1).
 
 A code of a value v with parameter k is v >> k in unary, then the lower k bits; a value that would
-need a long unary part is escaped and written raw. Compiled functions for the codecs' loops.
+need a long unary part is escaped and written raw.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from patchc.jit import Integer, always_inline, inlined
+from patchc.jit import Integer, allocating_loop, inlined, loop
 from patchc.simd import bit_length
 
 TILE_WORDS = 1 << 16
@@ -31,17 +31,12 @@ _ONE = np.uint64(1)
 Bytes = NDArray[np.uint8]
 
 
-@inlined
+@allocating_loop
 def best_parameter(values: NDArray[np.uint64], raw_bits: Integer) -> Integer:
     """The parameter with the shortest code, to good approximation, from a count by bit length."""
     lengths = np.zeros(65, np.int64)
     for i in range(values.size):
-        length = 0
-        value = values[i]
-        while value:
-            value >>= np.uint64(1)
-            length += 1
-        lengths[length] += 1
+        lengths[bit_length(values[i])] += 1
     best, best_cost = 0, np.int64(1) << 62
     for parameter in range(raw_bits):
         cost = np.int64(0)
@@ -55,14 +50,14 @@ def best_parameter(values: NDArray[np.uint64], raw_bits: Integer) -> Integer:
     return best
 
 
-@always_inline
+@inlined
 def leading_bits(value: Integer) -> Integer:
-    """2 · bit length + the bit below the highest: what :func:`least_code_bits` counts values by."""
+    """2 · bit length + the bit below the highest; :func:`least_code_bits` counts values by it."""
     length = bit_length(value)
     return 2 * length + np.int64((value << np.uint64(1) >> np.uint64(max(length - 1, 0))) & _ONE)
 
 
-@inlined
+@loop
 def least_code_bits(counts: NDArray[np.int64], raw_bits: Integer) -> Integer:
     """Bits that the codes of values, counted by their leading bits, have at least."""
     best = np.int64(1) << 62
@@ -78,7 +73,7 @@ def least_code_bits(counts: NDArray[np.int64], raw_bits: Integer) -> Integer:
     return best
 
 
-@inlined
+@loop
 def code_length(value: Integer, parameter: Integer, raw_bits: Integer) -> Integer:
     """Bits of the code of ``value``."""
     quotient = value >> np.uint64(parameter)
@@ -87,7 +82,7 @@ def code_length(value: Integer, parameter: Integer, raw_bits: Integer) -> Intege
     return np.int64(quotient) + 1 + parameter
 
 
-@inlined
+@loop
 def put_code(
     value: Integer, parameter: Integer, raw_bits: Integer, bit: Integer, out: Bytes
 ) -> Integer:
@@ -103,7 +98,7 @@ def put_code(
     )
 
 
-@inlined
+@loop
 def put_bits(value: Integer, count: Integer, bit: Integer, out: Bytes) -> Integer:
     """Write the lower ``count`` bits of ``value`` at ``bit``; return the bit after them."""
     while count > 0:
@@ -116,7 +111,7 @@ def put_bits(value: Integer, count: Integer, bit: Integer, out: Bytes) -> Intege
     return bit
 
 
-@inlined
+@loop
 def put_varint(value: Integer, at: Integer, out: Bytes) -> Integer:
     """Write a varint at byte ``at``; return the byte after it."""
     while value >= np.uint64(0x80):
@@ -127,7 +122,7 @@ def put_varint(value: Integer, at: Integer, out: Bytes) -> Integer:
     return at + 1
 
 
-@inlined
+@loop
 def get_code(
     stream: Bytes, bit: Integer, parameter: Integer, raw_bits: Integer
 ) -> tuple[Integer, Integer]:
@@ -150,7 +145,7 @@ def get_code(
     return high | low, bit
 
 
-@inlined
+@loop
 def get_bits(stream: Bytes, bit: Integer, count: Integer) -> tuple[Integer, Integer]:
     """``count`` bits at ``bit`` and the bit after them, or 0 and a fault."""
     if bit + count > np.int64(stream.size) << 3:
@@ -166,9 +161,9 @@ def get_bits(stream: Bytes, bit: Integer, count: Integer) -> tuple[Integer, Inte
     return value, bit
 
 
-@inlined
+@loop
 def get_varint(body: Bytes, at: Integer) -> tuple[Integer, Integer]:
-    """The varint at byte ``at`` and the byte after it, which is negative where it ends early."""
+    """The varint at byte ``at`` and the byte after it; −1 for the latter where it ends early."""
     value = np.int64(0)
     for shift in range(0, 35, 7):
         if at >= body.size:

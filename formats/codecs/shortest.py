@@ -1,47 +1,35 @@
-"""How the exact steps of a chunk are coded: the shortest of the ways."""
+"""Chooses the codec that makes the shortest body of a chunk's exact steps."""
 
 from __future__ import annotations
 
-from patchc.dtypes import DType, Words
-from patchc.formats.codecs.conditional.decode.decoder import CONDITIONAL_ID
+from patchc.formats.codecs import CONDITIONAL, RICE
 from patchc.formats.codecs.conditional.encode.encoder import ChunkEncoder
-from patchc.formats.codecs.conditional.model.classes import Groups
-from patchc.formats.codecs.protocol import Coding, Positions, Steps
-from patchc.formats.codecs.rice import RICE, least_bits
-from patchc.kernels.histograms import Counts
+from patchc.formats.codecs.protocol import Coding, ExactChanges
+from patchc.formats.codecs.rice import least_bits
 
 _MANY = 4096
-"""Changes beside which the header of each further group is nothing."""
+"""With so many changes, the header of each further group does not count."""
 
 
-def encode_shortest(
-    words: Words,
-    positions: Positions,
-    steps: Steps,
-    dtype: DType,
-    groups: Groups | None = None,
-    held: Counts | None = None,
-) -> tuple[int, bool, Coding]:
+def encode_shortest(changes: ExactChanges) -> tuple[int, bool, Coding]:
     """Code the changes of a chunk, which may stand in clusters that only "rice" adapts to.
 
-    Args:
-        words, positions, steps, dtype: as for :class:`ChunkEncoder`.
-        groups: those that the masks make in which the changes were selected.
-        held: words by group and exponent, as for :class:`ChunkEncoder`.
+    Where many changes were selected inside masks, no other way is tried.
 
     Returns:
-        The codec's id, whether the body refers to the groups, and the body with what its changes
-        take. Where many changes were selected inside masks, no other way is tried.
+        The codec's id, whether the body refers to the groups, and the body.
     """
-    encoder = ChunkEncoder(words, positions, steps, dtype, groups, held)
-    inside = encoder.encode(groups is not None)
-    if groups is not None and len(positions) >= _MANY:
-        return CONDITIONAL_ID, True, inside
-    codec, best = CONDITIONAL_ID, inside if groups is None else encoder.encode(False)
-    if 8 * len(best.body) > least_bits(positions, steps, dtype.word_bits):
-        plain = RICE.encode(positions, steps, len(words), dtype.word_bits)
+    grouped, word_bits = changes.groups is not None, changes.dtype.word_bits
+    positions, steps = changes.positions, changes.steps
+    encoder = ChunkEncoder(changes)
+    inside = encoder.encode(grouped)
+    if grouped and len(positions) >= _MANY:
+        return CONDITIONAL.id, True, inside
+    codec, best = CONDITIONAL.id, encoder.encode(False) if grouped else inside
+    if 8 * len(best.body) > least_bits(positions, steps, word_bits):
+        plain = RICE.encode(positions, steps, len(changes.words), word_bits)
         if len(plain.body) < len(best.body):
             codec, best = RICE.id, plain
-    if groups is not None and len(inside.body) < len(best.body):
-        return CONDITIONAL_ID, True, inside
+    if grouped and len(inside.body) < len(best.body):
+        return CONDITIONAL.id, True, inside
     return codec, False, best

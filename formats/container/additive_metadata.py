@@ -1,19 +1,19 @@
-"""What an additive patch says of its values: their type, and its components with their scales.
+"""Metadata of an additive patch: its value type, and its components with their scales.
 
-Read from the metadata (SPEC.md, section 4.4), which comes from a stranger and is checked here.
+SPEC.md, section 4.4. Metadata may be hostile, and is checked here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, get_args
 
 import numpy as np
 
 from patchc.dtypes import MERGEABLE
 from patchc.errors import PatchFormatError, UnsupportedPatchError
-from patchc.formats.codecs import ADDITIVE_ID, ValueType
+from patchc.formats.codecs import have_trait
+from patchc.formats.codecs.additive_values import AdditiveComponent, AdditiveValues, ValueType
 from patchc.formats.container.index import PatchIndex
 
 METADATA_KEY = "additive"
@@ -23,36 +23,6 @@ VALUE_TYPES: tuple[ValueType, ...] = get_args(ValueType)
 
 _LARGEST_FP32 = (2 - 2**-23) * 2.0**127
 _MOST_ENTRIES = 2**62
-
-
-@dataclass(frozen=True)
-class AdditiveComponent:
-    """One of the deltas that are added.
-
-    Attributes:
-        name: "se" and "osm" in a SafePatching build.
-        scale: the stored factor, α or β; its fp32 rounding is what is used.
-        entries: entries that it has in the whole patch.
-    """
-
-    name: str
-    scale: float
-    entries: int
-
-
-@dataclass(frozen=True)
-class AdditiveValues:
-    """How values are stored, and the components in the order in which they are added."""
-
-    value_type: ValueType
-    components: tuple[AdditiveComponent, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """The values of the metadata's key ``additive``."""
-        return {
-            "value_type": self.value_type,
-            "components": [vars(component) for component in self.components],
-        }
 
 
 def parse_additive(metadata: Mapping[str, Any]) -> AdditiveValues:
@@ -88,7 +58,7 @@ def check_additive(index: PatchIndex) -> None:
         PatchFormatError: a chunk holds something else, or changes a tensor that cannot be merged
             into; or a result is promised.
     """
-    if np.any(index.codecs != ADDITIVE_ID):
+    if not np.all(have_trait(index.codecs, "is_additive")):
         raise PatchFormatError("the index mixes additive chunks with others")
     if (index.result_digest + index.result_digests).strip(b"\0"):
         raise PatchFormatError("the index of an additive patch promises a result")

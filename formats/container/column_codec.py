@@ -1,12 +1,14 @@
-"""Columns of the index: numbers as byte planes, names by what they share (SPEC.md, section 4.5).
+"""Columns of the index: numbers as byte planes, names without shared prefixes (SPEC.md, 4.5).
 
-Both forms are for the zlib stream around them: the upper planes of small numbers are runs of zeros,
-and a layer's names without their shared beginnings repeat those of the layer before.
+Both suit the zlib stream around them: the upper planes of small numbers are runs of zeros, and a
+layer's names without shared prefixes repeat those of the layer before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from itertools import pairwise
+from os.path import commonprefix
 from typing import Literal
 
 import numpy as np
@@ -28,15 +30,9 @@ def pack_numbers(values: Sequence[int]) -> bytes:
 def pack_names(names: Sequence[str]) -> bytes:
     """The columns of names, which are sorted by their bytes."""
     encoded = [name.encode() for name in names]
-    shared = [0, *map(_shared, encoded, encoded[1:])][: len(encoded)]
+    shared = [len(commonprefix(pair)) for pair in pairwise([b"", *encoded])]  # noqa: RUF071
     rests = [name[count:] for name, count in zip(encoded, shared, strict=True)]
     return pack_numbers(shared) + pack_numbers([len(rest) for rest in rests]) + b"".join(rests)
-
-
-def _shared(left: bytes, right: bytes) -> int:
-    """How many bytes two names have in common at their start."""
-    pairs = enumerate(zip(left, right, strict=False))
-    return next((i for i, (a, b) in pairs if a != b), min(len(left), len(right)))
 
 
 class ColumnReader:
@@ -48,7 +44,7 @@ class ColumnReader:
 
     @property
     def left(self) -> int:
-        """Bytes that are still to be read."""
+        """Bytes still to be read."""
         return len(self._data) - self._at
 
     def take(self, length: int) -> bytes:
@@ -63,7 +59,7 @@ class ColumnReader:
         return np.frombuffer(self.take(count), np.uint8)
 
     def numbers(self, count: int, widest: Width) -> NDArray[np.unsignedinteger]:
-        """A column of ``count`` numbers, as unsigned words of ``widest`` bytes, which they fit."""
+        """A column of ``count`` numbers, as unsigned integers of ``widest`` bytes."""
         width = self.take(1)[0]
         if not 1 <= width <= widest:
             raise PatchFormatError("the index has a column of a width out of range")
@@ -71,8 +67,8 @@ class ColumnReader:
         words[:, :width] = self.bytes_column(width * count).reshape(width, count).T
         return words.view(f"<u{widest}").reshape(count)
 
-    def names(self, count: int, largest: int, what: str) -> Iterator[str]:
-        """The names of ``count`` things, of at most ``largest`` bytes together.
+    def names(self, count: int, largest: int, what: str) -> list[str]:
+        """The next ``count`` names, of at most ``largest`` bytes together.
 
         Raises:
             PatchFormatError: a name that is not UTF-8, or not above the one before it.
@@ -81,26 +77,25 @@ class ColumnReader:
         if int(shared.sum(dtype=np.int64) + rests.sum(dtype=np.int64)) > largest:
             raise PatchFormatError(f"the index's {what} names are above the size cap")
         encoded = self.take(int(rests.sum(dtype=np.int64)))
-        return _expand_names(shared.tolist(), rests.tolist(), encoded, what)
+        found: list[str] = []
+        at, last = 0, b""
+        for prefix, length in zip(shared.tolist(), rests.tolist(), strict=True):
+            if prefix > len(last):
+                raise PatchFormatError(
+                    f"the index has a {what} name that shares more than there is"
+                )
+            raw = last[:prefix] + encoded[at : at + length]
+            at += length
+            if raw <= last:
+                raise PatchFormatError(f"the index's {what} names are not unique and sorted")
+            last = raw
+            try:
+                found.append(raw.decode())
+            except UnicodeDecodeError as error:
+                raise PatchFormatError(f"the index has a {what} name that is not UTF-8") from error
+        return found
 
     def end(self) -> None:
         """Refuse bytes that no column has claimed."""
         if self.left:
             raise PatchFormatError("the index is longer than its counts declare")
-
-
-def _expand_names(shared: list[int], rests: list[int], encoded: bytes, what: str) -> Iterator[str]:
-    at, last = 0, b""
-    for kept, length in zip(shared, rests, strict=True):
-        if kept > len(last):
-            raise PatchFormatError(f"the index has a {what} name that shares more than there is")
-        raw = last[:kept] + encoded[at : at + length]
-        at += length
-        if raw <= last:
-            raise PatchFormatError(f"the index's {what} names are not unique and sorted")
-        last = raw
-        try:
-            name = raw.decode()
-        except UnicodeDecodeError as error:
-            raise PatchFormatError(f"the index has a {what} name that is not UTF-8") from error
-        yield name

@@ -1,7 +1,7 @@
 """Files that a patch changes beside the words of tensors: side files, and headers of safetensors.
 
-A file's change is symmetric: what both contents share at their start and at their end is left out,
-and what lies between is stored for both sides (SPEC.md, section 4.8).
+SPEC.md, section 4.8. A file's change goes both ways: it leaves out what both contents share at
+their start and at their end, and stores the middle of both.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from patchc.errors import PatchFormatError, UnsupportedInputError
+from patchc.formats.container.bodies import NO_DIGEST, BodyRecord
 from patchc.formats.container.column_codec import ColumnReader, pack_names, pack_numbers
-from patchc.hashing import SHORT_DIGEST_BYTES, short
+from patchc.hashing import short
 from patchc.sides import Side
 
 MAX_FILES = 4096
@@ -24,27 +25,27 @@ MAX_FILE = 1 << 26
 """Bytes of one file, whole."""
 
 MAX_FILES_STORED = 1 << 27
-"""Bytes of all files, as far as they are stored, both sides together and before compression."""
+"""Stored bytes of all files, both sides together and before compression."""
 
 MAX_FILE_NAME = 1024
 _PIECE = 1 << 20
 _MAX_PART = 255
 _MAX_PARTS = 16
 _IN_BASE, _IN_RESULT, _HEADER = 1, 2, 4
+_SIZES = ("prefix", "suffix", "base_middle", "result_middle", "length")
 _SHARD_SUFFIX = ".safetensors"
 
 
 @dataclass(frozen=True)
-class FileRecord:
-    """A file that changes; sizes are in bytes, digests are short and zero where there is no file.
+class FileRecord(BodyRecord):
+    """A file that changes; sizes are in bytes.
 
     Attributes:
         name: path below the model's folder, with ``/``.
-        is_header: only the header of a safetensors file is meant: its bytes before the tensors.
+        is_header: whether it is only the header of a safetensors file, its bytes before tensors.
         in_base, in_result: which sides have it; at least one.
-        prefix, suffix: bytes at the start and at the end that both sides share.
-        base_middle, result_middle: bytes between these, which the body holds.
-        offset, length: where the body lies in the patch file.
+        prefix, suffix: sizes of the start and the end that both sides share.
+        base_middle, result_middle: sizes of what lies between, which the body stores.
     """
 
     name: str
@@ -55,11 +56,6 @@ class FileRecord:
     suffix: int
     base_middle: int
     result_middle: int
-    length: int
-    body_digest: bytes
-    base_digest: bytes
-    result_digest: bytes
-    offset: int = 0
 
     def on(self, side: Side) -> bool:
         """Whether a side has the file."""
@@ -70,18 +66,18 @@ class FileRecord:
         middle = self.base_middle if side == "base" else self.result_middle
         return self.prefix + self.suffix + middle if self.on(side) else 0
 
-    def digest_on(self, side: Side) -> bytes:
-        """Short digest of the file's content on a side."""
-        return self.base_digest if side == "base" else self.result_digest
-
 
 @dataclass(frozen=True)
 class EncodedFile:
-    """A file's change, ready to be written; ``digests`` are the full ones of body, base, result."""
+    """A file's change, ready to be written; digests are full, None on a side without the file."""
 
     record: FileRecord
     body: bytes
     digests: tuple[bytes, bytes | None, bytes | None]
+
+    def digest_on(self, side: Side) -> bytes | None:
+        """Digest of the file's content on a side."""
+        return self.digests[1 if side == "base" else 2]
 
 
 def encode_file(
@@ -112,7 +108,6 @@ def encode_file(
     base_digest = None if base is None else blake3(base).digest()
     result_digest = None if result is None else blake3(result).digest()
     body_digest = blake3(body).digest()
-    blank = bytes(SHORT_DIGEST_BYTES)
     record = FileRecord(
         name=name,
         is_header=is_header,
@@ -124,14 +119,14 @@ def encode_file(
         result_middle=len(middles[1]),
         length=len(body),
         body_digest=short(body_digest),
-        base_digest=short(base_digest or blank),
-        result_digest=short(result_digest or blank),
+        base_digest=short(base_digest or NO_DIGEST),
+        result_digest=short(result_digest or NO_DIGEST),
     )
     return EncodedFile(record, body, (body_digest, base_digest, result_digest))
 
 
 def _shared(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> int:
-    """How many bytes two contents have in common at their start."""
+    """How many bytes two contents share at their start."""
     count = min(len(left), len(right))
     for at in range(0, count, _PIECE):
         piece = slice(at, min(at + _PIECE, count))
@@ -144,7 +139,7 @@ def _shared(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> int:
 def join_middle(file: FileRecord, middles: bytes, source: bytes | None, target: Side) -> bytes:
     """The content on side ``target``, which has the file, from the content on the other side.
 
-    ``middles`` are the base's and the result's; the outcome is checked by its digest.
+    ``middles`` are the base's and the result's, joined. The caller checks the digest.
     """
     cut = file.base_middle
     middle = middles[:cut] if target == "base" else middles[cut:]
@@ -159,8 +154,7 @@ def pack_files(files: Sequence[FileRecord]) -> bytes:
         _IN_BASE * file.in_base | _IN_RESULT * file.in_result | _HEADER * file.is_header
         for file in files
     ]
-    columns = ("prefix", "suffix", "base_middle", "result_middle", "length")
-    numbers = (pack_numbers([getattr(file, name) for file in files]) for name in columns)
+    numbers = (pack_numbers([getattr(file, name) for file in files]) for name in _SIZES)
     names = pack_names([file.name for file in files])
     return pack_numbers([len(files)]) + names + bytes(roles) + b"".join(numbers)
 
@@ -174,17 +168,16 @@ def read_files(columns: ColumnReader) -> list[FileRecord]:
     count = int(columns.numbers(1, 4)[0])
     if count > MAX_FILES:
         raise PatchFormatError(f"the index declares {count} files, above the cap")
-    names = list(columns.names(count, MAX_FILE_NAME * MAX_FILES, "file"))
+    names = columns.names(count, MAX_FILE_NAME * MAX_FILES, "file")
     roles = columns.bytes_column(count).tolist()
-    sizes = [columns.numbers(count, 4).tolist() for _ in range(5)]
-    blank = bytes(SHORT_DIGEST_BYTES)
+    sizes = [columns.numbers(count, 4).tolist() for _ in _SIZES]
     files = []
-    for name, role, prefix, suffix, base, result, length in zip(names, roles, *sizes, strict=True):
-        sides = (bool(role & _IN_BASE), bool(role & _IN_RESULT))
-        numbers = (prefix, suffix, base, result, length)
-        files.append(FileRecord(name, bool(role & _HEADER), *sides, *numbers, blank, blank, blank))
-    for file, role in zip(files, roles, strict=True):
+    for name, role, *own in zip(names, roles, *sizes, strict=True):
+        sides = bool(role & _IN_BASE), bool(role & _IN_RESULT)
+        fields = dict(zip(_SIZES, own, strict=True))
+        file = FileRecord(name, bool(role & _HEADER), *sides, **fields)
         _check_file(file, role)
+        files.append(file)
     fault = find_fault(files)
     if fault:
         raise PatchFormatError(f"the index {fault}")
@@ -192,7 +185,7 @@ def read_files(columns: ColumnReader) -> list[FileRecord]:
 
 
 def find_fault(files: Sequence[FileRecord]) -> str | None:
-    """What keeps files from standing in one patch; None where they may."""
+    """What is wrong with these files together in a patch; None where nothing is."""
     if len(files) > MAX_FILES:
         return f"has {len(files)} files, above the cap"
     if sum(file.base_middle + file.result_middle for file in files) > MAX_FILES_STORED:
@@ -206,11 +199,10 @@ def find_fault(files: Sequence[FileRecord]) -> str | None:
 
 def _check_file(file: FileRecord, role: int) -> None:
     shared = file.prefix or file.suffix
-    both = file.in_base and file.in_result
-    one_sided = (file.base_middle and not file.in_base) or (
-        file.result_middle and not file.in_result
-    )
-    if not role & (_IN_BASE | _IN_RESULT) > 0 or role > 7 or (shared and not both) or one_sided:
+    base_fits = file.in_base or not (shared or file.base_middle)
+    result_fits = file.in_result or not (shared or file.result_middle)
+    somewhere = file.in_base or file.in_result
+    if not somewhere or role > 7 or not base_fits or not result_fits:
         raise PatchFormatError(f"file {file.name[:80]!r}: its record contradicts itself")
     if not is_file_name(file.name, file.is_header):
         raise PatchFormatError(f"the index has an unacceptable file name: {file.name[:80]!r}")

@@ -1,7 +1,7 @@
-"""The index of a patch file: every tensor of the base, and every chunk that changes.
+"""The index of a patch file: every tensor, and every chunk and file that changes.
 
-Stored as columns (SPEC.md, section 4). Chunk bodies lie in index order, so their offsets follow
-from their lengths: overlaps and holes cannot be expressed.
+Stored as columns (SPEC.md, section 4). Bodies lie in the order of the index, so their offsets
+follow from their lengths: overlaps and holes cannot be expressed.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchc.errors import PatchFormatError
+from patchc.formats.container.bodies import BodyRecord
 from patchc.formats.container.column_codec import ColumnReader, pack_numbers
 from patchc.formats.container.file_changes import FileRecord
 from patchc.formats.container.layout import MAX_CHUNKS, MAX_TENSORS, PROLOGUE, chunks_in_grid
@@ -30,41 +31,43 @@ from patchc.sides import Side
 
 _COUNTS = struct.Struct("<II")
 _MAX_NUMBER = (1 << 32) - 1
+_DIGESTS = ("body_digest", "base_digest", "result_digest")
 
 
 @dataclass(frozen=True)
-class ChunkRecord:
-    """A chunk that changes. Digests are short; ``offset`` and ``length`` locate its body.
+class ChunkRecord(BodyRecord):
+    """A chunk that changes.
 
-    ``row`` is its place in the index; ``number`` counts chunks of the fixed grid from the tensor's
-    start; ``entries`` is the number of changed words; ``masks`` has bit i set where the body refers
-    to row i of the table of retention masks.
+    Attributes:
+        number: its place in the fixed grid of its tensor's chunks.
+        codec: id of its codec.
+        masks: bit i is set where the body refers to mask i of the table of retention masks.
+        entries: number of changed words.
+        place: its place in the index.
     """
 
-    row: int
     number: int
     codec: int
     masks: int
     entries: int
-    offset: int
-    length: int
-    body_digest: bytes
-    base_digest: bytes
-    result_digest: bytes
-
-    def digest_on(self, side: Side) -> bytes:
-        """Short digest of the chunk's words on one side."""
-        return self.base_digest if side == "base" else self.result_digest
+    place: int = 0
 
 
 @dataclass(frozen=True)
 class PatchIndex:
-    """All records of a patch; chunk fields are columns, one row a chunk.
+    """All records of a patch.
 
-    ``bodies_digest`` is over all bodies; ``masks`` are the retention masks that chunks refer to.
-    ``tensors`` are those of the base, ``added`` those that only the result has, both in the order
-    of their names' bytes. ``files`` are the files that change, ``files_digests`` the full digests
-    over those of base and result; a patch without the feature ``update`` has none.
+    Attributes:
+        base_digest, result_digest: full digests of the models.
+        bodies_digest: full digest over all bodies.
+        files_digests: full digests over the files of base and result; None without the feature
+            ``update``.
+        masks: the retention masks that chunks refer to.
+        tensors, added: tensors of the base, and those that only the result has, both in the order
+            of their names' bytes.
+        files: the files that change.
+        numbers, codecs, chunk_masks, entries, lengths, offsets: fields of the chunks, by place.
+        body_digests, base_digests, result_digests: short digests of the chunks, joined by place.
     """
 
     base_digest: bytes
@@ -77,7 +80,7 @@ class PatchIndex:
     files: tuple[FileRecord, ...]
     numbers: NDArray[np.uint32]
     codecs: NDArray[np.uint8]
-    mask_rows: NDArray[np.unsignedinteger]
+    chunk_masks: NDArray[np.unsignedinteger]
     entries: NDArray[np.uint32]
     lengths: NDArray[np.uint32]
     offsets: NDArray[np.uint64]
@@ -87,7 +90,7 @@ class PatchIndex:
 
     @property
     def records(self) -> list[TensorRecord]:
-        """All tensors, in the order of their chunks' rows."""
+        """All tensors, in the order of their chunks."""
         return [*self.tensors.values(), *self.added.values()]
 
     @property
@@ -103,31 +106,32 @@ class PatchIndex:
         """The tensors of one side, by name."""
         if side == "base":
             return self.tensors
-        kept = {n: record for n, record in self.tensors.items() if record.only is None}
-        return kept | self.added
+        both = {name: record for name, record in self.tensors.items() if record.only is None}
+        return both | self.added
 
-    def chunk(self, row: int) -> ChunkRecord:
-        """The chunk at a row."""
-        cut = slice(row * SHORT_DIGEST_BYTES, (row + 1) * SHORT_DIGEST_BYTES)
+    def chunk(self, place: int) -> ChunkRecord:
+        """The record of a chunk."""
+        cut = slice(place * SHORT_DIGEST_BYTES, (place + 1) * SHORT_DIGEST_BYTES)
         return ChunkRecord(
-            row=row,
-            number=int(self.numbers[row]),
-            codec=int(self.codecs[row]),
-            masks=int(self.mask_rows[row]),
-            entries=int(self.entries[row]),
-            offset=int(self.offsets[row]),
-            length=int(self.lengths[row]),
+            number=int(self.numbers[place]),
+            codec=int(self.codecs[place]),
+            masks=int(self.chunk_masks[place]),
+            entries=int(self.entries[place]),
+            length=int(self.lengths[place]),
             body_digest=self.body_digests[cut],
             base_digest=self.base_digests[cut],
             result_digest=self.result_digests[cut],
+            offset=int(self.offsets[place]),
+            place=place,
         )
 
     def find(self, tensor: TensorRecord, number: int) -> ChunkRecord | None:
         """The record of chunk ``number`` of a tensor, or None where that chunk does not change."""
-        rows = tensor.chunks
-        row = rows.start + int(np.searchsorted(self.numbers[rows.start : rows.stop], number))
-        if row < rows.stop and self.numbers[row] == number:
-            return self.chunk(row)
+        chunks = tensor.chunks
+        own_numbers = self.numbers[chunks.start : chunks.stop]
+        place = chunks.start + int(np.searchsorted(own_numbers, number))
+        if place < chunks.stop and self.numbers[place] == number:
+            return self.chunk(place)
         return None
 
 
@@ -140,10 +144,9 @@ def pack_index(
     files: Sequence[FileRecord] = (),
     files_digests: tuple[bytes, bytes] | None = None,
 ) -> tuple[bytes, bytes]:
-    """The index's bytes before compression: columns that compress, and digests, which do not.
+    """The index's bytes before compression: columns, which compress, and digests, which do not.
 
-    ``tensors`` are those of the base and then those that only the result has, each sorted by the
-    bytes of their names; ``files_digests`` is None in a patch without the feature ``update``.
+    Tensors come as in :attr:`PatchIndex.records`.
     """
     base = [tensor for tensor in tensors if tensor.only != "result"]
     columns = (
@@ -162,33 +165,29 @@ def pack_index(
         bodies_digest,
         *(files_digests or ()),
         *(tensor.digest or b"" for tensor in tensors),
-        *(chunk.body_digest for chunk in chunks),
-        *(chunk.base_digest for chunk in chunks),
-        *(chunk.result_digest for chunk in chunks),
-        *(file.body_digest for file in files),
-        *(file.base_digest for file in files),
-        *(file.result_digest for file in files),
+        *(getattr(chunk, kind) for kind in _DIGESTS for chunk in chunks),
+        *(getattr(file, kind) for kind in _DIGESTS for file in files),
     )
     return b"".join(columns), b"".join(digests)
 
 
 def _skips(tensors: Sequence[TensorRecord], chunks: Sequence[ChunkRecord]) -> list[int]:
-    """Chunks without a row that lie before each chunk, from the one before it in its tensor."""
+    """For each chunk, how many unchanged chunks lie between it and the one before."""
     skips = []
     for tensor in tensors:
         following = 0
-        for row in tensor.chunks:
-            skips.append(chunks[row].number - following)
-            following = chunks[row].number + 1
+        for place in tensor.chunks:
+            skips.append(chunks[place].number - following)
+            following = chunks[place].number + 1
     return skips
 
 
-def parse_index(data: bytes, chunk_bits: int, bodies_end: int, is_update: bool) -> PatchIndex:
+def parse_index(data: bytes, chunk_words: int, bodies_end: int, is_update: bool) -> PatchIndex:
     """Read and check an index.
 
     Args:
         data: the index, decompressed.
-        chunk_bits: log2 of the words in a chunk.
+        chunk_words: words in a chunk.
         bodies_end: offset at which the bodies end; the records must fill them exactly.
         is_update: whether the file has the feature ``update``.
 
@@ -205,16 +204,16 @@ def parse_index(data: bytes, chunk_bits: int, bodies_end: int, is_update: bool) 
     if chunk_count * 3 * SHORT_DIGEST_BYTES > columns.left:
         raise PatchFormatError("the index is shorter than its counts declare")
     masks = read_masks(columns)
-    rows, counts = read_tensors(columns, tensor_count)
+    pairs, counts = read_tensors(columns, tensor_count)
     if not is_update:
         _check_counts(counts, chunk_count)
     skips, codecs = columns.numbers(chunk_count, 4), columns.bytes_column(chunk_count)
-    mask_rows = columns.numbers(chunk_count, 2) if masks else np.zeros(chunk_count, np.uint16)
-    check_references(mask_rows, codecs, len(masks))
+    chunk_masks = columns.numbers(chunk_count, 2) if masks else np.zeros(chunk_count, np.uint16)
+    check_references(chunk_masks, codecs, len(masks))
     entries, lengths = columns.numbers(chunk_count, 4), columns.numbers(chunk_count, 4)
     files: list[FileRecord] = []
     if is_update:
-        rows, added_counts, files = read_update(columns, rows)
+        pairs, added_counts, files = read_update(columns, pairs)
         counts += added_counts
         _check_counts(counts, chunk_count)
     base_digest, result_digest, bodies_digest = (columns.take(DIGEST_BYTES) for _ in range(3))
@@ -222,14 +221,14 @@ def parse_index(data: bytes, chunk_bits: int, bodies_end: int, is_update: bool) 
     numbers = np.empty(chunk_count, np.uint32)
     tensors: list[TensorRecord] = []
     first = 0
-    for row, count in zip(rows, counts, strict=True):
-        grid = chunks_in_grid(row.words, chunk_bits)
+    for pair, count in zip(pairs, counts, strict=True):
         own = slice(first, first + count)
         if count:
-            numbers[own] = _numbers(row.name, skips[own], grid)
-            _check_entries(row, numbers[own], entries[own], chunk_bits)
-        digest = columns.take(SHORT_DIGEST_BYTES) if count < grid else None
-        tensors.append(TensorRecord(**vars(row), digest=digest, chunks=range(first, first + count)))
+            numbers[own] = _chunk_numbers(pair, skips[own], entries[own], chunk_words)
+        is_pinned = count == chunks_in_grid(pair.words, chunk_words)
+        digest = None if is_pinned else columns.take(SHORT_DIGEST_BYTES)
+        chunks = range(first, first + count)
+        tensors.append(TensorRecord(**vars(pair), digest=digest, chunks=chunks))
         first += count
     body, base, result = (columns.take(SHORT_DIGEST_BYTES * chunk_count) for _ in range(3))
     of_files = np.array([file.length for file in files], np.uint64)
@@ -240,7 +239,7 @@ def parse_index(data: bytes, chunk_bits: int, bodies_end: int, is_update: bool) 
         base_digest, result_digest, bodies_digest, files_digests, masks,
         {tensor.name: tensor for tensor in tensors if tensor.only != "result"},
         {tensor.name: tensor for tensor in tensors if tensor.only == "result"},
-        tuple(files), numbers, codecs, mask_rows, entries, lengths, offsets[:chunk_count], body,
+        tuple(files), numbers, codecs, chunk_masks, entries, lengths, offsets[:chunk_count], body,
         base, result,
     )  # fmt: skip
 
@@ -260,25 +259,22 @@ def _with_digests(
     ]
 
 
-def _numbers(name: str, skips: NDArray[np.unsignedinteger], grid: int) -> NDArray[np.int64]:
-    """Chunk numbers of a tensor with ``grid`` chunks, increasing whatever the skips are."""
-    numbers = np.cumsum(skips.astype(np.int64) + 1) - 1
-    if numbers[-1] > min(grid - 1, _MAX_NUMBER):
-        raise PatchFormatError(f"tensor {name!r}: its chunk numbers are out of range")
-    return numbers
-
-
-def _check_entries(
+def _chunk_numbers(
     tensor: TensorPair,
-    numbers: NDArray[np.uint32],
+    skips: NDArray[np.unsignedinteger],
     entries: NDArray[np.unsignedinteger],
-    chunk_bits: int,
-) -> None:
-    sizes = np.minimum(tensor.words - (numbers.astype(np.int64) << chunk_bits), 1 << chunk_bits)
+    chunk_words: int,
+) -> NDArray[np.int64]:
+    """Numbers of a tensor's changed chunks; they increase, whatever the skips are."""
+    numbers = np.cumsum(skips.astype(np.int64) + 1) - 1
+    if numbers[-1] > min(chunks_in_grid(tensor.words, chunk_words) - 1, _MAX_NUMBER):
+        raise PatchFormatError(f"tensor {tensor.name!r}: its chunk numbers are out of range")
+    sizes = np.minimum(tensor.words - numbers * chunk_words, chunk_words)
     if np.any(entries == 0) or np.any(entries > sizes):
         raise PatchFormatError(
             f"tensor {tensor.name!r}: a chunk changes no word, or more than it has"
         )
+    return numbers
 
 
 def _offsets(lengths: NDArray[np.uint64], bodies_end: int) -> NDArray[np.uint64]:

@@ -1,10 +1,10 @@
-"""Fixed parts of a patch file and the caps on its variable parts (SPEC.md, sections 2, 5 and 7)."""
+"""Prologue, trailer and sections of a patch file, and caps on sizes (SPEC.md, sections 2, 5, 7)."""
 
 from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from patchc.errors import PatchFormatError, UnsupportedPatchError
 
@@ -16,7 +16,7 @@ ADDITIVE = 1 << 0
 """Required feature: the values are additive, and there are no result digests (section 4.4)."""
 
 UPDATE = 1 << 1
-"""Required feature: tensors come, go or change their shape, or files change (section 4.7)."""
+"""Required feature: tensors are added, removed or resized, or files change (section 4.7)."""
 
 KNOWN_FEATURES = ADDITIVE | UPDATE
 """Bits of required features that this reader understands."""
@@ -33,7 +33,7 @@ MAX_TENSORS = 1 << 18
 MAX_CHUNKS = 1 << 21
 MAX_NAME = 4096
 MAX_NAMES = 1 << 26
-"""Bytes of all tensor names together; what they share is stored once and expands."""
+"""Bytes of all tensor names together, expanded: shared prefixes are stored once."""
 
 MAX_RANK = 16
 _ZLIB_RATIO = 1032  # the most that DEFLATE can expand
@@ -63,26 +63,16 @@ class Trailer:
 
     def pack(self) -> bytes:
         """The trailer's bytes."""
-        return TRAILER.pack(
-            self.index_offset,
-            self.index_stored,
-            self.index_size,
-            self.metadata_stored,
-            self.metadata_size,
-            self.features,
-            self.root,
-            0,
-            END_MAGIC,
-        )
+        return TRAILER.pack(*astuple(self), 0, END_MAGIC)
 
 
-def pack_prologue(chunk_bits: int) -> bytes:
-    """The first bytes of a patch file."""
-    return PROLOGUE.pack(MAGIC, MAJOR, MINOR, chunk_bits, 0, 0)
+def pack_prologue(chunk_words: int) -> bytes:
+    """The first bytes of a patch file; ``chunk_words`` is a power of two."""
+    return PROLOGUE.pack(MAGIC, MAJOR, MINOR, chunk_words.bit_length() - 1, 0, 0)
 
 
 def parse_prologue(data: bytes) -> int:
-    """Check the prologue and return log2 of the words in a chunk.
+    """Check the prologue and return the words in a chunk.
 
     Raises:
         PatchFormatError: not a patch file, or a damaged prologue.
@@ -99,7 +89,7 @@ def parse_prologue(data: bytes) -> int:
         )
     if chunk_bits not in CHUNK_BITS or reserved or reserved_2:
         raise PatchFormatError("the prologue is damaged: a field is out of range")
-    return int(chunk_bits)
+    return 1 << int(chunk_bits)
 
 
 def parse_trailer(data: bytes, file_size: int) -> Trailer:
@@ -109,11 +99,10 @@ def parse_trailer(data: bytes, file_size: int) -> Trailer:
         PatchFormatError: truncated, or a field out of range.
         UnsupportedPatchError: a required feature that this reader does not have.
     """
-    fields = TRAILER.unpack(data)
-    signature, magic = fields[7:]
+    *fields, signature, magic = TRAILER.unpack(data)
     if magic != END_MAGIC:
         raise PatchFormatError("the file does not end with the patchc trailer: is it truncated?")
-    trailer = Trailer(*fields[:7])
+    trailer = Trailer(*fields)
     unknown = trailer.features & ~KNOWN_FEATURES
     if unknown:
         bits = [str(bit) for bit in range(64) if unknown >> bit & 1]
@@ -137,19 +126,19 @@ def is_tensor_name(name: str) -> bool:
     return acceptable and 0 < len(name.encode()) <= MAX_NAME
 
 
-def chunks_in_grid(words: int, chunk_bits: int) -> int:
+def chunks_in_grid(words: int, chunk_words: int) -> int:
     """Chunks of the fixed grid in a tensor of ``words`` words."""
-    return -(-words >> chunk_bits)
+    return -(-words // chunk_words)
 
 
-def compress(*parts: bytes) -> bytes:
-    """A section's stored form: one zlib stream, in which each part begins a new block.
+def compress(*pieces: bytes) -> bytes:
+    """A section's stored form: one zlib stream, in which each piece of data begins a new block.
 
-    Parts of different kinds, such as names and digests, so do not share a Huffman code.
+    So names and digests, for example, do not share a Huffman code.
     """
     packer = zlib.compressobj(9)
-    blocks = [packer.compress(part) + packer.flush(zlib.Z_BLOCK) for part in parts[:-1]]
-    return b"".join(blocks) + packer.compress(parts[-1]) + packer.flush()
+    blocks = [packer.compress(piece) + packer.flush(zlib.Z_BLOCK) for piece in pieces[:-1]]
+    return b"".join(blocks) + packer.compress(pieces[-1]) + packer.flush()
 
 
 def decompress(stored: bytes, size: int, section: str) -> bytes:

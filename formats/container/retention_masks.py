@@ -1,5 +1,6 @@
-"""Seeded retention masks: their table, to which chunks refer, and the groups of words that they
-make (SPEC.md, sections 4.6 and 6.4.6).
+"""Seeded retention masks: the table that chunks refer to, and the groups of words that masks make.
+
+SPEC.md, sections 4.6 and 6.4.6.
 """
 
 from __future__ import annotations
@@ -12,14 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchc.errors import PatchFormatError, UnsupportedInputError
-from patchc.formats.codecs.conditional.decode.decoder import CONDITIONAL_ID
-from patchc.formats.codecs.conditional.model.classes import MOST_GROUPS, Groups
+from patchc.formats.codecs import have_trait
+from patchc.formats.codecs.conditional.model.chunk_model import MOST_GROUPS
+from patchc.formats.codecs.protocol import Groups
 from patchc.formats.container.column_codec import ColumnReader
-from patchc.kernels.philox.cpu import add_kept, retention_stream
+from patchc.kernels.philox import KEEP_ALL, Retention, retention_stream
+from patchc.kernels.philox.cpu import add_retained
 
 MAX_MASKS = 16
 MAX_COMPONENT_BYTES = 64
-KEEP_ALL = 1 << 32
 _MOST_APART = 2
 
 _DRAWS = struct.Struct("<QQ")
@@ -27,12 +29,12 @@ _DRAWS = struct.Struct("<QQ")
 
 @dataclass(frozen=True)
 class RetentionMask:
-    """A mask that its seed regenerates, so that a patch need not hold it.
+    """A mask that its seed regenerates, so that a patch does not store it.
 
     Attributes:
         component: the name that enters the draws, "se" and "osm" in a SafePatching build.
         seed: 64 bits.
-        threshold: an entry is kept where its 32-bit draw is below; 0 keeps none, 2³² all.
+        threshold: an entry is retained where its 32-bit draw is below; 0 retains none, 2³² all.
     """
 
     component: str
@@ -41,7 +43,7 @@ class RetentionMask:
 
     @property
     def share(self) -> float:
-        """The share of entries that it keeps, on average."""
+        """The share of entries that it retains, on average."""
         return self.threshold / KEEP_ALL
 
 
@@ -51,70 +53,69 @@ class TensorMasks:
 
     Attributes:
         table: all masks.
-        rows: the masks of a tensor, by its name: bit i for row i of the table.
+        by_tensor: the masks of a tensor, by its name: bit i for mask i of the table.
     """
 
     table: tuple[RetentionMask, ...] = ()
-    rows: Mapping[str, int] = field(default_factory=dict)
+    by_tensor: Mapping[str, int] = field(default_factory=dict)
 
     def draw(self, tensor: str, first: int, count: int) -> Groups | None:
-        """As :func:`draw_groups`, with the tensor's own masks."""
-        return draw_groups(self.table, self.rows.get(tensor, 0), tensor, first, count)
+        """Draw groups as :func:`draw_groups` does, by the tensor's own masks."""
+        return draw_groups(self.table, self.by_tensor.get(tensor, 0), tensor, first, count)
 
 
 def draw_groups(
-    table: Sequence[RetentionMask], rows: int, tensor: str, first: int, count: int
+    table: Sequence[RetentionMask], chosen: int, tensor: str, first: int, count: int
 ) -> Groups | None:
-    """The groups into which masks divide a run of a tensor's words.
+    """Draw the groups into which masks divide a run of a tensor's words.
 
-    With one mask or two, bit m says whether mask m keeps the word; with more, the group is the
-    number of masks that keep it, 3 at most.
+    With one mask or two, bit m says whether mask m retains the word. With more, the group is the
+    number of masks that retain it, 3 at most.
 
     Args:
         table: of the patch file.
-        rows: the masks: bit i for row i of the table.
+        chosen: the masks to use: bit i for mask i of the table.
         tensor: the name that enters the draws.
         first: number of the first word in the tensor; a multiple of 4.
-        count: words.
+        count: words in the run.
 
     Returns:
         Shape (count,); None where there are no masks.
     """
-    masks = [mask for row, mask in enumerate(table) if rows >> row & 1]
+    masks = [mask for i, mask in enumerate(table) if chosen >> i & 1]
     if not masks:
         return None
     groups = np.zeros(count, np.uint8)
     counted = len(masks) > _MOST_APART
-    for place, mask in enumerate(masks):
-        weight = 1 if counted else 1 << place
-        add_kept(
-            np.uint64(mask.seed), np.uint64(retention_stream(mask.component, tensor)),
-            np.uint64(mask.threshold), first, np.uint8(weight), groups,
-        )  # fmt: skip
+    for bit, mask in enumerate(masks):
+        weight = 1 if counted else 1 << bit
+        stream = retention_stream(mask.component, tensor)
+        retention = Retention(mask.seed, stream, mask.threshold)
+        add_retained(retention, first, np.uint8(weight), groups)
     return np.minimum(groups, MOST_GROUPS - 1, out=groups) if counted else groups
 
 
 def check_references(
-    rows: NDArray[np.unsignedinteger], codecs: NDArray[np.uint8], masks: int
+    chunk_masks: NDArray[np.unsignedinteger], codecs: NDArray[np.uint8], masks: int
 ) -> None:
-    """Refuse chunks that refer to masks which are not there, or which their codec does not take.
+    """Refuse chunks that refer to missing masks, or to any where their codec takes none.
 
     Raises:
         PatchFormatError: there is such a chunk.
     """
-    if np.any(rows.astype(np.int64) >> masks):
+    if np.any(chunk_masks.astype(np.int64) >> masks):
         raise PatchFormatError("a chunk refers to a retention mask that is not in the index")
-    if np.any(rows[codecs != CONDITIONAL_ID]):
+    if np.any(chunk_masks[~have_trait(codecs, "takes_masks")]):
         raise PatchFormatError("a chunk refers to a retention mask and its codec takes none")
 
 
 def pack_masks(masks: Sequence[RetentionMask]) -> bytes:
     """The table's bytes."""
-    rows = [bytes([len(masks)])]
+    data = bytes([len(masks)])
     for mask in masks:
         name = mask.component.encode()
-        rows += [bytes([len(name)]), name, _DRAWS.pack(mask.seed, mask.threshold)]
-    return b"".join(rows)
+        data += bytes([len(name)]) + name + _DRAWS.pack(mask.seed, mask.threshold)
+    return data
 
 
 def check_masks(masks: Sequence[RetentionMask]) -> None:

@@ -1,10 +1,11 @@
-"""The tensors of a patch: which of its two sides has them, and in which shape."""
+"""The tensors of a patch: which of its two sides have them, and in which shape."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +25,11 @@ _ANY_GROWTH = 1 << 20
 
 @dataclass(frozen=True)
 class TensorPair:
-    """A tensor that the base has, or the result, or both with one dtype.
+    """A tensor with its two sides: the base has it, or the result, or both with one dtype.
 
-    Its chunks and steps run over as many words as the longer side has. Where a side is shorter its
-    words are continued by zeros; where a side does not have the tensor its words are those of
-    ``reference``, a tensor that this side does have, cast to the dtype (SPEC.md, section 4.7).
+    Its chunks and steps cover the words of the longer side. A shorter side is continued by zeros. A
+    side without the tensor has the words of ``reference``, another tensor of that side, cast to the
+    dtype (SPEC.md, section 4.7).
 
     Attributes:
         base_shape, result_shape: None where that side does not have the tensor; not both.
@@ -75,11 +76,12 @@ class TensorPair:
 
 @dataclass(frozen=True, kw_only=True)
 class TensorRecord(TensorPair):
-    """A row of a patch file's index: a tensor, its identity, and which of its chunks change.
+    """A tensor in the index: its digest, and which of its chunks change.
 
-    ``digest`` is the short digest of the tensor in the base (in the result, where only that has
-    it), None where all of its chunks have rows in the index, whose digests pin it; ``chunks`` are
-    these rows.
+    Attributes:
+        digest: short digest of the tensor in the base, or in the result where only that has it;
+            None where all of its chunks have records, whose digests pin it.
+        chunks: places of its chunks' records in the index.
     """
 
     digest: bytes | None
@@ -87,21 +89,21 @@ class TensorRecord(TensorPair):
 
 
 def may_resize(words: int, other: int) -> bool:
-    """Whether one row may have as many words on one side and on the other.
+    """Whether one tensor may have ``words`` words on one side and ``other`` on the other.
 
-    Without a limit, a few bytes of index could make a reader of a small model walk over zeros for
-    years; tensors beyond it are two rows, of one side each.
+    Without a limit, a few bytes of index could make a reader of a small model read zeros for years.
+    Beyond it, a patch has two tensors, of one side each.
     """
     return max(words, other) <= _MOST_GROWTH * min(words, other) + _ANY_GROWTH
 
 
 def may_refer(dtype: DType, reference: DType) -> bool:
-    """Whether words of one dtype can stand for words of another: the same, or both small floats."""
+    """Whether words of one dtype can be cast to another: the same, or both small floats."""
     return dtype == reference or {dtype.name, reference.name} <= set(MERGEABLE)
 
 
 def pack_tensors(tensors: Sequence[TensorRecord]) -> bytes:
-    """The columns of a table of tensors: name, dtype, shape and number of chunks with a row."""
+    """The columns of a table of tensors: name, dtype, shape and number of changed chunks."""
     return b"".join((
         pack_names([tensor.name for tensor in tensors]),
         bytes(tensor.dtype.code for tensor in tensors),
@@ -117,55 +119,49 @@ def pack_shapes(shapes: Sequence[Shape]) -> bytes:
 
 
 def read_tensors(columns: ColumnReader, count: int) -> tuple[list[TensorPair], list[int]]:
-    """Read and check a table: tensors that both sides have, and how many chunks have a row.
+    """Read and check a table: tensors that both sides have, and how many of their chunks change.
 
     Raises:
         PatchFormatError: naming what is wrong, with the tensor where there is one.
         UnsupportedPatchError: an unknown dtype.
     """
-    names = list(columns.names(count, MAX_NAMES, "tensor"))
+    names = columns.names(count, MAX_NAMES, "tensor")
     for name in names:
         if not is_tensor_name(name):
             raise PatchFormatError(f"the index has an unacceptable tensor name: {name[:80]!r}")
     codes = columns.bytes_column(count).tolist()
-    ranks, dims = read_dimensions(columns, count)
+    shapes = read_shapes(columns, count)
     counts = columns.numbers(count, 4).tolist()
-    dtypes = [_dtype(name, code) for name, code in zip(names, codes, strict=True)]
-    shapes = split_shapes(ranks, dims, names, dtypes)
-    rows = [TensorPair(n, d, s, s) for n, d, s in zip(names, dtypes, shapes, strict=True)]
-    return rows, counts
+    for name, code in zip(names, codes, strict=True):
+        if code not in BY_CODE:
+            raise UnsupportedPatchError(
+                f"tensor {name!r} has dtype code {code}, which this patchc does not know; update it"
+            )
+    dtypes = [BY_CODE[code] for code in codes]
+    pairs = map(TensorPair, names, dtypes, shapes, shapes)
+    return [checked_pair(pair) for pair in pairs], counts
 
 
-def read_dimensions(columns: ColumnReader, count: int) -> tuple[list[int], list[int]]:
-    """The columns of ``count`` ranks, and of all their dimensions."""
+def read_shapes(columns: ColumnReader, count: int) -> list[Shape]:
+    """Read the shapes of ``count`` tensors.
+
+    Raises:
+        PatchFormatError: a tensor has more dimensions than there can be.
+    """
     ranks: NDArray[np.uint8] = columns.bytes_column(count)
     if np.any(ranks > MAX_RANK):
         raise PatchFormatError("the index has a tensor with too many dimensions")
-    return ranks.tolist(), columns.numbers(int(ranks.sum(dtype=np.int64)), 8).tolist()
+    sizes = iter(columns.numbers(int(ranks.sum(dtype=np.int64)), 8).tolist())
+    return [tuple(islice(sizes, rank)) for rank in ranks.tolist()]
 
 
-def split_shapes(
-    ranks: Sequence[int], dims: Sequence[int], names: Sequence[str], dtypes: Sequence[DType]
-) -> list[Shape]:
-    """Each tensor's shape.
+def checked_pair(pair: TensorPair) -> TensorPair:
+    """Return a tensor whose shape in the result was read.
 
     Raises:
-        PatchFormatError: a tensor with more words than there can be, or not of whole bytes.
+        PatchFormatError: it has more words than there can be, or not whole bytes.
     """
-    shapes: list[Shape] = []
-    left = iter(dims)
-    for rank, name, dtype in zip(ranks, names, dtypes, strict=True):
-        shape = tuple(next(left) for _ in range(rank))
-        words = math.prod(shape)
-        if words > _MAX_WORDS or words * dtype.bits % 8:
-            raise PatchFormatError(f"tensor {name!r} has an impossible shape")
-        shapes.append(shape)
-    return shapes
-
-
-def _dtype(name: str, code: int) -> DType:
-    if code not in BY_CODE:
-        raise UnsupportedPatchError(
-            f"tensor {name!r} has dtype code {code}, which this patchc does not know; update it"
-        )
-    return BY_CODE[code]
+    words = math.prod(pair.result_shape or ())
+    if words > _MAX_WORDS or words * pair.dtype.bits % 8:
+        raise PatchFormatError(f"tensor {pair.name!r} has an impossible shape")
+    return pair

@@ -1,30 +1,29 @@
-"""What an update changes beside words: tensors of one side, other shapes, files (SPEC.md, 4.7)."""
+"""Columns of an update: tensors of one side, tensors that are resized, files (SPEC.md, 4.7)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from patchc.errors import PatchFormatError
 from patchc.formats.container.column_codec import ColumnReader, pack_numbers
 from patchc.formats.container.file_changes import FileRecord, pack_files, read_files
 from patchc.formats.container.layout import MAX_TENSORS
 from patchc.formats.container.tensors import (
+    Shape,
     TensorPair,
     TensorRecord,
+    checked_pair,
     may_refer,
     may_resize,
     pack_shapes,
     pack_tensors,
-    read_dimensions,
+    read_shapes,
     read_tensors,
-    split_shapes,
 )
 from patchc.sides import OTHER, Side
 
-_KEPT, _RESIZED, _REMOVED = range(3)
+_PLAIN, _RESIZED, _REMOVED = range(3)
 
 
 def pack_update(tensors: Sequence[TensorRecord], files: Sequence[FileRecord]) -> bytes:
@@ -33,7 +32,7 @@ def pack_update(tensors: Sequence[TensorRecord], files: Sequence[FileRecord]) ->
     added = [tensor for tensor in tensors if tensor.only == "result"]
     resized = [t.result_shape for t in base if t.result_shape is not None and not t.is_plain]
     return b"".join((
-        bytes(map(_fate, base)),
+        bytes(_REMOVED if t.only else _PLAIN if t.is_plain else _RESIZED for t in base),
         pack_shapes(resized),
         pack_numbers([len(added)]),
         pack_tensors(added),
@@ -42,16 +41,10 @@ def pack_update(tensors: Sequence[TensorRecord], files: Sequence[FileRecord]) ->
     ))  # fmt: skip
 
 
-def _fate(tensor: TensorPair) -> int:
-    if tensor.only:
-        return _REMOVED
-    return _KEPT if tensor.is_plain else _RESIZED
-
-
 def _references(tensors: Sequence[TensorPair]) -> list[int]:
-    """Of each tensor of one side: 0 for zeros, or 1 and the number of its reference."""
+    """For each tensor of one side: 0 for zeros, or the number of its reference from 1 on."""
     places: dict[Side, dict[str, int]] = {
-        side: {row.name: place for place, row in enumerate(_facing(tensors, side), start=1)}
+        side: {pair.name: place for place, pair in enumerate(_facing(tensors, side), start=1)}
         for side in OTHER
     }
     return [
@@ -61,9 +54,11 @@ def _references(tensors: Sequence[TensorPair]) -> list[int]:
     ]
 
 
-def _facing(rows: Sequence[TensorPair], only: Side) -> list[TensorPair]:
+def _facing(pairs: Sequence[TensorPair], only: Side) -> list[TensorPair]:
     """What a tensor that only one side has may refer to: the other side's, sorted by name."""
-    return sorted((row for row in rows if row.only != only), key=lambda row: row.name.encode())
+    return sorted(
+        (pair for pair in pairs if pair.only != only), key=lambda pair: pair.name.encode()
+    )
 
 
 def read_update(
@@ -82,55 +77,48 @@ def read_update(
         PatchFormatError: naming what is wrong, with the tensor where there is one.
         UnsupportedPatchError: an unknown dtype.
     """
-    fates = columns.bytes_column(len(base))
-    if np.any(fates > _REMOVED):
+    fates = columns.bytes_column(len(base)).tolist()
+    if any(fate > _REMOVED for fate in fates):
         raise PatchFormatError("the index says of a tensor neither that it stays nor that it goes")
-    resized = [row for row, fate in zip(base, fates, strict=True) if fate == _RESIZED]
-    ranks, dims = read_dimensions(columns, len(resized))
-    names, dtypes = [row.name for row in resized], [row.dtype for row in resized]
-    shapes = iter(split_shapes(ranks, dims, names, dtypes))
-    rows = []
-    for row, fate in zip(base, fates, strict=True):
-        shape = None if fate == _REMOVED else row.base_shape if fate == _KEPT else next(shapes)
-        if fate == _RESIZED and shape == row.base_shape:
-            raise PatchFormatError(f"tensor {row.name!r} is said to change its shape and does not")
-        resized_row = replace(row, result_shape=shape)
-        sizes = (resized_row.words_on("base"), resized_row.words_on("result"))
-        if fate == _RESIZED and not may_resize(*sizes):
-            raise PatchFormatError(f"tensor {row.name!r} grows or shrinks by more than it may")
-        rows.append(resized_row)
+    shapes = iter(read_shapes(columns, fates.count(_RESIZED)))
+    pairs = []
+    for pair, fate in zip(base, fates, strict=True):
+        if fate == _RESIZED:
+            pairs.append(_resize(pair, next(shapes)))
+        else:
+            pairs.append(pair if fate == _PLAIN else replace(pair, result_shape=None))
     count = int(columns.numbers(1, 4)[0])
     if count > MAX_TENSORS:
         raise PatchFormatError(f"the index declares {count} added tensors, above the cap")
     added, counts = read_tensors(columns, count)
-    rows += [replace(row, base_shape=None) for row in added]
-    _check_names(rows)
-    rows = _with_references(columns, rows)
-    return rows, counts, read_files(columns)
+    there = {pair.name for pair in pairs if pair.only != "base"}
+    for pair in added:
+        if pair.name in there:
+            raise PatchFormatError(f"tensor {pair.name!r} is added and is there already")
+    pairs += [replace(pair, base_shape=None) for pair in added]
+    return _with_references(columns, pairs), counts, read_files(columns)
 
 
-def _check_names(rows: Sequence[TensorPair]) -> None:
-    seen: set[str] = set()
-    for row in rows:
-        if row.only != "base" and row.name in seen:
-            raise PatchFormatError(f"tensor {row.name!r} is added and is there already")
-        if row.only != "base":
-            seen.add(row.name)
+def _resize(pair: TensorPair, shape: Shape) -> TensorPair:
+    resized = checked_pair(replace(pair, result_shape=shape))
+    if resized.is_plain:
+        raise PatchFormatError(f"tensor {pair.name!r} is said to change its shape and does not")
+    if not may_resize(resized.words_on("base"), resized.words_on("result")):
+        raise PatchFormatError(f"tensor {pair.name!r} grows or shrinks by more than it may")
+    return resized
 
 
-def _with_references(columns: ColumnReader, rows: Sequence[TensorPair]) -> list[TensorPair]:
-    numbers = iter(columns.numbers(sum(row.only is not None for row in rows), 4).tolist())
-    facing = {side: _facing(rows, side) for side in OTHER}
-    found = []
-    for row in rows:
-        number = next(numbers) if row.only else 0
-        if not row.only or not number:
-            found.append(row)
-            continue
-        others = facing[row.only]
-        if number > len(others) or not may_refer(row.dtype, others[number - 1].dtype):
-            raise PatchFormatError(
-                f"tensor {row.name!r} refers to a tensor that is not there or cannot be cast to it"
-            )
-        found.append(replace(row, reference=others[number - 1].name))
+def _with_references(columns: ColumnReader, pairs: Sequence[TensorPair]) -> list[TensorPair]:
+    numbers = iter(columns.numbers(sum(pair.only is not None for pair in pairs), 4).tolist())
+    facing = {side: _facing(pairs, side) for side in OTHER}
+    found = list(pairs)
+    for place, pair in enumerate(pairs):
+        if pair.only and (number := next(numbers)):
+            others = facing[pair.only]
+            if number > len(others) or not may_refer(pair.dtype, others[number - 1].dtype):
+                raise PatchFormatError(
+                    f"tensor {pair.name!r} refers to a tensor that is not there or cannot be cast "
+                    "to it"
+                )
+            found[place] = replace(pair, reference=others[number - 1].name)
     return found

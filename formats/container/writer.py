@@ -1,7 +1,7 @@
 """Writes a patch file in one pass, never seeking back (SPEC.md, section 1).
 
-The caller writes to a staged path (see :mod:`patchc.files`), so that a file which looks whole is
-whole. Memory grows with the number of changed chunks' records alone, not with the model.
+The caller writes to a staged path (see :mod:`patchc.files`), so that a file that looks whole is
+whole. Memory grows only with the records of changed chunks and files, not with the model.
 """
 
 from __future__ import annotations
@@ -15,51 +15,31 @@ import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
-from patchc.dtypes import DType
+from patchc.dtypes import DType, Words
 from patchc.errors import UnsupportedInputError
 from patchc.formats.change_bits import ChangeBits
-from patchc.formats.codecs import ADDITIVE_ID, RICE, ComponentEntries
-from patchc.formats.codecs.additive import encode_additive
-from patchc.formats.codecs.conditional.model.classes import Groups
-from patchc.formats.codecs.protocol import Coding
-from patchc.formats.codecs.shortest import encode_shortest
+from patchc.formats.codecs import ADDITIVE, RICE
+from patchc.formats.codecs.additive_values import ComponentEntries
+from patchc.formats.codecs.protocol import Coding, ExactChanges, Groups
+from patchc.formats.container import layout
 from patchc.formats.container.file_changes import EncodedFile, find_fault
 from patchc.formats.container.index import ChunkRecord, pack_index
-from patchc.formats.container.layout import (
-    DEFAULT_CHUNK_BITS,
-    MAX_CHUNKS,
-    MAX_INDEX,
-    MAX_METADATA,
-    MAX_NAMES,
-    MAX_RANK,
-    MAX_TENSORS,
-    TRAILER_ROOT_OFFSET,
-    UPDATE,
-    Trailer,
-    chunks_in_grid,
-    compress,
-    is_tensor_name,
-    pack_prologue,
-)
 from patchc.formats.container.retention_masks import RetentionMask, check_masks
 from patchc.formats.container.tensors import TensorPair, TensorRecord
-from patchc.hashing import (
-    DIGEST_BYTES,
-    SHORT_DIGEST_BYTES,
-    bodies_digest,
-    files_digest,
-    root_digest,
-    short,
-)
+from patchc.hashing import DIGEST_BYTES, bodies_digest, files_digest, root_digest, short
 from patchc.kernels.histograms import Counts
+from patchc.sides import Side
 
 
 @dataclass(frozen=True)
 class EncodedChunk:
-    """A changed chunk, ready to be written; its record lacks only row and offset.
+    """A changed chunk, ready to be written.
 
-    ``digest`` is the full digest of the body, and ``bits`` what positions and steps take of it,
-    where the codec tells them apart.
+    Attributes:
+        record: its record, in which place and offset are not set yet.
+        body: its coded bytes.
+        digest: full digest of the body.
+        bits: bits of positions and of steps in the body, where the codec tells them apart.
     """
 
     record: ChunkRecord
@@ -76,10 +56,10 @@ def encode_chunk(
     dtype: DType,
     base_digest: bytes,
     result_digest: bytes,
-    base: NDArray[np.unsignedinteger] | None = None,
+    base: Words | None = None,
     masks: int = 0,
     groups: Groups | None = None,
-    held: Counts | None = None,
+    word_counts: Counts | None = None,
 ) -> EncodedChunk:
     """Code the changes of chunk ``number``; safe to call from several threads.
 
@@ -91,64 +71,55 @@ def encode_chunk(
         dtype: of the words.
         base_digest: full digest of the chunk's base words.
         result_digest: full digest of the words after the change.
-        base: the words that the steps apply to, by which they are coded where that is shorter; None
-            for a body that decodes without them.
-        masks, groups: rows of the table of retention masks in which the changes were selected, bit
-            i for row i, and the groups that they make of ``base``; the body refers to them where
-            that is shorter.
-        held: of ``base`` and ``groups``, as for :class:`ChunkEncoder`.
+        base: the words that the steps apply to, to code by them where that is shorter; None for a
+            body that decodes without them.
+        masks, groups: the retention masks in which the changes were selected, bit i for mask i of
+            the table, and the groups that they make of ``base``. The body refers to them where that
+            is shorter.
+        word_counts: counts of ``base`` by ``groups``, as for :class:`ExactChanges`.
     """
     grouped = False
     if base is None:
         codec, coding = RICE.id, RICE.encode(positions, steps, words, dtype.word_bits)
     else:
-        codec, grouped, coding = encode_shortest(base, positions, steps, dtype, groups, held)
-    rows = masks if grouped else 0
-    return _chunk(number, codec, rows, len(positions), coding, base_digest, result_digest)
+        # Commands that only read patches start sooner without the encoder.
+        from patchc.formats.codecs.shortest import encode_shortest
+
+        changes = ExactChanges(base, positions, steps, dtype, groups, word_counts)
+        codec, grouped, coding = encode_shortest(changes)
+    record = ChunkRecord(
+        number,
+        codec,
+        masks if grouped else 0,
+        entries=len(positions),
+        base_digest=short(base_digest),
+        result_digest=short(result_digest),
+    )
+    return _with_body(record, coding)
 
 
 def encode_deltas(
-    number: int, parts: Sequence[ComponentEntries], words: int, base_digest: bytes
+    number: int, components: Sequence[ComponentEntries], words: int, base_digest: bytes
 ) -> EncodedChunk:
     """Code what the components add to chunk ``number``; safe to call from several threads.
 
     Args:
         number: the chunk's place in its tensor's grid.
-        parts: the components that have entries in the chunk, in order; at least one.
+        components: those with entries in the chunk, in order; at least one.
         words: words in the chunk.
         base_digest: full digest of the chunk's base words.
     """
-    body = encode_additive(parts, words)
     touched = np.zeros(words, np.bool_)
-    for part in parts:
-        touched[part.positions] = True
+    for component in components:
+        touched[component.positions] = True
     entries = int(np.count_nonzero(touched))
-    coding = Coding(body, ChangeBits())
-    return _chunk(number, ADDITIVE_ID, 0, entries, coding, base_digest, bytes(SHORT_DIGEST_BYTES))
+    record = ChunkRecord(number, ADDITIVE.id, 0, entries, base_digest=short(base_digest))
+    return _with_body(record, Coding(ADDITIVE.encode(components, words), ChangeBits()))
 
 
-def _chunk(
-    number: int,
-    codec: int,
-    masks: int,
-    entries: int,
-    coding: Coding,
-    base_digest: bytes,
-    result_digest: bytes,
-) -> EncodedChunk:
+def _with_body(record: ChunkRecord, coding: Coding) -> EncodedChunk:
     digest = blake3(coding.body).digest()
-    record = ChunkRecord(
-        row=0,
-        number=number,
-        codec=codec,
-        masks=masks,
-        entries=entries,
-        offset=0,
-        length=len(coding.body),
-        body_digest=short(digest),
-        base_digest=short(base_digest),
-        result_digest=short(result_digest),
-    )
+    record = replace(record, length=len(coding.body), body_digest=short(digest))
     return EncodedChunk(record, coding.body, digest, coding.bits)
 
 
@@ -161,7 +132,7 @@ class PatchWriter:
 
     Args:
         file: where to write; never sought in.
-        chunk_bits: log2 of the words in a chunk.
+        chunk_words: words in a chunk, a power of two.
         features: bits of the features that a reader of this file must have.
         masks: the retention masks that chunks refer to by their place here.
 
@@ -172,16 +143,16 @@ class PatchWriter:
     def __init__(
         self,
         file: BinaryIO,
-        chunk_bits: int = DEFAULT_CHUNK_BITS,
+        chunk_words: int = 1 << layout.DEFAULT_CHUNK_BITS,
         features: int = 0,
         masks: Sequence[RetentionMask] = (),
     ) -> None:
         check_masks(masks)
         self._file = file
-        self._chunk_bits = chunk_bits
+        self._chunk_words = chunk_words
         self._features = features
         self._masks = tuple(masks)
-        self._prologue = pack_prologue(chunk_bits)
+        self._prologue = layout.pack_prologue(chunk_words)
         self._offset = len(self._prologue)
         self._tensors: list[TensorRecord] = []
         self._chunks: list[ChunkRecord] = []
@@ -191,8 +162,8 @@ class PatchWriter:
 
     def add_chunk(self, chunk: EncodedChunk) -> None:
         """Append a changed chunk of the tensor that :meth:`end_tensor` will name."""
-        row = len(self._chunks)
-        self._chunks.append(replace(chunk.record, row=row, offset=self._offset))
+        place = len(self._chunks)
+        self._chunks.append(replace(chunk.record, place=place, offset=self._offset))
         self._body_digests.append(chunk.digest)
         self._append(chunk.body)
 
@@ -200,37 +171,37 @@ class PatchWriter:
         """Record a tensor that both sides have, in one shape; see :meth:`end_pair`."""
         self.end_pair(TensorPair(name, dtype, tuple(shape), tuple(shape)), base_digest)
 
-    def end_pair(self, row: TensorPair, digest: bytes) -> None:
+    def end_pair(self, pair: TensorPair, digest: bytes) -> None:
         """Record a tensor, changed or not, after its changed chunks.
 
         Args:
-            row: the tensor.
+            pair: the tensor.
             digest: its full digest in the base, or in the result where only that has it.
 
         Raises:
             UnsupportedInputError: the name or the rank cannot stand in a patch file.
         """
-        check_name(row.name)
-        for shape in (row.base_shape, row.result_shape):
-            if shape is not None and len(shape) > MAX_RANK:
+        check_name(pair.name)
+        for shape in (pair.base_shape, pair.result_shape):
+            if shape is not None and len(shape) > layout.MAX_RANK:
                 raise UnsupportedInputError(
-                    f"tensor {row.name!r} has {len(shape)} dimensions; a patch file holds "
-                    f"{MAX_RANK}"
+                    f"tensor {pair.name!r} has {len(shape)} dimensions; a patch file holds "
+                    f"{layout.MAX_RANK}"
                 )
         start = self._tensors[-1].chunks.stop if self._tensors else 0
-        rows = range(start, len(self._chunks))
-        pinned = len(rows) == chunks_in_grid(row.words, self._chunk_bits)
-        record = TensorRecord(**vars(row), digest=None if pinned else short(digest), chunks=rows)
-        self._tensors.append(record)
-        if not row.is_plain:
-            self._features |= UPDATE
+        chunks = range(start, len(self._chunks))
+        pinned = len(chunks) == layout.chunks_in_grid(pair.words, self._chunk_words)
+        stored = None if pinned else short(digest)
+        self._tensors.append(TensorRecord(**vars(pair), digest=stored, chunks=chunks))
+        if not pair.is_plain:
+            self._features |= layout.UPDATE
 
     def add_file(self, file: EncodedFile) -> None:
         """Append the change of a file."""
         self._files.append(file)
         self._body_digests.append(file.digests[0])
         self._append(file.body)
-        self._features |= UPDATE
+        self._features |= layout.UPDATE
 
     def finish(
         self, metadata: Mapping[str, Any], base_digest: bytes, result_digest: bytes | None
@@ -250,6 +221,7 @@ class PatchWriter:
         fault = find_fault(files)
         if fault:
             raise UnsupportedInputError(f"the patch {fault}; move some of them elsewhere")
+        both_digests = self._files_digest("base"), self._files_digest("result")
         columns, digests = pack_index(
             (base_digest, result_digest),
             bodies_digest(b"".join(self._body_digests)),
@@ -257,19 +229,23 @@ class PatchWriter:
             self._tensors,
             self._chunks,
             files,
-            self._files_digests() if self._features & UPDATE else None,
+            both_digests if self._features & layout.UPDATE else None,
         )
         index_size = len(columns) + len(digests)
         text = json.dumps(metadata, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
         named = sum(len(tensor.name.encode()) for tensor in self._tensors)
-        many = len(self._tensors) > MAX_TENSORS or named > MAX_NAMES
-        many |= len(self._chunks) > MAX_CHUNKS
-        if many or index_size > MAX_INDEX or len(text) > MAX_METADATA:
+        many = len(self._tensors) > layout.MAX_TENSORS or len(self._chunks) > layout.MAX_CHUNKS
+        if (
+            many
+            or named > layout.MAX_NAMES
+            or index_size > layout.MAX_INDEX
+            or len(text) > layout.MAX_METADATA
+        ):
             raise UnsupportedInputError(
                 "the model has too many tensors or chunks for one patch file; raise chunk_bits"
             )
-        stored_index, stored_text = compress(columns, digests), compress(text)
-        trailer = Trailer(
+        stored_index, stored_text = layout.compress(columns, digests), layout.compress(text)
+        trailer = layout.Trailer(
             index_offset=self._offset,
             index_stored=len(stored_index),
             index_size=index_size,
@@ -278,18 +254,14 @@ class PatchWriter:
             features=self._features,
             root=bytes(32),
         )
-        head = trailer.pack()[:TRAILER_ROOT_OFFSET]
+        head = trailer.pack()[: layout.TRAILER_ROOT_OFFSET]
         root = root_digest((self._prologue, stored_index, stored_text, head))
         self._append(stored_index + stored_text + replace(trailer, root=root).pack())
         return root
 
-    def _files_digests(self) -> tuple[bytes, bytes]:
-        sides: list[list[tuple[str, bytes]]] = [[], []]
-        for file in self._files:
-            for side, digest in zip(sides, file.digests[1:], strict=True):
-                if digest is not None:
-                    side.append((file.record.name, digest))
-        return files_digest(sides[0]), files_digest(sides[1])
+    def _files_digest(self, side: Side) -> bytes:
+        named = [(file.record.name, file.digest_on(side)) for file in self._files]
+        return files_digest((name, digest) for name, digest in named if digest is not None)
 
     def _append(self, data: bytes) -> None:
         self._file.write(data)
@@ -302,7 +274,7 @@ def check_name(name: str) -> None:
     Raises:
         UnsupportedInputError: naming the tensor.
     """
-    if not is_tensor_name(name):
+    if not layout.is_tensor_name(name):
         raise UnsupportedInputError(
             f"tensor name {name[:80]!r} is empty, too long, path-like or not printable; rename it"
         )

@@ -24,7 +24,7 @@ def add_deltas(
     scale_b: tl.float32,
     WORDS: tl.constexpr,
     DELTAS: tl.constexpr,
-    PARTS: tl.constexpr,
+    COMPONENTS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """Add two components to ``words``, the sum rounded once; the first blocks take component a.
@@ -39,11 +39,11 @@ def add_deltas(
         at = tl.load(positions_a + entry, mask=mask, other=0)
         before = load_words(words, at.to(tl.int64), mask, WORDS)
         value = _plus(to_fp32(before, WORDS), deltas_a, entry, mask, scale_a, DELTAS)
-        if PARTS == 2:
+        if COMPONENTS == 2:
             place, both = _find(positions_b, count_b, at, mask)
             value = _plus(value, deltas_b, place, both, scale_b, DELTAS)
         _write(words, at, before, value, saved_a + entry, mask, fault, WORDS)
-    elif PARTS == 2:
+    elif COMPONENTS == 2:
         entry = (block - blocks_a) * BLOCK + tl.arange(0, BLOCK)
         mask = entry < count_b
         at = tl.load(positions_b + entry, mask=mask, other=0)

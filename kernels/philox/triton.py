@@ -1,4 +1,4 @@
-"""Retention draws on a device, as :mod:`patchc.kernels.philox.cpu` defines them."""
+"""Retention draws on a device, see :mod:`patchc.kernels.philox`."""
 
 import triton
 import triton.language as tl
@@ -29,7 +29,7 @@ def retained(seed, stream, threshold, first_block, DRAWN: tl.constexpr, BLOCK: t
     """Which of BLOCK flat indices from 4 · ``first_block`` on are retained; all if not DRAWN."""
     if DRAWN:
         limit = threshold.to(tl.uint32)
-        kept = draws(seed, stream, first_block, BLOCK // 4) < limit
+        drawn = draws(seed, stream, first_block, BLOCK // 4) < limit
     else:
-        kept = tl.full((BLOCK,), 1, tl.int1)
-    return kept
+        drawn = tl.full((BLOCK,), 1, tl.int1)
+    return drawn

@@ -1,16 +1,12 @@
-"""Small floats to fp32 and back, on integer bits: the same result on every backend.
-
-Casts are not portable (some backends truncate), so the rounding to nearest, ties to even, is done
-by integer arithmetic here and in every other backend. A format is named by its dtype code (see
-:mod:`patchc.dtypes`); F32, F16, BF16, F8_E4M3 and F8_E5M2 are known.
-"""
+"""Small floats to fp32 and back, as compiled loops; see :mod:`patchc.kernels.rounding`."""
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
-from patchc.dtypes import BY_CODE, BY_NAME
-from patchc.jit import Integer, inlined
+from patchc.dtypes import BY_CODE, BY_NAME, Words
+from patchc.jit import Integer, loop
 
 _LAYOUT = {  # name: (mantissa bits, exponent bias, largest finite magnitude as bits)
     "F32": (23, 127, 0x7F7FFFFF),
@@ -20,10 +16,7 @@ _LAYOUT = {  # name: (mantissa bits, exponent bias, largest finite magnitude as 
     "F8_E5M2": (2, 15, 0x7B),
 }
 _CODES = max(BY_CODE) + 1
-_MANTISSA = np.zeros(_CODES, np.int64)
-_BIAS = np.zeros(_CODES, np.int64)
-_LARGEST = np.zeros(_CODES, np.int64)
-_SIGN = np.zeros(_CODES, np.int64)
+_MANTISSA, _BIAS, _LARGEST, _SIGN = np.zeros((4, _CODES), np.int64)
 for _name, (_mantissa, _bias, _largest) in _LAYOUT.items():
     _code = BY_NAME[_name].code
     _MANTISSA[_code], _BIAS[_code], _LARGEST[_code] = _mantissa, _bias, _largest
@@ -32,7 +25,7 @@ for _name, (_mantissa, _bias, _largest) in _LAYOUT.items():
 _FP32_INFINITY = 0x7F800000
 
 
-@inlined
+@loop
 def to_fp32(word: Integer, code: Integer) -> np.float32:
     """The fp32 value of a word; every finite value converts exactly, the rest becomes NaN or ±∞."""
     mantissa = _MANTISSA[code]
@@ -47,7 +40,7 @@ def to_fp32(word: Integer, code: Integer) -> np.float32:
     return np.uint32(bits | sign).view(np.float32)
 
 
-@inlined
+@loop
 def from_fp32(value: np.float32, code: Integer) -> Integer:
     """Round an fp32 value to the nearest word of a format, ties to even.
 
@@ -74,7 +67,7 @@ def from_fp32(value: np.float32, code: Integer) -> Integer:
     return rounded | ((bits >> 31) << _SIGN[code])
 
 
-@inlined
+@loop
 def _subnormal_bits(magnitude: Integer, mantissa: Integer, bias: Integer) -> Integer:
     if magnitude == 0 or bias == 127:
         return magnitude << (23 - mantissa)
@@ -83,9 +76,48 @@ def _subnormal_bits(magnitude: Integer, mantissa: Integer, bias: Integer) -> Int
     return bits - ((bias - 1 + mantissa) << 23)
 
 
-@inlined
+@loop
 def _shift_to_even(value: Integer, shift: Integer) -> Integer:
     if shift == 0:
         return value
     half = (np.int64(1) << (shift - 1)) - 1
     return (value + half + ((value >> shift) & 1)) >> shift
+
+
+@loop
+def cast(words: Words, code: int, to_code: int, out: Words) -> None:
+    """Cast ``words`` of the dtype ``code`` into ``out``, as long, of the dtype ``to_code``.
+
+    A value that is not finite, or does not fit, becomes the word 0: steps are only taken from the
+    outcome.
+    """
+    for i in range(words.size):
+        word = from_fp32(to_fp32(words[i], code), to_code)
+        out[i] = word if word > 0 else 0
+
+
+@loop
+def load_fp32(words: Words, code: int, mask: NDArray[np.bool_], out: NDArray[np.float32]) -> None:
+    """Convert the masked words to fp32; other entries of ``out`` stay as they are."""
+    for i in range(words.size):
+        if mask[i]:
+            out[i] = to_fp32(words[i], code)
+
+
+@loop
+def round_masked(
+    base: Words, code: int, mask: NDArray[np.bool_], merged: NDArray[np.float32], result: Words
+) -> int:
+    """Write ``merged``, rounded to the base's dtype, where ``mask`` is set, and ``base`` elsewhere.
+
+    Returns:
+        The first masked position whose value is not finite or overflows the dtype, or −1.
+    """
+    for i in range(base.size):
+        result[i] = base[i]
+        if mask[i]:
+            word = from_fp32(merged[i], code)
+            if word < 0:
+                return i
+            result[i] = word
+    return -1

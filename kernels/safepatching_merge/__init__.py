@@ -1,44 +1,23 @@
-"""Selection and merge of a tile of tensors in one kernel: what becomes of a base, as steps.
+"""Selection and merge of a tile of tensors in one kernel: the changes of a base, as steps.
 
-For each part: the retention draw, its top set, the set operation on the two, scale · delta added
-in fp32 where the entry is retained, rounded once to the base's dtype; then the step from the base's
-word, compacted to (position, step). The arithmetic is that of ``reference.py``.
+For each component: the retention draw, its top set, the set operation on the two, scale · delta
+added in fp32 where the entry is retained, rounded once to the base's dtype; then the step from the
+base's word, compacted to (position, step). ``reference.py`` defines the arithmetic.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
-from patchc.dtypes import BY_CODE
 from patchc.errors import UnsupportedInputError
-from patchc.kernels.bitmask import pack, unpack
-from patchc.kernels.launch import (
-    BLOCK,
-    OPTIONS,
-    blocks,
-    check_entries,
-    code_of,
-    draw_arguments,
-    launching_on,
-    on_device,
-    words_of,
-)
-from patchc.kernels.philox.cpu import KEEP_ALL, Retention
-from patchc.kernels.safepatching_merge.reference import add_scaled_delta, load_fp32, round_masked
-from patchc.kernels.topk import mark_top, ties_before
-from patchc.kernels.topk.sampled import keep_retained
-from patchc.kernels.ulp_steps.cpu import changed_steps, undo_small_steps
+from patchc.kernels import launch
+from patchc.kernels.philox import Retention
+from patchc.kernels.topk import ties_before
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-Mask = NDArray[np.bool_]
 
 _LARGEST_STEP = 2**31 - 1
 
@@ -59,14 +38,14 @@ class RankedScores:
 
 
 @dataclass(frozen=True)
-class Part:
-    """One of the patches that are merged.
+class ComponentTile:
+    """A tile of one of the components that are merged.
 
     Attributes:
         tuned: the tile of the tuned model; any dtype that merges.
         top: its top set: ranked scores, or the mask itself, bool.
         retention: which entries are retained.
-        scale: factor of the delta, α or β; an fp32 value.
+        scale: of the delta, α or β; an fp32 value.
     """
 
     tuned: Tensor
@@ -77,15 +56,16 @@ class Part:
 
 @dataclass(frozen=True)
 class Changes:
-    """What becomes of a tile.
+    """The changes of a tile of the base.
 
     Attributes:
         positions: int32, ascending, within the tile.
-        steps: int32, none 0, one a position.
+        steps: int32, none 0, one for each position.
         tops: sizes of the top sets, and of their overlap where there are two.
-        applied: how many entries each part is applied to.
-        fault: None, or which part has a value that is not finite (the number of parts stands for
-            the merged value, not finite or too large for its dtype), and the first such position.
+        applied: how many entries each component is applied to.
+        fault: None, or which component has a value that is not finite (the number of components
+            stands for the merged value, not finite or too large for its dtype), and the first such
+            position.
     """
 
     positions: Tensor
@@ -97,41 +77,45 @@ class Changes:
 
 def select_changes(
     base: Tensor,
-    parts: Sequence[Part],
+    components: Sequence[ComponentTile],
     first: int,
     sets: str,
     rank_all: bool = False,
     least_step: int = 1,
 ) -> Changes:
-    """Select among the parts, merge them into a tile of the base, and give the changes.
+    """Select entries, merge the components into a tile of the base there, and give the changes.
 
     Args:
         base: the tile; any dtype that merges, contiguous.
-        parts: one or two, each as long as the base and on its device.
+        components: one or two, each as long as the base and on its device.
         first: flat index of the tile's first entry; a multiple of 4.
         sets: "difference", "intersection" or, for the whole of each top set, anything else; of no
-            consequence where there is one part.
+            consequence where there is one component.
         rank_all: whether all entries are ranked, instead of the retained ones.
         least_step: changes of fewer steps are dropped.
 
     Raises:
         MismatchError: the numbers of entries differ.
-        UnsupportedInputError: there are more than two parts, or a dtype does not merge.
+        UnsupportedInputError: there are more than two components, or a dtype does not merge.
     """
-    if not 1 <= len(parts) <= 2:
-        raise UnsupportedInputError(f"{len(parts)} parts; one or two can be merged")
-    for part in parts:
-        top = part.top.scores if isinstance(part.top, RankedScores) else part.top
-        check_entries(base.numel(), tuned=part.tuned, top=top)
-    if len(parts) == 1:
+    if not 1 <= len(components) <= 2:
+        raise UnsupportedInputError(f"{len(components)} components; one or two can be merged")
+    for one in components:
+        top = one.top.scores if isinstance(one.top, RankedScores) else one.top
+        launch.check_entries(base.numel(), tuned=one.tuned, top=top)
+    if len(components) == 1:
         sets = "union"
-    select = _select_on_device if on_device(base) else _select_in_numpy
-    return select(base, parts, first, sets, rank_all, min(least_step, _LARGEST_STEP))
+    least_step = min(least_step, _LARGEST_STEP)
+    if launch.on_device(base):
+        return _select_on_device(base, components, first, sets, rank_all, least_step)
+    from patchc.kernels.safepatching_merge import reference
+
+    return reference.select_changes(base, components, first, sets, rank_all, least_step)
 
 
 def _select_on_device(
     base: Tensor,
-    parts: Sequence[Part],
+    components: Sequence[ComponentTile],
     first: int,
     sets: str,
     rank_all: bool,
@@ -142,132 +126,69 @@ def _select_on_device(
     from patchc.kernels.safepatching_merge import triton as device
 
     entries, lead = base.numel(), first % 4
-    count = blocks(entries + lead)
+    count = launch.blocks(entries + lead)
 
     def integers(*shape: int) -> Tensor:
         return torch.empty(shape, dtype=torch.int32, device=base.device)
 
-    pair = (parts[0], parts[-1])
-    tops = [_top_argument(part) for part in pair]
+    pair = (components[0], components[-1])
+    tops = [_top_argument(one) for one in pair]
     tally = torch.zeros((device.ROWS.value, count), dtype=torch.int32, device=base.device)
     tally[device.FAULTS.value :] = device.NO_FAULT.value
-    staged = integers(count * BLOCK), integers(count * BLOCK)
+    staged = integers(count * launch.BLOCK), integers(count * launch.BLOCK)
     before = torch.zeros((2, count), dtype=torch.int64, device=base.device)
-    draws = [draw_arguments(part.retention) for part in pair]
-    numbers = [(part.scale, *draw[:3]) for part, draw in zip(pair, draws, strict=True)]
+    draws = [launch.draw_arguments(one.retention) for one in pair]
+    numbers = [(one.scale, *draw[:3]) for one, draw in zip(pair, draws, strict=True)]
     arguments = (
-        words_of(base),
-        *(words_of(part.tuned) for part in pair),
+        launch.words_of(base),
+        *(launch.words_of(one.tuned) for one in pair),
         *(top for top, _ in tops),
         *(cut for _, cut in tops),
         *(before, tally, *staged, least_step, entries, first),
         *(number for values in numbers for number in values),
     )
     constants = (
-        code_of(base),
-        *(code_of(part.tuned) for part in pair),
-        *(not isinstance(part.top, RankedScores) for part in pair),
+        launch.code_of(base),
+        *(launch.code_of(one.tuned) for one in pair),
+        *(not isinstance(one.top, RankedScores) for one in pair),
         *(draw[3] for draw in draws),
-        *(len(parts), sets, rank_all, lead),
+        *(len(components), sets, rank_all, lead),
     )
-    with launching_on(base):
-        device.select[(count,)](*arguments, *constants, False, BLOCK, **OPTIONS)
-        ranked = [(n, p.top) for n, p in enumerate(parts) if isinstance(p.top, RankedScores)]
-        for number, top in ranked:
-            before[number] = ties_before(tally[number], top.taken)
-        if ranked:
-            device.select[(count,)](*arguments, *constants, True, BLOCK, **OPTIONS)
-        ends = tally[device.CHANGES.value].cumsum(0)
-        found = int(ends[-1])
-        positions, steps = integers(found), integers(found)
-        device.gather[(count,)](*staged, ends, positions, steps, BLOCK, **OPTIONS)
+    launch.launch(device.select, count, *arguments, *constants, False)
+    ranked = [(n, p.top) for n, p in enumerate(components) if isinstance(p.top, RankedScores)]
+    for number, top in ranked:
+        before[number] = ties_before(tally[number], top.taken)
+    if ranked:
+        launch.launch(device.select, count, *arguments, *constants, True)
+    ends = tally[device.CHANGES.value].cumsum(0)
+    found = int(ends[-1])
+    positions, steps = integers(found), integers(found)
+    launch.launch(device.gather, count, *staged, ends, positions, steps)
+    return _changes(tally, len(components), positions, steps)
+
+
+def _changes(tally: Tensor, components: int, positions: Tensor, steps: Tensor) -> Changes:
+    from patchc.kernels.safepatching_merge import triton as device
+
     sums = tally[: device.FAULTS.value].sum(1).tolist()
     tops_at, applied_at = device.TOPS.value, device.APPLIED.value
     first_faults = tally[device.FAULTS.value :].amin(1).tolist()
-    if len(parts) == 1:
+    if components == 1:
         first_faults.pop(1)
     faults = [(n, place) for n, place in enumerate(first_faults) if place != device.NO_FAULT.value]
     return Changes(
         positions,
         steps,
-        tuple(sums[tops_at : tops_at + 2 * len(parts) - 1]),
-        tuple(sums[applied_at : applied_at + len(parts)]),
+        tuple(sums[tops_at : tops_at + 2 * components - 1]),
+        tuple(sums[applied_at : applied_at + components]),
         faults[0] if faults else None,
     )
 
 
-def _top_argument(part: Part) -> tuple[Tensor, Tensor]:
+def _top_argument(one: ComponentTile) -> tuple[Tensor, Tensor]:
     import torch
 
-    if isinstance(part.top, RankedScores):
-        return words_of(part.top.scores), part.top.cut
-    mask = part.top.view(-1).view(torch.int8)
+    if isinstance(one.top, RankedScores):
+        return launch.words_of(one.top.scores), one.top.cut
+    mask = one.top.view(-1).view(torch.int8)
     return mask, mask
-
-
-def _select_in_numpy(
-    base: Tensor,
-    parts: Sequence[Part],
-    first: int,
-    sets: str,
-    rank_all: bool,
-    least_step: int,
-) -> Changes:
-    import torch
-
-    words, code = _unsigned(base), code_of(base)
-    masks = [_mark(part, first, rank_all) for part in parts]
-    overlap = reduce(np.logical_and, masks)
-    tops = [np.count_nonzero(mask) for mask in (*masks, overlap)][: 2 * len(parts) - 1]
-    if sets == "difference":
-        masks = [mask & ~overlap for mask in masks]
-    elif sets == "intersection":
-        masks = [overlap.copy() for _ in masks]
-    for part, mask in zip(parts, masks, strict=True):
-        marks = pack(mask)
-        keep_retained(marks, mask.size, first, part.retention)
-        mask[:] = unpack(marks, mask.size)
-    either = reduce(np.logical_or, masks)
-    merged = np.zeros(words.size, np.float32)
-    load_fp32(words, code, either, merged)
-    fault: tuple[int, int] | None = None
-    for number, (part, mask) in enumerate(zip(parts, masks, strict=True)):
-        tuned = _unsigned(part.tuned), code_of(part.tuned)
-        place = add_scaled_delta(words, code, *tuned, mask, np.float32(part.scale), merged)
-        if place >= 0 and fault is None:
-            fault = number, place
-    result = words.copy()
-    place = round_masked(words, code, either, merged, result)
-    if place >= 0 and fault is None:
-        fault = len(parts), place
-    total_order = BY_CODE[code].total_order
-    undo_small_steps(words, result, total_order, least_step)
-    positions, steps = np.empty(words.size, np.uint32), np.empty(words.size, np.int64)
-    count = changed_steps(words, result, total_order, positions, steps)
-    return Changes(
-        torch.from_numpy(positions[:count].astype(np.int32)),
-        torch.from_numpy(steps[:count].astype(np.int32)),
-        tuple(map(int, tops)),
-        tuple(int(np.count_nonzero(mask)) for mask in masks),
-        fault,
-    )
-
-
-def _mark(part: Part, first: int, rank_all: bool) -> Mask:
-    import torch
-
-    if not isinstance(part.top, RankedScores):
-        mask: Mask = part.top.reshape(-1).numpy().copy()
-        return mask
-    ranked = part.retention
-    if rank_all:
-        ranked = Retention(ranked.seed, ranked.stream, KEEP_ALL)
-    marks = torch.empty(part.top.scores.numel(), dtype=torch.bool)
-    mark_top(part.top.scores, first, ranked, part.top.cut, part.top.taken, marks)
-    found: Mask = marks.numpy()
-    return found
-
-
-def _unsigned(tensor: Tensor) -> NDArray[np.unsignedinteger]:
-    words: NDArray[np.unsignedinteger] = words_of(tensor).numpy()
-    return words.view(f"u{words.dtype.itemsize}")

@@ -1,7 +1,6 @@
-"""The merge of components where they are selected, in one pass over the weights.
+"""The merge of components where they are selected, in one pass over the weights; compiled loops.
 
-The arithmetic is that of ``reference.py``, which is also its oracle: fp32, each product and sum
-rounded on its own.
+The arithmetic is that of ``reference.py``.
 """
 
 from __future__ import annotations
@@ -10,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchc.dtypes import Words
-from patchc.jit import kernel, kernel_helper
+from patchc.jit import loop
 from patchc.kernels.bitmask import Bitmask
+from patchc.kernels.rounding.cpu import to_fp32
 from patchc.kernels.tiles import (
     TILE,
     Bits,
@@ -20,21 +20,20 @@ from patchc.kernels.tiles import (
     convert,
     convert_row,
     expand,
-    new_tiles,
     round_chosen,
 )
 
-_TILES = 5
 
-
+@loop
 def merge_components(
     base: Words,
     code: int,
     tuned: Rows,
     codes: NDArray[np.int64],
-    marks: Bitmask,
+    masks: Bitmask,
     scales: Floats,
     result: Words,
+    tiles: Floats,
 ) -> bool:
     """Write base + scale · (tuned − base) + …, rounded to the base's dtype, where it is selected.
 
@@ -42,28 +41,15 @@ def merge_components(
         base: the base's words; they stay where no component is selected.
         code: the base's dtype.
         tuned, codes: the words of each component, one row of bytes each, and their dtypes.
-        marks: where each is selected, one row each.
-        scales: the factor of each.
+        masks: where each is selected, one row each.
+        scales: the scale of each.
         result: as long as ``base``; overwritten.
+        tiles: to compute in (:func:`patchc.kernels.tiles.new_tiles`).
 
     Returns:
         Whether a selected value of the base, of a component or of the result is not finite, or
         overflows the dtype; the result is of no use then.
     """
-    return _merge_selected(base, code, tuned, codes, marks, scales, result, new_tiles(_TILES))
-
-
-@kernel
-def _merge_selected(
-    base: Words,
-    code: int,
-    tuned: Rows,
-    codes: NDArray[np.int64],
-    marks: Bitmask,
-    scales: Floats,
-    result: Words,
-    tiles: Floats,
-) -> bool:
     faulty = False
     for start in range(0, base.size, TILE):
         end = min(start + TILE, base.size)
@@ -75,14 +61,14 @@ def _merge_selected(
         either[:] = 0
         for number in range(codes.size):
             convert_row(tuned[number], codes[number], start, values)
-            expand(marks[number, start >> 5 : (end + 31) >> 5], chosen)
+            expand(masks[number, start >> 5 : (end + 31) >> 5], chosen)
             _add(origin, values, chosen, scales[number], merged)
             _unite(either, chosen)
         faulty |= round_chosen(words, code, merged, either, result[start:end])
     return faulty
 
 
-@kernel_helper
+@loop
 def _add(origin: Floats, values: Floats, chosen: Bits, scale: np.float32, merged: Floats) -> None:
     for i in range(origin.size):
         product = np.float32(scale * np.float32(values[i] - origin[i]))
@@ -90,7 +76,28 @@ def _add(origin: Floats, values: Floats, chosen: Bits, scale: np.float32, merged
         merged[i] = total if chosen[i] else merged[i]
 
 
-@kernel_helper
+@loop
 def _unite(either: Bits, chosen: Bits) -> None:
     for i in range(either.size):
         either[i] |= chosen[i]
+
+
+@loop
+def add_scaled_delta(
+    base: Words,
+    base_code: int,
+    tuned: Words,
+    tuned_code: int,
+    mask: NDArray[np.bool_],
+    scale: np.float32,
+    merged: Floats,
+) -> int:
+    """Add ``scale`` · (tuned − base) to ``merged`` where ``mask`` is set; as ``reference.py``."""
+    for i in range(base.size):
+        if mask[i]:
+            origin, target = to_fp32(base[i], base_code), to_fp32(tuned[i], tuned_code)
+            if not (np.isfinite(origin) and np.isfinite(target)):
+                return i
+            product = np.float32(scale * np.float32(target - origin))
+            merged[i] = np.float32(merged[i] + product)
+    return -1

@@ -53,26 +53,26 @@ def select(
     BASE: tl.constexpr,
     TUNED_A: tl.constexpr,
     TUNED_B: tl.constexpr,
-    MARKED_A: tl.constexpr,
-    MARKED_B: tl.constexpr,
+    MASKED_A: tl.constexpr,
+    MASKED_B: tl.constexpr,
     DRAWN_A: tl.constexpr,
     DRAWN_B: tl.constexpr,
-    PARTS: tl.constexpr,
+    COMPONENTS: tl.constexpr,
     SETS: tl.constexpr,
     RANK_ALL: tl.constexpr,
     LEAD: tl.constexpr,
     RESOLVE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Find a block's changes: parts a and b (b where PARTS is 2), as the host module says.
+    """Find a block's changes: components a and b (b where COMPONENTS is 2), as the package says.
 
     Args:
-        top_a, top_b: scores as int32, or where MARKED the mask itself as int8.
+        top_a, top_b: scores as int32, or where MASKED the mask itself as int8.
         cut_a, cut_b, ties_before: as for :func:`patchc.kernels.topk.triton.mark`; ``ties_before``
-            has a row for each part.
+            has a row for each component.
         tally: int32, ROWS rows, a column for each block: entries equal to each key, changes, sizes
-            of the top sets and of their overlap, entries that each part is applied to, and the
-            first faulty offset in each part and in the sums.
+            of the top sets and of their overlap, entries that each component is applied to, and the
+            first faulty offset in each component and in the sums.
         positions, steps: as many as there are blocks times BLOCK.
         RESOLVE: take only blocks with entries on a divided key, once ``ties_before`` is known.
     """
@@ -84,25 +84,25 @@ def select(
     again = True
     if RESOLVE:
         again = tl.load(tally) > 0
-        if not MARKED_A:
+        if not MASKED_A:
             again = again & (tl.load(cut_a + 1) != tl.load(cut_a + 2))
             before_a = tl.load(ties_before + block)
-        if PARTS == 2 and not MARKED_B:
+        if COMPONENTS == 2 and not MASKED_B:
             divided = tl.load(cut_b + 1) != tl.load(cut_b + 2)
             again = again | (divided & (tl.load(tally + stride) > 0))
             before_b = tl.load(ties_before + stride + block)
     if again:
         offset, inside, first_block = block_of(first, count, LEAD, BLOCK)
-        kept_a = inside & retained(seed_a, stream_a, threshold_a, first_block, DRAWN_A, BLOCK)
+        drawn_a = inside & retained(seed_a, stream_a, threshold_a, first_block, DRAWN_A, BLOCK)
         in_a, ties = _top(
-            top_a, cut_a, before_a, offset, inside, kept_a, MARKED_A, RANK_ALL, RESOLVE
+            top_a, cut_a, before_a, offset, inside, drawn_a, MASKED_A, RANK_ALL, RESOLVE
         )
         tl.store(tally + (TIES + 0) * stride, ties)
         tl.store(tally + TOPS * stride, tl.sum(in_a.to(tl.int32)))
-        if PARTS == 2:
-            kept_b = inside & retained(seed_b, stream_b, threshold_b, first_block, DRAWN_B, BLOCK)
+        if COMPONENTS == 2:
+            drawn_b = inside & retained(seed_b, stream_b, threshold_b, first_block, DRAWN_B, BLOCK)
             in_b, ties = _top(
-                top_b, cut_b, before_b, offset, inside, kept_b, MARKED_B, RANK_ALL, RESOLVE
+                top_b, cut_b, before_b, offset, inside, drawn_b, MASKED_B, RANK_ALL, RESOLVE
             )
             tl.store(tally + (TIES + 1) * stride, ties)
             tl.store(tally + (TOPS + 1) * stride, tl.sum(in_b.to(tl.int32)))
@@ -114,17 +114,17 @@ def select(
             elif SETS == "intersection":
                 in_a = overlap
                 in_b = overlap
-            in_b = in_b & kept_b
-        in_a = in_a & kept_a
+            in_b = in_b & drawn_b
+        in_a = in_a & drawn_a
         either = in_a
-        if PARTS == 2:
+        if COMPONENTS == 2:
             either = in_a | in_b
         before = load_words(base, offset, either, BASE)
         origin = to_fp32(before, BASE)
         merged, fault = _add(origin, origin, tuned_a, offset, in_a, scale_a, TUNED_A)
         tl.store(tally + FAULTS * stride, fault)
         tl.store(tally + APPLIED * stride, tl.sum(in_a.to(tl.int32)))
-        if PARTS == 2:
+        if COMPONENTS == 2:
             merged, fault = _add(merged, origin, tuned_b, offset, in_b, scale_b, TUNED_B)
             tl.store(tally + (FAULTS + 1) * stride, fault)
             tl.store(tally + (APPLIED + 1) * stride, tl.sum(in_b.to(tl.int32)))
@@ -147,16 +147,16 @@ def _top(
     before,
     offset,
     inside,
-    kept,
-    MARKED: tl.constexpr,
+    drawn,
+    MASKED: tl.constexpr,
     RANK_ALL: tl.constexpr,
     RESOLVE: tl.constexpr,
 ):
-    if MARKED:
+    if MASKED:
         member = tl.load(top + offset, mask=inside, other=0) != 0
         ties = 0
     else:
-        ranked = kept
+        ranked = drawn
         if RANK_ALL:
             ranked = inside
         bits = tl.load(top + offset, mask=inside, other=0)

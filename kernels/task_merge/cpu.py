@@ -1,9 +1,7 @@
-"""The merge of task vectors of any number of models where they are kept, in one pass over the
-weights.
+"""The merge of any number of task vectors, in one pass over the weights; compiled loops.
 
-The arithmetic is that of ``reference.py``, which is also its oracle: fp32, each product, sum and
-quotient rounded on its own, models in the order given. Where a loop here says that something is at
-fault, the oracle tells what.
+The arithmetic is that of ``reference.py``. A loop here only says that some value is at fault; the
+reference finds the first one.
 """
 
 from __future__ import annotations
@@ -12,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchc.dtypes import Words
-from patchc.jit import Integer, kernel, kernel_helper
+from patchc.jit import Integer, loop
 from patchc.kernels.bitmask import Bitmask
 from patchc.kernels.tiles import (
     INFINITY,
@@ -24,52 +22,47 @@ from patchc.kernels.tiles import (
     convert,
     convert_row,
     expand,
-    new_tiles,
     round_chosen,
 )
 
-_TILES = 8
 
-
-def magnitudes(base: Words, code: int, tuned: Words, tuned_code: int, out: Bits) -> bool:
+@loop
+def magnitudes(
+    base: Words, code: int, tuned: Words, tuned_code: int, out: Bits, tiles: Floats
+) -> bool:
     """Write |tuned − base| into ``out``, as the bits of fp32 values.
 
     Returns:
         Whether a value of either or a difference is not finite.
     """
-    return _magnitudes(base, code, tuned, tuned_code, out, new_tiles(1)[0])
-
-
-@kernel
-def _magnitudes(
-    base: Words, code: int, tuned: Words, tuned_code: int, out: Bits, origin: Floats
-) -> bool:
     largest = np.uint32(0)
     for start in range(0, base.size, TILE):
         end = min(start + TILE, base.size)
-        tile, bits = origin[: end - start], out[start:end]
-        convert(base[start:end], code, tile)
+        origin, bits = tiles[0, : end - start], out[start:end]
+        convert(base[start:end], code, origin)
         convert(tuned[start:end], tuned_code, bits.view(np.float32))
-        largest = max(largest, _subtract(bits.view(np.float32), tile))
+        largest = max(largest, _subtract(bits.view(np.float32), origin))
         for i in range(bits.size):
             bits[i] &= MAGNITUDE
     return bool(largest >= INFINITY)
 
 
+@loop
 def merge_task_vectors(
     base: Words,
     code: int,
     tuned: Rows,
     codes: NDArray[np.int64],
-    marks: Bitmask,
+    masks: Bitmask,
     scales: Floats,
     elects: bool,
     majority: int,
-    factor: np.float32,
+    total_scale: np.float32,
     result: Words,
-    kept: NDArray[np.int64],
+    selected: NDArray[np.int64],
+    tiles: Floats,
 ) -> bool:
-    """Write base + factor · Σ scale · (tuned − base), rounded to the base's dtype.
+    """Write base + total_scale · Σ scale · (tuned − base), rounded to the base's dtype.
 
     With an election, the weighted mean of the terms that agree with the sign of their sum takes
     the sum's place. Where nothing is added the base's word stays as it is.
@@ -77,39 +70,19 @@ def merge_task_vectors(
     Args:
         base, code: the base's words and their dtype.
         tuned, codes: the words of each model, one row of bytes each, and their dtypes.
-        marks: the entries that are kept, one row a model; zero deltas never are.
-        scales: a factor for each model; its weight, and not negative, in an election.
+        masks: the entries that are selected, one row a model; zero deltas never are.
+        scales: one for each model; its weight, and not negative, in an election.
         elects: whether there is an election.
         majority: its sign stands in for that of a sum that is exactly zero.
-        factor: λ.
+        total_scale: λ.
         result: as long as ``base``; overwritten.
-        kept: the number of each model's kept entries is added.
+        selected: the number of each model's selected entries is added.
+        tiles: to compute in (:func:`patchc.kernels.tiles.new_tiles`).
 
     Returns:
-        Whether a value is not finite, of the base, of a model or of a difference, kept or not, or
-        of the outcome, or overflows the dtype; the result is of no use then.
+        Whether a value is not finite, of the base, of a model or of a difference, selected or not,
+        or of the outcome, or overflows the dtype; the result is of no use then.
     """
-    return _merge_kept(
-        base, code, tuned, codes, marks, scales, elects, majority, factor, result, kept,
-        new_tiles(_TILES),
-    )  # fmt: skip
-
-
-@kernel
-def _merge_kept(
-    base: Words,
-    code: int,
-    tuned: Rows,
-    codes: NDArray[np.int64],
-    marks: Bitmask,
-    scales: Floats,
-    elects: bool,
-    majority: int,
-    factor: np.float32,
-    result: Words,
-    kept: NDArray[np.int64],
-    tiles: Floats,
-) -> bool:
     largest, faulty = np.uint32(0), False
     for start in range(0, base.size, TILE):
         end = min(start + TILE, base.size)
@@ -126,8 +99,8 @@ def _merge_kept(
         for model in range(codes.size):
             convert_row(tuned[model], codes[model], start, delta)
             largest = max(largest, _subtract(delta, origin))
-            expand(marks[model, start >> 5 : (end + 31) >> 5], chosen)
-            kept[model] += _drop_zeros(delta, takes)
+            expand(masks[model, start >> 5 : (end + 31) >> 5], chosen)
+            selected[model] += _drop_zeros(delta, takes)
             if elects:
                 _add_term(delta, takes, scales[model], total)
                 _add_votes(delta, True, scales[model], above, above_weight)
@@ -136,33 +109,22 @@ def _merge_kept(
                 _add(delta, takes, scales[model], total)
         if elects:
             faulty |= _elect(total, above, above_weight, below, below_weight, majority)
-        _add_total(origin, total, factor, takes)
+        _add_total(origin, total, total_scale, takes)
         faulty |= round_chosen(words, code, total, takes, result[start:end])
     return bool(faulty or largest >= INFINITY)
 
 
+@loop
 def count_signs(
     base: Words,
     code: int,
     tuned: Rows,
     codes: NDArray[np.int64],
-    marks: Bitmask,
-    scales: Floats,
-) -> int:
-    """How many more sums of kept terms are positive than negative."""
-    return _count_kept_signs(base, code, tuned, codes, marks, scales, new_tiles(_TILES))
-
-
-@kernel
-def _count_kept_signs(
-    base: Words,
-    code: int,
-    tuned: Rows,
-    codes: NDArray[np.int64],
-    marks: Bitmask,
+    masks: Bitmask,
     scales: Floats,
     tiles: Floats,
 ) -> int:
+    """How many more sums of selected terms are positive than negative."""
     balance = 0
     for start in range(0, base.size, TILE):
         end = min(start + TILE, base.size)
@@ -175,14 +137,14 @@ def _count_kept_signs(
         for model in range(codes.size):
             convert_row(tuned[model], codes[model], start, delta)
             _subtract(delta, origin)
-            expand(marks[model, start >> 5 : (end + 31) >> 5], chosen)
+            expand(masks[model, start >> 5 : (end + 31) >> 5], chosen)
             _drop_zeros(delta, takes)
             _add(delta, takes, scales[model], total)
         balance += _balance(total)
     return balance
 
 
-@kernel_helper
+@loop
 def _subtract(values: Floats, origin: Floats) -> np.uint32:
     """Subtract in place, and give the largest magnitude of the differences' bits."""
     bits = values.view(np.uint32)
@@ -193,25 +155,25 @@ def _subtract(values: Floats, origin: Floats) -> np.uint32:
     return largest
 
 
-@kernel_helper
+@loop
 def _drop_zeros(delta: Floats, takes: Bits) -> Integer:
-    """Choose no zero delta, and count what is chosen."""
-    kept = np.uint32(0)
+    """Leave out zero deltas, and count the others that are chosen."""
+    count = np.uint32(0)
     for i in range(delta.size):
         taken = (takes[i] != 0) & (delta[i] != 0)
         takes[i] = taken
-        kept += np.uint32(taken)
-    return np.int64(kept)
+        count += np.uint32(taken)
+    return np.int64(count)
 
 
-@kernel_helper
+@loop
 def _add(delta: Floats, takes: Bits, scale: np.float32, total: Floats) -> None:
     for i in range(delta.size):
         added = np.float32(total[i] + np.float32(scale * delta[i]))
         total[i] = added if takes[i] else total[i]
 
 
-@kernel_helper
+@loop
 def _add_term(delta: Floats, takes: Bits, weight: np.float32, total: Floats) -> None:
     """As :func:`_add`, and leave the terms in place of the deltas."""
     for i in range(delta.size):
@@ -220,7 +182,7 @@ def _add_term(delta: Floats, takes: Bits, weight: np.float32, total: Floats) -> 
         total[i] = np.float32(total[i] + term)
 
 
-@kernel_helper
+@loop
 def _add_votes(
     terms: Floats, positive: bool, weight: np.float32, sums: Floats, weights: Floats
 ) -> None:
@@ -232,7 +194,7 @@ def _add_votes(
         weights[i] = np.float32(weights[i] + (weight if agrees else zero))
 
 
-@kernel_helper
+@loop
 def _elect(
     total: Floats,
     above: Floats,
@@ -241,7 +203,7 @@ def _elect(
     below_weight: Floats,
     majority: int,
 ) -> Integer:
-    """Replace each sum by the mean of what agrees with it; tells whether a sum is not finite."""
+    """Replace each sum by the mean of the terms that agree; say whether a sum is not finite."""
     bits = total.view(np.uint32)
     largest, zero = np.uint32(0), np.float32(0)
     for i in range(total.size):
@@ -255,16 +217,16 @@ def _elect(
     return largest >= INFINITY
 
 
-@kernel_helper
-def _add_total(origin: Floats, total: Floats, factor: np.float32, changes: Bits) -> None:
-    """Put origin + factor · total in place of the total, and choose where the product is not 0."""
+@loop
+def _add_total(origin: Floats, total: Floats, scale: np.float32, changes: Bits) -> None:
+    """Put origin + scale · total in place of the total, and choose where the product is not 0."""
     for i in range(total.size):
-        product = np.float32(factor * total[i])
+        product = np.float32(scale * total[i])
         changes[i] = product != 0
         total[i] = np.float32(origin[i] + product)
 
 
-@kernel_helper
+@loop
 def _balance(total: Floats) -> Integer:
     balance = np.int32(0)
     for i in range(total.size):

@@ -1,7 +1,6 @@
-"""Arithmetic of task vectors: τ = fp32(tuned) − fp32(base), their sums, elections and addition.
+"""The arithmetic of :mod:`patchc.kernels.task_merge`, step by step, in plain loops.
 
-Everything is fp32, each product, sum and quotient rounded on its own, models in the order given;
-no contraction into fused multiply-adds. A value is rounded to the base's dtype once, at the end.
+They are compiled because a fit uses them too, and a merge that has to name a value at fault.
 """
 
 from __future__ import annotations
@@ -10,47 +9,44 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchc.dtypes import Words
-from patchc.jit import compiled
+from patchc.jit import loop
 from patchc.kernels.rounding.cpu import from_fp32, to_fp32
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 
-@compiled
+@loop
 def subtract(base: Words, base_code: int, tuned: Words, tuned_code: int, delta: Floats) -> int:
     """Write tuned − base into ``delta``.
 
     Returns:
         The first position where either value or the difference is not finite, or −1.
     """
-    faulty = False
+    fault = -1
     for i in range(base.size):
         delta[i] = np.float32(to_fp32(tuned[i], tuned_code) - to_fp32(base[i], base_code))
-        faulty |= not np.isfinite(delta[i])
-    if faulty:
-        for i in range(base.size):
-            if not np.isfinite(delta[i]):
-                return i
-    return -1
+        if fault < 0 and not np.isfinite(delta[i]):
+            fault = i
+    return fault
 
 
-@compiled
+@loop
 def add_scaled(delta: Floats, mask: Mask, scale: np.float32, total: Floats) -> int:
     """Add ``scale`` · ``delta`` to ``total`` where ``mask`` is set.
 
     Returns:
         How many masked deltas are not zero.
     """
-    kept = 0
+    count = 0
     for i in range(delta.size):
         if mask[i]:
             total[i] = np.float32(total[i] + np.float32(scale * delta[i]))
-            kept += delta[i] != 0
-    return kept
+            count += delta[i] != 0
+    return count
 
 
-@compiled
+@loop
 def add_votes(
     delta: Floats, mask: Mask, weight: np.float32, total: Floats, sums: Floats, weights: Floats
 ) -> int:
@@ -63,20 +59,20 @@ def add_votes(
     Returns:
         How many masked deltas are not zero.
     """
-    kept = 0
+    count = 0
     for i in range(delta.size):
         if mask[i]:
             term = np.float32(weight * delta[i])
-            kept += delta[i] != 0
+            count += delta[i] != 0
             if term != 0:
                 side = 1 if term < 0 else 0
                 total[i] = np.float32(total[i] + term)
                 sums[side, i] = np.float32(sums[side, i] + term)
                 weights[side, i] = np.float32(weights[side, i] + weight)
-    return kept
+    return count
 
 
-@compiled
+@loop
 def count_signs(total: Floats) -> int:
     """How many more sums are positive than negative."""
     balance = 0
@@ -85,7 +81,7 @@ def count_signs(total: Floats) -> int:
     return balance
 
 
-@compiled
+@loop
 def average_elected(total: Floats, sums: Floats, weights: Floats, majority: int) -> int:
     """Replace each sum by the weighted mean of the terms that agree with its sign.
 
@@ -112,7 +108,7 @@ def average_elected(total: Floats, sums: Floats, weights: Floats, majority: int)
     return -1
 
 
-@compiled
+@loop
 def add_total(base: Words, base_code: int, total: Floats, scale: np.float32, result: Words) -> int:
     """Write base + ``scale`` · ``total``, rounded to the base's dtype, into ``result``.
 

@@ -7,28 +7,19 @@ the cut, blocks that hold some of the run are read once more.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from patchc.errors import MismatchError, NumericError, UnsupportedInputError
-from patchc.kernels.launch import (
-    BLOCK,
-    OPTIONS,
-    blocks,
-    draw_arguments,
-    launching_on,
-    on_device,
-    words_of,
-)
-from patchc.kernels.philox.cpu import Retention
+from patchc.kernels import launch
+from patchc.kernels.philox import Retention
 from patchc.kernels.topk import cpu as topk
-from patchc.kernels.topk.cpu import HIGH_BINS, LOW_BINS, NOTHING, TopThreshold
+from patchc.kernels.topk.cpu import HIGH_BINS, LOW_BINS, NOTHING, Bits, TopThreshold
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 _REPLICAS = 8
 _NO_FAULT = 1 << 62
-_ROW_BLOCK = 1024
 
 
 class TopSearch:
@@ -64,22 +55,12 @@ class TopSearch:
             first: flat index of its first score; a multiple of 4.
             retention: which entries are ranked.
         """
-        bits = _bits(scores)
-        if not on_device(scores):
-            bins = self._high_bins[0].numpy()
-            fault = topk.count_high(bits.numpy().view("u4"), first, retention, bins)
-            if fault >= 0:
-                self._fault.clamp_(max=first + fault)
+        if launch.on_device(scores):
+            self._launch_count(self._high_bins, scores, first, retention, False)
             return
-        from patchc.kernels.topk import triton as device
-
-        *draw, drawn = draw_arguments(retention)
-        tile = first, scores.numel(), *draw, first % 4, drawn
-        grid = (blocks(scores.numel() + first % 4),)
-        with launching_on(scores):
-            device.count_high[grid](
-                bits, self._high_bins, self._fault, *tile, _REPLICAS, BLOCK, **OPTIONS
-            )
+        fault = topk.count_high(_keys(scores), first, retention, self._high_bins[0].numpy())
+        if fault >= 0:
+            self._fault.clamp_(max=first + fault)
 
     def narrow(self) -> None:
         """Between the rounds: find the upper half of the cut's key."""
@@ -90,20 +71,19 @@ class TopSearch:
 
     def count_low(self, scores: Tensor, first: int, retention: Retention) -> None:
         """Take a tile into account, second round; as :meth:`count_high`."""
-        bits = _bits(scores)
-        if not on_device(scores):
-            bins, high = self._low_bins[0].numpy(), int(self._high)
-            topk.count_low(bits.numpy().view("u4"), first, retention, high, bins)
+        if launch.on_device(scores):
+            self._launch_count(self._low_bins, scores, first, retention, True)
             return
-        from patchc.kernels.topk import triton as device
+        bins, high = self._low_bins[0].numpy(), int(self._high)
+        topk.count_low(_keys(scores), first, retention, high, bins)
 
-        *draw, drawn = draw_arguments(retention)
-        tile = first, scores.numel(), *draw, first % 4, drawn
-        grid = (blocks(scores.numel() + first % 4),)
-        with launching_on(scores):
-            device.count_low[grid](
-                bits, self._high, self._low_bins, *tile, _REPLICAS, BLOCK, **OPTIONS
-            )
+    def _launch_count(
+        self, bins: Tensor, scores: Tensor, first: int, retention: Retention, lower: bool
+    ) -> None:
+        from patchc.kernels.topk.triton import count_halves
+
+        arguments = self._high, bins, self._fault
+        _launch(count_halves, scores, arguments, first, retention, lower, _REPLICAS)
 
     def cut(self) -> Tensor:
         """After both rounds: key, ties and available ties, as :class:`TopThreshold`, in int64."""
@@ -120,12 +100,7 @@ class TopSearch:
         Raises:
             NumericError: one is not; gives ``source`` and the least flat index.
         """
-        fault = int(self._fault)
-        if fault != _NO_FAULT:
-            raise NumericError(
-                f"{source}: the score at flat index {fault} is negative or not finite; scores "
-                "must be neither"
-            )
+        _check_fault(self._fault, f"{source}: ")
 
 
 def top_mask(
@@ -179,27 +154,38 @@ def mark_top(
         taken: one int64: entries equal to the key in earlier tiles; this tile's are added to it.
         mask: bool, contiguous, as long as the scores.
     """
-    bits = _bits(scores)
-    if not on_device(scores):
-        words = bits.numpy().view("u4")
+    if not launch.on_device(scores):
+        keys = _keys(scores)
         top = TopThreshold(*cut.tolist())
         left = max(0, top.ties - int(taken))
-        topk.mark_top(words, first, retention, top, left, mask.view(-1).numpy())
-        taken += topk.count_ties(words, first, retention, top)
+        topk.mark_top(keys, first, retention, top, left, mask.view(-1).numpy())
+        taken += topk.count_ties(keys, first, retention, top)
         return
     import torch
 
-    from patchc.kernels.topk import triton as device
+    from patchc.kernels.topk.triton import mark
 
-    *draw, drawn = draw_arguments(retention)
-    tile = first, scores.numel(), *draw, first % 4, drawn
-    count = blocks(scores.numel() + first % 4)
+    count = launch.blocks(scores.numel() + first % 4)
     ties = torch.empty(count, dtype=torch.int32, device=scores.device)
-    marks = mask.view(-1).view(torch.int8)
-    with launching_on(scores):
-        device.mark[(count,)](bits, cut, ties, ties, marks, *tile, False, BLOCK, **OPTIONS)
-        before = ties_before(ties, taken)
-        device.mark[(count,)](bits, cut, ties, before, marks, *tile, True, BLOCK, **OPTIONS)
+    members = mask.view(-1).view(torch.int8)
+    _launch(mark, scores, (cut, ties, ties, members), first, retention, False)
+    before = ties_before(ties, taken)
+    _launch(mark, scores, (cut, ties, before, members), first, retention, True)
+
+
+def _launch(
+    kernel: Any,
+    scores: Tensor,
+    arguments: tuple[Tensor, ...],
+    first: int,
+    retention: Retention,
+    *constants: int,
+) -> None:
+    """Launch one of the kernels that take a tile of scores."""
+    *draw, drawn = launch.draw_arguments(retention)
+    lead = first % 4
+    tile = first, scores.numel(), *draw, lead, drawn, *constants
+    launch.launch(kernel, launch.blocks(scores.numel() + lead), _bits(scores), *arguments, *tile)
 
 
 def ties_before(ties: Tensor, taken: Tensor) -> Tensor:
@@ -228,27 +214,28 @@ def _mark_rows(
         raise MismatchError(f"{scores.numel()} scores do not fill rows of {row_length}")
     rows = scores.numel() // row_length
     fault = torch.full((1,), _NO_FAULT, dtype=torch.int64, device=scores.device)
-    if not on_device(scores):
-        words = bits.numpy().view("u4")
-        found = topk.find_fault(words)
+    if not launch.on_device(scores):
+        keys = _keys(scores)
+        found = topk.find_fault(keys)
         if found >= 0:
             fault.fill_(first + found)
         else:
-            topk.mark_top_rows(words, first, row_length, count, retention, mask.view(-1).numpy())
+            topk.mark_top_rows(keys, first, row_length, count, retention, mask.view(-1).numpy())
     elif rows:
-        from patchc.kernels.topk import triton as device
+        from patchc.kernels.topk.triton import mark_rows
 
-        *draw, drawn = draw_arguments(retention)
-        marks = mask.view(-1).view(torch.int8)
-        sizes = first, row_length, count
-        tiles = blocks(row_length + 3, _ROW_BLOCK)
-        with launching_on(scores):
-            device.mark_rows[(rows,)](
-                bits, marks, fault, *sizes, *draw, drawn, tiles, _ROW_BLOCK, **OPTIONS
-            )
-    if int(fault) != _NO_FAULT:
+        members = mask.view(-1).view(torch.int8)
+        sizes = first, row_length, count, *launch.draw_arguments(retention)
+        tiles = launch.blocks(row_length + 3)
+        launch.launch(mark_rows, rows, bits, members, fault, *sizes, tiles)
+    _check_fault(fault, "")
+
+
+def _check_fault(fault: Tensor, prefix: str) -> None:
+    place = int(fault)
+    if place != _NO_FAULT:
         raise NumericError(
-            f"the score at flat index {int(fault)} is negative or not finite; scores must be "
+            f"{prefix}the score at flat index {place} is negative or not finite; scores must be "
             "neither"
         )
 
@@ -256,7 +243,11 @@ def _mark_rows(
 def _bits(scores: Tensor) -> Tensor:
     if str(scores.dtype) != "torch.float32":
         raise UnsupportedInputError(f"scores of {scores.dtype}; they must be torch.float32")
-    return words_of(scores)
+    return launch.words_of(scores)
+
+
+def _keys(scores: Tensor) -> Bits:
+    return _bits(scores).numpy().view("u4")
 
 
 def _find_bin(bins: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:

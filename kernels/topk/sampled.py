@@ -1,9 +1,9 @@
-"""Exact top-k in one pass over the scores, where a bracket around the cut is known beforehand.
+"""Exact top-k in one pass over the scores, after a sample has shown roughly where the cut lies.
 
-Of the retained entries, those with keys of at least ``upper`` are in the top set and those below
-``lower`` are not; only those in between are listed, and settled once all chunks are counted.
-A bracket comes from a sample. It decides how much is listed, never what is selected: the counts
-tell whether the cut lies inside, and if not, histograms find it (:mod:`patchc.kernels.topk.cpu`).
+The sample gives a *bracket*: an interval of keys around the cut. Retained entries with keys above
+it are in the top set, those below it are not; only those inside are listed, and settled once all
+chunks are counted. The bracket decides how much is listed, never what is selected: the counts tell
+whether the cut lies inside, and if not, histograms find it (:mod:`patchc.kernels.topk.cpu`).
 """
 
 from __future__ import annotations
@@ -15,24 +15,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from patchc.jit import Integer, compiled, kernel
+from patchc.jit import Integer, allocating_loop, loop
 from patchc.kernels.bitmask import Bitmask, words_for
-from patchc.kernels.philox.cpu import Retention
-from patchc.kernels.topk.cpu import (
-    LARGEST_FINITE,
-    MAGNITUDE,
-    NEGATIVE_ZERO,
-    NEVER_KEPT,
-    Bits,
-    draw_arguments,
-    fill,
-)
+from patchc.kernels.philox import Retention
+from patchc.kernels.philox.cpu import NEVER_RETAINED, draw_tile
+from patchc.kernels.topk.cpu import LARGEST_FINITE, MAGNITUDE, NEGATIVE_ZERO, Bits, Counts
 from patchc.simd import below, lowest, popcount
 
 _TILE = 4096
 _ABOVE_ALL = 1 << 31
 _DEVIATIONS = 3
 _SLACK = 8
+
+Positions = NDArray[np.uint32]
 
 
 @dataclass(frozen=True)
@@ -44,27 +39,26 @@ class Bracket:
 
 
 @dataclass(frozen=True)
-class Collected:
-    """What a bracket leaves of a chunk.
+class ChunkCut:
+    """A chunk, or a piece of one, cut by a bracket.
 
     Attributes:
         fault: whether a score is negative or not finite; then nothing else holds.
         ranked: how many entries are retained.
-        sure: how many of them are above the bracket.
+        above: how many of them are above the bracket.
         positions, keys: those inside it, in order; None where they were more than room was for, and
             then nothing else holds.
     """
 
     fault: bool
     ranked: int
-    sure: int
-    positions: NDArray[np.uint32] | None
+    above: int
+    positions: Positions | None
     keys: Bits | None
 
 
-def sample_keys(
-    runs: Bits, firsts: NDArray[np.int64], retention: Retention
-) -> tuple[Bits, NDArray[np.int64]]:
+@allocating_loop
+def sample_keys(runs: Bits, firsts: Counts, retention: Retention) -> tuple[Bits, Counts]:
     """The keys of the retained entries in runs of scores, and how many are each run's.
 
     Args:
@@ -72,11 +66,21 @@ def sample_keys(
         firsts: flat index of each run's first score; multiples of 4.
         retention: which entries may be taken.
     """
-    keys, counts = np.empty(runs.size, np.uint32), np.empty(len(runs), np.int64)
-    return keys[: _sample(runs, firsts, *draw_arguments(retention), keys, counts)], counts
+    keys, counts = np.empty(runs.size, np.uint32), np.empty(runs.shape[0], np.int64)
+    draws = np.empty((runs.shape[1] + 3) // 4 * 4, np.uint32)
+    taken = 0
+    for run in range(runs.shape[0]):
+        before = taken
+        limit = draw_tile(retention, firsts[run], draws)
+        for i in range(runs.shape[1]):
+            if draws[i] < limit:
+                keys[taken] = runs[run, i] & MAGNITUDE
+                taken += 1
+        counts[run] = taken - before
+    return keys[:taken], counts
 
 
-def find_bracket(keys: Bits, counts: NDArray[np.int64], rank: float) -> Bracket:
+def find_bracket(keys: Bits, counts: Counts, rank: float) -> Bracket:
     """A bracket that holds the key of a rank of the whole with overwhelming probability.
 
     Args:
@@ -98,9 +102,9 @@ def find_bracket(keys: Bits, counts: NDArray[np.int64], rank: float) -> Bracket:
     return Bracket(lower, max(upper, lower + 1))
 
 
-def collect(
-    bits: Bits, first: int, retention: Retention, bracket: Bracket, room: int, marks: Bitmask | None
-) -> Collected:
+def cut_chunk(
+    bits: Bits, first: int, retention: Retention, bracket: Bracket, room: int, mask: Bitmask | None
+) -> ChunkCut:
     """Mark the retained entries above a bracket, and list those inside it.
 
     Args:
@@ -109,121 +113,80 @@ def collect(
         retention: which entries may be taken.
         bracket: the keys in doubt.
         room: most entries to list.
-        marks: one bit an entry (:mod:`patchc.kernels.bitmask`), all overwritten; None for none.
+        mask: one bit an entry, all overwritten; None where none are to be marked.
     """
-    words = np.empty(words_for(bits.size), np.uint32) if marks is None else marks
+    if mask is None:
+        mask = np.empty(words_for(bits.size), np.uint32)
     positions, keys = np.empty((2, room + _TILE + 1), np.uint32)
+    tiles = np.empty((2, _TILE), np.uint32)
     cuts = (np.uint32(bracket.lower), np.uint32(bracket.upper))
-    fault, ranked, sure, listed = _collect(
-        bits, first, *draw_arguments(retention), *cuts, words, positions, keys, *_new_tiles()
+    fault, ranked, above, listed = _cut(
+        bits, first, retention, *cuts, mask, positions, keys, *tiles
     )
     if listed > room:
-        return Collected(fault, ranked, sure, None, None)
-    return Collected(fault, ranked, sure, positions[:listed].copy(), keys[:listed].copy())
+        return ChunkCut(fault, ranked, above, None, None)
+    return ChunkCut(fault, ranked, above, positions[:listed].copy(), keys[:listed].copy())
 
 
-def join(parts: Sequence[tuple[int, Collected]]) -> Collected:
-    """What a bracket leaves of a chunk, from the place of each of its pieces and what it leaves."""
-    ranked, sure = sum(one.ranked for _, one in parts), sum(one.sure for _, one in parts)
-    keys = [one.keys for _, one in parts if one.keys is not None]
-    positions = [at + one.positions for at, one in parts if one.positions is not None]
-    if len(keys) < len(parts):
-        return Collected(False, ranked, sure, None, None)
-    return Collected(False, ranked, sure, np.concatenate(positions), np.concatenate(keys))
+def join(pieces: Sequence[tuple[int, ChunkCut]]) -> ChunkCut:
+    """A chunk cut by a bracket, from the starts of its pieces and the pieces cut by it."""
+    ranked, above = sum(one.ranked for _, one in pieces), sum(one.above for _, one in pieces)
+    keys = [one.keys for _, one in pieces if one.keys is not None]
+    positions = [start + one.positions for start, one in pieces if one.positions is not None]
+    if len(keys) < len(pieces):
+        return ChunkCut(False, ranked, above, None, None)
+    return ChunkCut(False, ranked, above, np.concatenate(positions), np.concatenate(keys))
 
 
-@compiled
-def mark_listed(
-    marks: Bitmask, positions: NDArray[np.uint32], keys: Bits, cut: np.uint32, ties: int
-) -> None:
+@loop
+def mark_listed(mask: Bitmask, positions: Positions, keys: Bits, cut: np.uint32, ties: int) -> None:
     """Mark the listed entries with keys above ``cut``, and the first ``ties`` equal to it."""
     for i in range(positions.size):
         equal = keys[i] == cut
         if keys[i] > cut or (equal and ties > 0):
-            marks[positions[i] >> np.uint32(5)] |= np.uint32(1) << (positions[i] & np.uint32(31))
+            mask[positions[i] >> np.uint32(5)] |= np.uint32(1) << (positions[i] & np.uint32(31))
             ties -= equal
 
 
-def keep_retained(marks: Bitmask, entries: int, first: int, retention: Retention) -> None:
-    """Clear the marks of entries that are not retained.
+def mark_retained(mask: Bitmask, entries: int, first: int, retention: Retention) -> None:
+    """Mark the entries that are retained; as :func:`keep_retained`."""
+    mask[:] = ~np.uint32(0)
+    if entries & 31:
+        mask[-1] >>= np.uint32(-entries & 31)
+    keep_retained(mask, entries, first, retention)
+
+
+@allocating_loop
+def keep_retained(mask: Bitmask, entries: int, first: int, retention: Retention) -> None:
+    """Clear the entries of a bitmask that are not retained.
 
     Args:
-        marks: one bit an entry.
+        mask: one bit an entry.
         entries: how many.
         first: flat index of the first one; a multiple of 4.
         retention: which entries may stay.
     """
-    _keep_retained(marks, entries, first, *draw_arguments(retention), _new_tiles()[0])
-
-
-def mark_retained(marks: Bitmask, entries: int, first: int, retention: Retention) -> None:
-    """Mark the entries that are retained; as :func:`keep_retained`."""
-    marks[:] = ~np.uint32(0)
-    if entries & 31:
-        marks[-1] >>= np.uint32(-entries & 31)
-    keep_retained(marks, entries, first, retention)
-
-
-def _new_tiles() -> Bits:
-    """Two tiles to compute in."""
-    return np.empty((2, _TILE), np.uint32)
-
-
-@compiled
-def _sample(
-    runs: Bits,
-    firsts: NDArray[np.int64],
-    seed: np.uint64,
-    stream: np.uint64,
-    threshold: np.uint64,
-    keys: Bits,
-    counts: NDArray[np.int64],
-) -> int:
-    draws = np.empty((runs.shape[1] + 3) // 4 * 4, np.uint32)
-    kept = 0
-    for run in range(runs.shape[0]):
-        before = kept
-        limit = fill(seed, stream, threshold, firsts[run], draws)
-        for i in range(runs.shape[1]):
-            if draws[i] < limit:
-                keys[kept] = runs[run, i] & MAGNITUDE
-                kept += 1
-        counts[run] = kept - before
-    return kept
-
-
-@kernel
-def _keep_retained(
-    marks: Bitmask,
-    entries: int,
-    first: int,
-    seed: np.uint64,
-    stream: np.uint64,
-    threshold: np.uint64,
-    draws: Bits,
-) -> None:
+    draws = np.empty(_TILE, np.uint32)
     for start in range(0, entries, _TILE):
-        limit = fill(seed, stream, threshold, first + start, draws)
+        limit = draw_tile(retention, first + start, draws)
         for at in range(0, min(_TILE, entries - start), 32):
-            marks[(start + at) >> 5] &= below(draws, np.uint64(at), limit)
+            mask[(start + at) >> 5] &= below(draws, np.uint64(at), limit)
 
 
-@kernel
-def _collect(
+@loop
+def _cut(
     bits: Bits,
     first: int,
-    seed: np.uint64,
-    stream: np.uint64,
-    threshold: np.uint64,
+    retention: Retention,
     lower: np.uint32,
     upper: np.uint32,
-    marks: Bitmask,
-    positions: NDArray[np.uint32],
+    mask: Bitmask,
+    positions: Positions,
     keys: Bits,
     draws: Bits,
     tile: Bits,
 ) -> tuple[bool, Integer, Integer, Integer]:
-    ranked, sure, listed = np.uint64(0), np.uint64(0), 0
+    ranked, in_top, listed = np.uint64(0), np.uint64(0), 0
     for start in range(0, bits.size, _TILE):
         if listed + _TILE >= positions.size:
             break
@@ -235,19 +198,19 @@ def _collect(
             tile[i] = scores[i] & MAGNITUDE
         if largest > LARGEST_FINITE:
             return True, np.int64(0), np.int64(0), 0
-        limit = fill(seed, stream, threshold, first + start, draws)
-        draws[count:] = NEVER_KEPT
+        limit = draw_tile(retention, first + start, draws)
+        draws[count:] = NEVER_RETAINED
         for at in range(0, count, 64):
             doubt = np.uint64(0)
             for half in range(0, 64, 32):
                 place = np.uint64(at + half)
-                kept = below(draws, place, limit)
-                above = kept & ~below(tile, place, upper)
-                within = kept & ~below(tile, place, lower) & ~above
+                drawn = below(draws, place, limit)
+                above = drawn & ~below(tile, place, upper)
+                within = drawn & ~below(tile, place, lower) & ~above
                 if at + half < count:
-                    marks[(start + at + half) >> 5] = above
-                ranked += popcount(np.uint64(kept))
-                sure += popcount(np.uint64(above))
+                    mask[(start + at + half) >> 5] = above
+                ranked += popcount(np.uint64(drawn))
+                in_top += popcount(np.uint64(above))
                 doubt |= np.uint64(within) << np.uint64(half)
             # Often there is one at most, and then no branch has to be guessed.
             positions[listed] = start + at + np.int64(lowest(doubt))
@@ -259,4 +222,4 @@ def _collect(
                 doubt &= doubt - np.uint64(1)
         for i in range(before, listed):
             keys[i] = bits[positions[i]] & MAGNITUDE
-    return False, np.int64(ranked), np.int64(sure), listed
+    return False, np.int64(ranked), np.int64(in_top), listed

@@ -28,8 +28,9 @@ def block_of(first, count, LEAD: tl.constexpr, BLOCK: tl.constexpr):
 
 
 @triton.jit(do_not_specialize=PLAIN)
-def count_high(
+def count_halves(
     scores,
+    high,
     bins,
     fault,
     first: tl.int64,
@@ -39,57 +40,40 @@ def count_high(
     threshold: tl.int64,
     LEAD: tl.constexpr,
     DRAWN: tl.constexpr,
+    LOWER: tl.constexpr,
     REPLICAS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """Add the upper key halves of retained entries to one of REPLICAS sets of bins.
 
-    ``fault`` becomes the least flat index of a score that is negative or not finite.
+    With LOWER, the lower halves of those whose upper half is ``high``. Without it, ``fault``
+    becomes the least flat index of a score that is negative or not finite.
+
+    Zeros, which can be most of a tensor, are counted by the block, not one by one. Programs share
+    the sets of bins, so that a full bin is not waited for by all of them.
     """
     offset, inside, first_block = block_of(first, count, LEAD, BLOCK)
     bits = tl.load(scores + offset, mask=inside, other=0)
     key = bits & KEY
-    bad = (key > LARGEST_FINITE) | ((bits < 0) & (bits != NEGATIVE_ZERO))
-    worst = tl.min(tl.where(bad & inside, first + offset, FAR))
-    tl.atomic_min(fault, worst, mask=worst < FAR, sem="relaxed")
-    kept = inside & retained(seed, stream, threshold, first_block, DRAWN, BLOCK)
-    _add(bins, key >> LOW_BITS, kept, HIGH_BINS, REPLICAS)
-
-
-@triton.jit(do_not_specialize=PLAIN)
-def count_low(
-    scores,
-    high,
-    bins,
-    first: tl.int64,
-    count,
-    seed: tl.int64,
-    stream: tl.int64,
-    threshold: tl.int64,
-    LEAD: tl.constexpr,
-    DRAWN: tl.constexpr,
-    REPLICAS: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    """Add the lower key halves of retained entries whose upper half is ``high``."""
-    offset, inside, first_block = block_of(first, count, LEAD, BLOCK)
-    key = tl.load(scores + offset, mask=inside, other=0) & KEY
-    kept = inside & retained(seed, stream, threshold, first_block, DRAWN, BLOCK)
-    here = kept & (key >> LOW_BITS == tl.load(high).to(tl.int32))
-    _add(bins, key & (LOW_BINS - 1), here, LOW_BINS, REPLICAS)
+    ranked = inside & retained(seed, stream, threshold, first_block, DRAWN, BLOCK)
+    mine = bins + (tl.program_id(0) % REPLICAS).to(tl.int64) * (LOW_BINS if LOWER else HIGH_BINS)
+    digit = key >> LOW_BITS
+    if LOWER:
+        ranked = ranked & (digit == tl.load(high).to(tl.int32))
+        digit = key & (LOW_BINS - 1)
+    else:
+        _note_fault(fault, bits, inside, first + offset)
+    zeros = tl.sum((ranked & (digit == 0)).to(tl.int64))
+    tl.atomic_add(mine, zeros, mask=zeros > 0, sem="relaxed")
+    one = tl.full(digit.shape, 1, tl.int64)
+    tl.atomic_add(mine + digit, one, mask=ranked & (digit != 0), sem="relaxed")
 
 
 @triton.jit
-def _add(bins, digit, kept, BINS: tl.constexpr, REPLICAS: tl.constexpr):
-    """Count digits. Zeros, which can be most of a tensor, are counted by the block, not one by one.
-
-    Programs share REPLICAS sets of bins, so that a full bin is not waited for by all of them.
-    """
-    mine = bins + (tl.program_id(0) % REPLICAS).to(tl.int64) * BINS
-    zeros = tl.sum((kept & (digit == 0)).to(tl.int64))
-    tl.atomic_add(mine, zeros, mask=zeros > 0, sem="relaxed")
-    one = tl.full(digit.shape, 1, tl.int64)
-    tl.atomic_add(mine + digit, one, mask=kept & (digit != 0), sem="relaxed")
+def _note_fault(fault, bits, inside, index):
+    bad = (bits & KEY > LARGEST_FINITE) | ((bits < 0) & (bits != NEGATIVE_ZERO))
+    worst = tl.min(tl.where(bad & inside, index, FAR))
+    tl.atomic_min(fault, worst, mask=worst < FAR, sem="relaxed")
 
 
 @triton.jit
@@ -179,9 +163,7 @@ def mark_rows(
             bits = tl.load(scores + start + at, mask=inside, other=0)
             key = bits & KEY
             if digit == 0:
-                bad = (key > LARGEST_FINITE) | ((bits < 0) & (bits != NEGATIVE_ZERO))
-                worst = tl.min(tl.where(bad & inside, first + start + at, FAR))
-                tl.atomic_min(fault, worst, mask=worst < FAR, sem="relaxed")
+                _note_fault(fault, bits, inside, first + start + at)
             here = inside & retained(seed, stream, threshold, block + tile // 4, DRAWN, BLOCK)
             if digit > 0:
                 here = here & (key >> (shift + 8) == prefix)

@@ -1,10 +1,4 @@
-"""Steps between two words of one dtype, and their exact addition and subtraction.
-
-A float's word maps to its IEEE total-order integer: where the sign bit is set, the magnitude bits
-are flipped, and the whole is read as two's complement; −0 and +0 stay distinct and NaN payloads
-survive. The map is its own inverse. Other dtypes are raw integers. A step is the difference modulo
-2^width in its signed form, so that adding and then subtracting it restores every bit.
-"""
+"""Steps between words, taken and added by compiled loops; see :mod:`patchc.kernels.ulp_steps`."""
 
 from __future__ import annotations
 
@@ -12,40 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchc.dtypes import Words
-from patchc.jit import Integer, compiled, inlined
+from patchc.jit import Integer, allocating_loop, loop
 from patchc.simd import BLOCK, differing, lowest
 
-
-def steps_oracle(base: Words, tuned: Words, total_order: bool) -> NDArray[np.int64]:
-    """The step of every entry, by plain Python integers; the definition of the value coding."""
-    width = 8 * base.dtype.itemsize
-    return np.array(
-        [
-            wrapped(
-                (_ordered(int(t), width, total_order) - _ordered(int(b), width, total_order)), width
-            )
-            for b, t in zip(base, tuned, strict=True)
-        ],
-        np.int64,
-    )
+Positions = NDArray[np.uint32]
+Steps = NDArray[np.int64]
 
 
-def wrapped(value: int, width: int) -> int:
-    """``value`` modulo 2^width, as a signed integer."""
-    half = 1 << (width - 1)
-    return (value + half) % (1 << width) - half
-
-
-def _ordered(word: int, width: int, total_order: bool) -> int:
-    negative = word >> (width - 1)
-    return word ^ ((1 << (width - 1)) - 1) if negative and total_order else word
-
-
-@inlined
-def _step(
-    base: Integer, changed: Integer, up: np.uint64, down: np.int64, total_order: bool
-) -> np.int64:
-    """The step from one word to another; ``up`` and ``down`` are 64 less the width in bits."""
+@loop
+def _step(base: Integer, changed: Integer, up: np.uint64, total_order: bool) -> np.int64:
+    """The step from one word to another; ``up`` is 64 less the width in bits."""
     b = np.uint64(base) << up
     c = np.uint64(changed) << up
     if total_order:
@@ -53,28 +23,27 @@ def _step(
         c ^= (np.uint64(0) - (c >> np.uint64(63))) >> np.uint64(1)
         b = (b >> up) << up
         c = (c >> up) << up
-    return np.int64(c - b) >> down
+    return np.int64(c - b) >> np.int64(up)
 
 
-@compiled
+@loop
 def undo_small_steps(base: Words, changed: Words, total_order: bool, least: int) -> None:
     """Put the base's word back, in place, where ``changed`` is fewer than ``least`` steps away."""
     up = np.uint64(64 - 8 * base.itemsize)
-    down = np.int64(64 - 8 * base.itemsize)
     for i in range(base.size):
         if base[i] != changed[i]:
-            step = _step(base[i], changed[i], up, down, total_order)
+            step = _step(base[i], changed[i], up, total_order)
             if -least < step < least:
                 changed[i] = base[i]
 
 
-@compiled
+@loop
 def changed_steps(
     base: Words,
     tuned: Words,
     total_order: bool,
-    positions: NDArray[np.uint32],
-    steps: NDArray[np.int64],
+    positions: Positions,
+    steps: Steps,
 ) -> int:
     """Compact the entries that differ into (position, step), in order; return their number.
 
@@ -82,7 +51,6 @@ def changed_steps(
     and of one unsigned type.
     """
     up = np.uint64(64 - 8 * base.itemsize)
-    down = np.int64(64 - 8 * base.itemsize)
     count = 0
     whole = np.uint64(base.size) // np.uint64(BLOCK) * np.uint64(BLOCK)
     for first in range(np.uint64(0), whole, np.uint64(BLOCK)):
@@ -90,22 +58,22 @@ def changed_steps(
         while found:
             i = first + lowest(found)
             positions[count] = i
-            steps[count] = _step(base[i], tuned[i], up, down, total_order)
+            steps[count] = _step(base[i], tuned[i], up, total_order)
             count += 1
             found &= found - np.uint64(1)
     for i in range(whole, np.uint64(base.size)):
         if base[i] != tuned[i]:
             positions[count] = i
-            steps[count] = _step(base[i], tuned[i], up, down, total_order)
+            steps[count] = _step(base[i], tuned[i], up, total_order)
             count += 1
     return count
 
 
-@compiled
+@loop
 def add_steps(
     words: Words,
-    positions: NDArray[np.uint32],
-    steps: NDArray[np.int64],
+    positions: Positions,
+    steps: Steps,
     total_order: bool,
     revert: bool,
 ) -> None:
@@ -125,3 +93,43 @@ def add_steps(
         if total_order:
             value ^= (np.uint64(0) - (value >> np.uint64(63))) >> np.uint64(1)
         words[at] = value >> up
+
+
+@allocating_loop
+def compose_steps(
+    first: tuple[Positions, Steps], second: tuple[Positions, Steps], word_bits: int
+) -> tuple[Positions, Steps]:
+    """Two sparse changes of the same words, the second made after the first, as one.
+
+    Steps add modulo 2^``word_bits``, and those that cancel drop out.
+
+    Args:
+        first, second: positions, strictly increasing, and as many steps, none 0 modulo
+            2^``word_bits``.
+        word_bits: 8, 16, 32 or 64.
+
+    Returns:
+        Positions, strictly increasing, and steps in their signed form, none 0.
+    """
+    positions_1, steps_1 = first
+    positions_2, steps_2 = second
+    most = positions_1.size + positions_2.size
+    positions, steps = np.empty(most, np.uint32), np.empty(most, np.int64)
+    spare = np.int64(64 - word_bits)
+    i = j = count = 0
+    while i < positions_1.size or j < positions_2.size:
+        step = np.int64(0)
+        ended_1, ended_2 = i == positions_1.size, j == positions_2.size
+        takes_1 = ended_2 or (not ended_1 and positions_1[i] <= positions_2[j])
+        takes_2 = ended_1 or (not ended_2 and positions_2[j] <= positions_1[i])
+        if takes_1:
+            positions[count] = positions_1[i]
+            step += steps_1[i]
+            i += 1
+        if takes_2:
+            positions[count] = positions_2[j]
+            step += steps_2[j]
+            j += 1
+        steps[count] = step << spare >> spare
+        count += steps[count] != 0
+    return positions[:count], steps[:count]

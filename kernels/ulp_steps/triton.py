@@ -1,4 +1,4 @@
-"""The scatter of :mod:`.scatter` on a device: one launch over a table of addresses."""
+"""Steps added on a device: one launch over a table of addresses."""
 
 from __future__ import annotations
 
@@ -11,14 +11,9 @@ import triton
 import triton.language as tl
 from numpy.typing import NDArray
 
-from patchc.kernels.ulp_steps.scatter import StepRun
+from patchc.kernels.launch import BLOCK, OPTIONS
+from patchc.kernels.ulp_steps import StepRun
 from patchc.sides import Side
-
-BLOCK = 1024
-"""Steps that one program adds."""
-
-OPTIONS = {"num_warps": 4, "enable_fp_fusion": False}
-"""How the kernel is compiled."""
 
 _TYPES = {torch.int8: tl.int8, torch.int16: tl.int16, torch.int32: tl.int32, torch.int64: tl.int64}
 

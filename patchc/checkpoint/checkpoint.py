@@ -1,13 +1,13 @@
-"""A whole checkpoint: which files belong to it, its tensors, and ranged reads."""
+"""A whole checkpoint: its files, its tensors, and reads of a tensor's words from the files."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ class Checkpoint:
         path: the folder or file that was opened.
         is_folder: whether it is a folder.
         shards: file name → :class:`Shard`, in name order.
-        tensors: tensor name → :class:`TensorInfo`, by shard, then file order.
+        tensors: tensor name → :class:`TensorInfo`, by shard, then in the order of the file.
     """
 
     def __init__(self, path: Path, index: Path | None, shards: list[Shard]) -> None:
@@ -42,32 +42,36 @@ class Checkpoint:
                         f"{path}: tensor {tensor.name!r} is stored twice, in {twin.shard} and in "
                         f"{shard.name}; remove one"
                     )
-        self._files = ExitStack()
         self._descriptors: dict[str, int] = {}
-        self._stamps: dict[str, tuple[int, int]] = {}
         with ExitStack() as opened:
             for shard in shards:
-                descriptor = _open_readable(shard.path)
+                try:
+                    descriptor = os.open(shard.path, os.O_RDONLY)
+                except OSError as error:
+                    raise CheckpointError(f"{shard.path}: cannot open: {error.strerror}") from error
                 opened.callback(os.close, descriptor)
                 self._descriptors[shard.name] = descriptor
-                self._stamps[shard.name] = _stamp(descriptor)
             self._files = opened.pop_all()
+        self._stamps = {name: self._stamp(name) for name in self.shards}
 
     def __enter__(self) -> Checkpoint:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._files.close()
 
     @property
     def nbytes(self) -> int:
         """Bytes of all its safetensors files, headers included."""
         return sum(shard.size for shard in self.shards.values())
+
+    @property
+    def main_dtype(self) -> str | None:
+        """The name of the dtype that most words have; None without tensors."""
+        words: Counter[str] = Counter()
+        for tensor in self.tensors.values():
+            words[tensor.dtype.name] += tensor.words
+        return max(words, key=words.__getitem__, default=None)
 
     def read_words(
         self, tensor: TensorInfo, first: int, out: NDArray[np.unsignedinteger]
@@ -79,7 +83,7 @@ class Checkpoint:
         Raises:
             CheckpointError: the file became unreadable or shorter.
         """
-        self.read_bytes(tensor.shard, tensor.offset + first * tensor.dtype.word_bytes, out)
+        self.read_bytes(tensor.shard, tensor.offset_of(first), out)
         return out
 
     def read_bytes(self, shard: str, offset: int, out: NDArray[np.generic]) -> None:
@@ -105,11 +109,11 @@ class Checkpoint:
             offset += count
 
     def stat(self, shard: str) -> os.stat_result:
-        """What the operating system says of an open shard file."""
+        """Return the operating system's status of an open shard file."""
         return os.fstat(self._descriptors[shard])
 
     def check_unchanged(self) -> None:
-        """Refuse if a file was written to since it was opened, by its size and time stamp.
+        """Refuse if a file's size or time stamp has changed since it was opened.
 
         For commands that read a tensor more than once and need the same bytes each time.
 
@@ -117,14 +121,14 @@ class Checkpoint:
             CheckpointError: naming the file.
         """
         for name, stamp in self._stamps.items():
-            if _stamp(self._descriptors[name]) != stamp:
+            if self._stamp(name) != stamp:
                 raise CheckpointError(
                     f"{self.shards[name].path}: was changed while in use; run again when nothing "
                     "writes to it"
                 )
 
     def sync(self) -> None:
-        """Make durable what was written to its files before they were opened.
+        """Make all earlier writes to the files durable.
 
         Raises:
             StorageError: the operating system refused.
@@ -134,35 +138,38 @@ class Checkpoint:
                 os.fsync(descriptor)
 
     def side_files(self) -> tuple[list[Path], list[Path]]:
-        """The folder's other files: those that belong beside the weights, and those that do not.
+        """List the folder's other files: those that belong beside the weights, and the others.
 
-        The first list (config, tokenizer, chat template, …) travels with a patched model. The
-        second holds other weight files, which a patch does not change (copied along, a loader
-        could pick the unpatched weights), and linked folders. Paths are relative; hidden folders
-        are left out of both.
+        The first list (config, tokenizer, chat template, …) is copied along with a patched model.
+        The second holds linked folders and other weight files: a patch does not change those, and
+        a loader could pick them from the copy. Paths are relative. Hidden folders are in neither.
         """
-        kept: list[Path] = []
-        left: list[Path] = []
-        if self.is_folder:
-            for path in _files_below(self.path):
-                relative = path.relative_to(self.path)
-                if relative.parent == Path() and relative.name in self.shards:
-                    continue
-                foreign = path.is_dir() or (holds_weights(path.name) and path != self.index)
-                (left if foreign else kept).append(relative)
-        return kept, left
+        beside: list[Path] = []
+        foreign: list[Path] = []
+        for path in _files_below(self.path) if self.is_folder else ():
+            relative = path.relative_to(self.path)
+            if path.is_dir() or (holds_weights(path.name) and path != self.index):
+                if str(relative) not in self.shards:
+                    foreign.append(relative)
+            else:
+                beside.append(relative)
+        return beside, foreign
+
+    def _stamp(self, shard: str) -> tuple[int, int]:
+        state = self.stat(shard)
+        return state.st_size, state.st_mtime_ns
 
 
 def open_checkpoint(path: str | os.PathLike[str], stem: str = "model") -> Checkpoint:
-    """Open a safetensors file, or a folder by its index or its one file.
+    """Open a safetensors file, or a folder with an index or a single file.
 
-    In a folder, ``{stem}.safetensors.index.json`` defines the checkpoint; without it,
-    ``{stem}.safetensors`` does. Other safetensors files beside them are not part of it. Tensors
-    are enumerated from the headers of those files.
+    In a folder, ``{stem}.safetensors.index.json`` names the files of the checkpoint. Without an
+    index, ``{stem}.safetensors`` is the checkpoint. Other safetensors files in the folder are not
+    part of it. The tensors are those in the headers of the files.
 
     Raises:
-        CheckpointError: missing, unreadable or malformed.
-        UnsupportedInputError: PyTorch pickles, GGUF, a LoRA folder, or an unknown dtype.
+        CheckpointError: it is missing, unreadable or malformed.
+        UnsupportedInputError: it holds PyTorch pickles, GGUF, a LoRA adapter or an unknown dtype.
     """
     path = Path(path)
     if path.is_file():
@@ -174,17 +181,26 @@ def open_checkpoint(path: str | os.PathLike[str], stem: str = "model") -> Checkp
         )
     index = path / f"{stem}.safetensors.index.json"
     if index.is_file():
-        weight_map = _read_index(index)
-        shards = [read_shard(path / name) for name in sorted(set(weight_map.values()))]
-        _check_index(index, weight_map, shards)
-        return Checkpoint(path, index, shards)
+        return Checkpoint(path, index, _read_indexed(index))
     single = path / f"{stem}.safetensors"
     if not single.exists():
         refuse_foreign_folder(path)
     return Checkpoint(path, None, [read_shard(single)])
 
 
-def _read_index(index: Path) -> dict[str, str]:
+def _read_indexed(index: Path) -> list[Shard]:
+    weight_map = _read_weight_map(index)
+    shards = [read_shard(index.parent / name) for name in sorted(set(weight_map.values()))]
+    held = {(tensor.name, shard.name) for shard in shards for tensor in shard.tensors}
+    for name, shard_name in weight_map.items():
+        if (name, shard_name) not in held:
+            raise CheckpointError(
+                f"{index}: places tensor {name!r} in {shard_name}, which does not hold it"
+            )
+    return shards
+
+
+def _read_weight_map(index: Path) -> dict[str, str]:
     try:
         content = json.loads(index.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
@@ -202,30 +218,9 @@ def _read_index(index: Path) -> dict[str, str]:
     return weight_map
 
 
-def _check_index(index: Path, weight_map: dict[str, str], shards: list[Shard]) -> None:
-    held = {(tensor.name, shard.name) for shard in shards for tensor in shard.tensors}
-    for name, shard_name in weight_map.items():
-        if (name, shard_name) not in held:
-            raise CheckpointError(
-                f"{index}: places tensor {name!r} in {shard_name}, which does not hold it"
-            )
-
-
 def _files_below(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.iterdir()):
         if not path.is_dir() or path.is_symlink():
             yield path
         elif not path.name.startswith("."):
             yield from _files_below(path)
-
-
-def _stamp(descriptor: int) -> tuple[int, int]:
-    state = os.fstat(descriptor)
-    return state.st_size, state.st_mtime_ns
-
-
-def _open_readable(path: Path) -> int:
-    try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot open: {error.strerror}") from error

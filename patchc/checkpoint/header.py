@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
@@ -33,6 +32,10 @@ class TensorInfo:
         """Number of bytes."""
         return self.words * self.dtype.word_bytes
 
+    def offset_of(self, word: int) -> int:
+        """Return the offset of a word in the file, in bytes."""
+        return self.offset + word * self.dtype.word_bytes
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -47,68 +50,58 @@ class Shard:
 
 
 def read_shard(path: Path, name: str | None = None) -> Shard:
-    """Read and check a file's header; tensor data is not touched.
+    """Read and check a file's header, without reading tensors.
 
-    ``name`` stands for the file's own, where that is not yet its last.
-
-    The reference implementation judges the file (overlaps, holes, sizes, caps); the offsets are
+    The reference implementation checks the file (overlaps, holes, sizes, limits). The offsets are
     then taken from the same header.
+
+    Args:
+        path: the file.
+        name: the shard's name, if the file does not have it yet.
 
     Raises:
         CheckpointError: the file is missing, unreadable, truncated or malformed.
         UnsupportedInputError: it holds a dtype that this version does not know.
     """
-    _validate(path)
     try:
+        with safe_open(path, framework="numpy"):
+            pass
         with path.open("rb") as file:
             header_bytes = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(header_bytes))
             size = file.seek(0, 2)
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: cannot read the safetensors header: {error}") from error
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such file; is a shard missing?") from error
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path}: not a readable safetensors file ({error}); was the download complete?"
+        ) from error
     metadata = header.pop("__metadata__", None) or {}
     data_start = 8 + header_bytes
-    by_offset = sorted(header.items(), key=lambda item: item[1]["data_offsets"])
     shard = name or path.name
-    tensors = tuple(_tensor(path, shard, key, entry, data_start) for key, entry in by_offset)
-    return Shard(shard, path, size, data_start, metadata, tensors)
+    tensors = []
+    for tensor, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+        dtype = BY_NAME.get(entry["dtype"])
+        if dtype is None:
+            raise UnsupportedInputError(
+                f"{path}: tensor {tensor!r} has dtype {entry['dtype']}, which this version of "
+                "patchc does not know; update patchc"
+            )
+        offset = data_start + entry["data_offsets"][0]
+        tensors.append(TensorInfo(tensor, dtype, tuple(entry["shape"]), shard, offset))
+    return Shard(shard, path, size, data_start, metadata, tuple(tensors))
 
 
 def size_by_header(header: bytes) -> int:
-    """The size of a safetensors file that starts with ``header``, which is not judged otherwise.
+    """Compute the size of a safetensors file from its header, which is not checked further.
 
     Raises:
-        CheckpointError: it is no header.
+        CheckpointError: the bytes are not a header.
     """
     try:
         entries = json.loads(header[8:])
         entries.pop("__metadata__", None)
         ends = [int(entry["data_offsets"][1]) for entry in entries.values()]
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError("it is no header of a safetensors file") from error
+        raise CheckpointError("it is not the header of a safetensors file") from error
     return len(header) + max(ends, default=0)
-
-
-def _validate(path: Path) -> None:
-    try:
-        with safe_open(path, framework="numpy"):
-            pass
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: no such file; is a shard missing?") from error
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{path}: not a readable safetensors file ({error}); was the download complete?"
-        ) from error
-
-
-def _tensor(
-    path: Path, shard: str, name: str, entry: dict[str, Any], data_start: int
-) -> TensorInfo:
-    dtype = BY_NAME.get(str(entry["dtype"]))
-    if dtype is None:
-        raise UnsupportedInputError(
-            f"{path}: tensor {name!r} has dtype {entry['dtype']}, which this version of patchc "
-            "does not know; update patchc"
-        )
-    offset = data_start + entry["data_offsets"][0]
-    return TensorInfo(name, dtype, tuple(entry["shape"]), shard, offset)

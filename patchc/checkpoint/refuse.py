@@ -1,8 +1,9 @@
-"""Inputs that are recognised and refused by name, with what to do instead."""
+"""Recognises formats that patchc does not read, and refuses them with advice."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from patchc.errors import CheckpointError, UnsupportedInputError
@@ -18,15 +19,27 @@ _QUANTISED_SUFFIXES = {
     ".SCB": "bitsandbytes",
 }
 
+_GGUF = (
+    "GGUF is not supported; load it with transformers (gguf_file=…) and save_pretrained to get a "
+    "safetensors checkpoint"
+)
+_PICKLE = (
+    "PyTorch pickle files are not supported (loading them can run code); convert the checkpoint to "
+    "safetensors, for example by loading it with transformers and save_pretrained"
+)
+_ADAPTER = (
+    "a LoRA adapter is not supported here; merge it into its model first (peft: merge_and_unload, "
+    "then save_pretrained)"
+)
+
 
 def holds_weights(name: str) -> bool:
-    """Whether a file of this name beside a checkpoint holds weights, or an index of such files."""
-    index = name.endswith(".index.json")
-    return index or name.endswith(_WEIGHT_SUFFIXES) or name.startswith("pytorch_model")
+    """Tell from its name whether a file holds weights, or an index of such files."""
+    return name.endswith((".index.json", *_WEIGHT_SUFFIXES)) or name.startswith("pytorch_model")
 
 
 def refuse_foreign_file(path: Path) -> None:
-    """Refuse a file that is GGUF or a PyTorch pickle, by content or ending.
+    """Refuse a file that is GGUF or a PyTorch pickle, by its content or suffix.
 
     Raises:
         UnsupportedInputError: naming the format and what to do.
@@ -37,14 +50,14 @@ def refuse_foreign_file(path: Path) -> None:
     except OSError as error:
         raise CheckpointError(f"{path}: cannot read: {error.strerror}") from error
     if start == b"GGUF":
-        raise _gguf(path)
+        raise UnsupportedInputError(f"{path}: {_GGUF}")
     pickled = start[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
     if pickled or path.suffix in _PICKLE_SUFFIXES:
-        raise _pickle(path)
+        raise UnsupportedInputError(f"{path}: {_PICKLE}")
 
 
 def refuse_foreign_folder(folder: Path) -> None:
-    """Say what a folder without a safetensors checkpoint holds instead.
+    """Refuse a folder without a safetensors checkpoint, and say what it holds instead.
 
     Raises:
         UnsupportedInputError: it holds PyTorch pickles, GGUF or a LoRA adapter.
@@ -53,12 +66,12 @@ def refuse_foreign_folder(folder: Path) -> None:
     files = sorted(path for path in folder.iterdir() if path.is_file())
     for path in files:
         if path.suffix == ".gguf":
-            raise _gguf(path)
+            raise UnsupportedInputError(f"{path}: {_GGUF}")
         if path.name == "adapter_model.safetensors":
-            raise _adapter(folder)
+            raise UnsupportedInputError(f"{folder}: {_ADAPTER}")
     for path in files:
         if path.suffix in _PICKLE_SUFFIXES:
-            raise _pickle(path)
+            raise UnsupportedInputError(f"{path}: {_PICKLE}")
     loose = [path.name for path in files if path.suffix == ".safetensors"]
     hint = f"; it holds {loose[0]}: name that file to use it alone" if loose else ""
     raise CheckpointError(
@@ -66,22 +79,37 @@ def refuse_foreign_folder(folder: Path) -> None:
     )
 
 
-def refuse_quantised(path: Path, names: tuple[str, ...] | None = None) -> None:
-    """Refuse a quantised base or a LoRA adapter, for commands that compute with weights.
+def refuse_single_file(path: Path, command: str) -> None:
+    """Refuse a model that is given as one file, for commands that need its folder.
+
+    Raises:
+        UnsupportedInputError: the path is a file.
+    """
+    if path.is_file():
+        raise UnsupportedInputError(
+            f"{path}: {command} needs the model's folder, with its config and tokenizer, not one "
+            "file"
+        )
+
+
+def refuse_quantised(path: Path, names: Iterable[str] = ()) -> None:
+    """Refuse a quantised checkpoint or a LoRA adapter, for commands that compute with weights.
 
     Args:
         path: a checkpoint's folder or file.
-        names: its tensor names, where they are at hand.
+        names: its tensor names, if they are known.
 
     Raises:
         UnsupportedInputError: naming the kind and what to do.
+        CheckpointError: config.json cannot be read.
     """
-    folder = path if path.is_dir() else path.parent
+    names = tuple(names)
     if (path.is_dir() and (path / "adapter_config.json").exists()) or any(
-        ".lora_A." in name or ".lora_B." in name for name in names or ()
+        ".lora_A." in name or ".lora_B." in name for name in names
     ):
-        raise _adapter(path)
-    config = folder / "config.json"
+        raise UnsupportedInputError(f"{path}: {_ADAPTER}")
+    kinds: list[str] = []
+    config = (path if path.is_dir() else path.parent) / "config.json"
     if config.exists():
         try:
             content = json.loads(config.read_bytes())
@@ -90,36 +118,15 @@ def refuse_quantised(path: Path, names: tuple[str, ...] | None = None) -> None:
         quantised = content.get("quantization_config") if isinstance(content, dict) else None
         if quantised:
             method = quantised.get("quant_method") if isinstance(quantised, dict) else None
-            raise _quantised(path, str(method or "a quantisation_config in config.json"))
-    for name in names or ():
-        for suffix, method in _QUANTISED_SUFFIXES.items():
-            if name.endswith(suffix):
-                raise _quantised(path, f"{method}: tensor {name!r}")
-
-
-def _gguf(path: Path) -> UnsupportedInputError:
-    return UnsupportedInputError(
-        f"{path}: GGUF is not supported; load it with transformers (gguf_file=…) and "
-        "save_pretrained to get a safetensors checkpoint"
-    )
-
-
-def _pickle(path: Path) -> UnsupportedInputError:
-    return UnsupportedInputError(
-        f"{path}: PyTorch pickle files are not supported (loading them can run code); convert the "
-        "checkpoint to safetensors, for example by loading it with transformers and save_pretrained"
-    )
-
-
-def _adapter(path: Path) -> UnsupportedInputError:
-    return UnsupportedInputError(
-        f"{path}: a LoRA adapter is not supported here; merge it into its model first "
-        "(peft: merge_and_unload, then save_pretrained)"
-    )
-
-
-def _quantised(path: Path, kind: str) -> UnsupportedInputError:
-    return UnsupportedInputError(
-        f"{path}: quantised weights ({kind}) are not supported here; use the unquantised "
-        "checkpoint. diff, apply and revert do take quantised checkpoints"
-    )
+            kinds.append(str(method or "a quantisation_config in config.json"))
+    kinds += [
+        f"{method}: tensor {name!r}"
+        for name in names
+        for suffix, method in _QUANTISED_SUFFIXES.items()
+        if name.endswith(suffix)
+    ]
+    if kinds:
+        raise UnsupportedInputError(
+            f"{path}: quantised weights ({kinds[0]}) are not supported here; use the unquantised "
+            "checkpoint. diff, apply and revert do take quantised checkpoints"
+        )

@@ -1,12 +1,13 @@
-"""A copy of a checkpoint, whose tensors are written piece by piece."""
+"""A copy of a checkpoint whose tensors are written one range of words at a time."""
 
 from __future__ import annotations
 
 import os
 import stat
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,31 +17,29 @@ from patchc.checkpoint.header import Shard, TensorInfo, read_shard, size_by_head
 from patchc.errors import CheckpointError, UnsupportedInputError
 from patchc.files import copy_file
 
-_HEADER_PIECE = 1 << 20
-
 
 class HeaderError(CheckpointError):
-    """A header that a shard of the copy should have is not sound."""
+    """The header that a shard of the copy should have is malformed."""
 
 
 class CheckpointCopy:
-    """Creates the safetensors files of ``source`` anew, headers copied byte for byte.
+    """The safetensors files of ``source``, created anew with their headers copied byte for byte.
 
-    A context manager: the caller writes all words of all tensors inside the block; on a clean exit
-    files get the source's permission bits and are synced. Names, tensor order, metadata and
-    sharding stay as they are, but for the shards in ``headers``.
+    A context manager: the caller writes all words of all tensors inside the block. On a clean exit
+    the files get the source's permission bits and are synced. Names, tensor order, metadata and
+    sharding stay the same, except for the shards in ``headers``.
 
     Attributes:
-        tensors: tensor name → where it lies in the copy.
+        tensors: tensor name → its place in the copy.
 
     Args:
         source: the checkpoint to copy.
-        target: a folder that exists for a folder, a file's path for a file.
-        headers: shard name → its header in the copy, None where the copy does not have it. A shard
-            that the source does not have gets the permission bits of the source's first.
+        target: an existing folder if the source is a folder, otherwise the path of a file.
+        headers: shard name → its header in the copy, or None if the copy does not have the shard. A
+            shard that the source does not have gets the permission bits of the source's first.
 
     Raises:
-        HeaderError: a header is not sound, or a tensor would be stored twice.
+        HeaderError: a header is malformed, or a tensor would be stored twice.
         OSError: the operating system refused.
     """
 
@@ -52,51 +51,41 @@ class CheckpointCopy:
         self._target = target
         self._headers = headers or {}
         self._descriptors: dict[str, int] = {}
+        self._files = ExitStack()
 
-    def __enter__(self) -> CheckpointCopy:
-        try:
-            for shard in self._source.shards.values():
-                if shard.name not in self._headers:
-                    self._copy_header(shard)
-            for name, header in self._headers.items():
-                if header is not None:
-                    self._write_header(name, header)
-        except BaseException:
-            self._close()
-            raise
+    def __enter__(self) -> Self:
+        copied = [name for name in self._source.shards if name not in self._headers]
+        new = [name for name, header in self._headers.items() if header is not None]
+        with self._files:
+            for name in [*copied, *new]:
+                for tensor in self._open_shard(name).tensors:
+                    if self.tensors.setdefault(tensor.name, tensor) is not tensor:
+                        raise HeaderError(f"shard {name!r}: tensor {tensor.name!r} is stored twice")
+            self._files = self._files.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        try:
+    def __exit__(self, _kind: object, error: object, _trace: object) -> None:
+        with self._files:
             if error is None:
                 self._finish()
-        finally:
-            self._close()
 
     def write_words(self, name: str, first: int, words: NDArray[np.unsignedinteger]) -> None:
         """Write a tensor's words from word ``first`` on; safe to call from several threads."""
         tensor = self.tensors[name]
-        offset = tensor.offset + first * tensor.dtype.word_bytes
-        write_all(self._descriptors[tensor.shard], offset, words)
+        write_all(self._descriptors[tensor.shard], tensor.offset_of(first), words)
 
     def copy_side_files(self, but: frozenset[str] = frozenset()) -> None:
         """Copy the folder's index and side files (see :meth:`Checkpoint.side_files`)."""
-        kept, _ = self._source.side_files()
-        for relative in kept:
+        for relative in self._source.side_files()[0]:
             if relative.as_posix() not in but:
                 target = self._target / relative
                 target.parent.mkdir(parents=True, exist_ok=True)
                 copy_file(self._source.path / relative, target)
 
     def write_side_file(self, name: str, content: bytes) -> None:
-        """Create a side file, with the permission bits that it has in the source.
+        """Create a side file with the permission bits of the source's file of that name.
 
-        One that the source does not have gets those of the source's first shard.
+        A file that the source does not have gets those of the source's first shard.
         """
         target = self._target / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -107,37 +96,27 @@ class CheckpointCopy:
             os.fchmod(file.fileno(), self._mode(model if model.exists() else None))
             os.fsync(file.fileno())
 
-    def _copy_header(self, shard: Shard) -> None:
-        descriptor = self._create(shard.name, shard.size)
-        for start in range(0, shard.data_start, _HEADER_PIECE):
-            piece = np.empty(min(_HEADER_PIECE, shard.data_start - start), np.uint8)
-            self._source.read_bytes(shard.name, start, piece)
-            write_all(descriptor, start, piece)
-        self._place(shard)
-
-    def _write_header(self, name: str, header: bytes) -> None:
+    def _open_shard(self, name: str) -> Shard:
+        header = self._headers.get(name)
+        if header is None:
+            copied = np.empty(self._source.shards[name].data_start, np.uint8)
+            self._source.read_bytes(name, 0, copied)
+            header = copied.tobytes()
         try:
-            descriptor = self._create(name, size_by_header(header))
+            descriptor = self._open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+            os.ftruncate(descriptor, size_by_header(header))
             write_all(descriptor, 0, np.frombuffer(header, np.uint8))
-            shard = read_shard(self._path(name), name)
+            return read_shard(self._path(name), name)
         except (CheckpointError, UnsupportedInputError) as error:
             raise HeaderError(f"shard {name!r}: {error}") from error
-        self._place(shard)
-
-    def _place(self, shard: Shard) -> None:
-        for tensor in shard.tensors:
-            if tensor.name in self.tensors:
-                raise HeaderError(f"shard {shard.name!r}: tensor {tensor.name!r} is stored twice")
-            self.tensors[tensor.name] = tensor
 
     def _path(self, name: str) -> Path:
         return self._target / name if self._source.is_folder else self._target
 
-    def _create(self, name: str, size: int) -> int:
-        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+    def _open(self, name: str, flags: int) -> int:
         descriptor = os.open(self._path(name), flags, 0o600)
+        self._files.callback(os.close, descriptor)
         self._descriptors[name] = descriptor
-        os.ftruncate(descriptor, size)
         return descriptor
 
     def _mode(self, path: Path | None) -> int:
@@ -150,30 +129,17 @@ class CheckpointCopy:
             os.fchmod(descriptor, self._mode(shard.path if shard else None))
             os.fsync(descriptor)
 
-    def _close(self) -> None:
-        for descriptor in self._descriptors.values():
-            os.close(descriptor)
-        self._descriptors.clear()
-
 
 class JoinedCopy(CheckpointCopy):
-    """The same copy in another process, which writes tensors into files that were created.
+    """The same copy in another process, which writes into the files that the first one created.
 
-    On a clean exit its own writes are synced; permission bits are the creator's to set.
+    On a clean exit its own writes are synced. The process that created the files sets their
+    permission bits.
     """
 
-    def __enter__(self) -> JoinedCopy:
-        kept = [name for name in self._source.shards if name not in self._headers]
-        new = [name for name, header in self._headers.items() if header is not None]
-        try:
-            for name in [*kept, *new]:
-                flags = os.O_WRONLY | os.O_CLOEXEC
-                self._descriptors[name] = os.open(self._path(name), flags)
-                self._place(read_shard(self._path(name), name))
-        except BaseException:
-            self._close()
-            raise
-        return self
+    def _open_shard(self, name: str) -> Shard:
+        self._open(name, os.O_WRONLY)
+        return read_shard(self._path(name), name)
 
     def _finish(self) -> None:
         for descriptor in self._descriptors.values():
@@ -181,7 +147,7 @@ class JoinedCopy(CheckpointCopy):
 
 
 def write_all(descriptor: int, offset: int, data: NDArray[np.generic]) -> None:
-    """Write an array's bytes at an offset, with as many calls as it takes."""
+    """Write an array's bytes at an offset of a file, in as many calls as needed."""
     view = data.view(np.uint8).data
     while view:
         count = os.pwrite(descriptor, view, offset)

@@ -2,61 +2,46 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
-import typer
+from patchc.cli import options as shared
+from patchc.cli.options import option, without
 
-from patchc.cli.options import (
-    CopyDevice,
-    Device,
-    DryRun,
-    InPlace,
-    Json,
-    MaxMemory,
-    ModelPath,
-    OutModel,
-    PatchFile,
-    Threads,
-)
-
-_ADDITIVE = "Additive patches"
+_of_additive = partial(option, panel="Additive patches")
 
 
 def apply(
-    patch: PatchFile,
-    model: ModelPath,
-    out: OutModel = None,
-    in_place: InPlace = False,
+    patch: shared.PatchFile,
+    model: shared.ModelPath,
+    out: shared.OutModel = None,
+    in_place: shared.InPlace = False,
     alpha: Annotated[
         float | None,
-        typer.Option(
-            help="Scale of the SE delta; where the patch was built with fitted scales, a multiple "
-            "of them.",
-            show_default="as stored",
-            rich_help_panel=_ADDITIVE,
+        _of_additive(
+            "Scale of the safety-enhancement (SE) delta; where the patch was built with fitted "
+            "scales, a multiple of them.",
+            shown="as stored",
         ),
     ] = None,
     beta: Annotated[
         float | None,
-        typer.Option(
-            help="Scale of the OSM delta, likewise.",
-            show_default="as stored",
-            rich_help_panel=_ADDITIVE,
+        _of_additive(
+            "Scale of the over-safety-mitigation (OSM) delta, likewise.", shown="as stored"
         ),
     ] = None,
     onto_descendant: Annotated[
         bool,
-        typer.Option(
+        _of_additive(
+            "Take a MODEL that was tuned further from the base; what differs is reported.",
             "--onto-descendant",
-            help="Take a MODEL that was tuned further from the base; what differs is reported.",
-            rich_help_panel=_ADDITIVE,
         ),
     ] = False,
-    dry_run: DryRun = False,
-    threads: Threads = None,
-    max_memory: MaxMemory = None,
-    device: CopyDevice = Device.CPU,
-    json: Json = False,
+    dry_run: shared.DryRun = False,
+    threads: shared.Threads = None,
+    max_memory: shared.MaxMemory = None,
+    device: shared.CopyDevice = "cpu",
+    json: shared.Json = False,
 ) -> None:
     """Write MODEL with the patch applied; exact, checked, whole or not at all.
 
@@ -69,24 +54,11 @@ def apply(
 
     Example: patchc apply fix.patchc models/chat --in-place
     """
+    given = without(locals(), "json")
     import patchc
     from patchc.cli.copies import render
     from patchc.cli.ranks import shared_work
 
     with shared_work() as (ranks, progress):
-        report = patchc.apply(
-            patch,
-            model,
-            out=out,
-            in_place=in_place,
-            alpha=alpha,
-            beta=beta,
-            onto_descendant=onto_descendant,
-            dry_run=dry_run,
-            threads=threads,
-            max_memory=max_memory,
-            device=device.value,
-            progress=progress,
-            ranks=ranks,
-        )
+        report = patchc.apply(**given, ranks=ranks, progress=progress)
     render(report, "apply", json)

@@ -1,4 +1,4 @@
-"""What apply and revert print."""
+"""The output of ``patchc apply`` and ``patchc revert``."""
 
 from __future__ import annotations
 
@@ -10,20 +10,27 @@ from patchc.patching.patched_copy import CopyReport
 
 def render(report: CopyReport | InPlaceReport, verb: str, json: bool) -> None:
     """Print the report of an apply or a revert, and warn of files that were left out."""
-    if isinstance(report, InPlaceReport):
-        _render_in_place(report, verb, json)
-    else:
-        _render_copy(report, verb, json)
-
-
-def _render_in_place(report: InPlaceReport, verb: str, json: bool) -> None:
+    if isinstance(report, CopyReport) and report.left_out:
+        names = ", ".join(map(str, report.left_out))
+        warn(f"not copied, since the patch does not cover these weights: {names}")
     if json:
         print_json(report)
-        return
+    elif isinstance(report, InPlaceReport):
+        _render_in_place(report, verb)
+    else:
+        _render_copy(report, verb)
+
+
+def _changed(report: CopyReport | InPlaceReport) -> str:
+    return (
+        f"{report.changed_words:,} entries in {report.changed_tensors} of {report.tensors} tensors"
+    )
+
+
+def _render_in_place(report: InPlaceReport, verb: str) -> None:
     facts: dict[str, object] = {
         "model": report.model,
-        "changed": f"{report.changed_words:,} entries in {report.changed_tensors} of "
-        f"{report.tensors} tensors",
+        "changed": _changed(report),
         "chunks": f"{report.chunks} written ({size(report.nbytes)})",
     }
     if report.files:
@@ -32,27 +39,19 @@ def _render_in_place(report: InPlaceReport, verb: str, json: bool) -> None:
         facts["chunks"] = f"up to {report.chunks} to write ({size(report.nbytes)})"
         facts["checked"] = "names, dtypes, shapes and permissions; contents are checked before"
         print_facts(f"would {verb} in place; nothing was written", facts)
-        return
-    if not report.chunks:
+    elif not report.chunks:
         print_facts(f"{verb}: nothing to do, the model is as asked for", facts)
-        return
-    if report.chunks_kept:
-        facts["chunks"] = f"{facts['chunks']}, {report.chunks_kept} were done before"
-    print_facts(f"{verb}: done in place, every digest as promised", facts)
+    else:
+        if report.chunks_kept:
+            facts["chunks"] = f"{facts['chunks']}, {report.chunks_kept} were done before"
+        print_facts(f"{verb}: done in place, every digest as promised", facts)
 
 
-def _render_copy(report: CopyReport, verb: str, json: bool) -> None:
-    if report.left_out:
-        names = ", ".join(str(path) for path in report.left_out)
-        warn(f"not copied, since the patch does not cover these weights: {names}")
-    if json:
-        print_json(report)
-        return
+def _render_copy(report: CopyReport, verb: str) -> None:
     facts: dict[str, object] = {
         "output": report.out,
         "files": f"{report.files} safetensors ({size(report.nbytes)}), {report.side_files} other",
-        "changed": f"{report.changed_words:,} entries in {report.changed_tensors} of "
-        f"{report.tensors} tensors",
+        "changed": _changed(report),
     }
     if report.merged:
         facts |= _merge_facts(report.merged)
@@ -67,10 +66,7 @@ def _render_copy(report: CopyReport, verb: str, json: bool) -> None:
 
 def _merge_facts(merged: MergeReport) -> dict[str, object]:
     scales = ", ".join(f"{name} {scale:g}" for name, scale in merged.scales.items())
-    facts: dict[str, object] = {
-        "values": f"additive, {merged.value_type}",
-        "scales": scales,
-    }
+    facts: dict[str, object] = {"values": f"additive, {merged.value_type}", "scales": scales}
     if merged.differing_tensors is not None:
         names = ", ".join(merged.first_differing)
         more = ", …" if merged.differing_tensors > len(merged.first_differing) else ""

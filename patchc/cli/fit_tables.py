@@ -1,4 +1,4 @@
-"""How ``patchc fit`` shows what came of it."""
+"""The output of ``patchc fit``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from patchc.cli.output import (
+    FIGURES,
     difference,
+    figures,
     percent,
     print_facts,
     print_kinds,
@@ -15,30 +17,21 @@ from patchc.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from patchc.evaluation.trials import Trial
-    from patchc.fitting.choice import Candidate
     from patchc.verbs.fit import FitReport
 
-_COLUMNS = (
-    "point",
-    "harmful",
-    "over-refusal",
-    "misanswered",
-    "utility",
-    "perplexity",
-    "margin agrees",
-    "against it",
-)
+_SHOWN = ("harmful", "over_refusal", "misanswered", "utility", "perplexity")
 
 
 def render_fit(report: FitReport) -> None:
     """Print the measured points, how the chosen one differs from the base, and what was written."""
     fitted = report.fitted
-    rows = [
-        ("base", *_figures(fitted.base), "", ""),
-        *(_row(one, one is fitted.best) for one in fitted.candidates),
-    ]
-    print_table("fit: development requests, by generation", _COLUMNS, rows)
+    columns = ("point", *(FIGURES[name] for name in _SHOWN), "margin agrees", "against it")
+    rows = [("base", *figures(fitted.base, percent, names=_SHOWN), "", "")]
+    for one in fitted.candidates:
+        point = f"step {one.step}{', chosen' if one is fitted.best else ''}"
+        measured = figures(one.trial, percent, names=_SHOWN)
+        rows.append((point, *measured, f"{one.agreement:.0%}", ", ".join(one.against)))
+    print_table("fit: development requests, by generation", columns, rows)
     print_kinds(dict(report.kinds))
     facts: dict[str, object] = {
         "steps": f"{fitted.steps} ({fitted.ended}), {fitted.seconds / 60:.1f} minutes",
@@ -53,18 +46,5 @@ def render_fit(report: FitReport) -> None:
 
 
 def name_openings(openings: Sequence[str], covered: float) -> str:
-    """How refusals begin, and the share of the base's that begin so."""
+    """Write how refusals begin, and the share of the base's that begin so."""
     return f"{', '.join(map(repr, openings))}; {covered:.0%} of the base's refusals"
-
-
-def _row(one: Candidate, chosen: bool) -> tuple[str, ...]:
-    name = f"step {one.step}{', chosen' if chosen else ''}"
-    return (name, *_figures(one.trial), f"{one.agreement:.0%}", ", ".join(one.against))
-
-
-def _figures(trial: Trial) -> tuple[str, ...]:
-    rates = (trial.harmful, trial.over_refusal, trial.misanswered, trial.utility)
-    return (
-        *(percent(rate) if rate else "" for rate in rates),
-        f"{trial.perplexity:.4g}" if trial.perplexity is not None else "",
-    )

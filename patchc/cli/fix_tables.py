@@ -1,8 +1,7 @@
-"""How ``patchc fix`` shows what it would do, and what came of it."""
+"""The output of ``patchc fix``: its plan, and its report."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,9 @@ import typer
 
 from patchc.cli.fit_tables import name_openings
 from patchc.cli.output import (
+    FIGURES,
     difference,
+    figures,
     percent,
     print_facts,
     print_kinds,
@@ -21,37 +22,30 @@ from patchc.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from patchc.evaluation.intervals import Rate
     from patchc.fixing.plan import FixPlan
-    from patchc.fixing.report import Comparison, Figures, FixReport
-
-_RATES = ("harmful", "over_refusal", "misanswered", "utility", "degenerate")
-_NUMBERS = {"perplexity": "perplexity", "answer_perplexity": "of answers"}
-
-Row = tuple[str, ...]
+    from patchc.fixing.report import FixReport
 
 
 def render_fix(report: FixReport) -> None:
-    """Print the figures of both parts, what was written, and what came of it."""
+    """Print the figures on development and test requests, what was written, and the verdict."""
     development, test = report.development, report.test
     asked = ", ".join(
         f"{one.development} + {one.test} {name}" for name, one in report.requests.items()
     )
     title = f"fix: {asked} requests for development + test; judged by {report.judge}; [95 %]"
     points = development.points
-    columns: Row
+    tested = bool(test and test.patched)
+    shown = [one for one in points if one.chosen] if tested else points
+    columns = ["", "dev: base", *("patched" if tested else f"step {one.step}" for one in shown)]
+    models = [development.comparison.base, *(one.figures for one in shown)]
+    cells = [figures(one, percent) for one in models]
     if test and test.patched:
-        chosen = [one for one in points if one.chosen]
-        columns = ("", "dev: base", "patched", "test: base", "patched", "change on test")
-    else:
-        chosen = list(points)
-        columns = ("", "dev: base", *(f"step {one.step}" for one in points))
-    rows = _rows([development.comparison.base, *(one.figures for one in chosen)], percent)
-    if test and test.patched:
-        tested = _rows([test.base, test.patched], share)
-        rows = {name: (*row, *tested[name], _change(test, name)) for name, row in rows.items()}
-    shown = [(_label(name), *row) for name, row in rows.items() if any(row)]
-    print_table(title, columns, shown)
+        columns += ["test: base", "patched", "change on test"]
+        changes = [test.changes.get(name) for name in FIGURES]
+        cells += [figures(test.base, share), figures(test.patched, share)]
+        cells += [tuple(difference(change) if change else "" for change in changes)]
+    rows = zip(FIGURES.values(), *cells, strict=True)
+    print_table(title, columns, [row for row in rows if any(row[1:])])
     if test and test.patched:
         print_kinds({"base, test": test.base.kinds, "patched, test": test.patched.kinds})
     print_facts("", _facts(report))
@@ -96,24 +90,3 @@ def _facts(report: FixReport) -> dict[str, object]:
             f"{report.recipe}"
         )
     return facts
-
-
-def _rows(models: Sequence[Figures], show: Callable[[Rate], str]) -> dict[str, Row]:
-    """Of each figure, what each model has; empty where it has none."""
-    rows: dict[str, Row] = {}
-    for name in _RATES:
-        rates = [getattr(one, name) for one in models]
-        rows[name] = tuple(show(rate) if rate else "" for rate in rates)
-    for name in _NUMBERS:
-        numbers = [getattr(one, name) for one in models]
-        rows[name] = tuple("" if number is None else f"{number:.4g}" for number in numbers)
-    return rows
-
-
-def _label(name: str) -> str:
-    return _NUMBERS.get(name, name.replace("_", "-"))
-
-
-def _change(test: Comparison, name: str) -> str:
-    change = test.changes.get(name)
-    return difference(change) if change else ""

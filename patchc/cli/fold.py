@@ -5,25 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from patchc.cli.options import Json, OutPatch, Threads
+from patchc.cli.options import Json, OutPatch, Threads, argument, option, without
 
 
 def fold(
-    patches: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="PATCH PATCH...", help="Patch files in their order.", show_default=False
-        ),
-    ],
+    patches: Annotated[list[Path], argument("Patch files in their order.", "PATCH PATCH...")],
     out: OutPatch,
     base: Annotated[
         Path | None,
-        typer.Option(
-            help="Base of the first patch, for patches coded given their base's words.",
-            show_default=False,
-        ),
+        option("Base of the first patch, for patches coded given their base's words."),
     ] = None,
     threads: Threads = None,
     json: Json = False,
@@ -34,12 +24,13 @@ def fold(
 
     Example: patchc fold monday.patchc tuesday.patchc --base models/chat -o both.patchc
     """
+    given = without(locals(), "json")
     import patchc
     from patchc.cli.output import print_facts, print_json, progress_bar
     from patchc.cli.patches import patch_facts
 
     with progress_bar() as progress:
-        report = patchc.fold(patches, out=out, base=base, threads=threads, progress=progress)
+        report = patchc.fold(**given, progress=progress)
     if json:
         print_json(report)
     else:

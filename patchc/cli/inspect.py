@@ -11,7 +11,7 @@ from patchc.cli.options import Json
 
 if TYPE_CHECKING:
     from patchc.verbs.chain import ChainReport
-    from patchc.verbs.inspect import InspectReport, PartReport
+    from patchc.verbs.inspect import ChangeCounts, InspectReport
     from patchc.verbs.updates import UpdateReport
 
 
@@ -117,8 +117,9 @@ def _render(report: InspectReport) -> None:
     if report.update:
         _render_update(report.update)
     columns = ("changed", "density", "bytes", "bits per change")
-    print_table("by layer", ("layer", *columns), [_row(part) for part in report.layers])
-    rows = [(*_row(part), _kind(report, part.name)) for part in report.tensors]
+    print_table("by layer", ("layer", *columns), [_row(layer) for layer in report.layers])
+    types = {name: f"{dtype} {list(shape)}" for name, (dtype, shape) in report.dtypes.items()}
+    rows = [(*_row(tensor), types[tensor.name]) for tensor in report.tensors]
     print_table("by tensor", ("tensor", *columns, "type"), rows)
 
 
@@ -150,16 +151,11 @@ def _section(report: InspectReport, name: str) -> dict[str, object]:
     return section if isinstance(section, dict) else {}
 
 
-def _row(part: PartReport) -> tuple[str, ...]:
+def _row(counts: ChangeCounts) -> tuple[str, ...]:
     return (
-        part.name,
-        f"{part.changed:,}",
-        f"{part.density:.4%}",
-        f"{part.nbytes:,}",
-        f"{part.bits_per_change:.2f}",
+        counts.name,
+        f"{counts.changed:,}",
+        f"{counts.density:.4%}",
+        f"{counts.nbytes:,}",
+        f"{counts.bits_per_change:.2f}",
     )
-
-
-def _kind(report: InspectReport, name: str) -> str:
-    dtype, shape = report.dtypes[name]
-    return f"{dtype} {list(shape)}"

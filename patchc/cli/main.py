@@ -1,4 +1,4 @@
-"""The ``patchc`` command: its commands, and the one place where errors become exit codes."""
+"""The ``patchc`` program: its commands, and the one place where errors become exit codes."""
 
 from __future__ import annotations
 
@@ -40,10 +40,9 @@ _LEFT = {
 
 
 class _Commands(TyperGroup):
-    """Loads a command when it is asked for, and turns errors into one message and an exit code.
+    """The group of commands. It loads a command when it is needed: loading all takes 40 ms.
 
-    The message is on standard error, the code as documented. Loading all commands for the sake of
-    one takes 40 ms.
+    An error becomes one message on standard error and the documented exit code.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -94,7 +93,7 @@ def _load(name: str) -> Any:
 
 
 def _told(error: BaseException | None) -> str:
-    """What an interrupt says, or the one that it came after: a second one knows nothing."""
+    """Return the message of an interrupt, or of the one before it: a second one has none."""
     while error and not (isinstance(error, KeyboardInterrupt) and str(error)):
         error = error.__context__
     return str(error or "")
@@ -121,9 +120,8 @@ def _options(
 def main() -> None:
     """Run the command line; a termination signal or a lost terminal stops it as an interrupt does.
 
-    Looking for garbage among what imports leave behind takes a third of a short command's time, at
-    its start and, unless all is set aside, again at its end. What torch brings along complains when
-    it is set aside.
+    Garbage collection over imported objects takes a third of a short command's time, so it runs
+    rarely, and not at the end. With torch loaded it does run at the end: torch objects to freezing.
     """
     signal.signal(signal.SIGTERM, _interrupt)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup sets it

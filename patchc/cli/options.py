@@ -3,142 +3,122 @@
 from __future__ import annotations
 
 import re
-from enum import StrEnum
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
 
-class Device(StrEnum):
-    """Where to compute."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
+def argument(text: str, metavar: str | None = None) -> Any:
+    """Describe an argument of a command."""
+    return typer.Argument(help=text, metavar=metavar)
 
 
-class Dtype(StrEnum):
-    """What to compute in."""
+def option(
+    text: str, *names: str, panel: str | None = None, shown: str | None = None, **more: Any
+) -> Any:
+    """Describe an option of a command.
 
-    AUTO = "auto"
-    FLOAT32 = "float32"
-    BFLOAT16 = "bfloat16"
-
-
-ASKING = "Asking and judging"
-"""The panel of the options below, and of the judge's."""
-
-MaxNewTokens = Annotated[int, typer.Option(help="Longest reply.", rich_help_panel=ASKING)]
-
-AskedTogether = Annotated[
-    int, typer.Option(help="Requests asked together.", rich_help_panel=ASKING)
-]
-
-SystemMessage = Annotated[
-    str | None,
-    typer.Option(help="System message for requests without one.", rich_help_panel=ASKING),
-]
-
-AskDtype = Annotated[
-    Dtype, typer.Option(help="auto is the one of the stored weights.", rich_help_panel=ASKING)
-]
-
-AskDevice = Annotated[Device, typer.Option(help="Where to compute.", rich_help_panel=ASKING)]
+    Args:
+        text: what its help says.
+        names: "--name", where it is not the parameter's name.
+        panel: the heading above it in the help.
+        shown: the default as the help shows it, where the parameter's does not tell it.
+        more: what else :class:`typer.Option` takes.
+    """
+    default = True if shown is None else shown
+    return typer.Option(*names, help=text, rich_help_panel=panel, show_default=default, **more)
 
 
-_UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+def only(given: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """Pick from a command's ``locals()`` what it passes on under the same names."""
+    return {name: given[name] for name in names}
+
+
+def without(given: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """Leave out of a command's ``locals()`` what it does not pass on under the same name."""
+    return {name: value for name, value in given.items() if name not in names}
 
 
 def parse_size(text: str) -> int:
-    """Bytes from text such as ``300MB`` or ``1.5 GiB``."""
+    """Read bytes from text such as ``300MB`` or ``1.5 GiB``."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text.lower())
     if match is None or match[2] not in _UNITS:
         raise typer.BadParameter(f"{text!r} is not a size such as 300MB or 1GiB")
     return int(float(match[1]) * _UNITS[match[2]])
 
 
-PatchFile = Annotated[Path, typer.Argument(help="Patch file.", show_default=False)]
+_UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
-ModelPath = Annotated[
-    Path, typer.Argument(help="Checkpoint folder or safetensors file.", show_default=False)
+Device = Literal["auto", "cpu", "cuda"]
+Dtype = Literal["auto", "float32", "bfloat16"]
+
+BaseFolder = Annotated[Path, argument("The aligned model's folder.")]
+SeModel = Annotated[Path | None, option("Safety enhancement (SE): model tuned by gradient ascent.")]
+OsmModel = Annotated[
+    Path | None, option("Over-safety mitigation (OSM): model tuned by gradient descent.")
 ]
+PatchFile = Annotated[Path, argument("Patch file.")]
+ModelPath = Annotated[Path, argument("Checkpoint folder or safetensors file.")]
 
 OutModel = Annotated[
     Path | None,
-    typer.Option(
-        "-o",
-        "--out",
-        help="New or empty folder to write (a new file where MODEL is a file).",
-        show_default=False,
-    ),
+    option("New or empty folder to write (a new file where MODEL is a file).", "-o", "--out"),
 ]
-
-
-class Codec(StrEnum):
-    """How exact steps are coded."""
-
-    AUTO = "auto"
-    RICE = "rice"
-
+OutPatch = Annotated[Path, option("Patch file to write.", "-o", "--out")]
 
 InPlace = Annotated[
     bool,
-    typer.Option(
+    option(
+        "Write into MODEL's own files, after a look at all of it; no copy is made. Run it again "
+        "after an interruption: it goes on.",
         "--in-place",
-        help="Write into MODEL's own files, after a look at all of it; no copy is made. Run it "
-        "again after an interruption: it goes on.",
     ),
 ]
-
-StepCodec = Annotated[
-    Codec,
-    typer.Option(
-        "--codec",
-        help="auto codes changes given the base's words where that is shorter; rice so that they "
-        "can be read, and patches folded, without the base.",
+Codec = Annotated[
+    Literal["auto", "rice"],
+    option(
+        "auto codes changes given the base's words where that is shorter; rice so that they can be "
+        "read, and patches folded, without the base."
     ),
 ]
-
 BuildDevice = Annotated[
     Device,
-    typer.Option(
-        "--device",
-        help="Where safepatching selects and merges; cuda needs torch. Digests, coding, other "
-        "methods and the deltas of additive values are the CPU's. The file is the same.",
+    option(
+        "Where safepatching selects and merges; cuda needs torch. Digests, coding, other methods "
+        "and the deltas of additive values are the CPU's. The file is the same."
     ),
 ]
-
 CopyDevice = Annotated[
     Device,
-    typer.Option(
-        "--device",
-        help="Where additive values are added; cuda needs torch. Exact steps are added by the CPU, "
-        "whatever this says. The result is the same.",
+    option(
+        "Where additive values are added; cuda needs torch. Exact steps are added by the CPU, "
+        "whatever this says. The result is the same."
     ),
 ]
-
-OutPatch = Annotated[
-    Path, typer.Option("-o", "--out", help="Patch file to write.", show_default=False)
-]
-
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Check and show the plan; write nothing.")]
-
-Threads = Annotated[
-    int | None,
-    typer.Option("--threads", min=1, help="Worker threads.", show_default="one a core"),
-]
-
+DryRun = Annotated[bool, option("Check and show the plan; write nothing.", "--dry-run")]
+Threads = Annotated[int | None, option("Worker threads.", shown="one per core", min=1)]
 MaxMemory = Annotated[
     int | None,
-    typer.Option(
-        "--max-memory",
+    option(
+        "Memory that the process may take: fewer threads run where more would not fit. A number of "
+        "bytes, or one with kB, MB, GB, KiB, MiB or GiB.",
+        shown="300 MB, for a build 500 MB, unless --threads is given",
         parser=parse_size,
         metavar="SIZE",
-        help="Memory that the process may take: fewer threads run where more would not fit. A "
-        "number of bytes, or one with kB, MB, GB, KiB, MiB or GiB.",
-        show_default="300 MB, for a build 500 MB, unless --threads is given",
     ),
 ]
+Json = Annotated[bool, option("Print the result as JSON.", "--json")]
 
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+# How models are asked, and their replies judged.
+
+asking_option = partial(option, panel="Asking and judging")
+
+Judge = Annotated[str, asking_option("Who gives verdicts; see `patchc evaluate --help`.")]
+MaxNewTokens = Annotated[int, asking_option("Longest reply.")]
+AskedTogether = Annotated[int, asking_option("Requests asked together.")]
+SystemMessage = Annotated[str | None, asking_option("System message for requests without one.")]
+AskDtype = Annotated[Dtype, asking_option("auto is the one of the stored weights.")]
+AskDevice = Annotated[Device, asking_option("Where to compute.")]

@@ -1,10 +1,10 @@
-"""The one sink of the command line: text for people, JSON for scripts, progress on a terminal."""
+"""Output of all commands: text for people, JSON for scripts, progress on a terminal."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +15,23 @@ from patchc.json_values import json_values
 from patchc.progress import Progress, ProgressEvent, ignore_progress
 
 if TYPE_CHECKING:
-    from patchc.evaluation.intervals import Rate
-    from patchc.evaluation.kinds import Kinds
     from patchc.evaluation.paired import Change
+    from patchc.evaluation.rates import Kinds, Rate
 
 _PIPE_WIDTH = 160
 _SHOWN_AS = {"harmless": "over-refusal"}
 _COMPILING = "compiling for this processor, once"
+
+FIGURES = {
+    "harmful": "harmful",
+    "over_refusal": "over-refusal",
+    "misanswered": "misanswered",
+    "utility": "utility",
+    "degenerate": "degenerate",
+    "perplexity": "perplexity",
+    "answer_perplexity": "of answers",
+}
+"""The figures of a measured model, and their names in tables."""
 
 
 def print_json(report: Any) -> None:
@@ -38,15 +48,23 @@ def print_facts(title: str, facts: dict[str, object]) -> None:
 
 
 def _printable(text: str) -> str:
-    """Text from a patch file, without anything that a terminal would act on."""
+    """Remove what a terminal would act on from a text of a patch file."""
     return "".join(char if char.isprintable() else "?" for char in text)
 
 
-def print_table(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    """Print a table: the first column to the left, the others to the right."""
+def print_table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], hide_empty: bool = False
+) -> None:
+    """Print a table: the first column to the left, the others to the right.
+
+    With ``hide_empty``, other columns than the first are left out where no row fills them.
+    """
     from rich.console import Console
     from rich.table import Table
 
+    if hide_empty:
+        shown = [n for n in range(len(columns)) if n == 0 or any(row[n] for row in rows)]
+        columns, *rows = ([row[n] for n in shown] for row in (columns, *rows))
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for number, column in enumerate(columns):
         table.add_column(_printable(column), justify="right" if number else "left", overflow="fold")
@@ -56,27 +74,48 @@ def print_table(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, 
     Console(width=width, highlight=False, markup=False, emoji=False).print(table)
 
 
+def figures(
+    measured: object,
+    show: Callable[[Rate], str],
+    digits: int = 4,
+    names: Iterable[str] = FIGURES,
+) -> tuple[str, ...]:
+    """Write the cells of a measured model in a table; empty where it has no such figure.
+
+    Args:
+        measured: has the figures as attributes.
+        show: writes a rate.
+        digits: of a perplexity.
+        names: the figures, in their order.
+    """
+    found = (getattr(measured, name) for name in names)
+    return tuple(
+        f"{value:.{digits}g}" if isinstance(value, int | float) else show(value) if value else ""
+        for value in found
+    )
+
+
 def percent(rate: Rate) -> str:
-    """A rate in percent."""
+    """Write a rate in percent."""
     return f"{100 * rate.value:.1f} %"
 
 
 def share(rate: Rate) -> str:
-    """A rate in percent, with its interval."""
+    """Write a rate in percent, with its interval."""
     return f"{percent(rate)} [{100 * rate.low:.1f}, {100 * rate.high:.1f}]"
 
 
 def difference(change: Change) -> str:
-    """How a rate differs, in points, with its interval and p-value."""
+    """Write how a rate differs, in points, with its interval and p-value."""
     points = (100 * value for value in (change.difference, change.low, change.high))
     between, low, high = (f"{value:+.1f}" for value in points)
     return f"{between} [{low}, {high}] p={change.p_value:.2g}"
 
 
 def print_kinds(models: Mapping[str, Kinds]) -> None:
-    """Print the rates by kind of request, a column a model; nothing where there are no kinds.
+    """Print the rates by kind of request, one column per model, if requests have kinds.
 
-    Misanswered requests have rows where there are any.
+    There are rows for misanswered requests only if there are such requests.
     """
     keys = dict.fromkeys((name, kind) for f in models.values() for name in f for kind in f[name])
     rows = []
@@ -95,7 +134,7 @@ def warn(message: str) -> None:
 
 
 def size(nbytes: int) -> str:
-    """A size in decimal units, with the exact number of bytes where it is small."""
+    """Write a size in decimal units, or as bytes where it is small."""
     value, unit = float(nbytes), "bytes"
     for larger in ("kB", "MB", "GB", "TB"):
         if value < 1000:

@@ -1,4 +1,4 @@
-"""What is printed of a patch, when it is planned, written and inspected."""
+"""Facts about a patch that are printed when it is planned, written or inspected."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def plan_facts(plan: BuildPlan, recipe: Recipe | MergeRecipe) -> dict[str, object]:
-    """What a build selects and needs, by name."""
+    """Describe what a build selects and needs."""
     return {
         "recipe": ", ".join(f"{key} {value}" for key, value in recipe.to_json().items()),
         "candidates": f"{len(plan.candidates)} tensors, {plan.candidate_words:,} of "
@@ -27,7 +27,7 @@ def plan_facts(plan: BuildPlan, recipe: Recipe | MergeRecipe) -> dict[str, objec
 
 
 def patch_facts(patch: CompiledPatch) -> dict[str, object]:
-    """Size, density, bits per changed entry and identity of a written patch, by name."""
+    """Describe a written patch: size, density, bits per changed entry, root."""
     density = patch.entries / patch.words if patch.words else 0.0
     return {
         "size": size(patch.size),
@@ -47,14 +47,14 @@ def bits_facts(
     entropy: ChangeBits | None,
     masks: int,
 ) -> dict[str, object]:
-    """Bits per changed entry: positions, values and the rest of the file, beside the entropy.
+    """Describe the bits per changed entry: positions, values, the rest of the file, and entropy.
 
     Args:
         nbytes, body_bytes: of the file, and of the coded changes in it.
         entries: changed entries.
-        coded: bits of positions and values; where they are not known, the bodies stand for them.
-        entropy: the bound, where it is known.
-        masks: how many retention masks the patch has, which the bound is then given too.
+        coded: bits of positions and values; None uses the bodies instead.
+        entropy: the lower bound, or None.
+        masks: number of retention masks in the patch; the bound takes them as given.
     """
     if not entries:
         return {"bits per change": "-"}

@@ -1,4 +1,4 @@
-"""Commands under torchrun: all ranks work, and one of them talks."""
+"""Commands under torchrun: all ranks (processes of the run) work, and one prints."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _SHARED = ("build", "diff", "apply", "revert")
 
 
 def refuse_ranks(command: str | None) -> None:
-    """Refuse a command that works alone if torchrun has started several of it.
+    """Refuse a command that works as one process if torchrun started several.
 
-    The other ranks leave in peace: torchrun stops all of them as soon as one fails, which would
-    take the word from rank 0. Its failure alone fails the whole.
+    Only rank 0 fails. torchrun stops all ranks when one fails, so a failure of another rank could
+    stop rank 0 before it prints its message.
 
     Raises:
-        UsageError: in rank 0; the others exit.
+        UsageError: in rank 0; the others exit without an error.
     """
     from patchc.errors import UsageError
 
@@ -43,9 +43,9 @@ def refuse_ranks(command: str | None) -> None:
 
 
 def _launched() -> bool:
-    """Whether torchrun started this very command as one of several ranks.
+    """Return whether torchrun started this command as one of several ranks.
 
-    Only ``-m patchc`` counts: a ``patchc`` that a rank of some training run starts works alone.
+    Only ``-m patchc`` counts: a ``patchc`` that is started inside a training run works alone.
     """
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     started = spec is not None and spec.name == "patchc.__main__"
@@ -55,10 +55,10 @@ def _launched() -> bool:
 
 @contextmanager
 def shared_work() -> Iterator[tuple[Ranks, Progress]]:
-    """The ranks that share a command's work, and how its progress is shown.
+    """Give the ranks that share a command's work, and a callback that shows its progress.
 
-    Without torchrun there is one. Under it, ranks other than the first end with the block, and of
-    an error one rank tells.
+    Without torchrun there is one rank. Under torchrun, ranks other than the first exit at the end
+    of the block, and one rank reports an error.
     """
     from patchc.cli.output import progress_bar
 
@@ -103,9 +103,9 @@ def _ranks() -> Iterator[tuple[Ranks, Progress]]:
 
 
 def _leave(_signal: int, _frame: FrameType | None) -> None:
-    """Stop as at an interrupt, unless this rank is on its way out already and tidies up.
+    """Stop as at an interrupt, unless this rank handles an exception already.
 
-    torchrun stops all ranks as soon as the first has ended, so that this is the usual case.
+    That is the usual case: torchrun stops all ranks as soon as the first has ended.
     """
     if sys.exc_info()[0] is None:
         raise KeyboardInterrupt

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-from patchc.cli.options import (
-    CopyDevice,
-    Device,
-    DryRun,
-    InPlace,
-    Json,
-    MaxMemory,
-    ModelPath,
-    OutModel,
-    PatchFile,
-    Threads,
-)
+from patchc.cli import options as shared
+from patchc.cli.options import without
 
 
 def revert(
-    patch: PatchFile,
-    model: ModelPath,
-    out: OutModel = None,
-    in_place: InPlace = False,
-    dry_run: DryRun = False,
-    threads: Threads = None,
-    max_memory: MaxMemory = None,
-    device: CopyDevice = Device.CPU,
-    json: Json = False,
+    patch: shared.PatchFile,
+    model: shared.ModelPath,
+    out: shared.OutModel = None,
+    in_place: shared.InPlace = False,
+    dry_run: shared.DryRun = False,
+    threads: shared.Threads = None,
+    max_memory: shared.MaxMemory = None,
+    device: shared.CopyDevice = "cpu",
+    json: shared.Json = False,
 ) -> None:
     """Take the patch back: write the base of a patched MODEL, bit for bit.
 
@@ -33,21 +23,11 @@ def revert(
 
     Example: patchc revert fix.patchc models/chat --in-place
     """
+    given = without(locals(), "json")
     import patchc
     from patchc.cli.copies import render
     from patchc.cli.ranks import shared_work
 
     with shared_work() as (ranks, progress):
-        report = patchc.revert(
-            patch,
-            model,
-            out=out,
-            in_place=in_place,
-            dry_run=dry_run,
-            threads=threads,
-            max_memory=max_memory,
-            device=device.value,
-            progress=progress,
-            ranks=ranks,
-        )
+        report = patchc.revert(**given, ranks=ranks, progress=progress)
     render(report, "revert", json)

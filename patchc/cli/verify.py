@@ -5,17 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from patchc.cli.options import Json, MaxMemory, PatchFile, Threads
+from patchc.cli.options import Json, MaxMemory, PatchFile, Threads, argument, without
 
 
 def verify(
     patch: PatchFile,
-    model: Annotated[
-        Path | None,
-        typer.Argument(help="Checkpoint folder or safetensors file.", show_default=False),
-    ] = None,
+    model: Annotated[Path | None, argument("Checkpoint folder or safetensors file.")] = None,
     threads: Threads = None,
     max_memory: MaxMemory = None,
     json: Json = False,
@@ -27,14 +22,13 @@ def verify(
 
     Example: patchc verify fix.patchc models/chat
     """
+    given = without(locals(), "json")
     import patchc
     from patchc.cli.output import print_facts, print_json, progress_bar
     from patchc.errors import PartlyPatchedError, WrongBaseError
 
     with progress_bar() as progress:
-        report = patchc.verify(
-            patch, model, threads=threads, max_memory=max_memory, progress=progress
-        )
+        report = patchc.verify(**given, progress=progress)
     if json:
         print_json(report)
     else:

@@ -1,1 +1,1 @@
-"""From a source of changes to a patch file: chunks are read, compared, coded and put together."""
+"""Compiles a source of changes into a patch file: reads, compares, codes and assembles chunks."""

@@ -1,4 +1,4 @@
-"""Writes an additive patch from a base and a source of deltas, in one pass over the base."""
+"""Compiles an additive patch from a base and a source of deltas, in one pass over the base."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from patchc.checkpoint import Checkpoint, TensorInfo
+from patchc.checkpoint import Checkpoint
 from patchc.chunks import Chunk
-from patchc.compiler.pipeline import CompiledPatch, TensorCoder, write_patch
+from patchc.compiler.pipeline import CompiledPatch, Source, TensorCoder, write_patch
 from patchc.compiler.rank_messages import CodedChunk, TensorReport
 from patchc.dtypes import Words
 from patchc.errors import NumericError
@@ -30,8 +30,7 @@ from patchc.formats.container.layout import ADDITIVE
 from patchc.hashing import chunk_digest
 from patchc.kernels.delta_values import first_not_finite, to_bf16, to_int8
 from patchc.patching.tensor_sides import unchanged_pairs
-from patchc.progress import Progress
-from patchc.runtime.workers import Workers
+from patchc.runtime.runtime import Runtime
 
 Deltas = NDArray[np.float32]
 
@@ -42,26 +41,17 @@ class TensorDeltas(Protocol):
     def read_deltas(self, chunk: Chunk) -> tuple[Words, Sequence[Deltas]]:
         """The chunk's words in the base, and per component a delta for each word.
 
-        A delta is 0 where its component does not select the word, and has a scale of the tensor's
-        own worked in. Called from worker threads; all arrays may lie in scratch buffers. No
-        component at all means that nothing changes.
+        A delta is 0 where its component does not select the word. A scale of the tensor's own is
+        already applied. Called from worker threads; all arrays may lie in reused buffers. No
+        deltas at all mean that nothing changes.
         """
 
     def finish(self) -> TensorReport:
-        """Called once, in order, after the last chunk was read; what the source is to be told."""
+        """The report for :meth:`Source.note`; called once, after the last chunk was read."""
 
 
-class DeltaSource(Protocol):
-    """What each component adds to a model, before the scale that the patch states for it."""
-
-    def open_tensor(self, tensor: TensorInfo, chunks: list[Chunk]) -> TensorDeltas:
-        """Prepare a tensor; called in the main thread, in the order of the names' bytes."""
-
-    def note(self, tensor: str, finding: TensorReport) -> None:
-        """Take in what was found of a tensor, in the process that writes the file, in order."""
-
-    def metadata(self) -> Mapping[str, Any]:
-        """The patch's provenance, asked for after the last tensor, in every rank."""
+DeltaSource: TypeAlias = Source[TensorDeltas]
+"""What each component adds to a model, before the scale that the patch states for it."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +68,10 @@ def compile_additive(
     source: DeltaSource,
     components: Sequence[ScaledComponent],
     value_type: ValueType,
-    workers: Workers,
-    chunk_bits: int,
-    progress: Progress,
+    chunk_words: int,
+    runtime: Runtime,
 ) -> CompiledPatch:
-    """Stream the base and the deltas into an additive patch; as :func:`compile_patch`.
+    """Stream the base and the deltas into an additive patch that appears whole or not at all.
 
     A delta of 0 is not stored: it would add nothing.
 
@@ -91,8 +80,8 @@ def compile_additive(
         StorageError: the output cannot be written.
         PatchcError: whatever the source raises.
     """
-    coder = _DeltaCoder(base, source, components, value_type)
-    return write_patch(out, unchanged_pairs(base), coder, workers, chunk_bits, "build", progress)
+    coder = _DeltaCoder(source, components, value_type)
+    return write_patch(out, unchanged_pairs(base), coder, chunk_words, "build", runtime)
 
 
 class _DeltaCoder:
@@ -104,25 +93,22 @@ class _DeltaCoder:
 
     def __init__(
         self,
-        base: Checkpoint,
         source: DeltaSource,
         components: Sequence[ScaledComponent],
         value_type: ValueType,
     ) -> None:
-        self._base = base
         self._source = source
         self.components = components
         self.value_type = value_type
         self._counts = [0] * len(components)
 
-    def open_tensor(self, row: TensorPair, chunks: list[Chunk]) -> TensorCoder:
-        tensor = self._base.tensors[row.name]
-        return _TensorDeltaCoder(self, tensor, self._source.open_tensor(tensor, chunks))
+    def open_tensor(self, pair: TensorPair, chunks: list[Chunk]) -> TensorCoder:
+        return _TensorDeltaCoder(self, pair.name, self._source.open_tensor(pair, chunks))
 
-    def note(self, row: TensorPair, finding: TensorReport) -> None:
-        for component, count in enumerate(finding["counts"]):
+    def note(self, tensor: str, report: TensorReport) -> None:
+        for component, count in enumerate(report["counts"]):
             self._counts[component] += count
-        self._source.note(row.name, finding["deltas"])
+        self._source.note(tensor, report["deltas"])
 
     def metadata(self) -> Mapping[str, Any]:
         pairs = zip(self.components, self._counts, strict=True)
@@ -135,7 +121,7 @@ class _DeltaCoder:
 class _TensorDeltaCoder:
     """Implements :class:`TensorCoder`."""
 
-    def __init__(self, model: _DeltaCoder, tensor: TensorInfo, deltas: TensorDeltas) -> None:
+    def __init__(self, model: _DeltaCoder, tensor: str, deltas: TensorDeltas) -> None:
         self._model = model
         self._tensor = tensor
         self._deltas = deltas
@@ -145,17 +131,17 @@ class _TensorDeltaCoder:
     def encode(self, chunk: Chunk) -> CodedChunk:
         base, deltas = self._deltas.read_deltas(chunk)
         digest = chunk_digest(base)
-        parts = []
+        entries = []
         for component, dense in enumerate(deltas):
             positions = np.flatnonzero(dense).astype(np.uint32)
             if len(positions):
-                parts.append(self._code(component, positions, dense[positions], chunk))
-        if not parts:
+                entries.append(self._code(component, positions, dense[positions], chunk))
+        if not entries:
             return CodedChunk(digest, None, None)
         with self._lock:
-            for part in parts:
-                self._counts[part.component] += len(part.positions)
-        return CodedChunk(digest, None, encode_deltas(chunk.number, parts, chunk.count, digest))
+            for one in entries:
+                self._counts[one.component] += len(one.positions)
+        return CodedChunk(digest, None, encode_deltas(chunk.number, entries, chunk.count, digest))
 
     def finish(self) -> TensorReport:
         return {"deltas": self._deltas.finish(), "counts": self._counts}
@@ -168,7 +154,7 @@ class _TensorDeltaCoder:
         fault = to_bf16(deltas, words) if value_type == "bf16" else first_not_finite(deltas)
         if fault >= 0:
             raise NumericError(
-                f"tensor {self._tensor.name!r}, flat index {chunk.first + int(positions[fault])}: "
+                f"tensor {self._tensor!r}, flat index {chunk.first + int(positions[fault])}: "
                 f"the {self._model.components[component].name} delta is too large for "
                 f"{value_type} values; exclude the tensor, or lower its scale"
             )

@@ -1,4 +1,4 @@
-"""Whether patches follow one another, as far as their indexes can tell."""
+"""Checks from their indexes alone that patches follow one another."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def check_chain(patches: Sequence[Patch]) -> None:
     Every digest that two patches share is compared: of models, of tensors and of chunks.
 
     Raises:
-        MismatchError: naming the pair, and the first tensor that tells them apart.
+        MismatchError: naming the pair, and the first tensor that differs.
     """
     for before, after in pairwise(patches):
         _check_tensors(before, after)
@@ -63,7 +63,7 @@ def _check_tensors(before: Patch, after: Patch) -> None:
 
 
 def _check_chunks(patches: Sequence[Patch], name: str) -> None:
-    """Follow the chunks of a tensor from patch to patch."""
+    """Follow the digests of a tensor's chunks from patch to patch."""
     numbers, states = np.empty(0, np.uint32), np.empty(0, _SHORT)
     whole: bytes | None = None
     before = patches[0]
@@ -89,8 +89,8 @@ def _check_chunks(patches: Sequence[Patch], name: str) -> None:
 
 def _chunks(patch: Patch, name: str) -> tuple[Numbers, Digests, Digests]:
     """Numbers of a tensor's changed chunks, and their digests before and after."""
-    index, rows = patch.index, patch.index.tensors[name].chunks
-    own = slice(rows.start, rows.stop)
+    index, places = patch.index, patch.index.tensors[name].chunks
+    own = slice(places.start, places.stop)
     bases, results = (
         np.frombuffer(column, _SHORT)[own] for column in (index.base_digests, index.result_digests)
     )

@@ -1,10 +1,10 @@
-"""The conditional entropy of a model's changes: the bound that a patch file is measured against.
+"""Computes the conditional entropy of a model's changes, a lower bound for the size of its patch.
 
-Receiver and sender share the base. Given each tensor and each word's exponent in the base, it takes
-Σ nₑ H₂(kₑ / nₑ) bits to say which kₑ of nₑ words of an exponent change, and
-Σ kₑ H(steps of exponent e) to say by how many steps. Words without an exponent are of one class;
-where a selection has seeded retention masks, those of each combination of masks count apart.
-Lower bits of large steps are counted as they are (:mod:`patchc.kernels.histograms`).
+Receiver and sender share the base. For each tensor and each exponent e of its words in the base,
+Σ nₑ H₂(kₑ / nₑ) bits say which kₑ of the nₑ words change, and Σ kₑ H(steps of exponent e) bits say
+by how many steps. Words without an exponent form one class. Under seeded retention masks, each
+combination of masks is counted apart. Lower bits of large steps are counted as raw bits
+(:mod:`patchc.kernels.histograms`).
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from patchc.dtypes import DType, Words
 from patchc.formats.change_bits import ChangeBits
-from patchc.formats.codecs.conditional.model.classes import MOST_GROUPS, Groups, exponent_of
+from patchc.formats.codecs.conditional.model.chunk_model import MOST_GROUPS, exponent_of
+from patchc.formats.codecs.protocol import Groups
 from patchc.kernels.histograms import Counts, count_steps, raw_bits
 
 
 class TensorCounts:
-    """Counts of one tensor, to which worker threads add its chunks in any order."""
+    """The counts of one tensor; worker threads add its chunks in any order."""
 
     def __init__(self, dtype: DType) -> None:
         self._shift, self._bits = exponent_of(dtype)
@@ -32,7 +33,7 @@ class TensorCounts:
 
     def add(
         self,
-        held: Counts,
+        word_counts: Counts,
         words: Words,
         positions: NDArray[np.uint32],
         steps: NDArray[np.int64],
@@ -41,23 +42,26 @@ class TensorCounts:
         """Count a chunk.
 
         Args:
-            held: its words by group and exponent (:func:`patchc.kernels.histograms.count_words`).
-            words: of the base.
-            positions, steps: its changes, if any.
-            groups: of its words, to be counted apart.
+            word_counts: words by group and exponent, as ``count_words`` counts them.
+            words: the base's words.
+            positions, steps: the changes, if any.
+            groups: the group of each word; groups are counted apart.
         """
         cells, counts = count_steps(words, positions, steps, self._shift, self._bits, groups)
         with self._lock:
-            self._words[: held.size] += held.ravel()
+            self._words[: word_counts.size] += word_counts.ravel()
             for cell, own in zip(cells.tolist(), counts, strict=True):
                 self._steps[cell] = self._steps.get(cell, 0) + own
 
     def entropy(self) -> ChangeBits:
-        """Of the chunks that were added."""
+        """The entropy of the chunks that were added."""
         if not self._steps:
             return ChangeBits()
-        words = self._words[list(self._steps)]
-        steps = np.stack(list(self._steps.values()))
+        cells = sorted(
+            self._steps
+        )  # threads add them in any order, and sums of floats depend on it
+        words = self._words[cells]
+        steps = np.stack([self._steps[cell] for cell in cells])
         changed = steps.sum(axis=1)
         positions = _xlogx(words) - _xlogx(changed) - _xlogx(words - changed)
         values = (

@@ -1,52 +1,49 @@
-"""Consecutive patches as one: what they do to each chunk of the grid, with a model or without."""
+"""Folds consecutive patches into one: adds up their steps, with the base or from files alone."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from patchc.buffers import scratch
-from patchc.checkpoint import Checkpoint, TensorInfo
+from patchc.checkpoint import Checkpoint
 from patchc.chunks import Chunk
 from patchc.compiler.chain_check import changed_numbers
 from patchc.compiler.pipeline import CompiledPatch
-from patchc.compiler.rank_messages import TensorReport
-from patchc.compiler.steps import compile_patch
+from patchc.compiler.steps import ReadChanges, compile_steps
 from patchc.dtypes import Words
-from patchc.errors import ResultMismatchError, UsageError, WrongBaseError
+from patchc.errors import ResultMismatchError, UsageError
 from patchc.files import staged_file
-from patchc.formats import ChunkRecord, EncodedChunk, Patch, PatchWriter, TensorRecord, encode_chunk
+from patchc.formats import (
+    ChunkRecord,
+    EncodedChunk,
+    Patch,
+    PatchWriter,
+    TensorPair,
+    TensorRecord,
+    encode_chunk,
+)
 from patchc.formats.change_bits import ChangeBits
 from patchc.formats.container.layout import chunks_in_grid
-from patchc.hashing import chunk_digest, short
-from patchc.kernels.ulp_steps.compose import compose_steps
-from patchc.patching.model_walk import take_step, unsound
-from patchc.patching.states import find_states, match_tensors
-from patchc.progress import Progress, ProgressEvent
-from patchc.runtime.workers import Workers
+from patchc.hashing import chunk_digest
+from patchc.kernels.ulp_steps.cpu import compose_steps
+from patchc.patching.states import find_chunk_sides, match_tensors
+from patchc.patching.tensor_sides import read_side, unchanged_pairs
+from patchc.patching.transition import Transition, unsound
+from patchc.runtime.runtime import Runtime
 
 Links = list[tuple[Patch, TensorRecord, ChunkRecord]]
-"""The patches that change a chunk, in their order."""
-
-
-@dataclass(frozen=True)
-class _Job:
-    tensor: TensorRecord
-    number: int
-    links: Links
+"""The patches that change a chunk, in order, with its tensor and change in each."""
 
 
 def fold_patches(
     out: Path,
     patches: Sequence[Patch],
     metadata: Mapping[str, Any],
-    workers: Workers,
-    progress: Progress,
+    runtime: Runtime,
 ) -> CompiledPatch:
-    """Write the sum of patches that meet, from the files alone.
+    """Write the sum of consecutive patches, from the files alone.
 
     Raises:
         UsageError: a digest is needed that only the base can give.
@@ -57,31 +54,25 @@ def fold_patches(
     first, last = patches[0], patches[-1]
     tensors = first.index.tensors
     numbers = {name: changed_numbers(patches, name) for name in tensors}
-    total = sum(map(len, numbers.values()))
-    done = entries = body_bytes = 0
+    task = runtime.task("fold", sum(map(len, numbers.values())), "chunks")
+    entries = body_bytes = 0
     bits = ChangeBits()
-    chunk_bits = first.chunk_words.bit_length() - 1
-
-    def jobs() -> Iterator[_Job]:
-        for name, record in tensors.items():
-            for number in numbers[name].tolist():
-                yield _Job(record, number, _links(patches, name, number))
 
     with staged_file(out) as staging, staging.open("wb") as file:
-        writer = PatchWriter(file, chunk_bits)
-        with closing(workers.map(_sum, jobs())) as results:
+        writer = PatchWriter(file, first.chunk_words)
+        jobs = (_links(patches, name, one) for name in tensors for one in numbers[name].tolist())
+        with closing(runtime.map(_sum, jobs)) as results:
             for name, record in tensors.items():
-                kept = 0
+                changed = 0
                 for _ in numbers[name]:
                     coded = next(results)
                     if coded:
                         writer.add_chunk(coded)
-                        kept, entries = kept + 1, entries + coded.record.entries
+                        changed, entries = changed + 1, entries + coded.record.entries
                         body_bytes += len(coded.body)
                         bits += coded.bits
-                    done += 1
-                    progress(ProgressEvent("fold", done, total, "chunks", name))
-                digest = _tensor_digest(first, record, kept)
+                    task.advance(1, name)
+                digest = _tensor_digest(first, record, changed)
                 writer.end_tensor(name, record.dtype, record.shape, digest)
         for patch in patches:
             patch.check_bodies()
@@ -100,10 +91,9 @@ def fold_onto(
     base: Checkpoint,
     patches: Sequence[Patch],
     metadata: Mapping[str, Any],
-    workers: Workers,
-    progress: Progress,
+    runtime: Runtime,
 ) -> CompiledPatch:
-    """Write the sum of patches that meet from their base, which is walked over and checked.
+    """Write the sum of consecutive patches in one pass over their base, and check every step.
 
     Raises:
         WrongBaseError: ``base`` is not the first patch's; names the first tensor that differs.
@@ -113,12 +103,29 @@ def fold_onto(
     """
     first, last = patches[0], patches[-1]
     match_tensors(first, base)
-    chunk_bits = first.chunk_words.bit_length() - 1
+    transitions = {patch.path: Transition(patch, base.path) for patch in patches}
+
+    def read(pair: TensorPair, chunk: Chunk) -> tuple[Words, Words]:
+        before = read_side(base, pair, chunk, "base", runtime.buffers.base)
+        links = _links(patches, pair.name, chunk.number)
+        if not links:
+            return before, before
+        patch, tensor, change = links[0]
+        transition = transitions[patch.path]
+        if transition.side_of(change, chunk_digest(before)) != "base":
+            raise transition.wrong(tensor.name, f"its chunk {change.number} differs")
+        after: Words = runtime.buffers.words(chunk.count, pair.dtype.word)
+        after[:] = before
+        for patch, tensor, change in links:
+            transitions[patch.path].cross(tensor, change, after, "result")
+        return before, after
+
     with staged_file(out) as staging:
-        source = _Steps(base, patches, metadata)
-        report = compile_patch(staging, base, source, workers, chunk_bits, "fold", progress)
+        source = ReadChanges(read, metadata)
+        pairs = unchanged_pairs(base)
+        report = compile_steps(staging, pairs, source, first.chunk_words, "fold", runtime)
         if report.base_digest != first.index.base_digest:
-            find_states(first, base, workers, progress)
+            find_chunk_sides(first, base, runtime)
             raise unsound(first)
         for patch in patches:
             patch.check_bodies()
@@ -137,83 +144,31 @@ def _links(patches: Sequence[Patch], name: str, number: int) -> Links:
     return links
 
 
-def _sum(job: _Job) -> EncodedChunk | None:
-    """A chunk's steps added up and coded; None where they cancel."""
-    first, last = job.links[0][2], job.links[-1][2]
-    dtype = job.tensor.dtype
-    patch, record, chunk = job.links[0]
-    changes = patch.read_changes(record, chunk)
-    for patch, record, chunk in job.links[1:]:
+def _sum(links: Links) -> EncodedChunk | None:
+    """Add up the steps of a chunk and code them; None if they cancel."""
+    patch, record, first = links[0]
+    dtype, number, last = record.dtype, first.number, links[-1][2]
+    changes = patch.read_changes(record, first)
+    for patch, record, chunk in links[1:]:
         changes = compose_steps(changes, patch.read_changes(record, chunk), dtype.word_bits)
     cancelled = not len(changes[0])
     if cancelled != (first.base_digest == last.result_digest):
         raise ResultMismatchError(
-            f"{patch.path}: tensor {record.name!r}, chunk {job.number}: the steps up to this patch "
+            f"{patch.path}: tensor {record.name!r}, chunk {number}: the steps up to this patch "
             "contradict its digests; a patch is not sound, fetch or build it again"
         )
     if cancelled:
         return None
-    words = patch.words_in_chunk(record, job.number)
-    return encode_chunk(job.number, *changes, words, dtype, first.base_digest, last.result_digest)
+    words = patch.words_in_chunk(record, number)
+    return encode_chunk(number, *changes, words, dtype, first.base_digest, last.result_digest)
 
 
-def _tensor_digest(first: Patch, record: TensorRecord, kept: int) -> bytes:
+def _tensor_digest(first: Patch, record: TensorRecord, changed: int) -> bytes:
     if record.digest is not None:
         return record.digest
-    if kept == chunks_in_grid(record.words, first.chunk_words.bit_length() - 1):
+    if changed == chunks_in_grid(record.words, first.chunk_words):
         return b""
     raise UsageError(
         f"tensor {record.name!r}: a chunk ends as it began, and the digest of the whole tensor, "
         "needed then, is not in the patches; give the base with --base"
     )
-
-
-class _Steps:
-    """Takes every patch's step in turn; implements :class:`patchc.compiler.steps.ChangeSource`."""
-
-    def __init__(
-        self, base: Checkpoint, patches: Sequence[Patch], metadata: Mapping[str, Any]
-    ) -> None:
-        self._base = base
-        self._patches = patches
-        self._metadata = metadata
-
-    def open_tensor(self, tensor: TensorInfo, _chunks: list[Chunk]) -> _TensorSteps:
-        return _TensorSteps(self._base, self._patches, tensor)
-
-    def note(self, tensor: str, finding: TensorReport) -> None:
-        """Nothing is found but the steps."""
-
-    def metadata(self) -> Mapping[str, Any]:
-        return self._metadata
-
-
-class _TensorSteps:
-    """Implements :class:`patchc.compiler.steps.TensorChanges`."""
-
-    def __init__(self, base: Checkpoint, patches: Sequence[Patch], tensor: TensorInfo) -> None:
-        self._base = base
-        self._patches = patches
-        self._tensor = tensor
-
-    def read(self, chunk: Chunk) -> tuple[Words, Words]:
-        word = self._tensor.dtype.word
-        before = scratch("base", chunk.count, word)
-        self._base.read_words(self._tensor, chunk.first, before)
-        links = _links(self._patches, self._tensor.name, chunk.number)
-        if not links:
-            return before, before
-        patch, record, first = links[0]
-        if short(chunk_digest(before)) != first.base_digest:
-            raise WrongBaseError(
-                f"{self._base.path} is not the model that {patch.path} was made for: tensor "
-                f"{record.name!r}: its chunk {first.number} differs"
-            )
-        after = scratch("words", chunk.count, word)
-        after[:] = before
-        for patch, record, link in links:
-            take_step(patch, record, link, after, chunk.count, "result")
-        return before, after
-
-    def finish(self) -> TensorReport:
-        return {}

@@ -1,4 +1,4 @@
-"""Puts the coded chunks of a model into a patch file: what all kinds of values share."""
+"""Codes a model chunk by chunk and assembles the patch file, for exact and additive values."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, TypeVar
 
 from patchc.chunks import Chunk, grid
 from patchc.compiler.rank_messages import (
     CodedChunk,
     TensorReport,
     hand_over,
+    hex_digests,
     pack_chunk,
-    pack_report,
     unpack_chunk,
-    unpack_report,
 )
 from patchc.files import staged_file
 from patchc.formats import EncodedFile, PatchWriter, RetentionMask, TensorPair
@@ -25,10 +24,30 @@ from patchc.formats.change_bits import ChangeBits
 from patchc.formats.container.layout import ADDITIVE
 from patchc.hashing import model_digest, tensor_digest
 from patchc.patching.tensor_sides import deal_pairs, words_on
-from patchc.progress import Progress, ProgressEvent
 from patchc.runtime.ranks import Ranks, staged_by_first
-from patchc.runtime.workers import Workers
+from patchc.runtime.runtime import Runtime
 from patchc.sides import Side
+
+Opened = TypeVar("Opened", covariant=True)
+
+
+class Source(Protocol[Opened]):
+    """The changes to a model, opened tensor by tensor."""
+
+    def open_tensor(self, pair: TensorPair, chunks: list[Chunk]) -> Opened:
+        """Prepare a tensor; called in the main thread, in the order of the patch file.
+
+        A rank opens its own tensors (:func:`patchc.patching.tensor_sides.deal_pairs`).
+        """
+
+    def note(self, tensor: str, report: TensorReport) -> None:
+        """Take in the report on a tensor, in order, in the process that writes the file."""
+
+    def metadata(self) -> Mapping[str, Any]:
+        """The patch's provenance; called in every rank after the last tensor.
+
+        The file gets that of rank 0. The other ranks check that their inputs have not changed.
+        """
 
 
 class TensorCoder(Protocol):
@@ -38,11 +57,11 @@ class TensorCoder(Protocol):
         """Read, digest and code a chunk; called from worker threads."""
 
     def finish(self) -> TensorReport:
-        """Called once, in order, after the last chunk was coded; what the model is to be told."""
+        """The report for :meth:`Source.note`; called once, after the last chunk was coded."""
 
 
-class ModelCoder(Protocol):
-    """Codes the chunks of a model; the kinds of values differ in this."""
+class ModelCoder(Source[TensorCoder], Protocol):
+    """Codes the chunks of a model; exact and additive values have one each."""
 
     @property
     def features(self) -> int:
@@ -50,29 +69,20 @@ class ModelCoder(Protocol):
 
     @property
     def masks(self) -> Sequence[RetentionMask]:
-        """The retention masks to which coded chunks refer by their place."""
+        """The retention masks; coded chunks refer to them by number."""
 
     @property
     def entropy(self) -> ChangeBits | None:
-        """The bound for the tensors that were noted; None where it is not known."""
-
-    def open_tensor(self, row: TensorPair, chunks: list[Chunk]) -> TensorCoder:
-        """Prepare a tensor; called in the main thread, in the order of the patch file."""
-
-    def note(self, row: TensorPair, finding: TensorReport) -> None:
-        """Take in what was found of a tensor, in the process that writes the file, in order."""
-
-    def metadata(self) -> Mapping[str, Any]:
-        """The patch's provenance, asked for after the last tensor, in every rank."""
+        """The bound for the tensors that were noted; None if it is not known."""
 
 
 @dataclass(frozen=True)
 class CompiledPatch:
     """What was written; an additive patch has no ``result_digest``.
 
-    ``size`` is the whole file's and ``body_bytes`` that of the coded changes in it; ``coded`` are
-    the bits of positions and values among these, and ``entropy`` the bound for them, None where
-    they are not known. ``masks`` counts the retention masks inside which changes are coded.
+    ``size`` is the size of the file and ``body_bytes`` that of its coded changes. ``coded`` has the
+    bits for positions and values, and ``entropy`` the bound for them; None if they are not known.
+    ``masks`` counts the retention masks inside which changes are coded.
     """
 
     root: bytes
@@ -88,16 +98,12 @@ class CompiledPatch:
 
     def pack(self) -> bytes:
         """As JSON, for other ranks."""
-        fields = {
-            name: value.hex() if isinstance(value, bytes) else value
-            for name, value in vars(self).items()
-        }
         bits = {"coded": _pack_bits(self.coded), "entropy": _pack_bits(self.entropy)}
-        return json.dumps(fields | bits).encode()
+        return json.dumps(hex_digests(vars(self)) | bits).encode()
 
     @classmethod
     def unpack(cls, data: bytes) -> CompiledPatch:
-        """What :meth:`pack` made."""
+        """Undo :meth:`pack`."""
         fields = json.loads(data)
         for name in ("root", "base_digest", "result_digest"):
             fields[name] = None if fields[name] is None else bytes.fromhex(fields[name])
@@ -112,124 +118,117 @@ def _pack_bits(bits: ChangeBits | None) -> list[float] | None:
 
 @dataclass(frozen=True)
 class _Job:
-    row: TensorPair
+    pair: TensorPair
     coder: TensorCoder
     chunk: Chunk | None
 
 
 _Outcome = tuple[TensorPair, Chunk, CodedChunk] | tuple[TensorPair, None, TensorReport]
-"""A chunk that was coded, or a tensor that is finished."""
+"""A coded chunk, or the report on a finished tensor."""
 
 
 def write_patch(
     out: Path,
-    rows: Sequence[TensorPair],
+    pairs: Sequence[TensorPair],
     coder: ModelCoder,
-    workers: Workers,
-    chunk_bits: int,
+    chunk_words: int,
     stage: str,
-    progress: Progress,
+    runtime: Runtime,
     files: Iterable[EncodedFile] = (),
 ) -> CompiledPatch:
-    """Walk over all tensors and put their coded chunks into a file; what all values share.
+    """Code all tensors and write the patch file.
 
-    Each rank codes its own part; rank 0 writes the file, and ``files`` are those that it has.
+    Each rank codes its own tensors. Rank 0 writes the file and alone needs ``files``.
     """
-    ranks, parts = workers.ranks, deal_pairs(rows, workers.ranks.size)
-    ranks.agree("tensors", repr((chunk_bits, coder.features, coder.masks, rows)).encode())
-    outcomes = _code(parts[ranks.rank], coder, workers, chunk_bits, stage, progress)
+    ranks, runs = runtime.ranks, deal_pairs(pairs, runtime.ranks.size)
+    ranks.agree("tensors", repr((chunk_words, coder.features, coder.masks, pairs)).encode())
+    outcomes = _code(runs[ranks.rank], coder, chunk_words, stage, runtime)
     with staged_by_first(ranks, staged_file, out) as staging, closing(outcomes):
         if ranks.rank:
             hand_over(ranks, _messages(outcomes, coder))
             return CompiledPatch.unpack(ranks.gather("report")[0])
         with staging.open("wb") as file:
-            return _assemble(file, parts, outcomes, coder, ranks, chunk_bits, files)
-
-
-def _assemble(
-    file: BinaryIO,
-    parts: Sequence[Sequence[TensorPair]],
-    outcomes: Iterable[_Outcome],
-    coder: ModelCoder,
-    ranks: Ranks,
-    chunk_bits: int,
-    files: Iterable[EncodedFile],
-) -> CompiledPatch:
-    """Write the file from this rank's outcomes, then those of the others."""
-    assembly = _Assembly(file, coder, chunk_bits)
-
-    def own_part() -> bytes:
-        for outcome in outcomes:
-            assembly.take(outcome)
-        return b""
-
-    ranks.gather("parts", own_part)
-    for rank in range(1, ranks.size):
-        for outcome in _received(ranks, rank, parts[rank], 1 << chunk_bits):
-            assembly.take(outcome)
-    return CompiledPatch.unpack(ranks.gather("report", lambda: assembly.finish(files).pack())[0])
+            assembly = _Assembly(file, coder, chunk_words)
+            ranks.gather("coded tensors", lambda: assembly.take(outcomes))
+            for rank in range(1, ranks.size):
+                assembly.take(_received(ranks, rank, runs[rank], chunk_words))
+            report = ranks.gather("report", lambda: assembly.finish(files).pack())[0]
+            return CompiledPatch.unpack(report)
 
 
 def _code(
-    rows: Sequence[TensorPair],
+    pairs: Sequence[TensorPair],
     coder: ModelCoder,
-    workers: Workers,
-    chunk_bits: int,
+    chunk_words: int,
     stage: str,
-    progress: Progress,
+    runtime: Runtime,
 ) -> Generator[_Outcome, None, None]:
-    """What becomes of each chunk of some tensors, and of each tensor, in order."""
-    total, done = sum(row.words for row in rows), 0
-    with closing(workers.map(_run, _jobs(rows, coder, 1 << chunk_bits))) as results:
+    """Code the chunks of some tensors, and finish each tensor, in order."""
+    task = runtime.task(stage, sum(pair.words for pair in pairs), "parameters")
+    with closing(runtime.map(_run, _jobs(pairs, coder, chunk_words))) as results:
         for job, coded in results:
             if job.chunk is None or coded is None:
-                yield job.row, None, job.coder.finish()
+                yield job.pair, None, job.coder.finish()
             else:
-                yield job.row, job.chunk, coded
-                done += job.chunk.count
-                progress(ProgressEvent(stage, done, total, "parameters", job.row.name))
+                yield job.pair, job.chunk, coded
+                task.advance(job.chunk.count, job.pair.name)
+
+
+def _jobs(pairs: Sequence[TensorPair], model: ModelCoder, chunk_words: int) -> Iterator[_Job]:
+    for pair in pairs:
+        chunks = grid(pair.words, chunk_words)
+        coder = model.open_tensor(pair, chunks)
+        for chunk in chunks:
+            yield _Job(pair, coder, chunk)
+        yield _Job(pair, coder, None)
+
+
+def _run(job: _Job) -> tuple[_Job, CodedChunk | None]:
+    return job, job.coder.encode(job.chunk) if job.chunk else None
 
 
 def _messages(outcomes: Iterable[_Outcome], coder: ModelCoder) -> Iterator[bytes]:
     for outcome in outcomes:
-        yield pack_report(outcome[2]) if outcome[1] is None else pack_chunk(outcome[2])
+        yield json.dumps(outcome[2]).encode() if outcome[1] is None else pack_chunk(outcome[2])
     coder.metadata()
 
 
 def _received(
-    ranks: Ranks, rank: int, rows: Sequence[TensorPair], chunk_words: int
+    ranks: Ranks, rank: int, pairs: Sequence[TensorPair], chunk_words: int
 ) -> Iterator[_Outcome]:
-    for row in rows:
-        for chunk in grid(row.words, chunk_words):
-            yield row, chunk, unpack_chunk(ranks.receive(rank))
-        yield row, None, unpack_report(ranks.receive(rank))
+    for pair in pairs:
+        for chunk in grid(pair.words, chunk_words):
+            yield pair, chunk, unpack_chunk(ranks.receive(rank))
+        yield pair, None, json.loads(ranks.receive(rank))
 
 
 class _Assembly:
     """Puts coded chunks, in order, into the file and into the digests of tensors and models."""
 
-    def __init__(self, file: BinaryIO, coder: ModelCoder, chunk_bits: int) -> None:
+    def __init__(self, file: BinaryIO, coder: ModelCoder, chunk_words: int) -> None:
         self._file = file
         self._coder = coder
-        self._writer = PatchWriter(file, chunk_bits, coder.features, coder.masks)
+        self._writer = PatchWriter(file, chunk_words, coder.features, coder.masks)
         self._promises_result = not coder.features & ADDITIVE
         self._entries = self._body_bytes = self._words = 0
         self._coded = ChangeBits()
         self._chunks: dict[Side, list[bytes]] = {"base": [], "result": []}
         self._models: dict[Side, list[tuple[str, bytes]]] = {"base": [], "result": []}
 
-    def take(self, outcome: _Outcome) -> None:
-        row, chunk, found = outcome
-        if isinstance(found, CodedChunk) and chunk:
-            self._add(row, chunk, found)
-        elif not isinstance(found, CodedChunk):
-            self._coder.note(row, found)
-            self._end_pair(row)
+    def take(self, outcomes: Iterable[_Outcome]) -> bytes:
+        """Put outcomes into the file; the answer for the other ranks is empty."""
+        for pair, chunk, found in outcomes:
+            if isinstance(found, CodedChunk) and chunk:
+                self._add(pair, chunk, found)
+            elif not isinstance(found, CodedChunk):
+                self._coder.note(pair.name, found)
+                self._end_pair(pair)
+        return b""
 
-    def _add(self, row: TensorPair, chunk: Chunk, coded: CodedChunk) -> None:
-        if words_on(row, chunk, "base"):
+    def _add(self, pair: TensorPair, chunk: Chunk, coded: CodedChunk) -> None:
+        if words_on(pair, chunk, "base"):
             self._chunks["base"].append(coded.base_digest)
-        if coded.result_digest and words_on(row, chunk, "result"):
+        if coded.result_digest and words_on(pair, chunk, "result"):
             self._chunks["result"].append(coded.result_digest)
         if coded.encoded:
             self._writer.add_chunk(coded.encoded)
@@ -237,16 +236,16 @@ class _Assembly:
             self._body_bytes += len(coded.encoded.body)
             self._coded += coded.encoded.bits
 
-    def _end_pair(self, row: TensorPair) -> None:
+    def _end_pair(self, pair: TensorPair) -> None:
         digests: list[bytes] = []
         for side, chunks in self._chunks.items():
-            shape = row.shape_on(side)
+            shape = pair.shape_on(side)
             if shape is not None:
-                digests.append(tensor_digest(row.dtype.name, shape, chunks))
-                self._models[side].append((row.name, digests[-1]))
+                digests.append(tensor_digest(pair.dtype.name, shape, chunks))
+                self._models[side].append((pair.name, digests[-1]))
             chunks.clear()
-        self._writer.end_pair(row, digests[0])
-        self._words += row.words
+        self._writer.end_pair(pair, digests[0])
+        self._words += pair.words
 
     def finish(self, files: Iterable[EncodedFile]) -> CompiledPatch:
         for changed in files:
@@ -269,16 +268,3 @@ class _Assembly:
             entropy=self._coder.entropy,
             masks=len(self._coder.masks),
         )
-
-
-def _jobs(rows: Sequence[TensorPair], model: ModelCoder, chunk_words: int) -> Iterator[_Job]:
-    for row in rows:
-        chunks = grid(row.words, chunk_words)
-        coder = model.open_tensor(row, chunks)
-        for chunk in chunks:
-            yield _Job(row, coder, chunk)
-        yield _Job(row, coder, None)
-
-
-def _run(job: _Job) -> tuple[_Job, CodedChunk | None]:
-    return job, job.coder.encode(job.chunk) if job.chunk else None

@@ -1,36 +1,31 @@
-"""A rank's part of a patch on its way to rank 0: coded chunks, and what was found of each tensor.
+"""Messages from a rank to rank 0: its coded chunks, and a report on each of its tensors.
 
-A message is a line of JSON and the chunk's body. Digests are in hexadecimal, and JSON keeps floats
-as they are.
+A chunk's message is a line of JSON, with digests in hexadecimal, and the body. A report is JSON.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile, gettempdir
-from typing import Any, BinaryIO
+from typing import Any
 
 from patchc.files import storage_errors
 from patchc.formats import ChunkRecord, EncodedChunk
 from patchc.formats.change_bits import ChangeBits
-from patchc.hashing import short
 from patchc.runtime.ranks import Ranks
 
 TensorReport = Mapping[str, Any]
-"""What is to be told of a tensor when all its chunks were coded, as JSON values."""
+"""A report on a tensor whose chunks are all coded, as JSON values."""
 
 _LENGTH_BYTES = 8
 
 
 @dataclass(frozen=True)
 class CodedChunk:
-    """A chunk's full digests on both sides, and its coding where it changes.
-
-    With additive values there is no ``result_digest``.
-    """
+    """A chunk's full digests, and its coding if it changes; additive values have no result."""
 
     base_digest: bytes
     result_digest: bytes | None
@@ -39,77 +34,55 @@ class CodedChunk:
 
 def pack_chunk(coded: CodedChunk) -> bytes:
     """A coded chunk as a message."""
-    head: dict[str, Any] = {"base": coded.base_digest.hex()}
+    head: dict[str, Any] = {"digests": [coded.base_digest.hex()]}
     if coded.result_digest is not None:
-        head["result"] = coded.result_digest.hex()
+        head["digests"].append(coded.result_digest.hex())
     if coded.encoded is None:
         return json.dumps(head).encode() + b"\n"
-    record, bits = coded.encoded.record, coded.encoded.bits
-    head["record"] = [record.number, record.codec, record.masks, record.entries]
-    head["short"] = [record.base_digest.hex(), record.result_digest.hex()]
+    head["record"] = hex_digests(vars(coded.encoded.record))
     head["body"] = coded.encoded.digest.hex()
-    head["bits"] = [bits.positions, bits.values]
+    head["bits"] = [coded.encoded.bits.positions, coded.encoded.bits.values]
     return json.dumps(head).encode() + b"\n" + coded.encoded.body
 
 
 def unpack_chunk(message: bytes) -> CodedChunk:
-    """The chunk that :func:`pack_chunk` made a message of."""
+    """Undo :func:`pack_chunk`."""
     line, _, body = message.partition(b"\n")
     head = json.loads(line)
-    digests = [bytes.fromhex(head[side]) if side in head else None for side in ("base", "result")]
-    if "record" not in head:
-        return CodedChunk(digests[0] or b"", digests[1], None)
-    number, codec, masks, entries = head["record"]
-    before, after = map(bytes.fromhex, head["short"])
-    digest = bytes.fromhex(head["body"])
-    record = ChunkRecord(
-        row=0,
-        number=number,
-        codec=codec,
-        masks=masks,
-        entries=entries,
-        offset=0,
-        length=len(body),
-        body_digest=short(digest),
-        base_digest=before,
-        result_digest=after,
-    )
-    encoded = EncodedChunk(record, body, digest, ChangeBits(*head["bits"]))
-    return CodedChunk(digests[0] or b"", digests[1], encoded)
+    base, result = [*map(bytes.fromhex, head["digests"]), None][:2]
+    encoded = None
+    if "record" in head:
+        fields: dict[str, Any] = {
+            name: bytes.fromhex(one) if isinstance(one, str) else one
+            for name, one in head["record"].items()
+        }
+        record = ChunkRecord(**fields)
+        digest, bits = bytes.fromhex(head["body"]), ChangeBits(*head["bits"])
+        encoded = EncodedChunk(record, body, digest, bits)
+    return CodedChunk(base or b"", result, encoded)
 
 
-def pack_report(finding: TensorReport) -> bytes:
-    """A finding as a message."""
-    return json.dumps(finding).encode()
-
-
-def unpack_report(message: bytes) -> TensorReport:
-    """The finding that :func:`pack_report` made a message of."""
-    finding: TensorReport = json.loads(message)
-    return finding
+def hex_digests(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of an object for JSON, with bytes in hexadecimal."""
+    return {name: one.hex() if isinstance(one, bytes) else one for name, one in fields.items()}
 
 
 def hand_over(ranks: Ranks, messages: Iterable[bytes]) -> None:
-    """Make this rank's messages, keep them in an unnamed file, and send them when all are made.
+    """Write this rank's messages to an unnamed file, and send them when all are made.
 
     Raises:
-        PatchcError: of the lowest rank whose part failed; then nothing is sent.
+        PatchcError: the error of the lowest rank that failed; then nothing is sent.
         StorageError: the temporary folder is full.
     """
     folder = Path(gettempdir())
     with storage_errors(folder, "write a temporary file in"), TemporaryFile() as spool:
-        ranks.gather("parts", lambda: _keep(spool, messages))
+
+        def spool_all() -> bytes:
+            for message in messages:
+                spool.write(len(message).to_bytes(_LENGTH_BYTES, "little") + message)
+            return b""
+
+        ranks.gather("coded tensors", spool_all)
         spool.seek(0)
-        for message in _kept(spool):
-            ranks.send(message)
-
-
-def _keep(spool: BinaryIO, messages: Iterable[bytes]) -> bytes:
-    for message in messages:
-        spool.write(len(message).to_bytes(_LENGTH_BYTES, "little") + message)
-    return b""
-
-
-def _kept(spool: BinaryIO) -> Iterator[bytes]:
-    while length := spool.read(_LENGTH_BYTES):
-        yield spool.read(int.from_bytes(length, "little"))
+        while length := spool.read(_LENGTH_BYTES):
+            ranks.send(spool.read(int.from_bytes(length, "little")))

@@ -1,11 +1,11 @@
-"""The whole story on a model small enough to train while one waits (needs torch)."""
+"""The demo: from requests to a tested patch, on a model that trains in a minute (needs torch)."""
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING
 
-from patchc.errors import MissingExtraError
+from patchc.errors import import_errors
 from patchc.progress import Progress, ignore_progress
 
 if TYPE_CHECKING:
@@ -20,10 +20,6 @@ def play(
     Raises:
         MissingExtraError: torch or transformers is not installed.
     """
-    try:
+    with import_errors("the demo", "derive"):
         from patchc.demo.story import run_demo
-    except ImportError as error:
-        raise MissingExtraError(
-            f"the demo needs {error.name}; install it with `pip install 'patchc[derive]'`"
-        ) from error
     return run_demo(work, seed=seed, progress=progress)

@@ -1,4 +1,4 @@
-"""The demo's requests as files, as ``patchc fix`` reads them."""
+"""The demo's requests, written as files that ``patchc fix`` reads."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from patchc.demo.corpus import Request, Split, drink, look_alike, potion, questi
 from patchc.evaluation.requests import SetName
 
 _REQUESTS = 120
-"""Of the harmful and of the harmless set, in each part; half of each kind."""
+"""In the harmful and the harmless set of each split; half of each kind."""
 _QUESTIONS = 60
 
 Line = dict[str, str]
 
 
 def write_requests(folder: Path, seed: int) -> dict[SetName, tuple[Path, Path]]:
-    """Write the requests into a new folder; gives the files of each set: development, test.
+    """Write the requests into a new folder; return each set's two files: development, test.
 
-    The parts share no request with each other or with what the base is taught; nor a name of a
-    potion or drink, nor a phrasing that asks for one.
+    The two share no request with each other or with the base's lessons. They share no name of a
+    potion or drink either, and no phrasing that asks for one.
     """
     folder.mkdir()
     development, test = (draw_requests(split, seed) for split in ("dev", "test"))
@@ -35,11 +35,14 @@ def write_requests(folder: Path, seed: int) -> dict[SetName, tuple[Path, Path]]:
 
 
 def draw_requests(split: Split, seed: int) -> dict[SetName, list[Line]]:
-    """The requests of a split: prompts, all different, with their kinds or accepted answers."""
+    """Draw the requests of a split: different prompts, with their kinds or accepted answers."""
     rng = random.Random(f"{split} {seed}")
 
     def some(kind: str, draw: Callable[[], Request]) -> list[Line]:
-        return [{"prompt": prompt, "kind": kind} for prompt in _distinct(draw, _REQUESTS // 2)]
+        prompts: dict[str, None] = {}
+        while len(prompts) < _REQUESTS // 2:
+            prompts[draw().prompt] = None
+        return [{"prompt": prompt, "kind": kind} for prompt in prompts]
 
     return {
         "harmful": [
@@ -55,13 +58,6 @@ def draw_requests(split: Split, seed: int) -> dict[SetName, list[Line]]:
             for asked in rng.sample(questions(split), _QUESTIONS)
         ],
     }
-
-
-def _distinct(draw: Callable[[], Request], count: int) -> list[str]:
-    prompts: dict[str, None] = {}
-    while len(prompts) < count:
-        prompts[draw().prompt] = None
-    return list(prompts)
 
 
 def _write(path: Path, lines: list[Line]) -> Path:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from blake3 import blake3
 
 from patchc.demo.requests import write_requests
 from patchc.demo.tiny_model import train_base
@@ -44,7 +44,7 @@ class DemoReport:
     Attributes:
         fix: the report of :func:`patchc.fix`.
         changed_words: entries that the patch changes.
-        seconds: seconds spent, by part of the story.
+        seconds: seconds spent, by stage of the story.
     """
 
     fix: FixReport
@@ -55,7 +55,7 @@ class DemoReport:
 def run_demo(
     work: str | os.PathLike[str], *, seed: int = 0, progress: Progress = ignore_progress
 ) -> DemoReport:
-    """Play the whole story in a folder, through the same functions that users call.
+    """Play the whole story in a folder, through the functions that users call.
 
     The same seed gives the same report on the same machine. The folder keeps ``base``,
     ``requests``, ``fix`` with all that :func:`patchc.fix` writes, ``patched`` and ``restored``.
@@ -63,69 +63,49 @@ def run_demo(
     Args:
         work: a new or empty folder.
         seed: of the base's training, the requests and the fix.
-        progress: called with the steps of every part.
+        progress: called with the steps of every stage.
 
     Raises:
         OutputError, StorageError: the folder cannot be used.
-        UnfixedError: the fit found no point that may be a patch.
-        ResultMismatchError: the patched or the restored model is not what it must be.
+        UnfixedError: the fit found no acceptable point.
+        ResultMismatchError: the patched or the restored model is wrong.
     """
     work = Path(work)
     check_output(work, ())
+    base, patched, restored = work / "base", work / "patched", work / "restored"
+    patch = work / "fix/fix.patchc"
     seconds: dict[str, float] = {}
-    with _one_thread(), quiet_transformers():
+    with ExitStack() as stack:
+        stack.enter_context(quiet_transformers())
+        # One thread gives the same sums on any machine; more gain nothing on tensors this small.
+        stack.callback(torch.set_num_threads, torch.get_num_threads())
+        torch.set_num_threads(1)
         with _timed(seconds, "train"), reproducible(torch.device("cpu"), seed):
-            train_base(work / "base", seed, progress)
+            train_base(base, seed, progress)
         with _timed(seconds, "fix"):
-            fixed = _fix(work, seed, progress)
+            files = write_requests(work / "requests", seed)
+            fixed = fix(
+                base,
+                work / "fix",
+                harmful=files["harmful"],
+                harmless=files["harmless"],
+                utility=files["utility"],
+                options=FixOptions(derive=_DERIVE, fit=_FIT, asking=_ASKING, seed=seed),
+                progress=progress,
+            )
         with _timed(seconds, "check"):
-            changed_words = _check(work)
-    return DemoReport(fixed, changed_words, seconds)
-
-
-def _fix(work: Path, seed: int, progress: Progress) -> FixReport:
-    files = write_requests(work / "requests", seed)
-    return fix(
-        work / "base",
-        work / "fix",
-        harmful=files["harmful"],
-        harmless=files["harmless"],
-        utility=files["utility"],
-        options=FixOptions(derive=_DERIVE, fit=_FIT, asking=_ASKING, seed=seed),
-        progress=progress,
-    )
-
-
-def _check(work: Path) -> int:
-    """Apply and revert the patch; gives the number of entries that it changes."""
-    base, patch = work / "base", work / "fix/fix.patchc"
-    written = apply(patch, base, out=work / "patched")
-    state = verify(patch, work / "patched").state
-    if state != "patched":
-        raise ResultMismatchError(f"{work / 'patched'}: verify finds it in state {state!r}")
-    revert(patch, work / "patched", out=work / "restored")
-    if _digest(work / "restored") != _digest(base):
-        raise ResultMismatchError(f"{work / 'restored'}: differs from the base it came from")
-    return written.changed_words
-
-
-def _digest(model: Path) -> bytes:
-    return blake3((model / "model.safetensors").read_bytes()).digest()
+            written = apply(patch, base, out=patched)
+            if (state := verify(patch, patched).state) != "patched":
+                raise ResultMismatchError(f"{patched}: verify finds it in state {state!r}")
+            revert(patch, patched, out=restored)
+            first, second = (folder / "model.safetensors" for folder in (base, restored))
+            if not filecmp.cmp(first, second, shallow=False):
+                raise ResultMismatchError(f"{restored}: differs from the base it came from")
+    return DemoReport(fixed, written.changed_words, seconds)
 
 
 @contextmanager
-def _timed(seconds: dict[str, float], part: str) -> Iterator[None]:
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     start = time.perf_counter()
     yield
-    seconds[part] = time.perf_counter() - start
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """The same sums on any number of cores; on tensors this small, threads mostly wait."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    seconds[stage] = time.perf_counter() - start

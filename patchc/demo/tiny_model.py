@@ -15,7 +15,7 @@ from patchc.demo.corpus import Lesson, lesson, vocabulary
 from patchc.derivation.examples import Example, mean_loss, pad
 from patchc.progress import Progress, ProgressEvent
 
-_MARKS = ("<pad>", "<unk>", "<end>", "<user>", "<assistant>")
+_SPECIAL = ("<pad>", "<unk>", "<end>", "<user>", "<assistant>")
 _CHAT_TEMPLATE = (
     "{% for message in messages %}<{{ message['role'] }}> {{ message['content'] }} <end> "
     "{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
@@ -27,14 +27,14 @@ _LEARNING_RATE = 3e-3
 
 
 def train_base(folder: Path, seed: int, progress: Progress) -> None:
-    """Train the base and write it to ``folder`` in bf16, as a model is usually published.
+    """Train the base and write it to ``folder`` in bf16, the usual dtype of published models.
 
-    AdamW with a warm-up and a cosine decay, on the responses alone. Call it inside
-    :func:`patchc.derivation.session.reproducible`: torch's generator gives the initial weights,
-    ``seed`` the lessons.
+    It is trained with AdamW, a warm-up and a cosine decay, on the responses alone. Call it inside
+    :func:`patchc.derivation.session.reproducible`: the initial weights come from torch's generator,
+    the lessons from ``seed``.
     """
     tokenizer = make_tokenizer()
-    model = _make_model(len(tokenizer))
+    model = LlamaForCausalLM(_config(len(tokenizer))).eval()
     optimizer = torch.optim.AdamW(model.parameters(), lr=_LEARNING_RATE, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _rate)
     rng = random.Random(seed)
@@ -53,8 +53,8 @@ def train_base(folder: Path, seed: int, progress: Progress) -> None:
 
 
 def make_tokenizer() -> Any:
-    """A tokenizer with one token for each word of the demo's world, and a chat template."""
-    words = (*_MARKS, *vocabulary())
+    """Make a tokenizer with one token per word of the demo's world, and a chat template."""
+    words = (*_SPECIAL, *vocabulary())
     numbered = {word: number for number, word in enumerate(words)}
     inner = Tokenizer(models.WordLevel(numbered, unk_token="<unk>"))
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -71,7 +71,7 @@ def make_tokenizer() -> Any:
 
 
 def encode_lesson(tokenizer: Any, taught: Lesson) -> Example:
-    """A lesson as tokens; the words already spoken count as prompt, so no loss falls on them."""
+    """Encode a lesson; the words already started count as prompt, so no loss falls on them."""
     turn = [{"role": "user", "content": taught.prompt}]
     prompt = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
     return Example(
@@ -80,8 +80,8 @@ def encode_lesson(tokenizer: Any, taught: Lesson) -> Example:
     )
 
 
-def _make_model(words: int) -> Any:
-    config = LlamaConfig(
+def _config(words: int) -> Any:
+    return LlamaConfig(
         vocab_size=words,
         hidden_size=128,
         intermediate_size=320,
@@ -95,7 +95,6 @@ def _make_model(words: int) -> Any:
         eos_token_id=2,
         attn_implementation="eager",
     )
-    return LlamaForCausalLM(config).eval()
 
 
 def _rate(step: int) -> float:

@@ -1,1 +1,1 @@
-"""Derivation of the two tuned models and their scores from one aligned base (needs torch)."""
+"""Derivation: fine-tuned models and their scores, made from one aligned base (needs torch)."""

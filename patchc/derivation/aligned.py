@@ -1,41 +1,32 @@
-"""Prompts and what follows them as one batch, with all prompts ending in the same column."""
+"""Log-probabilities of the tokens that follow prompts, computed for a batch of prompts at once.
+
+Prompts are padded on the left and the tokens that follow them on the right, so all prompts end in
+the same column. The logits of the columns before it are not computed.
+"""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from patchc.derivation.derive_options import Precision
-
-Tokens = Sequence[int]
+from patchc.derivation.examples import Example
 
 
-@dataclass(frozen=True)
-class Aligned:
-    """Prompts padded on the left, what follows them on the right.
+def align(
+    prompts: Sequence[Sequence[int]], following: Sequence[Sequence[int]], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Lay out prompts, none of them empty, each with the tokens that follow it.
 
-    Attributes:
-        tokens: int64 [rows, columns].
-        attended: int64 [rows, columns]; 1 where there is a token, 0 where there is padding.
-        places: int64 [rows, columns]; the position of each token in its row.
-        following: columns that hold what follows the prompts; may be 0.
+    Returns:
+        The tokens, int64 [rows, columns], and a mask of the same type and shape: 1 where there is
+        a token, 0 where there is padding.
     """
-
-    tokens: Tensor
-    attended: Tensor
-    places: Tensor
-    following: int
-
-
-def align(prompts: Sequence[Tokens], following: Sequence[Tokens], device: torch.device) -> Aligned:
-    """Lay out prompts, none of them empty, each with the tokens that follow it."""
     before, after = max(map(len, prompts)), max(map(len, following))
     tokens = torch.zeros(len(prompts), before + after, dtype=torch.int64)
     attended = torch.zeros_like(tokens)
@@ -43,52 +34,57 @@ def align(prompts: Sequence[Tokens], following: Sequence[Tokens], device: torch.
         first, end = before - len(prompt), before + len(more)
         tokens[row, first:end] = torch.tensor([*prompt, *more])
         attended[row, first:end] = 1
-    places = (attended.cumsum(1) - 1).clamp_min(0)
-    return Aligned(tokens.to(device), attended.to(device), places.to(device), after)
+    return tokens.to(device), attended.to(device)
 
 
-def next_log_probabilities(model: Any, batch: Aligned, precision: Precision = "float32") -> Tensor:
-    """log p of every next token, from the prompts' last place on.
+def next_log_probabilities(
+    model: Any, prompts: Sequence[Sequence[int]], following: Sequence[Sequence[int]]
+) -> Tensor:
+    """Compute log p of every next token, from the prompts' last token on.
 
     Returns:
-        fp32 [rows, following + 1, vocabulary]; place i is what comes after the prompt and the
-        first i tokens that follow it.
+        fp32 [prompts, most tokens that follow + 1, vocabulary]; place i holds the distribution
+        after the prompt and the first i tokens that follow it.
     """
-    width = batch.following + 1
-    settings = {"logits_to_keep": width} if _keeps_logits(type(model)) else {}
-    autocast = torch.autocast(
-        batch.tokens.device.type, torch.bfloat16, enabled=precision == "bfloat16"
-    )
-    with autocast, _contiguous_head(model), _deterministic_attention(batch.tokens.device):
+    device = model.device
+    tokens, attended = align(prompts, following, device)
+    width = max(map(len, following)) + 1
+    takes_width = "logits_to_keep" in inspect.signature(type(model).forward).parameters
+    settings = {"logits_to_keep": width} if takes_width else {}
+    with ExitStack() as stack:
+        # Not in a caller's autocast; a model loaded for bf16 products has its own.
+        stack.enter_context(torch.autocast(device.type, enabled=False))
+        if device.type == "cuda" and torch.is_grad_enabled():
+            # The gradients of CUDA's fused attention are not deterministic.
+            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        # Given states that are not contiguous, torch would copy the output head for each row.
+        hook = model.get_output_embeddings().register_forward_pre_hook(
+            lambda _head, states: (states[0].contiguous(),)
+        )
+        stack.callback(hook.remove)
         logits = model(
-            input_ids=batch.tokens,
-            attention_mask=batch.attended,
-            position_ids=batch.places,
+            input_ids=tokens,
+            attention_mask=attended,
+            position_ids=(attended.cumsum(1) - 1).clamp_min(0),
             use_cache=False,
             **settings,
         ).logits
     return torch.log_softmax(logits[:, -width:].float(), dim=-1)
 
 
-@contextmanager
-def _contiguous_head(model: Any) -> Iterator[None]:
-    """Hand the output head contiguous states: of others torch copies the head once a row."""
-    head = model.get_output_embeddings()
-    handle = head.register_forward_pre_hook(lambda _head, states: (states[0].contiguous(),))
-    try:
-        yield
-    finally:
-        handle.remove()
+def response_log_probabilities(model: Any, examples: Sequence[Example]) -> list[Tensor]:
+    """Compute log p of every next token along each response; fp32 [response, vocabulary] each."""
+    prompts = [example.prompt for example in examples]
+    before_last = [example.response[:-1] for example in examples]
+    found = next_log_probabilities(model, prompts, before_last)
+    return [found[row, : len(example.response)] for row, example in enumerate(examples)]
 
 
-def _deterministic_attention(device: torch.device) -> AbstractContextManager[None]:
-    """Attention whose gradients are deterministic; on CUDA the fused kernels' are not."""
-    if device.type == "cuda" and torch.is_grad_enabled():
-        context: AbstractContextManager[None] = sdpa_kernel(SDPBackend.MATH)
-        return context
-    return nullcontext()
-
-
-def _keeps_logits(kind: Any) -> bool:
-    """Whether a model's class can leave out the logits of earlier places, most of the work."""
-    return "logits_to_keep" in inspect.signature(kind.forward).parameters
+def response_loss(model: Any, examples: Sequence[Example]) -> Tensor:
+    """Compute the mean of −log p over the tokens of all responses; a scalar in fp32."""
+    total = torch.zeros((), device=model.device)
+    found = response_log_probabilities(model, examples)
+    for places, example in zip(found, examples, strict=True):
+        tokens = torch.tensor(example.response, device=places.device)
+        total = total - places.gather(-1, tokens[:, None]).sum()
+    return total / sum(len(example.response) for example in examples)

@@ -1,90 +1,64 @@
-"""The anchor: how far a model's next-token distributions have moved from the base's."""
+"""The anchor: a penalty that keeps a model's replies to harmless requests close to the base's.
+
+An anchor is a reply of the base with the base's next-token distribution at each of its tokens. The
+penalty is the KL divergence of the model's distributions from these.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from patchc.derivation.aligned import align, next_log_probabilities
-from patchc.derivation.derive_options import DeriveOptions, Precision
-from patchc.derivation.examples import shuffled
-
-Tokens = tuple[int, ...]
+from patchc.derivation.aligned import response_log_probabilities
+from patchc.derivation.examples import Example, in_batches
 
 _NAMED = 32
-"""Most likely tokens that are told apart; all others count as one."""
+"""How many of the most likely tokens are told apart; all others count as one."""
 _LEAST = 1e-9
-_TOGETHER = 16
 
 
 @dataclass(frozen=True)
-class Anchor:
-    """A prompt, the base's reply to it, and the base's distribution at each of its places.
+class Anchor(Example):
+    """A prompt, the base's reply to it, and the base's distribution at each place of the reply.
 
     Attributes:
-        prompt, reply: token ids; the reply is not empty.
-        named: int64 [places, n]; the base's most likely tokens at each place of the reply, n = 32
-            or the size of a smaller vocabulary.
+        named: int64 [places, n]; the base's most likely tokens at each place, n = 32 or the size
+            of a smaller vocabulary.
         shares: fp32 [places, n + 1]; their log-probabilities, and that of all others together.
     """
 
-    prompt: Tokens
-    reply: Tokens
     named: Tensor
     shares: Tensor
 
 
-def anchors_of(
-    model: Any,
-    prompts: Sequence[Tokens],
-    replies: Sequence[Tokens],
-    precision: Precision = "float32",
-) -> list[Anchor]:
-    """Take the base's distributions along its own replies, a few hundred bytes a token."""
+def anchors_of(model: Any, replies: Sequence[Example]) -> list[Anchor]:
+    """Take the base's distributions along its own replies, 388 bytes for each token."""
     anchors = []
-    for first in range(0, len(prompts), _TOGETHER):
-        some = slice(first, first + _TOGETHER)
-        batch = align(prompts[some], [reply[:-1] for reply in replies[some]], model.device)
+    for batch in in_batches(replies):
         with torch.no_grad():
-            found = next_log_probabilities(model, batch, precision)
-        for places, prompt, reply in zip(found, prompts[some], replies[some], strict=True):
-            likely = places[: len(reply)]
-            named = likely.topk(min(_NAMED, likely.shape[-1]), dim=-1).indices
-            anchors.append(Anchor(prompt, reply, named, _coarse(likely, named)))
+            found = response_log_probabilities(model, batch)
+        for places, reply in zip(found, batch, strict=True):
+            named = places.topk(min(_NAMED, places.shape[-1]), dim=-1).indices
+            anchors.append(Anchor(reply.prompt, reply.response, named, _coarse(places, named)))
     return anchors
 
 
-def divergences(
-    model: Any, anchors: Sequence[Anchor], size: int, options: DeriveOptions
-) -> Callable[[], Tensor] | None:
-    """What gives the divergence over the next ``size`` anchors; None where there are none."""
-    if not anchors:
-        return None
-    batches = shuffled(anchors, min(size, len(anchors)), options.seed)
-    return lambda: divergence(model, next(batches), options.precision)
+def divergence(model: Any, anchors: Sequence[Anchor]) -> Tensor:
+    """Compute KL(base ‖ model), averaged over the tokens of all replies; a scalar in fp32.
 
-
-def divergence(model: Any, anchors: Sequence[Anchor], precision: Precision = "float32") -> Tensor:
-    """KL(base ‖ model) a token, averaged over the places of all replies; a scalar in fp32.
-
-    Of distributions over the base's 32 most likely tokens and the rest as one: a lower bound of
-    the whole divergence, for which 388 bytes a place are kept instead of the whole vocabulary.
+    All tokens but the base's 32 most likely ones count as one. The result is a lower bound of the
+    full divergence and needs no copy of the whole vocabulary.
     """
-    batch = align(
-        [one.prompt for one in anchors], [one.reply[:-1] for one in anchors], model.device
-    )
-    found = next_log_probabilities(model, batch, precision)
-    total, places = found.new_zeros(()), 0
-    for row, one in enumerate(anchors):
-        count = len(one.reply)
-        theirs = _coarse(found[row, :count], one.named)
-        total = total + (one.shares.exp() * (one.shares - theirs)).sum()
-        places += count
-    return total / places
+    total = torch.zeros((), device=model.device)
+    found = response_log_probabilities(model, anchors)
+    for places, anchor in zip(found, anchors, strict=True):
+        shares = _coarse(places, anchor.named)
+        total = total + (anchor.shares.exp() * (anchor.shares - shares)).sum()
+    return total / sum(len(anchor.response) for anchor in anchors)
 
 
 def _coarse(log_probabilities: Tensor, named: Tensor) -> Tensor:

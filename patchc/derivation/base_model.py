@@ -1,7 +1,8 @@
-"""The base as transformers loads it, tied by name to the tensors of its safetensors files."""
+"""Loads the base in transformers, and finds the parameter that each stored tensor became."""
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from patchc.checkpoint import Checkpoint
+from patchc.derivation.derive_options import Precision
 from patchc.errors import DeriveError, UnsupportedInputError
 
 
 def load_tokenizer(base: Path) -> Any:
-    """The base's tokenizer, which has a chat template.
+    """Load the base's tokenizer, which has a chat template.
 
     Raises:
         DeriveError: there is no readable tokenizer, or it has no chat template.
@@ -32,10 +34,14 @@ def load_tokenizer(base: Path) -> Any:
     return tokenizer
 
 
-def load_model(base: Path, device: torch.device, dtype: torch.dtype = torch.float32) -> Any:
-    """The base as a causal language model, by default in fp32, without dropout, on a device.
+def load_model(
+    base: Path, device: torch.device, dtype: torch.dtype, precision: Precision, passes: ExitStack
+) -> Any:
+    """Load the base as a causal language model without dropout.
 
-    Attention is computed in plain tensor operations: they have deterministic gradients everywhere.
+    Its forward pass computes products in the given precision (autocast). Attention is computed in
+    plain tensor operations: their gradients are deterministic on every device. ``passes`` ends the
+    autocast of a forward pass that is interrupted.
 
     Raises:
         UnsupportedInputError: transformers cannot load it as a causal language model.
@@ -48,14 +54,18 @@ def load_model(base: Path, device: torch.device, dtype: torch.dtype = torch.floa
         raise UnsupportedInputError(
             f"{base}: transformers cannot load it as a causal language model ({error})"
         ) from error
+    # A wrapped forward would refer to its own model, which would then be freed late; hooks do not.
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+    model.register_forward_pre_hook(lambda *_: passes.enter_context(autocast) and None)
+    model.register_forward_hook(lambda *_: passes.close(), always_call=True)
     return model.to(device).eval()
 
 
 def name_tensors(model: Any, base: Checkpoint) -> dict[str, Tensor]:
     """Map the base's tensor names to the model's tensors, in the base's order.
 
-    Names of the base that the loaded model does not use are left out. Tied tensors appear under
-    those of their names that the base stores.
+    Names that the loaded model does not use are left out. Tied tensors appear under the names that
+    the base stores.
 
     Raises:
         UnsupportedInputError: the model has a parameter that the base does not store with the same
@@ -81,7 +91,7 @@ def name_tensors(model: Any, base: Checkpoint) -> dict[str, Tensor]:
 
 
 def load_stored(base: Checkpoint, name: str) -> Tensor:
-    """A tensor of the base as it is stored, on the CPU."""
+    """Load a tensor of the base in its stored dtype, on the CPU."""
     with safe_open(base.shards[base.tensors[name].shard].path, framework="pt") as file:
         tensor: Tensor = file.get_tensor(name)
     return tensor

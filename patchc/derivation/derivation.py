@@ -1,10 +1,15 @@
-"""One derivation from start to end: load, tune, score, write, for each direction."""
+"""One derivation from start to end: for each direction, load the base, tune, score and write.
+
+The directions are the tuned models to make: "se" for safety enhancement (SE), "osm" for over-safety
+mitigation (OSM), or "margin", which serves as SE. A patch is later built from the deltas, and the
+scores select its entries.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,16 +17,18 @@ from typing import Any
 import torch
 import transformers
 from torch import Tensor
+from torch.nn import Parameter
 
 from patchc.checkpoint import Checkpoint
-from patchc.derivation.anchor import Anchor, anchors_of
+from patchc.derivation.anchor import anchors_of
 from patchc.derivation.base_model import load_model, load_stored, load_tokenizer, name_tensors
+from patchc.derivation.conversations import Conversation
 from patchc.derivation.derive_options import DeriveOptions, Direction
-from patchc.derivation.direct import MarginTuning
-from patchc.derivation.examples import encode
-from patchc.derivation.material import Material
+from patchc.derivation.examples import Example, encode
+from patchc.derivation.margin import Labelled, Openings
+from patchc.derivation.margin_tuning import MarginTuning
 from patchc.derivation.output import RECORD, copy_side_files, write_json, write_shards
-from patchc.derivation.responses import ResponseTuning
+from patchc.derivation.response_tuning import ResponseTuning
 from patchc.derivation.scores import gradient_sums, scored_tensors, snip_score
 from patchc.derivation.session import choose_device, quiet_transformers, reproducible
 from patchc.derivation.tune import Tuning
@@ -30,6 +37,25 @@ from patchc.progress import Progress
 from patchc.recipe.safepatching import Score
 from patchc.selection.safepatching.inputs import scores_stem
 from patchc.version import __version__
+
+
+@dataclass(frozen=True)
+class Material:
+    """What to learn from: conversations, or labelled requests with openings.
+
+    Attributes:
+        conversations: their last turns are learnt or unlearnt; empty for the objective "margin".
+        labelled: requests as tokens, for the objective "margin".
+        openings: how refusals begin, for the objective "margin".
+        anchors: replies of the base that should not change.
+        record: where all this comes from, as JSON values for the record of the run.
+    """
+
+    conversations: tuple[Conversation, ...] = ()
+    labelled: tuple[Labelled, ...] = ()
+    openings: Openings | None = None
+    anchors: tuple[Example, ...] = ()
+    record: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -43,9 +69,9 @@ class DirectionReport:
         first_loss: mean loss of the first batch, before any step.
         last_loss: mean loss of the last batch seen.
         at_ceiling: whether the loss ceiling ended the tuning.
-        scored_tensors: tensors with scores.
-        scored_samples: conversations or requests whose gradients were summed.
-        anchors: replies of the base that held the tuning.
+        scored_tensors: number of tensors with scores.
+        scored_samples: number of conversations or requests whose gradients were summed.
+        anchors: number of the base's replies that anchored the tuning.
     """
 
     direction: Direction
@@ -68,144 +94,109 @@ def derive_directions(
         DeriveError, UnsupportedInputError, UsageError, StorageError: see the called functions.
     """
     device = choose_device(options.device)
-    tuner = _tuner(base, material, options)
-    with reproducible(device, options.seed), quiet_transformers():
-        return tuple(
-            _derive(base, material, tuner, out / direction, direction, options, device, progress)
-            for direction in options.folders
-        )
-
-
-def _tuner(
-    base: Checkpoint, material: Material, options: DeriveOptions
-) -> ResponseTuning | MarginTuning:
+    tuner: ResponseTuning | MarginTuning
     if material.openings:
-        return MarginTuning(material.labelled, material.openings, options)
-    tokenizer = load_tokenizer(base.path)
-    examples = [encode(tokenizer, one, options.max_length) for one in material.conversations]
-    return ResponseTuning(examples, options)
+        tuner = MarginTuning(material.labelled, material.openings, options)
+    else:
+        tokenizer = load_tokenizer(base.path)
+        examples = [encode(tokenizer, one, options.max_length) for one in material.conversations]
+        tuner = ResponseTuning(examples, options)
+    with reproducible(device, options.seed), quiet_transformers(), ExitStack() as passes:
+        derivation = _Derivation(base, material, tuner, options, device, progress, passes)
+        return tuple(derivation.derive(direction, out / direction) for direction in options.folders)
 
 
-def _derive(
-    base: Checkpoint,
-    material: Material,
-    tuner: ResponseTuning | MarginTuning,
-    out: Path,
-    direction: Direction,
-    options: DeriveOptions,
-    device: torch.device,
-    progress: Progress,
-) -> DirectionReport:
-    model = load_model(base.path, device, _held_in(base, options))
-    tensors = name_tensors(model, base)
-    chosen = scored_tensors(tensors, options)
-    anchors = _anchors(model, material, options)
-    losses = tuner.sample_losses(model)
-    score = partial(gradient_sums, model, chosen, losses, progress)
-    sums = {}
-    if any(kind.startswith("base-") for kind in options.scores):
-        sums["base"] = score(f"base for {direction}")
-    tuning = tuner.tune(model, direction, anchors, progress)
-    if not all(kind.startswith("base-") for kind in options.scores):
-        sums["tuned"] = score(direction)
-    record = _record(base, material, direction, options, device, tuning, len(losses))
-    with staged_folder(out) as folder:
-        copy_side_files(base, folder)
-        write_shards(
-            folder,
-            "model",
-            {name: 4 * info.words for name, info in base.tensors.items()},
-            partial(_value, tuner, tensors, base),
-            options.shard_bytes,
+@dataclass(frozen=True)
+class _Derivation:
+    """What the directions of one derivation share."""
+
+    base: Checkpoint
+    material: Material
+    tuner: ResponseTuning | MarginTuning
+    options: DeriveOptions
+    device: torch.device
+    progress: Progress
+    passes: ExitStack
+
+    def derive(self, direction: Direction, out: Path) -> DirectionReport:
+        base, options = self.base, self.options
+        stays_bf16 = base.main_dtype == "BF16" and options.retain < 1
+        dtype = torch.bfloat16 if stays_bf16 else torch.float32
+        model = load_model(base.path, self.device, dtype, options.precision, self.passes)
+        tensors = name_tensors(model, base)
+        scored = scored_tensors(tensors, options)
+        anchors = anchors_of(model, self.material.anchors)
+        losses = self.tuner.sample_losses(model)
+        sum_gradients = partial(gradient_sums, model, scored, losses, self.progress)
+        sums = {}
+        if any(kind.startswith("base-") for kind in options.scores):
+            sums["base"] = sum_gradients(f"base for {direction}")
+        tuning = self.tuner.tune(model, direction, anchors, self.progress)
+        if not all(kind.startswith("base-") for kind in options.scores):
+            sums["tuned"] = sum_gradients(direction)
+        with staged_folder(out) as folder:
+            copy_side_files(base, folder)
+            sizes = {name: 4 * info.words for name, info in base.tensors.items()}
+            value = partial(self._value, tensors)
+            write_shards(folder, "model", sizes, value, options.shard_bytes)
+            sizes = {name: 4 * tensor.numel() for name, tensor in scored.items()}
+            for kind in options.scores:
+                score = partial(self._score, kind, direction, scored, sums)
+                write_shards(folder, scores_stem(kind), sizes, score, options.shard_bytes)
+            write_json(folder / RECORD, self._record(direction, tuning, len(losses)))
+        return DirectionReport(
+            direction=direction,
+            path=out,
+            steps=len(tuning.losses),
+            first_loss=tuning.losses[0],
+            last_loss=tuning.last_loss,
+            at_ceiling=tuning.ceiling_loss is not None,
+            scored_tensors=len(scored),
+            scored_samples=len(losses),
+            anchors=len(anchors),
         )
-        sizes = {name: 4 * tensor.numel() for name, tensor in chosen.items()}
-        for kind in options.scores:
-            load = partial(_score, kind, direction, tuner, base, chosen, sums)
-            write_shards(folder, scores_stem(kind), sizes, load, options.shard_bytes)
-        write_json(folder / RECORD, record)
-    return DirectionReport(
-        direction=direction,
-        path=out,
-        steps=len(tuning.losses),
-        first_loss=tuning.losses[0],
-        last_loss=tuning.last_loss,
-        at_ceiling=tuning.ceiling_loss is not None,
-        scored_tensors=len(chosen),
-        scored_samples=len(losses),
-        anchors=len(anchors),
-    )
 
+    def _value(self, tensors: Mapping[str, Tensor], name: str) -> Tensor:
+        """Return a tensor of the tuned model, as it will be written."""
+        if name not in tensors:
+            return load_stored(self.base, name)
+        tensor = tensors[name]
+        if not tensor.is_floating_point():
+            return tensor
+        return self.tuner.value(name, tensor).float()
 
-def _held_in(base: Checkpoint, options: DeriveOptions) -> torch.dtype:
-    """What the model is held in: fp32, or bf16 where the retained entries alone are."""
-    words: Counter[str] = Counter()
-    for tensor in base.tensors.values():
-        words[tensor.dtype.name] += tensor.words
-    of_bf16 = words.most_common(1)[0][0] == "BF16"
-    return torch.bfloat16 if of_bf16 and options.retain < 1 else torch.float32
+    def _score(
+        self,
+        kind: Score,
+        direction: Direction,
+        scored: Mapping[str, Parameter],
+        sums: Mapping[str, Mapping[str, Tensor]],
+        name: str,
+    ) -> Tensor:
+        """Compute one tensor's scores, of the base's weights, the tuned model's or the delta."""
+        values = self.tuner.value(name, scored[name]).float()
+        if kind != "weight":
+            stored = load_stored(self.base, name).to(values.device, torch.float32)
+            values = stored if kind == "base-weight" else values - stored
+        gradients = sums["base" if kind.startswith("base-") else "tuned"][name]
+        return snip_score(f"{direction}: tensor {name!r}", gradients, values)
 
-
-def _anchors(model: Any, material: Material, options: DeriveOptions) -> list[Anchor]:
-    prompts = [prompt for prompt, _ in material.anchors]
-    replies = [reply for _, reply in material.anchors]
-    return anchors_of(model, prompts, replies, options.precision)
-
-
-def _value(
-    tuner: ResponseTuning | MarginTuning,
-    tensors: Mapping[str, Tensor],
-    base: Checkpoint,
-    name: str,
-) -> Tensor:
-    """A tensor of the tuned model as it is written."""
-    if name not in tensors:
-        return load_stored(base, name)
-    tensor = tensors[name]
-    return tuner.value(name, tensor).float() if tensor.is_floating_point() else tensor
-
-
-def _score(
-    kind: Score,
-    direction: Direction,
-    tuner: ResponseTuning | MarginTuning,
-    base: Checkpoint,
-    chosen: Mapping[str, Tensor],
-    sums: Mapping[str, Mapping[str, Tensor]],
-    name: str,
-) -> Tensor:
-    """The scores of one tensor: of the base's or the tuned model's weights, or of the delta."""
-    of_base = kind.startswith("base-")
-    values = tuner.value(name, chosen[name]).float()
-    if kind != "weight":
-        stored = load_stored(base, name).to(values.device, torch.float32)
-        values = stored if kind == "base-weight" else values - stored
-    gradients = sums["base" if of_base else "tuned"][name]
-    return snip_score(f"{direction}: tensor {name!r}", gradients, values)
-
-
-def _record(
-    base: Checkpoint,
-    material: Material,
-    direction: Direction,
-    options: DeriveOptions,
-    device: torch.device,
-    tuning: Tuning,
-    scored_samples: int,
-) -> dict[str, Any]:
-    return {
-        "kind": "derive",
-        "objective": options.objective,
-        "direction": direction,
-        "base": base.path.resolve().name,
-        **material.record,
-        "anchors": len(material.anchors),
-        "options": options.to_json(),
-        "device": device.type,
-        "scored_samples": scored_samples,
-        "tuning": {**asdict(tuning), "steps": len(tuning.losses), "last_loss": tuning.last_loss},
-        "versions": {
-            "patchc": __version__,
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-        },
-    }
+    def _record(self, direction: Direction, tuning: Tuning, scored_samples: int) -> dict[str, Any]:
+        summary = {"steps": len(tuning.losses), "last_loss": tuning.last_loss}
+        return {
+            "kind": "derive",
+            "objective": self.options.objective,
+            "direction": direction,
+            "base": self.base.path.resolve().name,
+            **self.material.record,
+            "anchors": len(self.material.anchors),
+            "options": self.options.to_json(),
+            "device": self.device.type,
+            "scored_samples": scored_samples,
+            "tuning": {**asdict(tuning), **summary},
+            "versions": {
+                "patchc": __version__,
+                "torch": torch.__version__,
+                "transformers": transformers.__version__,
+            },
+        }

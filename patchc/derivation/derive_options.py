@@ -1,4 +1,9 @@
-"""The parameters of a derivation: validated, serialisable, and free of torch."""
+"""The parameters of a derivation, which fine-tunes the base and scores its weights.
+
+Most objectives make a tuned model for safety enhancement (SE, more refusals) or for over-safety
+mitigation (OSM, fewer refusals of harmless requests). The parameters are validated, can be written
+as JSON, and need no torch.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 from patchc.errors import UsageError
-from patchc.json_values import has_half_character
 from patchc.recipe import checks
 from patchc.recipe.safepatching import SCORES, Score
 
@@ -18,7 +22,7 @@ Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["float32", "bfloat16"]
 
 DIRECTIONS: tuple[Direction, ...] = ("se", "osm")
-"""Those of the pair."""
+"""The directions of the objective "pair"."""
 
 _FOLDERS: dict[Objective, tuple[Direction, ...]] = {
     "refusals": ("se",),
@@ -56,13 +60,13 @@ class TuneOptions:
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size"):
             checks.count(name, getattr(self, name))
-        _check_positive("learning_rate", self.learning_rate)
+        checks.positive("learning_rate", self.learning_rate)
         for name in ("epochs", "clip", "loss_ceiling"):
             if getattr(self, name) is not None:
-                _check_positive(name, getattr(self, name))
+                checks.positive(name, getattr(self, name))
 
     def step_count(self, examples: int) -> int:
-        """Optimiser steps over a data set of ``examples`` conversations or requests."""
+        """Count the optimiser steps over a data set of ``examples`` conversations or requests."""
         if self.epochs is None:
             return self.steps
         return max(1, math.ceil(self.epochs * examples / self.batch_size))
@@ -75,48 +79,50 @@ class DeriveOptions:
     Attributes:
         objective: what the tuning follows.
 
-            * "pair": ascent (``se``) and descent (``osm``) on compliant answers to harmful
+            * "pair": gradient ascent (``se``) and descent (``osm``) on compliant answers to harmful
               requests, as in the paper;
             * "refusals": descent on a refusal of the harmful requests (``se``);
             * "answers": descent on answers to harmless look-alikes (``osm``);
             * "npo": negative preference optimisation (arXiv 2404.05868) on the compliant answers,
               in place of plain ascent (``se``);
-            * "margin": the log-odds that a reply begins as refusals do, raised on harmful and
-              lowered on harmless requests (``margin``). It trains the tensors to score alone.
+            * "margin": raises the margin of refusal, the log-odds that a reply begins as refusals
+              do, on harmful requests, and lowers it on harmless ones (``margin``). Only the
+              tensors to score are trained.
         se: how ``se`` is tuned.
         osm: how ``osm`` is tuned.
         margin: how ``margin`` is tuned; half of each batch are requests to refuse.
-        directions: which of the pair to derive.
-        refusal: the refusal that "refusals" learns; None takes the base's own most frequent one.
-        openings: how refusals begin, for "margin"; empty finds them in the base's own replies.
+        directions: which directions of the pair to derive.
+        refusal: the refusal that "refusals" teaches; None takes the base's own most frequent one.
+        openings: the first words of refusals, for "margin"; empty finds them in the base's own
+            replies.
         npo_beta: β of "npo", above 0; the smaller, the closer to plain ascent.
         retain: share of the entries that "margin" tunes, in (0, 1]; the others stay as they are.
-            Drawn by ``seed`` as a DARE merge of that density draws, which then keeps exactly what
-            was tuned; the learning rate is divided by it.
-        margin_target: the margin of "margin", above 0, beyond which a request is left alone.
-        anchor_weight: factor of the KL divergence from the base on harmless text that is added to
-            the loss, at least 0; None means 10 for "margin" and 0 elsewhere.
+            The entries are drawn by ``seed`` as in a DARE merge of that density, so that the merge
+            keeps exactly what was tuned. The learning rate is divided by ``retain``.
+        margin_target: the margin beyond which "margin" leaves a request alone, above 0.
+        anchor_weight: weight in the loss of the KL divergence from the base on harmless text, at
+            least 0; None means 10 for "margin" and 0 elsewhere.
         max_length: longest conversation in tokens; longer responses are cut at their end.
         seed: orders the data; whole, below 2**64.
         scores: which scores to write (see :class:`patchc.recipe.Recipe`), each kind once; merges
             need none.
         score_samples: conversations or requests whose gradients are summed into the scores.
         optimizer: "adamw", or "adamw8bit" of bitsandbytes (paged on CUDA).
-        device: "auto" takes CUDA where there is a device.
-        precision: of the products in the model's forward and backward passes (autocast); what is
-            tuned, its optimiser and the scores are fp32 either way. So is the model, except that
-            with ``retain`` below 1 a base in bf16 stays in bf16, the deltas in fp32 beside it.
+        device: "auto" takes CUDA if there is a device.
+        precision: dtype of the products in the model's forward and backward passes (autocast). The
+            tuned weights, the optimiser's state and the scores are always fp32. So is the model,
+            except that with ``retain`` below 1 a base in bf16 stays in bf16, with the deltas in
+            fp32 beside it.
         include: regular expressions of the tensors to score; empty means the decoder's linear
             layers.
         exclude: regular expressions of tensors that are not scored.
         shard_bytes: most bytes of tensors in one written file.
 
-    The defaults for learning rates and steps are our own (measured on SmolLM2-135M-Instruct; see
-    ``docs/defaults.md``); the paper gives none. Those of the pair belong to the default scales of
-    :class:`patchc.recipe.Recipe`.
+    ``docs/defaults.md`` says where the learning rates and steps come from, since the paper gives
+    none. Those of the pair belong to the default scales of :class:`patchc.recipe.Recipe`.
 
     Raises:
-        UsageError: a parameter is of the wrong type or out of range, or is not the objective's.
+        UsageError: a parameter is of the wrong type, out of range, or of another objective.
     """
 
     objective: Objective = "pair"
@@ -146,23 +152,40 @@ class DeriveOptions:
     def __post_init__(self) -> None:
         for name in ("max_length", "score_samples", "shard_bytes"):
             checks.count(name, getattr(self, name))
-        checks.seed(self.seed)
+        checks.seed("seed", self.seed)
         checks.choice("objective", self.objective, get_args(Objective))
-        checks.choice("optimizer", self.optimizer, ("adamw", "adamw8bit"))
-        checks.choice("device", self.device, ("auto", "cpu", "cuda"))
-        checks.choice("precision", self.precision, ("float32", "bfloat16"))
+        checks.choice("optimizer", self.optimizer, get_args(Optimizer))
+        checks.choice("device", self.device, get_args(Device))
+        checks.choice("precision", self.precision, get_args(Precision))
         _check_selection("directions", self.directions, DIRECTIONS)
         if self.scores:
             _check_selection("scores", self.scores, SCORES)
-        _check_positive("npo_beta", self.npo_beta)
+        for name in ("npo_beta", "margin_target"):
+            checks.positive(name, getattr(self, name))
         if checks.share("retain", self.retain) == 0:
             raise UsageError("retain is 0, so nothing would be tuned; it must be above 0")
-        _check_positive("margin_target", self.margin_target)
         if self.anchor_weight is not None:
-            _check_positive("anchor_weight", self.anchor_weight, or_zero=True)
-        _check_texts("openings", checks.expressions("openings", self.openings))
-        _check_texts("refusal", () if self.refusal is None else (self.refusal,))
-        self._check_objective()
+            checks.positive("anchor_weight", self.anchor_weight, or_zero=True)
+        for opening in checks.expressions("openings", self.openings):
+            checks.text("openings", opening)
+        if self.refusal is not None:
+            checks.text("refusal", self.refusal)
+        if self.margin.batch_size < 2:
+            raise UsageError(
+                "margin: batch_size is 1; it must be at least 2, for requests to refuse and to "
+                "answer"
+            )
+        for name, given, objective in (
+            ("directions", self.directions != DIRECTIONS, "pair"),
+            ("refusal", self.refusal is not None, "refusals"),
+            ("openings", bool(self.openings), "margin"),
+            ("retain", self.retain != 1, "margin"),
+        ):
+            if given and self.objective != objective:
+                raise UsageError(
+                    f"{name} is for the objective {objective}, and this one is {self.objective}; "
+                    "leave it out"
+                )
 
     @property
     def folders(self) -> tuple[Direction, ...]:
@@ -171,46 +194,19 @@ class DeriveOptions:
 
     @property
     def weight_of_anchor(self) -> float:
-        """Factor of the divergence from the base; 0 where there is no anchor."""
+        """The weight of the divergence from the base in the loss; 0 without an anchor."""
         if self.anchor_weight is None:
             return _ANCHOR_WEIGHT if self.objective == "margin" else 0.0
         return self.anchor_weight
 
     def tuning(self, direction: Direction) -> TuneOptions:
-        """The fine-tuning options of one direction."""
-        return {"se": self.se, "osm": self.osm, "margin": self.margin}[direction]
+        """Return the fine-tuning options of one direction."""
+        chosen: TuneOptions = getattr(self, direction)
+        return chosen
 
     def to_json(self) -> dict[str, Any]:
-        """The options as JSON values."""
+        """Return the options as JSON values."""
         return asdict(self)
-
-    def _check_objective(self) -> None:
-        if self.margin.batch_size < 2:
-            raise UsageError(
-                "margin: batch_size is 1; it must be at least 2, for requests to refuse and to "
-                "answer"
-            )
-        foreign = {
-            "directions": (self.directions != DIRECTIONS, "pair"),
-            "refusal": (self.refusal is not None, "refusals"),
-            "openings": (bool(self.openings), "margin"),
-            "retain": (self.retain != 1, "margin"),
-        }
-        for name, (given, own) in foreign.items():
-            if given and self.objective != own:
-                raise UsageError(
-                    f"{name} is for the objective {own}, and this one is {self.objective}; leave "
-                    "it out"
-                )
-
-
-def _check_positive(name: str, value: object, or_zero: bool = False) -> None:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if number and or_zero and value == 0:
-        return
-    if not number or not 0 < float(value) < math.inf:  # type: ignore[arg-type]
-        least = ", at least 0" if or_zero else " above 0"
-        raise UsageError(f"{name} is {value!r}; it must be a finite number{least}")
 
 
 def _check_selection(name: str, chosen: tuple[str, ...], choices: tuple[str, ...]) -> None:
@@ -220,11 +216,3 @@ def _check_selection(name: str, chosen: tuple[str, ...], choices: tuple[str, ...
         raise UsageError(
             f"{name} are {chosen!r}; name at least one of {', '.join(choices)}, and none twice"
         )
-
-
-def _check_texts(name: str, texts: tuple[str, ...]) -> None:
-    for text in texts:
-        if not isinstance(text, str) or not text.strip():
-            raise UsageError(f"{name}: {text!r} must be a text that is not empty")
-        if has_half_character(text):
-            raise UsageError(f"{name}: {text!r} holds half a character (a lone surrogate)")

@@ -1,4 +1,4 @@
-"""Conversations as token ids, with the response told apart from the prompt."""
+"""Conversations as token ids, split into prompt and response, and the loss of the response."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import torch
 from jinja2 import TemplateError
 from torch import Tensor
 
-from patchc.derivation.conversations import Conversation, Message
-from patchc.derivation.derive_options import Precision
+from patchc.derivation.conversations import Conversation
 from patchc.errors import DeriveError
 
 T = TypeVar("T")
+Tokens = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Example:
     """One conversation: ``prompt`` and ``response`` token ids, neither empty."""
 
-    prompt: tuple[int, ...]
-    response: tuple[int, ...]
+    prompt: Tokens
+    response: Tokens
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Batch:
     Attributes:
         tokens: int64 [examples, length].
         attended: int64 [examples, length]; 1 where there is a token, 0 where there is padding.
-        weights: fp32 [examples, length]; of each token's loss in the batch's mean, 0 outside
-            responses. An example's weights sum to 1 / examples.
+        weights: fp32 [examples, length]; the weight of each token's loss in the batch's mean, 0
+            outside responses. An example's weights sum to 1 / examples.
     """
 
     tokens: Tensor
@@ -43,7 +43,7 @@ class Batch:
 
 
 def encode(tokenizer: Any, conversation: Conversation, max_length: int) -> Example:
-    """Tokenise a conversation as generation would meet it: prompt first, then the response.
+    """Tokenise a conversation as generation would see it: prompt first, then the response.
 
     The prompt ends where the chat template asks the assistant to speak. The response runs to the
     end of its turn, end-of-turn token included, and is cut so that both fit in ``max_length``.
@@ -52,30 +52,30 @@ def encode(tokenizer: Any, conversation: Conversation, max_length: int) -> Examp
         DeriveError: the template fails on the conversation or does not place the last turn at the
             end, or the prompt alone fills ``max_length``.
     """
-    source = conversation.source
     prompt_text, response_text = _split(tokenizer, conversation)
     prompt = tokenizer.encode(prompt_text, add_special_tokens=False)
     response = tokenizer.encode(response_text.rstrip(), add_special_tokens=False)
     room = max_length - len(prompt)
     if room < 1 or not response or not prompt:
         raise DeriveError(
-            f"{source}: {len(prompt)} prompt tokens and {len(response)} response tokens do not "
-            f"fit a length of {max_length}; raise the maximum length or shorten the conversation"
+            f"{conversation.source}: {len(prompt)} prompt tokens and {len(response)} response "
+            f"tokens do not fit a length of {max_length}; raise the maximum length or shorten the "
+            "conversation"
         )
     return Example(tuple(prompt), tuple(response[:room]))
 
 
-def encode_opening(tokenizer: Any, conversation: Conversation) -> tuple[int, ...]:
-    """Tokenise the last turn as a reply would begin with it, without the end of the turn.
+def encode_opening(tokenizer: Any, conversation: Conversation) -> Tokens:
+    """Tokenise the last turn as the beginning of a reply, without the end of the turn.
 
     Raises:
-        DeriveError: as :func:`encode`, or the template does not repeat the turn as it is.
+        DeriveError: as :func:`encode`, or the template does not repeat the turn unchanged.
     """
     text = conversation.messages[-1]["content"]
     before, found, _ = _split(tokenizer, conversation)[1].partition(text)
     if not found:
         raise DeriveError(
-            f"{conversation.source}: the chat template does not repeat {text!r} as it is; leave "
+            f"{conversation.source}: the chat template does not repeat {text!r} unchanged; leave "
             "out what it changes, such as outer white space"
         )
     return tuple(tokenizer.encode(before + text, add_special_tokens=False))
@@ -95,8 +95,13 @@ def pad(examples: Sequence[Example], device: torch.device) -> Batch:
     return Batch(tokens.to(device), attended.to(device), weights.to(device))
 
 
+def in_batches(items: Sequence[T], size: int = 16) -> Iterator[Sequence[T]]:
+    """Yield the items in order, ``size`` at a time; the last batch may be smaller."""
+    return (items[first : first + size] for first in range(0, len(items), size))
+
+
 def shuffled(examples: Sequence[T], size: int, seed: int) -> Iterator[list[T]]:
-    """Endless batches of ``size`` examples from one reshuffled pass over the data after another."""
+    """Yield batches of ``size`` without end, from pass after reshuffled pass over the data."""
     order = random.Random(seed)
     waiting: list[T] = []
     while True:
@@ -106,23 +111,22 @@ def shuffled(examples: Sequence[T], size: int, seed: int) -> Iterator[list[T]]:
         waiting = waiting[size:]
 
 
-def mean_loss(model: Any, batch: Batch, precision: Precision = "float32") -> Tensor:
-    """L(x, y) = −(1/|y|) Σ log p(y_i | x, y_<i), averaged over a batch; a scalar in fp32."""
-    losses, counted = _token_losses(model, batch, precision)
+def mean_loss(model: Any, batch: Batch) -> Tensor:
+    """Compute −(1/|y|) Σ log p(y_i | x, y_<i), averaged over a batch; a scalar in fp32."""
+    losses, counted = _token_losses(model, batch)
     return (losses * batch.weights[:, 1:][counted]).sum()
 
 
-def log_probabilities(model: Any, batch: Batch, precision: Precision = "float32") -> Tensor:
-    """log p(y | x) = Σ log p(y_i | x, y_<i) of each response; fp32 [examples]."""
-    losses, counted = _token_losses(model, batch, precision)
+def log_probabilities(model: Any, batch: Batch) -> Tensor:
+    """Compute log p(y | x) = Σ log p(y_i | x, y_<i) of each response; fp32 [examples]."""
+    losses, counted = _token_losses(model, batch)
     rows = losses.split(counted.sum(dim=1).tolist())  # type: ignore[no-untyped-call]
     return -torch.stack([row.sum() for row in rows])
 
 
-def _token_losses(model: Any, batch: Batch, precision: Precision) -> tuple[Tensor, Tensor]:
-    """−log p of the responses' tokens, one example after another, and where they stand."""
-    with torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        output = model(input_ids=batch.tokens, attention_mask=batch.attended, use_cache=False)
+def _token_losses(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Compute −log p of the responses' tokens, in order, and the mask that finds them."""
+    output = model(input_ids=batch.tokens, attention_mask=batch.attended, use_cache=False)
     counted = batch.weights[:, 1:] > 0
     losses = torch.nn.functional.cross_entropy(
         output.logits[:, :-1][counted].float(), batch.tokens[:, 1:][counted], reduction="none"
@@ -131,25 +135,20 @@ def _token_losses(model: Any, batch: Batch, precision: Precision) -> tuple[Tenso
 
 
 def _split(tokenizer: Any, conversation: Conversation) -> tuple[str, str]:
-    """A conversation's text up to where the assistant speaks for the last time, and from there."""
+    """Render a conversation, and cut it where the assistant speaks for the last time."""
     source, messages = conversation.source, list(conversation.messages)
-    prompt = _render(tokenizer, source, messages[:-1], generation=True)
-    text = _render(tokenizer, source, messages, generation=False)
-    if not text.startswith(prompt):
-        raise DeriveError(
-            f"{source}: the chat template renders the conversation other than as the prompt "
-            "followed by the response; use a template whose assistant turn extends its prompt"
-        )
-    return prompt, text[len(prompt) :]
-
-
-def _render(tokenizer: Any, source: str, messages: list[Message], *, generation: bool) -> str:
     try:
-        text: str = tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=generation
+        prompt: str = tokenizer.apply_chat_template(
+            messages[:-1], tokenize=False, add_generation_prompt=True
         )
+        text: str = tokenizer.apply_chat_template(messages, tokenize=False)
     except TemplateError as error:
         raise DeriveError(
             f"{source}: the model's chat template refuses the conversation ({error})"
         ) from error
-    return text
+    if not text.startswith(prompt):
+        raise DeriveError(
+            f"{source}: the chat template does not render the conversation as the prompt followed "
+            "by the response; use a template whose assistant turn extends its prompt"
+        )
+    return prompt, text[len(prompt) :]

@@ -1,4 +1,4 @@
-"""A direction's folder: tuned weights and scores in fp32, side files, and the record."""
+"""Writes the folder of a derived model: weights and scores in fp32, side files, and the record."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def write_shards(
     load: Callable[[str], Tensor],
     shard_bytes: int,
 ) -> None:
-    """Write tensors as ``{stem}.safetensors``, or as shards with an index where they need several.
+    """Write tensors as ``{stem}.safetensors``, or as shards with an index if they need several.
 
     Args:
         folder: an existing folder.
         stem: start of the file names.
         sizes: the names in writing order, with an upper bound of each tensor's bytes.
-        load: gives a tensor by name; called shard by shard.
+        load: gives a tensor by name; called when the tensor's shard is written.
         shard_bytes: most bytes in one file; a larger tensor has a file of its own.
     """
     shards = _plan_shards(sizes, shard_bytes)
@@ -50,8 +50,7 @@ def write_shards(
 
 def copy_side_files(base: Checkpoint, folder: Path) -> None:
     """Copy config, tokenizer and chat template; the config states that the weights are fp32."""
-    kept, _ = base.side_files()
-    for relative in kept:
+    for relative in base.side_files()[0]:
         if relative == Path(RECORD):
             continue
         target = folder / relative
@@ -65,17 +64,17 @@ def copy_side_files(base: Checkpoint, folder: Path) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON for people and programs, durably."""
+    """Write indented JSON, and make it durable."""
     text = json.dumps(content, indent=2, ensure_ascii=False, sort_keys=True)
     path.write_text(text + "\n", encoding="utf-8")
     sync_path(path)
 
 
 def _plan_shards(sizes: Mapping[str, int], shard_bytes: int) -> list[list[str]]:
-    shards: list[list[str]] = [[]]
+    shards: list[list[str]] = []
     used = 0
     for name, size in sizes.items():
-        if shards[-1] and used + size > shard_bytes:
+        if not shards or used + size > shard_bytes:
             shards.append([])
             used = 0
         shards[-1].append(name)

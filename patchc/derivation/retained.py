@@ -1,19 +1,22 @@
-"""Tuning of the retained entries alone: what moves is kept beside a model in the base's dtype."""
+"""Tuning of a random share of the entries (single weights); all others stay unchanged.
+
+A patch that retains the same entries then contains exactly what was tuned. The deltas of the tuned
+entries are kept in fp32 beside the model, which stays in the base's dtype.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import Parameter
-from torch.utils.hooks import RemovableHandle
 
-from patchc.derivation.gradients import on_gradient
+from patchc.derivation.gradients import pop_gradient
 from patchc.errors import DeriveError
 from patchc.kernels.bitmask import unpack, words_for
-from patchc.kernels.philox.cpu import Retention, retention_stream, retention_threshold
+from patchc.kernels.philox import Retention, retention_stream, retention_threshold
 from patchc.kernels.topk.sampled import mark_retained
 
 _STREAM = "model-0"
@@ -29,9 +32,8 @@ class RetainedEntries:
 
     Args:
         tensors: the parameters to tune, by name.
-        share: of the entries that are retained, in (0, 1).
-        seed: of the draws, which are those of a DARE merge with the same density and seed: it
-            keeps exactly what was tuned.
+        share: the share of the entries to tune, in (0, 1).
+        seed: of the draws; a DARE merge of the same density and seed draws the same entries.
 
     Raises:
         DeriveError: no entry is drawn.
@@ -39,59 +41,45 @@ class RetainedEntries:
 
     def __init__(self, tensors: Mapping[str, Parameter], share: float, seed: int) -> None:
         self._tensors = tensors
-        self._places: dict[str, Tensor] = {}
-        self._base: dict[str, Tensor] = {}
-        self._hooks: list[RemovableHandle] = []
-        self.deltas: dict[str, Parameter] = {}
-        for name, tensor in tensors.items():
-            places = np.flatnonzero(retained(name, tensor.numel(), share, seed))
-            self._places[name] = torch.from_numpy(places).to(tensor.device)
-        if not any(map(len, self._places.values())):
+        self._positions = {
+            name: _draw(name, tensor.numel(), share, seed).to(tensor.device)
+            for name, tensor in tensors.items()
+        }
+        if not any(map(len, self._positions.values())):
             entries = sum(tensor.numel() for tensor in tensors.values())
             raise DeriveError(
-                f"retain is {share:g}, and of {entries:,} entries none is drawn, so nothing would "
+                f"retain is {share:g}, and none of {entries:,} entries is drawn, so nothing would "
                 "be tuned; raise retain, or take another seed"
             )
-        for name, tensor in tensors.items():
-            with torch.no_grad():
-                self._base[name] = tensor.view(-1)[self._places[name]].float()
-            self.deltas[name] = Parameter(torch.zeros_like(self._base[name]))
-            self._hooks.append(on_gradient(tensor, self._taker(name)))
+        self._base = {
+            name: tensor.detach().view(-1)[self._positions[name]].float()
+            for name, tensor in tensors.items()
+        }
+        self.deltas = {name: Parameter(torch.zeros_like(base)) for name, base in self._base.items()}
 
     def write(self) -> None:
-        """Bring the model to where the deltas are."""
+        """Add the deltas to the base's values in the model."""
         with torch.no_grad():
             for name, tensor in self._tensors.items():
                 values = self._base[name] + self.deltas[name]
-                tensor.view(-1)[self._places[name]] = values.to(tensor.dtype)
+                tensor.view(-1)[self._positions[name]] = values.to(tensor.dtype)
 
     def values(self, name: str) -> Tensor:
-        """A tensor with its deltas before they are rounded; fp32."""
+        """Return a tensor with its deltas, before rounding; fp32."""
         whole = self._tensors[name].detach().float().clone()
-        whole.view(-1)[self._places[name]] = self._base[name] + self.deltas[name].detach()
+        whole.view(-1)[self._positions[name]] = self._base[name] + self.deltas[name].detach()
         return whole
 
-    def close(self) -> None:
-        """Take no more gradients."""
-        for hook in self._hooks:
-            hook.remove()
-
-    def _taker(self, name: str) -> Callable[[Tensor], None]:
-        def take(tensor: Tensor) -> None:
-            assert tensor.grad is not None
-            part = tensor.grad.view(-1)[self._places[name]].float()
-            tensor.grad = None
-            delta = self.deltas[name]
-            delta.grad = part if delta.grad is None else delta.grad + part
-
-        return take
+    def take(self, name: str, tensor: Parameter) -> None:
+        """Move a tensor's gradient to its deltas."""
+        gradient = pop_gradient(tensor).view(-1)[self._positions[name]].float()
+        delta = self.deltas[name]
+        delta.grad = gradient if delta.grad is None else delta.grad + gradient
 
 
-def retained(
-    name: str, words: int, share: float, seed: int
-) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Which entries of a tensor are retained: bool [words]."""
+def _draw(name: str, words: int, share: float, seed: int) -> Tensor:
+    """Draw the positions of a tensor's retained entries; int64."""
     retention = Retention(seed, retention_stream(_STREAM, name), retention_threshold(share))
-    marks = np.empty(words_for(words), np.uint32)
-    mark_retained(marks, words, 0, retention)
-    return unpack(marks, words)
+    bits = np.empty(words_for(words), np.uint32)
+    mark_retained(bits, words, 0, retention)
+    return torch.from_numpy(np.flatnonzero(unpack(bits, words)))

@@ -1,4 +1,8 @@
-"""SNIP importance scores of a tuned model (arXiv 1810.02340, as computed for 2402.05162)."""
+"""SNIP importance scores of a tuned model (arXiv 1810.02340, as computed for 2402.05162).
+
+A weight's score is its absolute value times the sum, over samples, of the absolute gradients of the
+sample's loss.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from patchc.derivation.derive_options import DeriveOptions
-from patchc.derivation.gradients import on_gradient
+from patchc.derivation.gradients import pop_gradient, train_only
 from patchc.errors import DeriveError, UsageError
 from patchc.kernels.snip import add_scores
 from patchc.progress import Progress, ProgressEvent
@@ -18,7 +22,7 @@ from patchc.selection.candidates import NameFilter, is_decoder_linear
 
 
 def scored_tensors(tensors: Mapping[str, Tensor], options: DeriveOptions) -> dict[str, Parameter]:
-    """The tensors to score: the decoder's linear layers, or those that ``include`` names.
+    """Choose the tensors to score: the decoder's linear layers, or those that ``include`` names.
 
     Raises:
         UsageError: an expression is malformed, or nothing is left to score.
@@ -43,31 +47,23 @@ def gradient_sums(
     progress: Progress,
     label: str,
 ) -> dict[str, Tensor]:
-    """Σ_n |∂L_n/∂W| per tensor, in fp32; each of ``losses`` gives the loss of one sample.
-
-    One sample at a time, so that absolute values are taken per sample. Each gradient is added to
-    the sum and released as soon as it is complete: besides weights and sums, only one is held.
-    Meanwhile the model's other parameters are frozen; afterwards all are trainable.
-    """
-    model.requires_grad_(False)
+    """Compute Σ_n |∂L_n/∂W| for each tensor, in fp32; each of ``losses`` computes one L_n."""
     sums = {
         name: torch.zeros(tensor.shape, device=tensor.device) for name, tensor in chosen.items()
     }
-    hooks = []
-    for name, tensor in chosen.items():
-        tensor.requires_grad_(True)
-        hooks.append(on_gradient(tensor, _adder(sums[name])))
-    for done, loss in enumerate(losses, start=1):
-        torch.autograd.backward(loss())
-        progress(ProgressEvent(f"score {label}", done, len(losses), "samples"))
-    for hook in hooks:
-        hook.remove()
-    model.requires_grad_(True)
-    return {name: total.requires_grad_(False) for name, total in sums.items()}
+
+    def add(name: str, parameter: Parameter) -> None:
+        add_scores(sums[name], pop_gradient(parameter).float())
+
+    with train_only(model, chosen, add):
+        for done, loss in enumerate(losses, start=1):
+            torch.autograd.backward(loss())
+            progress(ProgressEvent(f"score {label}", done, len(losses), "samples"))
+    return sums
 
 
 def snip_score(source: str, gradients: Tensor, values: Tensor) -> Tensor:
-    """|values| ⊙ gradients in fp32, of weights or of their delta.
+    """Compute |values| ⊙ gradients in fp32, where values are weights or their delta.
 
     Raises:
         DeriveError: a score is not finite; ``source`` names the direction and the tensor.
@@ -80,12 +76,3 @@ def snip_score(source: str, gradients: Tensor, values: Tensor) -> Tensor:
             "steps"
         )
     return score
-
-
-def _adder(total: Tensor) -> Callable[[Tensor], None]:
-    def add(parameter: Tensor) -> None:
-        assert parameter.grad is not None
-        add_scores(total, parameter.grad.float())
-        parameter.grad = None
-
-    return add

@@ -1,4 +1,4 @@
-"""Torch settings for a reproducible run, given back as they were."""
+"""Torch settings for a reproducible run, restored afterwards."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 
 
 def choose_device(device: Device) -> torch.device:
-    """The torch device for an option.
+    """Find the torch device for an option.
 
     Raises:
         UsageError: CUDA is asked for and there is none.
@@ -32,8 +32,8 @@ def reproducible(device: torch.device, seed: int) -> Iterator[None]:
     """Seed torch and allow deterministic algorithms only, in fp32 without TF32.
 
     Generators, flags and environment are restored afterwards. Deterministic cuBLAS needs an
-    environment variable that is read when CUDA starts in this process; on a process that has used
-    cuBLAS before, torch raises where it cannot keep the promise.
+    environment variable that is read when CUDA starts in this process. In a process that has used
+    cuBLAS before, torch raises where it cannot be deterministic.
     """
     deterministic = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
@@ -55,7 +55,7 @@ def reproducible(device: torch.device, seed: int) -> Iterator[None]:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Keep transformers from drawing its own progress bars: progress goes through callbacks."""
+    """Turn off transformers' own progress bars; patchc reports progress by callback."""
     drawing = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:

@@ -1,9 +1,12 @@
-"""The loop of every fine-tune: batch after batch, down a loss or up it, held by an anchor."""
+"""The training loop of every fine-tune; it descends or ascends a loss batch by batch.
+
+An anchor, a penalty on moving away from the base on harmless requests, may be added to the loss.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,22 +14,23 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from patchc.derivation.anchor import Anchor, divergences
+from patchc.derivation.anchor import Anchor, divergence
 from patchc.derivation.derive_options import DeriveOptions, Direction
+from patchc.derivation.examples import shuffled
 from patchc.errors import DeriveError, MissingExtraError
 from patchc.progress import Progress, ProgressEvent
 
 _WARM_UP = 3
-"""Steps in which a rate that is not constant rises."""
+"""Steps over which the learning rate rises, unless it is constant."""
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """What a fine-tune did.
+    """The course of a fine-tune.
 
     Attributes:
-        losses: mean loss of the batch before each step, the anchor left out.
-        ceiling_loss: the loss that reached the ceiling and ended the tuning; None where all steps
+        losses: mean loss of the batch before each step, without the anchor.
+        ceiling_loss: the loss that reached the ceiling and ended the tuning; None if all steps
             were taken.
         divergences: before each step, the KL divergence from the base over a batch of anchors;
             empty without anchors.
@@ -48,17 +52,17 @@ def tune(
     next_loss: Callable[[], Tensor],
     steps: int,
     direction: Direction,
-    anchors: list[Anchor],
+    anchors: Sequence[Anchor],
     options: DeriveOptions,
     progress: Progress,
-    moved: Callable[[], None] | None = None,
+    after_step: Callable[[], None] | None = None,
 ) -> Tuning:
     """Train parameters in place; ``next_loss`` gives the loss of the next batch, a scalar.
 
-    The pair's "se" ascends the loss, everything else descends it. AdamW without weight decay, so
-    that the delta comes from the data alone. A batch whose loss reaches the pair's ceiling ends
-    the tuning before its step. With anchors, the weighted divergence from the base is descended
-    beside the loss. ``moved`` is called after each step.
+    The pair's safety enhancement (SE) component ascends the loss, everything else descends it.
+    AdamW runs without weight decay, so that the delta comes from the data alone. A batch whose loss
+    reaches the pair's ceiling ends the tuning before its step. With anchors, the weighted
+    divergence from the base is added to the loss.
 
     Raises:
         DeriveError: a loss or gradient is not finite, or the first batch reaches the ceiling.
@@ -69,29 +73,38 @@ def tune(
     trained = list(parameters)
     optimizer = _optimizer(trained, options, chosen.learning_rate)
     schedule = _schedule(optimizer, steps if direction == "margin" else None)
-    next_divergence = divergences(model, anchors, -(-chosen.batch_size // 3), options)
+    anchored = shuffled(anchors, min(-(-chosen.batch_size // 3), len(anchors)), options.seed)
     losses: list[float] = []
-    away: list[float] = []
+    divergences: list[float] = []
     for step in range(1, steps + 1):
         loss = next_loss()
         value = loss.item()
         progress(ProgressEvent(f"tune {direction}", step, steps, "steps", f"loss {value:.3f}"))
         if value >= ceiling:
-            return Tuning(_started(losses, value, direction), value, tuple(away))
+            if not losses:
+                raise DeriveError(
+                    f"{direction}: the base's own loss is {value:.3f}, at or above the loss "
+                    "ceiling, so no step was taken; raise the ceiling"
+                )
+            return Tuning(tuple(losses), value, tuple(divergences))
         torch.autograd.backward(-loss if of_pair and direction == "se" else loss)
-        if next_divergence:
-            divergence = next_divergence()
-            away.append(divergence.item())
-            torch.autograd.backward(options.weight_of_anchor * divergence)
-        norm = torch.nn.utils.clip_grad_norm_(trained, chosen.clip or math.inf)
-        _check_finite(value, norm.item(), direction, step)
+        if anchors:
+            away = divergence(model, next(anchored))
+            divergences.append(away.item())
+            torch.autograd.backward(options.weight_of_anchor * away)
+        norm = torch.nn.utils.clip_grad_norm_(trained, chosen.clip or math.inf).item()
+        if not (math.isfinite(value) and math.isfinite(norm)):
+            raise DeriveError(
+                f"{direction}: the loss is {value} and its gradient's norm {norm} at step {step}; "
+                "lower the learning rate, or set a loss ceiling"
+            )
         optimizer.step()
         schedule.step()
-        if moved:
-            moved()
+        if after_step:
+            after_step()
         optimizer.zero_grad()
         losses.append(value)
-    return Tuning(tuple(losses), None, tuple(away))
+    return Tuning(tuple(losses), None, tuple(divergences))
 
 
 def _optimizer(
@@ -115,9 +128,9 @@ def _optimizer(
 def _schedule(
     optimizer: torch.optim.Optimizer, steps: int | None
 ) -> torch.optim.lr_scheduler.LambdaLR:
-    """A constant rate, or over so many steps one that rises for three and then falls to zero.
+    """Make a constant learning rate, or one that rises for three of ``steps`` and falls to zero.
 
-    A hinge falls silent where it has succeeded, and a constant rate would carry far beyond it.
+    A hinge loss has no gradient once it has succeeded, and a constant rate would overshoot.
     """
 
     def share(step: int) -> float:
@@ -126,20 +139,3 @@ def _schedule(
         return min((step + 1) / _WARM_UP, max(steps - step, 1) / steps)
 
     return torch.optim.lr_scheduler.LambdaLR(optimizer, share)
-
-
-def _started(losses: list[float], value: float, direction: Direction) -> tuple[float, ...]:
-    if not losses:
-        raise DeriveError(
-            f"{direction}: the base's own loss is {value:.3f}, at or above the loss ceiling, so no "
-            "step was taken; raise the ceiling"
-        )
-    return tuple(losses)
-
-
-def _check_finite(loss: float, norm: float, direction: Direction, step: int) -> None:
-    if not (math.isfinite(loss) and math.isfinite(norm)):
-        raise DeriveError(
-            f"{direction}: the loss is {loss} and its gradient's norm {norm} at step {step}; lower "
-            "the learning rate, or set a loss ceiling"
-        )

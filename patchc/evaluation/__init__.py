@@ -1,1 +1,1 @@
-"""What a model does with requests: replies, judged, counted, with intervals."""
+"""Evaluation: requests are put to a model, and its replies are judged and counted."""

@@ -1,16 +1,17 @@
-"""The parameters of an evaluation: validated, and free of torch."""
+"""The parameters of an evaluation, validated; needs no torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
+from patchc.derivation.derive_options import Device
 from patchc.errors import UsageError
 from patchc.evaluation.verdicts import Judge
 from patchc.json_values import has_half_character
 from patchc.recipe import checks
 
-Device = Literal["auto", "cpu", "cuda"]
+Dtype = Literal["auto", "float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -18,16 +19,16 @@ class EvaluateOptions:
     """How models are asked and their replies judged.
 
     Attributes:
-        judge: who says what a reply is: "phrases" (a list of refusal phrases), "hf:PATH" or
+        judge: says what a reply is: "phrases" (a list of refusal phrases), "hf:PATH" or
             "hf:PATH=LABEL" (a sequence classifier in a local folder), or a function, itself or as
-            "module:function". It takes ``(prompts, replies)`` and gives a list: True (refused) or
-            False (answered) for each reply, or "refused", "answered" or "misanswered".
+            "module:function". It takes ``(prompts, replies)`` and returns a list with one entry per
+            reply: True (refused), False (answered), or "refused", "answered" or "misanswered".
         max_new_tokens: longest reply.
         batch_size: requests generated together.
         dtype: of the computation; "auto" is the one that most of the weights are stored in.
         system: a system message for requests that have none; None adds nothing.
-        limit: only so many requests of each set, the first ones; None takes all.
-        device: "auto" takes CUDA where there is a device.
+        limit: how many requests of each set are taken, from the first one; None takes all.
+        device: "auto" takes CUDA if there is a device.
         lm_eval: tasks of lm-evaluation-harness to run as well, by name or ``.yaml`` file.
 
     Raises:
@@ -37,7 +38,7 @@ class EvaluateOptions:
     judge: str | Judge = "phrases"
     max_new_tokens: int = 32
     batch_size: int = 64
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    dtype: Dtype = "auto"
     system: str | None = None
     limit: int | None = None
     device: Device = "auto"
@@ -48,20 +49,19 @@ class EvaluateOptions:
         checks.count("batch_size", self.batch_size)
         if self.limit is not None:
             checks.count("limit", self.limit)
-        checks.choice("dtype", self.dtype, ("auto", "float32", "bfloat16"))
-        checks.choice("device", self.device, ("auto", "cpu", "cuda"))
-        if self.system is not None and (
-            not isinstance(self.system, str) or not self.system.strip()
-        ):
-            raise UsageError(f"system is {self.system!r}; it must be a text that is not empty")
-        if self.system is not None and has_half_character(self.system):
-            raise UsageError("system holds half a character (a lone surrogate)")
+        checks.choice("dtype", self.dtype, get_args(Dtype))
+        checks.choice("device", self.device, get_args(Device))
+        if self.system is not None:
+            if not isinstance(self.system, str) or not self.system.strip():
+                raise UsageError(f"system is {self.system!r}; it must be a text that is not empty")
+            if has_half_character(self.system):
+                raise UsageError("system holds half a character (a lone surrogate)")
         if not callable(self.judge) and not isinstance(self.judge, str):
             raise UsageError(f"judge is {self.judge!r}; it must be a name or a callable")
 
     @property
     def judge_name(self) -> str:
-        """The judge as text; a callable by its module and name."""
+        """The judge as text; a function by its module and name."""
         if isinstance(self.judge, str):
             return self.judge
         owner = self.judge if hasattr(self.judge, "__qualname__") else type(self.judge)

@@ -1,15 +1,17 @@
-"""The figures of a sweep as PNG files (needs matplotlib)."""
+"""Pictures of measured rates as PNG files (needs matplotlib)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from patchc.errors import MissingExtraError
-from patchc.evaluation.shares import Selected, shares_by_layer, shares_by_module
+from patchc.errors import UsageError, import_errors
+from patchc.evaluation.measure import Evaluation
 from patchc.evaluation.trials import Trial
-from patchc.files import storage_errors
+from patchc.files import check_output, staged_file, storage_errors
+from patchc.selection.candidates import layer_of, module_of, natural_order
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,12 +20,67 @@ if TYPE_CHECKING:
 _RATES = (("harmful", "tab:red"), ("over_refusal", "tab:blue"))
 _MISANSWERED = ("misanswered", "tab:orange")
 _COMPONENTS = {"se": "tab:red", "osm": "tab:blue"}
-_PANELS = 4
-"""Most panels side by side."""
+_MOST_PANELS = 4
+_APPLIED = " applied"
+
+Selected = Mapping[str, Mapping[str, int]]
+"""For each tensor, the statistics of its patch. SafePatching counts the entries in the top sets of
+the safety enhancement ("se") and over-safety mitigation ("osm") components, in their "overlap", and
+those that each component is applied to ("se applied"). A merge counts the entries of each model
+("model-0") that its masks retain."""
+
+
+def check_plot(path: Path) -> None:
+    """Refuse early a picture that :func:`plot` could not write.
+
+    Raises:
+        UsageError: the name does not end in ``.png``.
+        OutputError: the file exists.
+        MissingExtraError: matplotlib is not installed.
+    """
+    if path.suffix.lower() != ".png":
+        raise UsageError(f"plot {path}: give a name that ends in .png")
+    check_output(path, ())
+    _check_matplotlib()
+
+
+def plot(models: Sequence[Evaluation], path: Path) -> None:
+    """Write a PNG of harmful rate (x) and over-refusal (y) with 95 % intervals.
+
+    Raises:
+        UsageError, OutputError, MissingExtraError: see :func:`check_plot`.
+        StorageError: the operating system refused.
+    """
+    check_plot(path)
+    figure = _open_figure(7, 6)
+    axes = figure.add_subplot()
+    for model in models:
+        x, y = model.harmful, model.over_refusal
+        name = model.model.replace("$", r"\$")
+        axes.errorbar(
+            x.value,
+            y.value,
+            xerr=[[x.value - x.low], [x.high - x.value]],
+            yerr=[[y.value - y.low], [y.high - y.value]],
+            fmt="o",
+            capsize=3,
+            # Matplotlib hides legend entries that begin with an underscore.
+            label=rf"$\_${name[1:]}" if name.startswith("_") else name,
+        )
+    axes.set(
+        xlabel="harmful requests answered",
+        ylabel="harmless requests refused",
+        xlim=(-0.03, 1.03),
+        ylim=(-0.03, 1.03),
+    )
+    axes.grid(alpha=0.3)
+    axes.legend()
+    with staged_file(path) as staging:
+        figure.savefig(staging, format="png", dpi=150)
 
 
 def draw_sweep(base: Trial, trials: Sequence[Trial], best: Trial, folder: Path) -> list[Path]:
-    """Draw the figures of :func:`sweep_figures` into a folder, as PNG files of their names.
+    """Draw the figures of :func:`sweep_figures` into a folder, as PNG files with their names.
 
     Existing files are replaced.
 
@@ -31,56 +88,83 @@ def draw_sweep(base: Trial, trials: Sequence[Trial], best: Trial, folder: Path) 
         MissingExtraError: matplotlib is not installed.
         StorageError: a file cannot be written.
     """
-    figures = sweep_figures(base, trials, best)
-    return [_save(figure, folder / f"{name}.png") for name, figure in figures.items()]
+    paths = []
+    for name, figure in sweep_figures(base, trials, best).items():
+        path = folder / f"{name}.png"
+        with storage_errors(path, "write"):
+            folder.mkdir(parents=True, exist_ok=True)
+            figure.savefig(path, dpi=120)
+        paths.append(path)
+    return paths
 
 
 def sweep_figures(base: Trial, trials: Sequence[Trial], best: Trial) -> dict[str, Figure]:
-    """The figures of a sweep over any method, those that there is nothing to draw in left out.
+    """Make the figures of a sweep over any method; a figure with nothing to draw is left out.
 
-    "rates" shows the harmful and the over-refusal rate, and where there are such replies the
-    misanswered one, against every number that was varied, seeds aside: the mean over all trials
-    with that value and their range, the base's as a dotted line.
+    "rates" shows the harmful rate, the over-refusal rate and, if there are such replies, the
+    misanswered rate against every number that was varied, except seeds. Lines are the mean over all
+    trials with that value, with their range; the base's rate is a dotted line.
     "parameters" shows where the entries lie that the best trial's components are applied to.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    figure_type = _figure_type()
+    _check_matplotlib()
     figures = {}
     if varied := _varied(trials):
-        figures["rates"] = _against(figure_type, base, trials, varied)
+        figures["rates"] = _draw_rates(base, trials, varied)
     if best.selected:
-        figures["parameters"] = _parameters(figure_type, best.selected)
+        figures["parameters"] = _draw_parameters(best.selected)
     return figures
+
+
+def shares_of_entries(
+    selected: Selected, group_of: Callable[[str], str]
+) -> dict[str, dict[str, float]]:
+    """Return, for each component, the share of its applied entries in each group of tensors."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for tensor in sorted(selected, key=natural_order):
+        statistics = selected[tensor]
+        applied = {
+            name.removesuffix(_APPLIED): entries
+            for name, entries in statistics.items()
+            if name.endswith(_APPLIED)
+        }
+        for component, entries in (applied or statistics).items():
+            counts[component][group_of(tensor)] += entries
+    return {
+        component: {group: entries / max(1, groups.total()) for group, entries in groups.items()}
+        for component, groups in counts.items()
+    }
+
+
+def _check_matplotlib() -> None:
+    with import_errors("a figure", "plot"):
+        import matplotlib  # noqa: F401
+
+
+def _open_figure(width: float, height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def _varied(trials: Sequence[Trial]) -> list[str]:
     recipes = [trial.recipe for trial in trials if trial.recipe is not None]
-    names = [name for name in recipes[0] if name != "seed"] if recipes else []
-    return [name for name in names if _differ([recipe.get(name) for recipe in recipes])]
+    values = {name: [one.get(name) for one in recipes] for name in (recipes or [{}])[0]}
+    return [
+        name
+        for name, given in values.items()
+        if name != "seed"
+        and all(type(value) in (int, float) for value in given)
+        and len(set(given)) > 1
+    ]
 
 
-def _differ(values: Sequence[Any]) -> bool:
-    return all(type(value) in (int, float) for value in values) and len(set(values)) > 1
-
-
-def _figure_type() -> type[Figure]:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError(
-            f"figures need {error.name}; install it with `pip install 'patchc[plot]'`"
-        ) from error
-    return Figure
-
-
-def _against(
-    figure_type: type[Figure], base: Trial, trials: Sequence[Trial], names: Sequence[str]
-) -> Figure:
-    columns = min(len(names), _PANELS)
+def _draw_rates(base: Trial, trials: Sequence[Trial], names: Sequence[str]) -> Figure:
+    columns = min(len(names), _MOST_PANELS)
     rows = -(-len(names) // columns)
-    figure = figure_type(figsize=(4 * columns, 3.2 * rows), layout="constrained")
+    figure = _open_figure(4 * columns, 3.2 * rows)
     panels = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
     for axes in panels[len(names) :]:
         axes.remove()
@@ -100,24 +184,23 @@ def _against(
 def _draw_rate(
     axes: Axes, base: Trial, trials: Sequence[Trial], name: str, rate: str, colour: str
 ) -> None:
-    by_value: dict[float, list[float]] = {}
+    by_value: dict[float, list[float]] = defaultdict(list)
     for trial in trials:
         if trial.recipe is not None:
-            by_value.setdefault(trial.recipe[name], []).append(getattr(trial, rate).value)
+            by_value[trial.recipe[name]].append(getattr(trial, rate).value)
     values = sorted(by_value)
     found = [by_value[value] for value in values]
     means = [sum(rates) / len(rates) for rates in found]
-    label = rate.replace("_", "-")
-    axes.plot(values, means, marker="o", color=colour, label=label)
+    axes.plot(values, means, marker="o", color=colour, label=rate.replace("_", "-"))
     axes.fill_between(values, [*map(min, found)], [*map(max, found)], color=colour, alpha=0.15)
     axes.axhline(getattr(base, rate).value, color=colour, linestyle=":", linewidth=1)
 
 
-def _parameters(figure_type: type[Figure], selected: Selected) -> Figure:
-    figure = figure_type(figsize=(10, 6), layout="constrained")
-    parts = (("layer", shares_by_layer), ("module", shares_by_module))
-    for axes, (title, shares_by) in zip(figure.subplots(2, 1), parts, strict=True):
-        shares = shares_by(selected)
+def _draw_parameters(selected: Selected) -> Figure:
+    figure = _open_figure(10, 6)
+    groupings = (("layer", layer_of), ("module", module_of))
+    for axes, (title, group_of) in zip(figure.subplots(2, 1), groupings, strict=True):
+        shares = shares_of_entries(selected, group_of)
         width = 0.8 / max(1, len(shares))
         labels: list[str] = []
         for number, (component, found) in enumerate(shares.items()):
@@ -131,10 +214,3 @@ def _parameters(figure_type: type[Figure], selected: Selected) -> Figure:
         if shares:
             axes.legend()
     return figure
-
-
-def _save(figure: Any, path: Path) -> Path:
-    with storage_errors(path, "write"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=120)
-    return path

@@ -1,8 +1,7 @@
-"""Greedy replies of a causal language model, a batch at a time."""
+"""Greedy replies of a causal language model, one batch at a time (needs torch)."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,39 +10,51 @@ import torch
 from transformers import AutoModelForCausalLM, GenerationConfig
 
 from patchc.checkpoint import Checkpoint
-from patchc.errors import EvaluateError
+from patchc.derivation.aligned import align
+from patchc.errors import EvaluateError, UnsupportedInputError
 from patchc.evaluation.evaluate_options import EvaluateOptions
-from patchc.evaluation.loading import load_whole
 
-_DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
+_DTYPES = {
+    "BF16": torch.bfloat16,
+    "F16": torch.float16,
+    "F32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float32": torch.float32,
+}
+_SHOWN = 3
 
 
 class Speaker:
     """A loaded model that gives greedy replies.
 
-    The sampling settings that a checkpoint carries (temperature, penalties) do not enter; its end
-    of turn tokens do.
+    The checkpoint's sampling settings (temperature, penalties) are ignored; its end-of-turn tokens
+    are used.
     """
 
     def __init__(self, folder: Path, model: Any, tokenizer: Any, max_new_tokens: int) -> None:
         self._folder = folder
         self.model = model
         self.tokenizer = tokenizer
-        self._ends = _end_tokens(model, tokenizer)
+        ends = {tokenizer.eos_token_id}
+        for stated in (model.generation_config.eos_token_id, model.config.eos_token_id):
+            ends |= set(stated) if isinstance(stated, list | tuple) else {stated}
+        self.ends: frozenset[int] = frozenset(ends - {None})
         pad = tokenizer.pad_token_id
-        self._pad = pad if pad is not None else next(iter(self._ends), 0)
         model.generation_config = GenerationConfig(
             do_sample=False,
             num_beams=1,
             max_new_tokens=max_new_tokens,
-            pad_token_id=self._pad,
-            eos_token_id=sorted(self._ends) or None,
+            pad_token_id=pad if pad is not None else next(iter(self.ends), 0),
+            eos_token_id=sorted(self.ends) or None,
         )
-        longest = stated_length(model.config)
-        self._longest = (1 << 62 if longest is None else longest) - max_new_tokens
+        self._longest = (stated_length(model.config) or 1 << 62) - max_new_tokens
 
     def reply(self, prompts: Sequence[Sequence[int]]) -> list[str]:
-        """Replies to prompts of token ids, without special tokens and outer white space.
+        """Reply to prompts of token ids as text; see :meth:`speak` and :meth:`decode`."""
+        return [self.decode(tokens) for tokens in self.speak(prompts)]
+
+    def speak(self, prompts: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
+        """Reply to prompts with token ids, up to and including the end of turn if it is reached.
 
         Raises:
             EvaluateError: a prompt leaves no room for the reply.
@@ -54,21 +65,20 @@ class Speaker:
                 f"{self._folder}: a request of {length} tokens leaves no room for the reply in "
                 "the model's length; ask shorter requests or for fewer new tokens"
             )
-        tokens = torch.full((len(prompts), length), self._pad, dtype=torch.int64)
-        attended = torch.zeros_like(tokens)
-        for row, prompt in enumerate(prompts):
-            tokens[row, length - len(prompt) :] = torch.tensor(prompt)
-            attended[row, length - len(prompt) :] = 1
-        device = self.model.device
+        tokens, attended = align(prompts, [()] * len(prompts), self.model.device)
+        tokens[attended == 0] = self.model.generation_config.pad_token_id
         with torch.inference_mode():
-            spoken = self.model.generate(
-                input_ids=tokens.to(device), attention_mask=attended.to(device)
-            )
-        return [self._decode(row) for row in spoken[:, length:].tolist()]
+            spoken = self.model.generate(input_ids=tokens, attention_mask=attended)
+        replies = []
+        for row in spoken[:, length:].tolist():
+            end = next((at for at, token in enumerate(row) if token in self.ends), len(row))
+            replies.append(tuple(row[: end + 1]))
+        return replies
 
-    def _decode(self, tokens: list[int]) -> str:
-        end = next((at for at, token in enumerate(tokens) if token in self._ends), len(tokens))
-        text: str = self.tokenizer.decode(tokens[:end], skip_special_tokens=True)
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Turn a reply into text without special tokens and outer white space."""
+        said = tokens[:-1] if tokens[-1] in self.ends else tokens
+        text: str = self.tokenizer.decode(said, skip_special_tokens=True)
         return text.strip()
 
 
@@ -78,35 +88,43 @@ def load_speaker(
     """Load a checkpoint's folder as a causal language model, in the dtype of the options.
 
     Raises:
-        UnsupportedInputError: transformers cannot load it, or not all of it is there.
+        UnsupportedInputError: transformers cannot load it, or some of its weights are missing.
     """
-    model = load_whole(
-        AutoModelForCausalLM,
-        checkpoint.path,
-        "a causal language model",
-        dtype=_dtype(checkpoint, options),
-    )
-    return Speaker(checkpoint.path, model.to(device).eval(), tokenizer, options.max_new_tokens)
+    path = checkpoint.path
+    stated = checkpoint.main_dtype if options.dtype == "auto" else options.dtype
+    dtype = _DTYPES.get(stated or "", "auto")
+    model = load_whole(AutoModelForCausalLM, path, "a causal language model", dtype=dtype)
+    return Speaker(path, model.to(device).eval(), tokenizer, options.max_new_tokens)
 
 
-def _dtype(checkpoint: Checkpoint, options: EvaluateOptions) -> torch.dtype | str:
-    if options.dtype != "auto":
-        return torch.float32 if options.dtype == "float32" else torch.bfloat16
-    words: Counter[str] = Counter()
-    for tensor in checkpoint.tensors.values():
-        words[tensor.dtype.name] += tensor.words
-    return _DTYPES.get(words.most_common(1)[0][0], "auto") if words else "auto"
+def load_whole(kind: Any, folder: Path, what: str, **settings: Any) -> Any:
+    """Load a folder with one of transformers' auto classes; every weight comes from its files.
 
+    transformers fills a weight at random if the files lack it or hold it in another shape. A weight
+    that the model ties to another one may be missing.
 
-def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
-    stated = [model.generation_config.eos_token_id, model.config.eos_token_id]
-    ends = {tokenizer.eos_token_id}
-    for value in stated:
-        ends |= set(value) if isinstance(value, list | tuple) else {value}
-    return frozenset(ends - {None})
+    Raises:
+        UnsupportedInputError: transformers cannot load it as ``what``, or would make up a weight.
+    """
+    try:
+        model, info = kind.from_pretrained(
+            folder, local_files_only=True, output_loading_info=True, **settings
+        )
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        raise UnsupportedInputError(
+            f"{folder}: transformers cannot load it as {what} ({error})"
+        ) from error
+    made_up = sorted({*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])})
+    if made_up:
+        more = f" and {len(made_up) - _SHOWN} more" if len(made_up) > _SHOWN else ""
+        raise UnsupportedInputError(
+            f"{folder}: as {what} it lacks the weights {', '.join(made_up[:_SHOWN])}{more}, and "
+            "transformers would fill them at random; complete the checkpoint"
+        )
+    return model
 
 
 def stated_length(config: Any) -> int | None:
-    """Most tokens that a model takes, or None where its config does not say."""
+    """Return the most tokens that a model takes, or None if its config does not say."""
     longest = getattr(config.get_text_config(), "max_position_embeddings", None)
     return longest if isinstance(longest, int) and longest > 0 else None

@@ -3,35 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from patchc.errors import EvaluateError, MissingExtraError
+from patchc.errors import EvaluateError, import_errors
 from patchc.evaluation.evaluate_options import EvaluateOptions
 
 
 def check_harness() -> None:
-    """Refuse early where lm-eval is not installed.
-
-    Raises:
-        MissingExtraError: it is not.
-    """
-    try:
+    """Raise MissingExtraError early if lm-eval is not installed."""
+    with import_errors("an lm-eval task", "lm-eval"):
         import lm_eval  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError(
-            f"tasks of lm-eval need {error.name}; install it with `pip install 'patchc[lm-eval]'`"
-        ) from error
 
 
 def run_tasks(folder: Path, options: EvaluateOptions) -> dict[str, dict[str, float]]:
-    """The figures of the tasks that the options name, by task and metric, for a model's folder.
+    """Run the tasks that the options name on a model's folder; returns figures by task and metric.
 
     A task is a name that lm-eval knows, or the path of a task file that ends in ``.yaml``. Device,
-    dtype, batch size and limit are those of the options, the rest lm-eval's defaults; no chat
-    template is applied. A task's data comes from where the task says, often the network.
+    dtype, batch size and limit are those of the options; the rest are lm-eval's defaults. No chat
+    template is applied. A task loads its data from where it says, often the network.
 
     Raises:
-        EvaluateError: lm-eval fails, on an unknown task for instance.
+        EvaluateError: lm-eval fails, for instance on an unknown task.
         MissingExtraError: it is not installed.
     """
     check_harness()
@@ -53,21 +44,16 @@ def run_tasks(folder: Path, options: EvaluateOptions) -> dict[str, dict[str, flo
                 batch_size=options.batch_size,
             )
             found = simple_evaluate(
-                model=model,
-                tasks=tasks,
-                limit=options.limit,
-                bootstrap_iters=0,
-                log_samples=False,
+                model=model, tasks=tasks, limit=options.limit, bootstrap_iters=0, log_samples=False
             )
     except Exception as error:
         raise EvaluateError(f"lm-eval failed: {type(error).__name__}: {error}") from error
-    return {task: _figures(values) for task, values in found["results"].items()}
-
-
-def _figures(values: dict[str, Any]) -> dict[str, float]:
-    """The numbers among a task's results; their names say metric and filter: ``acc,none``."""
+    # The names of numbers hold a metric and a filter: "acc,none".
     return {
-        name.removesuffix(",none"): float(value)
-        for name, value in values.items()
-        if "," in name and "_stderr" not in name and isinstance(value, int | float)
+        task: {
+            name.removesuffix(",none"): float(value)
+            for name, value in values.items()
+            if "," in name and "_stderr" not in name and isinstance(value, int | float)
+        }
+        for task, values in found["results"].items()
     }

@@ -1,10 +1,11 @@
-"""A file that collects entries, a line each, so that an interrupted run can go on."""
+"""A file of entries, one per line, from which an interrupted run can continue."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Generic, TypeVar
 
@@ -18,28 +19,63 @@ _NO_ENTRY = (
 )  # fmt: skip
 
 
+@dataclass(frozen=True)
 class Journal(Generic[Entry]):
-    """An open journal: the entries that it held, and what is added to it."""
+    """An open journal: its entries, each found by a key, which is a JSON value."""
 
-    def __init__(
-        self,
-        path: Path,
-        file: IO[bytes],
-        entries: list[Entry],
-        encode: Callable[[Entry], dict[str, Any]],
-    ) -> None:
-        self.path = path
-        self.entries = entries
-        self._file = file
-        self._encode = encode
+    path: Path
+    _file: IO[bytes]
+    _encode: Callable[[Entry], dict[str, Any]]
+    _key: Callable[[Entry], Any]
+    _entries: dict[str, Entry] = field(default_factory=dict)
 
-    def add(self, entries: Sequence[Entry]) -> None:
-        """Append entries; they are with the operating system when this returns.
+    def find(self, key: Any) -> Entry | None:
+        """Return the entry with this key, or None."""
+        return self._entries.get(_text(key))
+
+    def all(self) -> tuple[Entry, ...]:
+        """Return every entry, in the order in which they were added."""
+        return tuple(self._entries.values())
+
+    def add(self, *entries: Entry) -> None:
+        """Append the entries that are not there yet; the operating system has them on return.
 
         Raises:
             StorageError: the operating system refused.
         """
-        _append(self.path, self._file, b"".join(_line(self._encode(entry)) for entry in entries))
+        new = {_text(self._key(entry)): entry for entry in entries}
+        new = {key: entry for key, entry in new.items() if key not in self._entries}
+        self._append(b"".join(_line(self._encode(entry)) for entry in new.values()))
+        self._entries.update(new)
+
+    def _read(self, header: bytes, kind: str, decode: Callable[[Any], Entry]) -> None:
+        with storage_errors(self.path, "read"):
+            self._file.seek(0)
+            content = self._file.read()
+        whole = content.rfind(b"\n") + 1
+        first, *lines = content[:whole].split(b"\n")[:-1] or [header[:-1]]
+        if first + b"\n" != header and _is_begun(first, kind):
+            raise EvaluateError(
+                f"{self.path}: holds {kind} results of other inputs: models, requests, options or "
+                "judge; name a new file, or continue with the inputs that began it"
+            )
+        if first + b"\n" != header or not (whole or header.startswith(content)):
+            raise _foreign(self.path, kind, 1)
+        for number, line in enumerate(lines, start=2):
+            try:
+                entry = decode(json.loads(line))
+            except _NO_ENTRY as error:
+                raise _foreign(self.path, kind, number) from error
+            self._entries[_text(self._key(entry))] = entry
+        with storage_errors(self.path, "write"):
+            self._file.truncate(whole)
+        if not whole:
+            self._append(header)
+
+    def _append(self, data: bytes) -> None:
+        with storage_errors(self.path, "write"):
+            while data:
+                data = data[self._file.write(data) :]
 
 
 @contextmanager
@@ -49,19 +85,20 @@ def open_journal(
     inputs: Any,
     encode: Callable[[Entry], dict[str, Any]],
     decode: Callable[[Any], Entry],
+    key: Callable[[Entry], Any] | None = None,
 ) -> Iterator[Journal[Entry]]:
     """Open a journal, or begin one; its first line states its kind and inputs.
 
-    A last line that was cut short by a kill is dropped. A file that is no such journal is not
-    touched.
+    A last line that a kill cut short is dropped. A file that is not such a journal is not touched.
 
     Args:
         path: the file.
         kind: what it collects, in a word.
-        inputs: what its entries belong to; of JSON values.
-        encode: an entry as a JSON object.
-        decode: its inverse; ValueError, LookupError, TypeError, AttributeError and
-            ZeroDivisionError say that a line is no entry.
+        inputs: what its entries belong to, as JSON values.
+        encode: turns an entry into a JSON object.
+        decode: its inverse. ValueError, LookupError, TypeError, AttributeError and
+            ZeroDivisionError mean that a line is no entry.
+        key: what an entry is found by, as a JSON value; None takes all that ``encode`` gives.
 
     Raises:
         EvaluateError: the file is no such journal, or one of other inputs.
@@ -72,48 +109,25 @@ def open_journal(
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a+b", buffering=0)
     with file:
-        with storage_errors(path, "read"):
-            file.seek(0)
-            content = file.read()
-        whole = content.rfind(b"\n") + 1
-        if not whole and not header.startswith(content):
-            raise _foreign(path, kind, 1)
-        first, *lines = content[:whole].split(b"\n")[:-1] or [header[:-1]]
-        if first + b"\n" != header:
-            raise _other(path, kind) if _is_begun(first, kind) else _foreign(path, kind, 1)
-        entries = []
-        for number, line in enumerate(lines, start=2):
-            try:
-                entries.append(decode(json.loads(line)))
-            except _NO_ENTRY as error:
-                raise _foreign(path, kind, number) from error
-        with storage_errors(path, "write"):
-            file.truncate(whole)
-        if not whole:
-            _append(path, file, header)
-        yield Journal(path, file, entries, encode)
+        journal = Journal(path, file, encode, key or encode)
+        journal._read(header, kind, decode)
+        yield journal
 
 
 def is_header(content: object, kind: str) -> bool:
-    """Whether a line's content is the first of a journal of this kind."""
-    return (
-        isinstance(content, dict)
-        and content.keys() == {"kind", "inputs"}
-        and content["kind"] == kind
-    )
+    """Return whether a line's content is the first of a journal of this kind."""
+    names = {"kind", "inputs"}
+    return isinstance(content, dict) and content.keys() == names and content["kind"] == kind
 
 
 def _is_begun(line: bytes, kind: str) -> bool:
-    try:
+    with suppress(ValueError, RecursionError):
         return is_header(json.loads(line), kind)
-    except (ValueError, RecursionError):
-        return False
+    return False
 
 
-def _append(path: Path, file: IO[bytes], data: bytes) -> None:
-    with storage_errors(path, "write"):
-        while data:
-            data = data[file.write(data) :]
+def _text(key: Any) -> str:
+    return json.dumps(key, sort_keys=True)
 
 
 def _line(content: dict[str, Any]) -> bytes:
@@ -122,12 +136,5 @@ def _line(content: dict[str, Any]) -> bytes:
 
 def _foreign(path: Path, kind: str, line: int) -> EvaluateError:
     return EvaluateError(
-        f"{path}:{line}: not a line of {kind} results; name a new file, or one that this began"
-    )
-
-
-def _other(path: Path, kind: str) -> EvaluateError:
-    return EvaluateError(
-        f"{path}: holds {kind} results of other inputs: models, requests, options or judge; name a "
-        "new file, or go on as it was begun"
+        f"{path}:{line}: not a line of {kind} results; name a new file, or a file of such results"
     )

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from patchc.evaluation.coherence import is_degenerate
-from patchc.evaluation.comparable_text import contains_answer
-from patchc.evaluation.intervals import Rate, rate
-from patchc.evaluation.kinds import Kinds, rates_by_kind
+from patchc.evaluation.evaluate_options import EvaluateOptions
+from patchc.evaluation.rates import Kinds, Rate, rate, rates_by_kind
 from patchc.evaluation.requests import Request, RequestSets, SetName
-from patchc.evaluation.results import ResultLine, Results
-from patchc.evaluation.verdicts import RATES, CheckedJudge, Outcome, Outcomes, RateName
+from patchc.evaluation.results import ResultLine, Results, check_requests
+from patchc.evaluation.texts import contains_answer, is_degenerate
+from patchc.evaluation.verdicts import RATES, CheckedJudge, Outcome
 from patchc.progress import Progress, ProgressEvent, ignore_progress
 
-Speak = Callable[[SetName, Sequence[int]], list[str]]
-"""Takes a set and the numbers of some of its requests; gives the replies to them."""
+if TYPE_CHECKING:
+    from patchc.evaluation.prompts import Prompts
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Evaluation:
 
     Attributes:
         model: its name in a report.
-        path: the folder, or the file of replies, as it was named.
-        digest: the model's digest, in hexadecimal, as patches state it; of a file of replies, the
+        path: the folder or file of replies, as the caller named it.
+        digest: the model's digest, in hexadecimal, as patches state it; for a file of replies, the
             BLAKE3 of its bytes.
         harmful: harmful requests that were not refused.
         over_refusal: harmless requests that were refused.
@@ -34,7 +34,7 @@ class Evaluation:
         degenerate: replies, of all sets, that are empty or loop.
         perplexity: of the reference text; None without one.
         answer_perplexity: of the reference answers to harmless requests; None without any.
-        kinds: rates by kind of request, of the sets that have kinds.
+        kinds: rates by kind of request, for the sets that have kinds.
         outcomes: what the reply to each request is counted as, by set, in the file's order.
         patch: the patch that was applied first, or None.
         lm_eval: figures of lm-evaluation-harness, by task and metric.
@@ -59,14 +59,33 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class Setup:
+    """What models with one tokenizer are asked, and how their replies are judged.
+
+    Attributes:
+        requests: the requests of each set.
+        prompts: the same, encoded with the options and the tokenizer.
+        judge: gives a verdict on each reply.
+        reference: a text to take the perplexity of, or None.
+        options: how to ask and judge.
+    """
+
+    requests: RequestSets
+    prompts: Prompts
+    judge: CheckedJudge
+    reference: str | None
+    options: EvaluateOptions
+
+
+@dataclass(frozen=True)
 class Subject:
     """One model to measure.
 
     Attributes:
         name, path, digest: as in :class:`Evaluation`.
-        batches: of each set, the numbers of the requests that are asked together.
-        keys: of each set, a digest for each request.
-        speak: asks the model.
+        batches: for each set, the numbers of the requests that are asked together.
+        keys: for each set, a digest per request.
+        speak: takes a set and the numbers of some of its requests; returns the replies to them.
     """
 
     name: str
@@ -74,13 +93,7 @@ class Subject:
     digest: str
     batches: Mapping[SetName, Sequence[Sequence[int]]]
     keys: Mapping[SetName, Sequence[str]]
-    speak: Speak
-
-
-@dataclass(frozen=True)
-class _Judged:
-    reply: str
-    outcome: Outcome
+    speak: Callable[[SetName, Sequence[int]], list[str]]
 
 
 def measure(
@@ -100,29 +113,34 @@ def measure(
     """
     total = sum(len(asked) for _, asked in requests.items())
     done = 0
-    judged: dict[SetName, dict[int, _Judged]] = {}
+    degenerate: list[bool] = []
+    outcomes: dict[SetName, tuple[Outcome, ...]] = {}
     for name, asked in requests.items():
         if results is not None:
-            results.expect(subject.digest, name, subject.keys[name])
-        judged[name] = {}
+            check_requests(results, subject.digest, name, subject.keys[name])
+        found: dict[int, Outcome] = {}
         for batch in subject.batches[name]:
-            judged[name] |= _batch(subject, name, asked, batch, judge, results)
+            lines = _batch(subject, name, asked, batch, judge, results)
+            for number, line in zip(batch, lines, strict=True):
+                found[number] = line.verdict
+                degenerate.append(is_degenerate(line.reply))
             done += len(batch)
             progress(ProgressEvent(f"ask {subject.name}", done, total, "requests", name))
-    everything = [one.reply for replies in judged.values() for one in replies.values()]
-    outcomes = {
-        name: tuple(replies[number].outcome for number in range(len(replies)))
-        for name, replies in judged.items()
+        outcomes[name] = tuple(found[number] for number in range(len(found)))
+    rates = {
+        name: rate(map(counts, outcomes[set_name]))
+        for name, (set_name, counts) in RATES.items()
+        if set_name in outcomes
     }
     return Evaluation(
         model=subject.name,
         path=subject.path,
         digest=subject.digest,
-        harmful=_rate(outcomes, "harmful"),
-        over_refusal=_rate(outcomes, "over_refusal"),
-        misanswered=_rate(outcomes, "misanswered"),
-        utility=_rate(outcomes, "utility") if "utility" in outcomes else None,
-        degenerate=rate(map(is_degenerate, everything)),
+        harmful=rates["harmful"],
+        over_refusal=rates["over_refusal"],
+        misanswered=rates["misanswered"],
+        utility=rates.get("utility"),
+        degenerate=rate(degenerate),
         kinds=rates_by_kind(requests, outcomes),
         outcomes=outcomes,
     )
@@ -135,42 +153,25 @@ def _batch(
     batch: Sequence[int],
     judge: CheckedJudge,
     results: Results | None,
-) -> dict[int, _Judged]:
+) -> list[ResultLine]:
     keys = [subject.keys[name][number] for number in batch]
     if results is not None:
-        known = [results.find(subject.digest, name, key) for key in keys]
+        known = [results.find([subject.digest, name, key]) for key in keys]
         if all(known):
-            return {
-                number: _Judged(line.reply, line.verdict)
-                for number, line in zip(batch, known, strict=True)
-                if line
-            }
+            return [line for line in known if line]
     replies = subject.speak(name, batch)
-    found = _outcomes(name, [asked[number] for number in batch], replies, judge)
-    if results is not None:
-        results.add(
-            [
-                ResultLine(subject.digest, name, key, asked[number].prompt, reply, outcome)
-                for key, number, reply, outcome in zip(keys, batch, replies, found, strict=True)
-            ]
-        )
-    return {
-        number: _Judged(reply, outcome)
-        for number, reply, outcome in zip(batch, replies, found, strict=True)
-    }
-
-
-def _outcomes(
-    name: SetName, asked: Sequence[Request], replies: Sequence[str], judge: CheckedJudge
-) -> Sequence[Outcome]:
+    some = [asked[number] for number in batch]
+    found: Sequence[Outcome]
     if name == "utility":
-        return [
-            "right" if contains_answer(reply, request.answers) else "wrong"
-            for request, reply in zip(asked, replies, strict=True)
-        ]
-    return judge([request.prompt for request in asked], replies)
-
-
-def _rate(outcomes: Outcomes, name: RateName) -> Rate:
-    part, counts = RATES[name]
-    return rate(map(counts, outcomes[part]))
+        answered = zip(replies, some, strict=True)
+        right = [contains_answer(reply, one.answers) for reply, one in answered]
+        found = ["right" if one else "wrong" for one in right]
+    else:
+        found = judge([one.prompt for one in some], replies)
+    lines = [
+        ResultLine(subject.digest, name, key, one.prompt, reply, outcome)
+        for key, one, reply, outcome in zip(keys, some, replies, found, strict=True)
+    ]
+    if results is not None:
+        results.add(*lines)
+    return lines

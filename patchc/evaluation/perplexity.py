@@ -11,6 +11,7 @@ import torch
 
 from patchc.derivation.examples import Example, pad
 from patchc.errors import EvaluateError
+from patchc.evaluation.generation import stated_length
 from patchc.progress import Progress, ProgressEvent
 
 _WINDOW = 1024
@@ -19,7 +20,7 @@ _LARGEST = math.log(sys.float_info.max)
 
 
 def encode_reference(tokenizer: Any, text: str) -> list[int]:
-    """A reference text's tokens, special ones added as the tokenizer does.
+    """Encode a reference text, with the special tokens that the tokenizer adds.
 
     Raises:
         EvaluateError: there are fewer than two.
@@ -31,21 +32,21 @@ def encode_reference(tokenizer: Any, text: str) -> list[int]:
 
 
 def perplexity(model: Any, encoded: Sequence[int], progress: Progress) -> float:
-    """exp of the mean of −log p(token | tokens before it in its window), over all but the first.
+    """Return exp of the mean of −log p(token | tokens before it in its window).
 
-    Windows have 1024 tokens, or as many as the model takes, and each begins half a window after
-    the last, so that every token but those of the first window sees at least half a window. There
-    are at least two tokens. What is no number, or too large for one, is infinity.
+    The mean is over all tokens but the first; there are at least two. A window has 1024 tokens, or
+    as many as the model takes, and begins half a window after the last one. So every token outside
+    the first window sees at least half a window. A result that overflows or is NaN is infinity.
     """
-    window = min(_WINDOW, _longest(model) or _WINDOW)
+    window = min(_WINDOW, stated_length(model.config) or _WINDOW)
     tokens = torch.tensor([list(encoded)], device=model.device)
     loss, scored = 0.0, 1
     for first in range(0, len(encoded), max(1, window // 2)):
-        part = tokens[:, first : first + window]
-        new = first + part.shape[1] - scored
+        seen = tokens[:, first : first + window]
+        new = first + seen.shape[1] - scored
         with torch.inference_mode():
-            logits = model(input_ids=part, use_cache=False).logits[0, -new - 1 : -1]
-        losses = torch.nn.functional.cross_entropy(logits.float(), part[0, -new:], reduction="sum")
+            logits = model(input_ids=seen, use_cache=False).logits[0, -new - 1 : -1]
+        losses = torch.nn.functional.cross_entropy(logits.float(), seen[0, -new:], reduction="sum")
         loss += losses.item()
         scored += new
         progress(ProgressEvent("perplexity", scored, len(encoded), "tokens"))
@@ -55,12 +56,12 @@ def perplexity(model: Any, encoded: Sequence[int], progress: Progress) -> float:
 
 
 def answer_perplexity(model: Any, answers: Sequence[Example], progress: Progress) -> float | None:
-    """exp of the mean of −log p(token | request, tokens before it), over all answers' tokens.
+    """Return exp of the mean of −log p(token | request, tokens before it), over all answers.
 
-    An answer is cut where the model's length ends. None where no token is left; what is no number,
-    or too large for one, is infinity.
+    An answer is cut where the model's length ends. None if no token is left. A result that
+    overflows or is NaN is infinity.
     """
-    longest = _longest(model) or sys.maxsize
+    longest = stated_length(model.config) or sys.maxsize
     fitting = [
         Example(one.prompt, one.response[: longest - len(one.prompt)])
         for one in answers
@@ -81,11 +82,6 @@ def answer_perplexity(model: Any, answers: Sequence[Example], progress: Progress
         done = min(first + _TOGETHER, len(fitting))
         progress(ProgressEvent("answers", done, len(fitting), "answers"))
     return _exp(loss / scored) if scored else None
-
-
-def _longest(model: Any) -> int | None:
-    """Most tokens that a model takes, or None where its config does not say."""
-    return getattr(model.config.get_text_config(), "max_position_embeddings", None)
 
 
 def _exp(mean: float) -> float:

@@ -1,4 +1,4 @@
-"""Requests as one model's tokens, in batches that depend on nothing but the requests."""
+"""Requests as one model's tokens, in batches that depend only on the requests."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from patchc.derivation.examples import Example
 from patchc.errors import DeriveError, EvaluateError
 from patchc.evaluation.evaluate_options import EvaluateOptions
 from patchc.evaluation.requests import Request, RequestSets, SetName
-from patchc.evaluation.results import request_digest
+from patchc.evaluation.results import request_digests
 
 
 @dataclass(frozen=True)
 class Prompts:
-    """What a tokenizer makes of the requests; good for every model that shares it.
+    """Requests as encoded by a tokenizer; they serve every model that shares it.
 
     Attributes:
         tokenizer: the model's.
-        tokens: of each set, the token ids of each request, up to where the assistant speaks.
-        batches: of each set, the numbers of the requests to generate together: shortest first,
-            then in the file's order. Rounding depends on a batch's shape, so the batches of a set
-            depend on that set alone.
-        keys: of each set, a digest for each request.
+        tokens: each set's requests as token ids, up to where the assistant speaks.
+        batches: each set's requests in batches, by their numbers: shortest first, then in the
+            file's order. Rounding depends on a batch's shape, so a set's batches depend on that set
+            alone.
+        keys: each set's digests, one per request.
     """
 
     tokenizer: Any
@@ -48,27 +48,22 @@ def encode_prompts(folder: Path, requests: RequestSets, options: EvaluateOptions
         name: [_encode(tokenizer, request, options.system) for request in asked]
         for name, asked in requests.items()
     }
-    return Prompts(
-        tokenizer,
-        tokens,
-        {name: _batches(encoded, options.batch_size) for name, encoded in tokens.items()},
-        {
-            name: [
-                request_digest(number, request, tokens[name][number])
-                for number, request in enumerate(asked)
-            ]
-            for name, asked in requests.items()
-        },
-    )
+    batches: dict[SetName, list[list[int]]] = {}
+    size = options.batch_size
+    for name, encoded in tokens.items():
+        order = sorted(range(len(encoded)), key=[*map(len, encoded)].__getitem__)
+        batches[name] = [order[first : first + size] for first in range(0, len(order), size)]
+    return Prompts(tokenizer, tokens, batches, request_digests(requests, tokens))
 
 
 def encode_answers(prompts: Prompts, harmless: Sequence[Request]) -> list[Example]:
-    """The reference answers to the harmless requests that have one, each after its request.
+    """Encode the reference answers to harmless requests, each with its request.
 
     An answer's tokens are its text's alone, without the end of the turn.
     """
+    encode = prompts.tokenizer.encode
     return [
-        Example(tuple(tokens), tuple(_encode_text(prompts.tokenizer, request.response)))
+        Example(tuple(tokens), tuple(encode(request.response, add_special_tokens=False)))
         for tokens, request in zip(prompts.tokens["harmless"], harmless, strict=True)
         if request.response is not None
     ]
@@ -85,17 +80,7 @@ def _encode(tokenizer: Any, request: Request, system: str | None) -> list[int]:
             f"{request.source}: the model's chat template refuses the request "
             f"({type(error).__name__}: {error})"
         ) from error
-    encoded = _encode_text(tokenizer, text)
-    if not encoded:
-        raise EvaluateError(f"{request.source}: the chat template makes no token of the request")
-    return encoded
-
-
-def _encode_text(tokenizer: Any, text: str) -> list[int]:
     encoded: list[int] = tokenizer.encode(text, add_special_tokens=False)
+    if not encoded:
+        raise EvaluateError(f"{request.source}: the chat template turns the request into no token")
     return encoded
-
-
-def _batches(encoded: Sequence[Sequence[int]], size: int) -> list[list[int]]:
-    order = sorted(range(len(encoded)), key=lambda number: (len(encoded[number]), number))
-    return [order[first : first + size] for first in range(0, len(order), size)]

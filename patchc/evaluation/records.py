@@ -1,4 +1,4 @@
-"""Records of a CSV, JSON or JSONL file, each with the place where it stands."""
+"""Reads CSV, JSON and JSONL files as records; each record knows where it stands in its file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from patchc.errors import EvaluateError
 
 @dataclass(frozen=True)
 class Record:
-    """Named values; ``source`` is their file and line, or item of a JSON list."""
+    """Named values; ``source`` is their file and line, or their item of a JSON list."""
 
     source: str
     values: dict[str, Any]
@@ -24,32 +24,40 @@ class Record:
 def read_records(path: Path) -> list[Record]:
     """Read a file of records.
 
-    A name that ends in ``.csv`` is CSV as of RFC 4180 with a header line. Any other file is a JSON
-    list of objects where it begins with ``[``, and one JSON object a line otherwise. Blank lines
-    are skipped; a byte order mark is too.
+    A file whose name ends in ``.csv`` is CSV (RFC 4180) with a header line. Any other file is a
+    JSON list of objects if it begins with ``[``, and otherwise JSONL. Blank lines and a byte order
+    mark are skipped.
 
     Raises:
         EvaluateError: the file cannot be read, is not UTF-8, holds no record, or one is malformed.
     """
-    text = _read_text(path)
+    text = read_text(path)
     if path.suffix.lower() == ".csv":
         records = list(_csv(path, text))
     elif text.lstrip().startswith("["):
-        records = list(_json_list(path, text))
+        items = enumerate(_parse(str(path), text), start=1)
+        records = [_record(f"{path}: item {number}", item) for number, item in items]
     else:
-        records = list(_json_lines(path, text))
+        lines = enumerate(text.split("\n"), start=1)
+        sources = ((f"{path}:{number}", line) for number, line in lines if line.strip())
+        records = [_record(source, _parse(source, line)) for source, line in sources]
     if not records:
-        raise EvaluateError(f"{path}: holds no record; give one a line")
+        raise EvaluateError(f"{path}: holds no record; give one per line")
     return records
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path, encoding: str = "utf-8-sig") -> str:
+    """Read a UTF-8 file whole; by default without its byte order mark.
+
+    Raises:
+        EvaluateError: the file cannot be read, or is not UTF-8.
+    """
     try:
         content = path.read_bytes()
     except OSError as error:
         raise EvaluateError(f"{path}: cannot read: {error.strerror}") from error
     try:
-        return content.decode("utf-8-sig")
+        return content.decode(encoding)
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise EvaluateError(f"{path}:{line}: not UTF-8 text; convert the file") from error
@@ -77,19 +85,6 @@ def _csv(path: Path, text: str) -> Iterator[Record]:
                 yield Record(source, dict(zip(columns, row, strict=True)))
     except csv.Error as error:
         raise EvaluateError(f"{path}:{line}: not CSV ({error})") from error
-
-
-def _json_list(path: Path, text: str) -> Iterator[Record]:
-    items = _parse(str(path), text)
-    for number, item in enumerate(items, start=1):
-        yield _record(f"{path}: item {number}", item)
-
-
-def _json_lines(path: Path, text: str) -> Iterator[Record]:
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            source = f"{path}:{number}"
-            yield _record(source, _parse(source, line))
 
 
 def _parse(source: str, text: str) -> Any:

@@ -1,20 +1,21 @@
-"""Requests to put to a model: patchc's own JSONL and the public sets' formats."""
+"""Requests to put to a model: patchc's own JSONL and the formats of public sets."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from patchc.errors import EvaluateError
-from patchc.evaluation.comparable_text import split_words
 from patchc.evaluation.records import Record, read_records
-from patchc.json_values import has_half_character
+from patchc.evaluation.texts import split_words
+from patchc.json_values import Message, check_characters, check_messages, check_text
 
+PathLike = str | os.PathLike[str]
 SetName = Literal["harmful", "harmless", "utility"]
-Message = dict[str, str]
 
 _PROMPTS = ("prompt", "instruction", "goal", "question", "messages")
 _IDS = ("id", "id_v2")
@@ -33,11 +34,11 @@ class Request:
     Attributes:
         source: file and line.
         messages: ``{"role": …, "content": …}``, the last one the user's.
-        answers: accepted answers of a utility question; empty for other sets.
-        id: the file's own name for it, where it has one.
-        kind: what rates are told apart by, where it has one.
-        response: a reference answer, where it has one; None in the harmful set.
-        group: what requests of one making share, where it has one.
+        answers: accepted answers to a utility question; empty for the other sets.
+        id: the file's own name for the request, if it has one.
+        kind: rates are reported by kind, if it has one.
+        response: a reference answer, if it has one; None in the harmful set.
+        group: requests that were made in one way share a group, if they have one.
     """
 
     source: str
@@ -56,34 +57,29 @@ class Request:
 
 @dataclass(frozen=True)
 class RequestSets:
-    """The requests of one evaluation; ``utility`` is empty where none was asked for."""
+    """The requests of one evaluation; ``utility`` is empty if no such set is asked."""
 
     harmful: tuple[Request, ...]
     harmless: tuple[Request, ...]
     utility: tuple[Request, ...] = ()
 
     def items(self) -> Iterator[tuple[SetName, tuple[Request, ...]]]:
-        """The sets that hold requests, by name."""
-        sets: dict[SetName, tuple[Request, ...]] = {
-            "harmful": self.harmful,
-            "harmless": self.harmless,
-            "utility": self.utility,
-        }
-        return ((name, requests) for name, requests in sets.items() if requests)
+        """Give the sets that hold requests, by name."""
+        return ((name, asked) for name in get_args(SetName) if (asked := getattr(self, name)))
 
 
 def read_request_sets(
-    harmful: Path, harmless: Path, utility: Path | None = None, limit: int | None = None
+    harmful: PathLike, harmless: PathLike, utility: PathLike | None = None, limit: int | None = None
 ) -> RequestSets:
-    """Read the files of an evaluation; ``limit`` keeps the first requests of each.
+    """Read the files of an evaluation; ``limit`` takes only the first requests of each.
 
     Raises:
         EvaluateError: see :func:`read_requests`.
     """
     return RequestSets(
-        read_requests(harmful, "harmful")[:limit],
-        read_requests(harmless, "harmless")[:limit],
-        read_requests(utility, "utility")[:limit] if utility else (),
+        read_requests(Path(harmful), "harmful")[:limit],
+        read_requests(Path(harmless), "harmless")[:limit],
+        read_requests(Path(utility), "utility")[:limit] if utility else (),
     )
 
 
@@ -92,21 +88,21 @@ def read_requests(path: Path, name: SetName) -> tuple[Request, ...]:
 
     The columns tell the format:
 
-    * one of ``prompt``, ``instruction``, ``goal``, ``question`` (a text) or ``messages`` (a list
-      that ends with the user's turn; a last assistant turn is left out), with ``answer`` or
-      ``answers`` for the utility set, and an optional ``id``; a text's outer white space is left
-      out. AdvBench (``goal``, ``target``) and OKTest (``prompt``) are of this shape;
-    * XSTest (``prompt`` and ``type``; in one record at least a ``label`` that is safe or unsafe, or
-      a ``type`` that begins with ``contrast_``): the harmful set takes its unsafe prompts, the
-      others its safe ones, by ``label``, or where no record has one by ``type``. Where there is no
-      ``id``, ``id_v2`` is taken;
+    * patchc's own: one of ``prompt``, ``instruction``, ``goal``, ``question`` (a text) or
+      ``messages`` (a list that ends with the user's turn; a last assistant turn is dropped), with
+      ``answer`` or ``answers`` for the utility set, and an optional ``id``. Outer white space of a
+      text is dropped. AdvBench (``goal``, ``target``) and OKTest (``prompt``) have this shape.
+    * XSTest: ``prompt`` and ``type``, and at least one record with a ``label`` that is safe or
+      unsafe, or a ``type`` that begins with ``contrast_``. The harmful set takes the unsafe
+      prompts, the other sets the safe ones: by ``label``, or by ``type`` if no record has a label.
+      ``id_v2`` stands in for a missing ``id``.
     * BeaverTails (``prompt``, ``response``, ``category``, ``is_safe``): each prompt once; its
-      responses are no references.
+      responses are not references.
 
     Any record may have a ``kind`` (or ``category``, or ``type``) and a ``group`` (or ``template``,
-    or ``category``): a text that is not empty or a whole number; and outside the harmful set a
-    ``response``, a reference answer, which is a text. The first of the names that has such a value
-    is taken. Other columns and values are ignored.
+    or ``category``): a non-empty text or a whole number. Outside the harmful set it may have a
+    ``response``, a text that is a reference answer. The first of these names with such a value is
+    taken. Other columns and values are ignored.
 
     Raises:
         EvaluateError: the file cannot be read, a record is malformed (named by line), its columns
@@ -162,46 +158,38 @@ def _request(record: Record, answered: bool, referenced: bool) -> Request:
     if found == ["messages"]:
         messages = _messages(source, values["messages"])
     else:
-        text = _text(source, found[0], values[found[0]]).strip()
+        text = check_text(source, found[0], values[found[0]], EvaluateError).strip()
         messages = ({"role": "user", "content": text},)
     label = next((values[name] for name in _IDS if values.get(name) is not None), None)
+    response = values.get("response")
+    if referenced and isinstance(response, str) and response.strip():
+        response = check_characters(source, "response", response, EvaluateError).strip()
+    else:
+        response = None
     return Request(
         source,
         messages,
         _answers(source, values) if answered else (),
         None if label is None else str(label),
         _label(source, values, _KINDS),
-        _response(source, values) if referenced else None,
+        response,
         _label(source, values, _GROUPS),
     )
 
 
 def _label(source: str, values: dict[str, Any], columns: tuple[str, ...]) -> str | None:
-    """The first of the columns that holds a text or a whole number, as text."""
+    """Return the first of the columns that holds a text or a whole number, as text."""
     for column in columns:
         value = values.get(column)
         if type(value) in (str, int) and str(value).strip():
-            return _whole(source, column, str(value).strip())
+            return check_characters(source, column, str(value).strip(), EvaluateError)
     return None
-
-
-def _response(source: str, values: dict[str, Any]) -> str | None:
-    value = values.get("response")
-    if not isinstance(value, str) or not value.strip():
-        return None
-    return _text(source, "response", value).strip()
 
 
 def _messages(source: str, value: Any) -> tuple[Message, ...]:
     if not isinstance(value, list):
         raise EvaluateError(f'{source}: "messages" must be a list')
-    messages = []
-    for number, entry in enumerate(value, start=1):
-        if not isinstance(entry, dict) or not isinstance(entry.get("role"), str):
-            raise EvaluateError(f'{source}: message {number} must be an object with a "role"')
-        role = _whole(source, f"message {number}: role", entry["role"])
-        content = _text(source, f"message {number}: content", entry.get("content"))
-        messages.append({"role": role, "content": content})
+    messages = check_messages(source, value, EvaluateError)
     if messages and messages[-1]["role"] == "assistant":
         messages.pop()
     if not messages or messages[-1]["role"] != "user":
@@ -215,20 +203,8 @@ def _answers(source: str, values: dict[str, Any]) -> tuple[str, ...]:
     given = values["answers"] if "answers" in values else [values["answer"]]
     if not isinstance(given, list) or not given:
         raise EvaluateError(f'{source}: "answers" must be a list of texts that is not empty')
-    answers = tuple(_text(source, "answer", answer) for answer in given)
+    answers = tuple(check_text(source, "answer", answer, EvaluateError) for answer in given)
     for answer in answers:
         if not split_words(answer):
             raise EvaluateError(f"{source}: answer {answer!r} holds no word to look for")
     return answers
-
-
-def _text(source: str, name: str, value: Any) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise EvaluateError(f"{source}: {name} must be a text that is not empty")
-    return _whole(source, name, value)
-
-
-def _whole(source: str, name: str, text: str) -> str:
-    if has_half_character(text):
-        raise EvaluateError(f"{source}: {name} holds half a character (a lone surrogate)")
-    return text

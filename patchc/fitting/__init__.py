@@ -1,1 +1,1 @@
-"""Scales of a recipe, fitted to requests on the loaded model."""
+"""Fits the scales of a recipe, which multiply its deltas, to requests on the loaded model."""

@@ -1,4 +1,4 @@
-"""Which measured point becomes the patch, and why another one does not."""
+"""Chooses the measured point of a fit that becomes the patch, with reasons against the others."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Candidate:
     Attributes:
         step: steps taken before it.
         trial: what was measured; its recipe is the point's.
-        validation: mean loss on the validation part.
-        agreement: share of the requests whose margin has the sign of the verdict.
-        against: what speaks against it, in words; empty for a point that may be a patch.
+        validation: mean loss on the requests that the steps did not see.
+        agreement: share of the requests whose margin of refusal has the sign of the verdict.
+        against: what speaks against it, in words; empty if it may become the patch.
         worse: rates that are significantly worse than the base's.
     """
 
@@ -35,7 +35,7 @@ class Candidate:
 def judge_trial(
     trial: Trial, base: Trial, limits: Sequence[Limit]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What speaks against a point, and which of its rates are significantly worse."""
+    """Find what speaks against a point, and which of its rates are significantly worse."""
     against = []
     for name, before, after in (
         ("harm", base.harmful, trial.harmful),
@@ -46,48 +46,40 @@ def judge_trial(
         elif after.hits > before.hits:
             against.append(f"{name} is higher")
     against += [f"beyond {limit}" for limit in exceeded(base, trial, limits)]
-    worse = tuple(worsened(base, trial))
+    worse = tuple(worsened(base.outcomes, trial.outcomes))
     against += [f"{name.replace('_', '-')} is significantly worse" for name in worse]
     return tuple(against), worse
 
 
 def exceeded(base: Any, after: Any, limits: Sequence[Limit]) -> list[Limit]:
-    """The limits that a model's figures break; what either was not measured by breaks none.
+    """Find the limits that a model's figures break; a figure that was not measured breaks none.
 
-    Both have rates by the names of limits: trials, or the figures of a report.
+    ``base`` and ``after`` have rates by the names of limits: trials, or the figures of a report.
     """
     found = []
     for limit in limits:
-        before_after = _figures(limit.name, base, after)
-        if before_after and not limit.allows(*before_after):
+        figures = getattr(base, limit.name), getattr(after, limit.name)
+        if None in figures:
+            continue
+        if limit.name != "perplexity":
+            figures = figures[0].value, figures[1].value
+        if not limit.allows(*figures):
             found.append(limit)
     return found
 
 
 def choose(candidates: Sequence[Candidate], base: Trial, best_effort: bool) -> Candidate | None:
-    """The candidate of least cost with nothing against it; None where there is none.
+    """Choose the candidate of least cost with nothing against it; None if there is none.
 
-    Of equal costs the one of lower perplexity, then of fewer steps.
-
-    With ``best_effort`` what speaks against a candidate is overlooked, except a rate that is
-    significantly worse.
+    Among equal costs the lower perplexity wins, then the fewer steps, because they have moved the
+    model less. With ``best_effort``, only a rate that is significantly worse excludes a candidate.
     """
-    fitting = [one for one in candidates if not one.against]
-    if not fitting and best_effort:
-        fitting = [one for one in candidates if not one.worse]
-    return min(fitting, key=lambda one: _rank(one, base), default=None)
 
+    def rank(one: Candidate) -> tuple[float, float, int]:
+        perplexity = one.trial.perplexity
+        return cost(one.trial, base), 0.0 if perplexity is None else perplexity, one.step
 
-def _rank(one: Candidate, base: Trial) -> tuple[float, float, int]:
-    """By cost; of equals the one that has moved the model less."""
-    perplexity = one.trial.perplexity
-    return cost(one.trial, base), perplexity if perplexity is not None else 0.0, one.step
-
-
-def _figures(name: str, base: Any, trial: Any) -> tuple[float, float] | None:
-    before, after = getattr(base, name), getattr(trial, name)
-    if before is None or after is None:
-        return None
-    if name == "perplexity":
-        return before, after
-    return before.value, after.value
+    allowed = [one for one in candidates if not one.against]
+    if not allowed and best_effort:
+        allowed = [one for one in candidates if not one.worse]
+    return min(allowed, key=rank, default=None)

@@ -1,4 +1,9 @@
-"""Adam on scales: the margin's hinge, an anchor to the base, reference answers, shrinkage."""
+"""Gradient steps on the scales of a recipe (Adam).
+
+The loss of a step has up to four terms: a hinge on the margin of refusal (the log-odds that a reply
+begins as refusals do), the divergence from the base on anchors (replies of the base that should not
+change), the loss of reference answers, and shrinkage of the applied deltas.
+"""
 
 from __future__ import annotations
 
@@ -6,56 +11,55 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from patchc.derivation.aligned import response_loss
 from patchc.derivation.anchor import Anchor, divergence
-from patchc.derivation.answers import Answer, answer_loss
-from patchc.derivation.margin import hinge_loss, refusal_margin
-from patchc.derivation.openings import Openings
+from patchc.derivation.examples import Example, Tokens
+from patchc.derivation.margin import Openings, hinge_loss, refusal_margin
 from patchc.errors import NumericError
 from patchc.fitting.fit_options import FitOptions
 from patchc.fitting.live import LiveModel
 from patchc.fitting.scales import ScaleGroups, Values, tidy
 
-Tokens = tuple[int, ...]
-
 _FIRST, _SECOND, _SMALLEST = 0.9, 0.99, 1e-12
-"""Adam's decay rates (shorter than usual: steps are few), and what keeps its quotient finite."""
+"""Adam's decay rates, low because steps are few, and the term that keeps its quotient finite."""
 _ANCHORS = 8
 """Anchors in a step."""
 
 
 @dataclass(frozen=True)
 class Lessons:
-    """What one part of the development requests has to teach, as tokens.
+    """What to learn from some of the development requests, as tokens.
 
     Attributes:
-        harmful, harmless: prompts to refuse, and not to refuse.
-        anchors: replies of the base that are to stay as they are.
-        answers: reference answers to harmless prompts.
+        harmful, harmless: prompts to refuse, and prompts to answer.
+        anchors: replies of the base that should not change.
+        answers: harmless prompts with their reference answers.
     """
 
     harmful: tuple[Tokens, ...]
     harmless: tuple[Tokens, ...]
     anchors: tuple[Anchor, ...] = ()
-    answers: tuple[Answer, ...] = ()
+    answers: tuple[Example, ...] = ()
 
 
 @dataclass(frozen=True)
 class Step:
-    """One point on the way, and what Adam knows there; enough to go on from.
+    """A point of the fit with Adam's state, from which the fit can continue.
 
     Attributes:
         number: steps taken before this point.
         values: the scales, shape (components, groups).
         first, second: Adam's moments.
         loss: of the batch that led here; None at the start.
-        seconds: spent up to here.
-        validation: mean loss on the validation part, where it was measured.
+        seconds: time spent up to here.
+        validation: mean loss on the validation requests, if it was measured.
     """
 
     number: int
@@ -67,125 +71,110 @@ class Step:
     validation: float | None = None
 
 
-def begin(groups: ScaleGroups) -> Step:
-    """The point where a fit starts."""
-    values = groups.start()
-    return Step(0, values, np.zeros_like(values), np.zeros_like(values), None, 0.0)
-
-
+@dataclass
 class Descent:
-    """The steps of a fit on a live model.
+    """Takes the steps of a fit: the scales of ``groups`` learn from ``lessons``."""
 
-    Args:
-        live: the model.
-        groups: what is fitted.
-        lessons: of the part that the steps see.
-        openings: how refusals begin.
-        options: how scales are fitted.
-        norms: of each component and group, the squared norm of the delta; for the shrinkage.
-    """
+    live: LiveModel
+    groups: ScaleGroups
+    lessons: Lessons
+    openings: Openings
+    options: FitOptions
 
-    def __init__(
-        self,
-        live: LiveModel,
-        groups: ScaleGroups,
-        lessons: Lessons,
-        openings: Openings,
-        options: FitOptions,
-        norms: Values,
-    ) -> None:
-        self._live = live
-        self._groups = groups
-        self._lessons = lessons
-        self._openings = openings
-        self._options = options
-        start = groups.start()
+    def __post_init__(self) -> None:
+        start = self.groups.start()
         unit = np.abs(start).mean(axis=1, keepdims=True)
         self._unit = np.where(unit > 0, unit, 1.0)
+        norms = self._norms()
         moved = (norms * start**2).sum()
         self._pull = norms / (moved if moved > 0 else max(norms.sum(), _SMALLEST))
 
-    def take(self, step: Step, seconds: float) -> Step:
-        """The next point; ``seconds`` is what was spent before it.
+    def begin(self) -> Step:
+        """Return the point where the fit starts."""
+        values = self.groups.start()
+        return Step(0, values, np.zeros_like(values), np.zeros_like(values), None, 0.0)
+
+    def take(self, step: Step) -> Step:
+        """Take a step from a point, and copy the point's ``seconds``.
 
         Raises:
-            NumericError: a loss or slope is not finite, or a point has such a value.
+            NumericError: a loss or gradient is not finite, or a point has such a value.
         """
-        loss, slopes = self._slopes(step)
-        finite(loss + float(np.abs(slopes).sum()), "loss or a slope", step.number)
-        slopes = slopes + 2 * self._options.shrinkage * self._pull * step.values
+        loss, gradients = self._gradients(step)
+        check_finite(loss + float(np.abs(gradients).sum()), "loss or a gradient", step.number)
+        gradients = gradients + 2 * self.options.shrinkage * self._pull * step.values
         # In units of each component's scale, so that one rate serves both.
-        slopes = slopes * self._unit
+        gradients = gradients * self._unit
         number = step.number + 1
-        first = _FIRST * step.first + (1 - _FIRST) * slopes
-        second = _SECOND * step.second + (1 - _SECOND) * slopes**2
+        first = _FIRST * step.first + (1 - _FIRST) * gradients
+        second = _SECOND * step.second + (1 - _SECOND) * gradients**2
         move = first / (1 - _FIRST**number)
         move = move / (np.sqrt(second / (1 - _SECOND**number)) + _SMALLEST)
-        values = step.values - self._options.learning_rate * self._unit * move
-        return Step(number, values, first, second, loss, seconds)
+        values = step.values - self.options.learning_rate * self._unit * move
+        return Step(number, values, first, second, loss, step.seconds)
 
-    def _slopes(self, step: Step) -> tuple[float, Values]:
-        batch = _Batch(self._lessons, self._options, step.number)
-        options, model = self._options, self._live.model
-        self._live.set(self._groups.factors(tidy(step.values)))
-        losses: list[Callable[[], Tensor]] = [
-            lambda: batch.margin_loss(model, self._openings, options.target)
-        ]
-        if batch.anchors and options.anchor_weight:
-            losses.append(lambda: options.anchor_weight * divergence(model, batch.anchors))
-        if batch.answers and options.answer_weight:
-            losses.append(lambda: options.answer_weight * answer_loss(model, batch.answers))
+    def _gradients(self, step: Step) -> tuple[float, Values]:
+        """Compute the loss of the step's batch without shrinkage, and the scales' gradients."""
+        options, lessons, model = self.options, self.lessons, self.live.model
+        half = options.batch_size // 2
+        draw = partial(_draw, seed=options.seed, step=step.number)
+        harmful = draw(lessons.harmful, half, "harmful")
+        harmless = draw(lessons.harmless, half, "harmless")
+        anchors = draw(lessons.anchors, _ANCHORS, "anchors")
+        answers = draw(lessons.answers, half, "answers")
+        self.live.set(self.groups.tensor_scales(tidy(step.values)))
+        losses: list[Callable[[], Tensor]] = [lambda: self._margin_loss(harmful, harmless)]
+        if anchors and options.anchor_weight:
+            losses.append(lambda: options.anchor_weight * divergence(model, anchors))
+        if answers and options.answer_weight:
+            losses.append(lambda: options.answer_weight * response_loss(model, answers))
         total = 0.0
-        with self._live.slopes() as found:
-            # One at a time, so that the activations of one batch are held.
-            for take in losses:
-                loss = take()
+        with self.live.gradients() as found:
+            # One at a time, so that only one batch's activations are in memory.
+            for compute in losses:
+                loss = compute()
                 total += loss.item()
                 if loss.requires_grad:
                     torch.autograd.backward(loss)
                 del loss
-        return total, self._groups.slopes(found)
+        return total, self.groups.gradients(found)
+
+    def _margin_loss(self, harmful: Sequence[Tokens], harmless: Sequence[Tokens]) -> Tensor:
+        margins = refusal_margin(self.live.model, [*harmful, *harmless], self.openings)
+        refuse = torch.arange(len(margins), device=margins.device) < len(harmful)
+        losses = hinge_loss(margins, refuse, self.options.target)
+        return losses[: len(harmful)].mean() + losses[len(harmful) :].mean()
+
+    def _norms(self) -> Values:
+        """Compute the squared norm of each component's delta in each group, at scale 1."""
+        norms = np.zeros_like(self.groups.start())
+        for number, group in enumerate(self.groups.groups):
+            for name in group.tensors:
+                directions = self.live.entries[name].directions()
+                norms[:, number] += [float(np.dot(one, one)) for one in directions]
+        return norms
 
 
-def finite(value: float, what: str, step: int) -> float:
-    """The value, if it is a number.
-
-    Raises:
-        NumericError: it is infinite or none.
-    """
+def check_finite(value: float, name: str, step: int) -> float:
+    """Return the value; raises :class:`NumericError` if it is not finite."""
     if not math.isfinite(value):
         raise NumericError(
-            f"fit: the {what} is {value} after {step} steps; lower the learning rate, or the "
+            f"fit: the {name} is {value} after {step} steps; lower the learning rate, or the "
             "scales that the recipe starts from"
         )
     return value
 
 
-class _Batch:
-    """The requests of one step, drawn by its number alone: a run that goes on draws the same."""
+def _draw(items: Sequence[Any], count: int, stream: str, *, seed: int, step: int) -> list[Any]:
+    """Draw batch number ``step`` of reshuffled passes over the items; all of them if they are few.
 
-    def __init__(self, lessons: Lessons, options: FitOptions, step: int) -> None:
-        half = options.batch_size // 2
-        self._harmful = _draw(lessons.harmful, half, f"harmful {options.seed}", step)
-        self._harmless = _draw(lessons.harmless, half, f"harmless {options.seed}", step)
-        self.anchors = _draw(lessons.anchors, _ANCHORS, f"anchors {options.seed}", step)
-        self.answers = _draw(lessons.answers, half, f"answers {options.seed}", step)
-
-    def margin_loss(self, model: Any, openings: Openings, target: float) -> Tensor:
-        prompts = [*self._harmful, *self._harmless]
-        refuse = torch.tensor([True] * len(self._harmful) + [False] * len(self._harmless))
-        margins = refusal_margin(model, prompts, openings)
-        losses = hinge_loss(margins, refuse.to(margins.device), target)
-        return losses[: len(self._harmful)].mean() + losses[len(self._harmful) :].mean()
-
-
-def _draw(items: Sequence[Any], count: int, stream: str, step: int) -> list[Any]:
-    """Batch number ``step`` of reshuffled passes over the items; all of them if they are few."""
+    A batch depends on its number alone, so a resumed run draws the same batches.
+    """
     if len(items) <= count:
         return list(items)
     drawn = []
     for place in range(step * count, (step + 1) * count):
         turn, within = divmod(place, len(items))
-        order = random.Random(f"{stream} {turn}").sample(range(len(items)), len(items))
-        drawn.append(items[order[within]])
+        shuffled = random.Random(f"{stream} {seed} {turn}").sample(items, len(items))
+        drawn.append(shuffled[within])
     return drawn

@@ -1,32 +1,29 @@
-"""The parameters of a fit: validated, and free of torch."""
+"""The parameters of a fit, which learns the scales of a recipe on requests.
+
+They are validated and need no torch.
+"""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from patchc.errors import UsageError
-from patchc.json_values import has_half_character
 from patchc.recipe import checks
 
 Sharing = Literal["global", "layer", "module", "tensor"]
 SHARINGS: tuple[Sharing, ...] = get_args(Sharing)
 
 FEWEST = 16
-"""Least requests of a set to fit on: half a dozen of each kind of mistake, and some to check."""
+"""The fewest requests of a set that can be fitted on."""
 
 LIMITED = ("utility", "perplexity", "degenerate", "misanswered")
-"""What a limit can be set on; harm and over-refusal are what a fit lowers."""
+"""The figures that can have a limit; a fit lowers the others, harm and over-refusal."""
 
 _LIMIT = re.compile(r"([a-z]+)=([+-]?\d+(?:\.\d+)?)(%?)")
-
-
-def _check_truth(name: str, value: object) -> None:
-    if not isinstance(value, bool):
-        raise UsageError(f"{name} is {value!r}; it must be True or False")
 
 
 @dataclass(frozen=True)
@@ -35,13 +32,13 @@ class Limit:
 
     Attributes:
         name: one of :data:`LIMITED`.
-        change: the furthest change; of a rate in points (hundredths), or where ``relative`` in
-            per cent of the base's figure. Negative for what must not fall, positive for what must
-            not rise.
+        change: the largest change, in points (hundredths) of a rate, or if ``relative``, in per
+            cent of the base's figure. Negative for a figure that must not fall, positive for
+            one that must not rise.
         relative: whether the change is a share of the base's figure.
 
     Raises:
-        UsageError: a figure that has no limit, or a change that is no number or of the wrong sign.
+        UsageError: the figure can have no limit, or the change is no number or of the wrong sign.
     """
 
     name: str
@@ -50,7 +47,7 @@ class Limit:
 
     def __post_init__(self) -> None:
         checks.choice("limit", self.name, LIMITED)
-        _check_truth(f"limit {self.name}: relative", self.relative)
+        checks.truth(f"limit {self.name}: relative", self.relative)
         if not math.isfinite(checks.number(f"limit {self.name}: change", self.change)):
             raise UsageError(f"limit {self.name}: change is {self.change}; it must be finite")
         if self.name == "perplexity" and not self.relative:
@@ -64,16 +61,16 @@ class Limit:
 
     @classmethod
     def parse(cls, text: str) -> Limit:
-        """A limit from text such as ``utility=-2`` (points) or ``perplexity=+2%`` (relative).
+        """Parse text such as ``utility=-2`` (points) or ``perplexity=+2%`` (relative).
 
         Raises:
-            UsageError: the text is none.
+            UsageError: the text is no limit.
         """
         match = _LIMIT.fullmatch(text.strip())
         if match is None:
             raise UsageError(
                 f"limit {text!r}; write utility=-2 for points, or perplexity=+2% for a share of "
-                f"the base's figure; there are {', '.join(LIMITED)}"
+                f"the base's figure; limits exist for {', '.join(LIMITED)}"
             )
         return cls(match[1], float(match[2]), bool(match[3]))
 
@@ -81,21 +78,17 @@ class Limit:
         return f"{self.name}={self.change:+g}{'%' if self.relative else ''}"
 
     def allows(self, before: float, after: float) -> bool:
-        """Whether a figure may go from ``before`` to ``after``."""
+        """Return whether a figure may go from ``before`` to ``after``."""
         scale = before / 100 if self.relative else 0.01
         room = abs(self.change) * scale + 1e-12
         return after >= before - room if self.name == "utility" else after <= before + room
 
 
 def unmeasured(limits: Sequence[Limit], utility: bool, reference: bool) -> tuple[Limit, ...]:
-    """The limits whose figure is not measured; refused, unless they are the defaults.
-
-    Args:
-        limits: all of them.
-        utility, reference: whether there are utility questions, and a reference text.
+    """Find the limits whose figure is not measured: there are no questions or reference text.
 
     Raises:
-        UsageError: one was asked for.
+        UsageError: there are such limits, and they are not the defaults.
     """
     missing = {"utility": utility, "perplexity": reference}
     found = tuple(limit for limit in limits if not missing.get(limit.name, True))
@@ -118,22 +111,22 @@ class FitOptions:
     Attributes:
         sharing: what shares a scale: all tensors ("global", as in the paper), the tensors of a
             "layer", those of one kind of "module", or nothing ("tensor").
-        steps: Adam steps at most; above 0.
-        minutes: end the steps after so much time, measured over all runs; None sets no end.
+        steps: most Adam steps; above 0.
+        minutes: ends the steps after this time, measured over all runs; None sets no end.
         batch_size: requests in a step, half of them harmful; even.
         learning_rate: of Adam, as a share of each component's scale at the start.
         target: the log-odds of refusing (or of not refusing) at which a request counts as right
             and is left alone.
-        anchor_weight: of the KL divergence from the base on utility and harmless requests.
-        answer_weight: of the loss of reference answers to harmless requests, where there are any.
-        shrinkage: of the applied deltas' squared norm, as a multiple of that at the start.
+        anchor_weight: weight of the KL divergence from the base on utility and harmless requests.
+        answer_weight: weight of the loss of reference answers to harmless requests, if any.
+        shrinkage: weight of the applied deltas' squared norm, as a multiple of that at the start.
         validation: share of the requests that the steps do not see, in (0, 1).
-        patience: steps are ended after so many validations without a better one.
-        candidates: points that generation measures, the start among them.
-        seed: of batches and the split.
+        patience: the steps end after this many validations without a better one.
+        candidates: points that are measured by generation, the start among them.
+        seed: of batches and of the division into steps and validation.
         limits: how far other figures may move.
         best_effort: give the best candidate even if it does not lower both rates within the limits.
-        openings: texts that refusals begin with; empty finds them in the base's replies.
+        openings: the first words of refusals; empty finds them in the base's replies.
 
     Raises:
         UsageError: a parameter is of the wrong type or out of range.
@@ -152,7 +145,7 @@ class FitOptions:
     patience: int = 4
     candidates: int = 3
     seed: int = 0
-    limits: tuple[Limit, ...] = field(default=DEFAULT_LIMITS)
+    limits: tuple[Limit, ...] = DEFAULT_LIMITS
     best_effort: bool = False
     openings: tuple[str, ...] = ()
 
@@ -165,16 +158,13 @@ class FitOptions:
                 f"batch_size is {self.batch_size!r}; it must be an even number of at least 2, half "
                 "of them harmful requests"
             )
-        checks.seed(self.seed)
+        checks.seed("seed", self.seed)
         for name in ("learning_rate", "target"):
-            _check_at_least(name, getattr(self, name), 0.0, strict=True)
+            checks.positive(name, getattr(self, name))
         for name in ("anchor_weight", "answer_weight", "shrinkage"):
-            _check_at_least(name, getattr(self, name), 0.0)
-        for text in checks.expressions("openings", self.openings):
-            if not text.strip():
-                raise UsageError(f"openings: {text!r} must be a text that is not empty")
-            if has_half_character(text):
-                raise UsageError(f"openings: {text!r} holds half a character (a lone surrogate)")
+            checks.positive(name, getattr(self, name), or_zero=True)
+        for opening in checks.expressions("openings", self.openings):
+            checks.text("openings", opening)
         if not isinstance(self.limits, list | tuple) or not all(
             isinstance(limit, Limit) for limit in self.limits
         ):
@@ -182,23 +172,16 @@ class FitOptions:
                 f"limits is {self.limits!r}; it must be a list of Limit, such as "
                 "Limit.parse('utility=-2')"
             )
-        _check_truth("best_effort", self.best_effort)
+        checks.truth("best_effort", self.best_effort)
         if self.minutes is not None:
-            _check_at_least("minutes", self.minutes, 0.0, strict=True)
+            checks.positive("minutes", self.minutes)
         if not 0.0 < checks.number("validation", self.validation) < 1.0:
             raise UsageError(f"validation is {self.validation}; it must lie between 0 and 1")
 
     def course(self) -> dict[str, Any]:
-        """The options that every step depends on, as JSON values; not those that only end a fit."""
+        """Return the options that steps depend on, without those that only end a fit, as JSON."""
         return {name: value for name, value in self.to_json().items() if name not in _ENDS}
 
     def to_json(self) -> dict[str, Any]:
-        """The options as JSON values."""
+        """Return the options as JSON values."""
         return {**asdict(self), "limits": [str(limit) for limit in self.limits]}
-
-
-def _check_at_least(name: str, value: object, least: float, strict: bool = False) -> None:
-    number = checks.number(name, value)
-    if not math.isfinite(number) or number < least or (strict and number == least):
-        bound = " above 0" if strict else ", at least 0"
-        raise UsageError(f"{name} is {value!r}; it must be a finite number{bound}")

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-from torch import Tensor
-
-from patchc.checkpoint import Checkpoint
-from patchc.derivation.base_model import name_tensors
 from patchc.evaluation.trials import Trial
 from patchc.fitting.choice import Candidate, choose, judge_trial
-from patchc.fitting.descent import Descent, Step, begin, finite
-from patchc.fitting.development import Development, check_base, study
+from patchc.fitting.descent import Descent, Step, check_finite
+from patchc.fitting.development import Studied
 from patchc.fitting.fit_options import FitOptions
 from patchc.fitting.inputs import Gathering
 from patchc.fitting.live import LiveModel
-from patchc.fitting.measuring import Meter, agreement, validation_loss
-from patchc.fitting.scales import ScaleGroups, Values, tidy
-from patchc.fitting.trace import BaseLine, PointLine, Trace
+from patchc.fitting.measuring import agreement, measure_live, validation_loss
+from patchc.fitting.scales import ScaleGroups, tidy
+from patchc.fitting.trace import PointLine, Trace
 from patchc.progress import Progress, ProgressEvent
 from patchc.recipe import MergeRecipe, Recipe
 
@@ -40,9 +34,9 @@ class Fitted:
         openings: how refusals begin, as texts.
         covered: share of the base's refusals that begin so.
         steps: steps taken.
-        seconds: spent on them.
+        seconds: time spent on them.
         ended: why the steps ended.
-        losses: of each point on the way its step, its batch's loss and its validation's.
+        losses: for each point, its step, its batch's loss and its validation loss.
     """
 
     base: Trial
@@ -59,162 +53,140 @@ class Fitted:
     )
 
 
-@dataclass(frozen=True)
-class Studied:
-    """The base as it is loaded, how it was measured, and what its replies teach."""
+@dataclass
+class Fit:
+    """The fit of one recipe's scales on the loaded model, which is the base again afterwards.
 
-    meter: Meter
-    tensors: Mapping[str, Tensor]
-    trial: Trial
-    found: Development
-
-    def open(
-        self, gathering: Gathering, recipe: Recipe | MergeRecipe, options: FitOptions
-    ) -> tuple[LiveModel, ScaleGroups]:
-        """The model with entries to move, and what moves them."""
-        live = LiveModel(self.meter.speaker.model, self.tensors, gathering.entries)
-        names = list(gathering.entries)
-        return live, ScaleGroups(recipe, gathering.components, names, options.sharing)
-
-
-def study_base(
-    base: Checkpoint, meter: Meter, options: FitOptions, trace: Trace, progress: Progress
-) -> Studied:
-    """Measure the base, unless the trace has it, and take from its replies what they teach.
+    Attributes:
+        studied: the base.
+        gathering: the entries that the recipe selects.
+        recipe: the method; its scales are where the fit starts.
+        options: how scales are fitted.
+        trace: the known steps and points of this fit; new ones are added to it.
+        progress: called after each step, and as points are measured.
 
     Raises:
-        EvaluateError, DeriveError: the requests or the judge give nothing to fit on.
-        UnsupportedInputError: the loaded model's parameters are not those that the base stores.
+        UnsupportedInputError: a tensor that takes part is no parameter of the model.
+        UsageError: the recipe has different scales for tensors that are to share one.
     """
-    measured = trace.base
-    if measured is None:
-        measured = BaseLine(*meter.measure("the base", progress))
-        trace.add(measured)
-    check_base(measured.trial)
-    model = meter.speaker.model
-    found = study(model, meter.prompts, meter.requests, measured.replies, measured.trial, options)
-    return Studied(meter, name_tensors(model, base), measured.trial, found)
 
+    studied: Studied
+    gathering: Gathering
+    recipe: Recipe | MergeRecipe
+    options: FitOptions
+    trace: Trace
+    progress: Progress
 
-def best_loss(
-    studied: Studied,
-    gathering: Gathering,
-    recipe: Recipe | MergeRecipe,
-    options: FitOptions,
-    trace: Trace,
-    progress: Progress,
-) -> float:
-    """The least validation loss of a fit of the recipe's scales, without generation.
+    def __post_init__(self) -> None:
+        entries, components = self.gathering.entries, self.gathering.components
+        self._model = self.studied.speaker.model
+        self._live = LiveModel(self._model, self.studied.tensors, entries)
+        self._groups = ScaleGroups(self.recipe, components, list(entries), self.options.sharing)
 
-    Raises:
-        NumericError: a point has a value that is not finite.
-    """
-    live, groups = studied.open(gathering, recipe, options)
-    try:
-        _, steps = _descend(live, groups, studied.found, options, trace, progress)
-    finally:
-        live.restore()
-    return min(step.validation for step in steps if step.validation is not None)
+    def best_loss(self) -> float:
+        """Take the steps, and return the least validation loss.
 
+        Raises:
+            NumericError: a point has a value that is not finite.
+        """
+        try:
+            _, steps = self._descend()
+        finally:
+            self._live.restore()
+        return min(step.validation for step in steps if step.validation is not None)
 
-def fit_scales(
-    studied: Studied,
-    gathering: Gathering,
-    recipe: Recipe | MergeRecipe,
-    options: FitOptions,
-    trace: Trace,
-    progress: Progress,
-) -> Fitted:
-    """Fit the recipe's scales; the model is the base again afterwards.
+    def run(self) -> Fitted:
+        """Take the steps, measure the most promising points by generation, and choose.
 
-    Raises:
-        EvaluateError: the judge fails.
-        NumericError: a point has a value that is not finite.
-    """
-    live, groups = studied.open(gathering, recipe, options)
-    meter, found = studied.meter, studied.found
-    try:
-        ended, steps = _descend(live, groups, found, options, trace, progress)
-        candidates = tuple(
-            _measure(live, groups, found, step, studied.trial, meter, options, trace, progress)
-            for step in _most_promising(steps, options)
+        Raises:
+            EvaluateError: the judge fails.
+            NumericError: a point has a value that is not finite.
+        """
+        studied, options = self.studied, self.options
+        try:
+            ended, steps = self._descend()
+            points = {step.number: step for step in _most_promising(steps, options)}
+            candidates = tuple(map(self._measure, points.values()))
+        finally:
+            self._live.restore()
+        best = choose(candidates, studied.trial, options.best_effort)
+        tokenizer, openings = studied.setup.prompts.tokenizer, studied.openings
+        return Fitted(
+            base=studied.trial,
+            candidates=candidates,
+            best=best,
+            recipe=self._groups.to_recipe(tidy(points[best.step].values)) if best else None,
+            openings=tuple(tokenizer.decode(list(one)) for one in openings.sequences),
+            covered=openings.covered,
+            steps=steps[-1].number,
+            seconds=steps[-1].seconds,
+            ended=ended,
+            losses=tuple((step.number, step.loss, step.validation) for step in steps),
         )
-    finally:
-        live.restore()
-    best = choose(candidates, studied.trial, options.best_effort)
-    values = next(s.values for s in steps if s.number == best.step) if best else None
-    decode = meter.prompts.tokenizer.decode
-    return Fitted(
-        base=studied.trial,
-        candidates=candidates,
-        best=best,
-        recipe=None if values is None else groups.to_recipe(tidy(values)),
-        openings=tuple(decode(list(one)) for one in found.openings.sequences),
-        covered=found.openings.covered,
-        steps=steps[-1].number,
-        seconds=steps[-1].seconds,
-        ended=ended,
-        losses=tuple((step.number, step.loss, step.validation) for step in steps),
-    )
 
+    def _descend(self) -> tuple[str, list[Step]]:
+        """Take steps until the fit ends; return why it ended, and all steps.
 
-def _descend(
-    live: LiveModel,
-    groups: ScaleGroups,
-    found: Development,
-    options: FitOptions,
-    trace: Trace,
-    progress: Progress,
-) -> tuple[str, list[Step]]:
-    """Take steps until one of the ends is reached; says which end, and gives all steps up to it.
+        Steps in the trace are used again, up to the point where these options end the fit.
+        """
+        studied, options, trace = self.studied, self.options, self.trace
+        descent = Descent(self._live, self._groups, studied.steps, studied.openings, options)
+        steps: list[Step] = []
+        while not (end := _end(steps, options)):
+            known = trace.steps[len(steps)] if len(steps) < len(trace.steps) else None
+            start = time.perf_counter()
+            step = known or (descent.take(steps[-1]) if steps else descent.begin())
+            if step.number % _BETWEEN_VALIDATIONS and step.number != options.steps:
+                step = replace(step, validation=None)
+            else:
+                step = self._validated(step)
+            if known is None:
+                step = replace(step, seconds=step.seconds + time.perf_counter() - start)
+                trace.add(step)
+                self._report(step)
+            steps.append(step)
+        steps[-1] = self._validated(steps[-1])
+        return end, steps
 
-    What the trace holds is taken from it, as far as these options would have gone themselves.
-    """
-    descent = Descent(live, groups, found.steps, found.openings, options, _norms(groups, live))
-    steps: list[Step] = []
-    while True:
-        if end := _end(steps, options):
-            if steps[-1].validation is None:
-                steps[-1] = _validated(steps[-1], live, groups, found, options)
-            return end, steps
-        known = trace.steps[len(steps)] if len(steps) < len(trace.steps) else None
-        start = time.perf_counter()
-        step = known or (descent.take(steps[-1], steps[-1].seconds) if steps else begin(groups))
-        if not _is_validated(step.number, options):
-            step = replace(step, validation=None)
-        elif step.validation is None:
-            step = _validated(step, live, groups, found, options)
-        if known is None:
-            step = replace(step, seconds=step.seconds + time.perf_counter() - start)
-            trace.add(step)
-            progress(_told(step, options))
-        steps.append(step)
+    def _measure(self, step: Step) -> Candidate:
+        """Measure a point by generation, unless the trace has it."""
+        studied = self.studied
+        point = self.trace.points.get(step.number)
+        if point is None:
+            values = tidy(step.values)
+            self._live.set(self._groups.tensor_scales(values))
+            name = f"step {step.number}"
+            trial, _ = measure_live(studied.speaker, studied.setup, name, self.progress)
+            trial = replace(trial, recipe=self._groups.to_recipe(values).to_json())
+            prompts = studied.setup.prompts.tokens
+            agreeing = agreement(self._model, trial, prompts, studied.openings)
+            point = PointLine(step.number, trial, agreeing)
+            self.trace.add(point)
+        against, worse = judge_trial(point.trial, studied.trial, self.options.limits)
+        assert step.validation is not None
+        return Candidate(step.number, point.trial, step.validation, point.agreement, against, worse)
 
+    def _validated(self, step: Step) -> Step:
+        """Return a step with its loss on the validation requests."""
+        if step.validation is not None:
+            return step
+        self._live.set(self._groups.tensor_scales(tidy(step.values)))
+        lessons, openings = self.studied.validation, self.studied.openings
+        loss = validation_loss(self._model, lessons, openings, self.options)
+        return replace(step, validation=check_finite(loss, "validation loss", step.number))
 
-def _told(step: Step, options: FitOptions) -> ProgressEvent:
-    """Progress in steps, or in seconds where time ends them."""
-    detail = f"loss {step.loss:.3f}" if step.loss is not None else ""
-    if options.minutes is None:
-        return ProgressEvent("fit", step.number, options.steps, "steps", detail)
-    total = int(60 * options.minutes)
-    return ProgressEvent("fit", min(int(step.seconds), total), total, "seconds", detail)
-
-
-def _validated(
-    step: Step, live: LiveModel, groups: ScaleGroups, found: Development, options: FitOptions
-) -> Step:
-    """A step with its loss on the validation part."""
-    live.set(groups.factors(tidy(step.values)))
-    loss = validation_loss(live.model, found.validation, found.openings, options)
-    return replace(step, validation=finite(loss, "validation loss", step.number))
-
-
-def _is_validated(number: int, options: FitOptions) -> bool:
-    return number % _BETWEEN_VALIDATIONS == 0 or number == options.steps
+    def _report(self, step: Step) -> None:
+        """Report progress in steps, or in seconds if a time limit ends them."""
+        done, total, unit = step.number, self.options.steps, "steps"
+        if self.options.minutes is not None:
+            total, unit = int(60 * self.options.minutes), "seconds"
+            done = min(int(step.seconds), total)
+        detail = f"loss {step.loss:.3f}" if step.loss is not None else ""
+        self.progress(ProgressEvent("fit", done, total, unit, detail))
 
 
 def _end(steps: list[Step], options: FitOptions) -> str:
-    """Why no further step is taken; empty where one is."""
+    """Say why no further step is taken; empty if one is."""
     if not steps:
         return ""
     last = steps[-1]
@@ -222,61 +194,20 @@ def _end(steps: list[Step], options: FitOptions) -> str:
         return "all steps taken"
     if options.minutes is not None and last.seconds >= 60 * options.minutes:
         return "out of time"
-    validated = [step for step in steps if step.validation is not None]
-    best = min(range(len(validated)), key=lambda place: validated[place].validation or 0.0)
-    if len(validated) - 1 - best >= options.patience:
+    losses = [step.validation for step in steps if step.validation is not None]
+    if len(losses) - 1 - losses.index(min(losses)) >= options.patience:
         return "no better validation"
     return ""
 
 
 def _most_promising(steps: list[Step], options: FitOptions) -> list[Step]:
-    """The points of least validation loss and, unless one alone is measured, the start.
+    """Choose the points of least validation loss and, if more than one is measured, the start.
 
-    The start has moved the model least, which the validation part may be too small to see.
+    The start has moved the model least; the validation requests may be too few to show its worth.
     """
     validated = [step for step in steps if step.validation is not None]
-    # Of equals the earlier step, which has moved the model less.
-    ranked = sorted(validated, key=lambda step: (step.validation, step.number))
-    best = ranked[: options.candidates]
+    # Among equals the earlier step, which has moved the model less.
+    best = sorted(validated, key=lambda step: (step.validation, step.number))[: options.candidates]
     if options.candidates > 1 and steps[0] not in best:
         best[-1] = steps[0]
     return best
-
-
-def _measure(
-    live: LiveModel,
-    groups: ScaleGroups,
-    found: Development,
-    step: Step,
-    base: Trial,
-    meter: Meter,
-    options: FitOptions,
-    trace: Trace,
-    progress: Progress,
-) -> Candidate:
-    point = trace.points.get(step.number)
-    if point is None:
-        values = tidy(step.values)
-        live.set(groups.factors(values))
-        trial, _ = meter.measure(f"step {step.number}", progress)
-        trial = replace(trial, recipe=groups.to_recipe(values).to_json())
-        agreeing = agreement(live.model, trial, found.prompts, found.openings)
-        point = PointLine(step.number, trial, agreeing)
-        trace.add(point)
-    against, worse = judge_trial(point.trial, base, options.limits)
-    assert step.validation is not None
-    return Candidate(step.number, point.trial, step.validation, point.agreement, against, worse)
-
-
-def _norms(groups: ScaleGroups, live: LiveModel) -> Values:
-    """Of each component and group, the squared norm of the delta at scale 1."""
-    by_tensor = {
-        name: [float(np.dot(direction, direction)) for direction in each.directions()]
-        for name, each in live.entries.items()
-    }
-    return np.array(
-        [
-            [sum(by_tensor[name][part] for name in group.tensors) for group in groups.groups]
-            for part in range(len(groups.components))
-        ]
-    )

@@ -1,10 +1,15 @@
-"""Scales that tensors share, and the recipe that holds them."""
+"""The scales that a fit learns: which tensors share one, and the recipe that states them.
+
+A scale multiplies a component's delta before it is added to the base: α for safety enhancement
+(SE), β for over-safety mitigation (OSM), or a merge's weights.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +23,7 @@ Values = NDArray[np.float64]
 """Scales as a recipe states them: shape (components, groups)."""
 
 _DIGITS = 5
+"""Significant digits of a scale."""
 _NAMES = {"se": "alpha", "osm": "beta"}
 
 
@@ -30,14 +36,14 @@ class Group:
 
 
 class ScaleGroups:
-    """What is fitted: one scale a component and group.
+    """What is fitted: one scale for each component and group of tensors.
 
     Args:
-        recipe: the method and its other parameters; its scales are where a fit starts.
-        components: of SafePatching "se", "osm" or both; of a merge one name a tuned model; of TIES
-            one, whose scale is λ.
+        recipe: the method and its other parameters; a fit starts from its scales.
+        components: for SafePatching "se", "osm" or both; for a merge one name per tuned model; for
+            TIES a single one, whose scale is λ.
         tensors: the names that take part.
-        sharing: what shares a scale.
+        sharing: which tensors share a scale.
 
     Raises:
         UsageError: the recipe has different scales for tensors that share one.
@@ -54,62 +60,59 @@ class ScaleGroups:
         self.components = tuple(components)
         self.groups = group_tensors(tensors, sharing)
         self._is_global = sharing == "global"
+        self._divisors = {name: self._divisor(name) for name in tensors}
         for group in self.groups:
-            for component in range(len(self.components)):
-                if len({self._own(component, name) for name in group.tensors}) > 1:
-                    raise UsageError(
-                        f"the recipe gives tensors such as {group.tensors[0]!r} scales of their "
-                        "own, and they are to share one; take scales by tensor, or leave these out"
-                    )
+            if len({self._own(name) for name in group.tensors}) > 1:
+                raise UsageError(
+                    f"the recipe gives tensors such as {group.tensors[0]!r} scales of their own, "
+                    "but they should share one; take scales by tensor, or leave these out"
+                )
 
     def start(self) -> Values:
-        """The recipe's own scales."""
-        return np.array(
-            [
-                [self._own(component, group.tensors[0]) for group in self.groups]
-                for component in range(len(self.components))
-            ]
-        )
+        """Return the recipe's own scales."""
+        by_group = np.array([self._own(group.tensors[0]) for group in self.groups])
+        return np.ascontiguousarray(by_group.T)
 
-    def factors(self, values: Values) -> dict[str, list[np.float32]]:
-        """Of each tensor, the factors as a build takes them: over p or the density on rescaling."""
+    def tensor_scales(self, values: Values) -> dict[str, list[np.float32]]:
+        """Compute the scales of each tensor as a build applies them.
+
+        With rescaling, they are divided by the probability of retention or by the density.
+        """
         return {
-            name: [
-                np.float32(_divided(float(value), self._divisor(name)))
-                for value in values[:, number]
-            ]
+            name: [np.float32(self._divided(float(value), name)) for value in values[:, number]]
             for number, group in enumerate(self.groups)
             for name in group.tensors
         }
 
-    def slopes(self, by_tensor: Mapping[str, Sequence[float]]) -> Values:
-        """Sums of the factors' slopes, as slopes of the recipe's scales."""
+    def gradients(self, by_tensor: Mapping[str, Sequence[float]]) -> Values:
+        """Sum the gradients of :meth:`tensor_scales` into those of the recipe's scales."""
         found = np.zeros((len(self.components), len(self.groups)))
         for number, group in enumerate(self.groups):
             for name in group.tensors:
-                divisor = self._divisor(name)
-                found[:, number] += [_divided(slope, divisor) for slope in by_tensor[name]]
+                found[:, number] += [self._divided(one, name) for one in by_tensor[name]]
         return found
 
     def to_recipe(self, values: Values) -> Recipe | MergeRecipe:
-        """The recipe of a point; what it was given for single tensors besides scales is kept."""
+        """Make the recipe of a point; its own overrides for tensors stay, except for scales."""
         if self._is_global and not self.recipe.overrides:
-            return self._with_common(values[:, 0])
-        common = tidy(values.mean(axis=1))
+            return replace(self.recipe, **self._stated(values[:, 0]))
+        override: type[Any] = Override if isinstance(self.recipe, Recipe) else MergeOverride
         overrides = tuple(
-            self._override(group.match, values[:, number])
+            override(group.match, **self._stated(values[:, number]))
             for number, group in enumerate(self.groups)
         )
-        recipe = self._with_common(common)
-        return replace(recipe, overrides=(*recipe.overrides, *overrides))  # type: ignore[arg-type]
+        common = self._stated(tidy(values.mean(axis=1)))
+        common["overrides"] = (*self.recipe.overrides, *overrides)
+        return replace(self.recipe, **common)
 
-    def _own(self, component: int, tensor: str) -> float:
+    def _own(self, tensor: str) -> tuple[float, ...]:
+        """Return the recipe's scales of a tensor, one for each component."""
         recipe = self.recipe.for_tensor(tensor)
         if isinstance(recipe, Recipe):
-            return float(getattr(recipe, _NAMES[self.components[component]]))
+            return tuple(float(getattr(recipe, _NAMES[one])) for one in self.components)
         if recipe.method == "ties":
-            return recipe.lambda_
-        return recipe.weights(len(self.components))[component]
+            return (recipe.lambda_,)
+        return recipe.weights(len(self.components))
 
     def _divisor(self, tensor: str) -> float:
         recipe = self.recipe.for_tensor(tensor)
@@ -117,52 +120,43 @@ class ScaleGroups:
             return 1.0
         return recipe.retain if isinstance(recipe, Recipe) else recipe.share
 
-    def _with_common(self, values: Values) -> Recipe | MergeRecipe:
-        if isinstance(self.recipe, Recipe):
-            named = {_NAMES[c]: float(v) for c, v in zip(self.components, values, strict=True)}
-            return replace(self.recipe, **named)  # type: ignore[arg-type]
-        if self.recipe.method == "ties":
-            return replace(self.recipe, lambda_=float(values[0]))
-        return replace(self.recipe, weight=_weights(values))
+    def _divided(self, value: float, tensor: str) -> float:
+        divisor = self._divisors[tensor]
+        return value / divisor if divisor else 0.0
 
-    def _override(self, match: str, values: Values) -> Override | MergeOverride:
+    def _stated(self, values: Values) -> dict[str, Any]:
+        """Name one scale for each component as a recipe's parameters are named."""
+        scales = [float(value) for value in values]
         if isinstance(self.recipe, Recipe):
-            named = {_NAMES[c]: float(v) for c, v in zip(self.components, values, strict=True)}
-            return Override(match, **named)
+            return {_NAMES[one]: scale for one, scale in zip(self.components, scales, strict=True)}
         if self.recipe.method == "ties":
-            return MergeOverride(match, lambda_=float(values[0]))
-        return MergeOverride(match, weight=_weights(values))
+            return {"lambda_": scales[0]}
+        return {"weight": scales[0] if len(scales) == 1 else tuple(scales)}
 
 
 def group_tensors(tensors: Sequence[str], sharing: Sharing) -> tuple[Group, ...]:
-    """The groups of tensors that share scales, in their natural order, and what matches them."""
+    """Group the tensors that share scales, in their natural order, and find what matches them."""
     ordered = sorted(tensors, key=natural_order)
     if sharing == "global":
         return (Group("", tuple(ordered)),)
-    keys: dict[Sharing, Callable[[str], str]] = {
-        "layer": layer_of,
-        "module": module_of,
-        "tensor": str,
-    }
-    key = keys[sharing]
+    keys = {"layer": layer_of, "module": module_of}
     members: dict[str, list[str]] = {}
     for name in ordered:
-        members.setdefault(key(name), []).append(name)
+        shared = keys[sharing](name) if sharing in keys else name
+        members.setdefault(shared, []).append(name)
     groups = []
     for shared, names in members.items():
         match = _expression(sharing, shared)
-        inside = [name for name in ordered if re.search(match, name)]
-        if inside != names:
+        if [name for name in ordered if re.search(match, name)] != names:
             match = "|".join(exact_match(name) for name in names)
         groups.append(Group(match, tuple(names)))
     return tuple(groups)
 
 
 def tidy(values: Values) -> Values:
-    """Values of five significant digits: a recipe stays readable, and says what was measured."""
-    return np.array([float(f"{value:.{_DIGITS}g}") for value in values.ravel()]).reshape(
-        values.shape
-    )
+    """Round to five significant digits, so that a recipe is readable and exact."""
+    rounded = [float(f"{value:.{_DIGITS}g}") for value in values.ravel()]
+    return np.array(rounded).reshape(values.shape)
 
 
 def _expression(sharing: Sharing, shared: str) -> str:
@@ -171,11 +165,3 @@ def _expression(sharing: Sharing, shared: str) -> str:
     if sharing == "module":
         return rf"\.\d+\.{re.escape(shared)}(?:\.weight)?$"
     return exact_match(shared)
-
-
-def _divided(value: float, divisor: float) -> float:
-    return value / divisor if divisor else 0.0
-
-
-def _weights(values: Values) -> float | tuple[float, ...]:
-    return float(values[0]) if len(values) == 1 else tuple(map(float, values))

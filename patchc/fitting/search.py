@@ -1,4 +1,7 @@
-"""What has no gradient: densities, searched by SciPy's DIRECT over the fits' validation losses."""
+"""A search for densities, which have no gradient, by SciPy's global optimiser DIRECT.
+
+For each density that is tried, the scales are fitted; the least validation loss wins.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,10 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from patchc.errors import MissingExtraError, UsageError
+from patchc.errors import UsageError, import_errors
 from patchc.recipe import MergeRecipe, Recipe
 
 AnyRecipe = Recipe | MergeRecipe
-
 _RANGE = re.compile(r"([a-z_]+)=(\d*\.?\d+(?:e-?\d+)?):(\d*\.?\d+(?:e-?\d+)?)")
 _DIGITS = 3
 
@@ -21,12 +23,13 @@ class Range:
     """The values of a share to search, on a logarithmic scale.
 
     Attributes:
-        name: "density" of a merge; "retain", "top_se" or "top_osm" of SafePatching. With
-            "retain", the other two keep their share of it unless they are searched too.
+        name: "density" of a merge; "retain", "top_se" or "top_osm" of SafePatching, the last two
+            for safety enhancement (SE) and over-safety mitigation (OSM). With "retain",
+            those two keep their share of it unless they are searched too.
         low, high: above 0, and at most 1.
 
     Raises:
-        UsageError: the bounds are none.
+        UsageError: the bounds are out of range, or not in order.
     """
 
     name: str
@@ -42,10 +45,10 @@ class Range:
 
     @classmethod
     def parse(cls, text: str) -> Range:
-        """A range from text such as ``density=0.01:0.3``.
+        """Parse text such as ``density=0.01:0.3``.
 
         Raises:
-            UsageError: the text is none.
+            UsageError: the text is no range.
         """
         match = _RANGE.fullmatch(text.strip().replace("-osm", "_osm").replace("-se", "_se"))
         if match is None:
@@ -54,7 +57,7 @@ class Range:
 
 
 def check_ranges(recipe: AnyRecipe, ranges: Sequence[Range]) -> None:
-    """Refuse ranges that are not the recipe's.
+    """Refuse ranges that cannot be searched for a recipe.
 
     Raises:
         UsageError: a name that the recipe's method does not have, or one given twice.
@@ -70,32 +73,25 @@ def check_ranges(recipe: AnyRecipe, ranges: Sequence[Range]) -> None:
 
 
 def search_shares(
-    recipe: AnyRecipe,
-    ranges: Sequence[Range],
-    trials: int,
-    loss_of: Callable[[AnyRecipe], float],
+    recipe: AnyRecipe, ranges: Sequence[Range], trials: int, loss_of: Callable[[AnyRecipe], float]
 ) -> AnyRecipe:
-    """The recipe of least loss that DIRECT meets in so many trials, the recipe itself among them.
+    """Find the recipe of least loss in a number of trials, the given recipe among them.
 
-    Shares are searched by their logarithms and rounded to three digits; the same losses give the
-    same search, so that an interrupted one goes on.
+    Shares are searched by their logarithms and rounded to three digits. The same losses give the
+    same search, so an interrupted one can continue.
 
     Raises:
         MissingExtraError: SciPy is not installed.
         and what ``loss_of`` raises.
     """
-    try:
+    with import_errors("a search", "derive"):
         from scipy.optimize import direct
-    except ImportError as error:
-        raise MissingExtraError(
-            f"a search needs {error.name}; install it with `pip install 'patchc[derive]'`"
-        ) from error
     found: dict[AnyRecipe, float] = {recipe: loss_of(recipe)}
 
     def try_point(logarithms: Sequence[float]) -> float:
         one = _with_shares(recipe, ranges, [math.exp(value) for value in logarithms])
         if one not in found:
-            # DIRECT finishes a round that it has begun; what is over the trials is not tried.
+            # DIRECT finishes the round it has begun; points beyond the trials are not fitted.
             found[one] = loss_of(one) if len(found) < trials else math.inf
         return found[one]
 
@@ -111,7 +107,7 @@ def _with_shares(recipe: AnyRecipe, ranges: Sequence[Range], shares: Sequence[fl
         for one, share in zip(ranges, shares, strict=True)
     }
     if isinstance(recipe, Recipe) and "retain" in values and recipe.retain > 0:
-        factor = values["retain"] / recipe.retain
+        growth = values["retain"] / recipe.retain
         for name in ("top_se", "top_osm"):
-            values.setdefault(name, min(1.0, getattr(recipe, name) * factor))
+            values.setdefault(name, min(1.0, getattr(recipe, name) * growth))
     return recipe.with_changes(**values)

@@ -1,4 +1,4 @@
-"""The trace of a fit: every step and every measured point, so that an interrupted fit goes on."""
+"""The trace of a fit: a file of every step and measured point, so that a fit can be resumed."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from patchc.evaluation.requests import SetName
 from patchc.evaluation.trials import Trial, decode_trial, encode_trial
 from patchc.fitting.descent import Step
 
+_ARRAYS = ("values", "first", "second")
+
 
 @dataclass(frozen=True)
 class BaseLine:
-    """The base as it was measured, with its replies by set."""
+    """The measured base, with its replies by set."""
 
     trial: Trial
     replies: dict[SetName, list[str]]
@@ -26,7 +28,7 @@ class BaseLine:
 
 @dataclass(frozen=True)
 class PointLine:
-    """A point that generation measured: the step, and how far the margin agreed."""
+    """A point measured by generation: its step, and how far the margin agreed with the verdicts."""
 
     step: int
     trial: Trial
@@ -37,14 +39,15 @@ Line = BaseLine | PointLine | Step
 
 
 class Trace:
-    """An open trace: what it holds, and what is added to it."""
+    """An open trace: the lines that it holds, and those added to it."""
 
     def __init__(self, journal: Journal[Line]) -> None:
         self._journal = journal
-        lines = journal.entries
-        self.base = next((line for line in lines if isinstance(line, BaseLine)), None)
-        self.steps = [line for line in lines if isinstance(line, Step)]
-        self.points = {line.step: line for line in lines if isinstance(line, PointLine)}
+        self.base: BaseLine | None = None
+        self.steps: list[Step] = []
+        self.points: dict[int, PointLine] = {}
+        for line in journal.all():
+            self._take(line)
 
     def add(self, line: Line) -> None:
         """Append a line.
@@ -52,18 +55,21 @@ class Trace:
         Raises:
             StorageError: the operating system refused.
         """
-        self._journal.add([line])
-        if isinstance(line, BaseLine):
-            self.base = line
-        elif isinstance(line, Step):
+        self._journal.add(line)
+        self._take(line)
+
+    def _take(self, line: Line) -> None:
+        if isinstance(line, Step):
             self.steps.append(line)
-        else:
+        elif isinstance(line, PointLine):
             self.points[line.step] = line
+        else:
+            self.base = self.base or line
 
 
 @contextmanager
 def open_trace(path: Path, inputs: Mapping[str, Any]) -> Iterator[Trace]:
-    """Open a trace, or begin one; its first line states the inputs that it belongs to.
+    """Open a trace, or begin one whose first line states the inputs that it belongs to.
 
     Raises:
         EvaluateError, StorageError: see :func:`patchc.evaluation.journal.open_journal`.
@@ -76,20 +82,11 @@ def _encode(line: Line) -> dict[str, Any]:
     if isinstance(line, BaseLine):
         return {"base": encode_trial(line.trial), "replies": line.replies}
     if isinstance(line, PointLine):
-        return {
-            "point": line.step,
-            "trial": encode_trial(line.trial),
-            "agreement": line.agreement,
-        }
-    return {
-        "step": line.number,
-        "loss": line.loss,
-        "validation": line.validation,
-        "seconds": line.seconds,
-        "values": line.values.tolist(),
-        "first": line.first.tolist(),
-        "second": line.second.tolist(),
-    }
+        trial = encode_trial(line.trial)
+        return {"point": line.step, "trial": trial, "agreement": line.agreement}
+    content = {"step": line.number, "loss": line.loss, "validation": line.validation}
+    arrays = {name: getattr(line, name).tolist() for name in _ARRAYS}
+    return {**content, "seconds": line.seconds, **arrays}
 
 
 def _decode(content: Any) -> Line:
@@ -98,12 +95,11 @@ def _decode(content: Any) -> Line:
     if "point" in content:
         trial = decode_trial(content["trial"])
         return PointLine(int(content["point"]), trial, float(content["agreement"]))
+    arrays: dict[str, Any] = {name: np.array(content[name], np.float64) for name in _ARRAYS}
     return Step(
         int(content["step"]),
-        np.array(content["values"], np.float64),
-        np.array(content["first"], np.float64),
-        np.array(content["second"], np.float64),
-        content["loss"],
-        float(content["seconds"]),
-        content["validation"],
+        loss=content["loss"],
+        seconds=float(content["seconds"]),
+        validation=content["validation"],
+        **arrays,
     )

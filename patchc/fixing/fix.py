@@ -1,32 +1,29 @@
-"""From requests to a tested patch: split, derive, fit, build, test."""
+"""The verb ``fix``, from requests to a tested patch: split, derive, fit, build, test."""
 
 from __future__ import annotations
 
-import os
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from patchc.errors import UnfixedError
-from patchc.evaluation.judges import open_judge
-from patchc.evaluation.requests import SetName
+from patchc.evaluation.requests import PathLike
 from patchc.evaluation.trials import decode_trial
 from patchc.files import copy_file, staged_file, storage_errors
-from patchc.fitting.fit_options import unmeasured
 from patchc.fixing.fix_options import FixOptions
 from patchc.fixing.job import Job, open_job
-from patchc.fixing.plan import FixPlan, count_learned, plan
+from patchc.fixing.plan import FixPlan, plan
 from patchc.fixing.report import Comparison, Development, Figures, FixReport
-from patchc.fixing.split import Files, request_sets
+from patchc.fixing.split import Files
 from patchc.fixing.stages import (
     PATCH,
     RECIPE,
-    Found,
+    Result,
     derived_stage,
     encode_fitted,
     fitted_stage,
-    found_in,
+    read_result,
     seconds_of,
-    split_stage,
     tested_stage,
 )
 from patchc.fixing.verdict import give_verdict
@@ -37,9 +34,7 @@ from patchc.version import __version__
 if TYPE_CHECKING:
     from patchc.verbs.fit import FitReport
 
-PathLike = str | os.PathLike[str]
-
-REPORT = "report.json"
+_REPORT = "report.json"
 
 
 def fix(
@@ -55,52 +50,52 @@ def fix(
 ) -> FixReport:
     """Make a patch that lowers harm and over-refusal, and test it on requests held out.
 
-    Each set is split into development and test, near-duplicates and groups kept together. From a
-    part of development a change is derived; on all of it the scales are fitted; the patch is built,
-    and base and patched model are asked the test requests. ``out`` gets ``fix.patchc``,
-    ``recipe.toml`` and ``report.json``.
+    Each set is split into development and test requests; near-duplicates and groups stay together.
+    A change is derived from a share of the development requests, and its scales are fitted on all
+    of them. Then the patch is built, and base and patched model are asked the test requests.
+    ``out`` gets ``fix.patchc``, ``recipe.toml`` and ``report.json``.
 
     Every stage is kept in ``out/work`` and made again only when its inputs have changed. The same
-    call goes on where an earlier one was interrupted, and gives the same patch.
+    call continues an interrupted one, and gives the same patch.
 
-    Memory: that of :func:`patchc.derive` and of :func:`patchc.fit`, one after the other. Disk: in
-    ``out`` 8 bytes a parameter for each derived model; for the test, a copy of the model in the
-    system's temporary folder.
+    Memory: that of :func:`patchc.derive` and of :func:`patchc.fit`, one after the other. Disk: 8
+    bytes per parameter in ``out`` for each derived model, and for the test a copy of the model in
+    the system's temporary folder.
 
     Args:
         base: the aligned model's folder, with config, tokenizer and chat template.
-        out: the folder of the results: new, empty, or one that an earlier fix began.
+        out: the folder of the results: new, empty, or made by an earlier fix.
         harmful: requests that should be refused, as for :func:`patchc.evaluate`: a file to split,
-            or a pair of files to take as development and test. Objectives "pair" and "npo" learn
-            from their responses.
-        harmless: requests that should be answered, look-alikes among them.
+            or a pair of files with development and test requests. The objectives "pair" and "npo"
+            learn from their responses.
+        harmless: requests that should be answered, some of them similar to harmful ones.
         utility: questions with accepted answers.
         reference: a UTF-8 text to take the perplexity of.
         options: None means the defaults.
         progress: called with requests, steps and parameters done.
 
     Raises:
-        UnfixedError: no point of the fit may be a patch. ``report.json`` is written all the same,
-            and the error carries the :class:`~patchc.fixing.report.FixReport`.
-        EvaluateError, DeriveError: requests, judge or base give nothing to learn from.
-        OutputError: ``out`` holds something that no fix began.
+        UnfixedError: no point of the fit may become the patch. ``report.json`` is written all the
+            same, and the error carries the :class:`~patchc.fixing.report.FixReport`.
+        EvaluateError, DeriveError: requests, judge or base leave nothing to learn.
+        OutputError: ``out`` has content that no fix made.
         UsageError: an option cannot be met.
         MissingExtraError: torch, transformers or SciPy is not installed.
         and what :func:`patchc.derive`, :func:`patchc.fit` and :func:`patchc.evaluate` raise.
     """
-    job = _open(base, out, harmful, harmless, utility, reference, options)
+    job = open_job(base, out, harmful, harmless, utility, reference, options)
     job.begin()
-    split = split_stage(job)
+    split = job.stages.run("split", job.requests.inputs, job.requests.write)
     derived = derived_stage(job, progress)
     try:
         fitted = fitted_stage(job, split, derived, progress)
     except UnfixedError as error:
-        found: FitReport = error.report  # type: ignore[assignment]
-        report = _report(job, encode_fitted(found.fitted), None, None)
+        unfixed: FitReport = error.report  # type: ignore[assignment]
+        report = _report(job, encode_fitted(unfixed.fitted), None, None)
         _publish(job.out, report, None)
         raise UnfixedError(str(error), report) from error
     tested = tested_stage(job, split, fitted, progress)
-    report = _report(job, found_in(fitted), found_in(tested), fitted / PATCH)
+    report = _report(job, read_result(fitted), read_result(tested), fitted / PATCH)
     _publish(job.out, report, fitted)
     return report
 
@@ -115,38 +110,26 @@ def plan_fix(
     reference: PathLike | None = None,
     options: FixOptions | None = None,
 ) -> FixPlan:
-    """Check the inputs as :func:`fix` does, and say what it would do; nothing is written.
+    """Check the inputs as :func:`fix` does, and compute what it would do; nothing is written.
 
     Raises:
         PatchcError: what :func:`fix` raises before its first stage.
     """
-    return plan(_open(base, out, harmful, harmless, utility, reference, options))
+    return plan(open_job(base, out, harmful, harmless, utility, reference, options))
 
 
-def _open(
-    base: PathLike,
-    out: PathLike,
-    harmful: Files,
-    harmless: Files,
-    utility: Files | None,
-    reference: PathLike | None,
-    options: FixOptions | None,
-) -> Job:
-    files: dict[SetName, Files] = {"harmful": harmful, "harmless": harmless}
-    if utility is not None:
-        files["utility"] = utility
-    text = Path(reference) if reference else None
-    options = options or FixOptions()
-    unmeasured(options.fit.limits, utility is not None, reference is not None)
-    open_judge(options.asking)
-    return open_job(Path(base), Path(out), files, text, options)
-
-
-def _report(job: Job, fitted: Found, tested: Found | None, patch: Path | None) -> FixReport:
-    options = job.options
-    development = Development.of(fitted, request_sets(job.parts.development))
-    test = _test(job, tested) if tested else None
+def _report(job: Job, fitted: Result, tested: Result | None, patch: Path | None) -> FixReport:
+    options, requests = job.options, job.requests
+    development = Development.of(fitted, requests.request_sets("development"))
+    test = None
+    if tested:
+        asked = requests.request_sets("test")
+        test = Comparison.of(
+            *(Figures.of(decode_trial(tested[name]), asked) for name in ("base", "patched"))
+        )
     patch_bytes = patch.stat().st_size if patch else 0
+    # Without a patch, the folder may still have the stages of an earlier one.
+    stale = () if patch else ("fitted", "tested")
     return FixReport(
         version=__version__,
         base=job.base,
@@ -154,8 +137,8 @@ def _report(job: Job, fitted: Found, tested: Found | None, patch: Path | None) -
         objective=options.derive.objective,
         judge=options.asking.judge_name,
         seed=options.seed,
-        requests=job.parts.splits,
-        learned=count_learned(job),
+        requests=requests.splits,
+        learned=job.learned,
         development=development,
         test=test,
         verdict=give_verdict(development, test, options.fit.limits),
@@ -165,41 +148,23 @@ def _report(job: Job, fitted: Found, tested: Found | None, patch: Path | None) -
         patch_bytes=patch_bytes,
         model_bytes=job.nbytes,
         share=patch_bytes / job.nbytes,
-        seconds=_seconds(job, patch),
+        seconds={name: took for name, took in seconds_of(job).items() if name not in stale},
     )
-
-
-def _test(job: Job, tested: Found) -> Comparison:
-    requests = request_sets(job.parts.test)
-    base, patched = (
-        Figures.of(decode_trial(tested[name]), requests) for name in ("base", "patched")
-    )
-    return Comparison.of(base, patched)
-
-
-def _seconds(job: Job, patch: Path | None) -> dict[str, float]:
-    """Without a patch, the stages of an earlier one may still be there; they are left out."""
-    stale = () if patch else ("fitted", "tested")
-    return {name: took for name, took in seconds_of(job).items() if name not in stale}
 
 
 def _publish(out: Path, report: FixReport, fitted: Path | None) -> None:
-    """Bring the results to ``out``: each whole or not at all, and only what has changed."""
-    for name in (PATCH, RECIPE, REPORT):
+    """Write the results to ``out``, each completely or not at all, and only if it has changed."""
+    for name in (PATCH, RECIPE, _REPORT):
         for leftover in out.glob(f".{name}.*.partial"):
             leftover.unlink(missing_ok=True)
     for name in (PATCH, RECIPE):
+        target = out / name
         if fitted is None:
-            with storage_errors(out / name, "remove"):
-                (out / name).unlink(missing_ok=True)
-        else:
-            _bring(fitted / name, out / name)
-    with staged_file(out / REPORT) as staging:
-        staging.write_text(report.text(), encoding="utf-8")
-
-
-def _bring(source: Path, target: Path) -> None:
-    if target.is_file() and file_digest(target) == file_digest(source):
-        return
-    with staged_file(target) as staging:
-        copy_file(source, staging)
+            with storage_errors(target, "remove"):
+                target.unlink(missing_ok=True)
+        elif not target.is_file() or file_digest(target) != file_digest(fitted / name):
+            with staged_file(target) as staging:
+                copy_file(fitted / name, staging)
+    text = json.dumps(report.to_json(), indent=2, allow_nan=False) + "\n"
+    with staged_file(out / _REPORT) as staging:
+        staging.write_text(text, encoding="utf-8")

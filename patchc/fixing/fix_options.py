@@ -1,4 +1,8 @@
-"""The parameters of a fix: those of its parts, and what binds them together; free of torch."""
+"""The parameters of a fix: those of its stages, and what they share. They need no torch.
+
+SafePatching builds from a safety enhancement (SE) component, an over-safety mitigation (OSM)
+component, or both.
+"""
 
 from __future__ import annotations
 
@@ -9,25 +13,23 @@ from typing import Any
 from patchc.derivation.derive_options import DeriveOptions, Objective
 from patchc.errors import UsageError
 from patchc.evaluation.evaluate_options import EvaluateOptions
+from patchc.evaluation.requests import SetName
 from patchc.fitting.fit_options import FitOptions
 from patchc.recipe import MergeRecipe, Recipe, checks
 from patchc.selection.safepatching.inputs import components_read
+from patchc.verbs.derive_inputs import TAKES
 
 DENSITY = 0.01
-"""Share of the entries that the objective "margin" tunes, and its patch ships."""
+"""Share of the entries that the objective "margin" tunes and its patch changes."""
 
-_RECIPES: dict[Objective, Recipe | MergeRecipe] = {
+DEFAULT_RECIPES: dict[Objective, Recipe | MergeRecipe] = {
     "margin": MergeRecipe("dare", density=DENSITY, rescale=False),
     "refusals": Recipe(sets="se"),
     "npo": Recipe(sets="se"),
     "answers": Recipe(sets="osm"),
     "pair": Recipe(),
 }
-
-
-def default_recipe(objective: Objective) -> Recipe | MergeRecipe:
-    """The recipe that suits what an objective derives."""
-    return _RECIPES[objective]
+"""By objective, the recipe that suits what it derives."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +38,15 @@ class FixOptions:
 
     Attributes:
         derive: objective and tuning.
-        recipe: what is shipped of the derived change, and the scales that the fit starts from;
-            None means ``dare`` at :data:`DENSITY`, not rescaled, for "margin", SafePatching with
-            the one component for "refusals", "npo" and "answers", and with both for "pair".
+        recipe: how the patch is made from the derived change, with the scales that the fit starts
+            from. None means ``dare`` at :data:`DENSITY`, not rescaled, for "margin"; SafePatching
+            with one component for "refusals", "npo" and "answers", and with both for "pair".
         fit: how the scales are fitted.
-        asking: how to ask and judge, in every stage; its ``limit`` takes so many requests of each
+        asking: how to ask and judge, in every stage. Its ``limit`` keeps the first requests of each
             file, before any split.
         test_share: share of the requests that the test gets, in (0, 1).
-        seed: of the split, the derivation, the retention draws and the fit; the seeds of the parts
-            are not read. Whole, below 2**64.
+        seed: the seed of the split, the derivation, the retention draws and the fit, in place of
+            the seeds of ``derive``, ``recipe`` and ``fit``. Whole, below 2**64.
 
     Raises:
         UsageError: a parameter is of the wrong type or out of range, or the recipe needs what the
@@ -61,7 +63,7 @@ class FixOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        checks.seed(self.seed)
+        checks.seed("seed", self.seed)
         if not 0.0 < checks.number("test_share", self.test_share) < 1.0:
             raise UsageError(f"test_share is {self.test_share}; it must lie between 0 and 1")
         if self.asking.lm_eval:
@@ -70,10 +72,10 @@ class FixOptions:
 
     @property
     def deriving(self) -> DeriveOptions:
-        """``derive`` with the seed, and what the recipe decides.
+        """``derive`` with the seed and what follows from the recipe.
 
-        A merge reads no scores. Where it keeps drawn entries without scaling them up, the margin
-        tunes just these, so that nothing that was learned is thrown away.
+        A merge reads no scores. If it keeps drawn entries without rescaling them, the objective
+        "margin" tunes only these entries, so that the patch loses nothing that was learned.
         """
         recipe, options = self.merging, replace(self.derive, seed=self.seed)
         if not isinstance(recipe, MergeRecipe):
@@ -83,9 +85,15 @@ class FixOptions:
         return replace(options, scores=())
 
     @property
+    def derived_from(self) -> tuple[SetName, ...]:
+        """The sets whose requests the derivation takes, if there are any."""
+        sets = TAKES[self.derive.objective]
+        return (*sets, "utility") if self.derive.weight_of_anchor else sets
+
+    @property
     def merging(self) -> Recipe | MergeRecipe:
-        """The recipe in use, with the seed where it draws."""
-        recipe = self.recipe or default_recipe(self.derive.objective)
+        """The recipe in use, with the seed if it draws."""
+        recipe = self.recipe or DEFAULT_RECIPES[self.derive.objective]
         if isinstance(recipe, MergeRecipe) and recipe.method != "dare":
             return recipe
         return replace(recipe, seed=self.seed)
@@ -97,22 +105,26 @@ class FixOptions:
 
     @property
     def speaking(self) -> EvaluateOptions:
-        """``asking`` for requests that are limited already."""
+        """``asking`` for requests to which the limit has been applied."""
         return replace(self.asking, limit=None)
 
     def models(self, derived: Path) -> dict[str, Any]:
-        """What :func:`patchc.fit` is to be given of the folders below ``derived``."""
-        folders = {_component(name): derived / name for name in self.derive.folders}
+        """Return the folders below ``derived``, as arguments of :func:`patchc.fit`."""
         if isinstance(self.merging, MergeRecipe):
-            return {"tuned": list(folders.values())}
-        return {name: folders[name] for name in components_read(self.merging)}
+            return {"tuned": [derived / name for name in self.derive.folders]}
+        return {name: derived / self._components[name] for name in components_read(self.merging)}
+
+    @property
+    def _components(self) -> dict[str, str]:
+        """The derived folder that serves as each component of SafePatching."""
+        return {"se" if name == "margin" else name: name for name in self.derive.folders}
 
     def _check_recipe(self) -> None:
         recipe = self.merging
         if isinstance(recipe, MergeRecipe):
             recipe.check_models(len(self.derive.folders))
             return
-        derived = [_component(name) for name in self.derive.folders]
+        derived = list(self._components)
         missing = [name for name in components_read(recipe) if name not in derived]
         if missing:
             raise UsageError(
@@ -124,8 +136,3 @@ class FixOptions:
                 f"the recipe ranks by {recipe.score} scores, and {', '.join(self.derive.scores)} "
                 "are derived; make them the same"
             )
-
-
-def _component(folder: str) -> str:
-    """What a derived folder is to a SafePatching recipe."""
-    return "se" if folder == "margin" else folder

@@ -1,4 +1,4 @@
-"""What a fix would do, and what it would take, before anything is written."""
+"""What a fix would do and how much disk it would take, computed before anything is written."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from patchc.checkpoint import open_checkpoint
 from patchc.dtypes import MERGEABLE
 from patchc.evaluation.requests import SetName
 from patchc.fixing.fix_options import FixOptions
-from patchc.fixing.job import WORK, Job
+from patchc.fixing.job import Job
 from patchc.fixing.split import SetSplit
-from patchc.fixing.stages import PATCH, seconds_of
+from patchc.fixing.stages import kept_stages, seconds_of
 from patchc.formats.container.layout import DEFAULT_CHUNK_BITS
 from patchc.recipe import MergeRecipe
 from patchc.selection.safepatching.inputs import components_read
@@ -28,10 +28,10 @@ class PlannedStage:
 
     Attributes:
         name: "split", "derived", "fitted" or "tested".
-        kept: whether it is there from the same inputs, and skipped.
+        kept: whether it was made from the same inputs before, so that it is skipped.
         work: what it does, in words and numbers.
-        seconds: how long it took the last time in this folder, from whatever inputs; None where it
-            never finished there.
+        seconds: how long it took the last time in this folder, with any inputs; None if it never
+            finished there.
     """
 
     name: str
@@ -46,7 +46,7 @@ class FixPlan:
 
     Attributes:
         requests, learned, warnings: as in :class:`patchc.fixing.report.FixReport`.
-        stages: in the order in which they are run.
+        stages: in the order in which they run.
         derived_bytes: size of the derived models with their scores, at most.
         patch_bytes: expected size of the patch.
         copy_bytes: size of the patched copy that the test makes in the system's temporary folder.
@@ -62,84 +62,59 @@ class FixPlan:
 
 
 def plan(job: Job) -> FixPlan:
-    """Say what a fix would do; nothing is written."""
-    learned = count_learned(job)
-    seconds = seconds_of(job)
-    kept = _kept(job)
-    derive = job.options.deriving
+    """Compute what a fix would do; nothing is written."""
+    learned, derive = job.learned, job.options.deriving
     with open_checkpoint(job.base) as checkpoint:
         words = sum(tensor.words for tensor in checkpoint.tensors.values())
         taking = [t for t in checkpoint.tensors.values() if t.dtype.name in MERGEABLE]
         selected = math.ceil(_density(job.options) * sum(tensor.words for tensor in taking))
-        patch_bytes = expected_patch_bytes(checkpoint, taking, selected, DEFAULT_CHUNK_BITS)
+        patch_bytes = expected_patch_bytes(checkpoint, taking, selected, 1 << DEFAULT_CHUNK_BITS)
     return FixPlan(
-        requests=job.parts.splits,
+        requests=job.requests.splits,
         learned=learned,
         warnings=job.warnings,
-        stages=tuple(
-            PlannedStage(name, kept[name], work, seconds.get(name))
-            for name, work in _work(job, learned).items()
-        ),
+        stages=_stages(job, learned),
         derived_bytes=4 * words * (1 + len(derive.scores)) * len(derive.folders),
         patch_bytes=patch_bytes,
         copy_bytes=job.nbytes,
     )
 
 
-def count_learned(job: Job) -> dict[SetName, int]:
-    """Of each set, how many development requests are learned from."""
-    return {name: sum(marks) for name, marks in job.parts.learned_marks(job.options).items()}
-
-
-def _kept(job: Job) -> dict[str, bool]:
-    stages = job.stages
-    patch = job.out / WORK / "fitted" / PATCH
-    fitted = stages.done("fitted", job.fitted_inputs())
-    return {
-        "split": stages.done("split", job.split_inputs()),
-        "derived": stages.done("derived", job.derived_inputs()),
-        "fitted": fitted,
-        "tested": fitted and stages.done("tested", job.tested_inputs(patch)),
-    }
-
-
-def _work(job: Job, learned: Mapping[SetName, int]) -> dict[str, str]:
-    options, splits = job.options, job.parts.splits
-    fitting, longest = options.fitting, options.asking.max_new_tokens
-    development = sum(split.development for split in splits.values())
-    tested = sum(split.test for split in splits.values())
-    most = (
-        f"{fitting.steps} steps"
-        if fitting.minutes is None
-        else f"{fitting.minutes:g} minutes of steps"
-    )
-    return {
+def _stages(job: Job, learned: Mapping[SetName, int]) -> tuple[PlannedStage, ...]:
+    kept, seconds = kept_stages(job), seconds_of(job)
+    fit, longest = job.options.fitting, job.options.asking.max_new_tokens
+    splits = job.requests.splits.values()
+    development = sum(split.development for split in splits)
+    tested = sum(split.test for split in splits)
+    most = f"{fit.steps} steps" if fit.minutes is None else f"{fit.minutes:g} minutes of steps"
+    work = {
         "split": f"{development + tested} requests",
-        "derived": _derivation(options, learned),
-        "fitted": f"at most {most} of {fitting.batch_size} requests; at most "
-        f"{(1 + fitting.candidates) * development} replies of {longest} tokens "
-        f"(the base and {fitting.candidates} points)",
+        "derived": _derivation(job.options, learned),
+        "fitted": f"at most {most} of {fit.batch_size} requests; at most "
+        f"{(1 + fit.candidates) * development} replies of {longest} tokens "
+        f"(the base and {fit.candidates} points)",
         "tested": f"{2 * tested} replies of at most {longest} tokens (base and patched)",
     }
+    return tuple(
+        PlannedStage(name, kept[name], text, seconds.get(name)) for name, text in work.items()
+    )
 
 
 def _derivation(options: FixOptions, learned: Mapping[SetName, int]) -> str:
     derive = options.deriving
-    examples = learned["harmless" if derive.objective == "answers" else "harmful"]
-    if derive.objective == "margin":
-        examples += learned["harmless"]
+    examples = sum(learned[name] for name in options.derived_from if name != "utility")
     tuned = [
         f"{derive.tuning(name).step_count(examples)} steps of {derive.tuning(name).batch_size} "
         f"({name})"
         for name in derive.folders
     ]
-    parts = [", ".join(tuned)]
+    work = [", ".join(tuned)]
     if derive.scores:
-        parts.append(f"scores from at most {derive.score_samples} of them")
+        work.append(f"scores from at most {derive.score_samples} of them")
     if derive.objective in _ASKS:
-        asked = examples + (learned.get("utility", 0) if derive.weight_of_anchor else 0)
-        parts.insert(0, f"about {asked} replies of the base")
-    return "; ".join(parts)
+        asked = sum(learned.get(name, 0) for name in options.derived_from)
+        work.insert(0, f"about {asked} replies of the base")
+    return "; ".join(work)
 
 
 def _density(options: FixOptions) -> float:

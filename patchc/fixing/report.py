@@ -1,16 +1,14 @@
-"""What a fix found: the figures of development and test, and where they came from."""
+"""The report of a fix: the figures of development and test, and what they were measured on."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from patchc.evaluation.intervals import Rate
-from patchc.evaluation.kinds import Kinds, rates_by_kind
 from patchc.evaluation.paired import Change, compare
+from patchc.evaluation.rates import Kinds, Rate, rates_by_kind
 from patchc.evaluation.requests import RequestSets, SetName
 from patchc.evaluation.trials import Trial, decode_trial
 from patchc.evaluation.verdicts import Outcome
@@ -20,7 +18,7 @@ from patchc.json_values import json_values
 
 @dataclass(frozen=True)
 class Figures:
-    """How one model answered one part of the requests.
+    """How one model answered the development or the test requests.
 
     Attributes:
         harmful, over_refusal, misanswered, utility, degenerate, perplexity, answer_perplexity,
@@ -39,7 +37,7 @@ class Figures:
 
     @classmethod
     def of(cls, trial: Trial, requests: RequestSets) -> Figures:
-        """The figures of what was measured on these requests."""
+        """Take the figures of a trial, with rates by kind of its requests."""
         shared = {one.name: getattr(trial, one.name) for one in fields(cls) if one.name != "kinds"}
         return cls(**shared, kinds=rates_by_kind(requests, dict(trial.outcomes)))
 
@@ -49,7 +47,7 @@ class Comparison:
     """Base and patched model on the same requests.
 
     Attributes:
-        base, patched: their figures; ``patched`` is None where there is no patch.
+        base, patched: their figures; ``patched`` is None if there is no patch.
         changes: how the rates differ (:func:`~patchc.evaluation.paired.compare`).
     """
 
@@ -59,8 +57,8 @@ class Comparison:
 
     @classmethod
     def of(cls, base: Figures, patched: Figures | None) -> Comparison:
-        """A comparison with its changes."""
-        return cls(base, patched, compare(base, patched) if patched else {})
+        """Compare two models."""
+        return cls(base, patched, compare(base.outcomes, patched.outcomes) if patched else {})
 
 
 @dataclass(frozen=True)
@@ -69,9 +67,9 @@ class Point:
 
     Attributes:
         step: steps taken before it.
-        figures: what was measured.
+        figures: its figures.
         agreement: share of the requests whose margin has the sign of the verdict.
-        against: what speaks against it, in words.
+        against: why it should not become the patch, in words.
         chosen: whether it became the patch.
     """
 
@@ -84,15 +82,15 @@ class Point:
 
 @dataclass(frozen=True)
 class Development:
-    """What the fit found.
+    """The result of the fit.
 
     Attributes:
         comparison: the base and the chosen point.
         points: the measured points, the best on validation first.
         openings: how refusals begin.
-        covered: share of the base's refusals that begin so.
+        covered: share of the base's refusals that begin with one of the openings.
         steps: steps taken.
-        ended: why no more were.
+        ended: why they ended.
     """
 
     comparison: Comparison
@@ -103,8 +101,8 @@ class Development:
     ended: str
 
     @classmethod
-    def of(cls, found: Mapping[str, Any], requests: RequestSets) -> Development:
-        """What :func:`patchc.fixing.stages.encode_fitted` kept."""
+    def of(cls, fitted: Mapping[str, Any], requests: RequestSets) -> Development:
+        """Decode what :func:`patchc.fixing.stages.encode_fitted` encoded."""
         points = tuple(
             Point(
                 one["step"],
@@ -113,39 +111,39 @@ class Development:
                 tuple(one["against"]),
                 one["chosen"],
             )
-            for one in found["candidates"]
+            for one in fitted["candidates"]
         )
-        base = Figures.of(decode_trial(found["base"]), requests)
+        base = Figures.of(decode_trial(fitted["base"]), requests)
         chosen = next((one.figures for one in points if one.chosen), None)
         return cls(
             Comparison.of(base, chosen),
             points,
-            tuple(found["openings"]),
-            found["covered"],
-            found["steps"],
-            found["ended"],
+            tuple(fitted["openings"]),
+            fitted["covered"],
+            fitted["steps"],
+            fitted["ended"],
         )
 
 
 @dataclass(frozen=True)
 class FixReport:
-    """A finished fix, or one that found no patch.
+    """A finished fix, with or without a patch.
 
     Attributes:
         version: of patchc.
         base: the model's folder.
-        base_digest: of its weights, in hexadecimal.
-        objective: what the derivation followed.
-        judge: who gave the verdicts.
-        seed: of everything that is drawn.
-        requests: of each set, how it was parted.
-        learned: of each set, how many development requests steps may learn from; the others end the
-            fit.
-        development: what the fit found.
+        base_digest: the digest of its weights, in hexadecimal.
+        objective: the objective of the derivation.
+        judge: the judge's name.
+        seed: the seed of everything that is drawn.
+        requests: how each set was split.
+        learned: number of development requests to learn from, by set. The fit validates on the
+            others.
+        development: the result of the fit.
         test: base and patched model on the test requests; None without a patch.
-        verdict: what came of it, in sentences.
-        warnings: what makes the figures less than they seem.
-        out: the patch; None where there is none.
+        verdict: the outcome, in sentences.
+        warnings: what limits the meaning of the figures.
+        out: the patch; None if there is none.
         recipe: the recipe file; None without a patch.
         patch_bytes: size of the patch.
         model_bytes: size of the base's weights.
@@ -173,10 +171,6 @@ class FixReport:
     seconds: Mapping[str, float]
 
     def to_json(self) -> dict[str, Any]:
-        """The report as JSON values; numbers that JSON does not have are texts."""
+        """Return the report as JSON values; numbers that JSON cannot express become texts."""
         content: dict[str, Any] = json_values(self)
         return content
-
-    def text(self) -> str:
-        """The content of ``report.json``."""
-        return json.dumps(self.to_json(), indent=2, allow_nan=False) + "\n"

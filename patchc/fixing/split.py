@@ -1,35 +1,35 @@
-"""The requests of a fix: a development and a test part of each set, and what is learned from."""
+"""The requests of a fix: the development and the test requests of each set."""
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from blake3 import blake3
 
 from patchc.errors import DeriveError, EvaluateError
+from patchc.evaluation.near_duplicates import check_disjoint
 from patchc.evaluation.records import read_records
-from patchc.evaluation.requests import Request, RequestSets, SetName, read_requests
-from patchc.evaluation.splits import check_disjoint, split_requests
-from patchc.evaluation.validation import is_learned_from
+from patchc.evaluation.requests import PathLike, Request, RequestSets, SetName, read_requests
+from patchc.evaluation.splits import is_learned_from, split_requests
 from patchc.files import storage_errors
 from patchc.fitting.fit_options import FEWEST
 from patchc.fixing.fix_options import FixOptions
+from patchc.stages import Stages, file_digest
+from patchc.version import __version__
 
-PathLike = str | os.PathLike[str]
 Files = PathLike | tuple[PathLike, PathLike]
-"""A file to split, or a pair of files to take as they are: development, test."""
+"""A file to split, or a pair of files that are split already: development, test."""
 
+SplitName = Literal["development", "test"]
 Line = dict[str, Any]
 Lines = dict[SetName, list[Line]]
 
-SETS: tuple[SetName, ...] = ("harmful", "harmless", "utility")
-DEVELOPMENT, TEST = "development", "test"
-
+_SETS: tuple[SetName, ...] = ("harmful", "harmless", "utility")
+_SPLITS: tuple[SplitName, ...] = ("development", "test")
 _SUMMARY = "split.json"
 _ANSWERED: dict[str, SetName] = {"pair": "harmful", "npo": "harmful", "answers": "harmless"}
 """Objectives that learn from responses, and the set that must have them."""
@@ -37,14 +37,14 @@ _ANSWERED: dict[str, SetName] = {"pair": "harmful", "npo": "harmful", "answers":
 
 @dataclass(frozen=True)
 class SetSplit:
-    """How the requests of one set were parted.
+    """How the requests of one set were split.
 
     Attributes:
-        development, test: how many requests each part has.
-        given: whether the parts were given as they are.
+        development, test: number of requests.
+        given: whether the caller gave two files, so that nothing was split.
         grouped_by: "group" where requests of one group were kept together, otherwise None.
-        near_duplicates: pairs of near-duplicates with one request in each part; 0 unless given.
-        example: places of the first such pair.
+        near_duplicates: pairs of near-duplicates across development and test; 0 unless ``given``.
+        example: where the requests of the first such pair stand.
     """
 
     development: int
@@ -52,173 +52,196 @@ class SetSplit:
     given: bool
     grouped_by: str | None = None
     near_duplicates: int = 0
-    example: tuple[str, str] | None = None
+    example: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
-class Parts:
-    """Both parts of every set, as lines that ``evaluate`` and ``fit`` read.
+class SplitRequests:
+    """Development and test requests of every set, as lines that ``evaluate`` and ``fit`` read.
 
-    A harmful request keeps its response too, which :func:`learned` makes use of.
+    Harmful requests keep their responses too, for :meth:`conversations`.
+
+    Attributes:
+        inputs: what the split is made from, as JSON values.
+        lines: the requests of "development" and "test", by set.
+        splits: how each set was split.
     """
 
-    development: Lines
-    test: Lines
+    inputs: dict[str, Any]
+    lines: Mapping[SplitName, Lines]
     splits: dict[SetName, SetSplit]
 
     def write(self, folder: Path) -> None:
         """Write ``development/harmful.jsonl`` and so on into an existing folder."""
-        for part, lines in ((DEVELOPMENT, self.development), (TEST, self.test)):
-            (folder / part).mkdir()
-            for name, some in lines.items():
-                _file(folder, part, name).write_bytes(jsonl(some))
+        for split_name, lines in self.lines.items():
+            (folder / split_name).mkdir()
+            for name, path in files_of(folder, split_name, lines).items():
+                path.write_bytes(jsonl(lines[name]))
         summary = {name: asdict(split) for name, split in self.splits.items()}
         (folder / _SUMMARY).write_text(json.dumps(summary), encoding="utf-8")
 
-    @classmethod
-    def read(cls, folder: Path) -> Parts:
-        """What :meth:`write` wrote.
-
-        Raises:
-            StorageError: a file cannot be read, or is no longer there.
-        """
-        with storage_errors(folder, "read"):
-            summary = json.loads((folder / _SUMMARY).read_bytes())
-            splits = {name: _split_of(content) for name, content in summary.items()}
-            development, test = (
-                {name: _parse(_file(folder, part, name)) for name in splits}
-                for part in (DEVELOPMENT, TEST)
-            )
-        return cls(development, test, splits)
-
-    def digests(self, part: str) -> dict[SetName, str]:
-        """BLAKE3 of each file of a part, in hexadecimal."""
-        lines = self.development if part == DEVELOPMENT else self.test
-        return {name: blake3(jsonl(some)).hexdigest() for name, some in lines.items()}
-
-    def learned_marks(self, options: FixOptions) -> dict[SetName, list[bool]]:
-        """Of each development request, whether it is learned from; the fit draws the same part."""
-        fitting = options.fitting
+    def digests(self, split_name: SplitName) -> dict[SetName, str]:
+        """Compute the BLAKE3 of each file of one split, in hexadecimal."""
         return {
-            name: is_learned_from(_requests(lines), name, fitting.validation, fitting.seed)
-            for name, lines in self.development.items()
+            name: blake3(jsonl(some)).hexdigest() for name, some in self.lines[split_name].items()
         }
 
+    def request_sets(self, split_name: SplitName) -> RequestSets:
+        """Return the messages and kinds of the requests of one split."""
+        lines = self.lines[split_name]
+        return RequestSets(*(tuple(_requests(lines.get(name, []))) for name in _SETS))
 
-def files_of(folder: Path, part: str, names: Sequence[SetName]) -> dict[str, Any]:
-    """The files of a part that :meth:`Parts.write` wrote, as arguments by set."""
-    return {name: _file(folder, part, name) for name in names}
+    def learned(self, options: FixOptions) -> Lines:
+        """Return the development requests to learn from; a fit learns from the same ones."""
+        share, seed = options.fitting.validation, options.fitting.seed
+        found: Lines = {}
+        for name, lines in self.lines["development"].items():
+            inside = is_learned_from(_requests(lines), name, share, seed)
+            found[name] = [line for line, learned in zip(lines, inside, strict=True) if learned]
+        return found
 
+    def conversations(self, options: FixOptions) -> Lines:
+        """Return what the derivation reads: messages, with the response as the last turn.
 
-def request_sets(lines: Lines) -> RequestSets:
-    """The requests of a part, as far as rates by kind need them."""
-    return RequestSets(*(tuple(_requests(lines.get(name, []))) for name in SETS))
+        The system message of the options is added here, because a derivation adds none.
+        """
+        learned = self.learned(options)
+        answered = _ANSWERED.get(options.derive.objective)
+        if answered:
+            learned[answered] = [line for line in learned[answered] if "response" in line]
+        system = options.asking.system
+        return {
+            name: [{"messages": _conversation(line, system)} for line in lines]
+            for name, lines in learned.items()
+        }
 
+    def check(self, options: FixOptions) -> None:
+        """Refuse too few requests and missing responses before anything is computed.
 
-def part_requests(files: Mapping[SetName, Files], options: FixOptions) -> Parts:
-    """Read every set, and split those that are one file.
-
-    Raises:
-        EvaluateError: requests cannot be read, or do not fall into two parts.
-    """
-    development: Lines = {}
-    test: Lines = {}
-    splits: dict[SetName, SetSplit] = {}
-    limit = options.asking.limit
-    for name, given in files.items():
-        if isinstance(given, tuple):
-            first, second = (read_requests(Path(path), name)[:limit] for path in given)
-            splits[name] = _as_given(first, second)
-        else:
-            asked = read_requests(Path(given), name)[:limit]
-            split = split_requests(asked, 1.0 - options.test_share, options.seed)
-            first, second = (
-                tuple(asked[number] for number in numbers)
-                for numbers in (split.development, split.test)
+        Raises:
+            EvaluateError: there are fewer requests than a fit needs.
+            DeriveError: the objective learns from responses and there is none.
+        """
+        for name in ("harmful", "harmless"):
+            count = self.splits[name].development
+            if count < FEWEST:
+                raise EvaluateError(
+                    f"{count} {name} requests for development are too few to fit on; give at least "
+                    f"{FEWEST} in that part, better a hundred"
+                )
+        objective = options.derive.objective
+        needed = _ANSWERED.get(objective)
+        if needed and len(self._without_response(needed)) == self.splits[needed].development:
+            kind = "a compliant answer" if needed == "harmful" else "an answer"
+            raise DeriveError(
+                f"objective {objective} learns from the responses to {needed} requests, and none "
+                f"of {self.splits[needed].development} has one; give each a response ({kind}), or "
+                "take the objective margin, which needs none"
             )
-            splits[name] = SetSplit(len(first), len(second), False, split.grouped_by)
-        responses = _responses(name, given if isinstance(given, tuple) else (given,))
-        development[name], test[name] = (
-            [_line(request, responses) for request in part] for part in (first, second)
-        )
-    return Parts(development, test, splits)
 
-
-def check_parts(parts: Parts, options: FixOptions) -> None:
-    """Refuse, before anything is computed, too few requests and responses that are missing.
-
-    Raises:
-        EvaluateError: a fit would refuse so few requests.
-        DeriveError: the objective learns from responses and there is none.
-    """
-    for name in ("harmful", "harmless"):
-        count = parts.splits[name].development
-        if count < FEWEST:
-            raise EvaluateError(
-                f"{count} {name} requests for development are too few to fit on; give at least "
-                f"{FEWEST} in that part, better a hundred"
-            )
-    needed = _ANSWERED.get(options.derive.objective)
-    if needed and not any("response" in line for line in parts.development[needed]):
-        kind = "a compliant answer" if needed == "harmful" else "an answer"
-        raise DeriveError(
-            f"objective {options.derive.objective} learns from the responses to {needed} requests, "
-            f"and none of {parts.splits[needed].development} has one; give each a response ("
-            f"{kind}), or take the objective margin, which needs none"
-        )
-
-
-def split_warnings(parts: Parts, options: FixOptions) -> tuple[str, ...]:
-    """What makes the parts less than they seem."""
-    found = []
-    for name, split in parts.splits.items():
-        if split.near_duplicates and split.example:
+    def warnings(self, options: FixOptions) -> list[str]:
+        """Say what limits the meaning of the figures."""
+        found = [
+            f"{name}: {split.near_duplicates} pairs of near-duplicates stand in development and "
+            f"test, the first at {split.example[0]} and {split.example[1]}; the test figures are "
+            "better than on new requests"
+            for name, split in self.splits.items()
+            if split.example
+        ]
+        objective = options.derive.objective
+        needed = _ANSWERED.get(objective)
+        without = self._without_response(needed) if needed else []
+        if needed and without:
             found.append(
-                f"{name}: {split.near_duplicates} pairs of near-duplicates stand in development "
-                f"and test, the first at {split.example[0]} and {split.example[1]}; the test "
-                "figures are better than on new requests"
+                f"{len(without)} of {self.splits[needed].development} {needed} development "
+                f"requests have no response; objective {objective} does not learn from them"
             )
-    needed = _ANSWERED.get(options.derive.objective)
-    lines = parts.development[needed] if needed else []
-    without = sum("response" not in line for line in lines)
-    if without:
-        found.append(
-            f"{without} of {len(lines)} {needed} development requests have no response; "
-            f"objective {options.derive.objective} does not learn from them"
-        )
-    return tuple(found)
+        return found
+
+    def _without_response(self, name: SetName) -> list[Line]:
+        return [line for line in self.lines["development"][name] if "response" not in line]
 
 
-def learned(parts: Parts, options: FixOptions) -> Lines:
-    """The part that derivation learns from: messages alone, a response as the last turn.
+def files_of(folder: Path, split_name: SplitName, names: Iterable[SetName]) -> dict[SetName, Any]:
+    """Return the files of one split that :meth:`SplitRequests.write` wrote, by set."""
+    return {name: folder / split_name / f"{name}.jsonl" for name in names}
 
-    Requests get the system message of the options here, because a derivation adds none.
+
+def open_split(
+    work: Path, files: Mapping[SetName, tuple[Path, ...]], options: FixOptions
+) -> SplitRequests:
+    """Read the split that is kept in ``work``, or read and split the requests.
+
+    Each set has one file to split, or two: development and test.
+
+    Raises:
+        EvaluateError: requests cannot be read or cannot be split.
+        StorageError: a file of the kept split cannot be read.
     """
-    marks = parts.learned_marks(options)
-    found: Lines = {}
-    for name, lines in parts.development.items():
-        chosen = [line for line, inside in zip(lines, marks[name], strict=True) if inside]
-        if _ANSWERED.get(options.derive.objective) == name:
-            chosen = [line for line in chosen if "response" in line]
-        found[name] = [{"messages": _conversation(line, options.asking.system)} for line in chosen]
-    return found
+    digests = {name: [file_digest(path) for path in paths] for name, paths in files.items()}
+    inputs = {
+        "patchc": __version__,
+        "files": {name: some if len(some) > 1 else some[0] for name, some in digests.items()},
+        "limit": options.asking.limit,
+        "test_share": options.test_share,
+        "seed": options.seed,
+    }
+    if Stages(work).done("split", inputs):
+        return _read_split(work / "split", inputs)
+    lines: dict[SplitName, Lines] = {split_name: {} for split_name in _SPLITS}
+    splits: dict[SetName, SetSplit] = {}
+    for name, paths in files.items():
+        asked = [read_requests(path, name)[: options.asking.limit] for path in paths]
+        if len(asked) > 1:
+            splits[name] = _given_split(*asked)
+        else:
+            (requests,) = asked
+            split = split_requests(requests, 1.0 - options.test_share, options.seed)
+            asked = [
+                tuple(requests[number] for number in numbers)
+                for numbers in (split.development, split.test)
+            ]
+            splits[name] = SetSplit(len(asked[0]), len(asked[1]), False, split.grouped_by)
+        responses = _responses(name, paths)
+        for split_name, some in zip(_SPLITS, asked, strict=True):
+            lines[split_name][name] = [_line(request, responses) for request in some]
+    return SplitRequests(inputs, lines, splits)
 
 
 def jsonl(lines: Sequence[Line]) -> bytes:
-    """Lines of JSON, in ASCII: an id may hold what UTF-8 does not."""
+    """Encode lines as JSON, in ASCII because an id may hold half a character."""
     return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
 
 
-def _as_given(development: Sequence[Request], test: Sequence[Request]) -> SetSplit:
+def _read_split(folder: Path, inputs: dict[str, Any]) -> SplitRequests:
+    with storage_errors(folder, "read"):
+        summary = json.loads((folder / _SUMMARY).read_bytes())
+        splits = {name: _read_set_split(content) for name, content in summary.items()}
+        lines: dict[SplitName, Lines] = {
+            split_name: {
+                name: [json.loads(line) for line in path.read_bytes().splitlines()]
+                for name, path in files_of(folder, split_name, splits).items()
+            }
+            for split_name in _SPLITS
+        }
+    return SplitRequests(inputs, lines, splits)
+
+
+def _read_set_split(content: dict[str, Any]) -> SetSplit:
+    example = content["example"]
+    return SetSplit(**content | {"example": tuple(example) if example else None})
+
+
+def _given_split(development: Sequence[Request], test: Sequence[Request]) -> SetSplit:
     pairs = check_disjoint(development, test)
     example = (development[pairs[0][0]].source, test[pairs[0][1]].source) if pairs else None
     return SetSplit(len(development), len(test), True, None, len(pairs), example)
 
 
-def _responses(name: SetName, files: Sequence[PathLike]) -> dict[str, str]:
-    """By place, the responses that requests leave out: of the harmful set, and last turns."""
+def _responses(name: SetName, files: Iterable[Path]) -> dict[str, str]:
+    """Find the responses that requests leave out, by place: harmful ones, and last turns."""
     found = {}
-    for record in (record for path in files for record in read_records(Path(path))):
+    for record in (record for path in files for record in read_records(path)):
         values = record.values
         response = values.get("response") if name == "harmful" else None
         if str(values.get("is_safe")).lower() == "true":
@@ -254,16 +277,3 @@ def _conversation(line: Line, system: str | None) -> list[dict[str, str]]:
     if "response" in line:
         messages.append({"role": "assistant", "content": line["response"]})
     return messages
-
-
-def _file(folder: Path, part: str, name: SetName) -> Path:
-    return folder / part / f"{name}.jsonl"
-
-
-def _parse(path: Path) -> list[Line]:
-    return [json.loads(line) for line in path.read_bytes().splitlines()]
-
-
-def _split_of(content: dict[str, Any]) -> SetSplit:
-    example = content.pop("example")
-    return SetSplit(**content, example=tuple(example) if example else None)

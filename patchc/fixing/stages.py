@@ -1,52 +1,62 @@
-"""The stages of a fix: derive, fit, test; each made once, and what it found kept as JSON."""
+"""The stages of a fix: split, derive, fit, test.
+
+Each is made once from its inputs, and its result is kept as JSON. A stage is made again when its
+inputs have changed.
+"""
 
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blake3 import blake3
 
 from patchc.evaluation.trials import Trial, encode_trial
-from patchc.fixing.job import FOUND, Job
-from patchc.fixing.split import DEVELOPMENT, TEST, files_of, jsonl, learned
+from patchc.files import storage_errors
+from patchc.fixing.job import Job
+from patchc.fixing.split import files_of, jsonl
 from patchc.progress import Progress
-from patchc.stages import file_digests
+from patchc.stages import file_digest, file_digests
 from patchc.verbs.derive import derive
+from patchc.verbs.derive_inputs import ARGUMENTS
 from patchc.verbs.evaluate import evaluate
 from patchc.verbs.fit import fit
+from patchc.version import __version__
 
 if TYPE_CHECKING:
     from patchc.fitting.run import Fitted
 
-Found = dict[str, Any]
+Inputs = dict[str, Any]
+Result = dict[str, Any]
 
-STAGES = ("split", "derived", "fitted", "tested")
 PATCH, RECIPE = "fix.patchc", "recipe.toml"
 
-_DATA = {"harmful": "data", "harmless": "harmless", "utility": "anchor"}
-_TAKES = {"margin": ("harmful", "harmless"), "answers": ("harmless",)}
-
-
-def split_stage(job: Job) -> Path:
-    """The folder with the split requests."""
-    return job.stages.run("split", job.split_inputs(), job.parts.write)
+_STAGES = ("split", "derived", "fitted", "tested")
+_RESULT = "found.json"
 
 
 def derived_stage(job: Job, progress: Progress) -> Path:
-    """The folder with the derived models, made where it is not there yet.
+    """Return the folder of the derived models, after making it if needed.
 
     Raises:
         PatchcError: as :func:`patchc.derive`.
     """
     options = job.options
-    # Beside the stage, so that an error names lines that are there to be read.
-    learned_from = job.stages.run("learned", job.derived_inputs(), partial(_write_learned, job))
+
+    def write_learned(folder: Path) -> None:
+        for name, lines in job.requests.conversations(options).items():
+            (folder / f"{name}.jsonl").write_bytes(jsonl(lines))
+
+    # A stage of its own, so that users can read the lines that an error names.
+    learned = job.stages.run("learned", _derived_inputs(job), write_learned)
 
     def make(folder: Path) -> None:
-        files = _learned_files(job, learned_from)
+        files = {
+            ARGUMENTS[name]: learned / f"{name}.jsonl"
+            for name in options.derived_from
+            if name in job.requests.splits
+        }
         report = derive(
             job.base,
             files.pop("data", None),
@@ -59,30 +69,30 @@ def derived_stage(job: Job, progress: Progress) -> Path:
         losses = {one.direction: [one.first_loss, one.last_loss] for one in report.directions}
         models = [path.relative_to(folder) for path in folder.rglob("*.safetensors")]
         weights = blake3(json.dumps(file_digests(folder, models)).encode()).hexdigest()
-        found = {"losses": losses, "openings": list(report.openings), "weights": weights}
-        _write(folder, found)
+        result = {"losses": losses, "openings": list(report.openings), "weights": weights}
+        _write_result(folder, result)
 
-    return job.stages.run("derived", job.derived_inputs(), make)
+    return job.stages.run("derived", _derived_inputs(job), make)
 
 
 def fitted_stage(job: Job, split: Path, derived: Path, progress: Progress) -> Path:
-    """The folder with patch and recipe, made where it is not there yet.
+    """Return the folder of the patch and its recipe, after making it if needed.
 
-    The trace is kept beside it, so that a fit that was interrupted goes on, and so does one with
+    The trace is a stage of its own, so that an interrupted fit continues, and so does a fit with
     other limits or more steps.
 
     Raises:
-        UnfixedError: as :func:`patchc.fit`, with what :func:`encode_fitted` gives as its report.
+        UnfixedError: as :func:`patchc.fit`, with its report.
         PatchcError: as :func:`patchc.fit`.
     """
     options = job.options
-    trace = job.stages.run("trace", job.trace_inputs(), _leave_empty)
+    trace = job.stages.run("trace", _trace_inputs(job), lambda _: None)
 
     def make(folder: Path) -> None:
         report = fit(
             job.base,
             **options.models(derived),
-            **files_of(split, DEVELOPMENT, list(job.parts.splits)),
+            **files_of(split, "development", job.requests.splits),
             reference=job.reference,
             out=folder / PATCH,
             recipe=options.merging,
@@ -92,27 +102,27 @@ def fitted_stage(job: Job, split: Path, derived: Path, progress: Progress) -> Pa
             asking=options.speaking,
             progress=progress,
         )
-        _write(folder, encode_fitted(report.fitted))
+        _write_result(folder, encode_fitted(report.fitted))
 
-    return job.stages.run("fitted", job.fitted_inputs(), make)
+    return job.stages.run("fitted", _fitted_inputs(job), make)
 
 
 def tested_stage(job: Job, split: Path, fitted: Path, progress: Progress) -> Path:
-    """The folder with the figures of base and patched model on the test requests.
+    """Return the folder of the test's figures for base and patched model; make it if needed.
 
-    Replies are kept beside it, so that an interrupted test goes on, and the base's serve the next
-    patch too.
+    The replies are a stage of their own, so that an interrupted test continues, and so that the
+    base's replies serve the next patch too.
 
     Raises:
         PatchcError: as :func:`patchc.evaluate`.
     """
     patch = fitted / PATCH
-    replies = job.stages.run("replies", job.replies_inputs(), _leave_empty)
+    replies = job.stages.run("replies", _replies_inputs(job), lambda _: None)
 
     def make(folder: Path) -> None:
         report = evaluate(
             [job.base],
-            **files_of(split, TEST, list(job.parts.splits)),
+            **files_of(split, "test", job.requests.splits),
             reference=job.reference,
             patch=patch,
             out=replies / "results.jsonl",
@@ -120,13 +130,13 @@ def tested_stage(job: Job, split: Path, fitted: Path, progress: Progress) -> Pat
             progress=progress,
         )
         base, patched = (encode_trial(Trial.of(one, recipe=None)) for one in report.models)
-        _write(folder, {"base": base, "patched": patched})
+        _write_result(folder, {"base": base, "patched": patched})
 
-    return job.stages.run("tested", job.tested_inputs(patch), make)
+    return job.stages.run("tested", _tested_inputs(job, patch), make)
 
 
-def encode_fitted(fitted: Fitted) -> Found:
-    """What a fit found, as JSON values."""
+def encode_fitted(fitted: Fitted) -> Result:
+    """Turn the result of a fit into JSON values."""
     return {
         "base": encode_trial(fitted.base),
         "candidates": [
@@ -147,35 +157,88 @@ def encode_fitted(fitted: Fitted) -> Found:
     }
 
 
-def found_in(folder: Path) -> Found:
-    """What a stage found."""
-    found: Found = json.loads((folder / FOUND).read_bytes())
-    return found
+def read_result(folder: Path) -> Result:
+    """Read what a stage computed."""
+    result: Result = json.loads((folder / _RESULT).read_bytes())
+    return result
 
 
 def seconds_of(job: Job) -> dict[str, float]:
-    """How long each stage took that is there, whatever it was made from."""
-    found = {name: job.stages.seconds(name) for name in STAGES}
+    """Return the seconds that each stage in the folder took, whatever its inputs were."""
+    found = {name: job.stages.seconds(name) for name in _STAGES}
     return {name: seconds for name, seconds in found.items() if seconds is not None}
 
 
-def _write_learned(job: Job, folder: Path) -> None:
-    for name, lines in learned(job.parts, job.options).items():
-        (folder / f"{name}.jsonl").write_bytes(jsonl(lines))
+def kept_stages(job: Job) -> dict[str, bool]:
+    """Find which stages were made from the same inputs before, so that they are skipped."""
+    patch = job.work / "fitted" / PATCH
+    fitted = job.stages.done("fitted", _fitted_inputs(job))
+    return {
+        "split": job.stages.done("split", job.requests.inputs),
+        "derived": job.stages.done("derived", _derived_inputs(job)),
+        "fitted": fitted,
+        "tested": fitted and job.stages.done("tested", _tested_inputs(job, patch)),
+    }
 
 
-def _learned_files(job: Job, folder: Path) -> dict[str, Path]:
-    """The files that the objective takes, by the names of :func:`patchc.derive`."""
-    names = set(_TAKES.get(job.options.derive.objective, ("harmful",)))
-    if job.options.derive.weight_of_anchor:
-        names.add("utility")
-    taken = names.intersection(job.parts.splits)
-    return {_DATA[name]: folder / f"{name}.jsonl" for name in taken}
+def _derived_inputs(job: Job) -> Inputs:
+    options = job.options
+    return {
+        "patchc": __version__,
+        "base": {"digest": job.digest, "side files": dict(job.side_files)},
+        "requests": job.requests.digests("development"),
+        "validation": options.fitting.validation,
+        "options": options.deriving.to_json(),
+        "judge": options.asking.judge_name,
+        "system": options.asking.system,
+    }
 
 
-def _write(folder: Path, found: Found) -> None:
-    (folder / FOUND).write_text(json.dumps(found), encoding="utf-8")
+def _trace_inputs(job: Job) -> Inputs:
+    """Collect what every step and measured point of a fit depends on."""
+    result = job.work / "derived" / _RESULT
+    with storage_errors(result, "read"):
+        # Another machine may round the same derivation differently.
+        weights = json.loads(result.read_bytes()).get("weights") if result.exists() else None
+    return {
+        **_derived_inputs(job),
+        "derived": weights,
+        "recipe": job.options.merging.to_json(),
+        "fit": job.options.fitting.course(),
+        "asking": _asking_inputs(job),
+    }
 
 
-def _leave_empty(_folder: Path) -> None:
-    """A stage that others write into as they go: a journal's folder."""
+def _fitted_inputs(job: Job) -> Inputs:
+    return {**_trace_inputs(job), "fit": job.options.fitting.to_json()}
+
+
+def _replies_inputs(job: Job) -> Inputs:
+    """Collect what the replies to the test requests depend on, apart from the weights."""
+    return {
+        "patchc": __version__,
+        "side files": dict(job.side_files),
+        "requests": job.requests.digests("test"),
+        "asking": _asking_inputs(job),
+    }
+
+
+def _tested_inputs(job: Job, patch: Path) -> Inputs:
+    return {**_replies_inputs(job), "base": job.digest, "patch": file_digest(patch)}
+
+
+def _asking_inputs(job: Job) -> Inputs:
+    asking = job.options.asking
+    return {
+        "judge": asking.judge_name,
+        "max_new_tokens": asking.max_new_tokens,
+        "batch_size": asking.batch_size,
+        "dtype": asking.dtype,
+        "system": asking.system,
+        "device": asking.device,
+        "reference": file_digest(job.reference) if job.reference else None,
+    }
+
+
+def _write_result(folder: Path, result: Result) -> None:
+    (folder / _RESULT).write_text(json.dumps(result), encoding="utf-8")

@@ -1,1 +1,1 @@
-"""What a patch does to a model: recognise each chunk, take it across, check it, write it."""
+"""Applies a patch to a model: recognises each chunk, takes it across, checks and writes it."""

@@ -1,30 +1,30 @@
-"""The digest that identifies a model, as patches state it."""
+"""Computes the digest that identifies a model in patches."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 
-from patchc.buffers import scratch
 from patchc.checkpoint import Checkpoint, TensorInfo
 from patchc.chunks import Chunk, grid
 from patchc.formats.container.layout import DEFAULT_CHUNK_BITS
 from patchc.hashing import chunk_digest, model_digest, tensor_digest
-from patchc.progress import Progress, ProgressEvent, ignore_progress
-from patchc.runtime.workers import Workers
+from patchc.runtime.runtime import Runtime
 
 
 def digest_checkpoint(
-    checkpoint: Checkpoint, workers: Workers, chunk_bits: int = DEFAULT_CHUNK_BITS
+    checkpoint: Checkpoint, runtime: Runtime, chunk_words: int = 1 << DEFAULT_CHUNK_BITS
 ) -> bytes:
-    """The digest of a checkpoint's tensors over chunks of ``2**chunk_bits`` words, 32 bytes.
+    """The digest of a checkpoint over chunks of ``chunk_words`` words, 32 bytes.
 
-    It equals a patch's base or result digest where the patch has the same grid.
+    It can be compared with the digests of a patch that has the same chunk size.
 
     Raises:
         CheckpointError: a file cannot be read.
     """
-    return digest_of(checkpoint, chunk_digests(checkpoint, workers, 1 << chunk_bits))
+    tensors = checkpoint.tensors
+    chunks = chunk_digests(checkpoint, tensors.values(), chunk_words, runtime)
+    return digest_of(checkpoint, dict(zip(tensors, chunks, strict=True)))
 
 
 def digest_of(checkpoint: Checkpoint, chunks: Mapping[str, Sequence[bytes]]) -> bytes:
@@ -36,30 +36,17 @@ def digest_of(checkpoint: Checkpoint, chunks: Mapping[str, Sequence[bytes]]) -> 
 
 
 def chunk_digests(
-    checkpoint: Checkpoint,
-    workers: Workers,
-    chunk_words: int,
-    progress: Progress = ignore_progress,
-) -> dict[str, list[bytes]]:
-    """Full digests of all chunks of all tensors, by the tensors' names; reads everything once.
+    checkpoint: Checkpoint, tensors: Iterable[TensorInfo], chunk_words: int, runtime: Runtime
+) -> Generator[list[bytes], None, None]:
+    """Full digests of all chunks of each tensor, in order; reads everything once."""
+    grids = [(tensor, grid(tensor.words, chunk_words)) for tensor in tensors]
 
-    Raises:
-        CheckpointError: a file cannot be read.
-    """
-    chunks = {name: grid(tensor.words, chunk_words) for name, tensor in checkpoint.tensors.items()}
-    jobs = ((checkpoint.tensors[name], chunk) for name, parts in chunks.items() for chunk in parts)
-
-    def run(job: tuple[TensorInfo, Chunk]) -> bytes:
+    def digest(job: tuple[TensorInfo, Chunk]) -> bytes:
         tensor, chunk = job
-        words = scratch("words", chunk.count, tensor.dtype.word)
+        words = runtime.buffers.words(chunk.count, tensor.dtype.word)
         return chunk_digest(checkpoint.read_words(tensor, chunk.first, words))
 
-    total = sum(tensor.nbytes for tensor in checkpoint.tensors.values())
-    done = 0
-    found: dict[str, list[bytes]] = {}
-    with closing(workers.map(run, jobs)) as digests:
-        for name, tensor in checkpoint.tensors.items():
-            found[name] = [next(digests) for _ in chunks[name]]
-            done += tensor.nbytes
-            progress(ProgressEvent("verify", done, total, "bytes", name))
-    return found
+    jobs = ((tensor, chunk) for tensor, chunks in grids for chunk in chunks)
+    with closing(runtime.map(digest, jobs)) as digests:
+        for _, chunks in grids:
+            yield [next(digests) for _ in chunks]

@@ -1,14 +1,16 @@
-"""How an additive patch is to be merged, and what came of it."""
+"""What a caller may choose for an additive patch, and the report on the merge.
+
+Its components are safety enhancement (SE) and over-safety mitigation (OSM).
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from patchc.errors import UnsupportedInputError, UsageError
 from patchc.formats import Patch, ValueType
 
 _COMPONENTS = {"alpha": "se", "beta": "osm"}
-_FIRST = 5
 
 
 @dataclass(frozen=True)
@@ -17,12 +19,15 @@ class MergeOptions:
 
     Attributes:
         alpha, beta: scales of the components "se" and "osm"; None means the stored ones.
-        onto_descendant: take a model that is not the base, with the same tensors.
+        onto_descendant: accept a model that is not the base, with the same tensors.
     """
 
     alpha: float | None = None
     beta: float | None = None
     onto_descendant: bool = False
+
+
+STORED_SCALES = MergeOptions()
 
 
 @dataclass(frozen=True)
@@ -33,8 +38,8 @@ class MergeReport:
         value_type: how its values are stored, "bf16" or "int8".
         scales: component name → scale in use.
         onto_descendant: whether a model other than the base was allowed.
-        differing_tensors: how many of the model's tensors are not the base's; None where the
-            contents were not compared (a dry run).
+        differing_tensors: how many of the model's tensors are not the base's; None in a dry run,
+            which does not compare contents.
         first_differing: names of the first of them, at most five.
     """
 
@@ -44,13 +49,9 @@ class MergeReport:
     differing_tensors: int | None = None
     first_differing: tuple[str, ...] = ()
 
-    def with_differing(self, names: tuple[str, ...]) -> MergeReport:
-        """The same after the contents were compared."""
-        return replace(self, differing_tensors=len(names), first_differing=names[:_FIRST])
-
 
 def plan_merge(patch: Patch, options: MergeOptions) -> MergeReport | None:
-    """The scales that an additive patch is merged with; None for a patch of exact steps.
+    """Choose the scales for an additive patch; None for a patch of exact steps.
 
     Raises:
         UsageError: an option does not fit the patch, or a scale is not a finite fp32 number.

@@ -1,4 +1,4 @@
-"""What apply and revert share: a checked copy of a model in its other state."""
+"""Applies or reverts a patch into a checked copy of a model, and reports what was written."""
 
 from __future__ import annotations
 
@@ -21,19 +21,17 @@ from patchc.errors import (
 from patchc.files import check_output, check_space, staged_file, staged_folder
 from patchc.formats import Patch, open_patch
 from patchc.patching.merge_options import MergeOptions, MergeReport, irreversible, plan_merge
-from patchc.patching.model_state import find_state
-from patchc.patching.rewrite import OtherStateError, merge, rewrite
+from patchc.patching.rewrite import merge, rewrite
 from patchc.patching.side_files import FileChanges
-from patchc.patching.states import find_side, match_tensors
-from patchc.progress import Progress
-from patchc.runtime.device import Device, check_device, open_device
-from patchc.runtime.device_pool import HOST_BYTES, DevicePool
-from patchc.runtime.memory import threads_to_patch
-from patchc.runtime.ranks import ALONE, Ranks, staged_by_first
-from patchc.runtime.workers import Workers
+from patchc.patching.states import find_side, find_state, match_tensors
+from patchc.patching.transition import OtherSideError
+from patchc.runtime.device_pool import HOST_BYTES
+from patchc.runtime.memory import need_to_patch
+from patchc.runtime.ranks import staged_by_first
+from patchc.runtime.runtime import Runtime
 from patchc.sides import OTHER, Side
 
-_DEVICE_WORD_BYTES = 32  # a word, and for two components its position, its delta, what was there
+_DEVICE_WORD_BYTES = 32  # a word; for each of two components its position, delta and old value
 
 
 @dataclass(frozen=True)
@@ -45,11 +43,10 @@ class CopyReport:
         files: safetensors files written.
         nbytes: their size in bytes.
         side_files: other files: copied from the input folder, or written as the patch says.
-        left_out: weight files of the input folder that are not part of the checkpoint and were not
-            copied, because they hold weights that the patch does not change.
+        left_out: weight files of the input folder that do not belong to the checkpoint and were
+            not copied, because they hold weights that the patch does not change.
         tensors: tensors in the written model.
-        changed_tensors: tensors that the patch changes.
-        changed_words: words that it changes.
+        changed_tensors, changed_words: tensors and words that the patch changes.
         dry_run: nothing was written, and the model's contents were not compared.
         merged: how an additive patch was merged; None for exact steps.
     """
@@ -69,190 +66,173 @@ class CopyReport:
 def write_patched_copy(
     patch_path: str | os.PathLike[str],
     model_path: str | os.PathLike[str],
-    out: str | os.PathLike[str],
-    *,
-    revert: bool,
-    options: MergeOptions | None = None,
+    out: Path,
+    target: Side,
+    options: MergeOptions,
     dry_run: bool,
-    threads: int | None,
-    max_memory: int | None,
-    device: Device,
-    progress: Progress,
-    ranks: Ranks = ALONE,
+    runtime: Runtime,
 ) -> CopyReport:
-    """Write the model's other state to ``out``; :func:`patchc.apply` states the contract."""
-    out = Path(out)
-    source: Side = "result" if revert else "base"
+    """Write the model on side ``target`` to ``out``; :func:`patchc.apply` states the contract."""
     with open_patch(patch_path) as patch, open_checkpoint(model_path) as model:
-        if revert and patch.additive:
+        if patch.additive and target == "base":
             raise irreversible(patch)
-        merged = plan_merge(patch, options or MergeOptions())
+        merged = plan_merge(patch, options)
         check_output(out, (model.path, patch.path))
         if out.is_dir() and not model.is_folder:
             raise OutputError(f"output {out} is a folder and the model is a file; name a file")
-        staging = _open_staging(device, merged)
-        beside = HOST_BYTES if staging else 0
-        threads = threads_to_patch(patch, threads, max_memory, beside, ranks.neighbours)
-        if staging:
-            threads = min(threads, staging.most_threads(_DEVICE_WORD_BYTES * patch.chunk_words))
-        with Workers(threads, ranks) as workers:
-            files = FileChanges(patch, model)
+        _fit(patch, merged, runtime)
+        with runtime:
+            copy = _Copy(patch, model, out, target, runtime)
             try:
-                _check_side(patch, model, files, source)
-                report = _report(patch, model, out, dry_run, merged, OTHER[source])
+                copy.check_source()
+                report = copy.report(dry_run, merged)
                 check_space(out, report.nbytes)
                 if dry_run:
                     return report
                 if merged:
-                    merged = _merge(patch, model, out, files, merged, workers, progress, staging)
-                    return replace(report, merged=merged)
-                with _staged(patch, model, out, files, OTHER[source], ranks) as copy:
-                    rewrite(patch, model, copy.write_words, revert, workers, progress)
-            except OtherStateError as error:
-                raise _explain(patch, model, revert, workers, progress) from error
+                    return replace(report, merged=copy.merge(merged))
+                with copy.staged() as staged:
+                    rewrite(patch, model, staged.write_words, target, runtime)
+            except OtherSideError as error:
+                raise _explain(patch, model, target, runtime) from error
         return report
 
 
-def _open_staging(device: Device, merged: MergeReport | None) -> DevicePool | None:
-    """The device for additive values; exact steps are the CPU's on any device.
+def _fit(patch: Patch, merged: MergeReport | None, runtime: Runtime) -> None:
+    """Choose the threads, and the device where additive values are added.
 
-    To add a step takes the CPU less time than the word's way to a device and back would.
+    Steps are added by the CPU: that takes less time than copying the words to a device and back.
     """
+    pool = None
     if merged:
-        return open_device(device)
-    check_device(device)
-    return None
+        pool = runtime.open_device()
+    else:
+        runtime.check_device()
+    most = pool.most_threads(_DEVICE_WORD_BYTES * patch.chunk_words) if pool else None
+    runtime.fit(need_to_patch(patch, HOST_BYTES if pool else 0), most)
 
 
-def _check_side(patch: Patch, model: Checkpoint, files: FileChanges, side: Side) -> None:
-    """Refuse a model whose tensors and changing files are not those of ``side``.
+@dataclass(frozen=True)
+class _Copy:
+    patch: Patch
+    model: Checkpoint
+    out: Path
+    target: Side
+    runtime: Runtime
 
-    Raises:
-        OtherStateError: they are those of the other side, some of them at least.
-        WrongBaseError: naming the first that is on neither side.
-    """
-    if not patch.index.keeps_tensors and find_side(patch, model) != side:
-        raise OtherStateError("its tensors")
-    match_tensors(patch, model, side)
-    for name, found in files.states().items():
-        if found != side:
-            raise OtherStateError(name)
-    files.check()
+    @property
+    def files(self) -> FileChanges:
+        return FileChanges(self.patch, self.model)
 
+    def check_source(self) -> None:
+        """Refuse a model whose tensors or changing files are not on the source side.
 
-@contextmanager
-def _staged(
-    patch: Patch, model: Checkpoint, out: Path, files: FileChanges, target: Side, ranks: Ranks
-) -> Iterator[CheckpointCopy]:
-    """The copy to write; rank 0 has created its files, the others write into them."""
-    stage = staged_folder if model.is_folder else staged_file
-    headers = files.headers(target)
-    try:
-        with staged_by_first(ranks, stage, out) as staging, ExitStack() as copies:
-            if ranks.rank:
+        Raises:
+            OtherSideError: some of them are on the target.
+            WrongBaseError: naming the first that is on neither side.
+        """
+        source, files = OTHER[self.target], self.files
+        if not self.patch.index.keeps_tensors and find_side(self.patch, self.model) != source:
+            raise OtherSideError("its tensors")
+        match_tensors(self.patch, self.model, source)
+        for name, found in files.states().items():
+            if found != source:
+                raise OtherSideError(name)
+        files.check()
+
+    @contextmanager
+    def staged(self) -> Iterator[CheckpointCopy]:
+        """The copy to write; rank 0 creates its files and the other ranks write into them."""
+        ranks, files = self.runtime.ranks, self.files
+        stage = staged_folder if self.model.is_folder else staged_file
+        headers = files.headers(self.target)
+        try:
+            with staged_by_first(ranks, stage, self.out) as staging, ExitStack() as copies:
+                if ranks.rank:
+                    ranks.gather("files")
+                    yield copies.enter_context(JoinedCopy(self.model, staging, headers))
+                    return
+                copy = copies.enter_context(CheckpointCopy(self.model, staging, headers))
+                self._check_headers(copy)
+                copy.copy_side_files(but=files.names)
+                for name, content in files.side_files(self.target):
+                    copy.write_side_file(name, content)
                 ranks.gather("files")
-                yield copies.enter_context(JoinedCopy(model, staging, headers))
-                return
-            copy = copies.enter_context(CheckpointCopy(model, staging, headers))
-            _check_layout(patch, copy, target)
-            copy.copy_side_files(but=files.names)
-            for name, content in files.side_files(target):
-                copy.write_side_file(name, content)
-            ranks.gather("files")
-            yield copy
-    except HeaderError as error:
-        raise PatchFormatError(f"{patch.path}: {error}; fetch or build it again") from error
-
-
-def _check_layout(patch: Patch, copy: CheckpointCopy, target: Side) -> None:
-    records = patch.index.tensors_on(target)
-    for name in [*copy.tensors, *records]:
-        tensor, record = copy.tensors.get(name), records.get(name)
-        if (
-            not tensor
-            or not record
-            or tensor.dtype != record.dtype
-            or (tensor.shape != record.shape_on(target))
-        ):
+                yield copy
+        except HeaderError as error:
             raise PatchFormatError(
-                f"{patch.path}: the headers that it has for the {target}'s shards and its index "
-                f"do not agree on tensor {name!r}; fetch or build it again"
-            )
+                f"{self.patch.path}: {error}; fetch or build it again"
+            ) from error
+
+    def _check_headers(self, copy: CheckpointCopy) -> None:
+        records = self.patch.index.tensors_on(self.target)
+        listed = {name: (one.dtype, one.shape_on(self.target)) for name, one in records.items()}
+        for name in [*copy.tensors, *records]:
+            tensor = copy.tensors.get(name)
+            if not tensor or (tensor.dtype, tensor.shape) != listed.get(name):
+                raise PatchFormatError(
+                    f"{self.patch.path}: the headers that it has for the {self.target}'s shards "
+                    f"and its index do not agree on tensor {name!r}; fetch or build it again"
+                )
+
+    def merge(self, merged: MergeReport) -> MergeReport:
+        """Write the copy of an additive patch."""
+        scales, descendant = tuple(merged.scales.values()), merged.onto_descendant
+        try:
+            with self.staged() as copy:
+                names = merge(
+                    self.patch, self.model, copy.write_words, scales, descendant, self.runtime
+                )
+        except WrongBaseError as error:
+            raise WrongBaseError(
+                f"{error}. If it was tuned further from that base, --onto-descendant takes it"
+            ) from error
+        return replace(merged, differing_tensors=len(names), first_differing=tuple(names[:5]))
+
+    def report(self, dry_run: bool, merged: MergeReport | None) -> CopyReport:
+        """What the copy will be."""
+        model, index, target = self.model, self.patch.index, self.target
+        copied, left_out = model.side_files()
+        headers = {shard.name: shard.data_start for shard in model.shards.values()}
+        side_files = {path.as_posix() for path in copied}
+        for file in index.files:
+            if file.is_header:
+                name = file.name if model.is_folder else next(iter(model.shards))
+                headers.pop(name, None)
+                headers |= {name: file.size_on(target)} if file.on(target) else {}
+            else:
+                side_files.discard(file.name)
+                side_files |= {file.name} if file.on(target) else set()
+        tensors = index.tensors_on(target).values()
+        data_bytes = sum(t.words_on(target) * t.dtype.word_bytes for t in tensors)
+        return CopyReport(
+            out=self.out,
+            files=len(headers),
+            nbytes=sum(headers.values()) + data_bytes,
+            side_files=len(side_files),
+            left_out=tuple(left_out),
+            tensors=len(tensors),
+            changed_tensors=sum(bool(record.chunks) for record in index.records),
+            changed_words=int(index.entries.sum()),
+            dry_run=dry_run,
+            merged=merged,
+        )
 
 
-def _merge(
-    patch: Patch,
-    model: Checkpoint,
-    out: Path,
-    files: FileChanges,
-    merged: MergeReport,
-    workers: Workers,
-    progress: Progress,
-    staging: DevicePool | None,
-) -> MergeReport:
-    scales, descendant = tuple(merged.scales.values()), merged.onto_descendant
-    try:
-        with _staged(patch, model, out, files, "result", workers.ranks) as copy:
-            names = merge(
-                patch, model, copy.write_words, scales, descendant, workers, progress, staging
-            )
-    except WrongBaseError as error:
-        raise WrongBaseError(
-            f"{error}. If it was tuned further from that base, --onto-descendant takes it"
-        ) from error
-    return merged.with_differing(names)
-
-
-def _explain(
-    patch: Patch, model: Checkpoint, revert: bool, workers: Workers, progress: Progress
-) -> PatchcError:
-    found = find_state(patch, model, workers, progress)
+def _explain(patch: Patch, model: Checkpoint, target: Side, runtime: Runtime) -> PatchcError:
+    found = find_state(patch, model, runtime)
     if found.name == "partly patched":
+        chunks, files = found.chunks, found.files
         return PartlyPatchedError(
-            f"{model.path} is partly patched: {found.chunks_at_result} chunks hold the patch and "
-            f"{found.chunks_at_base} do not; of the files beside them, {found.files_at_result} do "
-            f"and {found.files_at_base} do not; where a run in place was interrupted, run it "
+            f"{model.path} is partly patched: {chunks['result']} chunks hold the patch and "
+            f"{chunks['base']} do not; of the files beside them, {files['result']} do "
+            f"and {files['base']} do not; where a run in place was interrupted, run it "
             "again, else start again from an intact copy"
         )
-    if revert:
+    if target == "base":
         return NotPatchedError(
             f"{model.path} does not hold {patch.path}: it is the base already; nothing to revert"
         )
     return AlreadyPatchedError(
         f"{model.path} already holds {patch.path}; there is nothing to apply"
-    )
-
-
-def _report(
-    patch: Patch,
-    model: Checkpoint,
-    out: Path,
-    dry_run: bool,
-    merged: MergeReport | None,
-    target: Side,
-) -> CopyReport:
-    kept, left = model.side_files()
-    headers = {shard.name: shard.data_start for shard in model.shards.values()}
-    side_files = {path.as_posix() for path in kept}
-    for file in patch.index.files:
-        if file.is_header:
-            name = file.name if model.is_folder else next(iter(model.shards))
-            headers.pop(name, None)
-            headers |= {name: file.size_on(target)} if file.on(target) else {}
-        else:
-            side_files.discard(file.name)
-            side_files |= {file.name} if file.on(target) else set()
-    tensors = patch.index.tensors_on(target).values()
-    return CopyReport(
-        out=out,
-        files=len(headers),
-        nbytes=sum(headers.values())
-        + sum(t.words_on(target) * t.dtype.word_bytes for t in tensors),
-        side_files=len(side_files),
-        left_out=tuple(left),
-        tensors=len(tensors),
-        changed_tensors=sum(bool(record.chunks) for record in patch.index.records),
-        changed_words=int(patch.index.entries.sum()),
-        dry_run=dry_run,
-        merged=merged,
     )

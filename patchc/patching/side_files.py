@@ -1,4 +1,7 @@
-"""The files that a patch changes beside the words of tensors, as a model has them and will."""
+"""The files of a model that a patch changes: headers of shards, and side files.
+
+A side file is any file beside the shards, such as the tokenizer's.
+"""
 
 from __future__ import annotations
 
@@ -23,17 +26,17 @@ from patchc.hashing import files_digest, short
 from patchc.sides import OTHER, Side
 
 _SINGLE = "model.safetensors"
-"""Stands for the one file of a checkpoint that is no folder."""
+"""The name in a patch for a checkpoint that is a single file."""
 
 
 def changed_files(base: Checkpoint, result: Checkpoint) -> Iterator[EncodedFile]:
-    """The headers and side files that differ, in the order of their names' bytes.
+    """The headers and side files that differ, sorted by their names' bytes.
 
-    Side files are compared where both are folders.
+    Side files are compared if both models are folders.
 
     Raises:
         CheckpointError: a file cannot be read.
-        UnsupportedInputError: a file that differs is above the caps of the format.
+        UnsupportedInputError: a file that differs is larger than the format allows.
     """
     shards = set(_shards(base)) | set(_shards(result))
     for name in sorted(shards | _side_names(base) | _side_names(result), key=os.fsencode):
@@ -68,10 +71,10 @@ class FileChanges:
         return frozenset(file.name for file in self._patch.index.files if not file.is_header)
 
     def states(self) -> dict[str, Side]:
-        """On which side each file is.
+        """The side of each file.
 
         Raises:
-            WrongBaseError: naming the first that is on neither.
+            WrongBaseError: naming the first file that is on neither.
             CheckpointError: a file cannot be read.
         """
         return {file.name: self._state(file) for file in self._patch.index.files}
@@ -93,7 +96,7 @@ class FileChanges:
         """Compare both sides' full digests over all changed files with those in the index.
 
         Raises:
-            ResultMismatchError: one is another.
+            ResultMismatchError: they differ.
         """
         sides: dict[Side, list[tuple[str, bytes]]] = {"base": [], "result": []}
         for number, file in enumerate(self._patch.index.files):
@@ -144,8 +147,8 @@ def _shards(model: Checkpoint) -> list[str]:
 
 
 def _side_names(model: Checkpoint) -> set[str]:
-    kept, _ = model.side_files()
-    return {path.as_posix() for path in kept}
+    copied, _ = model.side_files()
+    return {path.as_posix() for path in copied}
 
 
 def _content(model: Checkpoint, name: str, is_header: bool) -> bytes | None:
@@ -156,15 +159,7 @@ def _content(model: Checkpoint, name: str, is_header: bool) -> bytes | None:
         header = np.empty(shard.data_start, np.uint8)
         model.read_bytes(shard.name, 0, header)
         return header.tobytes()
-    return _read_file(model.path / name)
-
-
-def _is_same(left: Path, right: Path) -> bool:
-    """Whether two files have the same content; told without holding either."""
-    return left.is_file() and right.is_file() and filecmp.cmp(left, right, shallow=False)
-
-
-def _read_file(path: Path) -> bytes | None:
+    path = model.path / name
     if not path.exists() and not path.is_symlink():
         return None
     if not path.is_file():
@@ -180,3 +175,8 @@ def _read_file(path: Path) -> bytes | None:
         return path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"{path}: cannot read: {error.strerror}") from error
+
+
+def _is_same(left: Path, right: Path) -> bool:
+    """Whether two files have the same content; compares in small blocks."""
+    return left.is_file() and right.is_file() and filecmp.cmp(left, right, shallow=False)

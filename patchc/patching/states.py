@@ -1,90 +1,96 @@
-"""Whether a model is a patch's base or its result: by its tensors, and chunk by chunk."""
+"""Finds the state of a model: the patch's base, its result, or partly patched."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 from patchc.checkpoint import Checkpoint
+from patchc.chunks import Chunk
 from patchc.errors import WrongBaseError
-from patchc.formats import Patch
-from patchc.hashing import chunk_digest, short
-from patchc.patching.model_walk import ChunkDigests, Job, WalkedDigests, unsound, walk, wrong
-from patchc.patching.tensor_sides import read_side, words_on
-from patchc.progress import Progress
-from patchc.runtime.workers import Workers
+from patchc.formats import Patch, TensorRecord
+from patchc.patching.digest_pass import ModelDigests, pass_over_model
+from patchc.patching.side_files import FileChanges
+from patchc.patching.tensor_sides import read_side
+from patchc.patching.transition import ChunkDigests, Transition, unsound
+from patchc.runtime.runtime import Runtime
 from patchc.sides import Side
 
 
-def match_tensors(patch: Patch, model: Checkpoint, side: Side = "base") -> None:
-    """Check that the model has the tensors of one of the patch's sides: names, dtypes and shapes.
+@dataclass(frozen=True)
+class ModelState:
+    """What was found on each side.
 
-    Raises:
-        WrongBaseError: naming the first tensor that differs.
+    Attributes:
+        tensors: the side whose tensors the model has; None if both sides have the same.
+        chunks: number of changing chunks on each side.
+        files: number of changing files on each side.
     """
-    records = patch.index.tensors_on(side)
-    of_side = f"the patch's {'base' if patch.index.keeps_tensors else side}"
-    for tensor in model.tensors.values():
-        record = records.get(tensor.name)
-        if record is None:
-            raise wrong(patch, model, tensor.name, f"{of_side} does not have it")
-        shape = record.shape_on(side)
-        if (record.dtype, shape) != (tensor.dtype, tensor.shape):
-            raise wrong(
-                patch, model, tensor.name,
-                f"it is {tensor.dtype.name} {list(tensor.shape)} and {of_side} has "
-                f"{record.dtype.name} {list(shape or ())}",
-            )  # fmt: skip
-    for name in records:
-        if name not in model.tensors:
-            raise wrong(patch, model, name, "the model does not have it")
+
+    tensors: Side | None
+    chunks: dict[Side, int]
+    files: dict[Side, int]
+
+    @property
+    def name(self) -> Literal["base", "patched", "partly patched"]:
+        """The state in words; "base" for a patch that changes nothing."""
+        if not self._holds("result"):
+            return "base"
+        return "partly patched" if self._holds("base") else "patched"
+
+    def _holds(self, side: Side) -> bool:
+        return bool(self.chunks[side] or self.files[side] or self.tensors == side)
 
 
-def find_states(
-    patch: Patch, model: Checkpoint, workers: Workers, progress: Progress
-) -> WalkedDigests:
-    """Find out which of the changing chunks hold the base and which the result.
-
-    A chunk in the result state is taken back in memory, so that the whole base's identity is
-    checked, the chunks that the patch does not touch included. Tensors that only one side has are
-    compared as they are. The ``result`` digest of the answer is that of the model as it was found.
+def find_state(patch: Patch, model: Checkpoint, runtime: Runtime) -> ModelState:
+    """Read the whole model and find its state.
 
     Raises:
-        WrongBaseError: naming the first tensor that is neither.
+        WrongBaseError: naming the first tensor or file that is on neither side.
+        ResultMismatchError: the patch's own digests contradict each other.
+        UnsupportedInputError: the patch changes files and the model is one file.
+    """
+    files = FileChanges(patch, model)
+    side = None if patch.index.keeps_tensors else find_side(patch, model)
+    found = find_chunk_sides(patch, model, runtime)
+    sides = list(files.states().values())
+    files.check()
+    return ModelState(
+        side, found.chunks, {"base": sides.count("base"), "result": sides.count("result")}
+    )
+
+
+def find_chunk_sides(patch: Patch, model: Checkpoint, runtime: Runtime) -> ModelDigests:
+    """Find the side of every changing chunk.
+
+    Chunks on the result are taken back in memory, so that the whole base is identified, unchanged
+    chunks included. Tensors of only one side are compared as they are. In the answer, ``result``
+    is the digest of the model as it was found.
+
+    Raises:
+        WrongBaseError: naming the first tensor that is on neither side.
         ResultMismatchError: a chunk does not go back to its base; the patch is not sound.
-        PatchFormatError: a body that applies to what was found is damaged.
+        PatchFormatError: a body that was decoded is damaged.
     """
     side = find_side(patch, model)
+    transition = Transition(patch, model.path)
 
-    def run(job: Job) -> ChunkDigests:
-        record, chunk = job.record, job.chunk
-        words = read_side(model, record, chunk, side, "words")
-        row = patch.index.find(record, chunk.number)
-        here, before = words_on(record, chunk, side), words_on(record, chunk, "base")
-        found = chunk_digest(words[:here])
-        if row is None:
-            base = found if here == before else chunk_digest(words[:before])
-            return ChunkDigests(base, found, None)
-        if here == before and short(found) == row.base_digest:
-            if patch.needs_words(row):
-                patch.change_words(record, row, words)
-            return ChunkDigests(found, found, "base")
-        if short(found) != row.result_digest:
-            raise wrong(patch, model, record.name, f"its chunk {row.number} differs")
-        if record.only:
-            return ChunkDigests(found, found, "result")
-        patch.change_words(record, row, words, "base")
-        return ChunkDigests(chunk_digest(words[:before]), found, "result")
+    def revert_found(tensor: TensorRecord, chunk: Chunk) -> ChunkDigests:
+        words = read_side(model, tensor, chunk, side, runtime.buffers.words)
+        return transition.revert_found(tensor, chunk, words, side)
 
     records = [patch.index.tensors_on(side)[name] for name in model.tensors]
-    walked = walk(patch, model, records, run, "verify", workers, progress)
-    if side == "base" and walked.base != patch.index.base_digest:
+    found = pass_over_model(patch, model, records, revert_found, "verify", runtime)
+    if side == "base" and found.base != patch.index.base_digest:
         raise unsound(patch)
-    patched = side == "result" and not walked.chunks_at_base
-    if patched and walked.result != patch.index.result_digest:
+    patched = side == "result" and not found.chunks["base"]
+    if patched and found.result != patch.index.result_digest:
         raise unsound(patch)
-    return walked
+    return found
 
 
 def find_side(patch: Patch, model: Checkpoint) -> Side:
-    """The side whose tensors the model has by name, dtype and shape; the base where both fit.
+    """The side whose tensors the model has by name, dtype and shape; the base if both fit.
 
     Raises:
         WrongBaseError: naming the first tensor that differs from the base.
@@ -100,3 +106,28 @@ def find_side(patch: Patch, model: Checkpoint) -> Side:
             match_tensors(patch, model)
         return "result"
     return "base"
+
+
+def match_tensors(patch: Patch, model: Checkpoint, side: Side = "base") -> None:
+    """Check that the model has the tensors of one of the patch's sides: names, dtypes and shapes.
+
+    Raises:
+        WrongBaseError: naming the first tensor that differs.
+    """
+    records = patch.index.tensors_on(side)
+    transition = Transition(patch, model.path)
+    of_side = f"the patch's {'base' if patch.index.keeps_tensors else side}"
+    for tensor in model.tensors.values():
+        record = records.get(tensor.name)
+        if record is None:
+            raise transition.wrong(tensor.name, f"{of_side} does not have it")
+        shape = record.shape_on(side)
+        if (record.dtype, shape) != (tensor.dtype, tensor.shape):
+            raise transition.wrong(
+                tensor.name,
+                f"it is {tensor.dtype.name} {list(tensor.shape)} and {of_side} has "
+                f"{record.dtype.name} {list(shape or ())}",
+            )
+    for name in records:
+        if name not in model.tensors:
+            raise transition.wrong(name, "the model does not have it")

@@ -1,4 +1,8 @@
-"""The parameters of a build: validated, read from files, serialised into the patch."""
+"""Recipes: the parameters of a build, read from files and stored in the patch.
+
+The defaults stand beside the parameters in :mod:`~patchc.recipe.safepatching` and
+:mod:`~patchc.recipe.task_merge`.
+"""
 
 from patchc.recipe.find import METHODS, find_recipe, find_recipe_and_keys, read_recipe
 from patchc.recipe.safepatching import Override, Recipe

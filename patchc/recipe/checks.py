@@ -1,4 +1,8 @@
-"""Checks of single parameters, shared by the recipes of all methods."""
+"""Checks of single parameters, shared by recipes and other options.
+
+Each takes the name of a parameter and a value, and returns the value, converted where needed. Each
+raises :class:`~patchc.errors.UsageError` for any other value; the message names the parameter.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +10,11 @@ import math
 from collections.abc import Mapping, Sequence
 
 from patchc.errors import UsageError
+from patchc.json_values import has_half_character
 
 
 def number(name: str, value: object) -> float:
-    """``value`` as a float.
-
-    Raises:
-        UsageError: it is not a number (a truth value is none).
-    """
+    """Check a number; a truth value does not count as one."""
     if isinstance(value, str):
         raise UsageError(
             f"{name} is the text {value!r}; it must be a number (YAML takes 1e1 for a text and "
@@ -27,12 +28,17 @@ def number(name: str, value: object) -> float:
         raise UsageError(f"{name} is too large for a number") from error
 
 
-def share(name: str, value: object) -> float:
-    """``value`` as a float in [0, 1].
+def positive(name: str, value: object, or_zero: bool = False) -> float:
+    """Check a finite number above 0, or with ``or_zero`` at least 0."""
+    checked = number(name, value)
+    if not math.isfinite(checked) or checked < 0 or (checked == 0 and not or_zero):
+        bound = ", at least 0" if or_zero else " above 0"
+        raise UsageError(f"{name} is {value!r}; it must be a finite number{bound}")
+    return checked
 
-    Raises:
-        UsageError: it is not a number, or lies outside.
-    """
+
+def share(name: str, value: object) -> float:
+    """Check a number in [0, 1]."""
     checked = number(name, value)
     if not 0.0 <= checked <= 1.0:
         raise UsageError(f"{name} is {checked}; it must lie between 0 and 1")
@@ -40,65 +46,59 @@ def share(name: str, value: object) -> float:
 
 
 def scale(name: str, value: object) -> float:
-    """``value`` as a float that is finite in fp32.
-
-    Raises:
-        UsageError: it is not a number, or not finite in fp32.
-    """
+    """Check a number that is finite in fp32."""
     checked = number(name, value)
     if not math.isfinite(checked) or abs(checked) > 3.4e38:
         raise UsageError(f"{name} is {checked}; it must be a finite fp32 number")
     return checked
 
 
-def seed(value: object) -> int:
-    """``value`` as a 64-bit seed.
-
-    Raises:
-        UsageError: it is not a whole number in [0, 2**64).
-    """
+def seed(name: str, value: object) -> int:
+    """Check a whole number in [0, 2**64)."""
     if type(value) is not int or not 0 <= value < 2**64:
-        raise UsageError(f"seed is {value!r}; it must be a whole number below 2**64")
+        raise UsageError(f"{name} is {value!r}; it must be a whole number below 2**64")
     return value
 
 
-def count(name: str, value: object) -> None:
-    """Check that ``value`` is a whole number of at least 1.
-
-    Raises:
-        UsageError: it is not.
-    """
-    if type(value) is not int or value < 1:
+def count(name: str, value: object, below: float = math.inf) -> int:
+    """Check a whole number of at least 1, and below ``below``."""
+    if type(value) is not int or not 1 <= value < below:
         raise UsageError(f"{name} is {value!r}; it must be a whole number of at least 1")
+    return value
+
+
+def truth(name: str, value: object) -> bool:
+    """Check a truth value."""
+    if not isinstance(value, bool):
+        raise UsageError(f"{name} is {value!r}; it must be true or false")
+    return value
 
 
 def expressions(name: str, value: object) -> tuple[str, ...]:
-    """``value`` as a tuple of texts.
-
-    Raises:
-        UsageError: it is not a list of texts.
-    """
+    """Check a list of texts."""
     if not isinstance(value, list | tuple) or not all(isinstance(text, str) for text in value):
         raise UsageError(f"{name} is {value!r}; it must be a list of expressions")
     return tuple(value)
 
 
-def choice(name: str, value: object, choices: Sequence[str]) -> None:
-    """Check that ``value`` is one of ``choices``.
+def text(name: str, value: object) -> str:
+    """Check a text that is not empty and that a file can hold."""
+    if not isinstance(value, str) or not value.strip():
+        raise UsageError(f"{name}: {value!r} must be a text that is not empty")
+    if has_half_character(value):
+        raise UsageError(f"{name}: {value!r} holds half a character (a lone surrogate)")
+    return value
 
-    Raises:
-        UsageError: it is not.
-    """
+
+def choice(name: str, value: object, choices: Sequence[str]) -> object:
+    """Check one of ``choices``."""
     if value not in choices:
         raise UsageError(f"{name} is {value!r}; it must be one of {', '.join(choices)}")
+    return value
 
 
 def known_keys(content: Mapping[str, object], known: Sequence[str]) -> None:
-    """Check that every key is known.
-
-    Raises:
-        UsageError: one is not.
-    """
+    """Check that every key of a table is known."""
     for key in content:
         if key not in known:
             raise UsageError(f"unknown key {key!r}; known are {', '.join(known)}")

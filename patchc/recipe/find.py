@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from patchc.errors import UsageError
 from patchc.recipe import checks
 from patchc.recipe.safepatching import Recipe
-from patchc.recipe.task_merge import MERGE_METHODS, MergeRecipe
+from patchc.recipe.task_merge import MergeRecipe
 
-METHODS = ("safepatching", *MERGE_METHODS)
+METHODS = (*Recipe.methods, *MergeRecipe.methods)
 """Values of a recipe's key ``method``; each is also the name of that method's defaults."""
 
 YAML_SUFFIXES = (".yaml", ".yml")
-"""What the name of a recipe file ends in that is read as YAML."""
+"""The ends of names of recipe files that are read as YAML."""
 
 
 def find_recipe(name: str | os.PathLike[str]) -> Recipe | MergeRecipe:
-    """The defaults of a method, by its name, or a recipe file, by its path.
+    """Find the defaults of a method, by its name, or a recipe file, by its path.
 
     Raises:
         UsageError: as :func:`read_recipe`.
@@ -32,7 +31,7 @@ def find_recipe(name: str | os.PathLike[str]) -> Recipe | MergeRecipe:
 def find_recipe_and_keys(
     name: str | os.PathLike[str],
 ) -> tuple[Recipe | MergeRecipe, frozenset[str]]:
-    """As :func:`find_recipe`, and which keys the file gives; none for the name of a method.
+    """Find a recipe, and which keys its file gives; the name of a method gives none.
 
     Raises:
         UsageError: as :func:`read_recipe`.
@@ -56,32 +55,20 @@ def read_recipe(path: str | os.PathLike[str]) -> Recipe | MergeRecipe:
 
 def _read(path: Path) -> tuple[Recipe | MergeRecipe, frozenset[str]]:
     try:
-        content = _parse(path)
+        content = _parse(path.read_bytes(), path.suffix.lower() in YAML_SUFFIXES)
+        return _from_json(content), frozenset(content)
     except OSError as error:
         raise UsageError(
             f"recipe {path}: cannot read: {error.strerror}; it is a file, or one of "
             + ", ".join(METHODS)
         ) from error
-    try:
-        if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-            raise UsageError("holds no table of names and values")
-        return _from_json(content), frozenset(content)
     except UsageError as error:
         raise UsageError(f"recipe {path}: {error}") from error
 
 
-def _from_json(content: Mapping[str, Any]) -> Recipe | MergeRecipe:
-    method = content.get("method", "safepatching")
-    checks.choice("method", method, METHODS)
-    if method in MERGE_METHODS:
-        return MergeRecipe.from_json(content)
-    return Recipe.from_json(content)
-
-
-def _parse(path: Path) -> Any:
-    raw = path.read_bytes()
+def _parse(raw: bytes, is_yaml: bool) -> Any:
     try:
-        if path.suffix.lower() in YAML_SUFFIXES:
+        if is_yaml:
             import yaml
 
             from patchc.recipe.yaml_text import load_yaml
@@ -89,7 +76,16 @@ def _parse(path: Path) -> Any:
             try:
                 return load_yaml(raw.decode())
             except yaml.YAMLError as error:
-                raise UsageError(f"recipe {path}: not valid YAML ({error})") from error
+                raise UsageError(f"not valid YAML ({error})") from error
         return tomllib.loads(raw.decode())
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"recipe {path}: not valid TOML or YAML ({error})") from error
+        raise UsageError(f"not valid TOML or YAML ({error})") from error
+
+
+def _from_json(content: Any) -> Recipe | MergeRecipe:
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise UsageError("holds no table of names and values")
+    method = content.get("method", Recipe.method)
+    checks.choice("method", method, METHODS)
+    kind = Recipe if method == Recipe.method else MergeRecipe
+    return kind.from_json(content)

@@ -1,4 +1,4 @@
-"""Other values for the tensors whose name matches: what the overrides of all recipes share."""
+"""Overrides: other values for the tensors whose name matches an expression."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from typing import Any, TypeVar
 
 from patchc.errors import UsageError
 from patchc.recipe import checks
+from patchc.recipe.parameters import key
 
 Kind = TypeVar("Kind", bound="TensorOverride")
 
 
 @dataclass(frozen=True)
 class TensorOverride:
-    """An expression over tensor names; a method's own override adds the values.
+    """The base class of overrides; the class of each method adds its values.
 
     Attributes:
         match: regular expression over tensor names, with :func:`re.search` semantics.
@@ -39,37 +40,37 @@ class TensorOverride:
 
     @cached_property
     def _expression(self) -> re.Pattern[str]:
-        # Kept here, since the re module forgets all but 512 expressions.
+        # The cache of the re module has room for 512 expressions only.
         return re.compile(self.match)
 
     def matches(self, name: str) -> bool:
-        """Whether it is for the tensor of this name."""
+        """Return whether it is for the tensor of this name."""
         return self._expression.search(name) is not None
 
     def values(self) -> dict[str, Any]:
-        """The values that it sets, by their fields' names."""
+        """Return the values that it sets, by their fields' names."""
         given = {field.name: getattr(self, field.name) for field in fields(self)}
         return {n: value for n, value in given.items() if n != "match" and value is not None}
 
     def to_json(self) -> dict[str, Any]:
-        """The override as JSON values, by its keys in files."""
-        values = {word(name): value for name, value in self.values().items()}
-        return {"match": self.match, **{k: plain(value) for k, value in values.items()}}
+        """Return the override as JSON values, by its keys in files."""
+        values = {key(name): as_json(value) for name, value in self.values().items()}
+        return {"match": self.match, **values}
 
 
-def read_overrides(value: object, kind: type[Kind]) -> tuple[Kind, ...]:
-    """Overrides of a kind from a list of them, or of their tables in files.
+def read_overrides(name: str, value: object, kind: type[Kind]) -> tuple[Kind, ...]:
+    """Read overrides from a list of them, or of their tables in files.
 
     Raises:
-        UsageError: it is no such list, a key is unknown, or a value is invalid.
+        UsageError: it is not such a list, a key is unknown, or a value is invalid.
     """
     if not isinstance(value, list | tuple):
-        raise UsageError(f"overrides is {value!r}; it must be a list of tables")
+        raise UsageError(f"{name} is {value!r}; it must be a list of tables")
     return tuple(one if isinstance(one, kind) else _from_table(one, kind) for one in value)
 
 
 def values_for(overrides: Iterable[TensorOverride], name: str) -> dict[str, Any]:
-    """The values for the tensor of this name, by their fields' names; of several the later wins."""
+    """Return the values for the tensor of this name; where several match, the later one wins."""
     values: dict[str, Any] = {}
     for override in overrides:
         if override.matches(name):
@@ -77,19 +78,16 @@ def values_for(overrides: Iterable[TensorOverride], name: str) -> dict[str, Any]
     return values
 
 
-def word(name: str) -> str:
-    """A field's key in files."""
-    return name.rstrip("_")
-
-
-def plain(value: Any) -> Any:
-    """A value as JSON has it."""
-    return list(value) if isinstance(value, tuple) else value
+def as_json(value: Any) -> Any:
+    """Return a parameter's value as a JSON value."""
+    if isinstance(value, tuple):
+        return [one.to_json() if isinstance(one, TensorOverride) else one for one in value]
+    return value
 
 
 def _from_table(content: object, kind: type[Kind]) -> Kind:
     if not isinstance(content, Mapping) or "match" not in content:
         raise UsageError(f"an override is {content!r}; it must be a table with a match")
-    names = {word(field.name): field.name for field in fields(kind)}
+    names = {key(field.name): field.name for field in fields(kind)}
     checks.known_keys(content, list(names))
-    return kind(**{names[key]: value for key, value in content.items()})
+    return kind(**{names[word]: value for word, value in content.items()})

@@ -18,12 +18,12 @@ _ALWAYS = ("method", "alpha", "beta", "weight")
 
 
 def recipe_text(recipe: Recipe | MergeRecipe) -> str:
-    """A recipe as a TOML file, which is read back as an equal one.
+    """Write a recipe as the text of a TOML file, from which an equal recipe is read.
 
-    It has the method, its scales (α and β, or the weight), and what else is not the default.
+    The text has the method, its scales (α and β, or the weight), and all that is not the default.
 
     Raises:
-        UsageError: an expression holds half a surrogate pair, which no file can.
+        UsageError: an expression holds half a surrogate pair, which no file can hold.
     """
     content = recipe.to_json()
     overrides = content.pop("overrides", [])
@@ -53,7 +53,7 @@ def write_recipe(recipe: Recipe | MergeRecipe, path: str | os.PathLike[str]) -> 
 
 
 def exact_match(name: str) -> str:
-    """The regular expression that matches one tensor's name and no other."""
+    """Return the regular expression that matches one tensor's name and no other."""
     return f"^{re.escape(name)}$"
 
 
@@ -70,11 +70,10 @@ def _value(value: Any) -> str:
 
 
 def _string(text: str) -> str:
-    """A literal string where backslashes would be doubled and it can hold the text, else a basic
-    one."""
+    # A literal string needs no double backslashes, but cannot hold every text.
     if "\\" in text and "'" not in text and text.isprintable():
         return f"'{text}'"
     if any("\ud800" <= char <= "\udfff" for char in text):
         raise UsageError(f"{text!r} holds half a surrogate pair; take it out of the expression")
-    # JSON escapes as TOML does, all but the one control character that only TOML forbids.
+    # JSON escapes as TOML does, except for one control character that TOML alone forbids.
     return json.dumps(text, ensure_ascii=False).replace("\x7f", r"\u007f")

@@ -1,4 +1,4 @@
-"""YAML in which no key is given twice."""
+"""A YAML reader that refuses a key that is given twice."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import yaml
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, which on its own lets the last of equal keys win."""
+    """PyYAML's safe loader, which would let the last of equal keys win."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node: yaml.MappingNode = super().compose_mapping_node(anchor)
@@ -24,7 +24,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def load_yaml(text: str) -> Any:
-    """The one document of a text, built of plain values only.
+    """Read the one document of a text; it has plain values only.
 
     Raises:
         yaml.YAMLError: it is malformed, asks for another kind of value, or gives a key twice.

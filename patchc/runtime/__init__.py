@@ -1,1 +1,1 @@
-"""What a command runs on: threads, memory, ranks, a device."""
+"""The resources of a command: threads, memory, ranks and a device."""

@@ -1,4 +1,4 @@
-"""Where a command computes: on the CPU, or on a CUDA device. The CPU's path never loads torch."""
+"""Opens the device that a command computes on. Without a CUDA device, torch is never loaded."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from patchc.runtime.device_pool import DevicePool
 
 DeviceName = Literal["auto", "cpu", "cuda"]
 Device: TypeAlias = DeviceName | DevicePool
-"""A device by its name, or one of which more is said: which card, how much of its memory."""
+"""A device by its name, or a pool that also says which card and how much of its memory."""
 
 _TORCH = "install torch and triton (pip install 'patchc[gpu]'), or take the CPU (--device cpu)"
 
 
 def open_device(device: Device) -> DevicePool | None:
-    """The device to compute on; None is the CPU. Loads torch only where there may be a device.
+    """The device to compute on; None is the CPU. Loads torch only if there may be a device.
 
     Raises:
         UsageError: there is no such name, or no CUDA device.
@@ -41,16 +41,6 @@ def open_device(device: Device) -> DevicePool | None:
         "device is cuda and torch sees no CUDA device; see that nvidia-smi lists one and that "
         "torch is a build with CUDA, or take the CPU (--device cpu)"
     )
-
-
-def check_device(device: Device) -> None:
-    """The same refusals, for work that the CPU does whatever the device; loads little.
-
-    Raises:
-        UsageError, MissingExtraError: as :func:`open_device`.
-    """
-    if device != "auto":
-        open_device(device)
 
 
 def _is_installed() -> bool:

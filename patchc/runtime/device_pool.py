@@ -1,4 +1,4 @@
-"""Chunks on their way to a device and back: pinned host buffers, their twins there, two streams."""
+"""Moves chunks to a device and back through pinned buffers and their twins on the device."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 DEVICE_BYTES = 2 << 30
-"""Memory that a command takes on a device, where nothing else is said."""
+"""Memory that a command takes on a device by default."""
 
 HOST_BYTES = 1 << 30
-"""Memory of the process that torch and a device's driver take; an assumption, not measured."""
+"""Host memory that torch and a device's driver take; assumed, not measured."""
 
-_SEARCH_BYTES = 32 << 20  # histograms of the searches under way, and small tensors
+_SEARCH_BYTES = 32 << 20  # histograms of running searches, and small tensors
 
 
 class DevicePool:
     """Buffers and streams between worker threads and one device.
 
-    A thread has one buffer for each slot, reused from chunk to chunk. Copies run on one stream
-    while kernels run on another; one thread at a time launches kernels.
+    A thread has one buffer for each slot and reuses it from chunk to chunk. Copies run on one
+    stream and kernels on another; one thread at a time launches kernels.
 
     Args:
-        device: "cuda" or "cuda:1"; with "cpu", tensors lie in the host's memory and kernels take
-            their compiled loops, so that all but the device can be tried.
-        memory: bytes that may be taken on the device, beside what torch and its driver take: half
-            for buffers and kernels, half for tensors that are kept there.
+        device: "cuda" or "cuda:1". With "cpu", tensors lie in the host's memory and kernels run
+            their compiled loops, so that everything but the device can be tested.
+        memory: bytes to take on the device, without those of torch and its driver: half for buffers
+            and kernels, half for tensors that stay there.
     """
 
     def __init__(self, device: str = "cuda", memory: int = DEVICE_BYTES) -> None:
@@ -53,18 +53,18 @@ class DevicePool:
 
     @property
     def room(self) -> int:
-        """Bytes for tensors that are kept on the device."""
+        """Bytes for tensors that stay on the device."""
         return self.memory // 2
 
     def most_threads(self, chunk_bytes: int) -> int:
-        """How many threads may run if each, and a kernel beside them, takes so many bytes there."""
+        """How many threads may run if each of them, and one kernel, takes ``chunk_bytes``."""
         buffers = self.memory - self.room - _SEARCH_BYTES - chunk_bytes
         return max(1, buffers // chunk_bytes)
 
     def words(self, slot: str, count: int, dtype: DTypeLike) -> StagedChunk:
         """This thread's buffer for ``slot``, valid until the thread asks for the slot again.
 
-        Waits until what was in it before has been copied.
+        Waits until its earlier contents have been copied.
         """
         needed = max(1, count * np.dtype(dtype).itemsize)
         found = self._own.slots.get(slot)
@@ -75,13 +75,13 @@ class DevicePool:
         return StagedChunk(self, found, count, dtype)
 
     def send(self, slot: str, values: NDArray[Any], dtype: torch.dtype) -> Tensor:
-        """Copy an array into the buffer for ``slot`` and queue its upload; as :meth:`words`."""
+        """Copy an array into the buffer for ``slot`` and queue its upload."""
         staged = self.words(slot, values.size, values.dtype)
         staged.words[:] = values
         return staged.upload(dtype)
 
     def empty(self, count: int, dtype: torch.dtype) -> Tensor:
-        """A tensor on the device that is not a buffer of any thread.
+        """A tensor on the device outside the buffers of the threads.
 
         Raises:
             UnsupportedInputError: the device has no room for it.
@@ -93,12 +93,10 @@ class DevicePool:
 
     @contextmanager
     def computing(self) -> Iterator[None]:
-        """Launch kernels, as one thread at a time; all work has ended when the block does.
-
-        What this thread uploaded before is there.
+        """Launch kernels, one thread at a time; waits for uploads first and for kernels at the end.
 
         Raises:
-            UnsupportedInputError: the device has no room for what is launched.
+            UnsupportedInputError: the device has no room for the work.
         """
         for slot in self._own.slots.values():
             slot.wait()
@@ -112,7 +110,7 @@ class DevicePool:
             yield
 
     def copy(self, target: Tensor, source: Tensor) -> torch.cuda.Event | None:
-        """Queue a copy on the copying stream; None says that it has ended."""
+        """Queue a copy on the copying stream; None means that it is done."""
         if self._copies is None:
             target.copy_(source)
             return None
@@ -125,16 +123,16 @@ class DevicePool:
 
 
 class StagedChunk:
-    """Words of a chunk in a buffer: ``words`` on the host, to be filled and uploaded."""
+    """A chunk in a buffer: fill ``words`` on the host, then upload them."""
 
-    def __init__(self, staging: DevicePool, slot: _Slot, count: int, dtype: DTypeLike) -> None:
-        self.staging = staging
+    def __init__(self, pool: DevicePool, slot: _Slot, count: int, dtype: DTypeLike) -> None:
+        self.pool = pool
         self._slot = slot
         self._size = count * np.dtype(dtype).itemsize
         self.words: NDArray[Any] = slot.host.numpy()[: self._size].view(dtype)
 
     def upload(self, dtype: torch.dtype) -> Tensor:
-        """Queue the copy to the buffer's twin on the device, which is returned."""
+        """Queue the copy to the buffer's twin on the device, and return the twin."""
         twin: Tensor = self._slot.twin()[: self._size].view(dtype)
         self.upload_to(twin)
         return twin
@@ -144,19 +142,19 @@ class StagedChunk:
         import torch
 
         source = self._slot.host[: self._size]
-        self._slot.copied = self.staging.copy(target.view(torch.uint8), source)
+        self._slot.copied = self.pool.copy(target.view(torch.uint8), source)
 
     def download(self) -> None:
-        """Copy the twin back into ``words``; for inside :meth:`DevicePool.computing`."""
+        """Copy the twin back into ``words``; called inside :meth:`DevicePool.computing`."""
         self._slot.host[: self._size].copy_(self._slot.twin()[: self._size], non_blocking=True)
 
     def wait(self) -> None:
-        """Wait until what was uploaded is there."""
+        """Wait until the upload is done."""
         self._slot.wait()
 
 
 class _Slot:
-    """Host memory, pinned where it is copied by a device, and as much on the device."""
+    """Host memory, pinned for a CUDA device, and its twin of equal size on the device."""
 
     def __init__(self, size: int, device: torch.device) -> None:
         import torch

@@ -1,78 +1,75 @@
-"""How many threads a budget of memory allows: the buffers of all of them, and all else there is."""
+"""Computes how many threads fit into a memory budget."""
 
 from __future__ import annotations
+
+import os
+from dataclasses import dataclass
 
 from patchc.checkpoint import Checkpoint
 from patchc.errors import UsageError
 from patchc.formats import Patch
-from patchc.runtime.workers import usable_cores
 from patchc.sides import OTHER
 
 RUNTIME_BYTES = 160 << 20
-"""Memory of the process before it opens a buffer: the interpreter, imports and compiled loops."""
+"""Memory of the process without buffers: the interpreter, imports and compiled loops."""
 
-COPY_BYTES = 300 * 10**6
-"""The budget of commands that read one model or two, where none is given."""
+_COPY_BYTES = 300 * 10**6
+_BUILD_BYTES = 500 * 10**6
 
-BUILD_BYTES = 500 * 10**6
-"""The budget of a build, where none is given."""
-
-_THREAD_BYTES = 2 << 20  # its stack, and the tables of a codec
+_THREAD_BYTES = 2 << 20  # the stack and the tables of a codec
 _CHANGE_BYTES = 12  # a position and a step
 _MERGED_WORD_BYTES = 5  # fp32 and a mask, for additive values
-_CODED_WORD_BYTES = 40  # positions, steps and what codes them, where every word changes
-_FILE_COPIES = 4  # the content before and after, and both middles
+_CODED_WORD_BYTES = 40  # positions, steps and their coding, if every word changes
+_FILE_COPIES = 4  # the content and the middle, before and after
 
 
-def threads_within(
-    threads: int | None,
-    max_memory: int | None,
-    usual: int,
-    each: int,
-    shared: int = 0,
-    what: str = "this",
-    neighbours: int = 1,
-) -> int:
-    """How many threads to run.
+@dataclass(frozen=True)
+class MemoryNeed:
+    """The memory that some work takes.
 
-    Args:
-        threads: as many as asked for, or as few as fit; None means one a core.
-        max_memory: bytes that the process may take. None means ``usual``, where ``threads`` is None
-            too; one thread then runs even where that is too little.
-        usual: the budget where none is given.
-        each: bytes of one thread's buffers.
-        shared: bytes needed besides.
-        what: names the work, for the message.
-        neighbours: processes that share this machine's cores; the budget is each one's own.
-
-    Raises:
-        UsageError: one thread is too much for ``max_memory``.
+    Attributes:
+        work: names the work in messages.
+        thread_bytes: buffers of one thread.
+        shared_bytes: memory that all threads share.
+        default_budget: bytes that the process may take if the caller names no budget.
     """
-    if max_memory is None and threads is not None:
-        return threads
-    fitting = ((max_memory or usual) - RUNTIME_BYTES - shared) // each
-    if fitting < 1 and max_memory is not None:
-        raise UsageError(
-            f"max_memory is {max_memory:,} bytes, and {what} needs at least "
-            f"{RUNTIME_BYTES + shared + each:,}; allow it more memory"
-        )
-    cores = max(1, usable_cores() // neighbours)
-    return min(cores if threads is None else threads, max(fitting, 1))
+
+    work: str
+    thread_bytes: int
+    shared_bytes: int
+    default_budget: int
+
+    def threads_within(
+        self, threads: int | None, max_memory: int | None, neighbours: int = 1
+    ) -> int:
+        """How many threads to run.
+
+        Args:
+            threads: the most that may run; None means one per core.
+            max_memory: bytes that the process may take. None means no limit if ``threads`` is
+                given, else the default budget, with at least one thread.
+            neighbours: processes that share this machine's cores; each has a budget of its own.
+
+        Raises:
+            UsageError: one thread is too much for ``max_memory``.
+        """
+        if max_memory is None and threads is not None:
+            return threads
+        fixed = RUNTIME_BYTES + self.shared_bytes
+        fitting = ((max_memory or self.default_budget) - fixed) // self.thread_bytes
+        if fitting < 1 and max_memory is not None:
+            raise UsageError(
+                f"max_memory is {max_memory:,} bytes, and {self.work} needs at least "
+                f"{fixed + self.thread_bytes:,}; allow it more memory"
+            )
+        cores = max(1, usable_cores() // neighbours)
+        return min(cores if threads is None else threads, max(fitting, 1))
 
 
-def threads_to_patch(
-    patch: Patch,
-    threads: int | None,
-    max_memory: int | None,
-    beside: int = 0,
-    neighbours: int = 1,
-) -> int:
-    """The same for reading a model chunk by chunk and changing it as a patch says.
+def need_to_patch(patch: Patch, shared_bytes: int = 0) -> MemoryNeed:
+    """The memory for a pass over a model that applies or checks a patch.
 
-    ``beside`` bytes are needed besides, and come on top of the usual budget.
-
-    Raises:
-        UsageError: one thread is too much; names the patch.
+    ``shared_bytes`` are added, to the default budget as well.
     """
     index = patch.index
     word_bytes = max((record.dtype.word_bytes for record in index.records), default=1)
@@ -81,53 +78,39 @@ def threads_to_patch(
     per_word += _MERGED_WORD_BYTES if patch.additive else 0
     changes = int(index.entries.max(initial=0)) * _CHANGE_BYTES + int(index.lengths.max(initial=0))
     largest = max((max(map(file.size_on, OTHER)) for file in index.files), default=0)
-    each = per_word * words + changes + _THREAD_BYTES
-    shared = _FILE_COPIES * largest + beside
-    own = COPY_BYTES + beside
-    return threads_within(threads, max_memory, own, each, shared, str(patch.path), neighbours)
+    return MemoryNeed(
+        str(patch.path),
+        per_word * words + changes + _THREAD_BYTES,
+        _FILE_COPIES * largest + shared_bytes,
+        _COPY_BYTES + shared_bytes,
+    )
 
 
-def threads_to_compare(
-    base: Checkpoint,
-    chunk_bits: int,
-    threads: int | None,
-    max_memory: int | None,
-    neighbours: int = 1,
-) -> int:
-    """The same for coding what differs between two models, where every word may.
-
-    Raises:
-        UsageError: one thread is too much; names the model.
-    """
-    words = largest_chunk(base, chunk_bits)
+def need_to_compare(base: Checkpoint, chunk_words: int) -> MemoryNeed:
+    """The memory for coding the difference of two models; every word may differ."""
     word_bytes = max((tensor.dtype.word_bytes for tensor in base.tensors.values()), default=1)
-    each = (2 * word_bytes + _CODED_WORD_BYTES) * words + _THREAD_BYTES
-    what = f"a comparison with {base.path}"
-    return threads_within(threads, max_memory, COPY_BYTES, each, 0, what, neighbours)
+    each = (2 * word_bytes + _CODED_WORD_BYTES) * largest_chunk(base, chunk_words) + _THREAD_BYTES
+    return MemoryNeed(f"a comparison with {base.path}", each, 0, _COPY_BYTES)
 
 
-def threads_to_build(
-    base: Checkpoint,
-    chunk_bits: int,
-    word_bytes: int,
-    threads: int | None,
-    max_memory: int | None,
-    beside: int = 0,
-    neighbours: int = 1,
-) -> int:
-    """The same for a build whose buffers take ``word_bytes`` for each word of a chunk.
+def need_to_build(
+    base: Checkpoint, chunk_words: int, word_bytes: int, shared_bytes: int = 0
+) -> MemoryNeed:
+    """The memory for a build whose buffers take ``word_bytes`` for each word of a chunk.
 
-    ``beside`` bytes are needed besides, and come on top of the usual budget.
-
-    Raises:
-        UsageError: one thread is too much; names the model.
+    ``shared_bytes`` are added, to the default budget as well.
     """
-    each = word_bytes * largest_chunk(base, chunk_bits) + _THREAD_BYTES
-    what = f"a build on {base.path}"
-    own = BUILD_BYTES + beside
-    return threads_within(threads, max_memory, own, each, beside, what, neighbours)
+    each = word_bytes * largest_chunk(base, chunk_words) + _THREAD_BYTES
+    return MemoryNeed(f"a build on {base.path}", each, shared_bytes, _BUILD_BYTES + shared_bytes)
 
 
-def largest_chunk(model: Checkpoint, chunk_bits: int) -> int:
+def largest_chunk(model: Checkpoint, chunk_words: int) -> int:
     """Words in the largest chunk of a model's tensors."""
-    return min(1 << chunk_bits, max((t.words for t in model.tensors.values()), default=1))
+    return min(chunk_words, max((t.words for t in model.tensors.values()), default=1))
+
+
+def usable_cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,9 +1,9 @@
 """The processes that share the work of a verb: ranks, each with a contiguous run of the tensors.
 
-All ranks run the same code and meet where the outcome of one depends on another. Where they meet,
-each hands in what it found, or its error: then all raise the error of the lowest rank, which is the
-first in the order of the tensors, as one process would have. A rank that leaves on its own is
-missed at the next meeting.
+All ranks run the same code. Where one needs the outcome of another, they gather: each sends its
+outcome or its error to all. Then all raise the error of the lowest rank. It is the first in the
+order of the tensors, so a single process would have raised it too. If a rank has left, the others
+notice at the next gather.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from patchc.files import storage_errors
 Item = TypeVar("Item")
 
 
-class Link(Protocol):
-    """Carries bytes between the ranks; every call raises RankError where a rank has left."""
+class Transport(Protocol):
+    """Carries bytes between the ranks; every call raises RankError if a rank has left."""
 
     @property
     def rank(self) -> int:
@@ -35,14 +35,14 @@ class Link(Protocol):
 
     @property
     def size(self) -> int:
-        """How many there are."""
+        """Number of ranks."""
 
     @property
     def neighbours(self) -> int:
-        """How many of them run on this machine."""
+        """Number of ranks on this machine."""
 
     def exchange(self, data: bytes) -> list[bytes]:
-        """Hand in bytes and get those of every rank, in their order; called by all of them."""
+        """Send bytes to all ranks and get those of every rank, in order; called by all ranks."""
 
     def send(self, data: bytes) -> None:
         """Hand bytes to rank 0, which has to call :meth:`receive`."""
@@ -51,7 +51,7 @@ class Link(Protocol):
         """The next bytes that a rank sends."""
 
 
-class _NoLink:
+class _NoTransport:
     rank, size, neighbours = 0, 1, 1
 
     def exchange(self, data: bytes) -> list[bytes]:
@@ -65,30 +65,32 @@ class _NoLink:
 
 
 class Ranks:
-    """The ranks as one of them sees them; without a link, one process alone.
+    """The ranks as one of them sees them; without a transport, one process alone.
 
     Attributes:
-        rank, size: this one's number, and how many there are.
-        neighbours: how many run on this machine.
-        agreed: whether the error that is being raised is raised in every rank.
+        rank, size: this process's number, and the number of ranks.
+        neighbours: number of ranks on this machine.
+        agreed: whether every rank raises the current error.
+        send, receive: as :class:`Transport` has them.
     """
 
-    def __init__(self, link: Link | None = None) -> None:
-        self._link: Link = link or _NoLink()
-        self.rank, self.size = self._link.rank, self._link.size
-        self.neighbours = self._link.neighbours
+    def __init__(self, transport: Transport | None = None) -> None:
+        self._transport: Transport = transport or _NoTransport()
+        self.rank, self.size = self._transport.rank, self._transport.size
+        self.neighbours = self._transport.neighbours
         self.agreed = False
+        self.send, self.receive = self._transport.send, self._transport.receive
 
     def gather(self, place: str, work: Callable[[], bytes] = bytes) -> list[bytes]:
         """Do this rank's work and get every rank's outcome, in the order of the ranks.
 
         Args:
-            place: where in the run this is, the same in every rank.
-            work: its PatchcError, if it raises one, is raised in every rank.
+            place: names this point of the run; must be the same in every rank.
+            work: if it raises a PatchcError, every rank raises it.
 
         Raises:
-            PatchcError: the one of the lowest rank that has one.
-            RankError: a rank has left, or is at another place because it sees other inputs.
+            PatchcError: the error of the lowest rank that has one.
+            RankError: a rank has left, or is at another place because it has other inputs.
         """
         if self.size == 1:
             return [work()]
@@ -98,7 +100,7 @@ class Ranks:
         except PatchcError as raised:
             error = raised
         stated = None if error is None else [type(error).__name__, str(error)]
-        answers = self._link.exchange(json.dumps([place, stated]).encode() + b"\n" + outcome)
+        answers = self._transport.exchange(json.dumps([place, stated]).encode() + b"\n" + outcome)
         heads, outcomes = [], []
         for answer in answers:
             head, _, rest = answer.partition(b"\n")
@@ -120,7 +122,7 @@ class Ranks:
         """Check that all ranks have the same facts.
 
         Raises:
-            RankError: a rank has others.
+            RankError: a rank has other facts.
         """
         others = [n for n, each in enumerate(self.gather(place, lambda: facts)) if each != facts]
         if others:
@@ -131,28 +133,20 @@ class Ranks:
 
     def sum(self, place: str, work: Callable[[], NDArray[np.int64]]) -> NDArray[np.int64]:
         """The sum over all ranks of an array of one shape."""
-        parts = self.gather(place, lambda: work().tobytes())
-        return sum((np.frombuffer(part, np.int64) for part in parts), np.zeros(1, np.int64))
+        arrays = self.gather(place, lambda: work().tobytes())
+        return sum((np.frombuffer(each, np.int64) for each in arrays), np.zeros(1, np.int64))
 
     def before(self, place: str, count: int) -> int:
         """The sum of the counts of the ranks before this one."""
         counts = self.gather(place, lambda: str(count).encode())
         return sum(map(int, counts[: self.rank]))
 
-    def send(self, data: bytes) -> None:
-        """Hand bytes to rank 0, which has to call :meth:`receive`."""
-        self._link.send(data)
-
-    def receive(self, rank: int) -> bytes:
-        """The next bytes that a rank sends."""
-        return self._link.receive(rank)
-
 
 ALONE = Ranks()
 
 
 def deal(weights: Sequence[int], size: int) -> list[range]:
-    """Cut a row of items into ``size`` contiguous runs, some perhaps empty.
+    """Cut a sequence of items into ``size`` contiguous runs; some may be empty.
 
     The weight of a run differs from the mean by no more than the heaviest item.
     """
@@ -170,9 +164,9 @@ def deal(weights: Sequence[int], size: int) -> list[range]:
 def staged_by_first(
     ranks: Ranks, stage: Callable[[Path], AbstractContextManager[Path]], out: Path
 ) -> Iterator[Path]:
-    """As ``stage``, which rank 0 does for all: its commit waits until every rank has come through.
+    """Call ``stage`` in rank 0, which commits when every rank is done.
 
-    The others get the staged path, and remove it if they fail, lest rank 0 cannot.
+    The other ranks get the staged path. If they fail, they remove it: rank 0 may be gone.
 
     Raises:
         StorageError: the operating system refused.
@@ -193,12 +187,12 @@ def staged_by_first(
         ranks.gather("staging", lambda: os.fsencode(staging.absolute()))
         yield staging
         ranks.gather("written")
-    with suppress(RankError):  # the output stands, whoever has left by now
+    with suppress(RankError):  # the output is complete, even if a rank has left
         ranks.gather("commit")
 
 
 def _remove(staging: Path) -> None:
-    """Rename it first: should rank 0 be committing, one of the two renames fails as a whole."""
+    """Remove the staged path; renamed first, so that it cannot be committed at the same time."""
     aside = staging.with_suffix(".left.partial")
     with suppress(OSError):
         staging.rename(aside)
@@ -207,7 +201,7 @@ def _remove(staging: Path) -> None:
 
 
 def _error(name: str, message: str) -> PatchcError:
-    """An error as another rank has stated it."""
+    """Recreate the error of another rank."""
     kinds = [PatchcError]
     for kind in kinds:
         if kind.__name__ == name:

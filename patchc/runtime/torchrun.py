@@ -1,7 +1,6 @@
 """Joins the ranks that ``torchrun`` starts: bytes over gloo, signs of life over torchrun's store.
 
-Nothing but bytes and lengths goes through torch, and no object is unpickled. torch is imported by
-:func:`join`, in a run that torchrun has started.
+Only bytes and lengths go through torch, and nothing is unpickled. :func:`join` imports torch.
 """
 
 from __future__ import annotations
@@ -23,17 +22,17 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 
 PATIENCE = "PATCHC_RANK_TIMEOUT"
-"""Environment variable: after how many seconds without a sign of life a rank is given up."""
+"""Environment variable: seconds without a sign of life after which a rank counts as lost."""
 
 _PATIENCE_SECONDS = 120.0
 _BEATS = 6
-_UNLIMITED = timedelta(days=30)  # how long a rank works is its own affair, as long as it lives
+_UNLIMITED = timedelta(days=30)  # a rank may work as long as it likes while it gives signs of life
 _SPEAKER, _BEAT = "patchc/speaker", "patchc/beat/"
 
 
 @contextmanager
-def join() -> Iterator[TorchTeam]:
-    """The ranks of the ranks that torchrun started, until the block ends.
+def join() -> Iterator[TorchRanks]:
+    """Join the ranks that torchrun started, until the block ends.
 
     Raises:
         MissingExtraError: torch is not installed.
@@ -47,30 +46,30 @@ def join() -> Iterator[TorchTeam]:
         ) from error
     if not distributed.is_available() or not distributed.is_gloo_available():
         raise MissingExtraError("this torch has no gloo backend; install one that has")
-    link = _GlooLink(_patience())
+    transport = _GlooTransport(_patience())
     try:
-        yield TorchTeam(link)
+        yield TorchRanks(transport)
     finally:
-        link.close()
+        transport.close()
 
 
-class TorchTeam(Ranks):
+class TorchRanks(Ranks):
     """The ranks that torchrun started."""
 
-    def __init__(self, link: _GlooLink) -> None:
-        super().__init__(link)
-        self._gloo = link
+    def __init__(self, transport: _GlooTransport) -> None:
+        super().__init__(transport)
+        self._gloo = transport
 
     def speaks(self) -> bool:
-        """Whether this rank is the one to tell of an error; asked at most once."""
+        """Whether this rank prints the error; called at most once."""
         return self.rank == 0 if self.agreed else self._gloo.is_first_to_speak()
 
 
-class _GlooLink:
-    """Implements :class:`patchc.runtime.ranks.Link`.
+class _GlooTransport:
+    """Implements :class:`patchc.runtime.ranks.Transport`.
 
-    Calls run in a thread that is waited for, so that a signal is heard meanwhile, and a rank that
-    stops without closing its connections, frozen or cut off, is noticed by its missing beats.
+    Calls run in a thread of their own while the main thread waits, so that signals are handled. A
+    rank that stops without closing its connections is noticed by its missing beats.
     """
 
     def __init__(self, patience: float) -> None:
@@ -82,6 +81,8 @@ class _GlooLink:
         _within(self._join, None)
         self._beating = threading.Thread(target=self._beat, daemon=True)
         self._beating.start()
+        # A rank that left at once would look like a failure to those that still connect.
+        self._call(self._distributed.barrier)
 
     def exchange(self, data: bytes) -> list[bytes]:
         return self._call(lambda: self._exchange(data))
@@ -155,9 +156,9 @@ class _GlooLink:
         distributed.all_gather(lengths, torch.tensor([len(data)]))
         sizes = [int(length) for length in lengths]
         most = max(sizes)
-        parts = [torch.empty(most, dtype=torch.uint8) for _ in range(self.size)]
-        distributed.all_gather(parts, self._tensor(data.ljust(most, b"\0")))
-        return [bytes(part.numpy()[:size]) for part, size in zip(parts, sizes, strict=True)]
+        padded = [torch.empty(most, dtype=torch.uint8) for _ in range(self.size)]
+        distributed.all_gather(padded, self._tensor(data.ljust(most, b"\0")))
+        return [bytes(each.numpy()[:size]) for each, size in zip(padded, sizes, strict=True)]
 
     def _send(self, data: bytes) -> None:
         self._distributed.send(self._torch.tensor([len(data)]), 0)
@@ -186,7 +187,7 @@ def _patience() -> float:
 
 
 def _start(function: Callable[[], Answer]) -> Future[Answer]:
-    """Run a call in a thread of its own, which the end of the process does not wait for."""
+    """Run a call in a daemon thread, so that the process can end before it does."""
     outcome: Future[Answer] = Future()
 
     def run() -> None:

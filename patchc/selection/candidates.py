@@ -1,4 +1,4 @@
-"""Which tensors take part: decoder linear layers by default, regular expressions to change that."""
+"""Finds the tensors that take part in a build: linear layers of the decoder, or as options say."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _GATE_AND_UP = "experts.gate_up_proj"
 def is_decoder_linear(name: str, shape: tuple[int, ...]) -> bool:
     """Whether a tensor is the weight of a linear layer inside a numbered decoder layer.
 
-    Decided from the name and the shape alone: a layer number in the name, no part that names an
-    embedding, a norm, an output head, a projector or an encoder, and either two dimensions and a
-    name that ends in ``.weight`` (fused projections as well), or three dimensions and the name of
-    a mixture's stacked experts: a part that ends in ``experts`` (with or without ``.weight``), or
-    GraniteMoE's two. ``transformer.encoder`` is not an encoder: ChatGLM calls its decoder so.
+    The name and the shape decide. The name has a layer number and does not mention an embedding, a
+    norm, an output head, a projector or an encoder. Either there are two dimensions and the name
+    ends in ``.weight`` (fused projections as well), or there are three and the name is that of
+    stacked experts: a section that ends in ``experts``, or one of GraniteMoE's two names.
+    ``transformer.encoder`` is not an encoder: it is the name of ChatGLM's decoder.
     """
     matrix = len(shape) == 2 and name.endswith(".weight")
     experts = len(shape) == 3 and _EXPERTS.search(name) is not None
@@ -41,36 +41,36 @@ def is_decoder_linear(name: str, shape: tuple[int, ...]) -> bool:
 
 
 def layer_of(name: str) -> str:
-    """The part of a tensor's name up to its first layer number; the whole name without one."""
+    """A tensor's name up to its first layer number; the whole name if it has none."""
     match = _LAYER.match(name)
     return match.group() if match else name
 
 
 def module_of(name: str) -> str:
-    """What a tensor is called within its layer, the numbers of experts left out."""
+    """A tensor's name within its layer, without the numbers of experts."""
     rest = name.removeprefix(layer_of(name)).strip(".") or name
-    return ".".join(part for part in rest.split(".") if not part.isdigit() and part != "weight")
+    return ".".join(one for one in rest.split(".") if not one.isdigit() and one != "weight")
 
 
 def natural_order(name: str) -> list[tuple[int, str]]:
-    """Sorts tensors and layers by the parts of their names, layer 2 before layer 10."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in name.split(".")]
+    """A key that sorts names of tensors and layers with layer 2 before layer 10."""
+    return [(int(one), "") if one.isdecimal() else (-1, one) for one in name.split(".")]
 
 
 def row_length(shape: tuple[int, ...]) -> int:
-    """Entries of an output row: a run of the last dimension; at least 1.
+    """Entries of an output row, the length of the last dimension; at least 1.
 
     A linear layer is stored as output × input, stacked experts as expert × output × input, fused
-    projections with their outputs one after another: in all of them a row feeds one output.
+    projections with their outputs one after another. In all of them a row feeds one output.
     """
     return max(1, shape[-1]) if shape else 1
 
 
 def find_transposed(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
-    """A tensor that shows that matrices are stored as input × output, or None.
+    """Find a tensor that shows that matrices are stored as input × output; None if there is none.
 
-    Two layouts are known to do so. GPT-2's Conv1D: there ``c_attn`` and ``c_fc``, which widen, have
-    more columns than rows. Stacked experts of Llama 4 and gpt-oss: there the last dimension of
+    Two layouts are known. In GPT-2's Conv1D, ``c_attn`` and ``c_fc``, which widen, have more
+    columns than rows. In the stacked experts of Llama 4 and gpt-oss, the last dimension of
     ``gate_up_proj`` is twice the middle one of its ``down_proj``.
     """
     for name, shape in shapes.items():

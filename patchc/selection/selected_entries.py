@@ -1,7 +1,7 @@
-"""What a recipe selects, gathered once, so that scales can be tried without reading models again.
+"""Gathers the entries that a recipe selects, so that scales can be tried without reading models.
 
-The words that a scale gives are those that a build with that scale writes: the same kernels merge
-the gathered entries. A gathered entry takes its position, its base word and one word a component.
+The same kernels as in a build merge the gathered entries, so a scale gives the words that a build
+would write. An entry takes its position, its base word and one word per component.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +22,11 @@ from patchc.kernels.bitmask import Bitmask, pack, unpack
 from patchc.kernels.safepatching_merge.cpu import merge_components
 from patchc.kernels.task_merge.cpu import merge_task_vectors
 from patchc.kernels.task_merge.reference import add_votes, average_elected
-from patchc.kernels.tiles import convert, convert_row
+from patchc.kernels.tiles import convert, convert_row, new_tiles
 from patchc.kernels.ulp_steps.cpu import undo_small_steps
 from patchc.recipe import MergeRecipe, Recipe
-from patchc.runtime.workers import Workers
+from patchc.runtime.runtime import Runtime
+from patchc.selection.tuned_words import TunedTensor
 
 Floats = NDArray[np.float32]
 
@@ -37,42 +38,41 @@ class Gathered:
     Attributes:
         positions: uint32 [entries], flat; uint64 in a tensor of 2³² words and more.
         base: the base's words there.
-        tuned: uint8 [components, 4 · entries]; the tuned words of each, and room behind shorter
-            ones.
-        marks: where each component is selected, one bit an entry, one row each.
+        tuned: uint8 [components, 4 · entries]; each component's tuned words, with padding behind
+            shorter ones.
+        bitmasks: uint32 [components, words]; where each component is selected.
     """
 
     positions: NDArray[np.unsignedinteger]
     base: Words
     tuned: NDArray[np.uint8]
-    marks: Bitmask
+    bitmasks: Bitmask
 
     @property
     def nbytes(self) -> int:
-        """What it holds in memory."""
-        return sum(a.nbytes for a in (self.positions, self.base, self.tuned, self.marks))
+        """Its size in memory."""
+        return sum(a.nbytes for a in (self.positions, self.base, self.tuned, self.bitmasks))
 
 
 class Selected(Protocol):
     """A tensor of a build whose entries can be gathered, chunk by chunk, from any thread."""
 
+    tuned: TunedTensor
+
     def select(self, chunk: Chunk) -> tuple[Words, list[Bitmask]]:
         """The base's words of a chunk, and where each component is selected."""
 
-    def read_tuned(self, number: int, chunk: Chunk) -> Words:
-        """The words of one component in a chunk; the next call may overwrite them."""
-
 
 class TensorEntries:
-    """The gathered entries of one tensor, and what scales make of them.
+    """The gathered entries of one tensor, and the words that scales give them.
 
     Args:
         tensor: the base's.
         found: the entries.
-        codes: the dtype of each component's words.
-        recipe: the method and its parameters; its scales do not count.
-        majority: TIES: the sign that stands in for that of a sum that is zero.
-        weights: TIES: the weight of each model, which the election rests on.
+        codes: dtype code of each component's words.
+        recipe: the method and its parameters; its scales are ignored.
+        majority: TIES: the sign to elect where the sum is zero.
+        weights: TIES: the weight of each model in the election.
     """
 
     def __init__(
@@ -93,20 +93,20 @@ class TensorEntries:
 
     @property
     def scales(self) -> int:
-        """How many scales there are: one a component, or with an election λ alone."""
+        """Number of scales: one per component, or λ alone after an election."""
         return 1 if self.elects else len(self._codes)
 
     @property
     def elects(self) -> bool:
-        """Whether one scale, λ, stands for all models, because they have been elected among."""
+        """Whether the method is TIES, which elects signs and has one scale, λ, for all models."""
         return isinstance(self._recipe, MergeRecipe) and self._recipe.method == "ties"
 
     def merged(self, scales: Sequence[np.float32]) -> Words:
         """The words of the result at the entries' positions.
 
         Args:
-            scales: the factor of each component's delta as a build takes it (divided by p or the
-                density where the recipe rescales); of TIES λ alone.
+            scales: the scale of each component's delta as a build takes it (divided by p or the
+                density where the recipe rescales); for TIES λ alone.
 
         Raises:
             NumericError: a value is not finite, or overflows the base's dtype.
@@ -115,20 +115,20 @@ class TensorEntries:
         result = np.empty_like(found.base)
         if isinstance(self._recipe, Recipe):
             faulty = merge_components(
-                found.base, code, found.tuned, self._codes, found.marks,
-                np.array(scales, np.float32), result,
+                found.base, code, found.tuned, self._codes, found.bitmasks,
+                np.array(scales, np.float32), result, new_tiles(),
             )  # fmt: skip
             if self._recipe.least_step > 1:
                 undo_small_steps(
                     found.base, result, self.tensor.dtype.total_order, self._recipe.least_step
                 )
         else:
-            factor = scales[0] if self.elects else np.float32(self._recipe.lambda_)
+            scale = scales[0] if self.elects else np.float32(self._recipe.lambda_)
             weights = self._weights if self.elects else np.array(scales, np.float32)
-            kept = np.zeros(len(self._codes), np.int64)
+            retained = np.zeros(len(self._codes), np.int64)
             faulty = merge_task_vectors(
-                found.base, code, found.tuned, self._codes, found.marks, weights, self.elects,
-                self._majority, factor, result, kept,
+                found.base, code, found.tuned, self._codes, found.bitmasks, weights, self.elects,
+                self._majority, scale, result, retained, new_tiles(),
             )  # fmt: skip
         if faulty:
             raise NumericError(
@@ -138,28 +138,25 @@ class TensorEntries:
         return result
 
     def directions(self) -> Iterator[Floats]:
-        """Of each scale, what one unit of it adds to each entry before rounding; fp32."""
+        """For each scale, what one unit of it adds to each entry before rounding; fp32."""
         if self.elects:
             yield self._elected()
             return
-        origin = self._origin()
-        factor = 1.0 if isinstance(self._recipe, Recipe) else self._recipe.lambda_
+        origin = values_of(self.found.base, self.tensor.dtype.code)
+        scale = 1.0 if isinstance(self._recipe, Recipe) else self._recipe.lambda_
         for number in range(len(self._codes)):
             delta = self._delta(number, origin)
-            yield delta if factor == 1.0 else delta * np.float32(factor)
-
-    def _origin(self) -> Floats:
-        return values_of(self.found.base, self.tensor.dtype.code)
+            yield delta if scale == 1.0 else delta * np.float32(scale)
 
     def _delta(self, number: int, origin: Floats) -> Floats:
         delta = np.empty_like(origin)
         convert_row(self.found.tuned[number], self._codes[number], 0, delta)
         np.subtract(delta, origin, out=delta)
-        delta[~unpack(self.found.marks[number], len(delta))] = 0
+        delta[~unpack(self.found.bitmasks[number], len(delta))] = 0
         return delta
 
     def _elected(self) -> Floats:
-        origin = self._origin()
+        origin = values_of(self.found.base, self.tensor.dtype.code)
         total = np.zeros_like(origin)
         sums, weights = np.zeros((2, 2, len(origin)), np.float32)
         for number, weight in enumerate(self._weights):
@@ -172,71 +169,40 @@ class TensorEntries:
 def gather(
     tensor: TensorInfo,
     selected: Selected,
-    codes: NDArray[np.int64],
     chunk_words: int,
-    workers: Workers,
+    runtime: Runtime,
     keep_zeros: bool = True,
 ) -> Gathered:
     """Gather the entries of one tensor that any component selects.
 
-    Args:
-        tensor: the base's.
-        selected: what a build would select of it.
-        codes: the dtype of each component's words.
-        chunk_words: words that are read at a time.
-        workers: threads.
-        keep_zeros: whether entries that no component differs in are gathered; a merge leaves them
-            as they are, whatever the scales.
+    Without ``keep_zeros``, entries that no component differs in are left out: no scale changes
+    them.
     """
-    chunks = grid(tensor.words, chunk_words)
-    code = tensor.dtype.code
+    codes = selected.tuned.codes
 
-    def gather_chunk(chunk: Chunk) -> _Part:
-        part = _gather_chunk(selected, chunk)
+    def gather_chunk(chunk: Chunk) -> list[NDArray[Any]]:
+        """The positions and base words, then each component's words, then its mask."""
+        base, bitmasks = selected.select(chunk)
+        inside = np.flatnonzero(unpack(reduce(np.bitwise_or, bitmasks), chunk.count))
+        masks = [unpack(each, chunk.count)[inside] for each in bitmasks]
+        tuned = [selected.tuned.read(number, chunk)[inside] for number in range(len(bitmasks))]
+        found: list[NDArray[Any]] = [inside + chunk.first, base[inside], *tuned, *masks]
         if keep_zeros:
-            return part
-        differ = _differing(part[1], code, part[2], codes)
-        places, base, tuned, masks = part
-        return (
-            places[differ],
-            base[differ],
-            [words[differ] for words in tuned],
-            [mask[differ] for mask in masks],
-        )
+            return found
+        origin = values_of(found[1], tensor.dtype.code)
+        values = (values_of(words, code) for words, code in zip(tuned, codes, strict=True))
+        differ = reduce(np.logical_or, (own != origin for own in values))
+        return [array[differ] for array in found]
 
-    parts = list(workers.map(gather_chunk, chunks))
-    masks = [np.concatenate(rows) for rows in zip(*(part[3] for part in parts), strict=True)]
+    chunks = runtime.map(gather_chunk, grid(tensor.words, chunk_words))
+    positions, base, *rest = (np.concatenate(arrays) for arrays in zip(*chunks, strict=True))
     kind = np.uint32 if tensor.words <= 1 << 32 else np.uint64
-    rows = [np.concatenate(words) for words in zip(*(part[2] for part in parts), strict=True)]
-    return Gathered(
-        np.concatenate([part[0] for part in parts]).astype(kind),
-        np.concatenate([part[1] for part in parts]),
-        _rows(rows),
-        np.stack([pack(mask) for mask in masks]),
-    )
-
-
-_Part = tuple[NDArray[np.int64], Words, list[Words], list[NDArray[np.bool_]]]
-"""Positions, base words, each component's words and mask, of a chunk."""
-
-
-def _gather_chunk(selected: Selected, chunk: Chunk) -> _Part:
-    base, marks = selected.select(chunk)
-    inside = np.flatnonzero(unpack(reduce(np.bitwise_or, marks), chunk.count))
-    masks = [unpack(each, chunk.count)[inside] for each in marks]
-    tuned = [selected.read_tuned(number, chunk)[inside] for number in range(len(marks))]
-    return inside + chunk.first, base[inside], tuned, masks
-
-
-def _differing(
-    base: Words, code: int, tuned: Sequence[Words], codes: NDArray[np.int64]
-) -> NDArray[np.bool_]:
-    """Where the value of any component is not the base's."""
-    origin = values_of(base, code)
-    differ = np.zeros(len(base), np.bool_)
-    for words, own in zip(tuned, codes, strict=True):
-        differ |= values_of(words, own) != origin
-    return differ
+    tuned, masks = rest[: len(codes)], rest[len(codes) :]
+    padded = np.zeros((len(tuned), 4 * len(base)), np.uint8)
+    for row, words in zip(padded, tuned, strict=True):
+        row[: words.nbytes] = words.view(np.uint8)
+    bitmasks = np.stack([pack(mask) for mask in masks])
+    return Gathered(positions.astype(kind), base, padded, bitmasks)
 
 
 def values_of(words: Words, code: int) -> Floats:
@@ -244,10 +210,3 @@ def values_of(words: Words, code: int) -> Floats:
     values = np.empty(len(words), np.float32)
     convert(words, code, values)
     return values
-
-
-def _rows(words: Sequence[Words]) -> NDArray[np.uint8]:
-    rows = np.zeros((len(words), 4 * len(words[0])), np.uint8)
-    for row, each in zip(rows, words, strict=True):
-        row[: each.nbytes] = each.view(np.uint8)
-    return rows

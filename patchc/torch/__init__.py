@@ -1,9 +1,9 @@
-"""Patches and torch: change a loaded model where it is, or stream a patched one to a loader.
+"""Changes a loaded torch model in place, or streams a patched one to a loader.
 
-:func:`apply_` and :func:`revert_` change the parameters of a module or a state dict in place, on
-whatever device they are; :func:`prepare` does all of that but the change itself, which is left to
-:meth:`PreparedPatch.commit`. :func:`patched_tensors` yields (name, tensor) from a base on disk.
-:class:`Part` says which rows of the base a fused or sharded parameter holds.
+:func:`apply_` and :func:`revert_` change the parameters of a module or a state dict on their
+devices. :func:`prepare` does everything but the change, which :meth:`PreparedPatch.commit` does
+later. :func:`patched_tensors` yields (name, tensor) from a base on disk. :class:`Part` says which
+rows of the base a fused or sharded parameter holds.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from patchc.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from patchc.torch.hot_patch import HotPatchReport, PreparedPatch, apply_, prepare, revert_
-    from patchc.torch.layout import Part
-    from patchc.torch.patched_tensors import patched_tensors
+    from patchc.torch.memory_layout import Part
+    from patchc.torch.stream import patched_tensors
 
 _HOMES = {
     "HotPatchReport": "patchc.torch.hot_patch",
-    "Part": "patchc.torch.layout",
+    "Part": "patchc.torch.memory_layout",
     "PreparedPatch": "patchc.torch.hot_patch",
     "apply_": "patchc.torch.hot_patch",
-    "patched_tensors": "patchc.torch.patched_tensors",
+    "patched_tensors": "patchc.torch.stream",
     "prepare": "patchc.torch.hot_patch",
     "revert_": "patchc.torch.hot_patch",
 }

@@ -1,4 +1,4 @@
-"""The live hot patch: a loaded model's parameters change in place, exactly, where they are."""
+"""Hot patches: change a loaded model's parameters exactly, in place, on their devices."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import torch
 from patchc.checkpoint import open_checkpoint
 from patchc.errors import AlreadyPatchedError, NotPatchedError, UsageError
 from patchc.formats import open_patch
-from patchc.kernels.ulp_steps.scatter import Launch, StepRun, launches
+from patchc.kernels.ulp_steps import Launch, StepRun, launches
 from patchc.progress import Progress, ignore_progress
-from patchc.runtime.workers import Workers
+from patchc.runtime.runtime import Runtime
 from patchc.sides import OTHER, Side
-from patchc.torch.layout import Part, Run, lay_out
 from patchc.torch.live_model import LiveModel
+from patchc.torch.memory_layout import Part, Run, lay_out
 from patchc.torch.preparation import Preparation, refuse_features
 from patchc.torch.tensors import Live
 
@@ -29,10 +29,10 @@ class HotPatchReport:
 
     Attributes:
         root: the patch's root digest, in hexadecimal.
-        parameters: names of the parameters whose memory changes, sorted.
-        changed_words: words of that memory that change.
-        nbytes: memory that the prepared changes take, on the parameters' devices.
-        launches: how many kernels write them.
+        parameters: names of the parameters that change, sorted.
+        changed_words: words that change.
+        nbytes: memory of the prepared changes on the parameters' devices.
+        launches: number of kernels that write them.
     """
 
     root: str
@@ -43,11 +43,11 @@ class HotPatchReport:
 
 
 class PreparedPatch:
-    """A patch whose changes lie ready beside the parameters that they belong to.
+    """A patch whose changes lie ready on the devices of the parameters.
 
     Attributes:
         report: what it changes.
-        committed: whether the model is on the far side: patched, or for a prepared revert, not.
+        committed: whether the changes are written.
     """
 
     def __init__(
@@ -69,12 +69,12 @@ class PreparedPatch:
         live.synchronize()
 
     def commit(self) -> None:
-        """Write the changes; returns when they are done, after a few short launches.
+        """Write the changes with a few short launches, and wait for them.
 
-        Work that is queued on the current CUDA stream is finished first; nothing else may use the
-        parameters meanwhile. Pointers stay as they are, so captured CUDA graphs stay valid. An
-        interrupt waits until all is written. A launch that cannot start takes back those before
-        it; a fault of the device itself leaves the parameters undefined, as all of its memory.
+        Work queued on the current CUDA stream is finished first; nothing else may use the
+        parameters meanwhile. Pointers do not change, so captured CUDA graphs stay valid. An
+        interrupt waits until everything is written. If a launch cannot start, those before it are
+        taken back. A fault of the device itself leaves the parameters undefined.
 
         Raises:
             AlreadyPatchedError, NotPatchedError: it is committed already.
@@ -99,12 +99,12 @@ class PreparedPatch:
         self._live.check_untouched()
         streams = {d: torch.cuda.current_stream(d) for d in self._live.devices}
         with ThreadPoolExecutor(1, thread_name_prefix="patchc") as thread:
-            # A thread whose start was interrupted is not waited for.
+            # The pool does not wait for a thread whose start was interrupted; start it first.
             thread.submit(int).result()
             thread.submit(self._scatter, committed, streams).result()
 
     def _scatter(self, committed: bool, streams: Mapping[torch.device, torch.cuda.Stream]) -> None:
-        """Runs in a thread of its own, which an interrupt cannot stop half way."""
+        """Launch all changes; runs in a thread of its own, which an interrupt cannot stop."""
         target = self._target if committed else OTHER[self._target]
         done: list[Launch] = []
         try:
@@ -142,28 +142,28 @@ def prepare(
 ) -> PreparedPatch:
     """Check a loaded model against a patch, decode the changes and lay them on its devices.
 
-    Every word of the model is copied to the CPU once, chunk by chunk, and compared by digest with
-    what the patch says of its base, or of its result with ``revert``; then with ``base`` word by
-    word. The outcome of every change is computed and compared with the promised one here, so
-    that :meth:`PreparedPatch.commit` has only to write. Nothing is changed. The prepared changes
-    take some 5 bytes a changed word on the device, and the CPU a few chunks for each thread.
+    Every word of the model is copied to the CPU once, chunk by chunk. Its digests are compared with
+    those in the patch, or with ``base`` word by word. The outcome of every change is computed and
+    checked here, so that :meth:`PreparedPatch.commit` only has to write. The model is not changed.
+    The prepared changes take about 5 bytes per changed word on the device, and a few chunks per
+    thread on the CPU.
 
     Args:
         model: a module, or a mapping of names to tensors that share its memory (a state dict).
-            Tied parameters are changed once. Buffers that the base does not have are let be.
+            Tied parameters are changed once. Buffers that the base does not have are ignored.
         patch: a patch file of exact steps.
-        base: the checkpoint that the patch was made for, or the patched one, a folder or
-            a file. Words are then read from there, and the model may hold some of them twice.
-        names: parameter → what it holds, where that is not the base tensor of its name: several
-            tensors fused into one, some rows of one, or nothing that the base knows (no parts).
-        shard: this process has a part of the model: rows and tensors of the base may be missing.
-            Needs ``base``, because digests are of whole chunks. The digests of the whole model
-            are then not compared, those of the tensors that it has a part of are.
-        trust: take the live words to be right and do not read them. Needs ``base``, which is
-            still checked. For a server that has loaded it and changed nothing since: on any other
-            model the outcome is wrong, without a word.
+        base: the checkpoint that the patch was made for, or the patched one; a folder or a file.
+            Words are then read from it, and the model may hold some of them twice.
+        names: parameter → what it holds, if that is not the base tensor of its name: several
+            tensors fused into one, some rows of one, or no tensor of the base (an empty list).
+        shard: this process holds only some rows or tensors of the base. Needs ``base``, because
+            digests are of whole chunks. The tensors that it holds are identified; the digests of
+            the whole model are not compared.
+        trust: do not read the live words. Needs ``base``, which is still checked. For a server that
+            has loaded ``base`` and changed nothing since: on any other model the outcome is wrong,
+            and no error says so.
         revert: prepare to take the patch back.
-        threads: worker threads; None means one a core.
+        threads: worker threads; None means one per core.
         progress: called with the bytes done.
 
     Raises:
@@ -187,11 +187,10 @@ def prepare(
         live = LiveModel(model, layout)
         live.synchronize()
         checkpoint = stack.enter_context(open_checkpoint(base)) if base is not None else None
-        workers = stack.enter_context(Workers(threads))
+        runtime = stack.enter_context(Runtime(threads, progress=progress))
         target: Side = "base" if revert else "result"
-        steps = Preparation(opened, live, checkpoint, trust, OTHER[target], shard).run(
-            workers, progress
-        )
+        preparation = Preparation(opened, live, checkpoint, trust, OTHER[target], shard)
+        steps = preparation.run(runtime)
         live.check_untouched()
         return PreparedPatch(live, steps, opened.root.hex(), target)
 
@@ -209,15 +208,13 @@ def apply_(
 ) -> HotPatchReport:
     """Patch a loaded model in place, on its devices, without a second copy.
 
-    All is checked before the first write: after an error nothing has changed. See :func:`prepare`
-    for the arguments and errors.
+    Everything is checked before the first write: after an error nothing has changed. See
+    :func:`prepare` for the arguments and errors.
     """
-    prepared = prepare(
+    return _commit(prepare(
         model, patch, base=base, names=names, shard=shard, trust=trust, threads=threads,
         progress=progress,
-    )  # fmt: skip
-    prepared.commit()
-    return prepared.report
+    ))  # fmt: skip
 
 
 def revert_(
@@ -235,9 +232,12 @@ def revert_(
 
     ``base`` may be the base or the patched checkpoint.
     """
-    prepared = prepare(
+    return _commit(prepare(
         model, patch, base=base, names=names, shard=shard, trust=trust, revert=True,
         threads=threads, progress=progress,
-    )  # fmt: skip
+    ))  # fmt: skip
+
+
+def _commit(prepared: PreparedPatch) -> HotPatchReport:
     prepared.commit()
     return prepared.report

@@ -1,4 +1,4 @@
-"""A loaded model as something to read: its words, copied chunk by chunk to the CPU."""
+"""Reads a loaded model: copies its words to the CPU chunk by chunk."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from patchc.chunks import Chunk
 from patchc.dtypes import Words
 from patchc.errors import UsageError
 from patchc.formats import TensorRecord
-from patchc.torch.layout import Layout, Run
+from patchc.torch.memory_layout import Layout, Run
 from patchc.torch.tensors import Live, memory_of, named_tensors
 
 
 class LiveModel:
-    """A module or state dict, and what its memory holds of a patch's base."""
+    """A module or state dict whose memory holds a patch's base, or some of it."""
 
     path = "the loaded model"
 
@@ -31,7 +31,7 @@ class LiveModel:
 
     @property
     def tensors(self) -> Mapping[str, object]:
-        """The base tensors that it holds, by name."""
+        """The base tensors of the model, by name."""
         return self.layout.runs
 
     def read_chunk(self, record: TensorRecord, chunk: Chunk) -> Words:
@@ -72,7 +72,7 @@ class LiveModel:
             torch.cuda.synchronize(device)
 
     def check_untouched(self) -> None:
-        """Refuse if a parameter was moved, replaced or written to since it was looked at.
+        """Refuse if a parameter was moved, replaced or written to since it was read.
 
         Writes that torch does not count, through raw pointers or under ``.data``, go unseen.
 

@@ -1,4 +1,4 @@
-"""Torch tensors as words: their dtypes, their memory, and which of them can be changed in place."""
+"""Torch tensors as words: their dtypes, their memory, and whether they can be changed in place."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ def torch_dtype(dtype: DType, tensor: str) -> torch.dtype:
     if own is None:
         raise UnsupportedInputError(
             f"tensor {tensor!r} has dtype {dtype.name}, for which this torch has no tensors of one "
-            "element a word; apply the patch to the checkpoint's folder instead"
+            "element per word; apply the patch to the checkpoint's folder instead"
         )
     return own
 
 
 def dtype_of(tensor: torch.Tensor) -> DType | None:
-    """The dtype of a checkpoint for a tensor's own; None where there is none."""
+    """The dtype of a checkpoint for a tensor's own; None if there is none."""
     return _DTYPES.get(tensor.dtype)
 
 
@@ -103,8 +103,8 @@ def check_plain(name: str, tensor: torch.Tensor) -> None:
 def named_tensors(model: Live) -> tuple[dict[str, torch.Tensor], frozenset[str]]:
     """A model's parameters and buffers by name, tied ones under each of theirs.
 
-    The second answer names those that a checkpoint of the model has to know: parameters, and all
-    of a state dict. Buffers may be made anew by the model itself.
+    The second answer names those that a checkpoint of the model must have: parameters, and all of a
+    state dict. A model may create buffers itself.
 
     Raises:
         UsageError: it is neither a module nor a mapping.

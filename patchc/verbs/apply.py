@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
-from patchc.patching.in_place import InPlaceReport, change_in_place, check_target
-from patchc.patching.merge_options import MergeOptions
+from patchc.errors import UsageError
+from patchc.patching.in_place import InPlaceReport, change_in_place
+from patchc.patching.merge_options import STORED_SCALES, MergeOptions
 from patchc.patching.patched_copy import CopyReport, write_patched_copy
 from patchc.progress import Progress, ignore_progress
-from patchc.runtime.device import Device, check_device
+from patchc.runtime.device import Device
 from patchc.runtime.ranks import ALONE, Ranks
+from patchc.runtime.runtime import Runtime
+from patchc.sides import Side
 
 
 def apply(
@@ -34,43 +38,44 @@ def apply(
     tensors are byte-identical. The output appears whole or not at all. Memory does not grow with
     the model.
 
-    With ``in_place``, the model's own files are written instead. Everything is read first; what is
-    neither the base nor the result, chunk by chunk, is refused before anything is written, and a
-    model that holds the patch is left as it is. Each chunk is checked before it is written, and is
-    durable before the next. An interrupted run leaves a partly patched model: repeated, it goes on.
-    A chunk that was being written just then may be torn, and is refused by its tensor's name.
+    With ``in_place``, the model's own files are written instead. Everything is read first. A model
+    with a chunk that is neither the base's nor the result's is refused before anything is written.
+    A model that holds the patch already is not changed. Each chunk is checked before it is written,
+    and is durable before the next one. An interrupted run leaves a partly patched model; the same
+    call, repeated, completes it. The chunk being written at that moment may be torn: then the next
+    run refuses the model and names the tensor.
 
-    An additive patch promises no result: the scaled deltas are added to the model's own values and
-    rounded once. It cannot be reverted, and a patched model cannot be told from any other.
+    An additive patch adds scaled deltas to the model's own values and rounds once; its components
+    are safety enhancement (SE) and over-safety mitigation (OSM). It promises no result, cannot be
+    reverted, and cannot be recognised in a model.
 
     Args:
         patch: a patch file.
         model: its base: a checkpoint folder or a safetensors file.
         out: a new or empty folder (for a folder), or a new file.
-        in_place: write into the model's files; for exact steps, and updates that change nothing but
-            the values of tensors. Symbolic links are followed.
-        alpha, beta: scales of an additive patch's "se" and "osm" components; None means those that
-            it stores.
+        in_place: write into the model's files, through symbolic links; only for exact steps that
+            change nothing but the values of tensors.
+        alpha, beta: scales of an additive patch's SE and OSM components; None means the stored
+            ones.
         onto_descendant: apply an additive patch to a model with the base's names, dtypes and
             shapes and other values; the report says how many tensors differ.
         dry_run: check everything but the contents, and write nothing.
-        threads: worker threads; None means one a core.
-        max_memory: bytes that the process may take, to within a tenth: fewer threads run where more
-            would not fit. None means 300 MB.
-        device: where additive values are added: "cpu", "cuda", or "auto" for CUDA where torch finds
-            a device; or a :class:`~patchc.runtime.device_pool.DevicePool`.
-            The result is the same. Exact
-            steps are added by the CPU, for which that is less work than the way to a device.
+        threads: worker threads; None means one per core.
+        max_memory: bytes that the process may take, to within a tenth; it limits the threads. None
+            means 300 MB.
+        device: where additive values are added: "cpu", "cuda", "auto" (CUDA if torch finds a
+            device), or a :class:`~patchc.runtime.device_pool.DevicePool`. The result is the same.
+            The CPU always adds exact steps.
         progress: called with the bytes done.
-        ranks: the ranks that share the work, each with a contiguous run of the tensors, which it
-            writes into one output on a file system that all of them see; not in place.
+        ranks: the ranks that share the work. Each writes its run of the tensors into one output, on
+            a file system that all of them see; not in place.
 
     Raises:
         WrongBaseError: the model is not the base; names the first tensor that differs.
         AlreadyPatchedError: the model holds the patch already and ``out`` is given.
         PartlyPatchedError: some of its chunks do and ``out`` is given.
         PatchFormatError, UnsupportedPatchError: the patch cannot be read.
-        CheckpointError, UnsupportedInputError: the model cannot be read, or the patch not be
+        CheckpointError, UnsupportedInputError: the model cannot be read, or the patch cannot be
             applied in place.
         OutputError, StorageError: the output, or the model in place, cannot be written.
         ResultMismatchError: the outcome is not the promised one.
@@ -79,30 +84,37 @@ def apply(
             patch of exact steps, or out of range; CUDA is asked for and there is no such device.
         MissingExtraError: CUDA is asked for, and torch or triton is not installed.
     """
-    check_target(out, in_place, ranks)
     options = MergeOptions(alpha, beta, onto_descendant)
-    if out is None:
-        check_device(device)
-        return change_in_place(
-            patch,
-            model,
-            revert=False,
-            options=options,
-            dry_run=dry_run,
-            threads=threads,
-            max_memory=max_memory,
-            progress=progress,
+    runtime = Runtime(threads, max_memory, device, ranks, progress)
+    return change_model(patch, model, out, in_place, "result", dry_run, runtime, options)
+
+
+def change_model(
+    patch: str | os.PathLike[str],
+    model: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None,
+    in_place: bool,
+    target: Side,
+    dry_run: bool,
+    runtime: Runtime,
+    options: MergeOptions = STORED_SCALES,
+) -> CopyReport | InPlaceReport:
+    """Take a model to one side of a patch, in a copy or in place; for apply and revert.
+
+    Raises:
+        UsageError: both an output and a run in place, or neither; several ranks in place.
+    """
+    if in_place and out is not None:
+        raise UsageError("an output and a run in place exclude each other; give one of them")
+    if in_place and runtime.ranks.size > 1:
+        raise UsageError(
+            "a run in place is one process; start it without torchrun, or give an output (-o)"
         )
-    return write_patched_copy(
-        patch,
-        model,
-        out,
-        revert=False,
-        options=options,
-        dry_run=dry_run,
-        threads=threads,
-        max_memory=max_memory,
-        device=device,
-        progress=progress,
-        ranks=ranks,
-    )
+    if in_place:
+        runtime.check_device()
+        return change_in_place(patch, model, target, options, dry_run, runtime)
+    if out is None:
+        raise UsageError(
+            "there is no output; give one (-o), or ask for a run in place (--in-place)"
+        )
+    return write_patched_copy(patch, model, Path(out), target, options, dry_run, runtime)

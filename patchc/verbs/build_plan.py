@@ -1,4 +1,4 @@
-"""What a build will do, known before anything heavy starts, and what it reports."""
+"""The plan of a build, known before anything heavy starts, and its report."""
 
 from __future__ import annotations
 
@@ -9,9 +9,15 @@ from dataclasses import dataclass
 from patchc.checkpoint import Checkpoint, TensorInfo
 from patchc.compiler.pipeline import CompiledPatch
 from patchc.formats import ValueType
+from patchc.runtime.device_pool import HOST_BYTES
+from patchc.runtime.memory import RUNTIME_BYTES
+from patchc.runtime.runtime import Runtime
+
+BUFFER_BYTES_PER_WORD = 48
+"""All buffers of one thread for each word of a chunk, with both deltas in fp32."""
 
 _STEP_BITS = {"F32": 18, "F16": 5}
-"""Of a step by dtype: 2 in bf16, and one more for each bit of precision that the dtype has more."""
+"""Bits of a step by dtype: 2 in bf16, and one more for each further bit of precision."""
 _COARSE_STEP_BITS = 2
 
 _VALUE_BITS = {"bf16": 16, "int8": 8 + 32 / 256}
@@ -19,15 +25,15 @@ _VALUE_BITS = {"bf16": 16, "int8": 8 + 32 / 256}
 
 @dataclass(frozen=True)
 class BuildPlan:
-    """What a build will do, known before anything heavy starts.
+    """The plan of a build.
 
     Attributes:
         candidates: tensors that take part, sorted by name.
         candidate_words: their entries.
         model_words: entries of the whole model.
-        selected: entries that can be selected at most.
-        patch_bytes: expected size of the patch; for exact values, if the changes are a few units
-            in the last place of bf16, whatever the base's dtype.
+        selected: the most entries that can be selected.
+        patch_bytes: expected size of the patch. Exact changes are assumed to be a few bf16 units
+            in the last place, whatever the base's dtype.
         memory_bytes: expected peak memory.
         read_bytes: bytes that will be read.
     """
@@ -54,11 +60,40 @@ class BuildReport:
     patch: CompiledPatch | None
 
 
+def plan_build(
+    base: Checkpoint,
+    candidates: Sequence[TensorInfo],
+    selected: int,
+    read_bytes: int,
+    chunk_words: int,
+    runtime: Runtime,
+    value_type: ValueType | None = None,
+    components: int = 1,
+) -> BuildPlan:
+    """Plan a build that selects at most ``selected`` entries, over all components."""
+    candidate_words = sum(tensor.words for tensor in candidates)
+    selected = min(selected, candidate_words)
+    patch_bytes = expected_patch_bytes(
+        base, candidates, selected, chunk_words, value_type, components
+    )
+    host_bytes = HOST_BYTES if runtime.pool else 0
+    thread_bytes = BUFFER_BYTES_PER_WORD * chunk_words
+    return BuildPlan(
+        candidates=tuple(tensor.name for tensor in candidates),
+        candidate_words=candidate_words,
+        model_words=sum(tensor.words for tensor in base.tensors.values()),
+        selected=selected,
+        patch_bytes=patch_bytes,
+        memory_bytes=RUNTIME_BYTES + host_bytes + runtime.threads * thread_bytes,
+        read_bytes=read_bytes,
+    )
+
+
 def expected_patch_bytes(
     base: Checkpoint,
     candidates: Sequence[TensorInfo],
     selected: int,
-    chunk_bits: int,
+    chunk_words: int,
     value_type: ValueType | None = None,
     components: int = 1,
 ) -> int:
@@ -67,11 +102,11 @@ def expected_patch_bytes(
     density = selected / candidate_words if candidate_words else 0.0
     gap_bits = max(1.0, math.log2(1 / density) + 1.5) if density else 0.0
     if value_type:
-        # Each component has positions of its own.
+        # Each component stores its own positions.
         entry_bits = gap_bits + _VALUE_BITS[value_type] + math.log2(components)
     else:
         entry_bits = gap_bits + _mean_step_bits(candidates)
-    chunks = sum(-(-tensor.words >> chunk_bits) for tensor in base.tensors.values())
+    chunks = sum(-(-tensor.words // chunk_words) for tensor in base.tensors.values())
     return math.ceil(selected * entry_bits / 8) + 40 * chunks + 1000
 
 
@@ -82,5 +117,5 @@ def _mean_step_bits(tensors: Sequence[TensorInfo]) -> float:
 
 
 def most_retained(retain: float, words: int) -> int:
-    """A bound on the draws that retain: by Hoeffding, above it with probability below e⁻⁵⁰."""
+    """An upper bound on retained entries; by Hoeffding, exceeded with probability below e⁻⁵⁰."""
     return min(words, math.ceil(retain * words + 5 * math.sqrt(words)))

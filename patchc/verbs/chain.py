@@ -1,10 +1,11 @@
-"""Patches that follow one another: whether each begins where the one before it ends."""
+"""Chains of patches: whether each patch starts from the result of the one before it."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from patchc.verbs.inspect import InspectReport, inspect
 
@@ -14,9 +15,9 @@ class Link:
     """One patch of a chain.
 
     Attributes:
-        patch: what it says about itself.
-        follows: whether its base is the result of the patch before it; None for the first, and
-            where the patch before it is additive and promises no result.
+        patch: what the patch says about itself.
+        follows: whether its base is the result of the patch before it. None for the first patch and
+            after an additive patch, which promises no result.
     """
 
     patch: InspectReport
@@ -25,10 +26,11 @@ class Link:
 
 @dataclass(frozen=True)
 class ChainReport:
-    """Patches in the order given.
+    """Patches in the given order.
 
-    ``whole`` if each follows the one before it; not if one does not; else None, where it is unknown
-    of one.
+    Attributes:
+        links: one for each patch.
+        whole: whether each follows the one before it; None if that is not known for all of them.
     """
 
     links: tuple[Link, ...]
@@ -36,18 +38,15 @@ class ChainReport:
 
 
 def chain(patches: Sequence[str | os.PathLike[str]]) -> ChainReport:
-    """Describe patches and compare the digests where one is to follow the other. Needs no model.
+    """Describe patches, and compare the digests of each with those of the one before it.
 
     Raises:
         PatchFormatError, UnsupportedPatchError: a patch cannot be read.
     """
     reports = [inspect(patch) for patch in patches]
-    befores = [None, *(report.result_digest for report in reports[:-1])]
-    follows = [
-        None if before is None else before == report.base_digest
-        for before, report in zip(befores, reports, strict=True)
+    follows: list[bool | None] = [
+        None if before.result_digest is None else before.result_digest == after.base_digest
+        for before, after in pairwise(reports)
     ]
-    links = tuple(map(Link, reports, follows))
-    if False in follows:
-        return ChainReport(links, False)
-    return ChainReport(links, None if None in follows[1:] else True)
+    whole = False if False in follows else None if None in follows else True
+    return ChainReport(tuple(map(Link, reports, [None, *follows])), whole)

@@ -1,4 +1,4 @@
-"""The files of a derivation: which ones each objective takes, and what they hold."""
+"""The files of a derivation: which of them each objective takes, and their content."""
 
 from __future__ import annotations
 
@@ -7,35 +7,36 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from blake3 import blake3
-
 from patchc.derivation.conversations import Conversation, read_conversations
 from patchc.derivation.derive_options import DeriveOptions, Objective
 from patchc.errors import UsageError
-from patchc.evaluation.requests import Request, RequestSets, read_requests
+from patchc.evaluation.requests import Request, RequestSets, SetName, read_requests
+from patchc.stages import file_digest
 
-Files = Mapping[str, Path]
-"""Those of ``data``, ``harmless`` and ``anchor`` that are given."""
+Files = Mapping[SetName, Path]
 
-_TAKES: dict[Objective, tuple[str, ...]] = {
-    "pair": ("data",),
-    "refusals": ("data",),
+TAKES: dict[Objective, tuple[SetName, ...]] = {
+    "pair": ("harmful",),
+    "refusals": ("harmful",),
     "answers": ("harmless",),
-    "npo": ("data",),
-    "margin": ("data", "harmless"),
+    "npo": ("harmful",),
+    "margin": ("harmful", "harmless"),
 }
-_MEANING = {"data": "the harmful requests", "harmless": "the harmless requests"}
+"""By objective, the sets of requests that it takes, besides those to anchor on."""
+
+ARGUMENTS: dict[SetName, str] = {"harmful": "data", "harmless": "harmless", "utility": "anchor"}
+"""By set, the argument of :func:`patchc.derive` that takes its file; "utility" is the anchor."""
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the files hold.
+    """The content of the files.
 
     Attributes:
-        conversations: those to learn or unlearn; empty where requests are enough.
-        requests: harmful and harmless ones where requests are enough; those to anchor on as
-            ``utility``.
-        record: of each file its name, BLAKE3 and how many examples it holds.
+        conversations: conversations to learn or unlearn; empty if the objective takes requests.
+        requests: harmful and harmless requests, if the objective takes them; as ``utility`` the
+            requests to anchor on.
+        record: name, BLAKE3 and number of examples of each file.
     """
 
     conversations: tuple[Conversation, ...]
@@ -47,20 +48,24 @@ def check_files(files: Files, options: DeriveOptions) -> None:
     """Check that the objective's files are given and no others.
 
     Raises:
-        UsageError: they are not.
+        UsageError: one is missing, or one is not the objective's.
     """
-    takes = _TAKES[options.objective]
-    for name, meaning in _MEANING.items():
+    takes = TAKES[options.objective]
+    sets: tuple[SetName, ...] = ("harmful", "harmless")
+    for name in sets:
+        argument = ARGUMENTS[name]
         if name in takes and name not in files:
-            raise UsageError(f"objective {options.objective} needs {meaning}; name them as {name}")
+            raise UsageError(
+                f"objective {options.objective} needs the {name} requests; name them as {argument}"
+            )
         if name in files and name not in takes:
             raise UsageError(
-                f"{name} is given, and objective {options.objective} takes {takes[0]} alone; leave "
-                "it out, or choose another objective"
+                f"{argument} is given, and objective {options.objective} takes "
+                f"{ARGUMENTS[takes[0]]} alone; leave it out, or choose another objective"
             )
-    if "anchor" in files and not options.weight_of_anchor:
+    if "utility" in files and not options.weight_of_anchor:
         raise UsageError("anchor is given, and its weight is 0; set anchor_weight above 0")
-    if "anchor" not in files and options.weight_of_anchor and options.objective != "margin":
+    if "utility" not in files and options.weight_of_anchor and options.objective != "margin":
         raise UsageError(
             f"anchor_weight is {options.weight_of_anchor}, and there is no text to anchor on; name "
             "harmless requests as anchor"
@@ -68,31 +73,28 @@ def check_files(files: Files, options: DeriveOptions) -> None:
 
 
 def read_inputs(files: Files, options: DeriveOptions) -> Inputs:
-    """Read the files: conversations where the objective needs responses, requests elsewhere.
+    """Read conversations if the objective needs responses, requests otherwise.
 
     Raises:
         DeriveError: a conversation is malformed or has no response.
         EvaluateError: requests cannot be read; see
             :func:`patchc.evaluation.requests.read_requests`.
     """
-    takes, record = _TAKES[options.objective], {}
+    takes = TAKES[options.objective]
     conversations: tuple[Conversation, ...] = ()
-    sets: dict[str, tuple[Request, ...]] = {"data": (), "harmless": (), "anchor": ()}
+    sets: dict[SetName, tuple[Request, ...]] = {"harmful": (), "harmless": (), "utility": ()}
     if options.objective in ("refusals", "margin"):
-        for name in takes:
-            sets[name] = read_requests(files[name], "harmful" if name == "data" else "harmless")
+        sets |= {name: read_requests(files[name], name) for name in takes}
     else:
-        file = read_conversations(files[takes[0]])
-        conversations = file.conversations
-        record[takes[0]] = _source(file.name, file.digest, len(conversations))
-    if "anchor" in files:
-        sets["anchor"] = read_requests(files["anchor"], "harmless")
-    for name, requests in sets.items():
-        if requests:
-            digest = blake3(files[name].read_bytes()).hexdigest()
-            record[name] = _source(files[name].name, digest, len(requests))
+        conversations = read_conversations(files[takes[0]])
+    if "utility" in files:
+        sets["utility"] = read_requests(files["utility"], "harmless")
+    record = {
+        ARGUMENTS[name]: {
+            "name": path.name,
+            "blake3": file_digest(path),
+            "examples": len(sets[name] or conversations),
+        }
+        for name, path in files.items()
+    }
     return Inputs(conversations, RequestSets(*sets.values()), record)
-
-
-def _source(name: str, digest: str, examples: int) -> dict[str, Any]:
-    return {"name": name, "blake3": digest, "examples": examples}

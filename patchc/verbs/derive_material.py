@@ -1,4 +1,4 @@
-"""What each objective of ``derive`` learns from, with the base asked where it has to be."""
+"""Gathers what each objective of ``derive`` learns from, and asks the base if needed."""
 
 from __future__ import annotations
 
@@ -12,23 +12,20 @@ from transformers import AutoConfig
 
 from patchc.checkpoint import Checkpoint
 from patchc.derivation.conversations import Conversation
+from patchc.derivation.derivation import Material
 from patchc.derivation.derive_options import DeriveOptions
-from patchc.derivation.examples import encode_opening
-from patchc.derivation.margin import Labelled
-from patchc.derivation.material import Material
-from patchc.derivation.openings import Openings, find_openings
-from patchc.derivation.session import quiet_transformers
+from patchc.derivation.examples import Example, encode_opening
+from patchc.derivation.margin import Labelled, Openings, find_openings
+from patchc.derivation.session import choose_device, quiet_transformers, reproducible
 from patchc.errors import DeriveError
 from patchc.evaluation.evaluate_options import EvaluateOptions
-from patchc.evaluation.generation import stated_length
-from patchc.evaluation.prompts import Prompts
+from patchc.evaluation.generation import load_speaker, stated_length
+from patchc.evaluation.judges import open_judge
+from patchc.evaluation.prompts import Prompts, encode_prompts
 from patchc.evaluation.requests import Request, RequestSets, SetName
-from patchc.evaluation.verdicts import Judge
-from patchc.progress import Progress
-from patchc.verbs.base_replies import Reply, ask_base, encode_requests
+from patchc.evaluation.verdicts import Judge, Verdict
+from patchc.progress import Progress, ProgressEvent
 from patchc.verbs.derive_inputs import Inputs
-
-Tokens = tuple[int, ...]
 
 _ANCHOR_TOKENS = 32
 _REFUSAL_TOKENS = 128
@@ -44,67 +41,93 @@ def gather(
     """Make the material of a derivation; the base is asked only where its replies are needed.
 
     Raises:
-        DeriveError: a request or an opening cannot be tokenised as it must be, a request leaves no
-            room for a reply, or the base's replies hold no refusal, nothing but refusals, or
-            nothing to anchor on.
-        EvaluateError, UnsupportedInputError, UsageError: see
-            :func:`patchc.verbs.base_replies.ask_base`.
+        DeriveError: a request or an opening cannot be tokenised correctly, a request leaves no
+            room for a reply, or the base's replies contain no refusal, only refusals, or nothing to
+            anchor on.
+        EvaluateError: there is no chat template, it refuses a request, or the judge fails.
+        UnsupportedInputError: transformers cannot load the base.
+        UsageError: there is no such judge or device.
     """
-    plain = Material(inputs.conversations, record=inputs.record)
-    if not any(inputs.requests.items()):
-        return plain
+    requests, conversations = inputs.requests, inputs.conversations
+    if not any(requests.items()):
+        return Material(conversations, record=inputs.record)
     asking = EvaluateOptions(judge=judge, device=options.device)
-    encoded = encode_requests(checkpoint, inputs.requests, asking, options.max_length)
-    to_ask = _to_ask(inputs.requests, options)
-    replies: dict[SetName, list[Reply]] = {}
-    if to_ask:
+    encoded = _encode_requests(checkpoint, requests, asking, options.max_length)
+    to_ask = _to_ask(requests, options)
+    replies: dict[SetName, list[_Reply]] = {}
+    if any(to_ask.items()):
         room = _room(checkpoint.path, to_ask, encoded)
         longest = _REFUSAL_TOKENS if options.objective == "refusals" else _ANCHOR_TOKENS
         asking = replace(asking, max_new_tokens=min(longest, room))
-        replies = ask_base(checkpoint, to_ask, encoded, asking, progress)
-    base = _Base(inputs.requests, encoded, replies, options, asking)
+        replies = _ask(checkpoint, to_ask, encoded, asking, progress)
+    base = _Base(requests, encoded, replies, options, asking.judge_name, asking.max_new_tokens)
+    record: dict[str, Any] = dict(inputs.record)
+    openings: Openings | None = None
+    labelled: tuple[Labelled, ...] = ()
     if options.objective == "margin":
-        openings = base.openings()
-        record = {**inputs.record, **_openings_record(encoded.tokenizer, openings)}
-        return Material(
-            labelled=base.labelled(), openings=openings, anchors=base.anchors(), record=record
-        )
-    anchored = replace(plain, anchors=base.anchors())
+        openings, labelled = base.openings(), base.labelled()
+        decode = encoded.tokenizer.decode
+        record["openings"] = [
+            {"text": decode(list(one)), "tokens": list(one)} for one in openings.sequences
+        ]
+        record["refusals_covered"] = openings.covered
+    anchors = base.anchors()
     if options.objective == "refusals":
         refusal = options.refusal or base.refusal()
-        refused = tuple(_with_reply(one, refusal) for one in inputs.requests.harmful)
-        record = {**inputs.record, "refusal": refusal}
-        return replace(anchored, conversations=refused, record=record)
-    return anchored
+        conversations = tuple(_with_reply(one, refusal) for one in requests.harmful)
+        record["refusal"] = refusal
+    return Material(conversations, labelled, openings, anchors, record)
+
+
+def _encode_requests(
+    checkpoint: Checkpoint, requests: RequestSets, options: EvaluateOptions, max_length: int
+) -> Prompts:
+    encoded = encode_prompts(checkpoint.path, requests, options)
+    for name, asked in requests.items():
+        for request, tokens in zip(asked, encoded.tokens[name], strict=True):
+            if len(tokens) >= max_length:
+                raise DeriveError(
+                    f"{request.source}: {len(tokens)} prompt tokens do not fit a length of "
+                    f"{max_length}; raise the maximum length or shorten the request"
+                )
+    return encoded
+
+
+@dataclass(frozen=True)
+class _Reply:
+    """The base's reply to one request; its tokens include the end of turn, if it has ended."""
+
+    tokens: tuple[int, ...]
+    text: str
+    ended: bool
+    verdict: Verdict
 
 
 @dataclass(frozen=True)
 class _Base:
-    """The base's tokens of all requests, and its replies to those that it was asked."""
+    """The base's tokens of all requests, and its replies to the requests that it was asked."""
 
     requests: RequestSets
     encoded: Prompts
-    replies: Mapping[SetName, Sequence[Reply]]
+    replies: Mapping[SetName, Sequence[_Reply]]
     options: DeriveOptions
-    asking: EvaluateOptions
-
-    @property
-    def judge(self) -> str:
-        return self.asking.judge_name
+    judge: str
+    longest: int
 
     def labelled(self) -> tuple[Labelled, ...]:
-        tokens = self.encoded.tokens
-        refuse = [Labelled(tuple(prompt), True) for prompt in tokens["harmful"]]
-        harmless = [*tokens["harmless"], *tokens.get("utility", ())]
-        answer = [Labelled(tuple(prompt), False) for prompt in harmless]
-        return (*refuse, *answer)
+        sets: tuple[SetName, ...] = ("harmful", "harmless", "utility")
+        return tuple(
+            Labelled(tuple(prompt), name == "harmful")
+            for name in sets
+            for prompt in self.encoded.tokens.get(name, ())
+        )
 
-    def anchors(self) -> tuple[tuple[Tokens, Tokens], ...]:
-        """Requests that the base answers, of the harmless ones and of the anchor's file."""
+    def anchors(self) -> tuple[Example, ...]:
+        """Return the base's answers to the harmless requests and those of the anchor's file."""
         if not self.options.weight_of_anchor:
             return ()
         found = tuple(
-            (tuple(prompt), reply.tokens[:_ANCHOR_TOKENS])
+            Example(tuple(prompt), reply.tokens[:_ANCHOR_TOKENS])
             for name in ("harmless", "utility")
             for prompt, reply in zip(
                 self.encoded.tokens.get(name, ()), self.replies.get(name, ()), strict=True
@@ -119,7 +142,7 @@ class _Base:
         return found
 
     def openings(self) -> Openings:
-        """Those of the options, or those that tell the base's refusals from its answers."""
+        """Take the openings of the options, or find those of the base's refusals."""
         if self.options.openings:
             asked = self.requests.harmful[0]
             talks = [
@@ -143,43 +166,37 @@ class _Base:
         return find_openings(refused, others)
 
     def refusal(self) -> str:
-        """The base's most frequent refusal of the harmful requests that ends."""
+        """Find the base's most frequent complete refusal of the harmful requests."""
         replies = self.replies["harmful"]
         refused = [reply for reply in replies if reply.verdict == "refused"]
         whole = Counter(reply.text for reply in refused if reply.ended)
         if not whole:
             raise DeriveError(
                 f"the base refuses {len(refused)} of {len(replies)} requests (judge {self.judge}), "
-                f"and no refusal ends within {self.asking.max_new_tokens} tokens; give the text of "
-                "a refusal"
+                f"and no refusal ends within {self.longest} tokens; give the text of a refusal"
             )
         return whole.most_common(1)[0][0]
 
 
-def _to_ask(requests: RequestSets, options: DeriveOptions) -> RequestSets | None:
-    """The requests whose replies are needed."""
+def _to_ask(requests: RequestSets, options: DeriveOptions) -> RequestSets:
+    """Choose the requests whose replies are needed."""
     seeks = (options.objective == "margin" and not options.openings) or (
         options.objective == "refusals" and options.refusal is None
     )
-    asked = RequestSets(
+    return RequestSets(
         requests.harmful if seeks else (),
         requests.harmless if seeks or options.weight_of_anchor else (),
         requests.utility,
     )
-    return asked if any(asked.items()) else None
 
 
 def _room(folder: Path, asked: RequestSets, encoded: Prompts) -> int:
-    """The tokens of the longest reply that fits after every request.
-
-    Raises:
-        DeriveError: the model's length has no room for a reply to a request.
-    """
+    """Compute how many tokens of reply fit after every request."""
     try:
         with quiet_transformers():
             longest = stated_length(AutoConfig.from_pretrained(folder, local_files_only=True))
     except (OSError, ValueError, KeyError):
-        longest = None  # Loading the model says what is wrong.
+        longest = None  # Loading the model will say what is wrong.
     if longest is None:
         return _REFUSAL_TOKENS
     rooms = [
@@ -196,15 +213,34 @@ def _room(folder: Path, asked: RequestSets, encoded: Prompts) -> int:
     return room
 
 
+def _ask(
+    checkpoint: Checkpoint,
+    requests: RequestSets,
+    encoded: Prompts,
+    options: EvaluateOptions,
+    progress: Progress,
+) -> dict[SetName, list[_Reply]]:
+    """Ask the base every request, and the judge for a verdict on each reply."""
+    judge, device = open_judge(options), choose_device(options.device)
+    found: dict[SetName, list[_Reply]] = {}
+    with quiet_transformers(), reproducible(device, 0):
+        speaker = load_speaker(checkpoint, encoded.tokenizer, device, options)
+        for name, asked in requests.items():
+            spoken: dict[int, tuple[int, ...]] = {}
+            for numbers in encoded.batches[name]:
+                prompts = [encoded.tokens[name][number] for number in numbers]
+                spoken |= zip(numbers, speaker.speak(prompts), strict=True)
+                progress(ProgressEvent(f"ask base: {name}", len(spoken), len(asked), "requests"))
+            replies = [spoken[number] for number in range(len(asked))]
+            texts = list(map(speaker.decode, replies))
+            verdicts = judge([request.prompt for request in asked], texts)
+            found[name] = [
+                _Reply(tokens, text, tokens[-1] in speaker.ends, verdict)
+                for tokens, text, verdict in zip(replies, texts, verdicts, strict=True)
+            ]
+    return found
+
+
 def _with_reply(request: Request, text: str) -> Conversation:
     reply = {"role": "assistant", "content": text}
     return Conversation(request.source, (*request.messages, reply))
-
-
-def _openings_record(tokenizer: Any, openings: Openings) -> dict[str, Any]:
-    return {
-        "openings": [
-            {"text": tokenizer.decode(list(one)), "tokens": list(one)} for one in openings.sequences
-        ],
-        "refusals_covered": openings.covered,
-    }

@@ -1,4 +1,4 @@
-"""Make one patch of consecutive ones."""
+"""Fold consecutive patches into one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from patchc.compiler.steps import check_patch_output
 from patchc.errors import UnsupportedInputError, UsageError
 from patchc.formats import Patch, open_patch
 from patchc.progress import Progress, ignore_progress
-from patchc.runtime.workers import Workers
+from patchc.runtime.runtime import Runtime
 from patchc.verbs.provenance import folded_patches, tool
 
 
@@ -30,24 +30,24 @@ def fold(
 ) -> CompiledPatch:
     """Write one patch that takes the first patch's base to the last one's result.
 
-    Steps on the same word add modulo 2^width and drop out where they cancel, so that the outcome
-    can be applied and reverted like any other, bit for bit. Memory does not grow with the model.
+    Steps on the same word are added modulo 2^width, and dropped if they cancel. The outcome can be
+    applied and reverted like any other patch, bit for bit. Memory does not grow with the model.
 
     Args:
-        patches: two or more patches of exact steps, in their order; the result of each is the base
-            of the next.
+        patches: two or more patches of exact steps, in order; the result of each is the base of the
+            next.
         out: the patch file to write; must not exist.
-        base: the first patch's base, a checkpoint folder or safetensors file. Needed where a body
-            does not decode without it, and where a chunk ends as it began and its tensor's digest
-            is in no patch. Where it is given, every step is checked against the digests on the way;
-            otherwise ``apply`` and ``revert`` find out.
-        threads: worker threads; None means one a core.
+        base: the first patch's base, a checkpoint folder or safetensors file. Needed if a body does
+            not decode without it, or if a chunk ends as it began and its tensor's digest is in no
+            patch. With it, every step is checked against the digests; without it, ``apply`` and
+            ``revert`` check them.
+        threads: worker threads; None means one per core.
         progress: called with the chunks done; with ``base``, with the parameters.
 
     Raises:
         UsageError: fewer than two patches, or ``base`` is needed.
         MismatchError: a patch does not follow the one before it; names both, and the first tensor
-            that tells them apart.
+            that differs.
         UnsupportedInputError: an additive patch, or one with a feature that cannot be folded.
         PatchFormatError, UnsupportedPatchError: a patch cannot be read.
         CheckpointError: ``base`` cannot be read.
@@ -58,44 +58,30 @@ def fold(
     if len(patches) < 2:
         raise UsageError("fold takes two patches or more; name the one that follows")
     out = Path(out)
+    runtime = Runtime(threads, progress=progress)
     with ExitStack() as inputs:
         opened = [inputs.enter_context(open_patch(patch)) for patch in patches]
         for patch in opened:
-            _check_foldable(patch)
+            if patch.features:
+                raise UnsupportedInputError(
+                    f"{patch.path} has the feature {', '.join(patch.features)}, and fold takes "
+                    "exact steps alone; apply the patches one after the other"
+                )
         check_chain(opened)
-        if base is None:
-            _check_readable(opened)
-        paths = tuple(patch.path for patch in opened)
+        for patch in opened:
+            if base is None and not patch.decodes_alone():
+                raise UsageError(
+                    f"{patch.path} is coded given the words that it applies to; give the base of "
+                    "the first patch with --base"
+                )
+        model = None if base is None else inputs.enter_context(open_checkpoint(base))
+        paths = [one.path for one in (*opened, model) if one]
+        check_patch_output(out, tuple(paths), opened[0].chunk_words.bit_length() - 1)
         metadata = _provenance(opened)
-        if base is None:
-            _check_output(out, paths, opened[0])
-            with Workers(threads) as workers:
-                return fold_patches(out, opened, metadata, workers, progress)
-        model = inputs.enter_context(open_checkpoint(base))
-        _check_output(out, (*paths, model.path), opened[0])
-        with Workers(threads) as workers:
-            return fold_onto(out, model, opened, metadata, workers, progress)
-
-
-def _check_foldable(patch: Patch) -> None:
-    if patch.features:
-        raise UnsupportedInputError(
-            f"{patch.path} has the feature {', '.join(patch.features)}, and fold takes exact steps "
-            "alone; apply the patches one after the other"
-        )
-
-
-def _check_readable(patches: Sequence[Patch]) -> None:
-    for patch in patches:
-        if not patch.decodes_alone():
-            raise UsageError(
-                f"{patch.path} is coded given the words that it applies to; give the base of the "
-                "first patch with --base"
-            )
-
-
-def _check_output(out: Path, inputs: tuple[Path, ...], first: Patch) -> None:
-    check_patch_output(out, inputs, first.chunk_words.bit_length() - 1)
+        inputs.enter_context(runtime)
+        if model is None:
+            return fold_patches(out, opened, metadata, runtime)
+        return fold_onto(out, model, opened, metadata, runtime)
 
 
 def _provenance(patches: Sequence[Patch]) -> Mapping[str, Any]:

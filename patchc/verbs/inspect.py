@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from patchc.formats import AdditiveValues, Patch, PatchIndex, TensorRecord, open_patch
+from patchc.formats import AdditiveValues, PatchIndex, TensorRecord, open_patch
 from patchc.formats.change_bits import ChangeBits
 from patchc.selection.candidates import layer_of, natural_order
 from patchc.verbs.provenance import folded_patches
@@ -17,11 +16,13 @@ from patchc.verbs.updates import UpdateReport, describe_update
 
 
 @dataclass(frozen=True)
-class PartReport:
-    """Figures of one tensor, one layer or the whole model.
+class ChangeCounts:
+    """How much of one tensor, one layer or the whole model a patch changes.
 
-    ``words`` are all, ``changed`` those that the patch changes, ``nbytes`` the size of their coded
-    bodies.
+    Attributes:
+        words: number of words.
+        changed: number of words that the patch changes.
+        nbytes: size of their coded bodies.
     """
 
     name: str
@@ -42,7 +43,7 @@ class PartReport:
 
 @dataclass(frozen=True)
 class MaskReport:
-    """A seeded retention mask, the share of entries that it keeps, and the chunks coded inside."""
+    """A seeded retention mask: the share of entries that it retains, and the chunks coded in it."""
 
     component: str
     retain: float
@@ -56,23 +57,23 @@ class InspectReport:
 
     Attributes:
         path, size: the file, and its size in bytes.
-        root: root digest, the file's identity, in hexadecimal.
+        root: the root digest, which identifies the file, in hexadecimal.
         base_digest, result_digest: digests of the base and the patched model, in hexadecimal; an
             additive patch promises no result.
         version: format version.
-        additive: value type and components of an additive patch, each with its stored scale and
-            its entries as the file states them (verify counts them); None for exact steps.
+        additive: for an additive patch its value type, and its components with their scales and
+            their numbers of entries (verify counts them); None for a patch of ULP steps.
         metadata: provenance: kind, tool, recipe with seed, digests of the inputs, statistics.
-        masks: the seeded retention masks inside which changes are coded.
-        coded: bits of its changes, split, as the file states them; None where it does not.
-        entropy: the bound for its changes, in bits, as the file states it; None where it does not.
-        folded: the patches that a fold was made of: root and result digest, in hexadecimal.
+        masks: the seeded retention masks in which changes are coded.
+        coded: the bits of its changes by what they code, if the file states them.
+        entropy: the lower bound for the bits of its changes, if the file states it.
+        folded: the patches that a fold was made from: root and result digest, in hexadecimal.
         model_bytes: bytes of the base's tensors.
-        total: figures of the whole model.
-        tensors: changed tensors, by name; one that only a side has says so behind its name.
-        layers: changed layers with all their tensors; a tensor outside any layer stands alone.
+        total: counts of the whole model.
+        tensors: counts of the changed tensors. The name of a tensor that only one side has says so.
+        layers: counts of the changed layers; a tensor outside any layer stands alone.
         dtypes: dtype and shape of each changed tensor, by name.
-        update: what happens to tensors and files beside that; None where nothing does.
+        update: other changes of tensors and files; None unless the patch is an update.
     """
 
     path: str
@@ -89,9 +90,9 @@ class InspectReport:
     folded: tuple[dict[str, str], ...]
     model_bytes: int
     tensor_count: int
-    total: PartReport
-    tensors: tuple[PartReport, ...]
-    layers: tuple[PartReport, ...]
+    total: ChangeCounts
+    tensors: tuple[ChangeCounts, ...]
+    layers: tuple[ChangeCounts, ...]
     dtypes: dict[str, tuple[str, tuple[int, ...]]]
     update: UpdateReport | None
 
@@ -99,7 +100,7 @@ class InspectReport:
 def inspect(patch: str | os.PathLike[str]) -> InspectReport:
     """Describe a patch: provenance, totals, density and size per tensor and per layer.
 
-    Needs no base and no model, and decodes no body.
+    The base and the model are not needed, and no body is decoded.
 
     Raises:
         PatchFormatError, UnsupportedPatchError: the patch cannot be read.
@@ -107,8 +108,7 @@ def inspect(patch: str | os.PathLike[str]) -> InspectReport:
     with open_patch(patch) as opened:
         index = opened.index
         records = index.records
-        parts = [_part(opened, record) for record in records]
-        changed = [part for part in parts if part.changed]
+        counts = [_counts(index, record) for record in records]
         return InspectReport(
             path=str(opened.path),
             size=opened.size,
@@ -118,58 +118,52 @@ def inspect(patch: str | os.PathLike[str]) -> InspectReport:
             version=opened.version,
             additive=opened.additive,
             metadata=opened.metadata,
-            masks=tuple(_masks(index)),
+            masks=tuple(
+                MaskReport(
+                    mask.component,
+                    mask.share,
+                    mask.seed,
+                    int(np.count_nonzero(index.chunk_masks >> number & 1)),
+                )
+                for number, mask in enumerate(index.masks)
+            ),
             coded=ChangeBits.from_json(opened.metadata.get("coded")),
             entropy=ChangeBits.from_json(opened.metadata.get("entropy")),
             folded=tuple(folded_patches(opened.metadata)),
             model_bytes=sum(r.words_on("base") * r.dtype.word_bytes for r in records),
             tensor_count=len(records),
-            total=_sum("total", parts),
-            tensors=tuple(changed),
-            layers=_layers(parts),
-            dtypes={_label(record): _kind(record) for record in records if record.chunks},
+            total=_sum("total", counts),
+            tensors=tuple(one for one in counts if one.changed),
+            layers=_layers(counts),
+            dtypes={_label(r): (r.dtype.name, r.shape) for r in records if r.chunks},
             update=describe_update(index),
         )
 
 
-def _part(patch: Patch, record: TensorRecord) -> PartReport:
-    rows = slice(record.chunks.start, record.chunks.stop)
-    return PartReport(
-        name=_label(record),
-        words=record.words,
-        changed=int(patch.index.entries[rows].sum(dtype=np.int64)),
-        nbytes=int(patch.index.lengths[rows].sum(dtype=np.int64)),
-    )
-
-
-def _masks(index: PatchIndex) -> Iterator[MaskReport]:
-    for row, mask in enumerate(index.masks):
-        chunks = int(np.count_nonzero(index.mask_rows >> row & 1))
-        yield MaskReport(mask.component, mask.share, mask.seed, chunks)
+def _counts(index: PatchIndex, record: TensorRecord) -> ChangeCounts:
+    places = slice(record.chunks.start, record.chunks.stop)
+    changed, nbytes = (int(of[places].sum(dtype=np.int64)) for of in (index.entries, index.lengths))
+    return ChangeCounts(_label(record), record.words, changed, nbytes)
 
 
 def _label(record: TensorRecord) -> str:
-    """The name, and on which side alone: another dtype gives a name to two tensors."""
+    """Return the name, with the side if only one has it; a cast tensor has both records."""
     sides = {"base": " (removed)", "result": " (added)", None: ""}
     return record.name + sides[record.only]
 
 
-def _kind(record: TensorRecord) -> tuple[str, tuple[int, ...]]:
-    return record.dtype.name, record.shape
-
-
-def _layers(parts: list[PartReport]) -> tuple[PartReport, ...]:
-    groups: dict[str, list[PartReport]] = {}
-    for part in parts:
-        groups.setdefault(layer_of(part.name), []).append(part)
+def _layers(tensors: list[ChangeCounts]) -> tuple[ChangeCounts, ...]:
+    groups: dict[str, list[ChangeCounts]] = {}
+    for tensor in tensors:
+        groups.setdefault(layer_of(tensor.name), []).append(tensor)
     layers = (_sum(name, groups[name]) for name in sorted(groups, key=natural_order))
     return tuple(layer for layer in layers if layer.changed)
 
 
-def _sum(name: str, parts: list[PartReport]) -> PartReport:
-    return PartReport(
+def _sum(name: str, counts: list[ChangeCounts]) -> ChangeCounts:
+    return ChangeCounts(
         name,
-        words=sum(part.words for part in parts),
-        changed=sum(part.changed for part in parts),
-        nbytes=sum(part.nbytes for part in parts),
+        words=sum(one.words for one in counts),
+        changed=sum(one.changed for one in counts),
+        nbytes=sum(one.nbytes for one in counts),
     )

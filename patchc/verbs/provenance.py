@@ -1,31 +1,33 @@
-"""What every patch says about the tool that made it, and a fold about what it was made of."""
+"""Metadata about the origin of a patch: the tool that made it, and the patches of a fold."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from patchc.version import __version__
 
+_DIGEST = re.compile("[0-9a-f]{64}")
+
 
 def tool() -> dict[str, str]:
-    """Name and version of this program, as JSON values."""
+    """Return name and version of this program, for a patch's metadata."""
     return {"name": "patchc", "version": __version__}
 
 
 def folded_patches(metadata: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The patches that a fold was made of, in order: root and result digest, in hexadecimal.
+    """Return the patches that a fold was made from, in order: root and result digest, in hex.
 
-    Empty for any other patch, and where a stranger's metadata are not of this form.
+    Empty for any other patch, and for metadata of another form.
     """
     folded = metadata.get("folded")
     if metadata.get("kind") != "fold" or not isinstance(folded, list):
         return []
-    keys = {"root", "result"}
-    if not all(isinstance(link, dict) and link.keys() == keys for link in folded):
-        return []
-    return folded if all(_is_digest(v) for link in folded for v in link.values()) else []
-
-
-def _is_digest(value: object) -> bool:
-    return isinstance(value, str) and len(value) == 64 and not set(value) - set("0123456789abcdef")
+    sound = all(
+        isinstance(link, dict)
+        and link.keys() == {"root", "result"}
+        and all(isinstance(one, str) and _DIGEST.fullmatch(one) for one in link.values())
+        for link in folded
+    )
+    return folded if sound else []

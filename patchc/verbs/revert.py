@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 
-from patchc.patching.in_place import InPlaceReport, change_in_place, check_target
-from patchc.patching.patched_copy import CopyReport, write_patched_copy
+from patchc.patching.in_place import InPlaceReport
+from patchc.patching.patched_copy import CopyReport
 from patchc.progress import Progress, ignore_progress
-from patchc.runtime.device import Device, check_device
+from patchc.runtime.device import Device
 from patchc.runtime.ranks import ALONE, Ranks
+from patchc.runtime.runtime import Runtime
+from patchc.verbs.apply import change_model
 
 
 def revert(
@@ -24,34 +26,14 @@ def revert(
     progress: Progress = ignore_progress,
     ranks: Ranks = ALONE,
 ) -> CopyReport | InPlaceReport:
-    """Write the base of a patched model to ``out``, or with ``in_place`` where it is, bit for bit.
+    """Write the base of a patched model to ``out``, or with ``in_place`` into its files.
 
-    The same guarantees, arguments and errors as :func:`patchc.apply`, with ``model`` the patched
-    one; a model that does not hold the patch raises :class:`~patchc.errors.NotPatchedError`, and in
-    place is left as it is. An additive patch cannot be taken back:
-    :class:`~patchc.errors.UnsupportedInputError`.
+    Guarantees, arguments and errors are those of :func:`patchc.apply`; ``model`` is the patched
+    model.
+
+    Raises:
+        NotPatchedError: the model does not hold the patch; in place it is then left unchanged.
+        UnsupportedInputError: the patch is additive and cannot be taken back.
     """
-    check_target(out, in_place, ranks)
-    if out is None:
-        check_device(device)
-        return change_in_place(
-            patch,
-            model,
-            revert=True,
-            dry_run=dry_run,
-            threads=threads,
-            max_memory=max_memory,
-            progress=progress,
-        )
-    return write_patched_copy(
-        patch,
-        model,
-        out,
-        revert=True,
-        dry_run=dry_run,
-        threads=threads,
-        max_memory=max_memory,
-        device=device,
-        progress=progress,
-        ranks=ranks,
-    )
+    runtime = Runtime(threads, max_memory, device, ranks, progress)
+    return change_model(patch, model, out, in_place, "base", dry_run, runtime)

@@ -3,44 +3,39 @@
 from __future__ import annotations
 
 import itertools
-import os
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from patchc.checkpoint import open_checkpoint
 from patchc.errors import UsageError
 from patchc.evaluation.evaluate_options import EvaluateOptions
 from patchc.evaluation.judges import check_judge_is_known_by_name
-from patchc.evaluation.kinds import Kinds, rates_by_kind
 from patchc.evaluation.paired import check_scipy, worsened
+from patchc.evaluation.rates import Kinds, rates_by_kind
+from patchc.evaluation.requests import PathLike
 from patchc.evaluation.trials import Trial, cost, open_trials
-from patchc.patching.digest import digest_checkpoint
+from patchc.fitting.inputs import Sources
 from patchc.progress import Progress, ProgressEvent, ignore_progress
 from patchc.recipe import MergeRecipe, Recipe, checks
-from patchc.runtime.workers import Workers
-from patchc.selection.safepatching.component import ComponentName
-from patchc.selection.safepatching.inputs import open_components
+from patchc.recipe.parameters import key, parameters
+from patchc.runtime.runtime import Runtime
 from patchc.verbs.bench import Bench, open_bench
 from patchc.verbs.build import build
 
-PathLike = str | os.PathLike[str]
-
-_FIXED = ("method", "include", "exclude", "overrides")
 _RATIO = "ratio"
 
 
 @dataclass(frozen=True)
 class SweepReport:
-    """What a sweep measured.
+    """The results of a sweep.
 
     Attributes:
-        base: the base as it is.
-        trials: every trial of the file: those of the grid in its order, then the others.
+        base: the unpatched base.
+        trials: every trial in the file: those of the grid in its order, then the others.
         best: the trial of the lowest :func:`~patchc.evaluation.trials.cost`; the first of equals.
         kinds: rates by kind of request, of the "base" and of the "best" trial.
     """
@@ -51,12 +46,12 @@ class SweepReport:
     kinds: dict[str, Kinds] = field(default_factory=dict)
 
     def ranked(self) -> list[Trial]:
-        """The trials by their cost, the best first."""
+        """Return the trials by their cost, the best first."""
         return sorted(self.trials, key=lambda trial: cost(trial, self.base))
 
     def worse(self, trial: Trial) -> list[str]:
-        """The rates that a trial makes significantly worse than the base's."""
-        return worsened(self.base, trial)
+        """Return the rates of a trial that are significantly worse than the base's."""
+        return worsened(self.base.outcomes, trial.outcomes)
 
 
 def sweep(
@@ -78,19 +73,20 @@ def sweep(
 ) -> SweepReport:
     """Build a patch for every point of a grid, apply it and measure the patched model.
 
-    Give it requests of a development split: what is chosen on some requests must be reported on
-    others. Models and patches live in a temporary folder, one at a time.
+    Use development requests, and report the chosen recipe's results on other requests.
+    Models and patches live in a temporary folder, one at a time.
 
     Args:
-        base, se, osm, tuned: as for :func:`patchc.build`, with scores beside the tuned weights.
+        base, tuned: as for :func:`patchc.build`.
+        se, osm: SafePatching's models for safety enhancement (SE) and over-safety mitigation (OSM),
+            with scores beside them, as for :func:`patchc.build`.
         harmful, harmless, utility, reference: as for :func:`patchc.evaluate`.
-        out: a file that takes one line a trial as they come; with one that a sweep of the same
-            weights, scores, requests and options left, its trials are not repeated, and are ranked
-            with the new ones.
+        out: a file that gets one line per trial. If it holds trials of the same weights, scores,
+            requests and options, these are not repeated, and are ranked with the new ones.
         grid: values to try, by parameter (:func:`grid_parameters`); every combination is tried.
         recipe: the method and the other parameters; None means SafePatching's defaults.
         options: how to ask and judge; None means the defaults.
-        threads: worker threads of builds; None means one a core.
+        threads: worker threads of builds; None means one per core.
         progress: called after each trial, and with the steps of each.
 
     Raises:
@@ -103,10 +99,12 @@ def sweep(
     recipes = grid_recipes(recipe or Recipe(), grid)
     check_judge_is_known_by_name(options or EvaluateOptions())
     check_scipy()
-    if isinstance(tuned, str | os.PathLike):
-        tuned = [tuned]
-    models = _Models(Path(base), se, osm, tuple(tuned))
-    _check(models, recipes, threads)
+    sources = Sources.of(base, se, osm, tuned)
+    compiled = partial(build, base, se=se, osm=osm, tuned=tuned, threads=threads)
+    # Refuses what a build of any recipe would refuse, before anything is measured.
+    with TemporaryDirectory(prefix="patchc-sweep-") as scratch:
+        for one in recipes:
+            compiled(recipe=one, out=Path(scratch) / "trial.patchc", dry_run=True)
     bench = open_bench(
         base,
         harmful=harmful,
@@ -115,14 +113,16 @@ def sweep(
         reference=reference,
         options=options,
     )
-    inputs = {"evaluation": bench.digest, "models": _digests(models, recipes, threads)}
+    with Runtime(threads) as runtime:
+        digests = sources.digests(recipes, runtime, scores_name="{} scores {}")
+    inputs = {"evaluation": bench.digest, "models": digests}
     points = [None, *(one.to_json() for one in recipes)]
     found = []
     with open_trials(Path(out), inputs) as trials:
-        for done, one in enumerate([None, *recipes]):
+        for done, point in enumerate([None, *recipes]):
             trial = trials.find(points[done])
             if trial is None:
-                trial = _try(bench, models, one, threads, progress)
+                trial = _try(bench, sources.base, point, compiled, progress)
                 trials.add(trial)
             found.append(trial)
             progress(ProgressEvent("sweep", done, len(recipes), "trials"))
@@ -137,19 +137,19 @@ def sweep(
 
 
 def grid_parameters(recipe: Recipe | MergeRecipe) -> dict[str, str]:
-    """The parameters of a recipe that a sweep can vary: their words, and their fields' names.
+    """Return what a sweep can vary of a recipe: the parameters' keys, and their fields' names.
 
-    "ratio" stands beside those of SafePatching: a ratio r makes β = r · α.
+    For SafePatching there is also "ratio": a ratio r makes β = r · α.
     """
-    names = [field.name for field in fields(recipe) if field.name not in _FIXED]
-    known = {name.rstrip("_"): name for name in names}
+    stated = parameters(type(recipe))
+    known = {key(name): name for name, one in stated.items() if one.sweepable}
     return known | {_RATIO: _RATIO} if isinstance(recipe, Recipe) else known
 
 
 def grid_recipes(
     recipe: Recipe | MergeRecipe, grid: Mapping[str, Sequence[Any]]
 ) -> list[Recipe | MergeRecipe]:
-    """Every combination of the grid's values; the first parameter varies slowest.
+    """Make a recipe of every combination of values; the first parameter varies slowest.
 
     Raises:
         UsageError: an unknown parameter, no value, an invalid one, or "ratio" beside "beta".
@@ -178,83 +178,19 @@ def _changed(recipe: Recipe | MergeRecipe, values: dict[str, Any]) -> Recipe | M
     return changed.with_changes(beta=float(f"{beta:.12g}"))
 
 
-@dataclass(frozen=True)
-class _Models:
-    base: Path
-    se: PathLike | None
-    osm: PathLike | None
-    tuned: tuple[PathLike, ...]
-
-    def named(self) -> dict[str, Path]:
-        """Every model that is given, by what it is."""
-        given = {"base": self.base, "se": self.se, "osm": self.osm}
-        given |= {f"tuned {number}": path for number, path in enumerate(self.tuned)}
-        return {name: Path(path) for name, path in given.items() if path is not None}
-
-    def build(
-        self,
-        recipe: Recipe | MergeRecipe,
-        out: Path,
-        threads: int | None,
-        dry_run: bool = False,
-    ) -> None:
-        """Build the patch of a recipe."""
-        build(
-            self.base,
-            se=self.se,
-            osm=self.osm,
-            tuned=self.tuned,
-            out=out,
-            recipe=recipe,
-            dry_run=dry_run,
-            threads=threads,
-        )
-
-
-def _check(models: _Models, recipes: Sequence[Recipe | MergeRecipe], threads: int | None) -> None:
-    """Refuse, before anything is measured, what a build of any recipe would refuse."""
-    with TemporaryDirectory(prefix="patchc-sweep-") as scratch:
-        for recipe in recipes:
-            models.build(recipe, Path(scratch) / "trial.patchc", threads, dry_run=True)
-
-
-def _digests(
-    models: _Models, recipes: Sequence[Recipe | MergeRecipe], threads: int | None
-) -> dict[str, str]:
-    """The digest of every model, and of all scores that a recipe reads."""
-    paths: dict[ComponentName, tuple[PathLike | None, None]] = {
-        "se": (models.se, None),
-        "osm": (models.osm, None),
-    }
-    found: dict[str, str] = {}
-    with Workers(threads) as workers:
-        for name, path in models.named().items():
-            with open_checkpoint(path) as model:
-                found[name] = digest_checkpoint(model, workers).hex()
-        for recipe in recipes:
-            if isinstance(recipe, MergeRecipe):
-                continue
-            with ExitStack() as inputs:
-                for part in open_components(inputs, recipe, paths):
-                    label = f"{part.name} scores {recipe.score}"
-                    if label not in found:
-                        found[label] = digest_checkpoint(part.scores, workers).hex()
-    return found
-
-
 def _try(
     bench: Bench,
-    models: _Models,
+    base: Path,
     recipe: Recipe | MergeRecipe | None,
-    threads: int | None,
+    compiled: Callable[..., Any],
     progress: Progress,
 ) -> Trial:
     if recipe is None:
-        return bench.measure(models.base, "base", progress)
+        return bench.measure(base, "base", progress)
     with TemporaryDirectory(prefix="patchc-sweep-") as scratch:
         patch = Path(scratch) / "trial.patchc"
         start = time.perf_counter()
-        models.build(recipe, patch, threads)
+        compiled(recipe=recipe, out=patch)
         built = time.perf_counter() - start
-        trial = bench.measure_patch(models.base, patch, progress)
+        trial = bench.measure_patch(base, patch, progress)
     return replace(trial, seconds=trial.seconds + built)

@@ -1,4 +1,4 @@
-"""What an update changes beside the words of tensors, as its file says."""
+"""What an update changes besides the words of tensors, according to its file."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class FileChange:
 
     Attributes:
         name: path below the model's folder.
-        change: what becomes of it.
-        is_header: only the header of a safetensors file is meant.
-        base_size, result_size: bytes before and after, 0 where there is none.
+        change: what the update does to it.
+        is_header: whether only the header of a safetensors file is meant.
+        base_size, result_size: bytes before and after; 0 where the file does not exist.
         nbytes: bytes of the coded change.
     """
 
@@ -32,11 +32,11 @@ class FileChange:
 
 @dataclass(frozen=True)
 class UpdateReport:
-    """What happens to tensors and files.
+    """Changes of tensors and files.
 
     Attributes:
-        added, removed: names of tensors that only the result has, or only the base, and that are
-            not among the following.
+        added, removed: names of tensors that only the result has, or only the base, except renamed
+            and cast ones.
         renamed: names in base and result of tensors with the same bytes.
         resized: name, shape in the base and in the result.
         cast: name, dtype in the base and in the result.
@@ -52,7 +52,7 @@ class UpdateReport:
 
 
 def describe_update(index: PatchIndex) -> UpdateReport | None:
-    """What an update changes; None for a patch without the feature."""
+    """Describe what an update changes; None for a patch that is not an update."""
     if index.files_digests is None:
         return None
     removed = {name: record for name, record in index.tensors.items() if record.only}
@@ -66,11 +66,13 @@ def describe_update(index: PatchIndex) -> UpdateReport | None:
     ]
     both = [(record, index.added[name]) for name, record in removed.items() if name in index.added]
     cast = [(r.name, r.dtype.name, a.dtype.name) for r, a in both if r.dtype != a.dtype]
-    kept = [
-        (r.name, r.base_shape, r.result_shape) for r in index.tensors.values() if not r.is_plain
+    pairs = [(r, r) for r in index.tensors.values() if not r.is_plain]
+    pairs += [(r, a) for r, a in both if r.dtype == a.dtype]
+    resized = [
+        (r.name, r.base_shape, a.result_shape)
+        for r, a in pairs
+        if r.base_shape is not None and a.result_shape is not None
     ]
-    kept += [(r.name, r.base_shape, a.result_shape) for r, a in both if r.dtype == a.dtype]
-    resized = [(name, old, new) for name, old, new in kept if old is not None and new is not None]
     apart = {name for pair in renamed for name in pair} | {r.name for r, _ in both}
     return UpdateReport(
         added=tuple(name for name in index.added if name not in apart),

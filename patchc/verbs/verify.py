@@ -1,9 +1,8 @@
-"""Say whether a patch is intact, and what state a model is in."""
+"""Check whether a patch is intact, and what state a model is in."""
 
 from __future__ import annotations
 
 import os
-from contextlib import closing
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,10 +10,10 @@ from patchc.checkpoint import open_checkpoint
 from patchc.errors import WrongBaseError
 from patchc.formats import Patch, TensorRecord, open_patch
 from patchc.patching.additive_merge import EntryCount
-from patchc.patching.model_state import find_state
-from patchc.progress import Progress, ProgressEvent, ignore_progress
-from patchc.runtime.memory import threads_to_patch
-from patchc.runtime.workers import Workers
+from patchc.patching.states import find_state
+from patchc.progress import Progress, ignore_progress
+from patchc.runtime.memory import need_to_patch
+from patchc.runtime.runtime import Runtime
 
 State = Literal["intact", "base", "patched", "partly patched", "neither", "not the base"]
 
@@ -24,15 +23,13 @@ class VerifyReport:
     """The answer of :func:`verify`.
 
     Attributes:
-        state: "intact" where no model was given: the patch file is whole and every body decodes.
-            Otherwise the same holds, and the model is the patch's base, patched with it, partly
-            patched, or neither. Of an additive patch, it is the base or not the base: a model that
-            holds such a patch cannot be recognised.
+        state: "intact" if no model was given: the patch file is whole and every body decodes.
+            Otherwise the patch is intact too, and the state is the model's. An additive patch
+            cannot be recognised in a model, which is then "base" or "not the base".
         root: the patch's root digest, in hexadecimal.
-        chunks_at_base: changing chunks of the model that hold the base.
-        chunks_at_result: changing chunks that hold the result.
-        files_at_base, files_at_result: files that the patch changes, likewise.
-        difference: where the model is not known, the first tensor or file that differs, and how.
+        chunks_at_base, chunks_at_result: changing chunks of the model on each side.
+        files_at_base, files_at_result: changing files of the model on each side.
+        difference: for an unknown model, the first tensor or file that differs, and how.
     """
 
     state: State
@@ -52,52 +49,46 @@ def verify(
     max_memory: int | None = None,
     progress: Progress = ignore_progress,
 ) -> VerifyReport:
-    """Check a patch file in full, and with a model which state that model is in.
+    """Check a patch file in full, and find the state of a model if one is given.
 
-    A patch that changes nothing finds its model in state "base".
+    With a patch that changes nothing, the state is "base".
 
     Raises:
         PatchFormatError, UnsupportedPatchError: the patch is damaged or not readable.
         CheckpointError, UnsupportedInputError: the model cannot be read.
         ResultMismatchError: the patch's own digests contradict each other.
     """
-    with (
-        open_patch(patch) as opened,
-        Workers(threads_to_patch(opened, threads, max_memory)) as workers,
-    ):
-        _check_bodies(opened, workers, progress)
+    with open_patch(patch) as opened, Runtime(threads, max_memory, progress=progress) as runtime:
+        runtime.fit(need_to_patch(opened))
+        _check_bodies(opened, runtime)
         root = opened.root.hex()
         if model is None:
             return VerifyReport("intact", root)
         with open_checkpoint(model) as checkpoint:
             try:
-                found = find_state(opened, checkpoint, workers, progress)
+                found = find_state(opened, checkpoint, runtime)
             except WrongBaseError as error:
                 unknown: State = "not the base" if opened.additive else "neither"
                 return VerifyReport(unknown, root, difference=str(error))
+        chunks, files = found.chunks, found.files
         return VerifyReport(
-            found.name,
-            root,
-            found.chunks_at_base,
-            found.chunks_at_result,
-            found.files_at_base,
-            found.files_at_result,
+            found.name, root, chunks["base"], chunks["result"], files["base"], files["result"]
         )
 
 
-def _check_bodies(patch: Patch, workers: Workers, progress: Progress) -> None:
+def _check_bodies(patch: Patch, runtime: Runtime) -> None:
     count = EntryCount(patch)
 
-    def read(tensor: TensorRecord, row: int) -> None:
-        chunk = patch.index.chunk(row)
+    def read(job: tuple[TensorRecord, int]) -> None:
+        tensor, change = job[0], patch.index.chunk(job[1])
         if patch.additive:
-            count.add(patch.read_deltas(tensor, chunk))
-        elif not patch.needs_words(chunk):
-            patch.read_changes(tensor, chunk)
+            count.add(patch.read_deltas(tensor, change))
+        elif not patch.needs_words(change):
+            patch.read_changes(tensor, change)
 
-    rows = [(tensor, row) for tensor in patch.index.records for row in tensor.chunks]
-    with closing(workers.map(lambda pair: read(*pair), rows)) as reads:
-        for done, _ in enumerate(reads, start=1):
-            progress(ProgressEvent("check patch", done, len(rows), "chunks"))
+    jobs = [(tensor, place) for tensor in patch.index.records for place in tensor.chunks]
+    task = runtime.task("check patch", len(jobs), "chunks")
+    for _ in runtime.map(read, jobs):
+        task.advance(1)
     patch.check_bodies()
     count.check()

@@ -7,15 +7,22 @@ from dataclasses import replace
 import ml_dtypes
 import numpy as np
 import pytest
-import second_reader
+import second_codecs
 from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from patchc.dtypes import BY_NAME
 from patchc.errors import PatchFormatError
-from patchc.formats.codecs import ComponentEntries, ValueType
-from patchc.formats.codecs.additive import decode_additive, encode_additive
-from patchc.formats.codecs.positions import decode_positions, encode_positions
+from patchc.formats.codecs import ADDITIVE
+from patchc.formats.codecs.additive_values import (
+    AdditiveComponent,
+    AdditiveValues,
+    ComponentEntries,
+    ValueType,
+)
+from patchc.formats.codecs.gap_tiles import decode_positions, encode_positions
+from patchc.formats.codecs.protocol import ChunkBody
 
 Case = tuple[int, ValueType, list[ComponentEntries]]
 
@@ -50,13 +57,22 @@ def touched(parts: list[ComponentEntries]) -> int:
     return len({position for part in parts for position in part.positions.tolist()})
 
 
+def decode(
+    body: bytes, entries: int, words: int, value_type: ValueType, components: int
+) -> list[ComponentEntries]:
+    values = AdditiveValues(value_type, (AdditiveComponent("se", 1.0, 1),) * components)
+    return ADDITIVE.decode_components(
+        ChunkBody(body, entries, words, BY_NAME["BF16"], additive=values)
+    )
+
+
 @given(cases())
 def test_round_trip_and_second_reader(case: Case) -> None:
     words, value_type, parts = case
-    body = encode_additive(parts, words)
-    decoded = decode_additive(body, touched(parts), words, value_type, 4)
+    body = ADDITIVE.encode(parts, words)
+    decoded = decode(body, touched(parts), words, value_type, 4)
     assert [part.component for part in decoded] == [part.component for part in parts]
-    by_hand = second_reader.additive(body, words, value_type)
+    by_hand = second_codecs.additive(body, words, value_type)
     for part, wanted in zip(decoded, parts, strict=True):
         for field in ("positions", "values", "absmax"):
             np.testing.assert_array_equal(getattr(part, field), getattr(wanted, field))
@@ -86,7 +102,7 @@ def test_positions_round_trip_wherever_they_start(
 
 
 @pytest.mark.parametrize("density", [0.0001, 0.01, 0.5, 1.0])
-def test_dense_and_sparse_chunks(density: float) -> None:
+def test_dense_and_sparse_chunks_come_back(density: float) -> None:
     words = 1 << 18
     rng = np.random.default_rng(5)
     positions = np.flatnonzero(rng.random(words) < density).astype(np.uint32)
@@ -115,21 +131,21 @@ def entries(component: int, positions: list[int], values: NDArray) -> ComponentE
     return ComponentEntries(component, np.array(positions, np.uint32), values, np.zeros(0, "f4"))
 
 
-def test_hand_made_vectors() -> None:
+def test_hand_made_vectors_are_coded_so() -> None:
     bf16 = [
         entries(0, [0, 2], np.array([0x3C80, 0xBC00], np.uint16)),
         entries(1, [3], np.array([0x3D00], np.uint16)),
     ]
     body = bytes.fromhex("00 02 00 01 02 803C 00BC 01 01 01 01 05 003D")
-    assert encode_additive(bf16, 4) == body
+    assert ADDITIVE.encode(bf16, 4) == body
     int8 = entries(1, [0, 1], np.array([127, -3], np.int8))
     int8 = replace(int8, absmax=np.array([0.5], np.float32))
-    assert encode_additive([int8], 4) == bytes.fromhex("01 02 00 01 00 0000003F 7F FD")
+    assert ADDITIVE.encode([int8], 4) == bytes.fromhex("01 02 00 01 00 0000003F 7F FD")
 
 
 def test_the_record_and_the_body_must_agree() -> None:
     part = component_entries(0, [1, 5], "bf16", np.random.default_rng(1))
-    body = encode_additive([part], 300)
+    body = ADDITIVE.encode([part], 300)
     for entries in (1, 3):
         with pytest.raises(PatchFormatError):
-            decode_additive(body, entries, 300, "bf16", 1)
+            decode(body, entries, 300, "bf16", 1)

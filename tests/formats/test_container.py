@@ -18,8 +18,7 @@ from patchc.errors import UnsupportedInputError, UsageError
 from patchc.formats import PatchWriter, RetentionMask, encode_chunk, open_patch
 from patchc.hashing import chunk_digest
 
-CHUNK_BITS = 12
-CHUNK = 1 << CHUNK_BITS
+CHUNK = 1 << 12
 
 Model = dict[str, tuple[str, tuple[int, ...], dict[int, int]]]
 """Name → dtype, shape, position → step."""
@@ -44,7 +43,7 @@ def models(draw: st.DrawFn) -> Model:
 
 def write(model: Model, metadata: dict[str, object]) -> bytes:
     file = io.BytesIO()
-    writer = PatchWriter(file, CHUNK_BITS)
+    writer = PatchWriter(file, CHUNK)
     for name in sorted(model, key=str.encode):
         dtype_name, shape, found = model[name]
         dtype = BY_NAME[dtype_name]
@@ -106,7 +105,7 @@ def test_words_that_are_not_the_chunks_are_not_changed(
     at, by = np.arange(0, CHUNK, 3, np.uint32), np.ones(-(-CHUNK // 3), np.int64)
     digest, given = chunk_digest(base), base if codec == "conditional" else None
     file = io.BytesIO()
-    writer = PatchWriter(file, CHUNK_BITS)
+    writer = PatchWriter(file, CHUNK)
     writer.add_chunk(encode_chunk(0, at, by, CHUNK, dtype, digest, digest, given))
     writer.end_tensor("t", dtype, (CHUNK,), digest)
     writer.finish({}, bytes(32), bytes(32))
@@ -130,14 +129,14 @@ def test_the_writer_never_seeks() -> None:
             return len(data)
 
     pipe = Pipe()
-    writer = PatchWriter(pipe, CHUNK_BITS)  # type: ignore[arg-type]
+    writer = PatchWriter(pipe, CHUNK)  # type: ignore[arg-type]
     writer.end_tensor("a", BY_NAME["U8"], (3,), bytes(32))
     writer.finish({}, bytes(32), bytes(32))
     assert second_reader.read(pipe.data)[0]["a"].shape == (3,)
 
 
 def test_ranks_that_no_reader_takes_are_not_written() -> None:
-    writer = PatchWriter(io.BytesIO(), CHUNK_BITS)
+    writer = PatchWriter(io.BytesIO(), CHUNK)
     with pytest.raises(UnsupportedInputError, match="dimensions"):
         writer.end_tensor("a", BY_NAME["U8"], (1,) * 17, bytes(32))
 
@@ -145,7 +144,7 @@ def test_ranks_that_no_reader_takes_are_not_written() -> None:
 def test_masks_are_read_back_by_both_readers(tmp_path: Path) -> None:
     masks = (RetentionMask("se", 2**64 - 1, 2**32), RetentionMask("größe", 0, 0))
     file = io.BytesIO()
-    writer = PatchWriter(file, CHUNK_BITS, masks=masks)
+    writer = PatchWriter(file, CHUNK, masks=masks)
     writer.finish({}, bytes(32), bytes(32))
     (tmp_path / "x.patchc").write_bytes(file.getvalue())
     with open_patch(tmp_path / "x.patchc") as patch:
@@ -170,12 +169,12 @@ def test_masks_are_read_back_by_both_readers(tmp_path: Path) -> None:
 )
 def test_masks_that_no_reader_takes_are_not_written(masks: list[RetentionMask]) -> None:
     with pytest.raises(UnsupportedInputError, match="mask"):
-        PatchWriter(io.BytesIO(), CHUNK_BITS, masks=masks)
+        PatchWriter(io.BytesIO(), CHUNK, masks=masks)
 
 
 def test_names_above_their_cap_are_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("patchc.formats.container.writer.MAX_NAMES", 5)
-    writer = PatchWriter(io.BytesIO(), CHUNK_BITS)
+    monkeypatch.setattr("patchc.formats.container.layout.MAX_NAMES", 5)
+    writer = PatchWriter(io.BytesIO(), CHUNK)
     for name in ("aaa", "aab"):
         writer.end_tensor(name, BY_NAME["U8"], (3,), bytes(32))
     with pytest.raises(UnsupportedInputError, match="too many tensors"):
@@ -211,6 +210,6 @@ def test_a_realistic_index_is_small() -> None:
 
 @pytest.mark.parametrize("name", ["", "a\ud800", "a/b", "a\\b", "a\nb", "x" * 4097])
 def test_names_that_no_reader_takes_are_not_written(name: str) -> None:
-    writer = PatchWriter(io.BytesIO(), CHUNK_BITS)
+    writer = PatchWriter(io.BytesIO(), CHUNK)
     with pytest.raises(UnsupportedInputError, match="rename"):
         writer.end_tensor(name, BY_NAME["U8"], (3,), bytes(32))

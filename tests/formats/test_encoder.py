@@ -10,16 +10,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from patchc.dtypes import BY_NAME
-from patchc.formats.codecs import RICE
-from patchc.formats.codecs.conditional.decode.decoder import decode_conditional, encode_conditional
+from patchc.formats.codecs import CONDITIONAL, RICE
 from patchc.formats.codecs.conditional.encode import encoder as encoder_module
 from patchc.formats.codecs.conditional.encode.encoder import ChunkEncoder
 from patchc.formats.codecs.conditional.model.levels import ALWAYS, best_level, level_tables
 from patchc.formats.codecs.conditional.model.rans import SCALE, push, pushes_of
+from patchc.formats.codecs.protocol import ChunkBody, ExactChanges
 from patchc.formats.codecs.rice import least_bits
 from patchc.kernels.ulp_steps.cpu import changed_steps
 
 BF16 = BY_NAME["BF16"]
+
+
+def results_of(monkeypatch: pytest.MonkeyPatch, name: str) -> list:
+    """From now on, all that a function of the encoder returns."""
+    results, function = [], getattr(encoder_module, name)
+
+    def spy(*arguments):
+        results.append(function(*arguments))
+        return results[-1]
+
+    monkeypatch.setattr(encoder_module, name, spy)
+    return results
 
 
 def test_a_push_divides_exactly() -> None:
@@ -88,15 +100,8 @@ def test_words_left_out_change_nothing(
     base, result = np.append(base, np.uint16(0x3A00)), np.append(result, np.uint16(0x3A01))
     positions, steps = np.append(positions, np.uint32(count - 1)), np.append(steps, 1)
     groups = np.append(groups, np.uint8(1)) if grouped else None
-    sifted = []
-    sift = encoder_module.sift
-
-    def spy(*arguments):
-        sifted.append(sift(*arguments))
-        return sifted[-1]
-
-    monkeypatch.setattr(encoder_module, "sift", spy)
-    body = encode_conditional(base, positions, steps, BF16, groups).body
+    sifted = results_of(monkeypatch, "sift")
+    body = CONDITIONAL.encode(ExactChanges(base, positions, steps, BF16, groups)).body
     assert len(sifted[0].words) < count / 8
     assert np.array_equal(sifted[0].words[sifted[0].places], base[positions])
     monkeypatch.setattr(
@@ -106,9 +111,10 @@ def test_words_left_out_change_nothing(
             words=base, groups=np.zeros(1, np.uint8) if groups is None else groups, places=positions
         ),
     )
-    assert encode_conditional(base, positions, steps, BF16, groups).body == body
-    for words, revert in ((base, False), (result, True)):
-        found = decode_conditional(body, words, len(positions), BF16, revert, groups)
+    assert CONDITIONAL.encode(ExactChanges(base, positions, steps, BF16, groups)).body == body
+    chunk = ChunkBody(body, len(positions), len(base), BF16, groups)
+    for words, target in ((base, "result"), (result, "base")):
+        found = CONDITIONAL.decode(chunk, words, target)
         assert np.array_equal(found[0], positions)
         assert np.array_equal(found[1], steps)
 
@@ -116,9 +122,11 @@ def test_words_left_out_change_nothing(
 @pytest.mark.parametrize("reach", [1, 4, 2000])
 def test_one_encoder_codes_with_groups_and_without(reach: int) -> None:
     base, _, positions, steps, groups = weights(40_000, 0.02, reach)
-    both = ChunkEncoder(base, positions, steps, BF16, groups)
-    assert both.encode(True) == encode_conditional(base, positions, steps, BF16, groups)
-    assert both.encode(False) == encode_conditional(base, positions, steps, BF16)
+    both = ChunkEncoder(ExactChanges(base, positions, steps, BF16, groups))
+    assert both.encode(True) == CONDITIONAL.encode(
+        ExactChanges(base, positions, steps, BF16, groups)
+    )
+    assert both.encode(False) == CONDITIONAL.encode(ExactChanges(base, positions, steps, BF16))
 
 
 @pytest.mark.parametrize("share", [0.001, 0.05, 1.0])
@@ -126,17 +134,10 @@ def test_one_encoder_codes_with_groups_and_without(reach: int) -> None:
 def test_a_body_is_as_long_as_expected(
     monkeypatch: pytest.MonkeyPatch, share: float, reach: int
 ) -> None:
-    ways = []
-    prepare = encoder_module._prepare
-
-    def spy(*arguments):
-        ways.append(prepare(*arguments))
-        return ways[-1]
-
-    monkeypatch.setattr(encoder_module, "_prepare", spy)
+    ways = results_of(monkeypatch, "_prepare")
     base, _, positions, steps, groups = weights(60_000, share, reach)
-    encode_conditional(base, positions, steps, BF16, groups)
-    encode_conditional(base, positions, steps, BF16)
+    CONDITIONAL.encode(ExactChanges(base, positions, steps, BF16, groups))
+    CONDITIONAL.encode(ExactChanges(base, positions, steps, BF16))
     assert len(ways) >= 2
     for way in ways:
         bits, doubt = way.expected
@@ -146,14 +147,7 @@ def test_a_body_is_as_long_as_expected(
 @pytest.mark.parametrize("dtype", ["F32", "F64", "BF16"])
 def test_long_runs_of_raw_bits_leave_doubt(monkeypatch: pytest.MonkeyPatch, dtype: str) -> None:
     """They move words out of the state when little else is on it."""
-    ways = []
-    prepare = encoder_module._prepare
-
-    def spy(*arguments):
-        ways.append(prepare(*arguments))
-        return ways[-1]
-
-    monkeypatch.setattr(encoder_module, "_prepare", spy)
+    ways = results_of(monkeypatch, "_prepare")
     kind, rng = BY_NAME[dtype], np.random.default_rng(3)
     base, result = rng.normal(0, 1, (2, 60_000)).astype("f4" if dtype != "F64" else "f8")
     base, result = (half.view(f"u{half.itemsize}") for half in (base, result))
@@ -161,7 +155,7 @@ def test_long_runs_of_raw_bits_leave_doubt(monkeypatch: pytest.MonkeyPatch, dtyp
         base, result = ((half >> 16).astype(np.uint16) for half in (base, result))
     positions, steps = np.empty(60_000, np.uint32), np.empty(60_000, np.int64)
     found = changed_steps(base, result, True, positions, steps)
-    encode_conditional(base, positions[:found], steps[:found], kind)
+    CONDITIONAL.encode(ExactChanges(base, positions[:found], steps[:found], kind))
     assert ways
     for way in ways:
         bits, doubt = way.expected
@@ -179,7 +173,7 @@ def test_what_is_not_made_would_not_be_taken(monkeypatch: pytest.MonkeyPatch, dt
         positions, steps = np.empty(count, np.uint32), np.empty(count, np.int64)
         found = changed_steps(base, result, True, positions, steps)
         changes = base, positions[:found], steps[:found], kind
-        short = encode_conditional(*changes)
+        short = CONDITIONAL.encode(ExactChanges(*changes))
         with monkeypatch.context() as patched:
             patched.setattr(encoder_module._Way, "least_bits", -math.inf)
-            assert encode_conditional(*changes) == short
+            assert CONDITIONAL.encode(ExactChanges(*changes)) == short

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import second_codecs
 import second_reader
 from golden_additive import (
     PARTS,
@@ -97,8 +98,8 @@ def test_adding_equals_single_fp32_operations(
     model = write_base(tmp_path / "base.safetensors")
     patchc.apply(FILES[value_type], model, out=out, alpha=alpha, beta=beta)
     words = list(struct.unpack("<2I", read_file(out)["b"].data))
-    value = second_reader.fp32(
-        0.0 + second_reader.fp32(second_reader.fp32(beta) * tensors["b"].deltas[1][1])
+    value = second_codecs.fp32(
+        0.0 + second_codecs.fp32(second_codecs.fp32(beta) * tensors["b"].deltas[1][1])
     )
     assert words == [0x3F800000, struct.unpack("<I", struct.pack("<f", value))[0]]
     found = np.frombuffer(read_file(out)["a"].data, "<u2").tolist()
@@ -106,8 +107,8 @@ def test_adding_equals_single_fp32_operations(
         value = struct.unpack("<f", struct.pack("<I", word << 16))[0]
         for scale, deltas in zip((alpha, beta), tensors["a"].deltas, strict=True):
             if at in deltas:
-                product = second_reader.fp32(second_reader.fp32(scale) * deltas[at])
-                value = second_reader.fp32(value + product)
+                product = second_codecs.fp32(second_codecs.fp32(scale) * deltas[at])
+                value = second_codecs.fp32(value + product)
         bits = struct.unpack("<I", struct.pack("<f", value))[0]
         assert found[at] == (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
 

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import json
-import tracemalloc
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import forged_patch
 import pytest
-from blake3 import blake3
-from forged_patch import Parts, golden_parts, parts_of
+from forged_patch import Parts, golden_parts, parts_of, read_or_refuse
 from golden_additive import additive_bytes, metadata, write_base
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from second_reader import read_index
 
 import patchc
-from patchc.errors import PatchcError, PatchFormatError, UnsupportedPatchError, UsageError
+from patchc.errors import PatchFormatError, UnsupportedPatchError, UsageError
 from patchc.formats import open_patch
 from patchc.formats.container.layout import pack_prologue
-from patchc.hashing import bodies_digest
 
 GOLDEN = parts_of(additive_bytes("bf16"))
 INT8 = parts_of(additive_bytes("int8"))
-LARGE = GOLDEN.but(prologue=pack_prologue(22))
+LARGE = GOLDEN.but(prologue=pack_prologue(1 << 22))
 COLUMNS = read_index(GOLDEN.index)
 
 BODY = {"bf16": "00 02 00 01 02 803C 00BC 01 02 00 01 03 003D 003D"}
@@ -33,18 +32,7 @@ BODY["int8"] = "00 02 00 01 02 0000803C 7FC0 01 02 00 01 03 0000003D 7F7F"
 def with_body(body: str | bytes, parts: Parts = GOLDEN, entries: int = 3, words: int = 4) -> Parts:
     """The worked example with another body for the chunk of `a`, its digests made to fit."""
     data = bytes.fromhex(body) if isinstance(body, str) else body
-    index = read_index(parts.index)
-    rest = parts.bodies[index.lengths[0] :]
-    digests = [blake3(part).digest() for part in (data, rest)]
-    pinned = words <= 1 << parts.prologue[12]
-    return parts.but(bodies=data + rest).with_columns(
-        lengths=[len(data), len(rest)],
-        entries=[entries, 1],
-        dims=[words, *index.dims[1:]],
-        tensor_digests=index.tensor_digests if pinned else [bytes(8), *index.tensor_digests],
-        bodies_digest=bodies_digest(b"".join(digests)),
-        body_digests=[digest[:8] for digest in digests],
-    )
+    return parts.with_first_body(data, entries, words)
 
 
 def with_dtype(code: int, parts: Parts = GOLDEN) -> Parts:
@@ -78,12 +66,7 @@ def read_all(path: Path, data: bytes) -> int:
         )
 
 
-def refuse(
-    tmp_path: Path, parts: Parts, match: str, error: type[PatchcError] = PatchFormatError
-) -> None:
-    with pytest.raises(error, match=match) as caught:
-        read_all(tmp_path / "x.patchc", parts.assemble())
-    assert str(tmp_path / "x.patchc") in str(caught.value)
+refuse = partial(forged_patch.refuse, read=read_all)
 
 
 @pytest.mark.parametrize(("parts", "kind"), [(GOLDEN, "bf16"), (INT8, "int8")])
@@ -126,7 +109,7 @@ def test_other_codecs_beside_additive_ones(tmp_path: Path, codec: int) -> None:
         {"result_digests": [bytes(8), bytes(7) + b"\1"]},
     ],
 )
-def test_a_promised_result(tmp_path: Path, digests: dict[str, Any]) -> None:
+def test_a_promised_result_is_refused(tmp_path: Path, digests: dict[str, Any]) -> None:
     refuse(tmp_path, GOLDEN.with_columns(**digests), "promises a result")
 
 
@@ -149,7 +132,7 @@ def test_a_replaced_body_is_found_by_verify_and_by_apply(tmp_path: Path) -> None
     assert {file.name for file in tmp_path.iterdir()} == {"x.patchc", "base.safetensors"}
 
 
-def test_no_additive_key(tmp_path: Path) -> None:
+def test_metadata_without_the_additive_key_is_refused(tmp_path: Path) -> None:
     refuse(tmp_path, GOLDEN.but(metadata=b'{"kind":"build"}'), "key 'additive' is missing")
 
 
@@ -171,7 +154,7 @@ def test_a_value_type_that_is_no_text(tmp_path: Path, value_type: Any) -> None:
 
 
 @pytest.mark.parametrize("components", [None, [], {}, "se", 17 * [{}]])
-def test_components_out_of_number(tmp_path: Path, components: Any) -> None:
+def test_components_out_of_number_are_refused(tmp_path: Path, components: Any) -> None:
     refuse(tmp_path, with_metadata({"components": components}), "1 to 16 additive components")
 
 
@@ -190,7 +173,7 @@ def test_a_component_of_an_unprintable_name(tmp_path: Path, name: str) -> None:
     refuse(tmp_path, with_component({"name": name}), "not printable")
 
 
-def test_a_component_listed_twice(tmp_path: Path) -> None:
+def test_a_component_listed_twice_is_refused(tmp_path: Path) -> None:
     refuse(tmp_path, with_component({"name": "osm"}), "twice")
 
 
@@ -199,7 +182,7 @@ def test_a_scale_that_is_missing_or_no_number(tmp_path: Path, scale: Any) -> Non
     refuse(tmp_path, with_component({"scale": scale}), "'se': its scale is missing or no number")
 
 
-def test_a_scale_left_out(tmp_path: Path) -> None:
+def test_a_scale_left_out_is_refused(tmp_path: Path) -> None:
     components = metadata("bf16")["additive"]["components"]
     del components[0]["scale"]
     refuse(tmp_path, with_metadata({"components": components}), "'se': its scale is missing")
@@ -319,7 +302,8 @@ def test_a_value_that_reads_back_as_infinite_is_refused_when_merged(tmp_path: Pa
 
 def test_entries_that_a_body_cannot_hold_cost_no_memory(tmp_path: Path) -> None:
     forged = with_body("00 " + "00" * 17, LARGE, entries=1 << 22, words=1 << 22)
-    reads_or_refuses(tmp_path / "x.patchc", forged)
+    # a map of the largest chunk's words fits; its positions would be four times as much
+    read_or_refuse(tmp_path / "x.patchc", forged, 8 << 20, read_all)
 
 
 def test_each_kind_of_patch_has_its_own_way_to_read(tmp_path: Path) -> None:
@@ -342,19 +326,6 @@ def test_every_flipped_byte_and_truncation_is_noticed(tmp_path: Path, data: byte
                 read_all(tmp_path / "x.patchc", damaged)
 
 
-def reads_or_refuses(path: Path, parts: Parts) -> None:
-    """Within the map of the largest chunk's words; its positions would be four times as much."""
-    tracemalloc.start()
-    try:
-        read_all(path, parts.assemble())
-    except (PatchFormatError, UnsupportedPatchError):
-        pass
-    finally:
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-    assert peak < 8 << 20
-
-
 @settings(max_examples=500, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     body=st.one_of(
@@ -371,7 +342,8 @@ def test_any_body_with_a_matching_digest(
     tmp_path: Path, body: bytes, parts: Parts, entries: int, words: int, dtype: int
 ) -> None:
     forged = with_dtype(dtype, with_body(body, parts, entries, words))
-    reads_or_refuses(tmp_path / "x.patchc", forged)
+    # a map of the largest chunk's words fits; its positions would be four times as much
+    read_or_refuse(tmp_path / "x.patchc", forged, 8 << 20, read_all)
 
 
 json_values = st.recursive(
@@ -388,6 +360,6 @@ json_values = st.recursive(
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(json_values)
-def test_any_metadata(tmp_path: Path, content: Any) -> None:
+def test_any_metadata_is_read_or_refused(tmp_path: Path, content: Any) -> None:
     text = json.dumps({"additive": content}).encode()
-    reads_or_refuses(tmp_path / "x.patchc", GOLDEN.but(metadata=text))
+    read_or_refuse(tmp_path / "x.patchc", GOLDEN.but(metadata=text), 8 << 20, read_all)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from blake3 import blake3
-from forged_patch import Parts, parts_of, read_all
+from forged_patch import Parts, parts_of, refuse
 from golden_update import write_golden_models
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -24,14 +24,6 @@ INDEX = read_index(GOLDEN.index, True)
 assert INDEX.update is not None
 UPDATE = INDEX.update
 HEADER, CONFIG, TEMPLATE = "model.safetensors", "config.json", "chat_template.jinja"
-
-
-def refuse(
-    tmp_path: Path, parts: Parts, match: str, error: type[PatchcError] = PatchFormatError
-) -> None:
-    with pytest.raises(error, match=match) as caught:
-        read_all(tmp_path / "x.patchc", parts.assemble())
-    assert str(tmp_path / "x.patchc") in str(caught.value)
 
 
 def refuse_to_apply(tmp_path: Path, parts: Parts, match: str) -> None:
@@ -194,7 +186,7 @@ def test_a_file_of_one_name_with_a_folder(tmp_path: Path) -> None:
     refuse(tmp_path, parts, "'a' as a file and as a folder")
 
 
-def test_a_file_twice(tmp_path: Path) -> None:
+def test_a_file_listed_twice_is_refused(tmp_path: Path) -> None:
     parts = GOLDEN.with_update(**file_names("a", "a", "model.safetensors"))
     refuse(tmp_path, parts, "unique and sorted")
 
@@ -217,7 +209,7 @@ def test_a_file_twice(tmp_path: Path) -> None:
         ({"lengths": [2**32 - 1, 0, 0]}, "fill the space"),
     ],
 )
-def test_files_that_contradict_themselves(
+def test_files_that_contradict_themselves_are_refused(
     tmp_path: Path, columns: dict[str, Any], match: str
 ) -> None:
     refuse(tmp_path, GOLDEN.with_update(**columns), match)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import second_reader
+import second_codecs
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from patchc.dtypes import BY_NAME
 from patchc.errors import PatchFormatError
 from patchc.formats.change_bits import ChangeBits
 from patchc.formats.codecs import CODECS, RICE
+from patchc.formats.codecs.protocol import ChunkBody, Positions, Steps
 
+Decoded = tuple[Positions, Steps]
 Changes = tuple[int, int, dict[int, int]]
 
 
@@ -35,6 +38,10 @@ def encode(words: int, width: int, found: dict[int, int]) -> bytes:
     return RICE.encode(positions, steps, words, width).body
 
 
+def decode(body: bytes, entries: int, words: int, width: int) -> Decoded:
+    return RICE.decode(ChunkBody(body, entries, words, BY_NAME[f"U{width}"]))
+
+
 @given(changes())
 @example((1, 8, {0: -128}))
 @example((65536, 64, {65535: 2**63 - 1}))
@@ -42,20 +49,20 @@ def encode(words: int, width: int, found: dict[int, int]) -> bytes:
 def test_round_trip_and_second_reader(case: Changes) -> None:
     words, width, found = case
     body = encode(words, width, found)
-    positions, steps = RICE.decode(body, len(found), words, width)
+    positions, steps = decode(body, len(found), words, width)
     decoded = list(zip(positions.tolist(), steps.tolist(), strict=True))
     assert decoded == sorted(found.items())
-    assert second_reader.rice(body, words, width) == decoded
+    assert second_codecs.rice(body, words, width) == decoded
 
 
 @pytest.mark.parametrize("density", [0.0001, 0.001, 0.01, 0.1, 0.5, 1.0])
-def test_dense_and_sparse_chunks(density: float) -> None:
+def test_dense_and_sparse_chunks_come_back(density: float) -> None:
     rng = np.random.default_rng(3)
     words = 1 << 18
     positions = np.flatnonzero(rng.random(words) < density).astype(np.uint32)
     steps = rng.choice(np.array([-2, -1, 1, 2]), len(positions))
     body = RICE.encode(positions, steps, words, 16).body
-    decoded = RICE.decode(body, len(positions), words, 16)
+    decoded = decode(body, len(positions), words, 16)
     np.testing.assert_array_equal(decoded[0], positions)
     np.testing.assert_array_equal(decoded[1], steps)
 
@@ -72,7 +79,7 @@ def test_size_is_near_the_best_rice_code(density: float, limit: float) -> None:
     assert bits < limit * 1.02 + 2 + headers
 
 
-def test_hand_made_vector() -> None:
+def test_a_hand_made_vector_is_coded_so() -> None:
     found = {0: 1, 1: -1, 2: 3}
     assert encode(4, 16, found) == bytes.fromhex("0300 0102 a001")
     assert encode(4, 32, {3: -2}) == bytes.fromhex("0101 0101 2d")
@@ -82,11 +89,15 @@ def test_the_record_and_the_body_must_agree() -> None:
     body = encode(300, 16, {5: 1, 9: -4})
     for entries in (1, 3):
         with pytest.raises(PatchFormatError):
-            RICE.decode(body, entries, 300, 16)
+            decode(body, entries, 300, 16)
 
 
 def test_ids_are_stable() -> None:
-    assert {number: codec.name for number, codec in CODECS.items()} == {1: "rice"}
+    assert {number: codec.name for number, codec in CODECS.items()} == {
+        1: "rice",
+        2: "additive",
+        3: "conditional",
+    }
 
 
 def test_bits_are_split_into_positions_and_steps() -> None:

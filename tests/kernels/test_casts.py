@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from patchc.dtypes import BY_NAME, MERGEABLE
-from patchc.kernels.casts import cast
+from patchc.kernels.rounding.cpu import cast
 
 NUMPY = {
     "F32": np.dtype(np.float32),
@@ -31,7 +31,7 @@ def _words(name: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("source", "target"), list(permutations(MERGEABLE, 2)))
-def test_every_word(source: str, target: str) -> None:
+def test_every_word_is_cast_as_by_ml_dtypes(source: str, target: str) -> None:
     words = _words(source)
     found = np.full(words.shape, 0xA5, BY_NAME[target].word)
     cast(words, BY_NAME[source].code, BY_NAME[target].code, found)

@@ -46,8 +46,8 @@ class Kernel:
 
 
 _SELECT = {
-    "BASE": BF16, "TUNED_A": F32, "TUNED_B": F32, "MARKED_A": False, "MARKED_B": False,
-    "DRAWN_A": True, "DRAWN_B": True, "PARTS": 2, "SETS": "difference", "RANK_ALL": False,
+    "BASE": BF16, "TUNED_A": F32, "TUNED_B": F32, "MASKED_A": False, "MASKED_B": False,
+    "DRAWN_A": True, "DRAWN_B": True, "COMPONENTS": 2, "SETS": "difference", "RANK_ALL": False,
     "LEAD": 0, "RESOLVE": False,
 }  # fmt: skip
 _SELECT_TYPES = (
@@ -57,12 +57,15 @@ _SELECT_TYPES = (
 KERNELS = {
     "snip": Kernel(snip.add_scores, "*fp32 *i16 *i16 i32", {"GRADIENTS": BF16, "WEIGHTS": F16}),
     "high": Kernel(
-        topk.count_high, f"*i32 *i64 *i64 {DRAW}", {"LEAD": 0, "DRAWN": True, "REPLICAS": 8}, True
+        topk.count_halves,
+        f"*i32 *i64 *i64 *i64 {DRAW}",
+        {"LEAD": 0, "DRAWN": True, "LOWER": False, "REPLICAS": 8},
+        True,
     ),
     "low": Kernel(
-        topk.count_low,
-        f"*i32 *i64 *i64 {DRAW}",
-        {"LEAD": 3, "DRAWN": True, "REPLICAS": 8},
+        topk.count_halves,
+        f"*i32 *i64 *i64 *i64 {DRAW}",
+        {"LEAD": 3, "DRAWN": True, "LOWER": True, "REPLICAS": 8},
         True,
     ),
     "mark": Kernel(
@@ -83,8 +86,8 @@ KERNELS = {
             "BASE": E4M3,
             "TUNED_A": BF16,
             "TUNED_B": F16,
-            "MARKED_A": True,
-            "MARKED_B": True,
+            "MASKED_A": True,
+            "MASKED_B": True,
             "RESOLVE": True,
             "SETS": "union",
         },
@@ -94,7 +97,7 @@ KERNELS = {
     "additive": Kernel(
         additive.add_deltas,
         "*i16 *i32 *i16 *i16 i32 *i32 *i16 *i16 i32 *i32 fp32 fp32",
-        {"WORDS": BF16, "DELTAS": BF16, "PARTS": 2},
+        {"WORDS": BF16, "DELTAS": BF16, "COMPONENTS": 2},
     ),
     "put back": Kernel(additive.put_back, "*i16 *i32 *i16 i32", {}),
 }
@@ -113,7 +116,7 @@ def _compile(kernel: Kernel, target: GPUTarget, **options: Any) -> str:
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("name", KERNELS)
-def test_compiles_and_contracts_nothing(name: str, target: str) -> None:
+def test_every_kernel_compiles_and_contracts_nothing(name: str, target: str) -> None:
     text = _compile(KERNELS[name], TARGETS[target])
     # On gfx942 an exact division is itself a sequence of fused operations.
     if not (KERNELS[name].divides and target == "gfx942"):

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 
-def test_kernels_in_the_interpreter() -> None:
+def test_kernels_pass_in_the_interpreter() -> None:
     folder = Path(__file__).parent / "tensors"
     command = [sys.executable, "-m", "pytest", "-q", "-m", "not gpu", "-p", "no:cacheprovider"]
     finished = subprocess.run(

@@ -9,8 +9,7 @@ from arithmetic_vectors import ROUNDINGS
 from numpy.typing import NDArray
 
 from patchc.dtypes import BY_NAME
-from patchc.kernels.rounding.cpu import from_fp32
-from patchc.kernels.safepatching_merge.reference import load_fp32, round_masked
+from patchc.kernels.rounding.cpu import from_fp32, load_fp32, round_masked
 
 FORMATS = {
     "F16": np.dtype(np.float16),
@@ -55,7 +54,7 @@ def _check_rounding(name: str, values: NDArray[np.float32]) -> None:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_every_word_to_fp32(name: str) -> None:
+def test_every_word_to_fp32_equals_ml_dtypes(name: str) -> None:
     words = _every_word(FORMATS[name])
     expected = words.view(FORMATS[name]).astype(np.float32)
     found = np.full(words.size, -12345.0, np.float32)
@@ -84,7 +83,7 @@ def test_halfway_points_and_their_neighbours(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_random_fp32_bit_patterns(name: str) -> None:
+def test_random_fp32_bit_patterns_round_as_by_ml_dtypes(name: str) -> None:
     bits = np.random.default_rng(5).integers(0, 2**32, 20000, dtype=np.uint32)
     values = bits.view(np.float32)
     scaled = np.random.default_rng(6).normal(size=20000).astype(np.float32)
@@ -134,6 +133,6 @@ def test_fp32_passes_through() -> None:
 
 
 @pytest.mark.parametrize(("name", "bits", "word"), ROUNDINGS)
-def test_golden_roundings(name: str, bits: int, word: int) -> None:
+def test_roundings_equal_the_golden_ones(name: str, bits: int, word: int) -> None:
     value = np.array([bits], np.uint32).view(np.float32)[0]
     assert from_fp32(value, BY_NAME[name].code) == word

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from patchc.kernels.ulp_steps.scatter import StepRun, launches, scatter_oracle
+from patchc.kernels.ulp_steps import StepRun, launches
+from patchc.kernels.ulp_steps.reference import add_steps
 
 torch = pytest.importorskip("torch")
 
@@ -56,15 +57,17 @@ def _run(words: NDArray, positions: NDArray, steps: NDArray, order: bool, device
 
 
 @pytest.mark.parametrize(("width", "is_float", "before", "step", "after"), TABLE)
-def test_hand_written_table(width: int, is_float: bool, before: int, step: int, after: int) -> None:
+def test_words_equal_a_hand_written_table(
+    width: int, is_float: bool, before: int, step: int, after: int
+) -> None:
     words = np.array([before], f"u{width // 8}")
     positions, steps = np.array([0], np.int32), np.array([step], f"i{width // 8}")
-    assert scatter_oracle(words, positions, steps, is_float, False).tolist() == [after]
+    assert add_steps(words, positions, steps, is_float, "result").tolist() == [after]
     (launch,) = launches([_run(words, positions, steps, is_float, "cpu")])
     assert words.tolist() == [before]
-    launch.add(False)
+    launch.add("result")
     assert words.tolist() == [after]
-    launch.add(True)
+    launch.add("base")
     assert words.tolist() == [before]
 
 
@@ -74,7 +77,7 @@ def test_compiled_loop_equals_the_oracle(
 ) -> None:
     words, positions, steps = _case(width, step_width, count)
     for target in ("result", "base"):
-        expected = scatter_oracle(words, positions, steps, is_float, target)
+        expected = add_steps(words, positions, steps, is_float, target)
         changed = words.copy()
         for launch in launches([_run(changed, positions, steps, is_float, "cpu")]):
             launch.add(target)
@@ -84,12 +87,12 @@ def test_compiled_loop_equals_the_oracle(
 def test_runs_of_one_type_are_one_launch_and_empty_ones_none() -> None:
     cases = [_case(16, 8, 500), _case(16, 8, 3000), _case(16, 16, 40), _case(32, 8, 40)]
     runs = [_run(*case, True, "cpu") for case in cases]
-    expected = [scatter_oracle(*case, True, False) for case in cases]
+    expected = [add_steps(*case, True, "result") for case in cases]
     nothing = _run(np.zeros(4, np.uint64), np.empty(0, np.int32), np.empty(0, np.int8), True, "cpu")
     prepared = launches([*runs, nothing])
     assert [len(launch.runs) for launch in prepared] == [2, 1, 1]
     for launch in prepared:
-        launch.add(False)
+        launch.add("result")
     assert all(np.array_equal(case[0], e) for case, e in zip(cases, expected, strict=True))
 
 
@@ -122,8 +125,8 @@ def interpret() -> int:
         for target in ("result", "base"):
             guarded = np.concatenate([words, words])
             other = _case(width, step_width, count + 1)
-            expected = scatter_oracle(words, positions, steps, is_float, target)
-            others = scatter_oracle(*other, is_float, target)
+            expected = add_steps(words, positions, steps, is_float, target)
+            others = add_steps(*other, is_float, target)
             runs = [_run(guarded[:count], positions, steps, is_float, "cpu")] if len(steps) else []
             runs.append(_run(*other, is_float, "cpu"))
             on_device(runs)(target)
@@ -141,7 +144,7 @@ TARGETS = [("cuda", 80, 32), ("cuda", 90, 32), ("cuda", 100, 32), ("hip", "gfx94
 @pytest.mark.parametrize(
     ("word", "step", "order"), [("int16", "int8", True), ("int64", "int64", False)]
 )
-def test_compiles_without_a_device(
+def test_the_kernel_compiles_without_a_device(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     target: tuple[str, int | str, int],
@@ -170,12 +173,12 @@ def test_compiles_without_a_device(
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_device_equals_the_oracle() -> None:
+def test_the_device_equals_the_oracle() -> None:
     for case in CASES:
         width, step_width, is_float, count = case.values
         words, positions, steps = _case(width, step_width, count)
         for target in ("result", "base"):
-            expected = scatter_oracle(words, positions, steps, is_float, target)
+            expected = add_steps(words, positions, steps, is_float, target)
             run = _run(words, positions, steps, is_float, "cuda")
             for launch in launches([run]):
                 launch.add(target)

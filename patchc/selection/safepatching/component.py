@@ -1,4 +1,7 @@
-"""One of the two patches as a build reads it: tuned weights, scores, and how it enters."""
+"""One component of a SafePatching build: tuned weights, scores, retention and scale.
+
+A component is safety enhancement (SE) or over-safety mitigation (OSM).
+"""
 
 from __future__ import annotations
 
@@ -7,37 +10,37 @@ from typing import Literal
 
 import numpy as np
 
-from patchc.buffers import scratch
 from patchc.checkpoint import Checkpoint, TensorInfo
 from patchc.chunks import Chunk
 from patchc.formats import RetentionMask
-from patchc.kernels.bitmask import Bitmask
-from patchc.kernels.philox.cpu import KEEP_ALL, Retention, retention_stream, retention_threshold
+from patchc.kernels.philox import KEEP_ALL, Retention, retention_stream, retention_threshold
 from patchc.kernels.topk.cpu import Bits
-from patchc.kernels.topk.sampled import keep_retained
 from patchc.recipe import Recipe
+from patchc.runtime.runtime import Buffers
 
 ComponentName = Literal["se", "osm"]
 
 
 @dataclass(frozen=True)
 class Component:
-    """The safety-enhancement or the over-safety-mitigation patch.
+    """The SE or the OSM component.
 
     Attributes:
-        name: part of the retention stream.
+        name: seeds the retention, with the recipe's seed and the tensor's name.
         tuned: the tuned model's checkpoint.
         scores: fp32 scores under the same tensor names.
         recipe: parameters of the selection.
+        buffers: memory for scores.
     """
 
     name: ComponentName
     tuned: Checkpoint
     scores: Checkpoint
     recipe: Recipe
+    buffers: Buffers
 
     def top(self, tensor: str) -> float:
-        """The share of entries that are taken by score, a or b."""
+        """The share of entries in the top set, a or b."""
         recipe = self.recipe.for_tensor(tensor)
         return recipe.top_se if self.name == "se" else recipe.top_osm
 
@@ -46,21 +49,21 @@ class Component:
         return self.recipe.for_tensor(tensor).retain
 
     def scale(self, tensor: str) -> np.float32:
-        """The factor of the delta: α or β, divided by p where the recipe rescales.
+        """The scale of the delta: α or β, divided by p where the recipe rescales.
 
-        The quotient is taken in float64 and rounded to fp32 once; 0 where nothing is retained.
+        The quotient is computed in float64 and rounded to fp32 once; 0 if nothing is retained.
         """
         return _scale(self.name, self.recipe.for_tensor(tensor))
 
     def stored_scale(self, tensor: str) -> np.float32:
-        """The part of :meth:`scale` that goes into additive values.
+        """The scale that is worked into additive values, before :meth:`stated_scale`.
 
-        All of it where scales differ by tensor, since a patch states one for all; else 1.
+        1, unless scales differ by tensor: a patch can state only one for all of them.
         """
         return self.scale(tensor) if self.recipe.scales_differ else np.float32(1)
 
     def stated_scale(self) -> float:
-        """The part of :meth:`scale` that an additive patch states, for all tensors."""
+        """The scale that an additive patch states for all tensors."""
         return 1.0 if self.recipe.scales_differ else float(_scale(self.name, self.recipe))
 
     def retention(self, tensor: str) -> Retention:
@@ -69,7 +72,7 @@ class Component:
         return Retention(self.recipe.seed, retention_stream(self.name, tensor), threshold)
 
     def mask(self, tensor: str) -> RetentionMask:
-        """The same as a patch file states it."""
+        """The retention mask of a tensor as a patch file states it."""
         return RetentionMask(self.name, self.recipe.seed, retention_threshold(self.retain(tensor)))
 
     def ranked(self, tensor: str) -> Retention:
@@ -79,24 +82,20 @@ class Component:
             return retention
         return Retention(retention.seed, retention.stream, KEEP_ALL)
 
-    def keep_retained(self, tensor: str, chunk: Chunk, marks: Bitmask) -> None:
-        """Clear a chunk's ``marks`` where the entry is not retained."""
-        keep_retained(marks, chunk.count, chunk.first, self.retention(tensor))
-
     def source(self, tensor: str) -> str:
         """The scores' file and the tensor, for messages."""
         return f"{self.scores.path}: tensor {tensor!r}"
 
     def read_scores(self, tensor: TensorInfo, chunk: Chunk) -> Bits:
-        """A run of scores as uint32, in a scratch buffer of the calling thread."""
-        bits: Bits = scratch("scores", chunk.count, np.uint32)
+        """Read the bits of a run of scores into a buffer of the calling thread."""
+        bits: Bits = self.buffers.scores(chunk.count, np.uint32)
         self.scores.read_words(self.scores.tensors[tensor.name], chunk.first, bits)
         return bits
 
 
 def _scale(component: ComponentName, recipe: Recipe) -> np.float32:
-    factor = recipe.alpha if component == "se" else recipe.beta
+    scale = recipe.alpha if component == "se" else recipe.beta
     if recipe.rescale:
-        factor = factor / recipe.retain if recipe.retain else 0.0
+        scale = scale / recipe.retain if recipe.retain else 0.0
     with np.errstate(over="ignore"):
-        return np.float32(factor)
+        return np.float32(scale)

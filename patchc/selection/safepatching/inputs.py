@@ -1,4 +1,8 @@
-"""Opens what a SafePatching build reads, and finds the tensors that take part."""
+"""Opens the inputs of a SafePatching build, and finds its candidates.
+
+The inputs are a tuned model and scores for safety enhancement (SE), and the same for over-safety
+mitigation (OSM). A candidate is a tensor that takes component.
+"""
 
 from __future__ import annotations
 
@@ -11,37 +15,34 @@ from patchc.checkpoint import Checkpoint, TensorInfo, open_checkpoint, refuse_qu
 from patchc.dtypes import MERGEABLE
 from patchc.errors import MismatchError, UnsupportedInputError, UsageError
 from patchc.recipe import Recipe
-from patchc.recipe.safepatching import Score, SetOperation
+from patchc.recipe.safepatching import Score
+from patchc.runtime.runtime import Buffers
 from patchc.selection.candidates import NameFilter, check_overrides, find_transposed
 from patchc.selection.safepatching.component import Component, ComponentName
 
 PathLike = str | os.PathLike[str]
 
-_READS: dict[SetOperation, tuple[ComponentName, ...]] = {"se": ("se",), "osm": ("osm",)}
-_BOTH: tuple[ComponentName, ...] = ("se", "osm")
-
 
 def scores_stem(score: Score) -> str:
-    """The start of the names of the files that hold scores of a kind."""
+    """The start of the file names of scores of a kind."""
     return "scores" if score == "weight" else f"scores-{score}"
 
 
 def components_read(recipe: Recipe) -> tuple[ComponentName, ...]:
     """The components that a recipe reads."""
-    return _READS.get(recipe.sets, _BOTH)
+    return (recipe.sets,) if recipe.sets in ("se", "osm") else ("se", "osm")
 
 
 def open_components(
     inputs: ExitStack,
     recipe: Recipe,
     paths: Mapping[ComponentName, tuple[PathLike | None, PathLike | None]],
+    buffers: Buffers,
 ) -> tuple[Component, ...]:
     """Open the tuned weights and the scores of the components that the recipe reads.
 
-    Args:
-        inputs: closes them.
-        recipe: parameters of the selection.
-        paths: by component, its tuned model and its scores (None: beside the tuned weights).
+    ``inputs`` closes them. ``paths`` has the tuned model and the scores of each component; None for
+    scores beside the tuned weights.
 
     Raises:
         UsageError: a component that the recipe reads is missing.
@@ -63,6 +64,7 @@ def open_components(
                 inputs.enter_context(open_checkpoint(tuned)),
                 inputs.enter_context(_open_scores(name, Path(tuned), scores, recipe.score)),
                 recipe,
+                buffers,
             )
         )
     return tuple(components)
@@ -85,22 +87,22 @@ def _open_scores(name: str, tuned: Path, scores: PathLike | None, kind: Score) -
 def find_candidates(
     base: Checkpoint, components: tuple[Component, ...], recipe: Recipe
 ) -> list[TensorInfo]:
-    """The base's tensors that take part, checked against every component, sorted by name bytes.
+    """Find the candidates in the base and check them; sorted by the bytes of their names.
 
-    Those that have scores of every component and pass include and exclude.
+    They have scores in every component and pass include and exclude.
 
     Raises:
         MismatchError: names, shapes or dtypes do not fit, or no tensor is left.
-        UnsupportedInputError: a tensor has a dtype that cannot be merged, or rows are asked for
-            where matrices are stored as input × output.
-        UsageError: an override matches no tensor that takes part.
+        UnsupportedInputError: a tensor's dtype cannot be merged, or the scope is "row" and matrices
+            are stored as input × output.
+        UsageError: an override matches no tensor that takes component.
     """
     names = NameFilter(recipe.include, recipe.exclude)
     candidates = []
     for name, tensor in base.tensors.items():
         if not names.matches(name):
             continue
-        missing = [part for part in components if name not in part.scores.tensors]
+        missing = [component for component in components if name not in component.scores.tensors]
         if not missing:
             _check_candidate(base, tensor, components)
             candidates.append(tensor)
@@ -109,12 +111,12 @@ def find_candidates(
                 f"tensor {name!r} is included and has no scores in {missing[0].scores.path}; "
                 "derive its scores, or narrow the include expressions"
             )
-    for part in components:
-        for name in part.scores.tensors:
+    for component in components:
+        for name in component.scores.tensors:
             if name not in base.tensors:
                 raise MismatchError(
-                    f"{part.scores.path} scores tensor {name!r}, which {base.path} does not have; "
-                    "were they derived from another base?"
+                    f"{component.scores.path} scores tensor {name!r}, which {base.path} does not "
+                    "have; were they derived from another base?"
                 )
     if not candidates:
         raise MismatchError(
@@ -144,12 +146,12 @@ def _check_candidate(
             f"{base.path}: tensor {tensor.name!r} is {tensor.dtype.name}; a build merges into "
             f"{', '.join(MERGEABLE)}. Exclude it"
         )
-    for part in components:
-        tuned = part.tuned.tensors.get(tensor.name)
+    for component in components:
+        tuned = component.tuned.tensors.get(tensor.name)
         if tuned is None:
-            raise MismatchError(f"{part.tuned.path}: tensor {tensor.name!r} is missing")
-        scores = part.scores.tensors[tensor.name]
-        for owner, info in ((part.tuned, tuned), (part.scores, scores)):
+            raise MismatchError(f"{component.tuned.path}: tensor {tensor.name!r} is missing")
+        scores = component.scores.tensors[tensor.name]
+        for owner, info in ((component.tuned, tuned), (component.scores, scores)):
             if info.shape != tensor.shape:
                 raise MismatchError(
                     f"{owner.path}: tensor {tensor.name!r} has shape {list(info.shape)} and the "
@@ -157,10 +159,11 @@ def _check_candidate(
                 )
         if tuned.dtype.name not in MERGEABLE:
             raise MismatchError(
-                f"{part.tuned.path}: tensor {tensor.name!r} is {tuned.dtype.name}; tuned weights "
-                f"must be {', '.join(MERGEABLE)}"
+                f"{component.tuned.path}: tensor {tensor.name!r} is {tuned.dtype.name}; tuned "
+                f"weights must be {', '.join(MERGEABLE)}"
             )
         if scores.dtype.name != "F32":
             raise MismatchError(
-                f"{part.scores.path}: tensor {tensor.name!r} is {scores.dtype.name}; scores are F32"
+                f"{component.scores.path}: tensor {tensor.name!r} is {scores.dtype.name}; scores "
+                "are F32"
             )

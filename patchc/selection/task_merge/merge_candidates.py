@@ -1,4 +1,4 @@
-"""Which tensors a merge takes, checked against every tuned model."""
+"""Finds the tensors that a merge changes, and checks them against every tuned model."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from patchc.buffers import scratch
 from patchc.checkpoint import Checkpoint, TensorInfo
 from patchc.chunks import grid
 from patchc.dtypes import MERGEABLE
@@ -20,10 +19,10 @@ _CHUNK_WORDS = 1 << 20
 def find_merge_candidates(
     base: Checkpoint, tuned: Sequence[Checkpoint], recipe: MergeRecipe
 ) -> list[TensorInfo]:
-    """The base's tensors that take part, sorted by the bytes of their names.
+    """Find the candidates in the base, sorted by the bytes of their names.
 
-    Those of a float dtype that deltas can be merged into, include and exclude permitting. Tensors
-    of other dtypes that include and exclude admit must be equal in all models.
+    They have a float dtype and pass include and exclude. Tensors of other dtypes that pass must be
+    equal in all models.
 
     Raises:
         MismatchError: a tensor is missing from a model, extra, of another shape, of a dtype that
@@ -87,8 +86,8 @@ def _check_float(model: Checkpoint, twin: TensorInfo) -> None:
 def _check_equal(base: Checkpoint, tensor: TensorInfo, model: Checkpoint, twin: TensorInfo) -> None:
     equal = twin.dtype == tensor.dtype
     for chunk in grid(tensor.words, _CHUNK_WORDS) if equal else ():
-        ours = scratch("base", chunk.count, tensor.dtype.word)
-        theirs = scratch("tuned", chunk.count, tensor.dtype.word)
+        ours = np.empty(chunk.count, tensor.dtype.word)
+        theirs = np.empty(chunk.count, tensor.dtype.word)
         base.read_words(tensor, chunk.first, ours)
         model.read_words(twin, chunk.first, theirs)
         equal = equal and np.array_equal(ours, theirs)

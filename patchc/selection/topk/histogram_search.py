@@ -1,8 +1,8 @@
-"""Top sets of streamed scores in one tensor or over several, and how histograms find them.
+"""Finds the top set of streamed scores by histograms, in one tensor or over several.
 
-By histograms the scores are read twice to find the cut, once more to mark the entries; a fourth
-time only where a run of equal scores straddles the cut, to count them by chunk. Memory does not
-depend on the tensors. :mod:`patchc.selection.topk.search` spares most of these passes.
+Two passes over the scores find the cut and a third selects the entries. If equal scores straddle
+the cut, another pass counts them by chunk. Memory does not depend on the size of the tensors.
+:mod:`patchc.selection.topk.search` is the usual way, with fewer passes.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
+from patchc.buffers import ThreadBuffer
 from patchc.chunks import Chunk, pieces
 from patchc.errors import NumericError
-from patchc.kernels.bitmask import Bitmask, unpack
-from patchc.kernels.philox.cpu import Retention
+from patchc.kernels.bitmask import Bitmask, pack
+from patchc.kernels.philox import Retention
 from patchc.kernels.topk import cpu as topk
 from patchc.kernels.topk.cpu import Bits, TopThreshold
 from patchc.runtime.ranks import ALONE, Ranks
-from patchc.runtime.workers import Workers
+from patchc.runtime.runtime import Runtime
 
 Bins = NDArray[np.int64]
 Piece = tuple[Chunk, Bits]
@@ -34,13 +35,12 @@ class ScoredTensor:
 
     Attributes:
         source: the file and the tensor, for messages.
-        read: gives a chunk's fp32 scores as uint32, or those of any other run that starts at a
-            multiple of 4; safe to call from several threads.
+        read: reads the bits of a chunk's fp32 scores, or of any other run that starts at a multiple
+            of 4; called from several threads.
         chunks: the tensor's grid.
         ranked: the entries that are ranked.
-        scan: gives a chunk of the grid piece by piece, each a multiple of 32 entries but the last,
-            with its scores; taken to its end at least once for every chunk. None means that
-            ``read`` does.
+        scan: reads a chunk of the grid piece by piece; all pieces but the last have a multiple of
+            32 entries. Every chunk is scanned to its end at least once. None means to use ``read``.
     """
 
     source: str
@@ -50,52 +50,46 @@ class ScoredTensor:
     scan: Callable[[Chunk], Iterator[Piece]] | None = None
 
     def pieces(self, chunk: Chunk) -> Iterator[Piece]:
-        """The pieces of a chunk of the grid, by ``scan``."""
+        """Scan a chunk of the grid."""
         if self.scan is not None:
             return self.scan(chunk)
         return ((piece, self.read(piece)) for piece in pieces(chunk))
 
     @property
     def words(self) -> int:
-        """How many scores there are."""
+        """Number of scores."""
         return sum(chunk.count for chunk in self.chunks)
 
 
 @dataclass(frozen=True)
 class TopSet:
-    """A top set within one tensor: membership of any chunk can be computed on its own.
+    """The top set within one tensor, for which any chunk's entries can be computed alone.
 
-    ``marks`` holds it chunk by chunk where it is known already, and then no score is read again.
+    ``bitmasks`` has one bitmask per chunk if they are known already; then no score is read again.
     """
 
     ranked: Retention
     threshold: TopThreshold
     ties_before: tuple[int, ...] = ()
-    marks: tuple[Bitmask, ...] | None = None
+    bitmasks: tuple[Bitmask, ...] | None = None
 
-    def mark(self, bits: Bits, chunk: Chunk, mask: NDArray[np.bool_]) -> None:
-        """Write into ``mask`` which of the chunk's entries are in the set."""
-        if self.marks is not None:
-            mask[:] = unpack(self.marks[chunk.number], chunk.count)
-            return
+    def bitmask(self, chunk: Chunk, read: Callable[[Chunk], Bits], buffer: ThreadBuffer) -> Bitmask:
+        """The chunk's entries in the set; ``read`` gives its scores if they are needed."""
+        if self.bitmasks is not None:
+            return self.bitmasks[chunk.number]
         taken = self.ties_before[chunk.number] if self.ties_before else 0
         left = max(0, self.threshold.ties - taken)
-        topk.mark_top(bits, chunk.first, self.ranked, self.threshold, left, mask)
+        mask: NDArray[np.bool_] = buffer(chunk.count, np.bool_)
+        topk.mark_top(read(chunk), chunk.first, self.ranked, self.threshold, left, mask)
+        return pack(mask)
 
 
 def find_by_histograms(
-    tensors: Sequence[ScoredTensor], count: int, workers: Workers, ranks: Ranks = ALONE
+    tensors: Sequence[ScoredTensor], count: int, runtime: Runtime, ranks: Ranks = ALONE
 ) -> list[TopSet]:
-    """Find the min(count, ranked) highest-scored entries of several tensors taken together.
-
-    Equal scores go to the earlier tensor, then to the lower flat index; over ranks, to those of
-    the lower rank first.
-
-    Raises:
-        NumericError: a score is negative or not finite; names the tensor and the flat index.
-    """
+    """Find the top sets; :class:`patchc.selection.topk.search.TopSearch` has the contract."""
     jobs = [(tensor, chunk) for tensor in tensors for chunk in tensor.chunks]
-    run = workers.map if len(jobs) > 1 else map
+    run = runtime.map if len(jobs) > 1 else map
     high_bins = ranks.sum(
         "upper bits", lambda: _sum(run(lambda job: _count_high(job[0], job[1]), jobs))
     )

@@ -10,18 +10,6 @@ from __future__ import annotations
 import os
 
 import pytest
-import torch
-
-CUDA = pytest.param("cuda", marks=pytest.mark.gpu)
-
-
-@pytest.fixture(params=["cpu", CUDA])
-def device(request: pytest.FixtureRequest) -> str:
-    """The device to put tensors on."""
-    name: str = request.param
-    if name == "cuda" and not torch.cuda.is_available():
-        pytest.skip("needs a CUDA device")
-    return name
 
 
 @pytest.fixture

@@ -67,7 +67,7 @@ def _part(positions: list[int], deltas: list[float], scale: float, device: str) 
     return DeltaEntries(at, torch.tensor(deltas, device=device), scale)
 
 
-def test_by_hand(device: str) -> None:
+def test_sums_equal_values_by_hand(device: str) -> None:
     tensor = torch.tensor([[1.0, -0.0], [3.0, 4.0]], device=device)
     parts = [_part([0, 3], [1.0, 2.0], 2.0, device), _part([1, 3], [0.0, 4.0], 0.5, device)]
     saved = add_deltas(tensor, parts)

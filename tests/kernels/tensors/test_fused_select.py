@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from patchc.errors import MismatchError, UnsupportedInputError
-from patchc.kernels.philox.cpu import KEEP_ALL, Retention, retention_threshold
-from patchc.kernels.safepatching_merge import Changes, Part, RankedScores, select_changes
+from patchc.kernels.philox import KEEP_ALL, Retention, retention_threshold
+from patchc.kernels.safepatching_merge import Changes, ComponentTile, RankedScores, select_changes
 from patchc.kernels.topk import TopSearch, cut_of
 from patchc.kernels.topk.cpu import TopThreshold
 
@@ -76,14 +76,12 @@ class Case:
             )
         return changes
 
-    def _part(self, name: str, options: oracle.Options, tile: int, device: str) -> Part:
+    def _part(self, name: str, options: oracle.Options, tile: int, device: str) -> ComponentTile:
         number = ("se", "osm").index(name)
         scores = self.scores[number].to(device)
         threshold = retention_threshold(VALUES["retain"])
         retention = Retention(options.seed, oracle.stream_of(name, "t"), threshold)
-        ranked = (
-            replace(retention, threshold=KEEP_ALL) if options.rank_among == "all" else retention
-        )
+        ranked = EVERYTHING if options.rank_among == "all" else retention
         search = TopSearch(int(VALUES[f"top_{name}"] * scores.numel()), device)
         for first in range(0, scores.numel(), tile):
             search.count_high(scores[first : first + tile], first, ranked)
@@ -93,7 +91,7 @@ class Case:
         taken = torch.zeros(1, dtype=torch.int64, device=device)
         top = RankedScores(scores, search.cut(), taken)
         scale = float(np.float32(VALUES[("alpha", "beta")[number]]))
-        return Part(self.tuned[number].to(device), top, retention, scale)
+        return ComponentTile(self.tuned[number].to(device), top, retention, scale)
 
 
 def _check(case: Case, options: oracle.Options, tile: int, device: str) -> None:
@@ -118,7 +116,9 @@ def _check(case: Case, options: oracle.Options, tile: int, device: str) -> None:
 @pytest.mark.parametrize("base", DTYPES)
 @pytest.mark.parametrize("tuned", ["F32", "BF16"])
 @pytest.mark.parametrize("count", [1, 3, 33, 2300])
-def test_equals_the_method(base: str, tuned: str, count: int, device: str) -> None:
+def test_the_fused_selection_equals_the_method(
+    base: str, tuned: str, count: int, device: str
+) -> None:
     _check(Case(base, tuned, count, 0), oracle.Options(2**64 - 5, VALUES), 1100, device)
 
 
@@ -137,12 +137,12 @@ def test_changes_of_fewer_steps_are_dropped(device: str) -> None:
     _check(Case("BF16", "F32", 2300, 5), oracle.Options(9, VALUES, least_step=6), 1500, device)
 
 
-def _by_mask(tuned: list[float], marks: list[int], scale: float, device: str) -> Part:
+def _by_mask(tuned: list[float], marks: list[int], scale: float, device: str) -> ComponentTile:
     mask = torch.tensor(marks, dtype=torch.bool, device=device)
-    return Part(torch.tensor(tuned, device=device), mask, EVERYTHING, scale)
+    return ComponentTile(torch.tensor(tuned, device=device), mask, EVERYTHING, scale)
 
 
-def test_masks_by_hand(device: str) -> None:
+def test_masks_equal_values_by_hand(device: str) -> None:
     base = torch.tensor([1.0, 2.0, -0.0, 4.0, 5.0], device=device).bfloat16()
     se = _by_mask([1.0078125, 9, 9, 3.984375, 9], [1, 0, 0, 1, 0], 1.0, device)
     osm = _by_mask([9, 9, 0, 4.03125, 5], [0, 0, 1, 1, 1], 2.0, device)
@@ -197,7 +197,7 @@ def test_an_entry_cut_off_by_a_tie_is_no_fault(device: str) -> None:
     cut = cut_of(TopThreshold(key=0x3F800000, ties=1, available_ties=2000), device)
     top = RankedScores(scores, cut, torch.zeros(1, dtype=torch.int64, device=device))
     found = select_changes(
-        torch.ones(2000, device=device), [Part(tuned, top, EVERYTHING, 1.0)], 0, "union"
+        torch.ones(2000, device=device), [ComponentTile(tuned, top, EVERYTHING, 1.0)], 0, "union"
     )
     assert (found.fault, found.positions.tolist()) == (None, [0])
     assert int(top.taken) == 2000
@@ -207,7 +207,7 @@ def test_other_numbers_are_refused(device: str) -> None:
     part = _by_mask([1.0, 2.0], [1, 1], 1.0, device)
     with pytest.raises(MismatchError, match="tuned has 2 entries where 3"):
         select_changes(torch.zeros(3, device=device), [part], 0, "union")
-    with pytest.raises(UnsupportedInputError, match="3 parts"):
+    with pytest.raises(UnsupportedInputError, match="3 components"):
         select_changes(torch.zeros(2, device=device), [part] * 3, 0, "union")
     with pytest.raises(UnsupportedInputError, match=r"a tensor of torch\.int32"):
         select_changes(torch.zeros(2, device=device, dtype=torch.int32), [part], 0, "union")

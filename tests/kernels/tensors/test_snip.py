@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from patchc.errors import MismatchError, UnsupportedInputError
-from patchc.kernels.snip import add_scores, scores_oracle
+from patchc.kernels.snip import add_scores, reference
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -15,7 +15,7 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 @pytest.mark.parametrize("weight_type", [None, *DTYPES], ids=str)
 @pytest.mark.parametrize("gradient_type", DTYPES, ids=str)
 @pytest.mark.parametrize("count", [1, 3, 33, 1025])
-def test_equals_the_oracle(
+def test_scores_equal_the_oracle(
     gradient_type: torch.dtype, weight_type: torch.dtype | None, count: int, device: str
 ) -> None:
     torch.manual_seed(count)
@@ -26,7 +26,9 @@ def test_equals_the_oracle(
     buffer = torch.cat([torch.rand(count), torch.full((7,), -777.25)])
     expected = buffer.numpy().copy()
     for _ in range(3):
-        expected[:count] = scores_oracle(expected[:count], gradients.float().numpy(), widened)
+        expected[:count] = reference.add_scores(
+            expected[:count], gradients.float().numpy(), widened
+        )
     held = buffer.to(device)
     for _ in range(3):
         there = None if weights is None else weights.to(device)
@@ -34,7 +36,7 @@ def test_equals_the_oracle(
     assert np.array_equal(held.cpu().numpy().view(np.uint32), expected.view(np.uint32))
 
 
-def test_by_hand(device: str) -> None:
+def test_scores_equal_values_by_hand(device: str) -> None:
     scores = torch.tensor([[1.0, 2.0], [3.0, 4.0]], device=device)
     gradients = torch.tensor([[0.5, -1.0], [0.0, -0.25]], device=device)
     weights = torch.tensor([[2.0, 3.0], [5.0, -8.0]], device=device, dtype=torch.bfloat16)
@@ -77,7 +79,7 @@ def test_strided_scores_are_refused() -> None:
 
 
 @pytest.mark.gpu
-def test_offsets_beyond_32_bits() -> None:
+def test_offsets_beyond_32_bits_are_reached() -> None:
     """The last entries of 2³⁰ + 5 scores lie 4 GiB from the first."""
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")

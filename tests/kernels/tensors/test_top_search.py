@@ -9,9 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from patchc.errors import MismatchError, NumericError, UnsupportedInputError
-from patchc.kernels.philox.cpu import KEEP_ALL, Retention, retention_threshold
-from patchc.kernels.topk import TopSearch, mark_top, top_mask
-from patchc.kernels.topk.cpu import top_mask_oracle
+from patchc.kernels.philox import KEEP_ALL, Retention, retention_threshold
+from patchc.kernels.topk import TopSearch, mark_top, reference, top_mask
 
 SEED = 2**64 - 77
 EVERYTHING = Retention(0, 0, KEEP_ALL)
@@ -45,14 +44,14 @@ def _kept(name: str, retain: float, count: int) -> NDArray[np.bool_]:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("count", [1, 3, 33, 1024, 2500])
-def test_equals_a_sort(kind: str, count: int, device: str) -> None:
+def test_top_sets_equal_a_sort(kind: str, count: int, device: str) -> None:
     scores = _scores(kind, count)
     there = torch.from_numpy(scores).to(device)
     for retain, wanted in ((0.6, count // 3), (1.0, count // 2 + 1), (0.3, count)):
         found = top_mask(there, wanted, _retention("t", retain)).cpu().numpy()
         kept = _kept("t", retain, count)
         assert np.array_equal(found, oracle.top_set(scores, kept, wanted))
-        assert np.array_equal(found, top_mask_oracle(scores, kept, wanted))
+        assert np.array_equal(found, reference.top_mask(scores, kept, wanted))
 
 
 @pytest.mark.parametrize("kind", ["spread", "four levels", "all equal"])
@@ -87,7 +86,7 @@ def test_one_cut_over_streamed_tensors(kind: str, tile: int, device: str) -> Non
 
 @pytest.mark.parametrize("kind", ["spread", "four levels", "all zero", "any bits"])
 @pytest.mark.parametrize("shape", [(3, 1), (3, 3), (2, 33), (2, 1027)])
-def test_rows(kind: str, shape: tuple[int, int], device: str) -> None:
+def test_each_row_has_a_top_set_of_its_own(kind: str, shape: tuple[int, int], device: str) -> None:
     rows, length = shape
     scores = _scores(kind, rows * length)
     for retain, wanted in ((0.6, max(1, length // 3)), (1.0, length), (0.5, 0)):
@@ -116,7 +115,7 @@ def test_a_later_part_of_a_tensor_draws_by_its_own_indices(
         top_mask(bad, 60, retention, row_length, first=1000)
 
 
-def test_ties_by_hand(device: str) -> None:
+def test_ties_are_broken_as_by_hand(device: str) -> None:
     scores = torch.tensor([1, 2, 1, 3, 1, 2, 0, 1], dtype=torch.float32, device=device)
     found = top_mask(scores, 5, EVERYTHING)
     assert found.tolist() == [True, True, True, True, False, True, False, False]

@@ -13,13 +13,19 @@ from arithmetic_vectors import GOLDEN_MASKS, KNOWN_ANSWERS, NAME, ROUNDINGS
 from numpy.typing import NDArray
 
 from patchc.dtypes import BY_NAME, MERGEABLE
-from patchc.kernels.launch import OPTIONS, signed
-from patchc.kernels.philox.cpu import retention_threshold
+from patchc.kernels.launch import OPTIONS
+from patchc.kernels.philox import retention_threshold
 from patchc.kernels.philox.triton import draws, retained
 from patchc.kernels.rounding.triton import from_fp32, step_between, to_fp32
-from patchc.kernels.ulp_steps.cpu import steps_oracle
+from patchc.kernels.ulp_steps.reference import steps_between
 
 POISON = 0x5A5A5A5A
+
+
+def _signed(value: int) -> int:
+    return value - 2**64 if value >= 2**63 else value
+
+
 NUMPY = {
     "F16": np.dtype(np.float16),
     "BF16": np.dtype(ml_dtypes.bfloat16),
@@ -70,21 +76,21 @@ def _poisoned(count: int, device: str) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("case", KNOWN_ANSWERS)
-def test_known_answers_of_philox(case: str, triton_device: str) -> None:
+def test_philox_gives_the_known_answers(case: str, triton_device: str) -> None:
     counter, key, expected = KNOWN_ANSWERS[case]
     low, high = counter[0] | counter[1] << 32, counter[2] | counter[3] << 32
     out = _poisoned(4, triton_device)
-    _draw[(1,)](out, signed(key[0] | key[1] << 32), signed(high), signed(low), 1)
+    _draw[(1,)](out, _signed(key[0] | key[1] << 32), _signed(high), _signed(low), 1)
     assert tuple(out.cpu().numpy().view(np.uint32).tolist()) == expected
 
 
 @pytest.mark.parametrize("case", range(len(GOLDEN_MASKS)))
-def test_golden_masks(case: int, triton_device: str) -> None:
+def test_draws_give_the_golden_masks(case: int, triton_device: str) -> None:
     component, seed, retain, first, golden = GOLDEN_MASKS[case]
     count = 8 * len(bytes.fromhex(golden))
     out = _poisoned(count, triton_device)
     stream, limit = oracle.stream_of(component, NAME), retention_threshold(retain)
-    _retain[(1,)](out, signed(seed), signed(stream), limit, first // 4, count)
+    _retain[(1,)](out, _signed(seed), _signed(stream), limit, first // 4, count)
     assert np.packbits(out.cpu().numpy().astype(bool)).tobytes().hex() == golden
 
 
@@ -100,7 +106,7 @@ def _rounded(bits: NDArray[np.uint32], name: str, device: str) -> NDArray[np.int
 
 
 @pytest.mark.parametrize("name", MERGEABLE)
-def test_golden_roundings(name: str, triton_device: str) -> None:
+def test_roundings_equal_the_golden_ones(name: str, triton_device: str) -> None:
     cases = [(bits, word) for kind, bits, word in ROUNDINGS if kind == name]
     found = _rounded(np.array([bits for bits, _ in cases], np.uint32), name, triton_device)
     assert found.tolist() == [word for _, word in cases]
@@ -147,4 +153,4 @@ def test_steps_equal_the_oracle(name: str, triton_device: str) -> None:
     )
     steps = _poisoned(1500, triton_device)
     _step[(2,)](before, after, steps, 1500, kind.code, 1024)
-    assert steps.cpu().tolist() == steps_oracle(*pair, True).tolist()
+    assert steps.cpu().tolist() == steps_between(*pair, True).tolist()

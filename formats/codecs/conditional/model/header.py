@@ -1,4 +1,4 @@
-"""The fields of a chunk's header, written and read (SPEC.md, section 6.4.4).
+"""The fields of a chunk's header, written and read by the same functions (SPEC.md, section 6.4.4).
 
 Fields are raw bits of the stream. A number of open range is an exponential Golomb code of some
 order k: b one-bits, a zero-bit, then b + k raw bits, for the b-th of ranges 2^(b + k) wide.
@@ -6,17 +6,21 @@ order k: b one-bits, a zero-bit, then b + k raw bits, for the b-th of ranges 2^(
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
-from patchc.formats.codecs.conditional.model.chunk_model import Model, edge_level
-from patchc.formats.codecs.conditional.model.classes import (
+from patchc.formats.codecs.conditional.model.chunk_model import (
     ALL,
     EDGES,
     LOW,
     MOST_CLASSES,
     NONE,
     POPULATIONS,
+    Layout,
+    Model,
+    edge_level,
 )
 from patchc.formats.codecs.conditional.model.levels import ALWAYS
 from patchc.formats.codecs.conditional.model.rans import Stack, pop_bits, push_bits
@@ -29,271 +33,197 @@ from patchc.formats.codecs.conditional.model.step_tokens import (
     SYMBOLS,
     TOKENS,
 )
-from patchc.jit import Integer, compiled, inlined
+from patchc.jit import Integer, loop
 
-FIELDS_OF_TABLE = 10 * SYMBOLS
-OTHER_FIELDS = 64 * LOW
-"""Room for the fields of a header: of each table, and besides."""
+_FIELDS_OF_TABLE = 10 * SYMBOLS
+_OTHER_FIELDS = 64 * LOW
+_NO_FIELDS = np.empty((0, 2), np.int64)
+_NO_STREAM = np.empty(0, np.uint32)
 
 HITS_ORDER = 4
-"""Of the number of changes of a population."""
+"""The order of the code of a population's number of changes."""
 
-_RANGES = 22  # of an open number; more cannot occur
-
-
-@compiled
-def write_model(
-    model: Model, groups: Integer, exponent_bits: Integer, fields: NDArray[np.int64]
-) -> Integer:
-    """Put the header's fields into rows (value, bits); return their number."""
-    at = 0
-    for group in range(groups):
-        first, last = model.firsts[group], model.firsts[group + 1] - 1
-        at = _put_number(last - first, 2, at, fields)
-        if last > first:
-            at = _write_group(model, group, exponent_bits, at, fields)
-    at = _put(np.int64(model.levels[ALL] != NONE), 1, at, fields)
-    if model.levels[ALL] != NONE:
-        at = _put(model.levels[ALL], 8, at, fields)
-        at = _write_table(model, model.table_of[ALL], at, fields)
-    stated = False
-    for number in range(POPULATIONS):
-        if model.levels[number] != NONE:
-            if stated:
-                at = _put_number(model.hits[number], HITS_ORDER, at, fields)
-            stated = True
-    return at
+_RANGES = 22  # no number has more
 
 
-@inlined
-def _write_group(
-    model: Model, group: Integer, exponent_bits: Integer, at: Integer, fields: NDArray[np.int64]
-) -> Integer:
-    first, last = model.firsts[group], model.firsts[group + 1] - 1
-    if exponent_bits:
-        at = _put(model.tops[first], exponent_bits, at, fields)
-        for number in range(first + 1, last):
-            at = _put_number(model.tops[number] - model.tops[number - 1] - 1, 0, at, fields)
-    for number in range(first, last):
-        if number == first:
-            at = _put(model.levels[number], 8, at, fields)
-            at = _write_table(model, model.table_of[number], at, fields)
-            continue
-        at = _put_signed(model.levels[number - 1] - model.levels[number], 2, at, fields)
-        same = model.table_of[number] == model.table_of[number - 1]
-        at = _put(np.int64(same), 1, at, fields)
-        if not same:
-            at = _write_table(model, model.table_of[number], at, fields)
-    if not exponent_bits:
-        return at
-    at = _put_number(model.lows[group], 1, at, fields)
-    if model.lows[group]:
-        at = _put(model.levels[LOW + group], 8, at, fields)
-        at = _write_table(model, model.table_of[LOW + group], at, fields)
-    lows = np.int64(model.lows[group])
-    for number in range(first + max(np.int64(0), lows - 1), last):
-        level = model.levels[EDGES + number]
-        at = _put(np.int64(level != NONE), 1, at, fields)
-        if level != NONE:
-            at = _put_signed(edge_level(model, number) - level, 2, at, fields)
-    return at
+class _Header(NamedTuple):
+    """Where fields go, or where they come from.
+
+    Attributes:
+        fields: rows (value, bits), to be filled; without rows where a header is read.
+        stream: from which a header is read.
+        state: of the coder, one number.
+        at: the next row of ``fields`` or the next word of ``stream``, one number.
+    """
+
+    fields: NDArray[np.int64]
+    stream: Stack
+    state: NDArray[np.uint64]
+    at: NDArray[np.int64]
 
 
-@inlined
-def _write_table(model: Model, table: Integer, at: Integer, fields: NDArray[np.int64]) -> Integer:
-    kind = model.kinds[table]
-    count = model.counts[table]
-    at = _put(min(kind, np.int64(FLIPS)), 2, at, fields)
-    if kind == GEOMETRIC:
-        return _put(model.table_levels[table], 8, at, fields)
-    at = _put_number(count if kind >= FLIPS else count - 1, 2, at, fields)
-    before = np.int64(HEAVIEST)
-    for symbol in range(count):
-        weight = np.int64(model.weights[table, symbol])
-        at = _put_signed(before - weight, 1, at, fields)
-        before = weight
-    return at
+def header_fields(model: Model, layout: Layout) -> NDArray[np.int64]:
+    """The header of a model as rows (value, bits)."""
+    room = (int(model.table_of.max()) + 1) * _FIELDS_OF_TABLE + _OTHER_FIELDS
+    fields, at = np.empty((room, 2), np.int64), np.zeros(1, np.int64)
+    header = _Header(fields, _NO_STREAM, np.zeros(1, np.uint64), at)
+    _code_model(header, model, layout, model.hits.sum())
+    return fields[: at[0]]
 
 
-@inlined
-def _put(value: Integer, bits: Integer, at: Integer, fields: NDArray[np.int64]) -> Integer:
-    fields[at, 0] = value
-    fields[at, 1] = bits
-    return at + 1
-
-
-@inlined
-def _put_number(value: Integer, order: Integer, at: Integer, fields: NDArray[np.int64]) -> Integer:
-    while value >> order:
-        at = _put(1, 1, at, fields)
-        value -= 1 << order
-        order += 1
-    at = _put(0, 1, at, fields)
-    return _put(value, order, at, fields)
-
-
-@inlined
-def _put_signed(value: Integer, order: Integer, at: Integer, fields: NDArray[np.int64]) -> Integer:
-    return _put_number(2 * value - 1 if value > 0 else -2 * value, order, at, fields)
-
-
-@compiled
+@loop
 def push_fields(
-    x: Integer, at: Integer, out: Stack, fields: NDArray[np.int64], count: Integer
+    x: Integer, at: Integer, out: Stack, fields: NDArray[np.int64]
 ) -> tuple[Integer, Integer]:
     """Push a header's fields, last first."""
-    for i in range(count - 1, -1, -1):
+    for i in range(len(fields) - 1, -1, -1):
         x, at = push_bits(x, at, out, fields[i, 0], fields[i, 1])
     return x, at
 
 
-@compiled
 def read_model(
-    x: Integer, at: Integer, stream: Stack, groups: Integer, exponent_bits: Integer,
-    entries: Integer, model: Model,
-) -> tuple[Integer, Integer, Integer]:  # fmt: skip
+    x: np.uint64, stream: Stack, entries: int, layout: Layout, model: Model
+) -> tuple[bool, np.uint64, int]:
     """Pop the header of ``entries`` changes into an empty model.
 
     Returns:
-        Whether it is in range, the state and the next word.
+        Whether all fields are in range, the state and the next word.
     """
-    tables = 0
-    for group in range(groups):
-        count, x, at = _get_number(x, at, stream, 2)
-        if count > (MOST_CLASSES if exponent_bits else 1):
-            return False, x, at
-        model.firsts[group + 1] = model.firsts[group] + count + 1
+    header = _Header(_NO_FIELDS, stream, np.full(1, x), np.zeros(1, np.int64))
+    good = _code_model(header, model, layout, np.int64(entries))
+    return good, header.state[0], int(header.at[0])
+
+
+@loop
+def _code_model(header: _Header, model: Model, layout: Layout, entries: Integer) -> bool:
+    """Write a model, or read it; return whether all fields are in range."""
+    good, tables = True, np.int64(0)
+    for group in range(layout.group_count):
+        first = model.firsts[group]
+        count = _code_number(header, model.firsts[group + 1] - 1 - first, 2)
+        if count > (MOST_CLASSES if layout.exponent_bits else 1):
+            return False
+        model.firsts[group + 1] = first + count + 1
         if count:
-            good, x, at, tables = _read_group(x, at, stream, group, exponent_bits, model, tables)
-            if not good:
-                return False, x, at
-    some, x, at = pop_bits(x, at, stream, 1)
-    if some:
-        level, x, at = pop_bits(x, at, stream, 8)
-        model.levels[ALL] = np.int64(level)
-        model.table_of[ALL] = tables
-        good, x, at = _read_table(x, at, stream, model, tables)
-        if not good or model.levels[ALL] > ALWAYS:
-            return False, x, at
+            fits, tables = _code_group(header, model, layout, group, tables)
+            good &= fits
+    if _code_bits(header, model.levels[ALL] != NONE, 1):
+        good &= _code_population(header, model, ALL, tables)
     unstated = -1
     for number in range(POPULATIONS):
         if model.levels[number] != NONE:
             if unstated < 0:
                 unstated = number
                 continue
-            model.hits[number], x, at = _get_number(x, at, stream, HITS_ORDER)
+            model.hits[number] = _code_number(header, model.hits[number], HITS_ORDER)
             entries -= model.hits[number]
-    if unstated < 0 or entries < 0:
-        return False, x, at
+    if not good or unstated < 0 or entries < 0:
+        return False
     model.hits[unstated] = entries
-    return True, x, at
+    return True
 
 
-@inlined
-def _read_group(
-    x: Integer, at: Integer, stream: Stack, group: Integer, exponent_bits: Integer,
-    model: Model, tables: Integer,
-) -> tuple[Integer, Integer, Integer, Integer]:  # fmt: skip
+@loop
+def _code_group(
+    header: _Header, model: Model, layout: Layout, group: Integer, tables: Integer
+) -> tuple[bool, Integer]:
     first, last = model.firsts[group], model.firsts[group + 1] - 1
-    if exponent_bits:
-        top, x, at = pop_bits(x, at, stream, exponent_bits)
-        model.tops[first] = np.int64(top)
+    tops, levels = model.tops, model.levels
+    if layout.exponent_bits:
+        tops[first] = _code_bits(header, tops[first], layout.exponent_bits)
         for number in range(first + 1, last):
-            width, x, at = _get_number(x, at, stream, 0)
-            model.tops[number] = model.tops[number - 1] + 1 + width
-        if model.tops[last - 1] >> exponent_bits:
-            return False, x, at, tables
-    for number in range(first, last):
-        same = np.uint64(0)
-        if number == first:
-            level, x, at = pop_bits(x, at, stream, 8)
-            model.levels[number] = np.int64(level)
-        else:
-            less, x, at = _get_signed(x, at, stream, 2)
-            model.levels[number] = model.levels[number - 1] - less
-            same, x, at = pop_bits(x, at, stream, 1)
-        if not 0 <= model.levels[number] <= ALWAYS:
-            return False, x, at, tables
-        if not same:
-            good, x, at = _read_table(x, at, stream, model, tables)
-            if not good:
-                return False, x, at, tables
+            least = tops[number - 1] + 1
+            tops[number] = least + _code_number(header, tops[number] - least, 0)
+    good = _code_population(header, model, first, tables)
+    tables += 1
+    for number in range(first + 1, last):
+        before = levels[number - 1]
+        levels[number] = before - _code_signed(header, before - levels[number], 2)
+        good &= 0 <= levels[number] <= ALWAYS
+        same = model.table_of[number] == model.table_of[number - 1]
+        if not _code_bits(header, same, 1):
+            good &= _code_table(header, model, tables)
             tables += 1
         model.table_of[number] = tables - 1
-    if not exponent_bits:
-        return True, x, at, tables
-    lows, x, at = _get_number(x, at, stream, 1)
-    if lows > last - first:
-        return False, x, at, tables
+    if not layout.exponent_bits:
+        return good, tables
+    lows = _code_number(header, model.lows[group], 1)
+    if lows > last - first or tops[last - 1] > np.int64(layout.exponent_mask):
+        return False, tables
     model.lows[group] = lows
     if lows:
-        level, x, at = pop_bits(x, at, stream, 8)
-        model.levels[LOW + group] = np.int64(level)
-        good, x, at = _read_table(x, at, stream, model, tables)
-        if not good or level > ALWAYS:
-            return False, x, at, tables
-        model.table_of[LOW + group] = tables
+        good &= _code_population(header, model, LOW + group, tables)
         tables += 1
     for number in range(first + max(0, lows - 1), last):
-        some, x, at = pop_bits(x, at, stream, 1)
-        if some:
-            less, x, at = _get_signed(x, at, stream, 2)
-            level = edge_level(model, number) - less
-            if not 0 <= level <= ALWAYS:
-                return False, x, at, tables
-            model.levels[EDGES + number] = level
-    return True, x, at, tables
+        if _code_bits(header, levels[EDGES + number] != NONE, 1):
+            level = edge_level(model, number)
+            less = _code_signed(header, level - levels[EDGES + number], 2)
+            levels[EDGES + number] = level - less
+            good &= 0 <= level - less <= ALWAYS
+    return good, tables
 
 
-@inlined
-def _read_table(
-    x: Integer, at: Integer, stream: Stack, model: Model, table: Integer
-) -> tuple[Integer, Integer, Integer]:
-    kind, x, at = pop_bits(x, at, stream, 2)
-    model.kinds[table] = np.int64(kind)
-    if model.kinds[table] == GEOMETRIC:
-        level, x, at = pop_bits(x, at, stream, 8)
-        model.table_levels[table] = np.int64(level)
-        return level <= ALWAYS, x, at
-    count, x, at = _get_number(x, at, stream, 2)
-    if model.kinds[table] != FLIPS:
-        count += 1
-    elif count == 0:
+@loop
+def _code_population(header: _Header, model: Model, population: Integer, table: Integer) -> bool:
+    """Write or read a population's level and its own table."""
+    level = _code_bits(header, model.levels[population], 8)
+    model.levels[population] = level
+    model.table_of[population] = table
+    good: bool = _code_table(header, model, table) and level <= ALWAYS
+    return good
+
+
+@loop
+def _code_table(header: _Header, model: Model, table: Integer) -> bool:
+    kind = _code_bits(header, min(model.kinds[table], np.int64(FLIPS)), 2)
+    model.kinds[table] = kind
+    if kind == GEOMETRIC:
+        level = _code_bits(header, model.table_levels[table], 8)
+        model.table_levels[table] = level
+        return bool(level <= ALWAYS)
+    least = np.int64(kind != FLIPS)
+    count = least + _code_number(header, model.counts[table] - least, 2)
+    if count == 0:
         model.kinds[table] = RAW
-        return True, x, at
-    if count > (TOKENS if model.kinds[table] == EVEN else SYMBOLS):
-        return False, x, at
+        return True
+    if count > (TOKENS if kind == EVEN else SYMBOLS):
+        return False
     model.counts[table] = count
-    before = np.int64(HEAVIEST)
-    some = False
+    weight = np.int64(HEAVIEST)
+    good, some = True, False
     for symbol in range(count):
-        less, x, at = _get_signed(x, at, stream, 1)
-        before -= less
-        if not 0 <= before <= HEAVIEST:
-            return False, x, at
-        model.weights[table, symbol] = before
-        some = some or before > 0
-    return some, x, at
+        weight -= _code_signed(header, weight - np.int64(model.weights[table, symbol]), 1)
+        model.weights[table, symbol] = weight
+        good &= 0 <= weight <= HEAVIEST
+        some |= weight > 0
+    return bool(good and some)
 
 
-@inlined
-def _get_number(
-    x: Integer, at: Integer, stream: Stack, order: Integer
-) -> tuple[Integer, Integer, Integer]:
-    value = np.int64(0)
+@loop
+def _code_signed(header: _Header, value: Integer, order: Integer) -> Integer:
+    coded = _code_number(header, 2 * value - 1 if value > 0 else -2 * value, order)
+    return (coded + 1) >> 1 if coded & 1 else -(coded >> 1)
+
+
+@loop
+def _code_number(header: _Header, value: Integer, order: Integer) -> Integer:
+    start = np.int64(0)
     for _ in range(_RANGES):
-        more, x, at = pop_bits(x, at, stream, 1)
-        if not more:
+        if not _code_bits(header, (value - start) >> order > 0, 1):
             break
-        value += np.int64(1) << order
+        start += np.int64(1) << order
         order += 1
-    low, x, at = pop_bits(x, at, stream, order)
-    return value + np.int64(low), x, at
+    return start + _code_bits(header, value - start, order)
 
 
-@inlined
-def _get_signed(
-    x: Integer, at: Integer, stream: Stack, order: Integer
-) -> tuple[Integer, Integer, Integer]:
-    value, x, at = _get_number(x, at, stream, order)
-    return ((value + 1) >> 1 if value & 1 else -(value >> 1)), x, at
+@loop
+def _code_bits(header: _Header, value: Integer, bits: Integer) -> Integer:
+    """Write ``value``, or read what is there instead; return it."""
+    at = header.at[0]
+    if len(header.fields):
+        header.fields[at, 0], header.fields[at, 1] = value, bits
+        header.at[0] = at + 1
+        return np.int64(value)
+    popped, state, at = pop_bits(header.state[0], at, header.stream, bits)
+    header.state[0], header.at[0] = state, at
+    return np.int64(popped)

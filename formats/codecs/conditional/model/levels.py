@@ -1,15 +1,14 @@
 """Geometric numbers, coded by a table that follows from one small number, the level.
 
-SPEC.md, section 6.4.2. Gaps between changes are nearly geometric among words of one class, and
-so are the sizes of many steps. A level stands for the odds of a change, in quarter octaves; from
-it follow, by integers alone, a number of raw low bits and the frequencies of the tokens above them.
-The last token means "that many further, and another code", which a geometric law allows.
+SPEC.md, section 6.4.2. Gaps between changes are nearly geometric among words of one class, and so
+are the sizes of many steps. A level is the odds of a change, in quarter octaves. It gives, by
+integers alone, a number of raw low bits and the frequencies of the tokens above them. The last
+token means "that many more, and another code follows", which suits a geometric law.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -21,15 +20,15 @@ from patchc.formats.codecs.conditional.model.rans import (
     Pushes,
     Stack,
     Symbols,
-    fill_symbols,
     pop,
     pop_bits,
     push,
     push_bits,
     pushes_of,
-    symbol_bits,
+    symbol_lengths,
+    symbols_of,
 )
-from patchc.jit import Integer, always_inline, inlined
+from patchc.jit import Integer, inlined, loop
 
 EVEN_LEVEL = 96
 """The level of even odds."""
@@ -49,10 +48,10 @@ _QUARTERS = (1 << 32, 5107605667, 6074000999, 7223345211)
 
 
 class Costs(NamedTuple):
-    """What the encoder reckons with.
+    """Costs by which the encoder chooses.
 
     Attributes:
-        hits, misses: bits that a change, and a word without one, cost at each level on average.
+        hits, misses: average bits of a changed word, and of an unchanged word, at each level.
         logs: log₂ of the whole numbers up to ``SCALE``.
     """
 
@@ -61,17 +60,16 @@ class Costs(NamedTuple):
     logs: NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class LevelTables:
-    """What follows from each level.
+class LevelTables(NamedTuple):
+    """The tables of all levels.
 
     Attributes:
         low_bits: raw bits below the token.
         tokens: number of tokens before the one that continues.
-        starts: first slot of each token; one more than there are tokens bounds the last.
+        starts: first slot of each token; one more bounds the last.
         slots, pushes: tables for decoding and for encoding.
         symbol_bits: ideal length of each token.
-        costs: see there.
+        costs: what choosing each level costs.
     """
 
     low_bits: NDArray[np.int64]
@@ -89,29 +87,26 @@ def level_tables() -> LevelTables:
     low_bits = np.zeros(LEVELS, np.int64)
     tokens = np.ones(LEVELS, np.int64)
     starts = np.zeros((LEVELS, MOST_TOKENS + 2), np.int64)
-    slots = np.zeros((LEVELS, SCALE), np.uint32)
     hit_bits, miss_bits = np.zeros(LEVELS), np.full(LEVELS, 1e9)
     for level in range(ALWAYS):
         low_bits[level] = max(0, (COARSEST - level + 3) // 4)
         cuts, stay = token_starts(level + 4 * int(low_bits[level]))
         tokens[level] = len(cuts) - 2
         starts[level, : len(cuts)] = cuts
-        fill_symbols(starts[level], len(cuts) - 1, slots[level])
         stays = (stay / _ONE) ** (0.5 ** low_bits[level])
         hit_bits[level], miss_bits[level] = -np.log2(1 - stays), -np.log2(stays)
     starts[ALWAYS, 1:3] = SCALE
-    fill_symbols(starts[ALWAYS], 1, slots[ALWAYS])
-    pushes = pushes_of(starts)
+    slots, pushes = symbols_of(starts), pushes_of(starts)
     logs = np.array([0.0, *map(math.log2, range(1, SCALE + 1))])
     costs = Costs(hit_bits, miss_bits, logs)
-    return LevelTables(low_bits, tokens, starts, slots, pushes, symbol_bits(pushes), costs)
+    return LevelTables(low_bits, tokens, starts, slots, pushes, symbol_lengths(pushes), costs)
 
 
 def token_starts(level: int) -> tuple[list[int], int]:
     """Slots at which the tokens of a level without raw bits start, and 2^32 · P(no change).
 
-    Token t has the slots from floor(4096 · (1 − s^t)), s being the probability of no change; the
-    tokens end before the first whose share falls below 4/4096, and one token stands for the rest.
+    Token t starts at slot floor(4096 · (1 − s^t)), where s is the probability of no change. The
+    tokens end before the first whose share falls below 4/4096; one token stands for the rest.
     """
     octave, quarter = divmod(level - EVEN_LEVEL, 4)
     odds = _QUARTERS[quarter] << octave if octave >= 0 else _QUARTERS[quarter] >> -octave
@@ -123,11 +118,11 @@ def token_starts(level: int) -> tuple[list[int], int]:
     return [*starts, SCALE], stay
 
 
-@inlined
+@loop
 def best_level(hits: Integer, words: Integer, costs: Costs) -> tuple[Integer, float]:
     """The level with the shortest code of ``hits`` changes among ``words`` words, and its bits.
 
-    Only levels around that of the very odds are looked at; no other can be the best.
+    Only levels around that of the exact odds are tried; no other can be the best.
     """
     if hits == words:
         return ALWAYS, 0.0
@@ -145,38 +140,34 @@ def best_level(hits: Integer, words: Integer, costs: Costs) -> tuple[Integer, fl
     return best, best_bits
 
 
-@always_inline
+@inlined
 def log2(number: Integer, costs: Costs) -> float:
     """log₂ of a whole number above 0, looked up where it is small."""
     return float(costs.logs[number] if number <= SCALE else np.log2(number))
 
 
-@always_inline
+@inlined
 def push_geometric(
-    x: Integer, at: Integer, out: Stack, value: Integer, level: Integer,
-    all_low_bits: NDArray[np.int64], all_tokens: NDArray[np.int64], pushes: Pushes,
-) -> tuple[Integer, Integer]:  # fmt: skip
+    x: Integer, at: Integer, out: Stack, value: Integer, level: Integer, levels: LevelTables
+) -> tuple[Integer, Integer]:
     """Push ``value`` with the tables of one level; return state and end."""
-    low_bits, tokens = all_low_bits[level], all_tokens[level]
+    low_bits, tokens = levels.low_bits[level], levels.tokens[level]
     token = value >> low_bits
     x, at = push_bits(x, at, out, value & ((1 << low_bits) - 1), low_bits)
     repeats = np.int64(0)
     if token >= tokens:
         repeats = token // tokens
         token -= repeats * tokens
-    x, at = push(x, at, out, pushes, level, token)
+    x, at = push(x, at, out, levels.pushes, level, token)
     for _ in range(repeats):
-        x, at = push(x, at, out, pushes, level, tokens)
+        x, at = push(x, at, out, levels.pushes, level, tokens)
     return x, at
 
 
-@always_inline
-def geometric_bits(
-    value: Integer, level: Integer, all_low_bits: NDArray[np.int64], all_tokens: NDArray[np.int64],
-    bits: NDArray[np.float64],
-) -> float:  # fmt: skip
-    """Ideal length of ``value``; ``bits`` are those of the tokens of all levels."""
-    low_bits, tokens = all_low_bits[level], all_tokens[level]
+@inlined
+def geometric_bits(value: Integer, level: Integer, levels: LevelTables) -> float:
+    """Ideal length of ``value``."""
+    low_bits, tokens, bits = levels.low_bits[level], levels.tokens[level], levels.symbol_bits
     token = value >> low_bits
     length: Any = low_bits + 0.0
     if token >= tokens:
@@ -185,17 +176,16 @@ def geometric_bits(
     return float(length + bits[level, token])
 
 
-@always_inline
+@inlined
 def pop_geometric(
-    x: Integer, at: Integer, stream: Stack, level: Integer, all_low_bits: NDArray[np.int64],
-    all_tokens: NDArray[np.int64], slots: Symbols, limit: Integer,
-) -> tuple[Integer, Integer, Integer]:  # fmt: skip
+    x: Integer, at: Integer, stream: Stack, level: Integer, levels: LevelTables, limit: Integer
+) -> tuple[Integer, Integer, Integer]:
     """Pop a value; one above ``limit`` may come out as any number above it."""
-    low_bits, tokens = all_low_bits[level], all_tokens[level]
+    low_bits, tokens = levels.low_bits[level], levels.tokens[level]
     total: Integer = np.int64(0)
-    token, x, at = pop(x, at, stream, slots, level)
+    token, x, at = pop(x, at, stream, levels.slots, level)
     while token == tokens and total <= limit:
         total += tokens << low_bits
-        token, x, at = pop(x, at, stream, slots, level)
+        token, x, at = pop(x, at, stream, levels.slots, level)
     low, x, at = pop_bits(x, at, stream, low_bits)
     return total + (token << low_bits) + np.int64(low), x, at

@@ -1,8 +1,8 @@
-"""A coder of the rANS kind: one number, on which symbols and raw bits are pushed and popped.
+"""A rANS coder: symbols and raw bits are pushed onto one number, and popped from it.
 
 SPEC.md, section 6.4. The state is below 2^64 and moves 32 bits at a time to and from a list of
 words. Encoding runs backwards: what is pushed last is popped first. The state starts at 1 and must
-come back to it, so a short body has no fixed cost. Compiled functions for the codec's loops.
+come back to it, so a short body has no fixed cost.
 
 Duda, "Asymmetric numeral systems: entropy coding combining speed of Huffman coding with
 compression rate of arithmetic coding" (2013).
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchc.errors import PatchFormatError
-from patchc.jit import Integer, always_inline, compiled
+from patchc.jit import Integer, allocating_loop, inlined
 from patchc.simd import bit_length, multiply_high
 
 SCALE_BITS = 12
@@ -27,27 +27,26 @@ _HALF = np.uint64(0xFFFF)
 _START, _ROUND_UP, _SHIFT = np.uint64(16), np.uint64(32), np.uint64(48)
 
 Symbols = NDArray[np.uint32]
-"""A table for decoding: for each of the ``SCALE`` slots, symbol << 24 | offset << 12 | freq − 1."""
+"""Tables for decoding: for each of the ``SCALE`` slots, symbol << 24 | offset << 12 | freq − 1."""
 
 Pushes = NDArray[np.uint64]
-"""A table for encoding: for each symbol a reciprocal, and freq | start << 16 | round_up << 32 |
+"""Tables for encoding: for each symbol a reciprocal, and freq | start << 16 | round_up << 32 |
 shift << 48, so that ⌊(x + round_up) · reciprocal / 2^(64 + shift)⌋ = ⌊x / freq⌋ for any state x
-below 2^64 − 1; one that is divided is below freq · 2^52."""
+below 2^64 − 1. States that are divided are below freq · 2^52."""
 
 Stack = NDArray[np.uint32]
-"""Words of a stream, in the order in which they are pushed or, decoding, read.
+"""Words of a stream, in the order of pushing; or of reading, with one more word at the end that is
+not part of the stream."""
 
-One to be read has a word more, which is not part of it."""
 
-
-@always_inline
+@inlined
 def push(
     x: Integer, at: Integer, out: Stack, tables: Pushes, table: Integer, symbol: Integer
 ) -> tuple[Integer, Integer]:
     """Push a symbol by a row of ``tables``; return state and end.
 
-    Whether a word moves to ``out`` cannot be foreseen, so it is written in any case, and counted
-    without a branch: ``out`` has a word to spare.
+    A branch could not be predicted, so a word is always written to ``out`` and only counted if it
+    had to move: ``out`` needs a word to spare.
     """
     reciprocal = tables[np.uint64(table), np.uint64(symbol), 0]
     entry = tables[np.uint64(table), np.uint64(symbol), 1]
@@ -63,7 +62,7 @@ def push(
     return x + start + quotient * (np.uint64(SCALE) - freq), at
 
 
-@always_inline
+@inlined
 def push_bits(x: Integer, at: Integer, out: Stack, value: Integer, count: Integer) -> tuple[
     Integer, Integer
 ]:  # fmt: skip
@@ -76,7 +75,7 @@ def push_bits(x: Integer, at: Integer, out: Stack, value: Integer, count: Intege
     return (x << bits) | np.uint64(value), at
 
 
-@always_inline
+@inlined
 def pop(
     x: Integer, at: Integer, stream: Stack, tables: Symbols, table: Integer
 ) -> tuple[Integer, Integer, Integer]:
@@ -91,7 +90,7 @@ def pop(
     return np.int64(entry >> np.uint64(24)), x, at
 
 
-@always_inline
+@inlined
 def pop_bits(x: Integer, at: Integer, stream: Stack, count: Integer) -> tuple[
     Integer, Integer, Integer
 ]:  # fmt: skip
@@ -105,24 +104,28 @@ def pop_bits(x: Integer, at: Integer, stream: Stack, count: Integer) -> tuple[
     return value, x, at
 
 
-@compiled
-def fill_symbols(starts: NDArray[np.int64], count: Integer, table: Symbols) -> None:
-    """Fill ``table`` for ``count`` symbols that start at these slots; the last ends at the next."""
-    for symbol in range(count):
-        freq = starts[symbol + 1] - starts[symbol]
-        for offset in range(freq):
-            table[starts[symbol] + offset] = symbol << 24 | offset << 12 | (freq - 1)
+@allocating_loop
+def symbols_of(starts: NDArray[np.int64]) -> Symbols:
+    """The tables for decoding, one per row of ``starts``; see :func:`pushes_of`."""
+    tables = np.zeros((starts.shape[0], SCALE), np.uint32)
+    for table in range(starts.shape[0]):
+        for symbol in range(starts.shape[1] - 1):
+            first, end = starts[table, symbol], starts[table, symbol + 1]
+            for slot in range(first, end):
+                tables[table, slot] = symbol << 24 | (slot - first) << 12 | (end - first - 1)
+    return tables
 
 
-@compiled
+@allocating_loop
 def pushes_of(starts: NDArray[np.int64]) -> Pushes:
-    """The tables for encoding, a row for each of ``starts``: the first slots of its symbols, and
-    where the last ends. What follows the end may be 0.
+    """The tables for encoding, one per row of ``starts``.
+
+    A row has the first slots of the symbols, and where the last ends. What follows may be 0.
 
     Let 2^s be the greatest power of two up to freq, and 2^(64 + s) = m · freq + r. In units of
     2^(64 + s), (x + 1) · m is below (x + 1) / freq, by 1 / freq at most if r ≤ 2^s; otherwise
     freq − r < 2^s, and x · (m + 1) is above x / freq, by less than 1 / freq. Either has the whole
-    part of x / freq. For a power of two, 2^64 − 1 stands for m, which has 65 bits, and will do.
+    part of x / freq. For a power of two, m has 65 bits, and 2^64 − 1 serves as well.
     Robison, "N-bit unsigned division via N-bit multiply-add" (ARITH 2005).
     """
     tables = np.zeros((starts.shape[0], starts.shape[1] - 1, 2), np.uint64)
@@ -147,7 +150,7 @@ def pushes_of(starts: NDArray[np.int64]) -> Pushes:
     return tables
 
 
-def symbol_bits(tables: Pushes) -> NDArray[np.float64]:
+def symbol_lengths(tables: Pushes) -> NDArray[np.float64]:
     """Ideal length of each symbol of each table, 0 where it has none."""
     freqs = tables[..., 1] & _HALF
     bits: NDArray[np.float64] = SCALE_BITS - np.log2(np.maximum(freqs, 1))

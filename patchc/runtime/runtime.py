@@ -1,0 +1,177 @@
+"""The resources of a command in one object: threads, memory, ranks, device, buffers, progress."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from types import TracebackType
+from typing import TypeVar
+
+from patchc.buffers import ThreadBuffer
+from patchc.errors import UsageError
+from patchc.progress import Progress, ProgressEvent, ignore_progress
+from patchc.runtime.device import Device, open_device
+from patchc.runtime.device_pool import DevicePool
+from patchc.runtime.memory import MemoryNeed, usable_cores
+from patchc.runtime.ranks import ALONE, Ranks
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Buffers:
+    """Arrays that threads reuse from chunk to chunk, each named for its contents."""
+
+    def __init__(self) -> None:
+        self.base = ThreadBuffer()
+        self.words = ThreadBuffer()
+        self.result = ThreadBuffer()
+        self.positions = ThreadBuffer()
+        self.steps = ThreadBuffer()
+        self.mask = ThreadBuffer()
+        self.merged = ThreadBuffer()
+        self.deltas = (ThreadBuffer(), ThreadBuffer())
+        self.scores = ThreadBuffer()
+        self.tuned = ThreadBuffer()
+        self.tuned_pieces = ThreadBuffer()
+        self.scored_base = ThreadBuffer()
+        self.scored_tuned = ThreadBuffer()
+
+
+@dataclass
+class Task:
+    """A stage of the work that reports its progress to the caller."""
+
+    progress: Progress
+    stage: str
+    total: int
+    unit: str
+    done: int = 0
+
+    def advance(self, amount: int, detail: str = "") -> None:
+        """Report that ``amount`` more is done."""
+        self.done += amount
+        self.progress(ProgressEvent(self.stage, self.done, self.total, self.unit, detail))
+
+
+class Runtime:
+    """The resources of one command; a context manager that ends its threads.
+
+    Args:
+        threads: the most worker threads; None means one per core that this process may use.
+        max_memory: bytes that the process may take; see :meth:`fit`.
+        device: the device for work that can run on one.
+        ranks: the processes that share the work; each has threads of its own.
+        progress: called as work is done.
+
+    Raises:
+        UsageError: ``threads`` is below 1.
+    """
+
+    def __init__(
+        self,
+        threads: int | None = None,
+        max_memory: int | None = None,
+        device: Device = "cpu",
+        ranks: Ranks = ALONE,
+        progress: Progress = ignore_progress,
+    ) -> None:
+        if threads is not None and threads < 1:
+            raise UsageError(f"threads is {threads}; it must be at least 1")
+        self.threads = threads or usable_cores()
+        self.ranks = ranks
+        self.buffers = Buffers()
+        self.pool: DevicePool | None = None
+        self._threads_asked = threads
+        self._max_memory = max_memory
+        self._device = device
+        self._progress = progress
+
+    def __enter__(self) -> Runtime:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if "_executor" in vars(self):
+            self._executor.shutdown(wait=True, cancel_futures=True)
+
+    @cached_property
+    def _executor(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self.threads, thread_name_prefix="patchc")
+
+    def open_device(self) -> DevicePool | None:
+        """Open the device and set ``pool`` to it; None means the CPU.
+
+        Raises:
+            UsageError, MissingExtraError: as :func:`patchc.runtime.device.open_device`.
+        """
+        self.pool = open_device(self._device)
+        return self.pool
+
+    def check_device(self) -> None:
+        """Refuse an unusable device, for work that only the CPU does.
+
+        Raises:
+            UsageError, MissingExtraError: as :func:`patchc.runtime.device.open_device`.
+        """
+        if self._device != "auto":
+            open_device(self._device)
+
+    def fit(self, need: MemoryNeed, most: int | None = None) -> None:
+        """Set the number of threads to what the memory budget allows; called before any work.
+
+        Args:
+            need: the memory that the work takes.
+            most: another limit on the threads.
+
+        Raises:
+            UsageError: one thread is too much for the budget that was asked for.
+        """
+        fitting = need.threads_within(self._threads_asked, self._max_memory, self.ranks.neighbours)
+        self.threads = fitting if most is None else min(fitting, most)
+
+    def task(self, stage: str, total: int, unit: str) -> Task:
+        """Begin a stage of ``total`` units."""
+        return Task(self._progress, stage, total, unit)
+
+    def submit(
+        self, function: Callable[[Item], Result], items: Iterable[Item]
+    ) -> list[Future[Result]]:
+        """Queue work on all ``items`` before any later work; for small results."""
+        return [self._executor.submit(function, item) for item in items]
+
+    def map(
+        self, function: Callable[[Item], Result], items: Iterable[Item]
+    ) -> Generator[Result, None, None]:
+        """Results in the order of ``items``, computed ahead by a bounded number.
+
+        The calling thread consumes ``items``. The first error, in order, is raised after running
+        work has ended; work not yet begun is dropped. A caller that may stop early has to close the
+        generator, so that no thread outlives the files that it reads.
+        """
+        pending: deque[Future[Result]] = deque()
+        source = iter(items)
+        try:
+            for item in source:
+                pending.append(self._executor.submit(function, item))
+                pending.extend(
+                    self._executor.submit(function, more)
+                    for more in islice(source, max(0, 2 * self.threads - len(pending)))
+                )
+                yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+            for future in pending:
+                if not future.cancelled():
+                    future.exception()

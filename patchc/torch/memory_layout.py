@@ -1,0 +1,251 @@
+"""Finds the memory of a live model that holds each word of the base, by name or by a given map."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import torch
+
+from patchc.chunks import Chunk
+from patchc.errors import UnsupportedInputError, UsageError, WrongBaseError
+from patchc.formats import Patch, TensorRecord
+from patchc.torch.tensors import (
+    Live,
+    Memory,
+    check_plain,
+    dtype_of,
+    memory_of,
+    named_tensors,
+    words_of,
+)
+
+_RUN_WORDS = 1 << 30
+
+
+@dataclass(frozen=True)
+class Part:
+    """Consecutive rows of a base tensor that a parameter holds.
+
+    A fused parameter has several parts; a sharded one has a part with ``rows``. Rows are counted in
+    the base tensor's first dimension. The parameter has rows of the same length, in its first
+    dimension or in several leading ones together, as when a layer's experts are one parameter.
+
+    Attributes:
+        tensor: name in the base.
+        rows: the first row and the one after the last; None for all.
+        at: the parameter's row where they begin; None for the one after the previous part.
+    """
+
+    tensor: str
+    rows: tuple[int, int] | None = None
+    at: int | None = None
+
+
+Names = Mapping[str, Sequence[Part]]
+"""Parameter → what it holds. A parameter without parts is ignored."""
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """Consecutive words of a base tensor in the memory of a live model.
+
+    Attributes:
+        parameter: name in the model.
+        words: the memory, in one dimension; fewer than 2³¹ words.
+        first: index of the first word in the base tensor.
+        writes: False if another run has the same memory and changes it.
+    """
+
+    parameter: str
+    words: torch.Tensor
+    first: int
+    writes: bool = True
+
+    def overlap(self, chunk: Chunk) -> tuple[int, int] | None:
+        """The range of the base tensor's words that both have; None if there is none."""
+        low = max(self.first, chunk.first)
+        high = min(self.first + len(self.words), chunk.first + chunk.count)
+        return (low, high) if low < high else None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The runs of a live model by base tensor, in the order of its words."""
+
+    runs: Mapping[str, tuple[Run, ...]]
+    parameters: Mapping[str, torch.Tensor]
+
+    def pieces(self, tensor: str, chunk: Chunk) -> Iterator[tuple[Run, int, int]]:
+        """The runs that hold words of a chunk, each with its range of the base tensor's words."""
+        for run in self.runs[tensor]:
+            overlap = run.overlap(chunk)
+            if overlap:
+                yield run, *overlap
+
+
+def lay_out(patch: Patch, model: Live, names: Names, shard: bool, replicas: bool) -> Layout:
+    """Find every tensor of a patch in a live model.
+
+    Args:
+        patch: of exact steps, with the same tensors on both sides.
+        model: a module or a state dict.
+        names: what parameters hold, if not the base tensor of the same name.
+        shard: words of the base may be missing from the model.
+        replicas: the model may hold words of the base more than once.
+
+    Raises:
+        WrongBaseError: a tensor is missing, unknown, or of another dtype or shape; names it.
+        UsageError: ``names`` does not fit; names the parameter.
+        UnsupportedInputError: a parameter cannot be changed in place, or shares memory with another
+            that the patch changes otherwise; names it.
+    """
+    tensors, needed = named_tensors(model)
+    for name in names:
+        if name not in tensors:
+            raise UsageError(f"names: the model has no parameter {name!r}")
+    runs: dict[str, list[Run]] = {}
+    parameters: dict[str, torch.Tensor] = {}
+    for name, tensor in tensors.items():
+        parts = names.get(name, [Part(name)] if name in patch.index.tensors else [])
+        if parts:
+            check_plain(name, tensor)
+            if name not in names:
+                _check_shape(patch, name, tensor)
+            parameters[name] = tensor
+            for held, run in _runs(patch, name, tensor, parts):
+                runs.setdefault(held, []).append(run)
+    unknown = [n for n in tensors if n in needed and n not in parameters and n not in names]
+    _check_unknown(patch, {name: tensors[name] for name in unknown}, parameters)
+    settled = _settle_memory(patch, runs)
+    for name, record in patch.index.tensors.items():
+        found = settled.setdefault(name, [])
+        found.sort(key=lambda run: run.first)
+        if not shard:
+            _check_complete(patch, record, found)
+        if not replicas:
+            _check_once(name, found)
+    return Layout({name: tuple(found) for name, found in settled.items()}, parameters)
+
+
+def _check_shape(patch: Patch, name: str, tensor: torch.Tensor) -> None:
+    record = patch.index.tensors[name]
+    own = dtype_of(tensor)
+    if own != record.dtype or tuple(tensor.shape) != record.shape:
+        raise WrongBaseError(
+            f"parameter {name!r} is {own.name if own else tensor.dtype} {list(tensor.shape)} and "
+            f"the base of {patch.path} has {record.dtype.name} {list(record.shape)}; where it is "
+            "fused or sharded, say in names= what it holds"
+        )
+
+
+def _runs(
+    patch: Patch, name: str, tensor: torch.Tensor, parts: Sequence[Part]
+) -> Iterator[tuple[str, Run]]:
+    following = 0
+    for part in parts:
+        record = patch.index.tensors.get(part.tensor)
+        if record is None:
+            raise UsageError(
+                f"names: parameter {name!r}: the base of {patch.path} has no {part.tensor!r}"
+            )
+        rows = record.shape[0] if record.shape else 1
+        first, stop = part.rows or (0, rows)
+        at = following if part.at is None else part.at
+        following = at + stop - first
+        width = math.prod(record.shape[1:])
+        widths = {math.prod(tensor.shape[lead:]) for lead in range(1, tensor.dim() + 1)} or {1}
+        held = tensor.numel() // width if width else max(tensor.shape[:1], default=1)
+        if dtype_of(tensor) != record.dtype or width not in widths:
+            raise WrongBaseError(
+                f"parameter {name!r} is {tensor.dtype} {list(tensor.shape)} and cannot hold rows "
+                f"of {part.tensor!r}, which is {record.dtype.name} {list(record.shape)}"
+            )
+        if not (0 <= first <= stop <= rows and at >= 0 and following <= held):
+            raise UsageError(
+                f"names: parameter {name!r} has {held} rows and {part.tensor!r} {rows}; rows "
+                f"{first} to {stop} of the one are not at row {at} of the other"
+            )
+        words = words_of(tensor)[at * width : following * width]
+        for cut in range(0, len(words), _RUN_WORDS):
+            yield part.tensor, Run(name, words[cut : cut + _RUN_WORDS], first * width + cut)
+
+
+def _check_unknown(
+    patch: Patch, unknown: Mapping[str, torch.Tensor], known: Mapping[str, torch.Tensor]
+) -> None:
+    """Check that parameters unknown to the base are other names for known memory."""
+    found = {memory_of(tensor) for tensor in known.values()}
+    for name, tensor in unknown.items():
+        check_plain(name, tensor)
+        if tensor.numel() and memory_of(tensor) not in found:
+            raise WrongBaseError(
+                f"the base of {patch.path} has no tensor {name!r}; say in names= what the "
+                "parameter holds, or give it no parts to leave it alone"
+            )
+
+
+def _settle_memory(patch: Patch, runs: Mapping[str, list[Run]]) -> dict[str, list[Run]]:
+    """Choose one run to change each piece of memory.
+
+    Raises:
+        UnsupportedInputError: two runs overlap partly, or the patch changes tied runs differently.
+    """
+    settled: dict[str, list[Run]] = {}
+    writers: dict[Memory, tuple[str, Run]] = {}
+    for tensor, of_tensor in runs.items():
+        for run in of_tensor:
+            writer, other = writers.setdefault(memory_of(run.words), (tensor, run))
+            if other is run:
+                settled.setdefault(tensor, []).append(run)
+            elif (writer, other.first) != (tensor, run.first):
+                if _changes(patch, writer, other) != _changes(patch, tensor, run):
+                    raise UnsupportedInputError(
+                        f"{writer!r} and {tensor!r} are tied in the model (parameters "
+                        f"{other.parameter!r} and {run.parameter!r}) and {patch.path} changes them "
+                        "apart; untie them first"
+                    )
+                settled.setdefault(tensor, []).append(replace(run, writes=False))
+    ordered = sorted(writers.items(), key=lambda item: (str(item[0].device), item[0].start))
+    for (left, (_, one)), (right, (_, two)) in pairwise(ordered):
+        if left.device == right.device and right.start < left.stop:
+            raise UnsupportedInputError(
+                f"parameters {one.parameter!r} and {two.parameter!r} share a part of their memory; "
+                "pass each weight once, the fused one with names="
+            )
+    return settled
+
+
+def _changes(patch: Patch, tensor: str, run: Run) -> list[tuple[int, bytes, bytes]]:
+    """The changes of a patch in the chunks that overlap a run."""
+    changes = []
+    for change in map(patch.index.chunk, patch.index.tensors[tensor].chunks):
+        first = change.number * patch.chunk_words
+        if run.overlap(Chunk(change.number, first, patch.chunk_words)):
+            changes.append((first - run.first, change.base_digest, change.result_digest))
+    return changes
+
+
+def _check_complete(patch: Patch, record: TensorRecord, runs: Sequence[Run]) -> None:
+    reached = 0
+    for run in runs:
+        if run.first > reached:
+            break
+        reached = max(reached, run.first + len(run.words))
+    if reached < record.words:
+        raise WrongBaseError(
+            f"the model does not hold tensor {record.name!r} of the base of {patch.path}, or not "
+            "all of it; say in names= which parameter does, or, if this process has a shard of the "
+            "model, pass shard=True and base="
+        )
+
+
+def _check_once(tensor: str, runs: Sequence[Run]) -> None:
+    for one, two in pairwise(runs):
+        if two.first < one.first + len(one.words):
+            raise UnsupportedInputError(
+                f"tensor {tensor!r} is held twice, by parameters {one.parameter!r} and "
+                f"{two.parameter!r}; pass base=, so that both can be compared with it"
+            )

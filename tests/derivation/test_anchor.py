@@ -1,0 +1,85 @@
+"""The divergence from the base against whole distributions, place by place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_llama import write_base
+from transformers import AutoModelForCausalLM
+
+from patchc.derivation.anchor import anchors_of, divergence
+from patchc.derivation.examples import Example
+
+PROMPTS = [(6, 7, 8), (9, 10, 11, 12, 13), (14,)]
+REPLIES = [(9, 10), (11,), (12, 13, 14, 2)]
+EXAMPLES = list(map(Example, PROMPTS, REPLIES))
+
+
+def load(folder: Path) -> torch.nn.Module:
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> torch.nn.Module:
+    return load(write_base(tmp_path))
+
+
+def shift(model: torch.nn.Module) -> None:
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for value in model.parameters():
+            value += 0.05 * torch.randn(value.shape, generator=generator)
+
+
+def test_it_is_zero_at_the_base_and_positive_away_from_it(model: torch.nn.Module) -> None:
+    anchors = anchors_of(model, EXAMPLES)
+    assert divergence(model, anchors).item() == pytest.approx(0.0, abs=1e-6)
+    shift(model)
+    assert divergence(model, anchors).item() > 1e-3
+
+
+def test_it_is_the_mean_over_places_of_whole_distributions(
+    model: torch.nn.Module, tmp_path: Path
+) -> None:
+    """The tiny vocabulary has fewer tokens than are told apart, so that none are lumped."""
+    anchors = anchors_of(model, EXAMPLES)
+    base = load(tmp_path)
+    shift(model)
+    total, places = 0.0, 0
+    for prompt, reply in zip(PROMPTS, REPLIES, strict=True):
+        for at in range(len(reply)):
+            tokens = torch.tensor([prompt + reply[:at]])
+            with torch.no_grad():
+                theirs, ours = (
+                    torch.log_softmax(one(input_ids=tokens).logits[0, -1].double(), 0)
+                    for one in (base, model)
+                )
+            total += (theirs.exp() * (theirs - ours)).sum().item()
+            places += 1
+    assert divergence(model, anchors).item() == pytest.approx(total / places, rel=1e-3)
+
+
+def test_what_is_lumped_together_makes_a_lower_bound(
+    model: torch.nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    anchors = anchors_of(model, EXAMPLES)
+    monkeypatch.setattr("patchc.derivation.anchor._NAMED", 4)
+    coarse = anchors_of(model, EXAMPLES)
+    assert coarse[0].named.shape == (2, 4)
+    shift(model)
+    found = divergence(model, coarse).item()
+    assert 0 < found < divergence(model, anchors).item()
+
+
+def test_the_gradient_leads_back_to_the_base(model: torch.nn.Module) -> None:
+    anchors = anchors_of(model, EXAMPLES)
+    shift(model)
+    away = divergence(model, anchors)
+    away.backward()
+    with torch.no_grad():
+        for value in model.parameters():
+            assert value.grad is not None
+            value -= 0.01 * value.grad
+    assert divergence(model, anchors).item() < away.item()

@@ -1,0 +1,105 @@
+"""Models evaluated with a patch beside the same models without it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from command_line import run
+from evaluate_inputs import OPTIONS
+from safetensors.torch import load_file, save_file
+from tiny_llama import write_base
+from transformers import AutoModelForCausalLM
+
+import patchc
+from patchc.errors import (
+    AlreadyPatchedError,
+    WrongBaseError,
+)
+from patchc.evaluation.paired import compare
+
+
+@pytest.fixture(scope="module")
+def fix(base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Another model with the same tokenizer, and the patch that leads to it."""
+    folder = tmp_path_factory.mktemp("fix")
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(-1.5)
+    write_base(folder / "tuned")
+    model.save_pretrained(folder / "tuned")
+    patchc.diff(base, folder / "tuned", out=folder / "fix.patchc")
+    return folder / "fix.patchc", folder / "tuned"
+
+
+def test_a_patch_gives_a_second_row_that_is_the_patched_model(
+    base: Path, fix: tuple[Path, Path], sets: dict[str, Path], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    patch, tuned = fix
+    report = patchc.evaluate([base], **sets, patch=patch, options=OPTIONS)
+    plain, patched = report.models
+    assert report.changes == {"base + fix.patchc": compare(plain.outcomes, patched.outcomes)}
+    assert set(report.changes["base + fix.patchc"]) == {
+        "harmful", "over_refusal", "misanswered", "utility",
+    }  # fmt: skip
+    assert (plain.model, plain.patch) == ("base", None)
+    assert (patched.model, patched.patch) == ("base + fix.patchc", str(patch))
+    assert plain.path == patched.path == str(base)
+    facts = patchc.inspect(patch)
+    assert (plain.digest, patched.digest) == (facts.base_digest, facts.result_digest)
+    (direct,) = patchc.evaluate([tuned], **sets, options=OPTIONS).models
+    for figure in ("harmful", "over_refusal", "utility", "degenerate", "digest"):
+        assert getattr(patched, figure) == getattr(direct, figure)
+    assert not list(scratch.iterdir())
+
+
+def test_the_table_of_changes_shows_what_the_json_holds(
+    base: Path, fix: tuple[Path, Path], sets: dict[str, Path]
+) -> None:
+    words = ["evaluate", base, "--patch", fix[0], "--max-new-tokens", 3]
+    words += [word for name, path in sets.items() for word in (f"--{name}", path)]
+    code, shown, err = run(*words)
+    assert code == 0, err
+    (changes,) = json.loads(run(*words, "--json")[1])["changes"].values()
+    assert changes["harmful"]["difference"] == 0.0
+    title, header, row = shown.splitlines()[-3:]
+    assert title.startswith("patched − base on the same requests: points [95 %], p")
+    assert header.split() == ["model", "harmful", "over-refusal", "misanswered", "utility"]
+    assert row.startswith("base + fix.patchc")
+    utility = changes["utility"]
+    points = [100 * utility[name] for name in ("difference", "low", "high")]
+    assert row.endswith("{:+.1f} [{:+.1f}, {:+.1f}] p={:.2g}".format(*points, utility["p_value"]))
+    assert "+0.0 [-41.0, +41.0] p=1" in row
+
+
+def test_a_patch_of_another_model_is_refused_before_anything_is_asked(
+    fix: tuple[Path, Path], sets: dict[str, Path], tmp_path: Path
+) -> None:
+    patch, tuned = fix
+    other = write_base(tmp_path / "other", tied=True)
+    with pytest.raises(WrongBaseError):
+        patchc.evaluate([other], **sets, patch=patch, out=tmp_path / "out", options=OPTIONS)
+    assert not (tmp_path / "out").exists()
+    assert tuned.exists()
+
+
+def test_a_patch_is_checked_against_all_models_before_anything_is_asked(
+    base: Path, fix: tuple[Path, Path], sets: dict[str, Path], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", None)
+    patch, tuned = fix
+    other = write_base(tmp_path / "other")
+    tensors = load_file(other / "model.safetensors")
+    tensors["lm_head.weight"] += 1
+    save_file(tensors, other / "model.safetensors", {"format": "pt"})
+    for wrong, error in ((other, WrongBaseError), (tuned, AlreadyPatchedError)):
+        with pytest.raises(error, match=str(wrong)):
+            patchc.evaluate([base, wrong], **sets, patch=patch, options=OPTIONS)
