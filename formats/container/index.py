@@ -98,6 +98,16 @@ class PatchIndex:
         """Whether both sides have the same tensors, by name, dtype and shape."""
         return all(record.is_plain for record in self.records)
 
+    @property
+    def changed_tensors(self) -> int:
+        """How many tensors have words that change."""
+        return sum(bool(record.chunks) for record in self.records)
+
+    @property
+    def changed_words(self) -> int:
+        """How many words change."""
+        return int(self.entries.sum())
+
     def digest_on(self, side: Side) -> bytes:
         """Digest of the whole model on one side, 32 bytes."""
         return self.base_digest if side == "base" else self.result_digest

@@ -53,6 +53,11 @@ class TensorPair:
         return max(self.words_on("base"), self.words_on("result"))
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of the longer side."""
+        return self.words * self.dtype.word_bytes
+
+    @property
     def only(self) -> Side | None:
         """The side that alone has it; None where both do."""
         if self.base_shape is None:

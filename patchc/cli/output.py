@@ -97,7 +97,7 @@ def figures(
 
 def percent(rate: Rate) -> str:
     """Write a rate in percent."""
-    return f"{100 * rate.value:.1f} %"
+    return rate.percent
 
 
 def share(rate: Rate) -> str:

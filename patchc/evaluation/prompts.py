@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from patchc.derivation.base_model import load_tokenizer
-from patchc.derivation.examples import Example
+from patchc.derivation.examples import Example, in_batches
 from patchc.errors import DeriveError, EvaluateError
 from patchc.evaluation.evaluate_options import EvaluateOptions
-from patchc.evaluation.requests import Request, RequestSets, SetName
+from patchc.evaluation.requests import Request, RequestSets, SetName, with_system
 from patchc.evaluation.results import request_digests
 
 
@@ -30,7 +30,7 @@ class Prompts:
 
     tokenizer: Any
     tokens: dict[SetName, list[list[int]]]
-    batches: dict[SetName, list[list[int]]]
+    batches: dict[SetName, list[Sequence[int]]]
     keys: dict[SetName, list[str]]
 
 
@@ -48,11 +48,10 @@ def encode_prompts(folder: Path, requests: RequestSets, options: EvaluateOptions
         name: [_encode(tokenizer, request, options.system) for request in asked]
         for name, asked in requests.items()
     }
-    batches: dict[SetName, list[list[int]]] = {}
-    size = options.batch_size
+    batches: dict[SetName, list[Sequence[int]]] = {}
     for name, encoded in tokens.items():
         order = sorted(range(len(encoded)), key=[*map(len, encoded)].__getitem__)
-        batches[name] = [order[first : first + size] for first in range(0, len(order), size)]
+        batches[name] = list(in_batches(order, options.batch_size))
     return Prompts(tokenizer, tokens, batches, request_digests(requests, tokens))
 
 
@@ -70,9 +69,7 @@ def encode_answers(prompts: Prompts, harmless: Sequence[Request]) -> list[Exampl
 
 
 def _encode(tokenizer: Any, request: Request, system: str | None) -> list[int]:
-    messages = list(request.messages)
-    if system is not None and messages[0]["role"] != "system":
-        messages.insert(0, {"role": "system", "content": system})
+    messages = with_system(request.messages, system)
     try:
         text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     except Exception as error:

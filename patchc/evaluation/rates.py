@@ -47,6 +47,11 @@ class Rate:
         ):
             object.__setattr__(self, name, value)
 
+    @property
+    def percent(self) -> str:
+        """The value in percent, with one digit after the point."""
+        return f"{100 * self.value:.1f} %"
+
 
 KindRate = Literal["harmful", "harmless", "misanswered", "utility"]
 

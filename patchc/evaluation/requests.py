@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -184,6 +184,14 @@ def _label(source: str, values: dict[str, Any], columns: tuple[str, ...]) -> str
         if type(value) in (str, int) and str(value).strip():
             return check_characters(source, column, str(value).strip(), EvaluateError)
     return None
+
+
+def with_system(messages: Iterable[Message], system: str | None) -> list[Message]:
+    """Put a system message first, where one is given and the messages have none."""
+    found = list(messages)
+    if system is not None and found[0]["role"] != "system":
+        found.insert(0, {"role": "system", "content": system})
+    return found
 
 
 def _messages(source: str, value: Any) -> tuple[Message, ...]:

@@ -117,7 +117,7 @@ def gather_entries(
         UsageError, MismatchError, UnsupportedInputError, CheckpointError, NumericError: as
             :func:`patchc.build`.
     """
-    refuse_quantised(base.path, tuple(base.tensors))
+    refuse_quantised(base.path, base.tensors)
     with ExitStack() as stack:
         if isinstance(recipe, MergeRecipe):
             found = _gather_merge(stack, base, sources, recipe, runtime)
@@ -152,7 +152,7 @@ def _gather_merge(
         raise UsageError(f"{recipe.method} needs at least one tuned model; name it with --tuned")
     tuned = [stack.enter_context(open_checkpoint(path)) for path in sources.tuned]
     for model in tuned:
-        refuse_quantised(model.path, tuple(model.tensors))
+        refuse_quantised(model.path, model.tensors)
     vectors = open_task_vectors(base, tuned, recipe, runtime.buffers)
     candidates = find_merge_candidates(base, tuned, recipe)
     words = 1 << DEFAULT_CHUNK_BITS

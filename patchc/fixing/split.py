@@ -13,7 +13,14 @@ from blake3 import blake3
 from patchc.errors import DeriveError, EvaluateError
 from patchc.evaluation.near_duplicates import check_disjoint
 from patchc.evaluation.records import read_records
-from patchc.evaluation.requests import PathLike, Request, RequestSets, SetName, read_requests
+from patchc.evaluation.requests import (
+    PathLike,
+    Request,
+    RequestSets,
+    SetName,
+    read_requests,
+    with_system,
+)
 from patchc.evaluation.splits import is_learned_from, split_requests
 from patchc.files import storage_errors
 from patchc.fitting.fit_options import FEWEST
@@ -271,9 +278,7 @@ def _requests(lines: Sequence[Line]) -> list[Request]:
 
 
 def _conversation(line: Line, system: str | None) -> list[dict[str, str]]:
-    messages = list(line["messages"])
-    if system is not None and messages[0]["role"] != "system":
-        messages.insert(0, {"role": "system", "content": system})
+    messages = with_system(line["messages"], system)
     if "response" in line:
         messages.append({"role": "assistant", "content": line["response"]})
     return messages

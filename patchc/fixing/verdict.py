@@ -58,8 +58,8 @@ def _changes(base: Figures, patched: Figures, changes: Mapping[str, Change]) -> 
         sentences.append(_moved("Utility", base.utility, patched.utility, changes["utility"]))
     if patched.degenerate.hits > base.degenerate.hits:
         sentences.append(
-            f"Replies that are empty or loop rose from {_percent(base.degenerate)} to "
-            f"{_percent(patched.degenerate)}."
+            f"Replies that are empty or loop rose from {base.degenerate.percent} to "
+            f"{patched.degenerate.percent}."
         )
     if base.perplexity and patched.perplexity:
         change = 100 * (patched.perplexity / base.perplexity - 1)
@@ -90,8 +90,8 @@ def _gap(label: str, development: Rate, test: Rate) -> list[str]:
     if test.low <= development.high:
         return []
     return [
-        f"{label} is higher on test ({_percent(test)}) than on development "
-        f"({_percent(development)}), by more than chance: the development requests do not "
+        f"{label} is higher on test ({test.percent}) than on development "
+        f"({development.percent}), by more than chance: the development requests do not "
         "represent the test's; add requests of the kinds that fail."
     ]
 
@@ -110,8 +110,4 @@ def _moved(label: str, before: Rate, after: Rate, change: Change) -> str:
 
 
 def _from_to(before: Rate, after: Rate, change: Change) -> str:
-    return f"from {_percent(before)} to {_percent(after)} (p {change.p_value:.2g})"
-
-
-def _percent(rate: Rate) -> str:
-    return f"{100 * rate.value:.1f} %"
+    return f"from {before.percent} to {after.percent} (p {change.p_value:.2g})"

@@ -94,7 +94,7 @@ def pass_over_model(
         WrongBaseError: naming the first tensor that is not the expected one, unless it may differ.
     """
     ranks = runtime.ranks
-    runs = deal([_nbytes(record) for record in records], ranks.size)
+    runs = deal([record.nbytes for record in records], ranks.size)
     own = runs[ranks.rank]
 
     def pass_over_own() -> bytes:
@@ -138,7 +138,7 @@ def pass_over_tensors(
         for number in run
         for chunk in grid(records[number].words, patch.chunk_words)
     )
-    task = runtime.task(stage, sum(_nbytes(records[number]) for number in run), "bytes")
+    task = runtime.task(stage, sum(records[number].nbytes for number in run), "bytes")
     with closing(runtime.map(lambda job: work(*job), jobs)) as results:
         for number in run:
             record = records[number]
@@ -148,7 +148,7 @@ def pass_over_tensors(
             known = number >= len(model.tensors) or transition.knows(record, digests, found)
             if not known and not may_differ:
                 raise transition.wrong(record.name, "its values differ")
-            task.advance(_nbytes(record), record.name)
+            task.advance(record.nbytes, record.name)
             sides = tuple(chunk.found_on for chunk in found if chunk.found_on)
             yield TensorDigests(record, digests, sides, not known)
 
@@ -170,7 +170,3 @@ def _unpack(record: TensorRecord, found: list[Any]) -> TensorDigests:
     digests, sides, differs = found
     full = {side: bytes.fromhex(digest) for side, digest in digests.items()}
     return TensorDigests(record, full, tuple(sides), differs)
-
-
-def _nbytes(record: TensorRecord) -> int:
-    return record.words * record.dtype.word_bytes

@@ -95,7 +95,7 @@ def _change(
         chunks=len(pending.chunks),
         chunks_kept=pending.done,
         tensors=len(model.tensors),
-        changed_tensors=sum(bool(record.chunks) for record in patch.index.records),
-        changed_words=int(patch.index.entries.sum()),
+        changed_tensors=patch.index.changed_tensors,
+        changed_words=patch.index.changed_words,
         dry_run=dry_run,
     )

@@ -212,8 +212,8 @@ class _Copy:
             side_files=len(side_files),
             left_out=tuple(left_out),
             tensors=len(tensors),
-            changed_tensors=sum(bool(record.chunks) for record in index.records),
-            changed_words=int(index.entries.sum()),
+            changed_tensors=index.changed_tensors,
+            changed_words=index.changed_words,
             dry_run=dry_run,
             merged=merged,
         )

@@ -50,9 +50,10 @@ def rewrite(
             write(tensor.name, chunk.first, words[:count])
         return digests
 
-    records = [patch.index.tensors_on(source)[name] for name in model.tensors]
-    records += [record for record in patch.index.records if record.only == target]
     match_tensors(patch, model, source)
+    own = patch.index.tensors_on(source)
+    records = [own[name] for name in model.tensors]
+    records += [record for record in patch.index.records if record.only == target]
     found = pass_over_model(patch, model, records, take, VERBS[target], runtime)
     _check_bodies(patch, runtime.ranks)
     if not found.is_promised_by(patch):

@@ -77,7 +77,7 @@ class FileChanges:
             WrongBaseError: naming the first file that is on neither.
             CheckpointError: a file cannot be read.
         """
-        return {file.name: self._state(file) for file in self._patch.index.files}
+        return {file.name: self._find(file)[0] for file in self._patch.index.files}
 
     def headers(self, target: Side) -> dict[str, bytes | None]:
         """Shard name → its header on side ``target``, for the headers that change."""
@@ -100,8 +100,8 @@ class FileChanges:
         """
         sides: dict[Side, list[tuple[str, bytes]]] = {"base": [], "result": []}
         for number, file in enumerate(self._patch.index.files):
-            found = self._state(file)
-            contents = {found: self._read(file)}
+            found, content = self._find(file)
+            contents = {found: content}
             contents[OTHER[found]] = self._patch.read_file(number, contents[found], OTHER[found])
             for side, digests in sides.items():
                 content = contents[side]
@@ -120,12 +120,12 @@ class FileChanges:
                 source = self._read(file)
                 yield file.name, self._patch.read_file(number, source, target)
 
-    def _state(self, file: FileRecord) -> Side:
+    def _find(self, file: FileRecord) -> tuple[Side, bytes | None]:
         content = self._read(file)
         digest = None if content is None else short(blake3(content).digest())
         for side in OTHER:
             if digest == (file.digest_on(side) if file.on(side) else None):
-                return side
+                return side, content
         raise self._wrong(file, "it is missing" if content is None else "its content differs")
 
     def _read(self, file: FileRecord) -> bytes | None:

@@ -79,7 +79,8 @@ def find_chunk_sides(patch: Patch, model: Checkpoint, runtime: Runtime) -> Model
         words = read_side(model, tensor, chunk, side, runtime.buffers.words)
         return transition.revert_found(tensor, chunk, words, side)
 
-    records = [patch.index.tensors_on(side)[name] for name in model.tensors]
+    own = patch.index.tensors_on(side)
+    records = [own[name] for name in model.tensors]
     found = pass_over_model(patch, model, records, revert_found, "verify", runtime)
     if side == "base" and found.base != patch.index.base_digest:
         raise unsound(patch)

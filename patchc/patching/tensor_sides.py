@@ -24,10 +24,8 @@ def unchanged_pairs(model: Checkpoint) -> list[TensorPair]:
 
 def deal_pairs(pairs: Sequence[TensorPair], ranks: int) -> list[Sequence[TensorPair]]:
     """The pairs that each rank works on: contiguous runs of about equally many bytes."""
-    return [
-        pairs[run.start : run.stop]
-        for run in deal([pair.words * pair.dtype.word_bytes for pair in pairs], ranks)
-    ]
+    runs = deal([pair.nbytes for pair in pairs], ranks)
+    return [pairs[run.start : run.stop] for run in runs]
 
 
 def words_on(pair: TensorPair, chunk: Chunk, side: Side) -> int:

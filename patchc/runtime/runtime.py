@@ -8,7 +8,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from types import TracebackType
 from typing import TypeVar
 
 from patchc.buffers import ThreadBuffer
@@ -94,12 +93,7 @@ class Runtime:
     def __enter__(self) -> Runtime:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if "_executor" in vars(self):
             self._executor.shutdown(wait=True, cancel_futures=True)
 

@@ -139,7 +139,7 @@ def build(
             "osm": (osm, osm_scores),
         }
         components = open_components(inputs, recipe, paths, runtime.buffers)
-        refuse_quantised(base_model.path, tuple(base_model.tensors))
+        refuse_quantised(base_model.path, base_model.tensors)
         opened = [c for one in components for c in (one.tuned, one.scores)]
         check_patch_output(out, tuple(c.path for c in (base_model, *opened)), chunk_bits)
         chunk_words = 1 << chunk_bits

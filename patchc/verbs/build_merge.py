@@ -50,7 +50,7 @@ def build_merge(
     with ExitStack() as inputs:
         models = [inputs.enter_context(open_checkpoint(path)) for path in (base, *tuned)]
         for model in models:
-            refuse_quantised(model.path, tuple(model.tensors))
+            refuse_quantised(model.path, model.tensors)
         check_patch_output(out, tuple(model.path for model in models), chunk_bits)
         chunk_words = 1 << chunk_bits
         base_model, tuned_models = models[0], models[1:]

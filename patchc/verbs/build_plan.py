@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from patchc.checkpoint import Checkpoint, TensorInfo
 from patchc.compiler.pipeline import CompiledPatch
+from patchc.dtypes import INT8_BLOCK
 from patchc.formats import ValueType
 from patchc.runtime.device_pool import HOST_BYTES
 from patchc.runtime.memory import RUNTIME_BYTES
@@ -20,7 +21,7 @@ _STEP_BITS = {"F32": 18, "F16": 5}
 """Bits of a step by dtype: 2 in bf16, and one more for each further bit of precision."""
 _COARSE_STEP_BITS = 2
 
-_VALUE_BITS = {"bf16": 16, "int8": 8 + 32 / 256}
+_VALUE_BITS = {"bf16": 16, "int8": 8 + 32 / INT8_BLOCK}
 
 
 @dataclass(frozen=True)

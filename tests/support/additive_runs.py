@@ -35,7 +35,3 @@ def build(
 
 def write_expected(folder: Path, tensors: dict[str, Any]) -> dict[str, tuple[int, bytes]]:
     return tree(write_model(folder, tensors, shards=2))
-
-
-def folder_names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())

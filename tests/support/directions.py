@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from tiny_checkpoints import (
     Tensors,
+    names_of,
     tree,
 )
 
@@ -50,10 +51,6 @@ class Failing:
         if next(self._left) == 0:
             raise OSError(self._code, os.strerror(self._code))
         return self._call(*arguments)
-
-
-def names_of(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 def refused(

@@ -166,3 +166,7 @@ def changer(path: Path) -> Callable[[object], None]:
             file.write(bytes(4))
 
     return change
+
+
+def names_of(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())

@@ -7,7 +7,6 @@ deltas of the entries that are left.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import reduce
 from itertools import zip_longest
@@ -111,7 +110,7 @@ class SafePatchingChanges(BuildSource["MergedTensor"]):
         return [
             search_flat(
                 component,
-                math.floor(component.top(name) * words),
+                component.top_count(name, words),
                 tensors,
                 self.chunk_words,
                 self.runtime,
@@ -231,8 +230,7 @@ class MergedTensor:
         scale: np.float32,
         merged: NDArray[np.float32],
     ) -> None:
-        component = self._source.components[number]
-        tuned_code = component.tuned.tensors[self._tensor.name].dtype.code
+        tuned_code = self.tuned.infos[number].dtype.code
         code = self._tensor.dtype.code
         fault = add_scaled_delta(base, code, tuned, tuned_code, mask, scale, merged)
         if fault >= 0:

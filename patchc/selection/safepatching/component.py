@@ -5,6 +5,7 @@ A component is safety enhancement (SE) or over-safety mitigation (OSM).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -43,6 +44,10 @@ class Component:
         """The share of entries in the top set, a or b."""
         recipe = self.recipe.for_tensor(tensor)
         return recipe.top_se if self.name == "se" else recipe.top_osm
+
+    def top_count(self, tensor: str, entries: int) -> int:
+        """How many of so many entries are in the top set."""
+        return math.floor(self.top(tensor) * entries)
 
     def retain(self, tensor: str) -> float:
         """The probability p that an entry is retained."""

@@ -7,7 +7,6 @@ uploaded, which takes a quarter of the bytes.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -124,7 +123,7 @@ class DeviceTop:
         """See :class:`Search`."""
         for upload in self._uploads:
             upload.result()
-        count = math.floor(self._component.top(self._tensor.name) * self._tensor.words)
+        count = self._component.top_count(self._tensor.name, self._tensor.words)
         with self._pool.computing():
             search = TopSearch(count, str(self._pool.device))
             search.count_high(self._scores, 0, self._ranked)
@@ -202,7 +201,7 @@ class DeviceRows:
         scores = staged.upload(torch.float32)
         self.digests[chunk.number] = chunk_digest(staged.words[own])
         length = row_length(self.tensor.shape)
-        count = math.floor(component.top(name) * length)
+        count = component.top_count(name, length)
         with self.pool.computing():
             try:
                 return top_mask(scores, count, component.ranked(name), length, rows.first)[own]

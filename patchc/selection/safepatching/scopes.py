@@ -5,7 +5,6 @@ The scope says which entries are ranked together: those of a row, a tensor, or t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -75,7 +74,7 @@ class RowSelection:
         bits = self.component.read_scores(self.tensor, rows)
         check_scores(bits, rows, self.component.source(name))
         mask = self.component.buffers.mask(rows.count, np.bool_)
-        taken = math.floor(self.component.top(name) * length)
+        taken = self.component.top_count(name, length)
         ranked = self.component.ranked(name)
         topk.mark_top_rows(bits, rows.first, length, taken, ranked, mask)
         self.digests[chunk.number] = chunk_digest(bits[own])

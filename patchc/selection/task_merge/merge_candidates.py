@@ -90,7 +90,9 @@ def _check_equal(base: Checkpoint, tensor: TensorInfo, model: Checkpoint, twin: 
         theirs = np.empty(chunk.count, tensor.dtype.word)
         base.read_words(tensor, chunk.first, ours)
         model.read_words(twin, chunk.first, theirs)
-        equal = equal and np.array_equal(ours, theirs)
+        equal = np.array_equal(ours, theirs)
+        if not equal:
+            break
     if not equal:
         raise MismatchError(
             f"{model.path}: tensor {tensor.name!r} is {tensor.dtype.name} in the base, which "

@@ -15,8 +15,8 @@ from additive_inputs import (
     Inputs,
     merged,
 )
-from additive_runs import VALUE_TYPES, build, folder_names, write_expected
-from tiny_checkpoints import NUMPY, nudge, tree, write_model
+from additive_runs import VALUE_TYPES, build, write_expected
+from tiny_checkpoints import NUMPY, names_of, nudge, tree, write_model
 
 import patchc
 from patchc.errors import (
@@ -71,10 +71,10 @@ def test_a_descendant_is_refused_unless_asked_for(
     tmp_path: Path, inputs: Inputs, patch: Path, name: str
 ) -> None:
     model = write_model(tmp_path / "further", descend(inputs, [name]), shards=2)
-    before = folder_names(tmp_path)
+    before = names_of(tmp_path)
     with pytest.raises(WrongBaseError, match=f"{name!r}.*--onto-descendant"):
         patchc.apply(patch, model, out=tmp_path / "patched")
-    assert folder_names(tmp_path) == before
+    assert names_of(tmp_path) == before
 
 
 def missing(tensors: dict[str, Any]) -> None:
@@ -100,7 +100,7 @@ def test_a_descendant_has_the_same_names_shapes_and_dtypes(
     tensors = dict(inputs.base)
     change(tensors)
     model = write_model(tmp_path / "other", tensors)
-    before = folder_names(tmp_path)
+    before = names_of(tmp_path)
     with pytest.raises(WrongBaseError):
         patchc.apply(patch, model, out=tmp_path / "patched", onto_descendant=True)
-    assert folder_names(tmp_path) == before
+    assert names_of(tmp_path) == before

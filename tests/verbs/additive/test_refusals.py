@@ -14,9 +14,9 @@ from additive_inputs import (
     stored_deltas,
     write_inputs,
 )
-from additive_runs import RECIPE, build, folder_names
+from additive_runs import RECIPE, build
 from forged_patch import parts_of
-from tiny_checkpoints import write_model
+from tiny_checkpoints import names_of, write_model
 
 import patchc
 from patchc import Recipe
@@ -32,10 +32,10 @@ from patchc.recipe import MergeRecipe
 
 def test_revert_is_refused(tmp_path: Path, inputs: Inputs, patch: Path) -> None:
     patchc.apply(patch, inputs.paths["base"], out=tmp_path / "patched")
-    before = folder_names(tmp_path)
+    before = names_of(tmp_path)
     with pytest.raises(UnsupportedInputError, match=r"cannot be taken back.*Keep the base model"):
         patchc.revert(patch, tmp_path / "patched", out=tmp_path / "back")
-    assert folder_names(tmp_path) == before
+    assert names_of(tmp_path) == before
 
 
 def test_a_second_apply_is_refused(tmp_path: Path, inputs: Inputs, patch: Path) -> None:
@@ -99,10 +99,10 @@ def test_a_descendant_that_is_not_finite(
     at = first_entry(inputs)
     tensors[LAYERS[0]].ravel()[at] = value
     model = write_model(tmp_path / "further", tensors)
-    before = folder_names(tmp_path)
+    before = names_of(tmp_path)
     with pytest.raises(NumericError, match=f"{LAYERS[0]}.*flat index {at}:"):
         patchc.apply(patch, model, out=tmp_path / "patched", onto_descendant=True)
-    assert folder_names(tmp_path) == before
+    assert names_of(tmp_path) == before
 
 
 @pytest.mark.parametrize(("dtype", "alpha"), [("F16", 1e9), ("F32", 3e38), ("BF16", 3.3e38)])
@@ -111,11 +111,11 @@ def test_overflow_names_tensor_and_flat_index(tmp_path: Path, dtype: str, alpha:
     inputs.tuned["se"][LAYERS[0]] += np.float32(2)
     write_model(tmp_path / "inputs" / "se", inputs.tuned["se"], shards=2)
     out = build(inputs, tmp_path / "fix.patchc", chunk_bits=12)
-    before = folder_names(tmp_path)
+    before = names_of(tmp_path)
     at = first_entry(inputs)
     with pytest.raises(NumericError, match=f"{LAYERS[0]}.*flat index {at}:.*{dtype}"):
         patchc.apply(out, inputs.paths["base"], out=tmp_path / "patched", alpha=alpha, beta=0)
-    assert folder_names(tmp_path) == before
+    assert names_of(tmp_path) == before
 
 
 @pytest.mark.parametrize(("value_type", "delta"), [("bf16", 3.4e38), ("int8", None)])
@@ -129,10 +129,10 @@ def test_a_delta_that_cannot_be_stored(
     inputs.tuned["se"][LAYERS[0]].ravel()[at] = delta or 3e38
     write_model(tmp_path / "inputs" / "base", inputs.base, shards=2)
     write_model(tmp_path / "inputs" / "se", inputs.tuned["se"], shards=2)
-    before = folder_names(tmp_path)
+    before = names_of(tmp_path)
     with pytest.raises(NumericError, match=f"{LAYERS[0]}.*flat index {at}:.*se delta"):
         build(inputs, tmp_path / "fix.patchc", value_type)
-    assert folder_names(tmp_path) == before
+    assert names_of(tmp_path) == before
 
 
 def test_a_claim_of_entries_that_the_chunks_do_not_hold(tmp_path: Path, patch: Path) -> None:

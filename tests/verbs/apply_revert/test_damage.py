@@ -8,9 +8,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from directions import CHANGED, SECOND, Direction, Failing, names_of, refused
+from directions import CHANGED, SECOND, Direction, Failing, refused
 from forged_patch import parts_of
 from tiny_checkpoints import (
+    names_of,
     tree,
 )
 

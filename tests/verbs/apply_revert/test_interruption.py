@@ -10,9 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from directions import SECOND, Direction, Failing, names_of
+from directions import SECOND, Direction, Failing
 from tiny_checkpoints import (
     PatchedModel,
+    names_of,
     read_file,
     tree,
 )

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from directions import CHANGED, FIRST, SECOND, Direction, names_of
+from directions import CHANGED, FIRST, SECOND, Direction
 from tiny_checkpoints import (
     Raw,
+    names_of,
     normal,
     nudge,
     tree,
