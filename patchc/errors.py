@@ -136,6 +136,12 @@ class UnfixedError(PatchcError):
         self.report = report
 
 
+class InUseError(PatchcError):
+    """Another process works on the model in place, or on the same output."""
+
+    exit_code = 21
+
+
 @contextmanager
 def import_errors(what: str, extra: str) -> Iterator[None]:
     """Turn a failed import into a :class:`MissingExtraError`: ``what`` needs an extra of patchc."""

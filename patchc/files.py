@@ -8,7 +8,6 @@ outright leaves only the hidden sibling, whose name ends in ``.partial``.
 
 from __future__ import annotations
 
-import errno
 import os
 import secrets
 import shutil
@@ -18,21 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from patchc.errors import CheckpointError, OutputError, StorageError
-
-
-@contextmanager
-def storage_errors(path: Path, action: str) -> Iterator[None]:
-    """Turn an operating-system error into a :class:`StorageError` that names the path."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            advice = "the disk is full; free space or choose another output, then run again"
-        elif error.errno == errno.EFBIG:
-            advice = "the file system or a limit of this process does not allow a file of this size"
-        else:
-            advice = error.strerror or str(error)
-        raise StorageError(f"cannot {action} {error.filename or path}: {advice}") from error
+from patchc.system_errors import storage_errors
 
 
 def check_output(out: Path, inputs: tuple[Path, ...]) -> None:

@@ -20,7 +20,8 @@ from typing import Any
 from blake3 import blake3
 
 from patchc.errors import OutputError
-from patchc.files import staged_folder, storage_errors, sync_path
+from patchc.files import staged_folder, sync_path
+from patchc.system_errors import storage_errors
 
 _STAMP = "stage.json"
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from patchc.checkpoint.header import Shard, TensorInfo, read_shard
 from patchc.checkpoint.refuse import holds_weights, refuse_foreign_file, refuse_foreign_folder
 from patchc.errors import CheckpointError
-from patchc.files import storage_errors
+from patchc.system_errors import storage_errors
 
 
 class Checkpoint:

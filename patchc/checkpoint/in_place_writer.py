@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from patchc.checkpoint.checkpoint import Checkpoint
 from patchc.checkpoint.writer import write_all
 from patchc.errors import CheckpointError, OutputError, StorageError
-from patchc.files import storage_errors
+from patchc.system_errors import storage_errors
 
 
 class InPlaceWriter:

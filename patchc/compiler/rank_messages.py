@@ -12,10 +12,10 @@ from pathlib import Path
 from tempfile import TemporaryFile, gettempdir
 from typing import Any
 
-from patchc.files import storage_errors
 from patchc.formats import ChunkRecord, EncodedChunk
 from patchc.formats.change_bits import ChangeBits
 from patchc.runtime.ranks import Ranks
+from patchc.system_errors import storage_errors
 
 TensorReport = Mapping[str, Any]
 """A report on a tensor whose chunks are all coded, as JSON values."""

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from patchc.errors import UsageError, import_errors
 from patchc.evaluation.measure import Evaluation
 from patchc.evaluation.trials import Trial
-from patchc.files import check_output, staged_file, storage_errors
+from patchc.files import check_output, staged_file
 from patchc.selection.candidates import layer_of, module_of, natural_order
+from patchc.system_errors import storage_errors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any, Generic, TypeVar
 
 from patchc.errors import EvaluateError
-from patchc.files import storage_errors
+from patchc.system_errors import storage_errors
 
 Entry = TypeVar("Entry")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from patchc.errors import import_errors
-from patchc.files import storage_errors
+from patchc.system_errors import storage_errors
 
 if TYPE_CHECKING:
     from patchc.fitting.run import Fitted

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from patchc.errors import UnfixedError
 from patchc.evaluation.requests import PathLike
 from patchc.evaluation.trials import decode_trial
-from patchc.files import copy_file, staged_file, storage_errors
+from patchc.files import copy_file, staged_file
 from patchc.fixing.fix_options import FixOptions
 from patchc.fixing.job import Job, open_job
 from patchc.fixing.plan import FixPlan, plan
@@ -29,6 +29,7 @@ from patchc.fixing.stages import (
 from patchc.fixing.verdict import give_verdict
 from patchc.progress import Progress, ignore_progress
 from patchc.stages import file_digest
+from patchc.system_errors import storage_errors
 from patchc.version import __version__
 
 if TYPE_CHECKING:

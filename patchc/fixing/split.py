@@ -22,10 +22,10 @@ from patchc.evaluation.requests import (
     with_system,
 )
 from patchc.evaluation.splits import is_learned_from, split_requests
-from patchc.files import storage_errors
 from patchc.fitting.fit_options import FEWEST
 from patchc.fixing.fix_options import FixOptions
 from patchc.stages import Stages, file_digest
+from patchc.system_errors import storage_errors
 from patchc.version import __version__
 
 Files = PathLike | tuple[PathLike, PathLike]

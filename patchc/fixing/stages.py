@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from blake3 import blake3
 
 from patchc.evaluation.trials import Trial, encode_trial
-from patchc.files import storage_errors
 from patchc.fixing.job import Job
 from patchc.fixing.split import files_of, jsonl
 from patchc.progress import Progress
 from patchc.stages import file_digest, file_digests
+from patchc.system_errors import storage_errors
 from patchc.verbs.derive import derive
 from patchc.verbs.derive_inputs import ARGUMENTS
 from patchc.verbs.evaluate import evaluate

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchc.errors import PatchcError, RankError
-from patchc.files import storage_errors
+from patchc.system_errors import storage_errors
 
 Item = TypeVar("Item")
 
