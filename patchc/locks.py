@@ -100,13 +100,14 @@ def _check_plain(path: Path, descriptor: int) -> os.stat_result:
 
 def _lock_patiently(descriptor: int, path: Path, subject: object) -> None:
     """Lock, and wait a moment for one who only looks (:func:`refuse_if_locked`)."""
-    for left in reversed(range(_TRIES)):
+    for _ in range(_TRIES):
         try:
-            return _lock(descriptor, path, subject)
+            _lock(descriptor, path, subject)
+            break
         except InUseError:
-            if not left:
-                raise
-        time.sleep(_PAUSE)
+            time.sleep(_PAUSE)
+    else:
+        _lock(descriptor, path, subject)
 
 
 def _lock(descriptor: int, path: Path, subject: object, how: int = fcntl.LOCK_EX) -> None:
