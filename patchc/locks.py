@@ -37,6 +37,7 @@ class LockFile:
     Args:
         path: the file to create or to take over.
         subject: what is locked, as messages name it.
+        mode: permission bits of a new file.
 
     Raises:
         InUseError: another process holds it; says which.
@@ -44,10 +45,10 @@ class LockFile:
         StorageError: the file cannot be created.
     """
 
-    def __init__(self, path: Path, subject: object) -> None:
+    def __init__(self, path: Path, subject: object, mode: int = 0o644) -> None:
         self.path = path
         with storage_errors(path, "lock"):
-            self.descriptor, self.found = self._open(subject)
+            self.descriptor, self.found = self._open(subject, mode)
         with suppress(OSError):  # who works here is told if there is room to say it
             os.pwrite(self.descriptor, _owner(), 0)
 
@@ -62,10 +63,10 @@ class LockFile:
         with storage_errors(self.path, "remove"):
             self.path.unlink(missing_ok=True)
 
-    def _open(self, subject: object) -> tuple[int, bool]:
+    def _open(self, subject: object, mode: int) -> tuple[int, bool]:
         while True:
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
-            descriptor = os.open(self.path, flags, 0o644)
+            descriptor = os.open(self.path, flags, mode)
             try:
                 state = _check_plain(self.path, descriptor)
                 _lock_patiently(descriptor, self.path, subject)

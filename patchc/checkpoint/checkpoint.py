@@ -13,13 +13,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchc.checkpoint.header import Shard, TensorInfo, read_shard
+from patchc.checkpoint.journal_path import is_journal, journal_path
 from patchc.checkpoint.refuse import holds_weights, refuse_foreign_file, refuse_foreign_folder
-from patchc.errors import CheckpointError
+from patchc.errors import (
+    CheckpointError,
+    PatchFormatError,
+    ResultMismatchError,
+    WrongBaseError,
+)
+from patchc.locks import refuse_if_locked
 from patchc.system_errors import storage_errors
+
+_BLAMES = (WrongBaseError, ResultMismatchError, PatchFormatError)
 
 
 class Checkpoint:
     """An open checkpoint; a context manager that closes its files.
+
+    An error that blames model or patch does not leave the block if the files were changed meanwhile
+    by another process: that is told instead.
 
     Attributes:
         path: the folder or file that was opened.
@@ -57,8 +69,10 @@ class Checkpoint:
     def __enter__(self) -> Checkpoint:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._files.close()
+    def __exit__(self, _kind: object, error: object, _trace: object) -> None:
+        with self._files:
+            if isinstance(error, _BLAMES):
+                self.check_unchanged()
 
     @property
     def nbytes(self) -> int:
@@ -112,19 +126,22 @@ class Checkpoint:
         """Return the operating system's status of an open shard file."""
         return os.fstat(self._descriptors[shard])
 
-    def check_unchanged(self) -> None:
+    def check_unchanged(self, *shards: str) -> None:
         """Refuse if a file's size or time stamp has changed since it was opened.
 
         For commands that read a tensor more than once and need the same bytes each time.
 
+        Args:
+            shards: names of the shards to look at; all by default.
+
         Raises:
             CheckpointError: naming the file.
         """
-        for name, stamp in self._stamps.items():
-            if self._stamp(name) != stamp:
+        for name in shards or self.shards:
+            if self._stamp(name) != self._stamps[name]:
                 raise CheckpointError(
-                    f"{self.shards[name].path}: was changed while in use; run again when nothing "
-                    "writes to it"
+                    f"{self.shards[name].path}: was changed while in use, by another program; run "
+                    "again when nothing writes to it"
                 )
 
     def sync(self) -> None:
@@ -151,9 +168,13 @@ class Checkpoint:
             if path.is_dir() or (holds_weights(path.name) and path != self.index):
                 if str(relative) not in self.shards:
                     foreign.append(relative)
-            else:
+            elif not is_journal(path.name):
                 beside.append(relative)
         return beside, foreign
+
+    def restamp(self, shard: str) -> None:
+        """Take a shard's present state as unchanged, after a write of this process."""
+        self._stamps[shard] = self._stamp(shard)
 
     def _stamp(self, shard: str) -> tuple[int, int]:
         state = self.stat(shard)
@@ -169,9 +190,11 @@ def open_checkpoint(path: str | os.PathLike[str], stem: str = "model") -> Checkp
 
     Raises:
         CheckpointError: it is missing, unreadable or malformed.
+        InUseError: another process changes it in place.
         UnsupportedInputError: it holds PyTorch pickles, GGUF, a LoRA adapter or an unknown dtype.
     """
     path = Path(path)
+    refuse_if_locked(journal_path(path), path)
     if path.is_file():
         refuse_foreign_file(path)
         return Checkpoint(path, None, [read_shard(path)])

@@ -1,27 +1,25 @@
-"""Writes into a checkpoint's own files, one write at a time, each durable before the next."""
+"""Writes into a checkpoint's own files, and notices when somebody else does."""
 
 from __future__ import annotations
 
 import os
 import threading
 from collections.abc import Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from patchc.checkpoint.checkpoint import Checkpoint
+from patchc.checkpoint.visitors import Visitors
 from patchc.checkpoint.writer import write_all
-from patchc.errors import CheckpointError, OutputError, StorageError
+from patchc.errors import CheckpointError, StorageError
 from patchc.system_errors import storage_errors
 
 
 class InPlaceWriter:
     """The shards of a model, open for writing; a context manager that closes them.
-
-    A crash leaves at most one write incomplete: each is synced before the next one starts, and none
-    starts after an error.
 
     Attributes:
         files: shard name → the file that is written, with symbolic links resolved.
@@ -32,7 +30,6 @@ class InPlaceWriter:
 
     Raises:
         StorageError: a file may not be written.
-        OutputError: a file has hard links, whose content would change with it.
         CheckpointError: a file was replaced since ``model`` was opened.
     """
 
@@ -40,26 +37,20 @@ class InPlaceWriter:
         self.files: dict[str, Path] = {}
         self._model = model
         self._descriptors: dict[str, int] = {}
+        self._unsynced: set[str] = set()
+        self._index = self._stamp_of_index()
         self._lock = threading.Lock()
         self._stopped: BaseException | None = None
         with ExitStack() as opened:
             for shard in shards:
                 path = model.shards[shard].path
                 with storage_errors(path, "write to"):
-                    descriptor = os.open(path, os.O_WRONLY)
-                opened.callback(os.close, descriptor)
-                state = os.fstat(descriptor)
-                if not os.path.samestat(state, model.stat(shard)):
-                    raise CheckpointError(
-                        f"{path}: was replaced while in use; run again when nothing writes to it"
-                    )
-                if state.st_nlink > 1:
-                    raise OutputError(
-                        f"{path} has {state.st_nlink} names (hard links), and a run in place would "
-                        "change what the others show; write a copy with -o"
-                    )
-                self._descriptors[shard] = descriptor
+                    self._descriptors[shard] = os.open(path, os.O_WRONLY)
+                opened.callback(os.close, self._descriptors[shard])
                 self.files[shard] = path.resolve()
+            paths = [shard.path for shard in model.shards.values()]
+            self._visitors = opened.enter_context(Visitors(paths))
+            self.check()
             self._opened = opened.pop_all()
 
     def __enter__(self) -> InPlaceWriter:
@@ -70,25 +61,80 @@ class InPlaceWriter:
             self._stopped = self._stopped or StorageError("the files were closed meanwhile")
             self._opened.close()
 
+    @property
+    def visited(self) -> bool:
+        """Whether another process has opened a shard meanwhile; it may have written to it."""
+        return self._visitors.seen()
+
+    def check(self) -> None:
+        """Check that the model's files are still those that were opened, as they were then.
+
+        Raises:
+            CheckpointError: a file was replaced, removed, cut or written by another process.
+        """
+        for shard in self._model.shards:
+            self._check(shard)
+        if self._index != self._stamp_of_index():
+            raise CheckpointError(
+                f"{self._model.index}: was changed while in use, by another program; run again "
+                "when nothing writes to it"
+            )
+
     def write_words(self, name: str, first: int, words: NDArray[np.unsignedinteger]) -> None:
-        """Write a tensor's words from word ``first`` on, and make them durable.
+        """Write a tensor's words from word ``first`` on; :meth:`sync` makes them durable.
 
         Threads that call it at the same time wait for one another. After a failure nothing more is
         written.
 
         Raises:
+            CheckpointError: as :meth:`check`, for the file of the tensor.
             StorageError: this write or an earlier one failed; the one that failed may be
                 incomplete.
         """
         tensor = self._model.tensors[name]
-        descriptor = self._descriptors[tensor.shard]
+        shard = tensor.shard
         with self._lock:
             if self._stopped:
                 raise self._stopped
             try:
-                with storage_errors(self.files[tensor.shard], "write"):
-                    write_all(descriptor, tensor.offset_of(first), words)
-                    getattr(os, "fdatasync", os.fsync)(descriptor)
+                self._check(shard)
+                self._unsynced.add(shard)
+                with storage_errors(self.files[shard], "write"):
+                    write_all(self._descriptors[shard], tensor.offset_of(first), words)
+                self._model.restamp(shard)
             except BaseException as error:
                 self._stopped = error
                 raise
+
+    def sync(self) -> None:
+        """Make all that was written durable.
+
+        Raises:
+            StorageError: the operating system refused; what was written may be lost.
+        """
+        for shard in sorted(self._unsynced):
+            with storage_errors(self.files[shard], "make durable"):
+                getattr(os, "fdatasync", os.fsync)(self._descriptors[shard])
+        self._unsynced.clear()
+
+    def _stamp_of_index(self) -> tuple[int, int, int] | None:
+        with suppress(OSError):
+            state = self._model.index.stat() if self._model.index else None
+            return state and (state.st_ino, state.st_size, state.st_mtime_ns)
+        return None
+
+    def _check(self, shard: str) -> None:
+        path = self._model.shards[shard].path
+        try:
+            state = path.stat()
+        except OSError as error:
+            raise CheckpointError(
+                f"{path}: was removed while in use, by another program ({error.strerror}); bring "
+                "it back, then run again when nothing else writes to the model"
+            ) from error
+        if not os.path.samestat(state, self._model.stat(shard)):
+            raise CheckpointError(
+                f"{path}: was replaced while in use, by another program; what this run wrote is "
+                "not in the new file. Run verify, then run again when nothing else writes to it"
+            )
+        self._model.check_unchanged(shard)

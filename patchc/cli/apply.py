@@ -38,6 +38,8 @@ def apply(
         ),
     ] = False,
     dry_run: shared.DryRun = False,
+    resume: shared.Resume = False,
+    repair_from: shared.RepairFrom = None,
     threads: shared.Threads = None,
     max_memory: shared.MaxMemory = None,
     device: shared.CopyDevice = "cpu",

@@ -33,13 +33,15 @@ def _render_in_place(report: InPlaceReport, verb: str) -> None:
         "changed": _changed(report),
         "chunks": f"{report.chunks} written ({size(report.nbytes)})",
     }
+    if report.chunks_restored:
+        facts["restored"] = f"{report.chunks_restored} torn chunks of an interrupted run"
     if report.files:
         facts["files"] = ", ".join(map(str, report.files))
     if report.dry_run:
         facts["chunks"] = f"up to {report.chunks} to write ({size(report.nbytes)})"
         facts["checked"] = "names, dtypes, shapes and permissions; contents are checked before"
         print_facts(f"would {verb} in place; nothing was written", facts)
-    elif not report.chunks:
+    elif not (report.chunks or report.chunks_restored):
         print_facts(f"{verb}: nothing to do, the model is as asked for", facts)
     else:
         if report.chunks_kept:

@@ -72,9 +72,20 @@ OutPatch = Annotated[Path, option("Patch file to write.", "-o", "--out")]
 InPlace = Annotated[
     bool,
     option(
-        "Write into MODEL's own files, after a look at all of it; no copy is made. Run it again "
-        "after an interruption: it goes on.",
+        "Write into MODEL's own files, after a look at all of it; no copy is made. A journal "
+        "beside them has what is being written. Run it again after an interruption: it goes on.",
         "--in-place",
+    ),
+]
+Resume = Annotated[
+    bool, option("Go on with an interrupted run; --in-place does so anyway.", "--resume")
+]
+RepairFrom = Annotated[
+    Path | None,
+    option(
+        "With --in-place: an intact copy of the base or of the result, such as a hub's snapshot. "
+        "Chunks of MODEL that a crash tore, and no journal restores, are restored from it.",
+        metavar="COPY",
     ),
 ]
 Codec = Annotated[

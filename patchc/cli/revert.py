@@ -12,6 +12,8 @@ def revert(
     out: shared.OutModel = None,
     in_place: shared.InPlace = False,
     dry_run: shared.DryRun = False,
+    resume: shared.Resume = False,
+    repair_from: shared.RepairFrom = None,
     threads: shared.Threads = None,
     max_memory: shared.MaxMemory = None,
     device: shared.CopyDevice = "cpu",

@@ -39,6 +39,10 @@ def verify(
                 facts["note"] = "a model that holds this additive patch cannot be recognised"
             else:
                 facts["chunks"] = f"{report.chunks_at_base} base, {report.chunks_at_result} patched"
+                if report.chunks_torn:
+                    facts["torn"] = f"{report.chunks_torn} of them, which the journal restores"
+                if report.journal:
+                    facts["journal"] = "of an interrupted run in place; the next one ends it"
                 if report.files_at_base or report.files_at_result:
                     facts["files"] = (
                         f"{report.files_at_base} base, {report.files_at_result} patched"
@@ -46,8 +50,9 @@ def verify(
         print_facts(f"verify: {patch}", facts)
     if report.state == "partly patched":
         raise PartlyPatchedError(
-            f"{model} is partly patched; where a run in place was interrupted, run it again, else "
-            "start again from an intact copy"
+            f"{model} is partly patched; where a run in place was interrupted, run it again: "
+            "apply --in-place completes it, revert --in-place takes it back. Else start again from an "
+            "intact copy"
         )
     if report.state in ("neither", "not the base"):
         raise WrongBaseError(report.difference)

@@ -50,3 +50,21 @@ def chunk_digests(
     with closing(runtime.map(digest, jobs)) as digests:
         for _, chunks in grids:
             yield [next(digests) for _ in chunks]
+
+
+def read_digests(
+    model: Checkpoint, chunk_words: int, stage: str, runtime: Runtime
+) -> dict[str, list[bytes]]:
+    """Read the whole model: tensor name → full digests of its chunks.
+
+    Raises:
+        CheckpointError: a file cannot be read.
+    """
+    tensors = model.tensors.values()
+    task = runtime.task(stage, sum(tensor.nbytes for tensor in tensors), "bytes")
+    digests = {}
+    with closing(chunk_digests(model, tensors, chunk_words, runtime)) as found:
+        for tensor, chunks in zip(tensors, found, strict=True):
+            digests[tensor.name] = chunks
+            task.advance(tensor.nbytes, tensor.name)
+    return digests

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from patchc.checkpoint import Checkpoint, InPlaceWriter, open_checkpoint
+from patchc.checkpoint.own_place import refuse_foreign_place
+from patchc.errors import PatchcError, WrongBaseError
 from patchc.formats import Patch, open_patch
-from patchc.patching.merge_options import MergeOptions, plan_merge
-from patchc.patching.pending_chunks import (
-    check_in_place,
-    everything,
-    find_pending,
-    left_behind,
-    rewrite_pending,
+from patchc.patching.in_place_journal import (
+    InPlaceJournal,
+    JournalImages,
+    check_place,
+    interrupted,
 )
+from patchc.patching.merge_options import MergeOptions, plan_merge
+from patchc.patching.pending_chunks import Pending, check_in_place, everything, find_pending
+from patchc.patching.pending_groups import PendingGroups
+from patchc.patching.rewrite import VERBS
 from patchc.patching.states import match_tensors
+from patchc.patching.torn_chunks import CopiedChunks, Images
 from patchc.runtime.memory import need_to_patch
 from patchc.runtime.runtime import Runtime
-from patchc.sides import Side
+from patchc.sides import OTHER, Side
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,7 @@ class InPlaceReport:
         nbytes: bytes of the chunks written.
         chunks: chunks written; 0 for a model that was on the target already.
         chunks_kept: changing chunks that were on the target already.
+        chunks_restored: torn chunks that an interrupted run left, and that were restored.
         tensors: tensors in the model.
         changed_tensors, changed_words: tensors and words that the patch changes.
         dry_run: nothing was written, and the model's contents were not read.
@@ -42,18 +49,32 @@ class InPlaceReport:
     nbytes: int
     chunks: int
     chunks_kept: int
+    chunks_restored: int
     tensors: int
     changed_tensors: int
     changed_words: int
     dry_run: bool
 
 
+@dataclass(frozen=True)
+class InPlaceOptions:
+    """What a caller of apply or revert may choose for a run in place.
+
+    Attributes:
+        dry_run: check everything but the contents, and write nothing.
+        repair_from: an intact copy of the base or of the result, to restore torn chunks from.
+    """
+
+    dry_run: bool = False
+    repair_from: str | os.PathLike[str] | None = None
+
+
 def change_in_place(
     patch_path: str | os.PathLike[str],
     model_path: str | os.PathLike[str],
     target: Side,
-    options: MergeOptions,
-    dry_run: bool,
+    merge: MergeOptions,
+    options: InPlaceOptions,
     runtime: Runtime,
 ) -> InPlaceReport:
     """Take the model's own files to side ``target``; :func:`patchc.apply` states the contract.
@@ -61,41 +82,94 @@ def change_in_place(
     Raises:
         KeyboardInterrupt: its message says how the model was left.
     """
-    try:
-        with open_patch(patch_path) as patch, open_checkpoint(model_path) as model, runtime:
-            check_in_place(patch, target)
-            plan_merge(patch, options)
-            match_tensors(patch, model)
-            runtime.fit(need_to_patch(patch))
-            return _change(patch, model, target, dry_run, runtime)
-    except KeyboardInterrupt as error:
-        left = "nothing was written" if dry_run else left_behind(Path(model_path), target)
-        raise KeyboardInterrupt(left) from error
+    with open_patch(patch_path) as patch, open_checkpoint(model_path) as model, runtime:
+        check_in_place(patch, target)
+        plan_merge(patch, merge)
+        match_tensors(patch, model)
+        refuse_foreign_place(model)
+        runtime.fit(need_to_patch(patch))
+        if options.dry_run:
+            return _foresee(patch, model, target)
+        with InPlaceJournal(model.path, patch, target) as journal:
+            try:
+                return _change(patch, model, target, options.repair_from, journal, runtime)
+            except PatchcError as error:
+                if journal.begun:
+                    raise type(error)(f"{error}; {_left_behind(model.path, target)}") from error
+                raise
+            except KeyboardInterrupt as error:
+                begun = journal.begun
+                left = _left_behind(model.path, target) if begun else "nothing was written"
+                raise KeyboardInterrupt(left) from error
+
+
+def _foresee(patch: Patch, model: Checkpoint, target: Side) -> InPlaceReport:
+    pending = everything(patch, model, target)
+    check_place(model.path)
+    with InPlaceWriter(model, pending.shards(model)) as writer:
+        return _report(patch, model, pending, writer, dry_run=True)
 
 
 def _change(
-    patch: Patch, model: Checkpoint, target: Side, dry_run: bool, runtime: Runtime
+    patch: Patch,
+    model: Checkpoint,
+    target: Side,
+    repair_from: str | os.PathLike[str] | None,
+    journal: InPlaceJournal,
+    runtime: Runtime,
 ) -> InPlaceReport:
-    if dry_run:
-        pending = everything(patch, model, target)
-    else:
-        pending = find_pending(patch, model, target, runtime)
-        if pending.done:
+    for shard in model.shards:
+        model.restamp(shard)  # another run may have ended since the model was opened
+    with ExitStack() as opened:
+        images: list[Images] = [journal.left] if journal.left else []
+        if repair_from is not None:
+            images.append(CopiedChunks(opened.enter_context(open_checkpoint(repair_from)), patch))
+        try:
+            pending = find_pending(patch, model, target, runtime, images)
+        except WrongBaseError as error:
+            raise _explain(error, patch, model, journal.left) from error
+        if pending.done or journal.left:
             model.sync()  # a run that was killed may not have synced
-    files: list[Path] = []
-    if pending.chunks:
-        with InPlaceWriter(model, pending.shards(model)) as writer:
-            files = list(writer.files.values())
-            if not dry_run:
-                rewrite_pending(patch, model, pending, writer.write_words, runtime)
+        writer = opened.enter_context(InPlaceWriter(model, pending.shards(model)))
+        groups = PendingGroups(patch, model, pending, writer, journal, runtime)
+        groups.restore_torn()
+        groups.write()
+        journal.remove()
+        return _report(patch, model, pending, writer)
+
+
+def _report(
+    patch: Patch,
+    model: Checkpoint,
+    pending: Pending,
+    writer: InPlaceWriter,
+    dry_run: bool = False,
+) -> InPlaceReport:
     return InPlaceReport(
         model=model.path,
-        files=tuple(files),
+        files=tuple(writer.files.values()),
         nbytes=pending.nbytes(patch),
         chunks=len(pending.chunks),
         chunks_kept=pending.done,
+        chunks_restored=len(pending.torn.places),
         tensors=len(model.tensors),
         changed_tensors=patch.index.changed_tensors,
         changed_words=patch.index.changed_words,
         dry_run=dry_run,
+    )
+
+
+def _explain(
+    error: WrongBaseError, patch: Patch, model: Checkpoint, left: JournalImages | None
+) -> PatchcError:
+    model.check_unchanged()
+    if left and left.group.root != patch.root.hex():
+        return interrupted(model.path, left.group)
+    return WrongBaseError(f"{error}. Nothing was written")
+
+
+def _left_behind(model: object, target: Side) -> str:
+    return (
+        f"{model} may be partly patched; the same command, run again, goes on, and "
+        f"{VERBS[OTHER[target]]} --in-place takes it back"
     )

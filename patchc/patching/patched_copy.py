@@ -20,6 +20,7 @@ from patchc.errors import (
 )
 from patchc.files import check_output, check_space, staged_file, staged_folder
 from patchc.formats import Patch, open_patch
+from patchc.patching.in_place_journal import interrupted, left_journal
 from patchc.patching.merge_options import MergeOptions, MergeReport, irreversible, plan_merge
 from patchc.patching.rewrite import merge, rewrite
 from patchc.patching.side_files import FileChanges
@@ -95,6 +96,11 @@ def write_patched_copy(
                     rewrite(patch, model, staged.write_words, target, runtime)
             except OtherSideError as error:
                 raise _explain(patch, model, target, runtime) from error
+            except WrongBaseError as error:
+                with left_journal(model.path) as left:
+                    if left and left.group.root == patch.root.hex():
+                        raise interrupted(model.path, left.group) from error
+                raise
         return report
 
 

@@ -9,9 +9,11 @@ from patchc.checkpoint import Checkpoint
 from patchc.chunks import Chunk
 from patchc.errors import WrongBaseError
 from patchc.formats import Patch, TensorRecord
+from patchc.patching.digest import read_digests
 from patchc.patching.digest_pass import ModelDigests, pass_over_model
 from patchc.patching.side_files import FileChanges
 from patchc.patching.tensor_sides import read_side
+from patchc.patching.torn_chunks import Images, TornChunks
 from patchc.patching.transition import ChunkDigests, Transition, unsound
 from patchc.runtime.runtime import Runtime
 from patchc.sides import Side
@@ -60,8 +62,26 @@ def find_state(patch: Patch, model: Checkpoint, runtime: Runtime) -> ModelState:
     )
 
 
-def find_chunk_sides(patch: Patch, model: Checkpoint, runtime: Runtime) -> ModelDigests:
-    """Find the side of every changing chunk.
+def find_torn_state(
+    patch: Patch, model: Checkpoint, images: Images, runtime: Runtime
+) -> tuple[ModelState, int]:
+    """Find the state of a model with torn chunks, as it would be restored, and count these.
+
+    For patches that can be applied in place.
+
+    Raises:
+        WrongBaseError: as :func:`find_state`, or ``images`` do not bring a chunk back.
+    """
+    torn = TornChunks(patch, model)
+    torn.find(read_digests(model, patch.chunk_words, "verify", runtime), [images])
+    chunks = find_chunk_sides(patch, model, runtime, torn).chunks
+    return ModelState(None, chunks, {"base": 0, "result": 0}), len(torn.places)
+
+
+def find_chunk_sides(
+    patch: Patch, model: Checkpoint, runtime: Runtime, torn: TornChunks | None = None
+) -> ModelDigests:
+    """Find the side of every changing chunk; of ``torn`` ones, as they would be restored.
 
     Chunks on the result are taken back in memory, so that the whole base is identified, unchanged
     chunks included. Tensors of only one side are compared as they are. In the answer, ``result``
@@ -76,7 +96,10 @@ def find_chunk_sides(patch: Patch, model: Checkpoint, runtime: Runtime) -> Model
     transition = Transition(patch, model.path)
 
     def revert_found(tensor: TensorRecord, chunk: Chunk) -> ChunkDigests:
-        words = read_side(model, tensor, chunk, side, runtime.buffers.words)
+        if torn:
+            words = torn.read(tensor, chunk, runtime.buffers.words(chunk.count, tensor.dtype.word))
+        else:
+            words = read_side(model, tensor, chunk, side, runtime.buffers.words)
         return transition.revert_found(tensor, chunk, words, side)
 
     own = patch.index.tensors_on(side)

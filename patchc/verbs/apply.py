@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from patchc.errors import UsageError
-from patchc.patching.in_place import InPlaceReport, change_in_place
+from patchc.patching.in_place import InPlaceOptions, InPlaceReport, change_in_place
 from patchc.patching.merge_options import STORED_SCALES, MergeOptions
 from patchc.patching.patched_copy import CopyReport, write_patched_copy
 from patchc.progress import Progress, ignore_progress
@@ -26,6 +27,8 @@ def apply(
     beta: float | None = None,
     onto_descendant: bool = False,
     dry_run: bool = False,
+    resume: bool = False,
+    repair_from: str | os.PathLike[str] | None = None,
     threads: int | None = None,
     max_memory: int | None = None,
     device: Device = "cpu",
@@ -40,10 +43,10 @@ def apply(
 
     With ``in_place``, the model's own files are written instead. Everything is read first. A model
     with a chunk that is neither the base's nor the result's is refused before anything is written.
-    A model that holds the patch already is not changed. Each chunk is checked before it is written,
-    and is durable before the next one. An interrupted run leaves a partly patched model; the same
-    call, repeated, completes it. The chunk being written at that moment may be torn: then the next
-    run refuses the model and names the tensor.
+    A model that holds the patch already is not changed. Chunks are written in groups; a journal
+    beside the model has what restores a group before it is touched, and ends with the run. Each
+    chunk is checked before it is written. Whatever interrupts a run, the same call, repeated,
+    completes it, and the other verb takes it back; torn chunks are restored first.
 
     An additive patch adds scaled deltas to the model's own values and rounds once; its components
     are safety enhancement (SE) and over-safety mitigation (OSM). It promises no result, cannot be
@@ -53,13 +56,17 @@ def apply(
         patch: a patch file.
         model: its base: a checkpoint folder or a safetensors file.
         out: a new or empty folder (for a folder), or a new file.
-        in_place: write into the model's files, through symbolic links; only for exact steps that
-            change nothing but the values of tensors.
+        in_place: write into the model's files, which must be the model's own: no links that leave
+            its folder, no hub's cache, no hard links. Only for exact steps that change nothing but
+            the values of tensors.
         alpha, beta: scales of an additive patch's SE and OSM components; None means the stored
             ones.
         onto_descendant: apply an additive patch to a model with the base's names, dtypes and
             shapes and other values; the report says how many tensors differ.
         dry_run: check everything but the contents, and write nothing.
+        resume: says what a repeated run in place does anyway.
+        repair_from: in place, an intact copy of the base or of the result; torn chunks that no
+            journal restores are restored from it, and foreign ones refused.
         threads: worker threads; None means one per core.
         max_memory: bytes that the process may take, to within a tenth; it limits the threads. None
             means 300 MB.
@@ -73,48 +80,70 @@ def apply(
     Raises:
         WrongBaseError: the model is not the base; names the first tensor that differs.
         AlreadyPatchedError: the model holds the patch already and ``out`` is given.
-        PartlyPatchedError: some of its chunks do and ``out`` is given.
+        PartlyPatchedError: some of its chunks do and ``out`` is given; in place, a run with another
+            patch was cut off there.
+        InUseError: another process works on the model in place, or on the output.
         PatchFormatError, UnsupportedPatchError: the patch cannot be read.
         CheckpointError, UnsupportedInputError: the model cannot be read, or the patch cannot be
             applied in place.
         OutputError, StorageError: the output, or the model in place, cannot be written.
         ResultMismatchError: the outcome is not the promised one.
         NumericError: a merged value is not finite; names tensor and flat index.
-        UsageError: both ``out`` and ``in_place``, or neither; alpha, beta or onto_descendant with a
-            patch of exact steps, or out of range; CUDA is asked for and there is no such device.
+        UsageError: both ``out`` and ``in_place``, or neither; resume or repair_from without
+            ``in_place``; alpha, beta or onto_descendant with a patch of exact steps, or out of
+            range; CUDA is asked for and there is no such device.
         MissingExtraError: CUDA is asked for, and torch or triton is not installed.
     """
-    options = MergeOptions(alpha, beta, onto_descendant)
+    merge = MergeOptions(alpha, beta, onto_descendant)
+    options = ChangeOptions(in_place, dry_run, resume, repair_from)
     runtime = Runtime(threads, max_memory, device, ranks, progress)
-    return change_model(patch, model, out, in_place, "result", dry_run, runtime, options)
+    return change_model(patch, model, out, "result", options, runtime, merge)
+
+
+@dataclass(frozen=True)
+class ChangeOptions:
+    """What apply and revert take alike; :func:`apply` explains it."""
+
+    in_place: bool
+    dry_run: bool
+    resume: bool
+    repair_from: str | os.PathLike[str] | None
 
 
 def change_model(
     patch: str | os.PathLike[str],
     model: str | os.PathLike[str],
     out: str | os.PathLike[str] | None,
-    in_place: bool,
     target: Side,
-    dry_run: bool,
+    options: ChangeOptions,
     runtime: Runtime,
-    options: MergeOptions = STORED_SCALES,
+    merge: MergeOptions = STORED_SCALES,
 ) -> CopyReport | InPlaceReport:
     """Take a model to one side of a patch, in a copy or in place; for apply and revert.
 
     Raises:
-        UsageError: both an output and a run in place, or neither; several ranks in place.
+        UsageError: the options do not fit each other; several ranks in place.
     """
-    if in_place and out is not None:
+    if options.in_place and out is not None:
         raise UsageError("an output and a run in place exclude each other; give one of them")
-    if in_place and runtime.ranks.size > 1:
+    if options.in_place and runtime.ranks.size > 1:
         raise UsageError(
             "a run in place is one process; start it without torchrun, or give an output (-o)"
         )
-    if in_place:
+    if options.in_place:
         runtime.check_device()
-        return change_in_place(patch, model, target, options, dry_run, runtime)
+        return change_in_place(
+            patch,
+            model,
+            target,
+            merge,
+            InPlaceOptions(options.dry_run, options.repair_from),
+            runtime,
+        )
+    if options.resume or options.repair_from is not None:
+        raise UsageError("only a run in place is resumed or repaired; add --in-place")
     if out is None:
         raise UsageError(
             "there is no output; give one (-o), or ask for a run in place (--in-place)"
         )
-    return write_patched_copy(patch, model, Path(out), target, options, dry_run, runtime)
+    return write_patched_copy(patch, model, Path(out), target, merge, options.dry_run, runtime)

@@ -10,7 +10,7 @@ from patchc.progress import Progress, ignore_progress
 from patchc.runtime.device import Device
 from patchc.runtime.ranks import ALONE, Ranks
 from patchc.runtime.runtime import Runtime
-from patchc.verbs.apply import change_model
+from patchc.verbs.apply import ChangeOptions, change_model
 
 
 def revert(
@@ -20,6 +20,8 @@ def revert(
     out: str | os.PathLike[str] | None = None,
     in_place: bool = False,
     dry_run: bool = False,
+    resume: bool = False,
+    repair_from: str | os.PathLike[str] | None = None,
     threads: int | None = None,
     max_memory: int | None = None,
     device: Device = "cpu",
@@ -36,4 +38,5 @@ def revert(
         UnsupportedInputError: the patch is additive and cannot be taken back.
     """
     runtime = Runtime(threads, max_memory, device, ranks, progress)
-    return change_model(patch, model, out, in_place, "base", dry_run, runtime)
+    options = ChangeOptions(in_place, dry_run, resume, repair_from)
+    return change_model(patch, model, out, "base", options, runtime)

@@ -6,11 +6,12 @@ import os
 from dataclasses import dataclass
 from typing import Literal
 
-from patchc.checkpoint import open_checkpoint
+from patchc.checkpoint import Checkpoint, open_checkpoint
 from patchc.errors import WrongBaseError
 from patchc.formats import Patch, TensorRecord, open_patch
 from patchc.patching.additive_merge import EntryCount
-from patchc.patching.states import find_state
+from patchc.patching.in_place_journal import left_journal
+from patchc.patching.states import find_state, find_torn_state
 from patchc.progress import Progress, ignore_progress
 from patchc.runtime.memory import need_to_patch
 from patchc.runtime.runtime import Runtime
@@ -27,7 +28,11 @@ class VerifyReport:
             Otherwise the patch is intact too, and the state is the model's. An additive patch
             cannot be recognised in a model, which is then "base" or "not the base".
         root: the patch's root digest, in hexadecimal.
-        chunks_at_base, chunks_at_result: changing chunks of the model on each side.
+        chunks_at_base, chunks_at_result: changing chunks of the model on each side; torn ones count
+            on the side that they will be restored to.
+        chunks_torn: chunks that an interrupted run in place left torn, and that its journal brings
+            back.
+        journal: whether the journal of such a run, with this patch, is beside the model.
         files_at_base, files_at_result: changing files of the model on each side.
         difference: for an unknown model, the first tensor or file that differs, and how.
     """
@@ -36,6 +41,8 @@ class VerifyReport:
     root: str
     chunks_at_base: int = 0
     chunks_at_result: int = 0
+    chunks_torn: int = 0
+    journal: bool = False
     files_at_base: int = 0
     files_at_result: int = 0
     difference: str = ""
@@ -65,15 +72,35 @@ def verify(
         if model is None:
             return VerifyReport("intact", root)
         with open_checkpoint(model) as checkpoint:
+            report = _find_state(opened, checkpoint, runtime)
+            checkpoint.check_unchanged()
+            return report
+
+
+def _find_state(patch: Patch, model: Checkpoint, runtime: Runtime) -> VerifyReport:
+    root, torn = patch.root.hex(), 0
+    with left_journal(model.path) as left:
+        own = left if left and left.group.root == root else None
+        try:
+            found = find_state(patch, model, runtime)
+        except WrongBaseError as error:
             try:
-                found = find_state(opened, checkpoint, runtime)
-            except WrongBaseError as error:
-                unknown: State = "not the base" if opened.additive else "neither"
-                return VerifyReport(unknown, root, difference=str(error))
-        chunks, files = found.chunks, found.files
-        return VerifyReport(
-            found.name, root, chunks["base"], chunks["result"], files["base"], files["result"]
-        )
+                if own is None:
+                    raise
+                found, torn = find_torn_state(patch, model, own, runtime)
+            except WrongBaseError:
+                state: State = "not the base" if patch.additive else "neither"
+                return VerifyReport(state, root, journal=bool(own), difference=str(error))
+    return VerifyReport(
+        "partly patched" if torn else found.name,
+        root,
+        chunks_at_base=found.chunks["base"],
+        chunks_at_result=found.chunks["result"],
+        chunks_torn=torn,
+        journal=bool(own),
+        files_at_base=found.files["base"],
+        files_at_result=found.files["result"],
+    )
 
 
 def _check_bodies(patch: Patch, runtime: Runtime) -> None:

@@ -1,0 +1,20 @@
+"""Where the journal of a run in place is: a hidden file beside the model's weights."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_SUFFIX = ".patchc-journal"
+
+
+def journal_path(model: Path) -> Path:
+    """The journal's path, for a model's folder or single file; it goes where the model goes."""
+    if os.path.isdir(model):  # noqa: PTH112 (Path.is_dir raises where it may not look)
+        return model / _SUFFIX
+    return model.with_name(f".{model.name}{_SUFFIX}")
+
+
+def is_journal(name: str) -> bool:
+    """Tell from its name whether a file is a journal, which is no part of the model."""
+    return name.startswith(".") and name.endswith(_SUFFIX)

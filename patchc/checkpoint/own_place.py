@@ -1,0 +1,83 @@
+"""Refuses a run in place where the model's files are not the model's own, or not what loads.
+
+A hub's cache shares its files between revisions and repositories: a link in a snapshot leads to a
+blob, and since huggingface_hub 2 a blob may itself be a link into a store that all repositories
+share. A write through such links would change every one of them, against the digest in its name.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
+
+from patchc.checkpoint.checkpoint import Checkpoint
+from patchc.errors import OutputError, UnsupportedInputError
+from patchc.system_errors import storage_errors
+
+_REPOSITORIES = ("models--", "datasets--", "spaces--")
+_SHARED_STORE = ".huggingface-shared-blobs"
+_COPY = "write a copy with -o"
+
+
+def refuse_foreign_place(model: Checkpoint) -> None:
+    """Refuse shards that are shared with others, and a file that loaders take instead of them.
+
+    The model's folder itself may be a link or a mount.
+
+    Raises:
+        OutputError: a shard is outside the model's folder, in a hub's cache, or has hard links.
+        UnsupportedInputError: an unsharded file beside the shards hides them.
+        StorageError: the operating system refused.
+    """
+    for shard in model.shards.values():
+        with storage_errors(shard.path, "look at"):
+            real = shard.path.resolve(strict=True)
+            folder = shard.path.parent.resolve()
+            names = model.stat(shard.name).st_nlink
+            cached = _is_cached(real) or _is_cached(folder / shard.name)
+        if not real.is_relative_to(folder):
+            raise OutputError(
+                f"{shard.path} is a link to {real}, outside the model's folder, and a run in place "
+                f"would change it for all who use it; {_COPY}"
+            )
+        if cached:
+            raise OutputError(
+                f"{real} belongs to a hub's cache, and a run in place would change it for all who "
+                f"use that cache; {_COPY}"
+            )
+        if names > 1:
+            raise OutputError(
+                f"{shard.path} has {names} names (hard links), and a run in place would change "
+                f"what the others show; {_COPY}"
+            )
+    _refuse_hidden_shards(model)
+
+
+def _refuse_hidden_shards(model: Checkpoint) -> None:
+    """Refuse shards beside a single file that transformers loads before it looks for an index."""
+    single = model.path / "model.safetensors"
+    if model.index and single.name not in model.shards and os.path.lexists(single):
+        raise UnsupportedInputError(
+            f"{single} lies beside the shards that {model.index.name} names, and loaders take it "
+            f"instead of them, so that the patch would not show; remove or rename it, or {_COPY}"
+        )
+
+
+def _is_cached(path: Path) -> bool:
+    parents = list(path.parents)
+    for inner, outer in pairwise(parents):
+        if inner.name in ("blobs", "snapshots") and outer.name.startswith(_REPOSITORIES):
+            return True
+        if inner.name == "blobs" and _is_shared_store(inner):
+            return True
+    return False
+
+
+def _is_shared_store(blobs: Path) -> bool:
+    if any((place / _SHARED_STORE).exists() for place in (blobs, blobs.parent)):
+        return True
+    with suppress(OSError):
+        return any(place.name.startswith(_REPOSITORIES) for place in blobs.parent.iterdir())
+    return False

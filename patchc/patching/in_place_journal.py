@@ -1,0 +1,258 @@
+"""The journal of a run in place: what brings back the chunks that are being written.
+
+Before a group of chunks is touched, their words as they are go into the journal and are made
+durable. The next group replaces them, once the writes of this one are durable too. Whatever
+interrupts a run, each chunk of the model is whole, or is in the journal.
+
+An image needs no checksum of its own: the patch has the digest of every chunk that it changes. An
+image that does not match was itself cut off, and then its group was not touched.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from blake3 import blake3
+
+from patchc.checkpoint.journal_path import journal_path
+from patchc.checkpoint.writer import write_all
+from patchc.dtypes import Words
+from patchc.errors import PartlyPatchedError, StorageError
+from patchc.files import check_space, sync_path
+from patchc.formats import Patch
+from patchc.locks import OWNER_BYTES, LockFile
+from patchc.patching.rewrite import VERBS
+from patchc.sides import OTHER, Side
+from patchc.system_errors import storage_errors
+
+GROUP_BYTES = 60 << 20
+"""Bytes of the chunks of a group; with its header, a journal stays below 64 MiB."""
+
+_MAGIC = b"patchcJ1"
+_LENGTH = len(_MAGIC) + 32
+_HEADER = _LENGTH + 4
+_MOST_HEADER = 4 << 20
+_PRIVATE = 0o600  # it holds words of the model, which others may not read
+_UNRESERVABLE = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
+
+
+@dataclass(frozen=True)
+class JournaledGroup:
+    """The group of chunks that a journal holds.
+
+    Attributes:
+        root: the root of the patch, in hexadecimal.
+        patch: the name of its file.
+        target: the side that the run was leading to.
+        images: (tensor name, chunk number) → offset and size in the journal, in bytes.
+    """
+
+    root: str
+    patch: str
+    target: Side
+    images: dict[tuple[str, int], tuple[int, int]]
+
+
+class JournalImages:
+    """The chunks that an interrupted run left in its journal.
+
+    Attributes:
+        group: what they are.
+    """
+
+    def __init__(self, path: Path, descriptor: int, group: JournaledGroup) -> None:
+        self.group = group
+        self._path = path
+        self._descriptor = descriptor
+
+    def read_image(self, tensor: str, chunk: int, words: Words) -> bool:
+        """Read the words of a chunk; False where there are none of its size.
+
+        Raises:
+            StorageError: the journal cannot be read.
+        """
+        place = self.group.images.get((tensor, chunk))
+        if not place or place[1] != words.nbytes:
+            return False
+        with storage_errors(self._path, "read"):
+            return _read_all(self._descriptor, place[0], words)
+
+
+class InPlaceJournal:
+    """The journal of a model, and the lock of a run in place on it; a context manager.
+
+    The file stays after an error once a group was begun, and if it was left by another run that
+    this one did not finish. :meth:`remove` ends it.
+
+    Attributes:
+        left: what an interrupted run left; None if there is nothing, or nothing whole.
+        begun: whether chunks of the model may have been written.
+
+    Raises:
+        InUseError: another process works on the model in place.
+        OutputError: something else is in the way.
+        StorageError: the file cannot be created, so the model could not be written either.
+    """
+
+    def __init__(self, model: Path, patch: Patch, target: Side) -> None:
+        self._lock = LockFile(journal_path(model), model, _PRIVATE)
+        self._path = self._lock.path
+        self._facts = {"root": patch.root.hex(), "patch": patch.path.name, "target": target}
+        self._header = b""
+        self._offsets: list[int] = []
+        self._named = False
+        self.left = _read_images(self._path, self._lock.descriptor)
+        self.begun = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            if not self.begun and self.left is None:
+                with suppress(OSError):
+                    self._path.unlink()
+
+    def begin(self, chunks: Sequence[tuple[str, int, int]], most: int) -> None:
+        """Begin a group; the one before it is durable in the model.
+
+        Args:
+            chunks: tensor name, chunk number and bytes of each.
+            most: bytes of the largest group of the run.
+
+        Raises:
+            StorageError: there is no room.
+        """
+        listed = json.dumps({**self._facts, "chunks": chunks}).encode()
+        self._header = _MAGIC + blake3(listed).digest() + len(listed).to_bytes(4, "little") + listed
+        first = OWNER_BYTES + len(self._header)
+        sizes = [size for _, _, size in chunks]
+        self._offsets = list(accumulate(sizes[:-1], initial=first))
+        if not self.begun:
+            self._reserve(first + most)
+
+    def write_image(self, number: int, words: Words) -> None:
+        """Write the words of the group's chunk ``number``; safe to call from several threads.
+
+        Raises:
+            StorageError: the operating system refused.
+        """
+        with storage_errors(self._path, "write"):
+            write_all(self._lock.descriptor, self._offsets[number], words)
+
+    def commit(self) -> None:
+        """Make the group durable; from then on its chunks may be written.
+
+        Raises:
+            StorageError: the operating system refused.
+        """
+        with storage_errors(self._path, "write"):
+            header = np.frombuffer(self._header, np.uint8)
+            write_all(self._lock.descriptor, OWNER_BYTES, header)
+            os.fsync(self._lock.descriptor)
+            if not self._named:
+                sync_path(self._path.parent)
+        self._named = self.begun = True
+
+    def remove(self) -> None:
+        """Remove the file, once the whole model is durable.
+
+        Raises:
+            StorageError: the operating system refused.
+        """
+        self._lock.remove()
+        with suppress(OSError):  # a journal that came back would be found to be of no use
+            sync_path(self._path.parent)
+        self.left, self.begun = None, False
+
+    def _reserve(self, size: int) -> None:
+        have = os.fstat(self._lock.descriptor).st_blocks * 512
+        check_space(self._path, max(0, size - have))
+        with storage_errors(self._path, "write"):
+            try:
+                os.posix_fallocate(self._lock.descriptor, 0, size)
+            except OSError as error:
+                if error.errno not in _UNRESERVABLE:
+                    raise
+
+
+def check_place(model: Path) -> None:
+    """Refuse a model beside which no journal can be created, without trying.
+
+    Raises:
+        StorageError: naming the folder.
+    """
+    folder = journal_path(model).parent
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise StorageError(
+            f"cannot write in {folder}, where a run in place keeps its journal; change its "
+            "permissions, mount it for writing, or write a copy with -o"
+        )
+
+
+@contextmanager
+def left_journal(model: Path) -> Iterator[JournalImages | None]:
+    """Open the journal that an interrupted run left beside a model, for those who only read it."""
+    path = journal_path(model)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        yield None
+        return
+    try:
+        yield _read_images(path, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def interrupted(model: object, left: JournaledGroup) -> PartlyPatchedError:
+    """The error for a model in which a run in place was cut off, and has to be ended first."""
+    return PartlyPatchedError(
+        f"{model}: {VERBS[left.target]} --in-place with {left.patch} (root {left.root}) was cut "
+        "off there; run it again, or take it back with "
+        f"{VERBS[OTHER[left.target]]} --in-place and the same patch"
+    )
+
+
+def _read_images(path: Path, descriptor: int) -> JournalImages | None:
+    """Parse a journal, which may be cut off anywhere, or come from a stranger."""
+    with suppress(OSError, ValueError, RecursionError, KeyError, TypeError):
+        head = os.pread(descriptor, _HEADER, OWNER_BYTES)
+        size = int.from_bytes(head[_LENGTH:], "little")
+        if len(head) < _HEADER or not head.startswith(_MAGIC) or size > _MOST_HEADER:
+            return None
+        listed = os.pread(descriptor, size, OWNER_BYTES + _HEADER)
+        if blake3(listed).digest() == head[len(_MAGIC) : _LENGTH]:
+            group = _parse_group(json.loads(listed), OWNER_BYTES + _HEADER + size)
+            return JournalImages(path, descriptor, group)
+    return None
+
+
+def _parse_group(listed: dict[str, Any], offset: int) -> JournaledGroup:
+    images = {}
+    for tensor, chunk, size in listed["chunks"]:
+        if not 0 <= size <= GROUP_BYTES:
+            raise ValueError(size)
+        images[str(tensor), int(chunk)] = (offset, int(size))
+        offset += int(size)
+    target: Side = "base" if listed["target"] == "base" else "result"
+    return JournaledGroup(str(listed["root"]), str(listed["patch"]), target, images)
+
+
+def _read_all(descriptor: int, offset: int, words: Words) -> bool:
+    view = words.view(np.uint8).data
+    while view:
+        count = os.preadv(descriptor, [view], offset)
+        if not count:
+            return False
+        view, offset = view[count:], offset + count
+    return True
