@@ -1,5 +1,7 @@
 """``python -m patchc``: the same as the ``patchc`` command."""
 
-from patchc.cli.main import main
+import sys
 
-main()
+from patchc.cli.entry import main
+
+sys.exit(main())

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
 from patchc.cli.fit_tables import name_openings
 from patchc.cli.output import (
     FIGURES,
@@ -20,6 +18,7 @@ from patchc.cli.output import (
     size,
     warn,
 )
+from patchc.cli.streams import say
 
 if TYPE_CHECKING:
     from patchc.fixing.plan import FixPlan
@@ -50,7 +49,7 @@ def render_fix(report: FixReport) -> None:
         print_kinds({"base, test": test.base.kinds, "patched, test": test.patched.kinds})
     print_facts("", _facts(report))
     for sentence in report.verdict:
-        typer.echo(sentence)
+        say(sentence)
     for warning in report.warnings:
         warn(warning)
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import gc
-import signal
 import sys
 from importlib import import_module
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from patchc.cli.ranks import INTERRUPTED, refuse_ranks
-from patchc.errors import PatchcError
+from patchc.cli.entry import INTERRUPTED
+from patchc.cli.interrupts import interrupts_raised
+from patchc.cli.ranks import refuse_ranks
+from patchc.cli.streams import protect_streams, say, take_print_error
+from patchc.errors import PatchcError, StorageError
+from patchc.system_errors import storage_error
 from patchc.version import __version__
 
 _COMMANDS = (
@@ -32,6 +34,9 @@ _COMMANDS = (
     "demo",
 )
 _OBJECTS_BETWEEN_COLLECTIONS = 200_000
+_NO_MEMORY = (
+    "the system gives no more memory; close some programs, or lower --max-memory or --threads"
+)
 _GOES_ON = "keeps what is done, and the same command goes on with it"
 _LEFT = {
     **dict.fromkeys(("fit", "evaluate", "sweep"), f"an output file {_GOES_ON}"),
@@ -64,14 +69,18 @@ class _Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with interrupts_raised():
+                return super().invoke(ctx)
         except PatchcError as error:
-            typer.echo(f"patchc: error: {error}", err=True)
-            raise typer.Exit(error.exit_code) from error
+            raise _failure(error) from error
+        except OSError as error:
+            raise _failure(storage_error(error, "a file", "use")) from error
+        except MemoryError as error:
+            raise _failure(StorageError(f"{_NO_MEMORY} ({error})")) from error
         except KeyboardInterrupt as error:
             usual = _LEFT.get(ctx.invoked_subcommand, "nothing was left at the output")
             left = _told(error) or usual
-            typer.echo(f"patchc: interrupted; {left}", err=True)
+            say(f"patchc: interrupted; {left}", problem=True)
             raise typer.Exit(INTERRUPTED) from error
 
 
@@ -87,9 +96,16 @@ app = typer.Typer(
 
 
 def _load(name: str) -> Any:
+    from patchc.cli.command import Command
+
     alone = typer.Typer(add_completion=False)
-    alone.command()(getattr(import_module(f"patchc.cli.{name}"), name))
+    alone.command(cls=Command)(getattr(import_module(f"patchc.cli.{name}"), name))
     return typer.main.get_command(alone)
+
+
+def _failure(error: PatchcError) -> typer.Exit:
+    say(f"patchc: error: {error}", problem=True)
+    return typer.Exit(error.exit_code)
 
 
 def _told(error: BaseException | None) -> str:
@@ -101,7 +117,7 @@ def _told(error: BaseException | None) -> str:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"patchc {__version__}")
+        say(f"patchc {__version__}")
         raise typer.Exit
 
 
@@ -117,22 +133,21 @@ def _options(
     pass
 
 
-def main() -> None:
-    """Run the command line; a termination signal or a lost terminal stops it as an interrupt does.
+def run() -> int:
+    """Run the command line, and return its exit code.
 
     Garbage collection over imported objects takes a third of a short command's time, so it runs
     rarely, and not at the end. With torch loaded it does run at the end: torch objects to freezing.
     """
-    signal.signal(signal.SIGTERM, _interrupt)
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup sets it
-        signal.signal(signal.SIGHUP, _interrupt)
+    protect_streams()
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
     try:
         app()
+    except SystemExit as end:
+        if not end.code and (error := take_print_error()):
+            return _failure(storage_error(error, "the text", "print")).exit_code
+        return int(end.code or 0)
     finally:
         if "torch" not in sys.modules:
             gc.freeze()
-
-
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    return 0

@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import typer
-
+from patchc.cli.streams import say
 from patchc.jit import telling_of_compilation
 from patchc.json_values import json_values
 from patchc.progress import Progress, ProgressEvent, ignore_progress
@@ -36,15 +35,15 @@ FIGURES = {
 
 def print_json(report: Any) -> None:
     """Print a report as JSON (:func:`~patchc.json_values.json_values`)."""
-    typer.echo(json.dumps(json_values(report), indent=2, allow_nan=False))
+    say(json.dumps(json_values(report), indent=2, allow_nan=False))
 
 
 def print_facts(title: str, facts: dict[str, object]) -> None:
     """Print a title and aligned names and values."""
-    typer.echo(title)
+    say(title)
     width = max(map(len, facts), default=0)
     for name, value in facts.items():
-        typer.echo(f"  {_printable(name):<{width}}  {_printable(str(value))}")
+        say(f"  {_printable(name):<{width}}  {_printable(str(value))}")
 
 
 def _printable(text: str) -> str:
@@ -130,7 +129,7 @@ def print_kinds(models: Mapping[str, Kinds]) -> None:
 
 def warn(message: str) -> None:
     """Print a warning to standard error."""
-    typer.echo(f"patchc: warning: {message}", err=True)
+    say(f"patchc: warning: {message}", problem=True)
 
 
 def size(nbytes: int) -> str:

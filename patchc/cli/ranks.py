@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from patchc.cli.entry import INTERRUPTED, SIGNALS
+
 if TYPE_CHECKING:
     from patchc.progress import Progress
     from patchc.runtime.ranks import Ranks
 
-INTERRUPTED = 130
 _LEFT = "nothing was left at the output; torchrun says which rank ended first"
 _SHARED = ("build", "diff", "apply", "revert")
 
@@ -81,7 +82,7 @@ def _ranks() -> Iterator[tuple[Ranks, Progress]]:
     from patchc.progress import ignore_progress
     from patchc.runtime.torchrun import join
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _leave)
     with join() as ranks:

@@ -306,7 +306,7 @@ def test_what_works_alone_says_so_once(models: Models, tmp_path: Path, slow: int
 @pytest.mark.parametrize(
     "start",
     [
-        ["-c", "from patchc.cli.main import main; main()"],
+        ["-c", "from patchc.cli.entry import main; main()"],
         ["-m", "patchc"],
     ],
     ids=["script", "one rank"],

@@ -66,7 +66,7 @@ def test_a_killed_run_is_repeated(direction: Direction, number: int, share: int)
 
 STOPPED = """
 import os, signal
-from patchc.cli.main import main
+from patchc.cli.entry import main
 
 pwrite = os.pwrite
 

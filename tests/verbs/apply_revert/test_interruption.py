@@ -53,7 +53,7 @@ def test_a_shard_cut_during_the_run(direction: Direction) -> None:
 
 HELD = """
 import os, signal, sys, time
-from patchc.cli.main import main
+from patchc.cli.entry import main
 
 fsync, calls = os.fsync, iter(range(1000))
 

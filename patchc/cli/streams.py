@@ -1,0 +1,73 @@
+"""Standard output and error that never stop a command: full, closed or of a narrow encoding."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+
+class _Stream(io.RawIOBase):
+    """Writes to a descriptor. The first error is kept, and what follows it is dropped."""
+
+    def __init__(self, descriptor: int, error: OSError | None) -> None:
+        self._descriptor = descriptor
+        self.error = error
+        self.taken = False
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        return os.isatty(self._descriptor)
+
+    def write(self, data: ReadableBuffer) -> int:
+        size = memoryview(data).nbytes
+        if self.error is None:
+            try:
+                return os.write(self._descriptor, data)
+            except OSError as error:
+                self.error = error
+        return size
+
+
+def protect_streams() -> None:
+    """Replace standard output and error; characters that they cannot encode are escaped."""
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        given = getattr(sys, name)
+        closed = None if given else OSError(errno.EBADF, "standard output is closed")
+        stream = _Stream(descriptor, closed)
+        text = io.TextIOWrapper(
+            io.BufferedWriter(stream),
+            encoding=given.encoding if given else "utf-8",
+            errors="backslashreplace",
+            line_buffering=stream.isatty() or name == "stderr",
+        )
+        setattr(sys, name, text)
+
+
+def say(text: str, problem: bool = False) -> None:
+    """Print a text on standard output, or on standard error if it tells of a problem."""
+    sys.stdout.flush()  # so that both keep their order where they go to one place
+    print(text, file=sys.stderr if problem else sys.stdout)
+
+
+def take_print_error() -> OSError | None:
+    """Return what has kept standard output from being printed, once; None where all was.
+
+    A reader that has closed the pipe has all that it wanted.
+    """
+    sys.stdout.flush()
+    stream = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    if not isinstance(stream, _Stream) or stream.taken:
+        return None
+    stream.taken = True
+    return stream.error if stream.error and stream.error.errno != errno.EPIPE else None
