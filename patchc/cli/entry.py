@@ -16,15 +16,15 @@ INTERRUPTED = 130
 _MESSAGE = b"patchc: interrupted; nothing was left at the output\n"
 
 
-def main() -> int:
-    """Run the command line, and return its exit code."""
+def main() -> None:
+    """Run the command line, and exit with its code."""
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup sets it
             signal.signal(number, end_at_once)
     _occupy_closed_streams()
     from patchc.cli.main import run
 
-    return run()
+    run()
 
 
 def end_at_once(_signal: int, _frame: FrameType | None) -> None:

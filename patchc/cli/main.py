@@ -133,8 +133,8 @@ def _options(
     pass
 
 
-def run() -> int:
-    """Run the command line, and return its exit code.
+def run() -> None:
+    """Run the command line, and exit with its code.
 
     Garbage collection over imported objects takes a third of a short command's time, so it runs
     rarely, and not at the end. With torch loaded it does run at the end: torch objects to freezing.
@@ -145,9 +145,9 @@ def run() -> int:
         app()
     except SystemExit as end:
         if not end.code and (error := take_print_error()):
-            return _failure(storage_error(error, "the text", "print")).exit_code
-        return int(end.code or 0)
+            failure = _failure(storage_error(error, "the text", "print"))
+            raise SystemExit(failure.exit_code) from error
+        raise
     finally:
         if "torch" not in sys.modules:
             gc.freeze()
-    return 0
