@@ -1,124 +1,111 @@
-"""Files and folders that appear whole or not at all, and the checks before anything is written.
+"""Files and folders that appear whole or not at all.
 
-The guarantees of :func:`staged_file` and :func:`staged_folder`: the work happens under a hidden
-sibling name on the same file system; on success the content is synced, renamed to its final name
-and the parent folder is synced; on any exception the sibling is removed. A process that is killed
-outright leaves only the hidden sibling, whose name ends in ``.partial``.
+The guarantees of :func:`staged_file` and :func:`staged_folder`: one process at a time works on an
+output. The work happens under a hidden name on the same file system. On success the content is
+durable and takes its final name, durably too; nothing that appeared there meanwhile is replaced. On
+any error nothing is left, at the output or beside it. What a process leaves that is killed outright
+is hidden, and removed by the next one that works on the same output.
 """
 
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from patchc.errors import CheckpointError, OutputError, StorageError
+from patchc.durability import set_mode, sync, sync_path
+from patchc.errors import CheckpointError, OutputError
+from patchc.moves import STAGED, move_up
+from patchc.output_place import followed, is_mount_point, refuse_occupied, reserved_path
+from patchc.renaming import add_to_message, discard, remove, rename, rename_new
+from patchc.reserved import BEFORE, hidden, reserved
 from patchc.system_errors import storage_errors
 
-
-def check_output(out: Path, inputs: tuple[Path, ...]) -> None:
-    """Refuse an output that exists with content, is or lies inside an input, or cannot be made.
-
-    An existing empty folder is allowed. Symbolic links are resolved before paths are compared.
-
-    Raises:
-        OutputError: naming the output and the reason.
-    """
-    target = out.resolve()
-    for source in inputs:
-        resolved = source.resolve()
-        if target == resolved:
-            raise OutputError(f"output {out} is the input itself; choose another path")
-        if resolved.is_dir() and target.is_relative_to(resolved):
-            raise OutputError(f"output {out} lies inside the input {source}; choose another path")
-        if resolved.is_relative_to(target):
-            raise OutputError(f"output {out} contains the input {source}; choose another path")
-    _check_place(out)
-    if out.is_symlink() and not out.exists():
-        raise OutputError(f"output {out} is a broken symbolic link; remove it or choose another")
-    if out.is_dir():
-        if any(out.iterdir()):
-            raise OutputError(f"output folder {out} is not empty; empty it or choose another")
-    elif out.exists():
-        raise OutputError(f"output {out} already exists; remove it or choose another path")
-
-
-def _check_place(out: Path) -> None:
-    """Refuse an output below something that is no folder, or in a folder without permission."""
-    place = out.absolute()
-    while not os.path.lexists(place):
-        place = place.parent
-    if not os.path.isdir(place):  # noqa: PTH112 (Path.is_dir raises where it may not look)
-        if place != out.absolute():
-            raise OutputError(
-                f"output {out} lies below {place}, which is no folder; choose another path"
-            )
-    elif not os.access(place, os.W_OK | os.X_OK):
-        raise OutputError(
-            f"output {out} cannot be written: the permissions of {place} forbid it; change them or "
-            "choose another path"
-        )
-
-
-def check_space(out: Path, needed_bytes: int) -> None:
-    """Refuse early when the output's file system has fewer than ``needed_bytes`` free.
-
-    Raises:
-        StorageError: with both figures.
-    """
-    parent = out.absolute()
-    while not parent.exists():
-        parent = parent.parent
-    free = shutil.disk_usage(parent).free
-    if free < needed_bytes:
-        raise StorageError(
-            f"cannot write {out}: it needs {needed_bytes:,} bytes and {parent} has {free:,} free; "
-            "free space or choose another output"
-        )
+_BLOCK_BYTES = 1 << 20
 
 
 @contextmanager
-def staged_file(out: Path) -> Iterator[Path]:
-    """Give a hidden sibling path to write; rename it to ``out`` when the block succeeds.
+def staged_file(out: Path, *, replace: bool = False) -> Iterator[Path]:
+    """Give a hidden path to write; what is there gets the name ``out`` when the block succeeds.
+
+    Args:
+        out: the file to write.
+        replace: whether it may exist, as a file; it is as before after an error.
 
     Raises:
-        StorageError: the operating system refused; ``out`` does not exist then.
-    """
-    staging = _staging_path(out)
-    try:
-        with storage_errors(out, "write"):
-            yield staging
-            sync_path(staging)
-            staging.replace(out)
-            sync_path(out.parent)
-    finally:
-        staging.unlink(missing_ok=True)
-
-
-@contextmanager
-def staged_folder(out: Path) -> Iterator[Path]:
-    """Give a hidden sibling folder to fill; rename it to ``out`` when the block succeeds.
-
-    Files inside are synced by their writers. ``out`` may exist as an empty folder.
-
-    Raises:
+        OutputError: ``out`` exists, or has appeared meanwhile.
+        InUseError: another process works on ``out``.
         StorageError: the operating system refused; ``out`` is as it was then.
     """
-    out = out.resolve() if out.is_symlink() else out
-    staging = _staging_path(out)
+    with storage_errors(out, "reach"):
+        if is_mount_point(out):
+            raise OutputError(f"output {out} is a mount point; choose another path")
+
+    def finish(staging: Path) -> None:
+        sync_path(staging)
+        _give_name(staging, out, replace)
+
+    with _staged(out, out, replace, finish) as staging:
+        yield staging
+
+
+@contextmanager
+def staged_folder(out: Path, *, replace: bool = False) -> Iterator[Path]:
+    """Give a hidden folder to fill; it gets the name ``out`` when the block succeeds.
+
+    Files inside are synced by their writers. If no rename can put a folder in the place of ``out``,
+    such as a mount point, its entries are moved there instead.
+
+    Args:
+        out: the folder to make; it may exist as an empty one.
+        replace: whether it may have content, unless its entries have to be moved there.
+
+    Raises:
+        OutputError: ``out`` exists with content, or has got some meanwhile.
+        InUseError: another process works on ``out``.
+        StorageError: the operating system refused; ``out`` is as it was then.
+    """
+    with storage_errors(out, "reach"):
+        folder, place = followed(out), reserved_path(out)
+
+    def finish(staging: Path) -> None:
+        for root, _, _ in os.walk(staging, topdown=False):
+            sync_path(Path(root))
+        if place == folder:
+            _give_name(staging, folder, replace)
+        else:
+            with _refusing_what_appeared(folder):
+                move_up(staging)
+
+    with _staged(folder, place, replace and place == folder, finish) as staging:
+        staging.mkdir()
+        yield staging
+
+
+@contextmanager
+def made_folders(folder: Path) -> Iterator[None]:
+    """Make a folder and those around it, durably; after an error those are removed that are empty.
+
+    Raises:
+        StorageError: the operating system refused.
+    """
+    made: list[Path] = []
     try:
-        with storage_errors(out, "write"):
-            staging.mkdir()
-            yield staging
-            sync_path(staging)
-            staging.replace(out)
-            sync_path(out.parent)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        with storage_errors(folder, "create folder"):
+            for one in reversed([folder, *folder.parents]):
+                if not one.is_dir():
+                    with suppress(FileExistsError):
+                        one.mkdir()
+                        made.append(one)
+                    sync_path(one.parent)
+        yield
+    except BaseException:
+        for one in reversed(made):
+            with suppress(OSError):
+                one.rmdir()
+        raise
 
 
 def copy_file(source: Path, target: Path) -> None:
@@ -126,33 +113,88 @@ def copy_file(source: Path, target: Path) -> None:
 
     Raises:
         CheckpointError: the source is not a readable regular file.
+        OSError: the target cannot be written.
     """
     if not source.is_file():
         raise CheckpointError(
             f"{source}: not a regular file; remove it or replace it, then run again"
         )
+    with target.open("xb") as writer:
+        for block in _blocks(source):
+            writer.write(block)
+        writer.flush()
+        set_mode(writer.fileno(), stat.S_IMODE(source.stat().st_mode))
+        sync(writer.fileno())
+
+
+def _blocks(source: Path) -> Iterator[bytes]:
     try:
-        reader = source.open("rb")
+        with source.open("rb") as reader:
+            while block := reader.read(_BLOCK_BYTES):
+                yield block
     except OSError as error:
         raise CheckpointError(f"{source}: cannot read: {error.strerror}") from error
-    with reader, target.open("xb") as writer:
-        shutil.copyfileobj(reader, writer)
-        writer.flush()
-        os.fchmod(writer.fileno(), stat.S_IMODE(os.fstat(reader.fileno()).st_mode))
-        os.fsync(writer.fileno())
 
 
-def sync_path(path: Path) -> None:
-    """Ask the operating system to make a file or folder durable."""
-    descriptor = os.open(path, os.O_RDONLY)
+@contextmanager
+def _staged(
+    out: Path, place: Path, replace: bool, finish: Callable[[Path], None]
+) -> Iterator[Path]:
+    with made_folders(place.parent), reserved(place, out):
+        if not replace:
+            with storage_errors(out, "reach"):
+                refuse_occupied(out)
+        staging = hidden(place, STAGED)
+        try:
+            with storage_errors(out, "write"):
+                yield staging
+                finish(staging)
+        except BaseException as error:
+            discard(staging, error)
+            raise
+
+
+def _give_name(staging: Path, out: Path, replace: bool) -> None:
+    """Rename what is staged, durably; after an error all is as before."""
+    before, made = hidden(out, BEFORE), staging.lstat()
+    empty_mode = out.stat().st_mode if out.is_dir() and not replace else None
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        with storage_errors(out, "write"), _refusing_what_appeared(out):
+            if replace and os.path.lexists(out) and out.is_dir() == staging.is_dir():
+                rename(out, before)
+            rename_new(staging, out)
+            sync_path(out.parent)
+    except BaseException as error:
+        with _telling_what_stays(out, before, error):
+            if os.path.lexists(out) and os.path.samestat(out.lstat(), made):
+                rename(out, staging)
+            if os.path.lexists(before):
+                rename_new(before, out)
+            elif empty_mode is not None and not out.exists():
+                out.mkdir()
+                set_mode(out, stat.S_IMODE(empty_mode))
+        raise
+    with suppress(OSError):  # what stays is hidden, and the next run removes it
+        remove(before)
 
 
-def _staging_path(out: Path) -> Path:
-    parent = out.parent
-    with storage_errors(parent, "create folder"):
-        parent.mkdir(parents=True, exist_ok=True)
-    return parent / f".{out.name}.{secrets.token_hex(4)}.partial"
+@contextmanager
+def _telling_what_stays(out: Path, before: Path, error: BaseException) -> Iterator[None]:
+    try:
+        yield
+    except OSError as failure:
+        if os.path.lexists(out):
+            stays = f"{out} is there all the same, and could not be taken back"
+        else:
+            stays = f"what was at {out} is now at {before}, and could not be moved back"
+        add_to_message(error, f"{stays} ({failure.strerror})")
+
+
+@contextmanager
+def _refusing_what_appeared(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileExistsError as error:
+        raise OutputError(
+            f"output {out} has appeared meanwhile; remove it or choose another path"
+        ) from error

@@ -8,10 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import re
-import secrets
-import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -19,8 +15,9 @@ from typing import Any
 
 from blake3 import blake3
 
+from patchc.durability import sync_path
 from patchc.errors import OutputError
-from patchc.files import staged_folder, sync_path
+from patchc.files import staged_folder
 from patchc.system_errors import storage_errors
 
 _STAMP = "stage.json"
@@ -41,22 +38,15 @@ class Stages:
 
         ``make`` gets an empty folder under another name. Once it has returned and all is on disk,
         the folder takes the stage's name, and replaces a stage that other inputs made. If ``make``
-        raises or the process is killed, everything is as before. The stage's :meth:`partial` folder
-        is removed when the stage is complete.
+        raises or the process is killed, everything is as before.
 
         Raises:
             OutputError: something that is no stage has the stage's name; it is left alone.
+            InUseError: another process makes the stage.
             StorageError: the operating system refused, in ``make`` too.
         """
         if not self.done(name, inputs):
             _make(self._work / name, inputs, make)
-        partial = self._partial(name)
-        if _is_made(partial, inputs):
-            # Under its name the folder is never there with some of its content missing.
-            gone = _hidden(partial)
-            with storage_errors(partial, "remove"):
-                partial.rename(gone)
-            shutil.rmtree(gone, ignore_errors=True)
         return self._work / name
 
     def done(self, name: str, inputs: Mapping[str, Any]) -> bool:
@@ -75,23 +65,6 @@ class Stages:
         """
         stamp = _read_stamp(self._work / name)
         return None if stamp is None else float(stamp["seconds"])
-
-    def partial(self, name: str, inputs: Mapping[str, Any]) -> Path:
-        """A folder for what an interrupted stage can continue from, such as a journal.
-
-        It stays until the stage is complete, and is emptied where its inputs have changed.
-
-        Raises:
-            OutputError: something that is no such folder has its name; it is left alone.
-            StorageError: the operating system refused.
-        """
-        folder = self._partial(name)
-        if not _is_made(folder, inputs):
-            _make(folder, inputs, lambda _: None)
-        return folder
-
-    def _partial(self, name: str) -> Path:
-        return self._work / f".{name}.partial"
 
 
 def file_digest(path: Path) -> str:
@@ -141,54 +114,24 @@ def _canonical(value: Any) -> str:
 
 def _make(folder: Path, inputs: Mapping[str, Any], make: Callable[[Path], None]) -> None:
     wanted = json.loads(_canonical(dict(inputs)))
-    with storage_errors(folder, "write"):
-        folder = folder.resolve() if folder.is_symlink() else folder
+    _check_own(folder)
+    with staged_folder(folder, replace=True) as staging:
+        start = time.perf_counter()
+        make(staging)
+        stamp = {"inputs": wanted, "seconds": time.perf_counter() - start}
+        (staging / _STAMP).write_text(json.dumps(stamp), encoding="utf-8")
+        for path in staging.rglob("*"):
+            if path.is_file() and not path.is_symlink():
+                sync_path(path)
         _check_own(folder)
-        _clear_leftovers(folder)
-    before = _hidden(folder)
-    try:
-        with staged_folder(folder) as staging:
-            start = time.perf_counter()
-            make(staging)
-            stamp = {"inputs": wanted, "seconds": time.perf_counter() - start}
-            (staging / _STAMP).write_text(json.dumps(stamp), encoding="utf-8")
-            _sync_tree(staging)
-            if folder.exists():
-                folder.rename(before)
-    except BaseException:
-        if before.exists() and not folder.exists():
-            before.rename(folder)
-        raise
-    finally:
-        shutil.rmtree(before, ignore_errors=True)
 
 
 def _check_own(folder: Path) -> None:
-    if not folder.exists() or (folder / _STAMP).exists():
-        return
-    if not folder.is_dir() or any(folder.iterdir()):
-        raise OutputError(
-            f"{folder} is in the way: it holds no {_STAMP}, so no stage made it; move it away or "
-            "choose another folder to work in"
-        )
-
-
-def _clear_leftovers(folder: Path) -> None:
-    """Remove what killed processes left of this stage."""
-    name = re.compile(re.escape(f".{folder.name}.") + r"[0-9a-f]{8}\.partial")
-    for path in folder.parent.iterdir() if folder.parent.is_dir() else ():
-        if name.fullmatch(path.name):
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _hidden(folder: Path) -> Path:
-    """A name that :func:`_clear_leftovers` finds."""
-    return folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.partial")
-
-
-def _sync_tree(folder: Path) -> None:
-    for root, _, files in os.walk(folder):
-        for path in (Path(root, name) for name in files):
-            if not path.is_symlink():
-                sync_path(path)
-        sync_path(Path(root))
+    with storage_errors(folder, "reach"):
+        if not folder.exists() or (folder / _STAMP).exists():
+            return
+        if not folder.is_dir() or any(folder.iterdir()):
+            raise OutputError(
+                f"{folder} is in the way: it holds no {_STAMP}, so no stage made it; move it away "
+                "or choose another folder to work in"
+            )

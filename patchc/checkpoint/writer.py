@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from patchc.checkpoint.checkpoint import Checkpoint
 from patchc.checkpoint.header import Shard, TensorInfo, read_shard, size_by_header
+from patchc.durability import set_mode, sync
 from patchc.errors import CheckpointError, UnsupportedInputError
 from patchc.files import copy_file
 
@@ -93,8 +94,8 @@ class CheckpointCopy:
         with target.open("xb") as file:
             file.write(content)
             file.flush()
-            os.fchmod(file.fileno(), self._mode(model if model.exists() else None))
-            os.fsync(file.fileno())
+            set_mode(file.fileno(), self._mode(model if model.exists() else None))
+            sync(file.fileno())
 
     def _open_shard(self, name: str) -> Shard:
         header = self._headers.get(name)
@@ -126,8 +127,8 @@ class CheckpointCopy:
     def _finish(self) -> None:
         for name, descriptor in self._descriptors.items():
             shard = self._source.shards.get(name)
-            os.fchmod(descriptor, self._mode(shard.path if shard else None))
-            os.fsync(descriptor)
+            set_mode(descriptor, self._mode(shard.path if shard else None))
+            sync(descriptor)
 
 
 class JoinedCopy(CheckpointCopy):
@@ -143,7 +144,7 @@ class JoinedCopy(CheckpointCopy):
 
     def _finish(self) -> None:
         for descriptor in self._descriptors.values():
-            os.fsync(descriptor)
+            sync(descriptor)
 
 
 def write_all(descriptor: int, offset: int, data: NDArray[np.generic]) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from tempfile import TemporaryFile, gettempdir
 from typing import Any
 
@@ -74,15 +73,17 @@ def hand_over(ranks: Ranks, messages: Iterable[bytes]) -> None:
         PatchcError: the error of the lowest rank that failed; then nothing is sent.
         StorageError: the temporary folder is full.
     """
-    folder = Path(gettempdir())
-    with storage_errors(folder, "write a temporary file in"), TemporaryFile() as spool:
+    with storage_errors("the temporary folder", "find"):
+        folder, action = gettempdir(), "write a temporary file in"
+    with storage_errors(folder, action), TemporaryFile(dir=folder) as spool:
 
         def spool_all() -> bytes:
-            for message in messages:
-                spool.write(len(message).to_bytes(_LENGTH_BYTES, "little") + message)
+            with storage_errors(folder, action):
+                for message in messages:
+                    spool.write(len(message).to_bytes(_LENGTH_BYTES, "little") + message)
+                spool.seek(0)
             return b""
 
         ranks.gather("coded tensors", spool_all)
-        spool.seek(0)
         while length := spool.read(_LENGTH_BYTES):
             ranks.send(spool.read(int.from_bytes(length, "little")))

@@ -16,7 +16,6 @@ from patchc.compiler.pipeline import CompiledPatch, Source, TensorCoder, write_p
 from patchc.compiler.rank_messages import CodedChunk, TensorReport
 from patchc.dtypes import Words
 from patchc.errors import OutputError, UsageError
-from patchc.files import check_output
 from patchc.formats import EncodedFile, RetentionMask, TensorMasks, TensorPair, encode_chunk
 from patchc.formats.change_bits import ChangeBits
 from patchc.formats.codecs.conditional.model.chunk_model import exponent_of
@@ -24,6 +23,7 @@ from patchc.formats.container.layout import CHUNK_BITS
 from patchc.hashing import chunk_digest
 from patchc.kernels.histograms import count_words
 from patchc.kernels.ulp_steps.cpu import changed_steps
+from patchc.output_checks import check_output
 from patchc.patching.tensor_sides import words_on
 from patchc.runtime.runtime import Runtime
 

@@ -18,11 +18,11 @@ from patchc.derivation.derive_options import DeriveOptions, TuneOptions
 from patchc.derivation.session import quiet_transformers, reproducible
 from patchc.errors import ResultMismatchError
 from patchc.evaluation.evaluate_options import EvaluateOptions
-from patchc.files import check_output
 from patchc.fitting.fit_options import FitOptions
 from patchc.fixing.fix import fix
 from patchc.fixing.fix_options import FixOptions
 from patchc.fixing.report import FixReport
+from patchc.output_checks import check_output
 from patchc.progress import Progress, ignore_progress
 from patchc.verbs.apply import apply
 from patchc.verbs.revert import revert

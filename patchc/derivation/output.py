@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from patchc.checkpoint import Checkpoint
-from patchc.files import copy_file, sync_path
+from patchc.durability import set_mode, sync_path
+from patchc.files import copy_file
+from patchc.system_errors import storage_error
 
 RECORD = "derive.json"
 
@@ -38,9 +42,14 @@ def write_shards(
         several = f"-{number:05d}-of-{len(shards):05d}" if len(shards) > 1 else ""
         path = folder / f"{stem}{several}.safetensors"
         content = {name: load(name).detach().cpu().clone().contiguous() for name in names}
-        save_file(content, path, metadata={"format": "pt"})
+        try:
+            save_file(content, path, metadata={"format": "pt"})
+        except SafetensorError as error:
+            code = re.search(r"\(os error (\d+)\)", str(error))
+            refused = OSError(int(code[1]) if code else 0, str(error))
+            raise storage_error(refused, path, "write") from error
         # safetensors makes its files private; these get what the umask gave the folder.
-        path.chmod(folder.stat().st_mode & 0o666)
+        set_mode(path, folder.stat().st_mode & 0o666)
         sync_path(path)
         weight_map |= dict.fromkeys(names, path.name)
     if len(shards) > 1:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from patchc.errors import UsageError, import_errors
 from patchc.evaluation.measure import Evaluation
 from patchc.evaluation.trials import Trial
-from patchc.files import check_output, staged_file
+from patchc.files import staged_file
+from patchc.output_checks import check_output
 from patchc.selection.candidates import layer_of, module_of, natural_order
-from patchc.system_errors import storage_errors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -92,9 +92,8 @@ def draw_sweep(base: Trial, trials: Sequence[Trial], best: Trial, folder: Path) 
     paths = []
     for name, figure in sweep_figures(base, trials, best).items():
         path = folder / f"{name}.png"
-        with storage_errors(path, "write"):
-            folder.mkdir(parents=True, exist_ok=True)
-            figure.savefig(path, dpi=120)
+        with staged_file(path, replace=True) as staging:
+            figure.savefig(staging, format="png", dpi=120)
         paths.append(path)
     return paths
 

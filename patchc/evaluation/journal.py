@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import IO, Any, Generic, TypeVar
 
 from patchc.errors import EvaluateError
+from patchc.files import made_folders
+from patchc.reserved import reserved
 from patchc.system_errors import storage_errors
 
 Entry = TypeVar("Entry")
@@ -90,6 +93,7 @@ def open_journal(
     """Open a journal, or begin one; its first line states its kind and inputs.
 
     A last line that a kill cut short is dropped. A file that is not such a journal is not touched.
+    One process at a time has a journal open.
 
     Args:
         path: the file.
@@ -102,16 +106,21 @@ def open_journal(
 
     Raises:
         EvaluateError: the file is no such journal, or one of other inputs.
+        InUseError: another process has it open; says which.
         StorageError: the operating system refused.
     """
     header = _line({"kind": kind, "inputs": inputs})
-    with storage_errors(path, "write"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+b", buffering=0)
-    with file:
+    with storage_errors(path, "reach"):
+        file_path = Path(os.path.realpath(path))
+    with made_folders(file_path.parent), reserved(file_path, path), _opened(file_path) as file:
         journal = Journal(path, file, encode, key or encode)
         journal._read(header, kind, decode)
         yield journal
+
+
+def _opened(path: Path) -> IO[bytes]:
+    with storage_errors(path, "write"):
+        return path.open("a+b", buffering=0)
 
 
 def is_header(content: object, kind: str) -> bool:

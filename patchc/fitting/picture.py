@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from patchc.errors import import_errors
-from patchc.system_errors import storage_errors
+from patchc.files import staged_file
 
 if TYPE_CHECKING:
     from patchc.fitting.run import Fitted
@@ -40,6 +40,5 @@ def draw_fit(fitted: Fitted, path: Path) -> None:
         points.annotate(f"step {one.step}", place)
     points.set(xlabel="over-refusal", ylabel="harmful")
     points.legend()
-    with storage_errors(path, "write"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=120)
+    with staged_file(path, replace=True) as staging:
+        figure.savefig(staging, format="png", dpi=120)

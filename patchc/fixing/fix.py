@@ -28,6 +28,7 @@ from patchc.fixing.stages import (
 )
 from patchc.fixing.verdict import give_verdict
 from patchc.progress import Progress, ignore_progress
+from patchc.reserved import reserved
 from patchc.stages import file_digest
 from patchc.system_errors import storage_errors
 from patchc.version import __version__
@@ -80,25 +81,15 @@ def fix(
             same, and the error carries the :class:`~patchc.fixing.report.FixReport`.
         EvaluateError, DeriveError: requests, judge or base leave nothing to learn.
         OutputError: ``out`` has content that no fix made.
+        InUseError: another fix works in ``out``; says which.
         UsageError: an option cannot be met.
         MissingExtraError: torch, transformers or SciPy is not installed.
         and what :func:`patchc.derive`, :func:`patchc.fit` and :func:`patchc.evaluate` raise.
     """
     job = open_job(base, out, harmful, harmless, utility, reference, options)
     job.begin()
-    split = job.stages.run("split", job.requests.inputs, job.requests.write)
-    derived = derived_stage(job, progress)
-    try:
-        fitted = fitted_stage(job, split, derived, progress)
-    except UnfixedError as error:
-        unfixed: FitReport = error.report  # type: ignore[assignment]
-        report = _report(job, encode_fitted(unfixed.fitted), None, None)
-        _publish(job.out, report, None)
-        raise UnfixedError(str(error), report) from error
-    tested = tested_stage(job, split, fitted, progress)
-    report = _report(job, read_result(fitted), read_result(tested), fitted / PATCH)
-    _publish(job.out, report, fitted)
-    return report
+    with reserved(job.work, job.out):
+        return _run(job, progress)
 
 
 def plan_fix(
@@ -117,6 +108,22 @@ def plan_fix(
         PatchcError: what :func:`fix` raises before its first stage.
     """
     return plan(open_job(base, out, harmful, harmless, utility, reference, options))
+
+
+def _run(job: Job, progress: Progress) -> FixReport:
+    split = job.stages.run("split", job.requests.inputs, job.requests.write)
+    derived = derived_stage(job, progress)
+    try:
+        fitted = fitted_stage(job, split, derived, progress)
+    except UnfixedError as error:
+        unfixed: FitReport = error.report  # type: ignore[assignment]
+        report = _report(job, encode_fitted(unfixed.fitted), None, None)
+        _publish(job.out, report, None)
+        raise UnfixedError(str(error), report) from error
+    tested = tested_stage(job, split, fitted, progress)
+    report = _report(job, read_result(fitted), read_result(tested), fitted / PATCH)
+    _publish(job.out, report, fitted)
+    return report
 
 
 def _report(job: Job, fitted: Result, tested: Result | None, patch: Path | None) -> FixReport:
@@ -155,17 +162,14 @@ def _report(job: Job, fitted: Result, tested: Result | None, patch: Path | None)
 
 def _publish(out: Path, report: FixReport, fitted: Path | None) -> None:
     """Write the results to ``out``, each completely or not at all, and only if it has changed."""
-    for name in (PATCH, RECIPE, _REPORT):
-        for leftover in out.glob(f".{name}.*.partial"):
-            leftover.unlink(missing_ok=True)
     for name in (PATCH, RECIPE):
         target = out / name
         if fitted is None:
-            with storage_errors(target, "remove"):
+            with reserved(target, target), storage_errors(target, "remove"):
                 target.unlink(missing_ok=True)
         elif not target.is_file() or file_digest(target) != file_digest(fitted / name):
-            with staged_file(target) as staging:
+            with staged_file(target, replace=True) as staging:
                 copy_file(fitted / name, staging)
     text = json.dumps(report.to_json(), indent=2, allow_nan=False) + "\n"
-    with staged_file(out / _REPORT) as staging:
+    with staged_file(out / _REPORT, replace=True) as staging:
         staging.write_text(text, encoding="utf-8")

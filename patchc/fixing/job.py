@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 
 from patchc.checkpoint import open_checkpoint, refuse_quantised, refuse_single_file
@@ -12,13 +11,15 @@ from patchc.errors import UsageError
 from patchc.evaluation.judges import check_judge_is_known_by_name, open_judge
 from patchc.evaluation.paired import check_scipy
 from patchc.evaluation.requests import PathLike, SetName
-from patchc.files import check_output
 from patchc.fitting.fit_options import unmeasured
 from patchc.fixing.fix_options import FixOptions
 from patchc.fixing.split import Files, SplitRequests, open_split
+from patchc.output_checks import check_output
 from patchc.patching.digest import digest_checkpoint
+from patchc.reserved import leftovers
 from patchc.runtime.runtime import Runtime
 from patchc.stages import Stages, file_digests
+from patchc.system_errors import storage_errors
 from patchc.verbs.evaluate import read_reference
 
 _WORK = "work"
@@ -143,7 +144,8 @@ def _check_out(out: Path, inputs: tuple[Path, ...]) -> None:
     """Refuse a folder with content, unless a fix made it."""
     if Stages(out).done(_WORK, _OURS):
         return
-    content = list(out.iterdir()) if out.is_dir() else []
-    if content and all(fnmatch(path.name, f".{_WORK}.*.partial") for path in content):
+    with storage_errors(out, "reach"):
+        content = set(out.iterdir()) if out.is_dir() else set()
+    if content and content <= set(leftovers(out / _WORK)):
         return
     check_output(out, inputs)

@@ -18,8 +18,9 @@ from patchc.errors import (
     PatchFormatError,
     WrongBaseError,
 )
-from patchc.files import check_output, check_space, staged_file, staged_folder
+from patchc.files import staged_file, staged_folder
 from patchc.formats import Patch, open_patch
+from patchc.output_checks import check_output, check_space
 from patchc.patching.in_place_journal import interrupted, left_journal
 from patchc.patching.merge_options import MergeOptions, MergeReport, irreversible, plan_merge
 from patchc.patching.rewrite import merge, rewrite

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from patchc.errors import OutputError, UsageError
-from patchc.files import check_output, staged_file
+from patchc.files import staged_file
+from patchc.output_checks import check_output
 from patchc.recipe.find import YAML_SUFFIXES
 from patchc.recipe.safepatching import Recipe
 from patchc.recipe.task_merge import MergeRecipe

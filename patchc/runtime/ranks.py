@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -21,6 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchc.errors import PatchcError, RankError
+from patchc.output_place import reserved_path
+from patchc.reserved import reserved
 from patchc.system_errors import storage_errors
 
 Item = TypeVar("Item")
@@ -166,12 +167,15 @@ def staged_by_first(
 ) -> Iterator[Path]:
     """Call ``stage`` in rank 0, which commits when every rank is done.
 
-    The other ranks get the staged path. If they fail, they remove it: rank 0 may be gone.
+    Rank 0 begins when all ranks are here: until then, they may check that the output is free. The
+    other ranks get the staged path. If they fail because rank 0 is gone, they remove it.
 
     Raises:
+        PatchcError: what ``stage`` raises in rank 0 before there is anything to write.
         StorageError: the operating system refused.
         RankError: a rank has left; then there is no output.
     """
+    ranks.gather("output")
     if ranks.rank:
         staging = Path(os.fsdecode(ranks.gather("staging")[0]))
         try:
@@ -180,24 +184,28 @@ def staged_by_first(
             ranks.gather("written")
             ranks.gather("commit")
         except BaseException:
-            _remove(staging)
+            _clear(out)
             raise
         return
-    with stage(out) as staging:
-        ranks.gather("staging", lambda: os.fsencode(staging.absolute()))
+    with ExitStack() as staged:
+        staging = out
+
+        def begin() -> bytes:
+            nonlocal staging
+            staging = staged.enter_context(stage(out))
+            return os.fsencode(staging.absolute())
+
+        ranks.gather("staging", begin)
         yield staging
         ranks.gather("written")
     with suppress(RankError):  # the output is complete, even if a rank has left
         ranks.gather("commit")
 
 
-def _remove(staging: Path) -> None:
-    """Remove the staged path; renamed first, so that it cannot be committed at the same time."""
-    aside = staging.with_suffix(".left.partial")
-    with suppress(OSError):
-        staging.rename(aside)
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.unlink(missing_ok=True)
+def _clear(out: Path) -> None:
+    """Remove what rank 0 staged, if it is gone; as long as it lives, it does that itself."""
+    with suppress(PatchcError, OSError), reserved(reserved_path(out), out):
+        pass
 
 
 def _error(name: str, message: str) -> PatchcError:

@@ -13,7 +13,7 @@ from patchc.evaluation.evaluate_options import EvaluateOptions
 from patchc.evaluation.judges import check_judge
 from patchc.evaluation.requests import PathLike, SetName
 from patchc.evaluation.verdicts import Judge
-from patchc.files import check_output, check_space
+from patchc.output_checks import check_output, check_space
 from patchc.progress import Progress, ignore_progress
 from patchc.verbs.derive_inputs import check_files, read_inputs
 

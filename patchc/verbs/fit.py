@@ -19,11 +19,11 @@ from patchc.evaluation.judges import check_judge_is_known_by_name
 from patchc.evaluation.paired import Change, check_scipy, compare
 from patchc.evaluation.rates import Kinds, rates_by_kind
 from patchc.evaluation.requests import PathLike
-from patchc.files import check_output
 from patchc.fitting.fit_options import FitOptions, Limit, unmeasured
 from patchc.fitting.inputs import Gathering, Sources, gather_entries
 from patchc.fitting.search import Range, check_ranges, search_shares
 from patchc.formats import ValueType
+from patchc.output_checks import check_output
 from patchc.progress import Progress, ignore_progress
 from patchc.recipe import MergeRecipe, Recipe, checks, write_recipe
 from patchc.recipe.find import YAML_SUFFIXES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -13,8 +14,9 @@ from typing import Any
 
 import pytest
 from blake3 import blake3
+from directions import Failing
 
-from patchc.errors import OutputError, StorageError
+from patchc.errors import InUseError, OutputError, StorageError
 from patchc.stages import Stages, file_digest
 
 
@@ -28,6 +30,10 @@ def writing(text: str) -> Callable[[Path], None]:
 
 def refusing(_: Path) -> None:
     raise AssertionError("the stage is made again")
+
+
+def interrupted(_: Path) -> None:
+    raise KeyboardInterrupt
 
 
 def result(folder: Path) -> str:
@@ -96,11 +102,10 @@ def test_inputs_that_json_has_no_form_for_are_refused_at_once(stages: Stages, wo
 
 def test_stages_do_not_touch_each_other(stages: Stages, work: Path) -> None:
     stages.run("fit", {}, writing("one"))
-    stages.partial("fit.more", {})
     stages.run("fit.more", {"a": 1}, writing("two"))
     stages.run("fit", {"a": 1}, writing("three"))
     assert (result(work / "fit"), result(work / "fit.more")) == ("three", "two")
-    assert names(work) == {"fit", "fit.more", ".fit.more.partial"}
+    assert names(work) == {"fit", "fit.more"}
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
@@ -117,7 +122,8 @@ def test_a_stage_that_raises_leaves_what_was_there(
 
     with pytest.raises(error, match="stopped"):
         stages.run("fit", {"a": 2}, make)
-    assert names(work) == ({"fit"} if before else set())
+    assert before == work.exists()
+    assert not before or names(work) == {"fit"}
     assert stages.done("fit", {"a": 1}) == before
     assert not stages.done("fit", {"a": 2})
     stages.run("fit", {"a": 2}, writing("two"))
@@ -138,7 +144,7 @@ def make(folder):
     if sys.argv[2] == "make":
         kill()
 
-def killing(rename, number, calls=[]):
+def killing(number, calls=[], rename=os.rename):
     def call(*arguments):
         calls.append(None)
         if len(calls) == number:
@@ -151,9 +157,9 @@ if sys.argv[2] == "stamp":
         kill() if _[0].name == "stage.json" else write(*_, **options)
     )
 if sys.argv[2] == "set aside":
-    Path.rename = killing(Path.rename, 1)
+    os.rename = killing(1)
 if sys.argv[2] == "replace":
-    Path.replace = killing(Path.replace, 1)
+    os.rename = killing(2)
 Stages(Path(sys.argv[1])).run("fit", {"a": 2}, make)
 """
 
@@ -175,9 +181,10 @@ def test_a_killed_stage_is_not_there_and_is_made_again(
         assert not (work / "fit").exists()
     else:
         assert result(stages.run("fit", {"a": 1}, refusing)) == "one"
-    assert len(names(work)) == 2
-    stages.run("fit", {"a": 2}, writing("three"))
-    assert result(work / "fit") == "three"
+    assert names(work) != {"fit"}
+    with pytest.raises(KeyboardInterrupt):
+        stages.run("fit", {"a": 3}, interrupted)
+    assert result(stages.run("fit", {"a": 1}, refusing)) == "one"
     assert names(work) == {"fit"}
 
 
@@ -215,14 +222,24 @@ def test_seconds_are_those_of_the_stage_that_is_there(stages: Stages, work: Path
     assert stages.seconds("fit") is None
 
 
-@pytest.mark.parametrize("name", ["fit", ".fit.partial"])
-def test_what_no_stage_made_is_left_alone(stages: Stages, work: Path, name: str) -> None:
-    (work / name).mkdir(parents=True)
-    (work / name / "thesis.txt").write_text("mine")
+def test_what_no_stage_made_is_left_alone(stages: Stages, work: Path) -> None:
+    (work / "fit").mkdir(parents=True)
+    (work / "fit" / "thesis.txt").write_text("mine")
     with pytest.raises(OutputError, match="move it away"):
-        stages.run("fit", {}, refusing) if name == "fit" else stages.partial("fit", {})
-    assert (work / name / "thesis.txt").read_text() == "mine"
-    assert names(work) == {name}
+        stages.run("fit", {}, refusing)
+    assert (work / "fit" / "thesis.txt").read_text() == "mine"
+    assert names(work) == {"fit"}
+
+
+def test_what_appears_while_a_stage_is_made_is_left_alone(stages: Stages, work: Path) -> None:
+    def make(_: Path) -> None:
+        (work / "fit").mkdir()
+        (work / "fit" / "thesis.txt").write_text("mine")
+
+    with pytest.raises(OutputError, match="move it away"):
+        stages.run("fit", {}, make)
+    assert (work / "fit" / "thesis.txt").read_text() == "mine"
+    assert names(work) == {"fit"}
 
 
 def test_a_file_with_the_name_of_a_stage_is_left_alone(stages: Stages, work: Path) -> None:
@@ -249,46 +266,12 @@ def test_a_link_to_another_disk_stays_one(stages: Stages, work: Path, tmp_path: 
     assert names(tmp_path) == {"work", "elsewhere"}
 
 
-# What an interrupted stage goes on with ----------------------------------------------------------
+def test_one_process_at_a_time_makes_a_stage(stages: Stages, work: Path) -> None:
+    def make(_: Path) -> None:
+        with pytest.raises(InUseError, match=f"process {os.getpid()} on "):
+            Stages(work).run("fit", {}, refusing)
 
-
-def test_an_interrupted_stage_goes_on_from_its_partial_folder(stages: Stages, work: Path) -> None:
-    def make(folder: Path) -> None:
-        journal = stages.partial("fit", {"a": 1}) / "journal"
-        steps = journal.read_text() if journal.exists() else ""
-        journal.write_text(steps + "step;")
-        if not steps:
-            raise KeyboardInterrupt
-        (folder / "steps").write_text(journal.read_text())
-
-    with pytest.raises(KeyboardInterrupt):
-        stages.run("fit", {"a": 1}, make)
-    assert names(work) == {".fit.partial"}
-    assert not stages.done("fit", {"a": 1})
-    stages.run("fit", {"a": 1}, make)
-    assert (work / "fit" / "steps").read_text() == "step;step;"
-    assert names(work) == {"fit"}
-
-
-def test_a_partial_folder_is_emptied_for_other_inputs(stages: Stages, work: Path) -> None:
-    (stages.partial("fit", {"a": 1}) / "journal").write_text("step;")
-    assert (Stages(work).partial("fit", {"a": 1}) / "journal").read_text() == "step;"
-    assert names(stages.partial("fit", {"a": 2})) == {"stage.json"}
-    assert names(stages.partial("fit", {"a": 1})) == {"stage.json"}
-
-
-def test_a_partial_folder_of_other_inputs_outlives_a_stage_that_is_done(stages: Stages) -> None:
-    stages.run("fit", {"a": 1}, writing("one"))
-    journal = stages.partial("fit", {"a": 2}) / "journal"
-    journal.touch()
-    stages.run("fit", {"a": 1}, refusing)
-    assert journal.exists()
-
-
-def test_a_partial_folder_left_by_a_kill_goes_with_the_next_run(stages: Stages, work: Path) -> None:
-    stages.run("fit", {"a": 1}, writing("one"))
-    stages.partial("fit", {"a": 1})
-    stages.run("fit", {"a": 1}, refusing)
+    stages.run("fit", {}, make)
     assert names(work) == {"fit"}
 
 
@@ -307,11 +290,8 @@ def test_the_stage_before_comes_back_where_the_new_one_cannot_take_its_place(
 ) -> None:
     stages.run("fit", {"a": 1}, writing("one"))
 
-    def refuse(path: Path, _: Path) -> None:
-        raise PermissionError(1, "Operation not permitted", str(path))
-
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "replace", refuse)
+        patched.setattr(os, "rename", Failing(os.rename, 1, errno.EPERM))
         with pytest.raises(StorageError, match="not permitted"):
             stages.run("fit", {"a": 2}, writing("two"))
     assert result(stages.run("fit", {"a": 1}, refusing)) == "one"

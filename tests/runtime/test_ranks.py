@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 from threads_as_ranks import together
 
 from patchc.errors import (
+    InUseError,
     NumericError,
     RankError,
     WrongBaseError,
 )
 from patchc.files import staged_file
 from patchc.patching.transition import OtherSideError
+from patchc.reserved import reserved
 from patchc.runtime.ranks import ALONE, Ranks, deal, staged_by_first
 
 
@@ -110,12 +112,14 @@ def test_a_staged_file_appears_when_all_came_through(tmp_path: Path, failing: in
 
 
 def test_what_rank_0_staged_is_removed_by_the_others(tmp_path: Path) -> None:
-    staging = tmp_path / ".left.partial"
+    staging = tmp_path / ".out.0123abcd.partial"
 
     def run(ranks: Ranks) -> None:
         if ranks.rank == 0:
             staging.mkdir()
             (staging / "part").write_bytes(b"half")
+            (tmp_path / ".out.patchc-lock").touch()
+            ranks.gather("output")
             ranks.gather("staging", lambda: str(staging).encode())
             raise ValueError("killed")
         with staged_by_first(ranks, staged_file, tmp_path / "out"):
@@ -123,3 +127,14 @@ def test_what_rank_0_staged_is_removed_by_the_others(tmp_path: Path) -> None:
 
     together(2, run)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_in_use_is_told_to_every_rank(tmp_path: Path) -> None:
+    def run(ranks: Ranks) -> None:
+        with staged_by_first(ranks, staged_file, tmp_path / "out"):
+            raise AssertionError("it is in use")
+
+    with reserved(tmp_path / "out", tmp_path / "out"):
+        ends = together(3, run)
+    assert [type(end) for end in ends] == [InUseError] * 3
+    assert len({str(end) for end in ends}) == 1

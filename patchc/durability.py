@@ -1,0 +1,60 @@
+"""Durable files and their permission bits, also on file systems that offer less than POSIX does.
+
+Some network file systems refuse to sync a folder, some refuse any sync, and those without
+permission bits refuse to change them. There, the work goes on without.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+_UNSUPPORTED_FOLDER = _UNSUPPORTED | {errno.EBADF, errno.EACCES, errno.EPERM, errno.EISDIR}
+_UNSUPPORTED_MODE = _UNSUPPORTED | {errno.EPERM}
+
+
+def sync(descriptor: int) -> None:
+    """Make an open file durable, where its file system can.
+
+    Raises:
+        OSError: the operating system tried, and failed.
+    """
+    with _served(_UNSUPPORTED):
+        os.fsync(descriptor)
+
+
+def sync_path(path: Path) -> None:
+    """Make a file or a folder durable, where its file system can.
+
+    Raises:
+        OSError: the operating system tried, and failed.
+    """
+    with _served(_UNSUPPORTED_FOLDER if path.is_dir() else _UNSUPPORTED):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def set_mode(file: int | Path, mode: int) -> None:
+    """Set the permission bits of a file, open or by its path, where its file system has them.
+
+    Raises:
+        OSError: the operating system tried, and failed.
+    """
+    with _served(_UNSUPPORTED_MODE):
+        os.chmod(file, mode)  # noqa: PTH101 (Path.chmod takes no open file)
+
+
+@contextmanager
+def _served(codes: set[int]) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in codes:
+            raise
