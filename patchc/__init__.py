@@ -10,10 +10,10 @@ importing this package costs nothing. :mod:`patchc.torch` changes loaded models.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
 
 from patchc.version import __version__ as __version__
 
+TYPE_CHECKING = False  # typing takes as long to import as all the rest here
 if TYPE_CHECKING:
     from patchc.derivation.derive_options import DeriveOptions as DeriveOptions
     from patchc.errors import PatchcError as PatchcError

@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from patchc.errors import StorageError
 
@@ -30,14 +31,23 @@ _REMEDIES = {
 }
 
 
+_NO_FOLDER = "the working folder no longer exists; change to another"
+
+
+def reason(error: OSError) -> str:
+    """What an error of the operating system means, and what to do about it."""
+    if isinstance(error, FileNotFoundError) and _working_folder_is_gone(error.filename):
+        return _NO_FOLDER
+    return _REMEDIES.get(error.errno or 0) or error.strerror or str(error)
+
+
 def storage_error(error: OSError, path: object, action: str) -> StorageError:
     """The error to raise for one of the operating system, on ``action`` with ``path``.
 
     The path in ``error`` is named where it has one.
     """
-    remedy = _REMEDIES.get(error.errno or 0) or error.strerror or str(error)
     place = error.filename if error.filename is not None else path
-    return StorageError(f"cannot {action} {_readable(place)}: {remedy}")
+    return StorageError(f"cannot {action} {_readable(place)}: {reason(error)}")
 
 
 @contextmanager
@@ -51,3 +61,13 @@ def storage_errors(path: object, action: str) -> Iterator[None]:
 
 def _readable(place: object) -> str:
     return os.fsdecode(place) if isinstance(place, bytes) else str(place)
+
+
+def _working_folder_is_gone(path: object) -> bool:
+    if path is not None and Path(_readable(path)).is_absolute():
+        return False
+    try:
+        Path.cwd()
+    except OSError:
+        return True
+    return False

@@ -29,7 +29,9 @@ from patchc.formats.container.index import ChunkRecord, PatchIndex, parse_index
 from patchc.formats.container.retention_masks import draw_groups
 from patchc.formats.container.tensors import TensorRecord
 from patchc.hashing import root_digest, short
+from patchc.regular_file import open_regular
 from patchc.sides import Side
+from patchc.system_errors import reason
 
 
 class Patch:
@@ -238,7 +240,7 @@ class Patch:
             try:
                 piece = os.pread(self._descriptor, length, offset)
             except OSError as error:
-                raise PatchFormatError(f"cannot read: {error.strerror}") from error
+                raise PatchFormatError(f"cannot read: {reason(error)}") from error
             if not piece:
                 raise PatchFormatError("ends early: is it truncated?")
             pieces.append(piece)
@@ -257,9 +259,9 @@ def open_patch(path: str | os.PathLike[str]) -> Patch:
     """
     path = Path(path)
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = open_regular(path)
     except OSError as error:
-        raise PatchFormatError(f"{path}: cannot open the patch: {error.strerror}") from error
+        raise PatchFormatError(f"{path}: cannot open the patch: {reason(error)}") from error
     try:
         return Patch(path, descriptor)
     except BaseException as error:

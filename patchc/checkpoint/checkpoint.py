@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -22,7 +23,8 @@ from patchc.errors import (
     WrongBaseError,
 )
 from patchc.locks import refuse_if_locked
-from patchc.system_errors import storage_errors
+from patchc.regular_file import open_regular, read_regular
+from patchc.system_errors import reason, storage_errors
 
 _BLAMES = (WrongBaseError, ResultMismatchError, PatchFormatError)
 
@@ -58,9 +60,9 @@ class Checkpoint:
         with ExitStack() as opened:
             for shard in shards:
                 try:
-                    descriptor = os.open(shard.path, os.O_RDONLY)
+                    descriptor = open_regular(shard.path)
                 except OSError as error:
-                    raise CheckpointError(f"{shard.path}: cannot open: {error.strerror}") from error
+                    raise CheckpointError(f"{shard.path}: cannot open: {reason(error)}") from error
                 opened.callback(os.close, descriptor)
                 self._descriptors[shard.name] = descriptor
             self._files = opened.pop_all()
@@ -112,7 +114,7 @@ class Checkpoint:
                 count = os.preadv(self._descriptors[shard], [view], offset)
             except OSError as error:
                 raise CheckpointError(
-                    f"{self.shards[shard].path}: cannot read at byte {offset}: {error.strerror}"
+                    f"{self.shards[shard].path}: cannot read at byte {offset}: {reason(error)}"
                 ) from error
             if count == 0:
                 raise CheckpointError(
@@ -195,20 +197,37 @@ def open_checkpoint(path: str | os.PathLike[str], stem: str = "model") -> Checkp
     """
     path = Path(path)
     refuse_if_locked(journal_path(path), path)
-    if path.is_file():
+    if not _is_folder(path):
         refuse_foreign_file(path)
         return Checkpoint(path, None, [read_shard(path)])
-    if not path.is_dir():
-        raise CheckpointError(
-            f"{path}: no such file or folder; patchc takes local paths, so download the model first"
-        )
     index = path / f"{stem}.safetensors.index.json"
-    if index.is_file():
+    if _is_there(index):
         return Checkpoint(path, index, _read_indexed(index))
     single = path / f"{stem}.safetensors"
-    if not single.exists():
+    if not _is_there(single):
         refuse_foreign_folder(path)
     return Checkpoint(path, None, [read_shard(single)])
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{path}: {reason(error)}; patchc takes local paths, so download a model first"
+        ) from error
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot open: {reason(error)}") from error
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot open: {reason(error)}") from error
+    return True
 
 
 def _read_indexed(index: Path) -> list[Shard]:
@@ -225,8 +244,10 @@ def _read_indexed(index: Path) -> list[Shard]:
 
 def _read_weight_map(index: Path) -> dict[str, str]:
     try:
-        content = json.loads(index.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
+        content = json.loads(read_regular(index))
+    except OSError as error:
+        raise CheckpointError(f"{index}: cannot read: {reason(error)}") from error
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{index}: not readable JSON ({error})") from error
     weight_map = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(weight_map, dict) or not all(
@@ -242,8 +263,13 @@ def _read_weight_map(index: Path) -> dict[str, str]:
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.iterdir()):
-        if not path.is_dir() or path.is_symlink():
+    try:
+        found = sorted(folder.iterdir())
+    except OSError as error:
+        raise CheckpointError(f"{folder}: cannot list: {reason(error)}") from error
+    for path in found:
+        # Path.is_dir raises where it may not look.
+        if not os.path.isdir(path) or path.is_symlink():  # noqa: PTH112
             yield path
         elif not path.name.startswith("."):
             yield from _files_below(path)

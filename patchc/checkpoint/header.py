@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
 from patchc.dtypes import BY_NAME, DType
 from patchc.errors import CheckpointError, UnsupportedInputError
+from patchc.regular_file import open_regular
+from patchc.system_errors import reason
 
 
 @dataclass(frozen=True)
@@ -63,19 +67,7 @@ def read_shard(path: Path, name: str | None = None) -> Shard:
         CheckpointError: the file is missing, unreadable, truncated or malformed.
         UnsupportedInputError: it holds a dtype that this version does not know.
     """
-    try:
-        with safe_open(path, framework="numpy"):
-            pass
-        with path.open("rb") as file:
-            header_bytes = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(header_bytes))
-            size = file.seek(0, 2)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: no such file; is a shard missing?") from error
-    except (SafetensorError, OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(
-            f"{path}: not a readable safetensors file ({error}); was the download complete?"
-        ) from error
+    header_bytes, header, size = _read_header(path)
     metadata = header.pop("__metadata__", None) or {}
     data_start = 8 + header_bytes
     shard = name or path.name
@@ -90,6 +82,26 @@ def read_shard(path: Path, name: str | None = None) -> Shard:
         offset = data_start + entry["data_offsets"][0]
         tensors.append(TensorInfo(tensor, dtype, tuple(entry["shape"]), shard, offset))
     return Shard(shard, path, size, data_start, metadata, tuple(tensors))
+
+
+def _read_header(path: Path) -> tuple[int, dict[str, Any], int]:
+    """Read a checked header: its bytes, its content, and the size of the file."""
+    try:
+        os.close(open_regular(path))  # safe_open calls each file missing that it cannot open
+        with safe_open(path, framework="numpy"):
+            pass
+        with os.fdopen(open_regular(path), "rb") as file:
+            header_bytes = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(header_bytes))
+            return header_bytes, header, file.seek(0, os.SEEK_END)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such file; is a shard missing?") from error
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot read: {reason(error)}") from error
+    except (SafetensorError, ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path}: not a readable safetensors file ({error}); was the download complete?"
+        ) from error
 
 
 def size_by_header(header: bytes) -> int:

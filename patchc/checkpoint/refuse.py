@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from patchc.errors import CheckpointError, UnsupportedInputError
+from patchc.regular_file import open_regular, read_regular
+from patchc.system_errors import reason
 
 _PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
 _WEIGHT_SUFFIXES = (".safetensors", ".gguf", ".onnx", ".h5", ".msgpack", ".pth", ".ckpt")
@@ -45,10 +48,10 @@ def refuse_foreign_file(path: Path) -> None:
         UnsupportedInputError: naming the format and what to do.
     """
     try:
-        with path.open("rb") as file:
+        with os.fdopen(open_regular(path), "rb") as file:
             start = file.read(4)
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot read: {error.strerror}") from error
+        raise CheckpointError(f"{path}: cannot read: {reason(error)}") from error
     if start == b"GGUF":
         raise UnsupportedInputError(f"{path}: {_GGUF}")
     pickled = start[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
@@ -61,9 +64,12 @@ def refuse_foreign_folder(folder: Path) -> None:
 
     Raises:
         UnsupportedInputError: it holds PyTorch pickles, GGUF or a LoRA adapter.
-        CheckpointError: it holds no weights that patchc recognises.
+        CheckpointError: it cannot be listed, or holds no weights that patchc recognises.
     """
-    files = sorted(path for path in folder.iterdir() if path.is_file())
+    try:
+        files = sorted(path for path in folder.iterdir() if os.path.isfile(path))  # noqa: PTH113
+    except OSError as error:
+        raise CheckpointError(f"{folder}: cannot list: {reason(error)}") from error
     for path in files:
         if path.suffix == ".gguf":
             raise UnsupportedInputError(f"{path}: {_GGUF}")
@@ -85,7 +91,7 @@ def refuse_single_file(path: Path, command: str) -> None:
     Raises:
         UnsupportedInputError: the path is a file.
     """
-    if path.is_file():
+    if os.path.isfile(path):  # noqa: PTH113 (Path.is_file raises where it may not look)
         raise UnsupportedInputError(
             f"{path}: {command} needs the model's folder, with its config and tokenizer, not one "
             "file"
@@ -110,10 +116,12 @@ def refuse_quantised(path: Path, names: Iterable[str] = ()) -> None:
         raise UnsupportedInputError(f"{path}: {_ADAPTER}")
     kinds: list[str] = []
     config = (path if path.is_dir() else path.parent) / "config.json"
-    if config.exists():
+    if os.path.lexists(config):
         try:
-            content = json.loads(config.read_bytes())
-        except (ValueError, OSError, RecursionError) as error:
+            content = json.loads(read_regular(config))
+        except OSError as error:
+            raise CheckpointError(f"{config}: cannot read: {reason(error)}") from error
+        except (ValueError, RecursionError) as error:
             raise CheckpointError(f"{config}: not readable JSON ({error})") from error
         quantised = content.get("quantization_config") if isinstance(content, dict) else None
         if quantised:

@@ -9,6 +9,8 @@ from typing import Any
 
 from patchc.errors import DeriveError
 from patchc.json_values import Message, check_messages, check_text
+from patchc.regular_file import read_regular
+from patchc.system_errors import reason
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,9 @@ def read_conversations(path: Path) -> tuple[Conversation, ...]:
             holds a conversation.
     """
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
     except OSError as error:
-        raise DeriveError(f"{path}: cannot read the data: {error.strerror}") from error
+        raise DeriveError(f"{path}: cannot read the data: {reason(error)}") from error
     conversations = tuple(
         _parse(f"{path}:{number}", line)
         for number, line in enumerate(content.split(b"\n"), start=1)

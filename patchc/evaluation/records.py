@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from patchc.errors import EvaluateError
+from patchc.regular_file import read_regular
+from patchc.system_errors import reason
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,9 @@ def read_text(path: Path, encoding: str = "utf-8-sig") -> str:
         EvaluateError: the file cannot be read, or is not UTF-8.
     """
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
     except OSError as error:
-        raise EvaluateError(f"{path}: cannot read: {error.strerror}") from error
+        raise EvaluateError(f"{path}: cannot read: {reason(error)}") from error
     try:
         return content.decode(encoding)
     except UnicodeDecodeError as error:

@@ -11,6 +11,8 @@ from patchc.errors import UsageError
 from patchc.recipe import checks
 from patchc.recipe.safepatching import Recipe
 from patchc.recipe.task_merge import MergeRecipe
+from patchc.regular_file import read_regular
+from patchc.system_errors import reason
 
 METHODS = (*Recipe.methods, *MergeRecipe.methods)
 """Values of a recipe's key ``method``; each is also the name of that method's defaults."""
@@ -55,11 +57,11 @@ def read_recipe(path: str | os.PathLike[str]) -> Recipe | MergeRecipe:
 
 def _read(path: Path) -> tuple[Recipe | MergeRecipe, frozenset[str]]:
     try:
-        content = _parse(path.read_bytes(), path.suffix.lower() in YAML_SUFFIXES)
+        content = _parse(read_regular(path), path.suffix.lower() in YAML_SUFFIXES)
         return _from_json(content), frozenset(content)
     except OSError as error:
         raise UsageError(
-            f"recipe {path}: cannot read: {error.strerror}; it is a file, or one of "
+            f"recipe {path}: cannot read: {reason(error)}; it is a file, or one of "
             + ", ".join(METHODS)
         ) from error
     except UsageError as error:

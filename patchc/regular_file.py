@@ -1,0 +1,48 @@
+"""Reads of files that somebody named: never a wait for a pipe, a device or a socket."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def open_regular(path: str | os.PathLike[str]) -> int:
+    """Open a file for reading, and return its descriptor.
+
+    Raises:
+        OSError: the operating system refused, or it is something else than a file.
+    """
+    _check_regular(path, Path(path).stat())  # first, since some devices act when they are opened
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        _check_regular(path, os.fstat(descriptor))
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def read_regular(path: str | os.PathLike[str]) -> bytes:
+    """Read a file whole.
+
+    Raises:
+        OSError: as :func:`open_regular`.
+    """
+    with os.fdopen(open_regular(path), "rb") as file:
+        return file.read()
+
+
+def _check_regular(path: str | os.PathLike[str], state: os.stat_result) -> None:
+    if not stat.S_ISREG(state.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(state.st_mode), "something else")
+        raise OSError(errno.EINVAL, f"it is {kind}, and a file is needed", os.fspath(path))
