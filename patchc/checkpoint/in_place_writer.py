@@ -41,6 +41,7 @@ class InPlaceWriter:
         self._index = self._stamp_of_index()
         self._lock = threading.Lock()
         self._stopped: BaseException | None = None
+        self.check()
         with ExitStack() as opened:
             for shard in shards:
                 path = model.shards[shard].path
@@ -132,6 +133,11 @@ class InPlaceWriter:
                 f"{path}: was removed while in use, by another program ({error.strerror}); bring "
                 "it back, then run again when nothing else writes to the model"
             ) from error
+        if state.st_size != self._model.shards[shard].size:
+            raise CheckpointError(
+                f"{path}: was cut or made longer while in use, by another program; restore it, "
+                "then run again when nothing else writes to the model"
+            )
         if not os.path.samestat(state, self._model.stat(shard)):
             raise CheckpointError(
                 f"{path}: was replaced while in use, by another program; what this run wrote is "

@@ -49,12 +49,13 @@ def refuse_foreign_file(path: Path) -> None:
     """
     try:
         with os.fdopen(open_regular(path), "rb") as file:
-            start = file.read(4)
+            start = file.read(9)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot read: {reason(error)}") from error
-    if start == b"GGUF":
+    if start.startswith(b"GGUF"):
         raise UnsupportedInputError(f"{path}: {_GGUF}")
     pickled = start[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+    pickled &= start[8:] != b"{"  # the length of a safetensors header may look like a pickle
     if pickled or path.suffix in _PICKLE_SUFFIXES:
         raise UnsupportedInputError(f"{path}: {_PICKLE}")
 

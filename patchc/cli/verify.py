@@ -51,8 +51,8 @@ def verify(
     if report.state == "partly patched":
         raise PartlyPatchedError(
             f"{model} is partly patched; where a run in place was interrupted, run it again: "
-            "apply --in-place completes it, revert --in-place takes it back. Else start again from an "
-            "intact copy"
+            "apply --in-place completes it, revert --in-place takes it back. Else start again from "
+            "an intact copy"
         )
     if report.state in ("neither", "not the base"):
         raise WrongBaseError(report.difference)

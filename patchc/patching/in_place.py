@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from patchc.checkpoint import Checkpoint, InPlaceWriter, open_checkpoint
+from patchc.checkpoint.journal_path import journal_path
 from patchc.checkpoint.own_place import refuse_foreign_place
 from patchc.errors import PatchcError, WrongBaseError
 from patchc.formats import Patch, open_patch
@@ -82,25 +83,30 @@ def change_in_place(
     Raises:
         KeyboardInterrupt: its message says how the model was left.
     """
-    with open_patch(patch_path) as patch, open_checkpoint(model_path) as model, runtime:
-        check_in_place(patch, target)
-        plan_merge(patch, merge)
-        match_tensors(patch, model)
-        refuse_foreign_place(model)
-        runtime.fit(need_to_patch(patch))
-        if options.dry_run:
-            return _foresee(patch, model, target)
-        with InPlaceJournal(model.path, patch, target) as journal:
-            try:
-                return _change(patch, model, target, options.repair_from, journal, runtime)
-            except PatchcError as error:
-                if journal.begun:
-                    raise type(error)(f"{error}; {_left_behind(model.path, target)}") from error
-                raise
-            except KeyboardInterrupt as error:
-                begun = journal.begun
-                left = _left_behind(model.path, target) if begun else "nothing was written"
-                raise KeyboardInterrupt(left) from error
+    try:
+        with open_patch(patch_path) as patch, open_checkpoint(model_path) as model, runtime:
+            check_in_place(patch, target)
+            plan_merge(patch, merge)
+            match_tensors(patch, model)
+            refuse_foreign_place(model)
+            runtime.fit(need_to_patch(patch))
+            if options.dry_run:
+                return _foresee(patch, model, target)
+            with InPlaceJournal(model.path, patch, target) as journal:
+                try:
+                    return _change(patch, model, target, options.repair_from, journal, runtime)
+                except PatchcError as error:
+                    if journal.begun:
+                        raise type(error)(f"{error}; {_left_behind(model.path, target)}") from error
+                    raise
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(_interrupted(Path(model_path), target)) from error
+
+
+def _interrupted(model: Path, target: Side) -> str:
+    if os.path.lexists(journal_path(model)):
+        return _left_behind(model, target)
+    return f"{model} is whole; verify tells which side of the patch it is on"
 
 
 def _foresee(patch: Patch, model: Checkpoint, target: Side) -> InPlaceReport:

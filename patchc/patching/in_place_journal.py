@@ -26,10 +26,11 @@ from blake3 import blake3
 from patchc.checkpoint.journal_path import journal_path
 from patchc.checkpoint.writer import write_all
 from patchc.dtypes import Words
+from patchc.durability import sync, sync_path
 from patchc.errors import PartlyPatchedError, StorageError
-from patchc.files import check_space, sync_path
 from patchc.formats import Patch
 from patchc.locks import OWNER_BYTES, LockFile
+from patchc.output_checks import check_space
 from patchc.patching.rewrite import VERBS
 from patchc.sides import OTHER, Side
 from patchc.system_errors import storage_errors
@@ -158,7 +159,7 @@ class InPlaceJournal:
         with storage_errors(self._path, "write"):
             header = np.frombuffer(self._header, np.uint8)
             write_all(self._lock.descriptor, OWNER_BYTES, header)
-            os.fsync(self._lock.descriptor)
+            sync(self._lock.descriptor)
             if not self._named:
                 sync_path(self._path.parent)
         self._named = self.begun = True

@@ -23,8 +23,6 @@ from tiny_checkpoints import tree, write_model
 
 import patchc
 from patchc.errors import (
-    CheckpointError,
-    OutputError,
     PatchFormatError,
     ResultMismatchError,
     StorageError,
@@ -169,44 +167,6 @@ def test_a_file_that_may_not_be_written(
 
     monkeypatch.setattr(os, "open", refuse)
     refused(direction, StorageError, f"cannot write to .*{SECOND}: Permission denied")
-
-
-def test_a_hard_link_is_refused(tmp_path: Path, direction: Direction) -> None:
-    os.link(direction.source / SECOND, tmp_path / "other-name")
-    refused(direction, OutputError, f"{SECOND} has 2 names")
-
-
-def test_symbolic_links_are_followed_and_named(tmp_path: Path, direction: Direction) -> None:
-    blob = tmp_path / "blob"
-    (direction.source / FIRST).rename(blob)
-    (direction.source / FIRST).symlink_to(blob)
-    report = direction.run()
-    assert (direction.source / FIRST).is_symlink()
-    assert report.files == (blob, direction.source / SECOND)
-    assert blob.read_bytes() == (direction.target / FIRST).read_bytes()
-
-
-def test_a_model_that_changes_meanwhile(direction: Direction) -> None:
-    def touch(event: Any) -> None:
-        if event.done == event.total:
-            with (direction.source / SECOND).open("r+b") as file:
-                file.seek(-1, os.SEEK_END)
-                file.write(b"\1")
-
-    with pytest.raises(CheckpointError, match=f"{SECOND}: was changed while in use"):
-        direction.run(progress=touch, threads=1)
-
-
-def test_a_file_replaced_meanwhile_is_noticed(tmp_path: Path, direction: Direction) -> None:
-    def swap(event: Any) -> None:
-        if event.stage == "verify" and event.done == event.total:
-            shutil.copyfile(direction.source / FIRST, tmp_path / "copy")
-            (tmp_path / "copy").replace(direction.source / FIRST)
-
-    before = tree(direction.source)
-    with pytest.raises(CheckpointError, match=f"{FIRST}: was replaced while in use"):
-        direction.run(progress=swap)
-    assert tree(direction.source) == before
 
 
 def test_no_partial_files_and_no_new_names(direction: Direction) -> None:

@@ -8,12 +8,22 @@ from typing import Any
 
 import numpy as np
 import pytest
-from in_place_directions import CHUNKS, FIRST, SECOND, Direction, partly_changed, stamps_of
+from in_place_directions import (
+    CHUNKS,
+    FIRST,
+    SECOND,
+    Direction,
+    is_shard,
+    journal_of,
+    partly_changed,
+    stamps_of,
+)
 from tiny_checkpoints import PatchedModel, Raw, tree, write_file, write_model
 
 import patchc
 from patchc.compiler.steps import Codec
 from patchc.dtypes import BY_NAME
+from patchc.patching import pending_groups
 
 
 @pytest.mark.parametrize(("codec", "threads"), [("auto", 1), ("auto", 3), ("rice", 2)])
@@ -79,7 +89,8 @@ def test_only_chunks_that_change_are_written(
     pwrite = os.pwrite
 
     def record(descriptor: int, data: Any, offset: int) -> int:
-        written.append((offset, len(data)))
+        if is_shard(descriptor):
+            written.append((offset, len(data)))
         return pwrite(descriptor, data, offset)
 
     source = models[direction.name == "revert"]
@@ -90,38 +101,76 @@ def test_only_chunks_that_change_are_written(
     assert report.nbytes == 20_000 - 4 * 4096
 
 
-def test_a_chunk_is_durable_before_the_next_is_begun(
+@pytest.mark.usefixtures("a_chunk_a_group")
+def test_what_restores_a_group_is_durable_before_it_is_touched(
     direction: Direction, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls: list[str] = []
-    _record(monkeypatch, "pwrite", calls)
-    _record(monkeypatch, "fdatasync", calls)
+    """And the group itself before the next one takes its place in the journal."""
+    calls = _recorded(monkeypatch)
     direction.run(threads=3)
-    assert calls == ["pwrite", "fdatasync"] * CHUNKS
+    name = direction.source.name
+    group = ["pwrite journal", "pwrite journal", "fsync journal", "pwrite shard", "fdatasync shard"]
+    first = [*group[:3], f"fsync {name}", *group[3:]]
+    owner, end = ["pwrite journal"], [f"fsync {name}"]
+    assert calls == owner + first + group * (CHUNKS - 1) + end
 
 
+def test_a_group_is_synced_once(direction: Direction, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = _recorded(monkeypatch)
+    direction.run(threads=3)
+    assert calls.count("pwrite shard") == CHUNKS
+    assert calls.count("fsync journal") == 1
+    assert calls.count("fdatasync shard") == 2  # of which the model has two
+
+
+@pytest.mark.parametrize("begun", [False, True])
 def test_what_a_killed_run_wrote_is_durable_before_the_next_chunk(
-    tmp_path: Path, direction: Direction, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, direction: Direction, monkeypatch: pytest.MonkeyPatch, begun: bool
 ) -> None:
-    calls: list[str] = []
     mixed = partly_changed(direction, tmp_path / "mixed")
-    for name in ("fsync", "pwrite"):
-        _record(monkeypatch, name, calls)
+    if not begun:
+        direction.run(mixed)
+    calls = _recorded(monkeypatch)
     direction.run(mixed)
-    assert calls == ["fsync"] * 2 + ["pwrite"] * (CHUNKS // 2)
-    calls.clear()
-    direction.run(mixed)
-    assert calls == ["fsync"] * 2
+    shards = [call for call in calls if call.endswith("shard")]
+    assert shards[:2] == ["fsync shard"] * 2
+    assert shards[2:] == begun * (["pwrite shard"] * (CHUNKS // 2) + ["fdatasync shard"])
 
 
-def _record(monkeypatch: pytest.MonkeyPatch, name: str, calls: list[str]) -> None:
-    call = getattr(os, name)
+def test_the_journal_does_not_grow_with_the_model(
+    direction: Direction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    monkeypatch.setattr(pending_groups, "GROUP_BYTES", 17_000)  # of 40,000
 
-    def recorded(*arguments: Any) -> Any:
-        calls.append(name)
-        return call(*arguments)
+    def look(event: Any) -> None:
+        if event.stage == direction.name:
+            sizes.append(journal_of(direction.source).stat().st_size)
 
-    monkeypatch.setattr(os, name, recorded)
+    direction.run(progress=look)
+    assert 8192 < max(sizes) < 17_000 + 1024
+    assert not journal_of(direction.source).exists()
+
+
+def _recorded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Writes and syncs from now on, each with what it goes to."""
+    calls: list[str] = []
+
+    def record(name: str) -> None:
+        call = getattr(os, name)
+
+        def recorded(descriptor: int, *arguments: Any) -> Any:
+            path = Path(f"/proc/self/fd/{descriptor}").readlink()
+            kinds = {".safetensors": "shard", ".patchc-journal": "journal"}
+            kind = kinds.get(path.suffix) or kinds.get(path.name) or path.name
+            calls.append(f"{name} {kind}")
+            return call(descriptor, *arguments)
+
+        monkeypatch.setattr(os, name, recorded)
+
+    for name in ("pwrite", "fsync", "fdatasync"):
+        record(name)
+    return calls
 
 
 def test_progress_is_told_of_both_passes(direction: Direction) -> None:
