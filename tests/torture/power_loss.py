@@ -22,6 +22,7 @@ from patchc.patching import pending_groups
 from patchc.sides import OTHER, Side
 
 _VERBS = {"result": patchc.apply, "base": patchc.revert}
+_KNOWN = ("base", "patched", "partly patched")
 _GROUP_BYTES = 20_000  # two chunks, so that a run has several groups
 
 
@@ -89,20 +90,28 @@ def _point(sides: Sides, folder: Path, target: Side, at: int, rng: random.Random
         state = _cut(sides, _fill(folder / "model", state), again, rng.randrange(40), rng)
     report = patchc.verify(sides.patch, _fill(folder / "model", state))
     counts["torn"] += report.chunks_torn
-    known = report.state in ("base", "patched", "partly patched")
     for end in OTHER:
         model = _fill(folder / "model", state)
-        _VERBS[end](sides.patch, model, in_place=True, resume=True, threads=2)
-        if not known or tree(model) != tree(sides.model(end)):
+        if report.state not in _KNOWN or not _leads_to(sides, model, end):
             counts["lost"] += 1
-            shutil.copytree(_fill(folder / "model", state), folder / f"lost-{target}-{at}")
+            _fill(folder / f"lost-{target}-{at}", state)
     return counts
 
 
+def _leads_to(sides: Sides, model: Path, end: Side) -> bool:
+    """Whether the model and the patch alone lead on to a side."""
+    with suppress(patchc.PatchcError):
+        _VERBS[end](sides.patch, model, in_place=True, resume=True, threads=2)
+        return tree(model) == tree(sides.model(end))
+    return False
+
+
 def _cut(sides: Sides, model: Path, target: Side, at: int, rng: random.Random) -> dict[str, bytes]:
-    with SimulatedDisk(model, at, rng.random() < 0.5) as disk:
-        with suppress(PowerLoss):
-            _VERBS[target](sides.patch, model, in_place=True, threads=2)
+    with (
+        SimulatedDisk(model, at, rng.random() < 0.5) as disk,
+        suppress(PowerLoss, patchc.PatchcError),
+    ):
+        _VERBS[target](sides.patch, model, in_place=True, threads=2)
     return disk.after_loss(rng)
 
 
