@@ -214,7 +214,7 @@ def _is_folder(path: Path) -> bool:
         return stat.S_ISDIR(path.stat().st_mode)
     except FileNotFoundError as error:
         raise CheckpointError(
-            f"{path}: {reason(error)}; patchc takes local paths, so download a model first"
+            f"{path}: {reason(error)}; a model of a hub has to be downloaded first"
         ) from error
     except OSError as error:
         raise CheckpointError(f"{path}: cannot open: {reason(error)}") from error

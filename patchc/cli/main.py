@@ -74,7 +74,7 @@ class _Commands(TyperGroup):
         except PatchcError as error:
             raise _failure(error) from error
         except OSError as error:
-            raise _failure(storage_error(error, "a file", "use")) from error
+            raise _failure(storage_error(error, "files", "read or write")) from error
         except MemoryError as error:
             raise _failure(StorageError(f"{_NO_MEMORY} ({error})")) from error
         except KeyboardInterrupt as error:

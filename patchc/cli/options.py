@@ -46,10 +46,14 @@ def parse_size(text: str) -> int:
     """Read bytes from text such as ``300MB`` or ``1.5 GiB``."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text.lower())
     if match is None or match[2] not in _UNITS:
-        raise typer.BadParameter(f"{text!r} is not a size such as 300MB or 1GiB")
-    return int(float(match[1]) * _UNITS[match[2]])
+        raise typer.BadParameter(f"{text!r:.40} is not a size such as 300MB or 1GiB")
+    size = float(match[1]) * _UNITS[match[2]]
+    if size > _LARGEST:
+        raise typer.BadParameter(f"{text:.40} is more memory than any machine has")
+    return int(size)
 
 
+_LARGEST = 2.0**63
 _UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -110,7 +114,7 @@ CopyDevice = Annotated[
     ),
 ]
 DryRun = Annotated[bool, option("Check and show the plan; write nothing.", "--dry-run")]
-Threads = Annotated[int | None, option("Worker threads.", shown="one per core", min=1)]
+Threads = Annotated[int | None, option("Worker threads.", shown="one per core", min=1, max=1024)]
 MaxMemory = Annotated[
     int | None,
     option(

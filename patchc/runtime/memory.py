@@ -56,7 +56,8 @@ class MemoryNeed:
         if max_memory is None and threads is not None:
             return threads
         fixed = RUNTIME_BYTES + self.shared_bytes
-        fitting = ((max_memory or self.default_budget) - fixed) // self.thread_bytes
+        budget = self.default_budget if max_memory is None else max_memory
+        fitting = (budget - fixed) // self.thread_bytes
         if fitting < 1 and max_memory is not None:
             raise UsageError(
                 f"max_memory is {max_memory:,} bytes, and {self.work} needs at least "

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import TypeVar
 
 from patchc.buffers import ThreadBuffer
-from patchc.errors import UsageError
+from patchc.errors import StorageError, UsageError
 from patchc.progress import Progress, ProgressEvent, ignore_progress
 from patchc.runtime.device import Device, open_device
 from patchc.runtime.device_pool import DevicePool
@@ -20,6 +20,10 @@ from patchc.runtime.ranks import ALONE, Ranks
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+MOST_THREADS = 1024
+"""More would wait for one another, and a system may not give them."""
 
 
 class Buffers:
@@ -68,7 +72,7 @@ class Runtime:
         progress: called as work is done.
 
     Raises:
-        UsageError: ``threads`` is below 1.
+        UsageError: ``threads`` is below 1 or above :data:`MOST_THREADS`.
     """
 
     def __init__(
@@ -79,8 +83,8 @@ class Runtime:
         ranks: Ranks = ALONE,
         progress: Progress = ignore_progress,
     ) -> None:
-        if threads is not None and threads < 1:
-            raise UsageError(f"threads is {threads}; it must be at least 1")
+        if threads is not None and not 1 <= threads <= MOST_THREADS:
+            raise UsageError(f"threads must be a number from 1 to {MOST_THREADS}")
         self.threads = threads or usable_cores()
         self.ranks = ranks
         self.buffers = Buffers()
@@ -139,8 +143,12 @@ class Runtime:
     def submit(
         self, function: Callable[[Item], Result], items: Iterable[Item]
     ) -> list[Future[Result]]:
-        """Queue work on all ``items`` before any later work; for small results."""
-        return [self._executor.submit(function, item) for item in items]
+        """Queue work on all ``items`` before any later work; for small results.
+
+        Raises:
+            StorageError: the system starts no more threads.
+        """
+        return [self._submit(function, item) for item in items]
 
     def map(
         self, function: Callable[[Item], Result], items: Iterable[Item]
@@ -150,14 +158,17 @@ class Runtime:
         The calling thread consumes ``items``. The first error, in order, is raised after running
         work has ended; work not yet begun is dropped. A caller that may stop early has to close the
         generator, so that no thread outlives the files that it reads.
+
+        Raises:
+            StorageError: the system starts no more threads.
         """
         pending: deque[Future[Result]] = deque()
         source = iter(items)
         try:
             for item in source:
-                pending.append(self._executor.submit(function, item))
+                pending.append(self._submit(function, item))
                 pending.extend(
-                    self._executor.submit(function, more)
+                    self._submit(function, more)
                     for more in islice(source, max(0, 2 * self.threads - len(pending)))
                 )
                 yield pending.popleft().result()
@@ -169,3 +180,14 @@ class Runtime:
             for future in pending:
                 if not future.cancelled():
                     future.exception()
+
+    def _submit(self, function: Callable[[Item], Result], item: Item) -> Future[Result]:
+        try:
+            return self._executor.submit(function, item)
+        except RuntimeError as error:
+            if "start new thread" not in str(error):
+                raise
+            raise StorageError(
+                "the system starts no more threads; lower --threads, or raise the limit of "
+                "processes (ulimit -u)"
+            ) from error
