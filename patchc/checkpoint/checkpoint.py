@@ -13,11 +13,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from patchc.checkpoint.header import Shard, TensorInfo, read_shard
+from patchc.checkpoint.header import Shard, Stamp, TensorInfo, read_shard, stamp_of
 from patchc.checkpoint.journal_path import is_journal, journal_path
 from patchc.checkpoint.refuse import holds_weights, refuse_foreign_file, refuse_foreign_folder
+from patchc.checkpoint.visitors import has_writer
 from patchc.errors import (
+    AlreadyPatchedError,
     CheckpointError,
+    NotPatchedError,
+    PartlyPatchedError,
     PatchFormatError,
     ResultMismatchError,
     WrongBaseError,
@@ -26,14 +30,21 @@ from patchc.locks import refuse_if_locked
 from patchc.regular_file import open_regular, read_regular
 from patchc.system_errors import reason, storage_errors
 
-_BLAMES = (WrongBaseError, ResultMismatchError, PatchFormatError)
+_BLAMES = (
+    AlreadyPatchedError,
+    NotPatchedError,
+    PartlyPatchedError,
+    PatchFormatError,
+    ResultMismatchError,
+    WrongBaseError,
+)
 
 
 class Checkpoint:
     """An open checkpoint; a context manager that closes its files.
 
-    An error that blames model or patch does not leave the block if the files were changed meanwhile
-    by another process: that is told instead.
+    An error about what the model or the patch is does not leave the block if the files were changed
+    meanwhile by another process: that is told instead.
 
     Attributes:
         path: the folder or file that was opened.
@@ -66,7 +77,7 @@ class Checkpoint:
                 opened.callback(os.close, descriptor)
                 self._descriptors[shard.name] = descriptor
             self._files = opened.pop_all()
-        self._stamps = {name: self._stamp(name) for name in self.shards}
+        self._stamps = {name: shard.stamp for name, shard in self.shards.items()}
 
     def __enter__(self) -> Checkpoint:
         return self
@@ -129,7 +140,7 @@ class Checkpoint:
         return os.fstat(self._descriptors[shard])
 
     def check_unchanged(self, *shards: str) -> None:
-        """Refuse if a file's size or time stamp has changed since it was opened.
+        """Refuse if a file was replaced or written to since its header was read.
 
         For commands that read a tensor more than once and need the same bytes each time.
 
@@ -141,10 +152,7 @@ class Checkpoint:
         """
         for name in shards or self.shards:
             if self._stamp(name) != self._stamps[name]:
-                raise CheckpointError(
-                    f"{self.shards[name].path}: was changed while in use, by another program; run "
-                    "again when nothing writes to it"
-                )
+                raise changed_meanwhile(self.shards[name].path)
 
     def sync(self) -> None:
         """Make all earlier writes to the files durable.
@@ -174,13 +182,27 @@ class Checkpoint:
                 beside.append(relative)
         return beside, foreign
 
-    def restamp(self, shard: str) -> None:
-        """Take a shard's present state as unchanged, after a write of this process."""
-        self._stamps[shard] = self._stamp(shard)
+    def has_other_writers(self) -> bool:
+        """Whether another process has a file open to write, where the system can tell.
 
-    def _stamp(self, shard: str) -> tuple[int, int]:
-        state = self.stat(shard)
-        return state.st_size, state.st_mtime_ns
+        This one must not have opened it so.
+        """
+        return any(map(has_writer, self._descriptors.values()))
+
+    def restamp(self, shard: str) -> bool:
+        """Take a shard's present state as unchanged, and tell whether it was another before."""
+        before, self._stamps[shard] = self._stamps[shard], self._stamp(shard)
+        return before != self._stamps[shard]
+
+    def _stamp(self, shard: str) -> Stamp:
+        return stamp_of(self.stat(shard))
+
+
+def changed_meanwhile(path: Path | None) -> CheckpointError:
+    """The error for a file of a checkpoint that somebody else has changed."""
+    return CheckpointError(
+        f"{path}: was changed while in use, by another program; run again when nothing writes to it"
+    )
 
 
 def open_checkpoint(path: str | os.PathLike[str], stem: str = "model") -> Checkpoint:

@@ -6,7 +6,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from safetensors import SafetensorError, safe_open
 
@@ -14,6 +14,9 @@ from patchc.dtypes import BY_NAME, DType
 from patchc.errors import CheckpointError, UnsupportedInputError
 from patchc.regular_file import open_regular
 from patchc.system_errors import reason
+
+Stamp: TypeAlias = tuple[int, int, int]
+"""What tells a file that was replaced or written to from what it was."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +46,23 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class Shard:
-    """A safetensors file: ``data_start`` bytes of header, then the tensors in file order."""
+    """A safetensors file: ``data_start`` bytes of header, then the tensors in file order.
+
+    ``stamp`` is that of the file when its header was read.
+    """
 
     name: str
     path: Path
     size: int
+    stamp: Stamp
     data_start: int
     metadata: dict[str, str]
     tensors: tuple[TensorInfo, ...]
+
+
+def stamp_of(state: os.stat_result) -> Stamp:
+    """The stamp of a file with this status."""
+    return state.st_ino, state.st_size, state.st_mtime_ns
 
 
 def read_shard(path: Path, name: str | None = None) -> Shard:
@@ -67,7 +79,7 @@ def read_shard(path: Path, name: str | None = None) -> Shard:
         CheckpointError: the file is missing, unreadable, truncated or malformed.
         UnsupportedInputError: it holds a dtype that this version does not know.
     """
-    header_bytes, header, size = _read_header(path)
+    header_bytes, header, state = _read_header(path)
     metadata = header.pop("__metadata__", None) or {}
     data_start = 8 + header_bytes
     shard = name or path.name
@@ -81,19 +93,20 @@ def read_shard(path: Path, name: str | None = None) -> Shard:
             )
         offset = data_start + entry["data_offsets"][0]
         tensors.append(TensorInfo(tensor, dtype, tuple(entry["shape"]), shard, offset))
-    return Shard(shard, path, size, data_start, metadata, tuple(tensors))
+    size, stamp = state.st_size, stamp_of(state)
+    return Shard(shard, path, size, stamp, data_start, metadata, tuple(tensors))
 
 
-def _read_header(path: Path) -> tuple[int, dict[str, Any], int]:
-    """Read a checked header: its bytes, its content, and the size of the file."""
+def _read_header(path: Path) -> tuple[int, dict[str, Any], os.stat_result]:
+    """Read a checked header: its bytes, its content, and the status of the file before that."""
     try:
         os.close(open_regular(path))  # safe_open calls each file missing that it cannot open
         with safe_open(path, framework="numpy"):
             pass
         with os.fdopen(open_regular(path), "rb") as file:
+            state = os.fstat(file.fileno())
             header_bytes = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(header_bytes))
-            return header_bytes, header, file.seek(0, os.SEEK_END)
+            return header_bytes, json.loads(file.read(header_bytes)), state
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such file; is a shard missing?") from error
     except OSError as error:

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from patchc.checkpoint.checkpoint import Checkpoint
+from patchc.checkpoint.checkpoint import Checkpoint, changed_meanwhile
+from patchc.checkpoint.header import Stamp, stamp_of
 from patchc.checkpoint.visitors import Visitors
 from patchc.checkpoint.writer import write_all
 from patchc.errors import CheckpointError, StorageError
@@ -42,6 +43,7 @@ class InPlaceWriter:
         self._lock = threading.Lock()
         self._stopped: BaseException | None = None
         self.check()
+        written = model.has_other_writers()
         with ExitStack() as opened:
             for shard in shards:
                 path = model.shards[shard].path
@@ -50,7 +52,7 @@ class InPlaceWriter:
                 opened.callback(os.close, self._descriptors[shard])
                 self.files[shard] = path.resolve()
             paths = [shard.path for shard in model.shards.values()]
-            self._visitors = opened.enter_context(Visitors(paths))
+            self._visitors = opened.enter_context(Visitors(paths, written))
             self.check()
             self._opened = opened.pop_all()
 
@@ -64,7 +66,7 @@ class InPlaceWriter:
 
     @property
     def visited(self) -> bool:
-        """Whether another process has opened a shard meanwhile; it may have written to it."""
+        """Whether another process had a shard open to write, or has opened one meanwhile."""
         return self._visitors.seen()
 
     def check(self) -> None:
@@ -76,10 +78,7 @@ class InPlaceWriter:
         for shard in self._model.shards:
             self._check(shard)
         if self._index != self._stamp_of_index():
-            raise CheckpointError(
-                f"{self._model.index}: was changed while in use, by another program; run again "
-                "when nothing writes to it"
-            )
+            raise changed_meanwhile(self._model.index)
 
     def write_words(self, name: str, first: int, words: NDArray[np.unsignedinteger]) -> None:
         """Write a tensor's words from word ``first`` on; :meth:`sync` makes them durable.
@@ -118,10 +117,9 @@ class InPlaceWriter:
                 getattr(os, "fdatasync", os.fsync)(self._descriptors[shard])
         self._unsynced.clear()
 
-    def _stamp_of_index(self) -> tuple[int, int, int] | None:
+    def _stamp_of_index(self) -> Stamp | None:
         with suppress(OSError):
-            state = self._model.index.stat() if self._model.index else None
-            return state and (state.st_ino, state.st_size, state.st_mtime_ns)
+            return stamp_of(self._model.index.stat()) if self._model.index else None
         return None
 
     def _check(self, shard: str) -> None:

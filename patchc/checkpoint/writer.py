@@ -94,7 +94,8 @@ class CheckpointCopy:
         with target.open("xb") as file:
             file.write(content)
             file.flush()
-            set_mode(file.fileno(), self._mode(model if model.exists() else None))
+            mode = stat.S_IMODE(model.stat().st_mode) if model.exists() else self._mode_of(name)
+            set_mode(file.fileno(), mode)
             sync(file.fileno())
 
     def _open_shard(self, name: str) -> Shard:
@@ -120,14 +121,14 @@ class CheckpointCopy:
         self._descriptors[name] = descriptor
         return descriptor
 
-    def _mode(self, path: Path | None) -> int:
-        model = path or next(iter(self._source.shards.values())).path
-        return stat.S_IMODE(model.stat().st_mode)
+    def _mode_of(self, name: str) -> int:
+        """The permission bits of a shard of the source, or of its first."""
+        shard = name if name in self._source.shards else next(iter(self._source.shards))
+        return stat.S_IMODE(self._source.stat(shard).st_mode)
 
     def _finish(self) -> None:
         for name, descriptor in self._descriptors.items():
-            shard = self._source.shards.get(name)
-            set_mode(descriptor, self._mode(shard.path if shard else None))
+            set_mode(descriptor, self._mode_of(name))
             sync(descriptor)
 
 

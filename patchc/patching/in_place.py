@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from patchc.checkpoint import Checkpoint, InPlaceWriter, open_checkpoint
+from patchc.checkpoint.checkpoint import changed_meanwhile
 from patchc.checkpoint.journal_path import journal_path
 from patchc.checkpoint.own_place import refuse_foreign_place
 from patchc.errors import PatchcError, WrongBaseError
@@ -124,8 +125,8 @@ def _change(
     journal: InPlaceJournal,
     runtime: Runtime,
 ) -> InPlaceReport:
-    for shard in model.shards:
-        model.restamp(shard)  # another run may have ended since the model was opened
+    # Another run may have ended since the model was opened; what it left is looked at from here on.
+    changed = [shard for shard in model.shards if model.restamp(shard)]
     with ExitStack() as opened:
         images: list[Images] = [journal.left] if journal.left else []
         if repair_from is not None:
@@ -133,7 +134,7 @@ def _change(
         try:
             pending = find_pending(patch, model, target, runtime, images)
         except WrongBaseError as error:
-            raise _explain(error, patch, model, journal.left) from error
+            raise _explain(error, patch, model, journal.left, changed) from error
         if pending.done or journal.left:
             model.sync()  # a run that was killed may not have synced
         writer = opened.enter_context(InPlaceWriter(model, pending.shards(model)))
@@ -166,9 +167,15 @@ def _report(
 
 
 def _explain(
-    error: WrongBaseError, patch: Patch, model: Checkpoint, left: JournalImages | None
+    error: WrongBaseError,
+    patch: Patch,
+    model: Checkpoint,
+    left: JournalImages | None,
+    changed: list[str],
 ) -> PatchcError:
     model.check_unchanged()
+    if changed:
+        return changed_meanwhile(model.shards[changed[0]].path)
     if left and left.group.root != patch.root.hex():
         return interrupted(model.path, left.group)
     return WrongBaseError(f"{error}. Nothing was written")
