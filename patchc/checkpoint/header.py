@@ -108,6 +108,10 @@ def _read_header(path: Path) -> tuple[int, dict[str, Any], os.stat_result]:
             header_bytes = int.from_bytes(file.read(8), "little")
             return header_bytes, json.loads(file.read(header_bytes)), state
     except FileNotFoundError as error:
+        if error.errno is None:  # from safe_open, after the file was opened here
+            raise CheckpointError(
+                f"{path}: could not be opened twice; run again when nothing changes it"
+            ) from error
         raise CheckpointError(f"{path}: no such file; is a shard missing?") from error
     except OSError as error:
         raise CheckpointError(f"{path}: cannot read: {reason(error)}") from error

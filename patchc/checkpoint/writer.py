@@ -110,6 +110,8 @@ class CheckpointCopy:
             write_all(descriptor, 0, np.frombuffer(header, np.uint8))
             return read_shard(self._path(name), name)
         except (CheckpointError, UnsupportedInputError) as error:
+            if isinstance(error.__cause__, OSError):
+                raise error.__cause__ from error
             raise HeaderError(f"shard {name!r}: {error}") from error
 
     def _path(self, name: str) -> Path:

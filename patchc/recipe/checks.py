@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from patchc.errors import UsageError
 from patchc.json_values import has_half_character
 
-
 _MOST_SHOWN = 80
 
 
@@ -20,8 +19,8 @@ def number(name: str, value: object) -> float:
     """Check a number; a truth value does not count as one."""
     if isinstance(value, str):
         raise UsageError(
-            f"{name} is the text {_shown(value)}; it must be a number (YAML takes 1e1 for a text and "
-            "1.0e+1 for a number)"
+            f"{name} is the text {_shown(value)}; it must be a number (YAML takes 1e1 for a text "
+            "and 1.0e+1 for a number)"
         )
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise UsageError(f"{name} is {_shown(value)}; it must be a number")
