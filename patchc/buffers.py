@@ -1,4 +1,4 @@
-"""Memory that a thread uses again from chunk to chunk, so that it stays flat and its pages warm."""
+"""Memory that is used again from chunk to chunk, so that it stays flat and its pages warm."""
 
 from __future__ import annotations
 
@@ -21,3 +21,25 @@ class ThreadBuffer(threading.local):
         if self._memory.nbytes < needed:
             self._memory = np.empty(needed, np.uint8)
         return self._memory[:needed].view(dtype)
+
+
+class BufferPool:
+    """Arrays of one dtype that wander between threads: taken, handed on, and given back."""
+
+    def __init__(self, dtype: DTypeLike) -> None:
+        self._dtype = np.dtype(dtype)
+        self._free: list[NDArray[Any]] = []
+
+    def take(self, count: int) -> NDArray[Any]:
+        """An uninitialised array, for the caller alone until it gives it back."""
+        try:
+            memory = self._free.pop()
+        except IndexError:
+            memory = np.empty(0, self._dtype)
+        if len(memory) < count:
+            memory = np.empty(count, self._dtype)
+        return memory[:count]
+
+    def give_back(self, array: NDArray[Any]) -> None:
+        """Let others take the array that :meth:`take` gave."""
+        self._free.append(array if array.base is None else array.base)

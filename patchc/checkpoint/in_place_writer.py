@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -15,7 +14,7 @@ from patchc.checkpoint.checkpoint import Checkpoint, changed_meanwhile
 from patchc.checkpoint.header import Stamp, stamp_of
 from patchc.checkpoint.visitors import Visitors
 from patchc.checkpoint.writer import write_all
-from patchc.errors import CheckpointError, StorageError
+from patchc.errors import CheckpointError
 from patchc.system_errors import storage_errors
 
 
@@ -40,8 +39,6 @@ class InPlaceWriter:
         self._descriptors: dict[str, int] = {}
         self._unsynced: set[str] = set()
         self._index = self._stamp_of_index()
-        self._lock = threading.Lock()
-        self._stopped: BaseException | None = None
         self.check()
         written = model.has_other_writers()
         with ExitStack() as opened:
@@ -60,9 +57,7 @@ class InPlaceWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self._lock:  # Threads may still run after an interrupt.
-            self._stopped = self._stopped or StorageError("the files were closed meanwhile")
-            self._opened.close()
+        self._opened.close()
 
     @property
     def visited(self) -> bool:
@@ -83,28 +78,17 @@ class InPlaceWriter:
     def write_words(self, name: str, first: int, words: NDArray[np.unsignedinteger]) -> None:
         """Write a tensor's words from word ``first`` on; :meth:`sync` makes them durable.
 
-        Threads that call it at the same time wait for one another. After a failure nothing more is
-        written.
-
         Raises:
             CheckpointError: as :meth:`check`, for the file of the tensor.
-            StorageError: this write or an earlier one failed; the one that failed may be
-                incomplete.
+            StorageError: the write failed, and may be incomplete.
         """
         tensor = self._model.tensors[name]
         shard = tensor.shard
-        with self._lock:
-            if self._stopped:
-                raise self._stopped
-            try:
-                self._check(shard)
-                self._unsynced.add(shard)
-                with storage_errors(self.files[shard], "write"):
-                    write_all(self._descriptors[shard], tensor.offset_of(first), words)
-                self._model.restamp(shard)
-            except BaseException as error:
-                self._stopped = error
-                raise
+        self._check(shard)
+        self._unsynced.add(shard)
+        with storage_errors(self.files[shard], "write"):
+            write_all(self._descriptors[shard], tensor.offset_of(first), words)
+        self._model.restamp(shard)
 
     def sync(self) -> None:
         """Make all that was written durable.

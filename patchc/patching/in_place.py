@@ -21,7 +21,7 @@ from patchc.patching.in_place_journal import (
 )
 from patchc.patching.merge_options import MergeOptions, plan_merge
 from patchc.patching.pending_chunks import Pending, check_in_place, everything, find_pending
-from patchc.patching.pending_groups import PendingGroups
+from patchc.patching.pending_groups import COPIES, GROUP_BYTES, PendingGroups
 from patchc.patching.rewrite import VERBS
 from patchc.patching.states import match_tensors
 from patchc.patching.torn_chunks import CopiedChunks, Images
@@ -90,7 +90,7 @@ def change_in_place(
             plan_merge(patch, merge)
             match_tensors(patch, model)
             refuse_foreign_place(model)
-            runtime.fit(need_to_patch(patch))
+            runtime.fit(need_to_patch(patch, GROUP_BYTES, COPIES))
             if options.dry_run:
                 return _foresee(patch, model, target)
             with InPlaceJournal(model.path, patch, target) as journal:

@@ -1,11 +1,11 @@
 """The journal of a run in place: what brings back the chunks that are being written.
 
-Before a group of chunks is touched, their words as they are go into the journal and are made
-durable. The next group replaces them, once the writes of this one are durable too. Whatever
-interrupts a run, each chunk of the model is whole, or is in the journal.
+Before a group of chunks is touched, their images go into the journal and are made durable. The next
+group replaces them, once the writes of this one are durable too. Whatever interrupts a run, each
+chunk of the model is whole, or its image is in the journal.
 
 An image needs no checksum of its own: the patch has the digest of every chunk that it changes. An
-image that does not match was itself cut off, and then its group was not touched.
+image that does not lead to it was itself cut off, and then its group was not touched.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from blake3 import blake3
+from numpy.typing import NDArray
 
 from patchc.checkpoint.journal_path import journal_path
 from patchc.checkpoint.writer import write_all
@@ -31,12 +31,10 @@ from patchc.errors import PartlyPatchedError, StorageError
 from patchc.formats import Patch
 from patchc.locks import OWNER_BYTES, LockFile
 from patchc.output_checks import check_space
+from patchc.patching.chunk_images import IMAGE_BYTES, ChunkImage, count_lanes
 from patchc.patching.rewrite import VERBS
 from patchc.sides import OTHER, Side
 from patchc.system_errors import storage_errors
-
-GROUP_BYTES = 60 << 20
-"""Bytes of the chunks of a group; with its header, a journal stays below 64 MiB."""
 
 _MAGIC = b"patchcJ1"
 _LENGTH = len(_MAGIC) + 32
@@ -54,7 +52,7 @@ class JournaledGroup:
         root: the root of the patch, in hexadecimal.
         patch: the name of its file.
         target: the side that the run was leading to.
-        images: (tensor name, chunk number) → offset and size in the journal, in bytes.
+        images: (tensor name, chunk number) → offset in the journal, in bytes, and number of lanes.
     """
 
     root: str
@@ -76,16 +74,20 @@ class JournalImages:
         self._descriptor = descriptor
 
     def read_image(self, tensor: str, chunk: int, words: Words) -> bool:
-        """Read the words of a chunk; False where there are none of its size.
+        """Bring back a chunk in ``words``, as it is in the model; False where there is no image.
 
         Raises:
             StorageError: the journal cannot be read.
         """
-        place = self.group.images.get((tensor, chunk))
-        if not place or place[1] != words.nbytes:
+        offset, count = self.group.images.get((tensor, chunk), (0, 0))
+        if not 0 < count <= count_lanes(words.nbytes):
             return False
+        image = ChunkImage(np.empty(count, np.uint32), np.empty(count, np.uint64))
         with storage_errors(self._path, "read"):
-            return _read_all(self._descriptor, place[0], words)
+            whole = _read_all(self._descriptor, offset, image.positions) and _read_all(
+                self._descriptor, offset + image.positions.nbytes, image.values
+            )
+        return whole and image.restore(words)
 
 
 class InPlaceJournal:
@@ -108,9 +110,6 @@ class InPlaceJournal:
         self._lock = LockFile(journal_path(model), model, _PRIVATE)
         self._path = self._lock.path
         self._facts = {"root": patch.root.hex(), "patch": patch.path.name, "target": target}
-        self._header = b""
-        self._offsets: list[int] = []
-        self._named = False
         self.left = _read_images(self._path, self._lock.descriptor)
         self.begun = False
 
@@ -123,46 +122,48 @@ class InPlaceJournal:
                 with suppress(OSError):
                     self._path.unlink()
 
-    def begin(self, chunks: Sequence[tuple[str, int, int]], most: int) -> None:
-        """Begin a group; the one before it is durable in the model.
+    def reserve(self, nbytes: int) -> None:
+        """Make sure of room for the images of the largest group, before the first is recorded.
+
+        Raises:
+            StorageError: there is none.
+        """
+        have = os.fstat(self._lock.descriptor).st_blocks * 512
+        check_space(self._path, max(0, nbytes - have))
+        with storage_errors(self._path, "write"):
+            try:
+                os.posix_fallocate(self._lock.descriptor, 0, nbytes)
+            except OSError as error:
+                if error.errno not in _UNRESERVABLE:
+                    raise
+
+    def record(self, images: Sequence[tuple[str, int, ChunkImage]]) -> None:
+        """Replace the group by one of these chunks, and make it durable; then they may be written.
+
+        What the journal held has to be durable in the model.
 
         Args:
-            chunks: tensor name, chunk number and bytes of each.
-            most: bytes of the largest group of the run.
+            images: tensor name, chunk number and image of each.
 
         Raises:
-            StorageError: there is no room.
+            StorageError: the operating system refused.
         """
+        chunks = [(tensor, chunk, len(image.positions)) for tensor, chunk, image in images]
         listed = json.dumps({**self._facts, "chunks": chunks}).encode()
-        self._header = _MAGIC + blake3(listed).digest() + len(listed).to_bytes(4, "little") + listed
-        first = OWNER_BYTES + len(self._header)
-        sizes = [size for _, _, size in chunks]
-        self._offsets = list(accumulate(sizes[:-1], initial=first))
-        if not self.begun:
-            self._reserve(first + most)
-
-    def write_image(self, number: int, words: Words) -> None:
-        """Write the words of the group's chunk ``number``; safe to call from several threads.
-
-        Raises:
-            StorageError: the operating system refused.
-        """
+        header = _MAGIC + blake3(listed).digest() + len(listed).to_bytes(4, "little") + listed
         with storage_errors(self._path, "write"):
-            write_all(self._lock.descriptor, self._offsets[number], words)
-
-    def commit(self) -> None:
-        """Make the group durable; from then on its chunks may be written.
-
-        Raises:
-            StorageError: the operating system refused.
-        """
-        with storage_errors(self._path, "write"):
-            header = np.frombuffer(self._header, np.uint8)
-            write_all(self._lock.descriptor, OWNER_BYTES, header)
+            offset = self._write(OWNER_BYTES, np.frombuffer(header, np.uint8))
+            for _, _, image in images:
+                offset = self._write(offset, image.positions)
+                offset = self._write(offset, image.values)
             sync(self._lock.descriptor)
-            if not self._named:
+            if not self.begun:
                 sync_path(self._path.parent)
-        self._named = self.begun = True
+        self.begun = True
+
+    def _write(self, offset: int, data: NDArray[np.generic]) -> int:
+        write_all(self._lock.descriptor, offset, data)
+        return offset + data.nbytes
 
     def remove(self) -> None:
         """Remove the file, once the whole model is durable.
@@ -174,16 +175,6 @@ class InPlaceJournal:
         with suppress(OSError):  # a journal that came back would be found to be of no use
             sync_path(self._path.parent)
         self.left, self.begun = None, False
-
-    def _reserve(self, size: int) -> None:
-        have = os.fstat(self._lock.descriptor).st_blocks * 512
-        check_space(self._path, max(0, size - have))
-        with storage_errors(self._path, "write"):
-            try:
-                os.posix_fallocate(self._lock.descriptor, 0, size)
-            except OSError as error:
-                if error.errno not in _UNRESERVABLE:
-                    raise
 
 
 def check_place(model: Path) -> None:
@@ -240,17 +231,15 @@ def _read_images(path: Path, descriptor: int) -> JournalImages | None:
 
 def _parse_group(listed: dict[str, Any], offset: int) -> JournaledGroup:
     images = {}
-    for tensor, chunk, size in listed["chunks"]:
-        if not 0 <= size <= GROUP_BYTES:
-            raise ValueError(size)
-        images[str(tensor), int(chunk)] = (offset, int(size))
-        offset += int(size)
+    for tensor, chunk, lanes in listed["chunks"]:
+        images[str(tensor), int(chunk)] = (offset, int(lanes))
+        offset += IMAGE_BYTES * int(lanes)
     target: Side = "base" if listed["target"] == "base" else "result"
     return JournaledGroup(str(listed["root"]), str(listed["patch"]), target, images)
 
 
-def _read_all(descriptor: int, offset: int, words: Words) -> bool:
-    view = words.view(np.uint8).data
+def _read_all(descriptor: int, offset: int, out: NDArray[np.generic]) -> bool:
+    view = out.view(np.uint8).data
     while view:
         count = os.preadv(descriptor, [view], offset)
         if not count:

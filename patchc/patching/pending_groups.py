@@ -1,27 +1,57 @@
-"""Writes the pending chunks of a run in place, in groups that a journal can bring back."""
+"""Writes the pending chunks of a run in place, in groups that a journal can bring back.
+
+Threads read chunks, take them to the other side and check them. The calling thread alone writes,
+group by group, while they go on with the chunks of the next one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
+import numpy as np
+
+from patchc.buffers import BufferPool
 from patchc.checkpoint import Checkpoint, InPlaceWriter
 from patchc.chunks import Chunk
 from patchc.dtypes import Words
 from patchc.errors import CheckpointError, PatchFormatError, ResultMismatchError
 from patchc.formats import ChunkRecord, Patch, TensorRecord
 from patchc.hashing import chunk_digest
+from patchc.patching.chunk_images import (
+    IMAGE_BYTES,
+    ChunkImage,
+    Lanes,
+    count_lanes,
+    take_image,
+    words_of,
+)
 from patchc.patching.digest import digest_of, read_digests
-from patchc.patching.in_place_journal import GROUP_BYTES, InPlaceJournal
+from patchc.patching.in_place_journal import InPlaceJournal
 from patchc.patching.pending_chunks import Pending, chunk_nbytes
 from patchc.patching.rewrite import VERBS
 from patchc.patching.transition import Transition, unsound
 from patchc.runtime.runtime import Runtime
 
-_Change = tuple[TensorRecord, ChunkRecord]
-_LISTED = 64
-"""Bytes of a chunk's entry in the journal beside its tensor's name, at most."""
+GROUP_BYTES = 16 << 20
+"""Bytes of the chunks of a group; one larger chunk is a group too."""
+
+COPIES = 4
+"""Copies of a chunk that each thread takes: one it works on, its content before, two that wait."""
+
+_LISTED_BYTES = 64  # of a chunk's entry in the journal beside its tensor's name, at most
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """A chunk on the target side in memory, and the image that brings its old content back."""
+
+    tensor: TensorRecord
+    change: ChunkRecord
+    lanes: Lanes
+    words: Words
+    image: ChunkImage
+    digest: bytes
 
 
 @dataclass(frozen=True)
@@ -32,8 +62,8 @@ class PendingGroups:
         patch, model: what is written where.
         pending: as it was found, under the lock of ``journal``.
         writer: open on the shards of ``pending``.
-        journal: of the model; removed when the work is done.
-        runtime: reads, changes and writes chunks in threads.
+        journal: of the model.
+        runtime: its threads read and change chunks.
     """
 
     patch: Patch
@@ -55,81 +85,88 @@ class PendingGroups:
             tensor = self.patch.index.tensors[name]
             chunk = self._chunk(tensor, number)
             words = self.runtime.buffers.words(chunk.count, tensor.dtype.word)
-            self.writer.write_words(name, chunk.first, self.pending.torn.read(tensor, chunk, words))
+            whole = self.pending.torn.read(tensor, chunk, words)
+            self.writer.write_words(name, chunk.first, whole)
         self.writer.sync()
 
     def write(self) -> None:
         """Write all pending chunks, and check each before it is written. Progress counts bytes.
 
-        A group is in the journal before it is written, and durable before the next one is begun.
+        A group is in the journal before it is written, and durable before the next one is.
 
         Raises:
             ResultMismatchError: the outcome is not the promised one; that chunk was not written.
             CheckpointError: a file cannot be read, or another program changed or replaced it.
             StorageError: the operating system refused.
         """
-        task = self.runtime.task(
-            VERBS[self.pending.target], self.pending.nbytes(self.patch), "bytes"
-        )
+        groups = self._groups()
+        if groups:
+            self.journal.reserve(max(map(self._journal_bytes, groups)))
+        target, pool = self.pending.target, BufferPool(np.uint64)
+        task = self.runtime.task(VERBS[target], self.pending.nbytes(self.patch), "bytes")
         digests = {name: list(chunks) for name, chunks in self.pending.digests.items()}
-        groups = list(self._groups())
-        most = max((sum(map(self._nbytes, group)) for group in groups), default=0)
-        for group in groups:
-            self.writer.check()
-            self._journal(group, most)
-            with closing(self.runtime.map(self._take, group)) as results:
-                for (tensor, change), reached in zip(group, results, strict=True):
-                    digests[tensor.name][change.number] = reached
-                    task.advance(self._nbytes((tensor, change)), tensor.name)
-            self.writer.sync()
-        if digest_of(self.model, digests) != self.patch.index.digest_on(self.pending.target):
+        taken = self.runtime.map(lambda change: self._take(change, pool), self.pending.chunks)
+        with closing(taken):
+            for group in groups:
+                chunks = [next(taken) for _ in group]
+                self._write_group(chunks)
+                for one in chunks:
+                    digests[one.tensor.name][one.change.number] = one.digest
+                    task.advance(one.words.nbytes, one.tensor.name)
+                    pool.give_back(one.lanes)
+        if digest_of(self.model, digests) != self.patch.index.digest_on(target):
             raise unsound(self.patch)
         self._check_others(digests)
 
-    def _groups(self) -> Iterator[list[_Change]]:
-        group: list[_Change] = []
-        size = 0
-        for change in self.pending.chunks:
-            more = self._nbytes(change) + len(change[0].name.encode()) + _LISTED
-            if group and size + more > GROUP_BYTES:
-                yield group
-                group, size = [], 0
-            group.append(change)
+    def _groups(self) -> list[list[tuple[TensorRecord, ChunkRecord]]]:
+        groups: list[list[tuple[TensorRecord, ChunkRecord]]] = []
+        size = GROUP_BYTES
+        for tensor, change in self.pending.chunks:
+            more = chunk_nbytes(self.patch, tensor, change)
+            if size + more > GROUP_BYTES:
+                groups.append([])
+                size = 0
+            groups[-1].append((tensor, change))
             size += more
-        if group:
-            yield group
+        return groups
 
-    def _journal(self, group: list[_Change], most: int) -> None:
-        listed = [
-            (tensor.name, change.number, self._nbytes((tensor, change))) for tensor, change in group
-        ]
-        self.journal.begin(listed, most)
+    def _journal_bytes(self, group: list[tuple[TensorRecord, ChunkRecord]]) -> int:
+        """The most that the journal takes for a group."""
+        size = 2 * _LISTED_BYTES + 512
+        for tensor, change in group:
+            lanes = min(change.entries, count_lanes(chunk_nbytes(self.patch, tensor, change)))
+            size += IMAGE_BYTES * lanes + len(tensor.name.encode()) + _LISTED_BYTES
+        return size
 
-        def keep(job: tuple[int, _Change]) -> None:
-            self.journal.write_image(job[0], self._read(*job[1]))
-
-        _exhaust(self.runtime.map(keep, enumerate(group)))
-        self.journal.commit()
-
-    def _take(self, job: _Change) -> bytes:
+    def _take(self, job: tuple[TensorRecord, ChunkRecord], pool: BufferPool) -> _Taken:
         tensor, change = job
-        words = self._read(tensor, change)
-        transition = Transition(self.patch, self.model.path)
+        chunk = self._chunk(tensor, change.number)
+        lanes = pool.take(count_lanes(chunk.count * tensor.dtype.word_bytes))
+        lanes[-1] = 0
+        words = words_of(lanes, tensor.dtype.word, chunk.count)
+        self.model.read_words(self.model.tensors[tensor.name], chunk.first, words)
+        before = self.runtime.buffers.base(len(lanes), np.uint64)
+        before[:] = lanes
         try:
-            reached = transition.cross(tensor, change, words, self.pending.target)
+            transition = Transition(self.patch, self.model.path)
+            digest = transition.cross(tensor, change, words, self.pending.target)
         except (ResultMismatchError, PatchFormatError):
-            self._check_own(tensor, change)
+            self._check_own(tensor, change, words_of(before, tensor.dtype.word, chunk.count))
             raise
-        self.writer.write_words(tensor.name, self._chunk(tensor, change.number).first, words)
-        return reached
+        return _Taken(tensor, change, lanes, words, take_image(before, lanes), digest)
 
-    def _check_own(self, tensor: TensorRecord, change: ChunkRecord) -> None:
+    def _write_group(self, chunks: list[_Taken]) -> None:
+        self.writer.check()
+        self.journal.record([(one.tensor.name, one.change.number, one.image) for one in chunks])
+        for one in chunks:
+            first = self._chunk(one.tensor, one.change.number).first
+            self.writer.write_words(one.tensor.name, first, one.words)
+        self.writer.sync()
+
+    def _check_own(self, tensor: TensorRecord, change: ChunkRecord, words: Words) -> None:
         """Tell a chunk that another program changed since it was checked from an unsound patch."""
-        if chunk_digest(self._read(tensor, change)) != self._expected(tensor, change):
+        if chunk_digest(words) != self.pending.digests[tensor.name][change.number]:
             raise self._changed(tensor.name)
-
-    def _expected(self, tensor: TensorRecord, change: ChunkRecord) -> bytes:
-        return self.pending.digests[tensor.name][change.number]
 
     def _check_others(self, digests: dict[str, list[bytes]]) -> None:
         """Check that no other program has written; read all again if one could have."""
@@ -148,19 +185,6 @@ class PendingGroups:
             "another program; run verify when nothing else writes to the model"
         )
 
-    def _read(self, tensor: TensorRecord, change: ChunkRecord) -> Words:
-        chunk = self._chunk(tensor, change.number)
-        words = self.runtime.buffers.words(chunk.count, tensor.dtype.word)
-        return self.model.read_words(self.model.tensors[tensor.name], chunk.first, words)
-
     def _chunk(self, tensor: TensorRecord, number: int) -> Chunk:
         words = self.patch.words_in_chunk(tensor, number)
         return Chunk(number, number * self.patch.chunk_words, words)
-
-    def _nbytes(self, change: _Change) -> int:
-        return chunk_nbytes(self.patch, *change)
-
-
-def _exhaust(results: Iterable[None]) -> None:
-    for _ in results:
-        pass

@@ -31,10 +31,10 @@ _NOT_INTACT = (
 
 
 class Images(Protocol):
-    """Where whole chunks can be read, on either side of a patch."""
+    """What brings chunks back, to either side of a patch."""
 
     def read_image(self, tensor: str, chunk: int, words: Words) -> bool:
-        """Read the words of a chunk; False where there are none of its size."""
+        """Bring back a chunk in ``words``, as it is in the model; False where nothing is known."""
 
 
 class CopiedChunks:
@@ -45,7 +45,7 @@ class CopiedChunks:
         self._patch = patch
 
     def read_image(self, tensor: str, chunk: int, words: Words) -> bool:
-        """Read a chunk of the copy; False where the copy's tensor is another one.
+        """Put a chunk of the copy into ``words``; False where the copy's tensor is another one.
 
         Raises:
             CheckpointError: a file of the copy cannot be read.
@@ -90,20 +90,22 @@ class TornChunks:
 
     def read(self, tensor: TensorRecord, chunk: Chunk, words: Words) -> Words:
         """Read the whole words of a chunk, from the model or from what brings it back."""
+        self._model.read_words(self._model.tensors[tensor.name], chunk.first, words)
         images = self.places.get((tensor.name, chunk.number))
-        if images is None:
-            return self._model.read_words(self._model.tensors[tensor.name], chunk.first, words)
-        images.read_image(tensor.name, chunk.number, words)
+        if images:
+            images.read_image(tensor.name, chunk.number, words)
         return words
 
     def _restorable(
         self, tensor: TensorRecord, change: ChunkRecord, sources: Sequence[Images]
     ) -> bytes:
-        found, whole = self._words(tensor, change), self._words(tensor, change)
+        count = self._patch.words_in_chunk(tensor, change.number)
         first = change.number * self._patch.chunk_words
+        found: Words = np.empty(count, tensor.dtype.word)
         self._model.read_words(self._model.tensors[tensor.name], first, found)
         how = _HOW
         for images in sources:
+            whole = found.copy()
             if not images.read_image(tensor.name, change.number, whole):
                 continue
             digest = chunk_digest(whole)
@@ -123,9 +125,6 @@ class TornChunks:
             return digest
         wrong = self._transition.wrong(tensor.name, f"its chunk {change.number} differs")
         raise WrongBaseError(f"{wrong}. {how}")
-
-    def _words(self, tensor: TensorRecord, change: ChunkRecord) -> Words:
-        return np.empty(self._patch.words_in_chunk(tensor, change.number), dtype=tensor.dtype.word)
 
 
 def _is_mixed(found: Words, one: Words, other: Words) -> bool:

@@ -67,15 +67,16 @@ class MemoryNeed:
         return min(cores if threads is None else threads, max(fitting, 1))
 
 
-def need_to_patch(patch: Patch, shared_bytes: int = 0) -> MemoryNeed:
+def need_to_patch(patch: Patch, shared_bytes: int = 0, copies: int = 1) -> MemoryNeed:
     """The memory for a pass over a model that applies or checks a patch.
 
-    ``shared_bytes`` are added, to the default budget as well.
+    ``shared_bytes`` are added, to the default budget as well. Each thread takes ``copies`` of a
+    chunk.
     """
     index = patch.index
     word_bytes = max((record.dtype.word_bytes for record in index.records), default=1)
     words = min(patch.chunk_words, max((record.words for record in index.records), default=1))
-    per_word = (1 if index.keeps_tensors else 2) * word_bytes
+    per_word = (copies if index.keeps_tensors else 2) * word_bytes
     per_word += _MERGED_WORD_BYTES if patch.additive else 0
     changes = int(index.entries.max(initial=0)) * _CHANGE_BYTES + int(index.lengths.max(initial=0))
     largest = max((max(map(file.size_on, OTHER)) for file in index.files), default=0)

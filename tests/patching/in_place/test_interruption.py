@@ -8,9 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
-import time
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -215,43 +212,3 @@ def test_nothing_is_written_after_a_write_that_failed(
     with pytest.raises(StorageError, match=r"cannot write .*Input/output error"):
         direction.run(threads=3)
     assert len(calls) == 2
-
-
-def test_a_second_interrupt_waits_for_the_write_under_way(
-    direction: Direction, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Files are not closed between two halves of a chunk."""
-    begun, go_on = threading.Event(), threading.Event()
-    before, pwrite = tree(direction.source), os.pwrite
-
-    def slow(descriptor: int, data: Any, offset: int) -> int:
-        if not is_shard(descriptor):
-            return pwrite(descriptor, data, offset)
-        count = pwrite(descriptor, data[: len(data) // 2 + 1], offset)
-        begun.set()
-        go_on.wait(60)
-        return count
-
-    result = Future.result
-
-    def interrupted(future: Any, timeout: Any = None) -> Any:
-        while not (begun.is_set() or future.done()):
-            time.sleep(0.01)
-        if not begun.is_set():
-            return result(future, timeout)
-        threading.Timer(0.2, go_on.set).start()
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patching:
-        patching.setattr(os, "pwrite", slow)
-
-        def interrupt_twice(event: Any) -> None:
-            if event.stage == "verify" and event.done == event.total:
-                patching.setattr(Future, "result", interrupted)
-                patching.setattr(Future, "exception", interrupted)
-
-        with pytest.raises(KeyboardInterrupt):
-            direction.run(threads=2, progress=interrupt_twice)
-    assert tree(direction.source) != before
-    direction.back(direction.source)
-    assert tree(direction.source) == before

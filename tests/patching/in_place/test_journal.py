@@ -19,6 +19,7 @@ from in_place_directions import CHANGED, CHUNKS, Direction, journal_of, put, ref
 from tiny_checkpoints import read_model, tree
 
 import patchc
+from patchc.checkpoint import InPlaceWriter
 from patchc.errors import PartlyPatchedError, StorageError, UsageError, WrongBaseError
 
 NAME = CHANGED[1]
@@ -40,7 +41,7 @@ def copies(direction: Direction, tmp_path: Path) -> dict[str, Path]:
 def cut_off(direction: Direction, monkeypatch: pytest.MonkeyPatch) -> Direction:
     """The run has filled its journal and touched nothing yet."""
     with monkeypatch.context() as patching:
-        patching.setattr("patchc.patching.pending_groups.PendingGroups._take", _raise(_CutOffError))
+        patching.setattr(InPlaceWriter, "write_words", _raise(_CutOffError))
         with pytest.raises(_CutOffError):
             direction.run()
     assert journal_of(direction.source).exists()
@@ -111,7 +112,8 @@ def test_the_command_says_what_it_restored(cut_off: Direction) -> None:
 def test_a_foreign_byte_is_not_written_over(cut_off: Direction, offset: int) -> None:
     torn = _tear(cut_off, 1)
     put(cut_off.source, NAME, offset, bytes([torn[offset] ^ 0xC0]))
-    refused(cut_off, WrongBaseError, f"{NAME}.*not torn but foreign.*Nothing was written")
+    wrong = "(not torn but foreign|chunk may be torn)"  # where the image says nothing of the byte
+    refused(cut_off, WrongBaseError, f"{NAME}.*{wrong}.*Nothing was written")
 
 
 def test_a_foreign_tensor_is_not_written_over(cut_off: Direction) -> None:
@@ -252,9 +254,9 @@ def test_repair_and_resume_are_for_runs_in_place(direction: Direction, tmp_path:
 
 
 def test_no_room_for_the_journal(direction: Direction, monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = shutil.disk_usage(direction.source)._replace(free=30_000)
+    usage = shutil.disk_usage(direction.source)._replace(free=3_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage)
-    refused(direction, StorageError, r"\.patchc-journal: it needs .* 30,000 free")
+    refused(direction, StorageError, r"\.patchc-journal: it needs .* 3,000 free")
 
 
 @pytest.mark.parametrize("call", ["pwrite", "posix_fallocate"])

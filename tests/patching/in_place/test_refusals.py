@@ -70,6 +70,7 @@ def test_a_damaged_patch_is_found_before_anything_is_written(direction: Directio
     refused(direction, PatchFormatError, f"{CHANGED[3]}.*chunk 1")
 
 
+@pytest.mark.usefixtures("a_chunk_a_group")
 def test_a_promise_that_does_not_hold(direction: Direction) -> None:
     """A forged digest of one chunk's outcome: that chunk is not written, and the rest goes back."""
     before, forged = tree(direction.source), direction.patch.parent / "forged.patchc"
@@ -87,6 +88,7 @@ def test_a_promise_that_does_not_hold(direction: Direction) -> None:
     assert tree(direction.source) == before
 
 
+@pytest.mark.usefixtures("a_chunk_a_group")
 @pytest.mark.parametrize("number", [1, 5])
 def test_a_body_that_does_not_decode(direction: Direction, number: int) -> None:
     """A forged patch stops half way; what it changed goes back, which needs no body of the rest."""

@@ -109,8 +109,9 @@ def test_what_restores_a_group_is_durable_before_it_is_touched(
     calls = _recorded(monkeypatch)
     direction.run(threads=3)
     name = direction.source.name
-    group = ["pwrite journal", "pwrite journal", "fsync journal", "pwrite shard", "fdatasync shard"]
-    first = [*group[:3], f"fsync {name}", *group[3:]]
+    journal = ["pwrite journal"] * 3 + ["fsync journal"]  # what it holds, where, and the words
+    group = [*journal, "pwrite shard", "fdatasync shard"]
+    first = [*journal, f"fsync {name}", *group[4:]]
     owner, end = ["pwrite journal"], [f"fsync {name}"]
     assert calls == owner + first + group * (CHUNKS - 1) + end
 
@@ -138,18 +139,30 @@ def test_what_a_killed_run_wrote_is_durable_before_the_next_chunk(
 
 
 def test_the_journal_does_not_grow_with_the_model(
-    direction: Direction, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, direction: Direction, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sizes: list[int] = []
-    monkeypatch.setattr(pending_groups, "GROUP_BYTES", 17_000)  # of 40,000
+    """It is as large for a hundred chunks as for two; every word changes."""
+    monkeypatch.setattr(pending_groups, "GROUP_BYTES", 2 * 4096)
+    sizes = {}
+    for chunks in (2, 100):
+        own = {"w": np.arange(4096 * chunks, dtype=np.uint8)}
+        models = [
+            write_model(tmp_path / f"{chunks}-{name}", {"w": own["w"] ^ changed})
+            for name, changed in (("a", 0), ("b", 1))
+        ]
+        patch = tmp_path / f"{chunks}.patchc"
+        patchc.diff(*models, out=patch, chunk_bits=12)
+        source = models[direction.name == "revert"]
+        seen: list[int] = []
 
-    def look(event: Any) -> None:
-        if event.stage == direction.name:
-            sizes.append(journal_of(direction.source).stat().st_size)
+        def look(event: Any, model: Path = source, seen: list[int] = seen) -> None:
+            if event.stage == direction.name:
+                seen.append(journal_of(model).stat().st_size)
 
-    direction.run(progress=look)
-    assert 8192 < max(sizes) < 17_000 + 1024
-    assert not journal_of(direction.source).exists()
+        Direction(direction.name, patch, source, source).run(progress=look)
+        sizes[chunks] = max(seen)
+    assert 2 * 4096 < sizes[2] < 2 * 4096 * 1.5 + 2048
+    assert sizes[100] <= sizes[2] + 4  # digits of the chunks' numbers
 
 
 def _recorded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
