@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchc.checkpoint.header import Shard, Stamp, TensorInfo, read_shard, stamp_of
-from patchc.checkpoint.journal_path import is_journal, journal_path
+from patchc.checkpoint.journal_path import is_own_file, journal_path
 from patchc.checkpoint.refuse import holds_weights, refuse_foreign_file, refuse_foreign_folder
 from patchc.checkpoint.visitors import has_writer
 from patchc.errors import (
@@ -178,7 +178,7 @@ class Checkpoint:
             if path.is_dir() or (holds_weights(path.name) and path != self.index):
                 if str(relative) not in self.shards:
                     foreign.append(relative)
-            elif not is_journal(path.name):
+            elif not is_own_file(path.name):
                 beside.append(relative)
         return beside, foreign
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 _SUFFIX = ".patchc-journal"
+_OWN = re.compile(r"\.(.*\.)?(patchc-journal|patchc-lock|[0-9a-f]{8}\.moves)")
 
 
 def journal_path(model: Path) -> Path:
@@ -15,6 +17,9 @@ def journal_path(model: Path) -> Path:
     return model.with_name(f".{model.name}{_SUFFIX}")
 
 
-def is_journal(name: str) -> bool:
-    """Tell from its name whether a file is a journal, which is no part of the model."""
-    return name.startswith(".") and name.endswith(_SUFFIX)
+def is_own_file(name: str) -> bool:
+    """Tell from its name whether a file is a journal, or what a killed run left of an output.
+
+    Such a file is no part of the model.
+    """
+    return _OWN.fullmatch(name) is not None

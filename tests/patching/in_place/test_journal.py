@@ -159,6 +159,19 @@ def test_other_commands_pass_a_journal_by(cut_off: Direction, tmp_path: Path) ->
         assert not patch.index.files
 
 
+@pytest.mark.parametrize("name", [".output.patchc-lock", ".output.0123abcd.moves"])
+def test_what_a_killed_run_left_of_an_output_is_no_part_of_a_model(
+    direction: Direction, tmp_path: Path, name: str
+) -> None:
+    (direction.source / name).touch()
+    (direction.source / ".gitattributes").touch()
+    verb = patchc.apply if direction.name == "apply" else patchc.revert
+    verb(direction.patch, direction.source, out=tmp_path / "out")
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert name not in names
+    assert ".gitattributes" in names
+
+
 def test_a_build_passes_a_journal_by(tmp_path: Path) -> None:
     paths = small_inputs().write(tmp_path)
     outs = [tmp_path / "one.patchc", tmp_path / "two.patchc"]
