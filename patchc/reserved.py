@@ -36,18 +36,18 @@ _NAME_BYTES = 125
 
 def lock_of(out: Path) -> Path:
     """The lock file of an output."""
-    return out.with_name(f".{_short(out.name)}{_LOCK}")
+    return out.with_name(f".{short_name(out.name)}{_LOCK}")
 
 
 def hidden(out: Path, suffix: str) -> Path:
     """A path beside an output that nothing has, and that :func:`leftovers` finds."""
-    return out.with_name(f".{_short(out.name)}.{os.urandom(4).hex()}{suffix}")
+    return out.with_name(f".{short_name(out.name)}.{os.urandom(4).hex()}{suffix}")
 
 
 def leftovers(out: Path) -> list[Path]:
     """The hidden files of an output, its lock file included, whoever made them."""
     suffixes = "|".join(map(re.escape, (BEFORE, LIST, STAGED)))
-    start, lock = re.escape(f".{_short(out.name)}"), re.escape(_LOCK)
+    start, lock = re.escape(f".{short_name(out.name)}"), re.escape(_LOCK)
     pattern = re.compile(rf"{start}({lock}|\.[0-9a-f]{{8}}({suffixes}))")
     with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
         return sorted(path for path in out.parent.iterdir() if pattern.fullmatch(path.name))
@@ -88,8 +88,8 @@ def _clear(out: Path) -> None:
                 remove(path)
 
 
-def _short(name: str) -> str:
-    """The name, or where it leaves no room for suffixes, its start and a digest."""
+def short_name(name: str) -> str:
+    """A name, or where it leaves no room for suffixes, its start and a digest."""
     encoded = os.fsencode(name)
     if len(encoded) <= _NAME_BYTES:
         return name

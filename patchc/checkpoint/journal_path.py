@@ -6,6 +6,8 @@ import os
 import re
 from pathlib import Path
 
+from patchc.reserved import short_name
+
 _SUFFIX = ".patchc-journal"
 _OWN = re.compile(r"\.(.*\.)?(patchc-journal|patchc-lock|[0-9a-f]{8}\.moves)")
 
@@ -14,7 +16,7 @@ def journal_path(model: Path) -> Path:
     """The journal's path, for a model's folder or single file; it goes where the model goes."""
     if os.path.isdir(model):  # noqa: PTH112 (Path.is_dir raises where it may not look)
         return model / _SUFFIX
-    return model.with_name(f".{model.name}{_SUFFIX}")
+    return model.with_name(f".{short_name(model.name)}{_SUFFIX}")
 
 
 def is_own_file(name: str) -> bool:

@@ -11,7 +11,7 @@ from patchc.checkpoint import Checkpoint, InPlaceWriter, open_checkpoint
 from patchc.checkpoint.checkpoint import changed_meanwhile
 from patchc.checkpoint.journal_path import journal_path
 from patchc.checkpoint.own_place import refuse_foreign_place
-from patchc.errors import PatchcError, WrongBaseError
+from patchc.errors import PatchcError, UsageError, WrongBaseError
 from patchc.formats import Patch, open_patch
 from patchc.patching.in_place_journal import (
     InPlaceJournal,
@@ -130,6 +130,7 @@ def _change(
     with ExitStack() as opened:
         images: list[Images] = [journal.left] if journal.left else []
         if repair_from is not None:
+            _check_copy(Path(repair_from), model.path)
             images.append(CopiedChunks(opened.enter_context(open_checkpoint(repair_from)), patch))
         try:
             pending = find_pending(patch, model, target, runtime, images)
@@ -143,6 +144,11 @@ def _change(
         groups.write()
         journal.remove()
         return _report(patch, model, pending, writer)
+
+
+def _check_copy(copy: Path, model: Path) -> None:
+    if copy.exists() and copy.samefile(model):
+        raise UsageError(f"--repair-from {copy} is the model itself; give an intact copy of it")
 
 
 def _report(

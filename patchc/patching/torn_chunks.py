@@ -21,7 +21,7 @@ from patchc.hashing import chunk_digest
 from patchc.patching.transition import Transition
 from patchc.sides import OTHER
 
-_HOW = (
+MAY_BE_TORN = (
     "If an earlier run in place was cut off, the chunk may be torn: run again with --repair-from "
     "and an intact copy of the base or of the result, which restores what is torn and nothing else"
 )
@@ -103,7 +103,7 @@ class TornChunks:
         first = change.number * self._patch.chunk_words
         found: Words = np.empty(count, tensor.dtype.word)
         self._model.read_words(self._model.tensors[tensor.name], first, found)
-        how = _HOW
+        how = MAY_BE_TORN
         for images in sources:
             whole = found.copy()
             if not images.read_image(tensor.name, change.number, whole):
@@ -123,8 +123,7 @@ class TornChunks:
                 )
             self.places[tensor.name, change.number] = images
             return digest
-        wrong = self._transition.wrong(tensor.name, f"its chunk {change.number} differs")
-        raise WrongBaseError(f"{wrong}. {how}")
+        raise WrongBaseError(f"{self._transition.unknown(tensor, change)}. {how}")
 
 
 def _is_mixed(found: Words, one: Words, other: Words) -> bool:

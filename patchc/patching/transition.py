@@ -26,6 +26,10 @@ class OtherSideError(PatchcError):
     """A chunk is on the target side already; the caller finds out about the other chunks."""
 
 
+class UnknownChunkError(WrongBaseError):
+    """A chunk that the patch changes is on neither side: foreign, or torn by a run in place."""
+
+
 @dataclass(frozen=True)
 class ChunkDigests:
     """Full digests of one chunk in the base and in the result.
@@ -78,11 +82,11 @@ class Transition:
         """Find the side of a chunk that must be on one; otherwise as :meth:`side_of`.
 
         Raises:
-            WrongBaseError: the chunk is on neither side.
+            UnknownChunkError: the chunk is on neither side.
         """
         side = self.side_of(change, digest, first)
         if side is None:
-            raise self.wrong(tensor.name, f"its chunk {change.number} differs")
+            raise self.unknown(tensor, change)
         return side
 
     def take(self, tensor: TensorRecord, chunk: Chunk, words: Words, target: Side) -> ChunkDigests:
@@ -165,7 +169,7 @@ class Transition:
             return ChunkDigests(base, found, None)
         on = self.side_of(change, found, "base" if here == before else "result")
         if on is None or (on == "base" and here != before):
-            raise self.wrong(tensor.name, f"its chunk {change.number} differs")
+            raise self.unknown(tensor, change)
         if on == "base":
             if self.patch.needs_words(change):
                 self.patch.change_words(tensor, change, words)  # shows that the body decodes
@@ -225,6 +229,11 @@ class Transition:
             short(found.on(side)) == change.digest_on(side)
             for found, change in zip(chunks, changes, strict=True)
         )
+
+    def unknown(self, tensor: TensorRecord, change: ChunkRecord) -> UnknownChunkError:
+        """The error for a chunk on neither side."""
+        wrong = self.wrong(tensor.name, f"its chunk {change.number} differs")
+        return UnknownChunkError(str(wrong))
 
     def wrong(self, tensor: str, difference: str) -> WrongBaseError:
         """The error for a model that is not the expected one."""

@@ -12,6 +12,8 @@ from patchc.formats import Patch, TensorRecord, open_patch
 from patchc.patching.additive_merge import EntryCount
 from patchc.patching.in_place_journal import left_journal
 from patchc.patching.states import find_state, find_torn_state
+from patchc.patching.torn_chunks import MAY_BE_TORN
+from patchc.patching.transition import UnknownChunkError
 from patchc.progress import Progress, ignore_progress
 from patchc.runtime.memory import need_to_patch
 from patchc.runtime.runtime import Runtime
@@ -90,7 +92,7 @@ def _find_state(patch: Patch, model: Checkpoint, runtime: Runtime) -> VerifyRepo
                 found, torn = find_torn_state(patch, model, own, runtime)
             except WrongBaseError:
                 state: State = "not the base" if patch.additive else "neither"
-                return VerifyReport(state, root, journal=bool(own), difference=str(error))
+                return VerifyReport(state, root, journal=bool(own), difference=_advise(error))
     return VerifyReport(
         "partly patched" if torn else found.name,
         root,
@@ -101,6 +103,10 @@ def _find_state(patch: Patch, model: Checkpoint, runtime: Runtime) -> VerifyRepo
         files_at_base=found.files["base"],
         files_at_result=found.files["result"],
     )
+
+
+def _advise(error: WrongBaseError) -> str:
+    return f"{error}. {MAY_BE_TORN}" if isinstance(error, UnknownChunkError) else str(error)
 
 
 def _check_bodies(patch: Patch, runtime: Runtime) -> None:

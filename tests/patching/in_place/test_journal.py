@@ -196,6 +196,7 @@ def test_without_its_journal_a_torn_chunk_is_refused_by_name(without_journal: Di
     code, _, err = run("verify", without_journal.patch, without_journal.source)
     assert code == WrongBaseError.exit_code
     assert NAME in err
+    assert "may be torn: run again with --repair-from" in " ".join(err.split())
 
 
 @pytest.mark.parametrize("side", ["source", "target"])
@@ -258,6 +259,8 @@ def test_a_copy_that_is_torn_too(without_journal: Direction, copies: dict[str, P
 
 def test_repair_and_resume_are_for_runs_in_place(direction: Direction, tmp_path: Path) -> None:
     verb = patchc.apply if direction.name == "apply" else patchc.revert
+    with pytest.raises(UsageError, match="is the model itself"):
+        direction.run(repair_from=direction.source)
     for more in ({"resume": True}, {"repair_from": direction.target}):
         with pytest.raises(UsageError, match="add --in-place"):
             verb(direction.patch, direction.source, out=tmp_path / "out", **more)

@@ -197,6 +197,25 @@ def test_progress_is_told_of_both_passes(direction: Direction) -> None:
     assert len(write) == CHUNKS
 
 
+def test_a_single_file_with_the_longest_name(tmp_path: Path, direction: Direction) -> None:
+    """Its journal lies beside it, under a shorter name."""
+    name = "ä" * 120 + ".safetensors"
+    models = [
+        write_file(tmp_path / part / name, {"w": np.full(5000, part == "n", np.uint8)})
+        for part in ("m", "n")
+    ]
+    patch = tmp_path / "one.patchc"
+    patchc.diff(*models, out=patch, chunk_bits=12)
+    source, target = models if direction.name == "apply" else models[::-1]
+    names: set[str] = set()
+    Direction(direction.name, patch, source, target).run(
+        progress=lambda _event: names.update(path.name for path in source.parent.iterdir())
+    )
+    assert source.read_bytes() == target.read_bytes()
+    assert any(found.startswith(".ä") and found.endswith("patchc-journal") for found in names)
+    assert [path.name for path in source.parent.iterdir()] == [name]
+
+
 def test_dry_run_writes_nothing(direction: Direction) -> None:
     before, stamps = tree(direction.source), stamps_of(direction.source)
     report = direction.run(dry_run=True)
