@@ -48,7 +48,10 @@ def set_mode(file: int | Path, mode: int) -> None:
         OSError: the operating system tried, and failed.
     """
     with _served(_UNSUPPORTED_MODE):
-        os.chmod(file, mode)  # noqa: PTH101 (Path.chmod takes no open file)
+        if isinstance(file, int):
+            os.fchmod(file, mode)  # os.chmod would name the number in its error
+        else:
+            file.chmod(mode)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from patchc.durability import set_mode, sync, sync_path
-from patchc.errors import CheckpointError, OutputError
+from patchc.errors import CheckpointError, OutputError, PatchcError
 from patchc.moves import STAGED, move_up
 from patchc.output_place import followed, is_mount_point, refuse_occupied, reserved_path
 from patchc.renaming import add_to_message, discard, remove, rename, rename_new
@@ -76,8 +76,7 @@ def staged_folder(out: Path, *, replace: bool = False) -> Iterator[Path]:
         if place == folder:
             _give_name(staging, folder, replace)
         else:
-            with _refusing_what_appeared(folder):
-                move_up(staging)
+            move_up(staging)
 
     with _staged(folder, place, replace and place == folder, finish) as staging:
         staging.mkdir()
@@ -115,10 +114,6 @@ def copy_file(source: Path, target: Path) -> None:
         CheckpointError: the source is not a readable regular file.
         OSError: the target cannot be written.
     """
-    if not source.is_file():
-        raise CheckpointError(
-            f"{source}: not a regular file; remove it or replace it, then run again"
-        )
     with target.open("xb") as writer:
         for block in _blocks(source):
             writer.write(block)
@@ -129,6 +124,10 @@ def copy_file(source: Path, target: Path) -> None:
 
 def _blocks(source: Path) -> Iterator[bytes]:
     try:
+        if not source.is_file():
+            raise CheckpointError(
+                f"{source}: not a regular file; remove it or replace it, then run again"
+            )
         with source.open("rb") as reader:
             while block := reader.read(_BLOCK_BYTES):
                 yield block
@@ -140,11 +139,13 @@ def _blocks(source: Path) -> Iterator[bytes]:
 def _staged(
     out: Path, place: Path, replace: bool, finish: Callable[[Path], None]
 ) -> Iterator[Path]:
+    staging = hidden(place, STAGED)
+    with storage_errors(out, "reach"), suppress(FileNotFoundError):
+        staging.lstat()  # a path that is too long is told before its folders are made
     with made_folders(place.parent), reserved(place, out):
         if not replace:
             with storage_errors(out, "reach"):
                 refuse_occupied(out)
-        staging = hidden(place, STAGED)
         try:
             with storage_errors(out, "write"):
                 yield staging
@@ -159,13 +160,13 @@ def _give_name(staging: Path, out: Path, replace: bool) -> None:
     before, made = hidden(out, BEFORE), staging.lstat()
     empty_mode = out.stat().st_mode if out.is_dir() and not replace else None
     try:
-        with storage_errors(out, "write"), _refusing_what_appeared(out):
+        with storage_errors(out, "write"):
             if replace and os.path.lexists(out) and out.is_dir() == staging.is_dir():
                 rename(out, before)
             rename_new(staging, out)
             sync_path(out.parent)
     except BaseException as error:
-        with _telling_what_stays(out, before, error):
+        with _telling_what_stays(out, before, error), storage_errors(out, "restore"):
             if os.path.lexists(out) and os.path.samestat(out.lstat(), made):
                 rename(out, staging)
             if os.path.lexists(before):
@@ -182,19 +183,9 @@ def _give_name(staging: Path, out: Path, replace: bool) -> None:
 def _telling_what_stays(out: Path, before: Path, error: BaseException) -> Iterator[None]:
     try:
         yield
-    except OSError as failure:
-        if os.path.lexists(out):
-            stays = f"{out} is there all the same, and could not be taken back"
+    except PatchcError as failure:
+        if os.path.lexists(before):
+            stays = f"what was at {out} is now at {before}"
         else:
-            stays = f"what was at {out} is now at {before}, and could not be moved back"
-        add_to_message(error, f"{stays} ({failure.strerror})")
-
-
-@contextmanager
-def _refusing_what_appeared(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except FileExistsError as error:
-        raise OutputError(
-            f"output {out} has appeared meanwhile; remove it or choose another path"
-        ) from error
+            stays = f"{out} is there all the same"
+        add_to_message(error, f"{stays}, because of another error: {failure}")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from patchc.durability import sync, sync_path
 from patchc.renaming import discard, remove, rename_new
+from patchc.system_errors import storage_errors
 
 LIST, STAGED = ".moves", ".partial"
 """Suffixes of the list and of the folder that is emptied; the two have one stem."""
@@ -27,24 +28,25 @@ def move_up(staging: Path) -> None:
     """Move all entries of a folder into its parent, durably, and remove the folder.
 
     Raises:
-        FileExistsError: an entry's name is not free.
-        OSError: the operating system refused. What was moved is removed in either case, and the
-            list with it.
+        OutputError: an entry's name is not free.
+        StorageError: the operating system refused. What was moved is removed in either case, and
+            the list with it.
     """
     record, out = staging.with_suffix(LIST), staging.parent
     entries = {name: _identity(staging / name) for name in _in_order(_names_in(staging))}
     try:
-        _write(record, entries)
-        for name in entries:
-            rename_new(staging / name, out / name)
-        sync_path(out)
+        with storage_errors(out, "write"):
+            _write(record, entries)
+            for name in entries:
+                rename_new(staging / name, out / name)
+            sync_path(out)
     except BaseException as error:
         for path in (*_moved(record, entries), record):
             discard(path, error)
         raise
-    with suppress(OSError):  # what stays is no part of the output, and the next run removes it
-        remove(record)
-        staging.rmdir()
+    for done in (record, staging):
+        with suppress(OSError):  # what stays is no part of the output; the next run removes it
+            remove(done)
 
 
 def unfinished(record: Path) -> list[Path]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from contextlib import suppress
 from pathlib import Path
 
@@ -43,15 +44,20 @@ def refuse_occupied(out: Path) -> None:
         OutputError: it exists.
         OSError: the path cannot be looked at.
     """
-    if out.is_symlink() and not out.exists():
-        raise OutputError(f"output {out} is a broken symbolic link; remove it or choose another")
-    if out.is_dir():
-        left = leftovers(followed(out) / _INSIDE)
-        left += [path for one in left if one.suffix == LIST for path in unfinished(one)]
-        if {path.name for path in out.iterdir()} - {path.name for path in left}:
-            raise OutputError(f"output folder {out} is not empty; empty it or choose another")
-    elif out.exists():
+    try:
+        state = out.stat()
+    except FileNotFoundError:
+        if out.is_symlink():
+            raise OutputError(
+                f"output {out} is a broken symbolic link; remove it or choose another"
+            ) from None
+        return
+    if not stat.S_ISDIR(state.st_mode):
         raise OutputError(f"output {out} already exists; remove it or choose another path")
+    left = leftovers(followed(out) / _INSIDE)
+    left += [path for one in left if one.suffix == LIST for path in unfinished(one)]
+    if {path.name for path in out.iterdir()} - {path.name for path in left}:
+        raise OutputError(f"output folder {out} is not empty; empty it or choose another")
 
 
 def is_mount_point(path: Path) -> bool:

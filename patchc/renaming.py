@@ -7,7 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
-from patchc.errors import PatchcError
+from patchc.errors import OutputError, PatchcError
 
 _HERE = -100  # AT_FDCWD
 _NO_REPLACE = 1  # RENAME_NOREPLACE
@@ -19,7 +19,7 @@ def rename(source: Path, target: Path) -> None:
     """Rename a file or a folder.
 
     Raises:
-        OSError: it names the target.
+        OSError: without a path, since one of the two is a hidden one.
     """
     while True:
         try:
@@ -27,7 +27,7 @@ def rename(source: Path, target: Path) -> None:
         except InterruptedError:
             continue
         except OSError as error:
-            raise OSError(error.errno, error.strerror, str(target)) from error
+            raise OSError(error.errno, error.strerror) from error
         return
 
 
@@ -38,8 +38,8 @@ def rename_new(source: Path, target: Path) -> None:
     to replace a file, the name is looked up just before.
 
     Raises:
-        FileExistsError: the name is not free.
-        OSError: it names the target.
+        OutputError: the name is not free.
+        OSError: as :func:`rename`.
     """
     if source.is_dir():
         # The system itself replaces nothing but an empty folder by a folder.
@@ -47,11 +47,11 @@ def rename_new(source: Path, target: Path) -> None:
             rename(source, target)
         except OSError as error:
             if error.errno in _OCCUPIED and os.path.lexists(target):
-                raise _occupied(target) from error
+                raise _appeared(target) from error
             raise
     elif not _rename_file(source, target):
         if os.path.lexists(target):
-            raise _occupied(target)
+            raise _appeared(target)
         rename(source, target)
 
 
@@ -72,7 +72,8 @@ def discard(path: Path, error: BaseException) -> None:
     try:
         remove(path)
     except OSError as failure:
-        add_to_message(error, f"{path} could not be removed ({failure.strerror}); remove it")
+        if os.path.lexists(path):
+            add_to_message(error, f"{path} could not be removed ({failure.strerror}); remove it")
 
 
 def add_to_message(error: BaseException, text: str) -> None:
@@ -95,10 +96,12 @@ def _rename_file(source: Path, target: Path) -> bool:
         code = ctypes.get_errno()
         if code in _UNSUPPORTED:
             return False
+        if code == errno.EEXIST:
+            raise _appeared(target)
         if code != errno.EINTR:
-            raise OSError(code, os.strerror(code), str(target))
+            raise OSError(code, os.strerror(code))
     return True
 
 
-def _occupied(target: Path) -> FileExistsError:
-    return FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+def _appeared(target: Path) -> OutputError:
+    return OutputError(f"output {target} has appeared meanwhile; remove it or choose another path")
