@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Generic, TypeVar
 
-from patchc.errors import EvaluateError
+from patchc.errors import EvaluateError, OutputError
 from patchc.files import made_folders
 from patchc.reserved import reserved
 from patchc.system_errors import storage_errors
@@ -107,15 +108,23 @@ def open_journal(
     Raises:
         EvaluateError: the file is no such journal, or one of other inputs.
         InUseError: another process has it open; says which.
+        OutputError: it is no file, but a folder or a pipe.
         StorageError: the operating system refused.
     """
     header = _line({"kind": kind, "inputs": inputs})
     with storage_errors(path, "reach"):
         file_path = Path(os.path.realpath(path))
+        _refuse_no_file(file_path)
     with made_folders(file_path.parent), reserved(file_path, path), _opened(file_path) as file:
         journal = Journal(path, file, encode, key or encode)
         journal._read(header, kind, decode)
         yield journal
+
+
+def _refuse_no_file(path: Path) -> None:
+    with suppress(FileNotFoundError):
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise OutputError(f"output {path} is no file; remove it or choose another path")
 
 
 def _opened(path: Path) -> IO[bytes]:

@@ -131,6 +131,8 @@ def fit(
     check_ranges(recipe, search)
     checks.count("trials", trials)
     out = Path(out)
+    if not out.name:
+        raise OutputError(f"output {out} is a folder; name a file that does not exist")
     recipe_path = Path(recipe_out) if recipe_out else out.with_suffix(".toml")
     trace_path = Path(trace) if trace else out.with_suffix(".fit.jsonl")
     check_scipy()
