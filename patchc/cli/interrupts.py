@@ -11,7 +11,7 @@ from typing import Any
 
 from patchc.cli.entry import SIGNALS, end_at_once
 
-_AGAIN = 0.02
+_AGAIN = 0.005
 _IMPORTS = "<frozen importlib._bootstrap>"
 
 
