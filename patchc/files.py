@@ -60,7 +60,7 @@ def staged_folder(out: Path, *, replace: bool = False) -> Iterator[Path]:
 
     Args:
         out: the folder to make; it may exist as an empty one.
-        replace: whether it may have content, unless its entries have to be moved there.
+        replace: whether it may have content, unless it is a mount point.
 
     Raises:
         OutputError: ``out`` exists with content, or has got some meanwhile.
@@ -68,17 +68,19 @@ def staged_folder(out: Path, *, replace: bool = False) -> Iterator[Path]:
         StorageError: the operating system refused; ``out`` is as it was then.
     """
     with storage_errors(out, "reach"):
-        folder, place = followed(out), reserved_path(out)
+        folder = followed(out)
+        renamed = replace and not is_mount_point(folder)
+        place = folder if renamed else reserved_path(out)
 
     def finish(staging: Path) -> None:
         for root, _, _ in os.walk(staging, topdown=False):
             sync_path(Path(root))
         if place == folder:
-            _give_name(staging, folder, replace)
+            _give_name(staging, folder, renamed)
         else:
             move_up(staging)
 
-    with _staged(folder, place, replace and place == folder, finish) as staging:
+    with _staged(folder, place, renamed, finish) as staging:
         staging.mkdir()
         yield staging
 

@@ -17,6 +17,7 @@ from fix_runs import FILES, OPTIONS, fix, write_requests
 from safetensors.torch import load_file, save_file
 
 from patchc.errors import (
+    InUseError,
     StorageError,
 )
 from patchc.fitting.fit_options import Limit
@@ -104,13 +105,30 @@ def test_a_killed_fit_goes_on_from_its_last_step(folder: Path, tmp_path: Path) -
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     line = [sys.executable, "-c", KILLED, str(folder), str(out)]
     assert subprocess.run(line, env=environment).returncode == 9
+    assert {path.name for path in out.iterdir()} == {".work.patchc-lock", "work"}
     fix(folder, out, progress=events.append)
+    assert {path.name for path in out.iterdir()} == {*FILES, "work"}
     assert {event.stage for event in events}.isdisjoint({"tune margin", "ask the base"})
     assert [event.done for event in events if event.stage == "fit"] == [4, 5]
     assert (out / "fix.patchc").read_bytes() == (folder / "fixed/fix.patchc").read_bytes()
     assert {path.name for path in (out / "work").iterdir()} == {
         path.name for path in (folder / "fixed/work").iterdir()
     }
+
+
+def test_one_fix_at_a_time_works_in_a_folder(folder: Path, tmp_path: Path) -> None:
+    refused = list[str]()
+
+    def second(_: ProgressEvent) -> None:
+        if not refused:
+            with pytest.raises(InUseError, match=f"process {os.getpid()} on ") as raised:
+                fix(folder, tmp_path / "out")
+            refused.append(str(raised.value))
+
+    fix(folder, tmp_path / "out", progress=second)
+    assert refused[0].startswith(f"{tmp_path / 'out'} is in use: ")
+    assert contents(tmp_path / "out")["fix.patchc"] == contents(folder / "fixed")["fix.patchc"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {*FILES, "work"}
 
 
 def test_other_limits_go_on_from_the_same_steps(folder: Path, tmp_path: Path) -> None:
@@ -154,6 +172,7 @@ def test_a_split_that_lost_a_file_is_told(folder: Path, tmp_path: Path) -> None:
 
 def test_a_start_that_was_killed_is_gone_on_with(folder: Path, tmp_path: Path) -> None:
     (tmp_path / ".work.0123abcd.partial").mkdir()
+    (tmp_path / ".work.patchc-lock").touch()
     with pytest.raises(StopError):
         fix(folder, tmp_path, progress=stop_at("ask base", 1))
     assert [path.name for path in tmp_path.iterdir()] == ["work"]

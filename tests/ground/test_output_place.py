@@ -14,7 +14,7 @@ import pytest
 from directions import Failing
 from failing_renames import at_rename, fail_rename
 from filled_folders import ENTRIES, INDEX, write
-from staged_kinds import FILE, names, raising
+from staged_kinds import FILE, FOLDER, names, raising
 from tiny_checkpoints import PatchedModel, tree
 
 import patchc
@@ -243,6 +243,20 @@ def test_the_working_folder_is_filled(tmp_path: Path, monkeypatch: pytest.Monkey
     assert (tmp_path / "here" / "below").stat().st_ino == inode
     with pytest.raises(OutputError, match="is not empty"):
         check_output(Path(".."), ())
+
+
+def test_only_a_mount_point_is_not_replaced(
+    volume: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in (volume, tmp_path / "plain"):
+        FOLDER.make(folder, "old")
+    monkeypatch.chdir(tmp_path / "plain")
+    FOLDER.write(tmp_path / "plain", replace=True)
+    assert FOLDER.read(tmp_path / "plain") == "new"
+    with pytest.raises(OutputError, match="is not empty"):
+        FOLDER.write(volume, replace=True)
+    assert FOLDER.read(volume) == "old"
+    assert names(tmp_path) == {"plain", "volume"}
 
 
 def test_a_folder_in_a_folder_that_may_not_be_written_is_filled(

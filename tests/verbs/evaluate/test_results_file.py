@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from transformers import AutoModelForCausalLM
 import patchc
 from patchc.errors import (
     EvaluateError,
+    InUseError,
 )
 
 
@@ -38,6 +40,27 @@ def test_a_run_cut_at_any_byte_goes_on_to_the_same_file_and_report(
         out.write_bytes(whole[:cut])
         assert patchc.evaluate([base], **sets, out=out, options=OPTIONS) == whole_report
         assert out.read_bytes() == whole
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "link.jsonl"])
+def test_one_run_at_a_time_adds_to_a_results_file(
+    base: Path, sets: dict[str, Path], tmp_path: Path, name: str
+) -> None:
+    """Also through a link to it; nothing is left beside the file."""
+    out, refused = tmp_path / "results" / "out.jsonl", []
+    link = tmp_path / "link.jsonl"
+    link.symlink_to(out)
+    second = link if name == "link.jsonl" else out
+
+    def again(_: object) -> None:
+        with pytest.raises(InUseError, match=f"{second} is in use: process {os.getpid()} on "):
+            patchc.evaluate([base], **sets, out=second, options=OPTIONS)
+        refused.append(True)
+
+    first = patchc.evaluate([base], **sets, out=out, options=OPTIONS, progress=again)
+    assert refused
+    assert [path.name for path in out.parent.iterdir()] == ["out.jsonl"]
+    assert patchc.evaluate([base], **sets, out=second, options=OPTIONS) == first
 
 
 def test_a_finished_file_needs_no_model(
