@@ -120,10 +120,7 @@ def fold_onto(
             transitions[patch.path].cross(tensor, change, after, "result")
         return before, after
 
-    with staged_file(out) as staging:
-        source = ReadChanges(read, metadata)
-        pairs = unchanged_pairs(base)
-        report = compile_steps(staging, pairs, source, first.chunk_words, "fold", runtime)
+    def check(report: CompiledPatch) -> None:
         if report.base_digest != first.index.base_digest:
             find_chunk_sides(first, base, runtime)
             raise unsound(first)
@@ -131,7 +128,9 @@ def fold_onto(
             patch.check_bodies()
         if report.result_digest != last.index.result_digest:
             raise unsound(last)
-    return report
+
+    source, pairs = ReadChanges(read, metadata), unchanged_pairs(base)
+    return compile_steps(out, pairs, source, first.chunk_words, "fold", runtime, check=check)
 
 
 def _links(patches: Sequence[Patch], name: str, number: int) -> Links:

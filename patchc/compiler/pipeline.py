@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,6 +112,14 @@ class CompiledPatch:
         return cls(**fields)
 
 
+Check = Callable[[CompiledPatch], None]
+"""Called before the patch gets its name; what it raises leaves no patch."""
+
+
+def accept(_report: CompiledPatch) -> None:
+    """Check nothing."""
+
+
 def _pack_bits(bits: ChangeBits | None) -> list[float] | None:
     return None if bits is None else [bits.positions, bits.values]
 
@@ -135,10 +143,11 @@ def write_patch(
     stage: str,
     runtime: Runtime,
     files: Iterable[EncodedFile] = (),
+    check: Check = accept,
 ) -> CompiledPatch:
     """Code all tensors and write the patch file.
 
-    Each rank codes its own tensors. Rank 0 writes the file and alone needs ``files``.
+    Each rank codes its own tensors. Rank 0 writes the file and alone needs ``files`` and ``check``.
     """
     ranks, runs = runtime.ranks, deal_pairs(pairs, runtime.ranks.size)
     ranks.agree("tensors", repr((chunk_words, coder.features, coder.masks, pairs)).encode())
@@ -152,8 +161,10 @@ def write_patch(
             ranks.gather("coded tensors", lambda: assembly.take(outcomes))
             for rank in range(1, ranks.size):
                 assembly.take(_received(ranks, rank, runs[rank], chunk_words))
-            report = ranks.gather("report", lambda: assembly.finish(files).pack())[0]
-            return CompiledPatch.unpack(report)
+            packed = ranks.gather("report", lambda: assembly.finish(files).pack())[0]
+            report = CompiledPatch.unpack(packed)
+            check(report)
+            return report
 
 
 def _code(

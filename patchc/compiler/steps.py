@@ -12,7 +12,14 @@ import numpy as np
 
 from patchc.chunks import Chunk
 from patchc.compiler.entropy import TensorCounts
-from patchc.compiler.pipeline import CompiledPatch, Source, TensorCoder, write_patch
+from patchc.compiler.pipeline import (
+    Check,
+    CompiledPatch,
+    Source,
+    TensorCoder,
+    accept,
+    write_patch,
+)
 from patchc.compiler.rank_messages import CodedChunk, TensorReport
 from patchc.dtypes import Words
 from patchc.errors import OutputError, UsageError
@@ -112,6 +119,7 @@ def compile_steps(
     codec: Codec = "auto",
     masks: TensorMasks = NO_MASKS,
     files: Iterable[EncodedFile] = (),
+    check: Check = accept,
 ) -> CompiledPatch:
     """Stream a base and its changes into a patch file that appears whole or not at all.
 
@@ -125,16 +133,17 @@ def compile_steps(
         codec: how steps are coded.
         masks: retention masks; changes inside them take fewer bits, others are stored as well.
         files: files that change, sorted by name bytes; consumed after the last tensor.
+        check: called with the report before the patch appears; what it raises leaves no patch.
 
     Raises:
         UsageError: ``codec`` is unknown.
         StorageError: the output cannot be written.
-        PatchcError: whatever the source raises.
+        PatchcError: whatever the source or the check raises.
     """
     if codec not in get_args(Codec):
         raise UsageError(f"codec is {codec!r}; it must be auto or rice")
     coder = _StepCoder(source, codec, masks if codec == "auto" else NO_MASKS, runtime)
-    return write_patch(out, pairs, coder, chunk_words, stage, runtime, files)
+    return write_patch(out, pairs, coder, chunk_words, stage, runtime, files, check)
 
 
 class _StepCoder:
