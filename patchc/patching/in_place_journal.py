@@ -168,11 +168,11 @@ class InPlaceJournal:
     def remove(self) -> None:
         """Remove the file, once the whole model is durable.
 
-        Raises:
-            StorageError: the operating system refused.
+        A file that cannot be removed stays: it is of no use and does no harm, and the next run in
+        place removes it. So it does not turn a finished run into a failure.
         """
-        self._lock.remove()
-        with suppress(OSError):  # a journal that came back would be found to be of no use
+        with suppress(OSError, StorageError):
+            self._lock.remove()
             sync_path(self._path.parent)
         self.left, self.begun = None, False
 

@@ -297,6 +297,21 @@ def test_a_file_system_that_cannot_reserve_is_served(
     assert tree(direction.source) == tree(direction.target)
 
 
+def test_a_journal_that_cannot_be_removed_is_no_failure(
+    direction: Direction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Any, **_options: Any) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+    with monkeypatch.context() as patching:
+        patching.setattr(os, "unlink", refuse)
+        direction.run()
+    wanted = tree(direction.target)
+    assert {**tree(direction.source), **wanted} == tree(direction.source)
+    assert direction.run().chunks == 0
+    assert tree(direction.source) == wanted
+
+
 def test_a_read_only_model_is_refused_before_it_is_read(
     direction: Direction, monkeypatch: pytest.MonkeyPatch
 ) -> None:
