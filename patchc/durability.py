@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
@@ -25,6 +25,22 @@ def sync(descriptor: int) -> None:
     """
     with _served(_UNSUPPORTED):
         os.fsync(descriptor)
+
+
+def sync_content(descriptor: int) -> None:
+    """As :func:`sync`, but an open file's time stamps need not be durable.
+
+    Raises:
+        OSError: the operating system tried, and failed.
+    """
+    with _served(_UNSUPPORTED):
+        getattr(os, "fdatasync", os.fsync)(descriptor)
+
+
+def close(descriptor: int) -> None:
+    """Close a file that was only read, or that is durable: an error then takes nothing away."""
+    with suppress(OSError):
+        os.close(descriptor)
 
 
 def sync_path(path: Path) -> None:

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
+from patchc.durability import close
 from patchc.errors import InUseError, OutputError
 from patchc.system_errors import storage_errors
 
@@ -56,7 +57,7 @@ class LockFile:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self.descriptor)
+        close(self.descriptor)
 
     def remove(self) -> None:
         """Remove the file; the lock is held until the block ends."""

@@ -17,6 +17,7 @@ import numpy as np
 from blake3 import blake3
 
 from patchc.dtypes import Words
+from patchc.durability import close
 from patchc.errors import PatchcError, PatchFormatError, UnsupportedPatchError
 from patchc.formats.codecs import CODECS, have_trait
 from patchc.formats.codecs.additive_values import NO_VALUES, AdditiveValues, ComponentEntries
@@ -91,7 +92,7 @@ class Patch:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self._descriptor)
+        close(self._descriptor)
 
     def decodes_alone(self) -> bool:
         """Whether all bodies decode from the file alone, without the words that they apply to."""

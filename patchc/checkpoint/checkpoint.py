@@ -17,6 +17,7 @@ from patchc.checkpoint.header import Shard, Stamp, TensorInfo, read_shard, stamp
 from patchc.checkpoint.journal_path import is_own_file, journal_path
 from patchc.checkpoint.refuse import holds_weights, refuse_foreign_file, refuse_foreign_folder
 from patchc.checkpoint.visitors import has_writer
+from patchc.durability import close, sync
 from patchc.errors import (
     AlreadyPatchedError,
     CheckpointError,
@@ -74,7 +75,7 @@ class Checkpoint:
                     descriptor = open_regular(shard.path)
                 except OSError as error:
                     raise CheckpointError(f"{shard.path}: cannot open: {reason(error)}") from error
-                opened.callback(os.close, descriptor)
+                opened.callback(close, descriptor)
                 self._descriptors[shard.name] = descriptor
             self._files = opened.pop_all()
         self._stamps = {name: shard.stamp for name, shard in self.shards.items()}
@@ -162,7 +163,7 @@ class Checkpoint:
         """
         for name, descriptor in self._descriptors.items():
             with storage_errors(self.shards[name].path, "make durable"):
-                os.fsync(descriptor)
+                sync(descriptor)
 
     def side_files(self) -> tuple[list[Path], list[Path]]:
         """List the folder's other files: those that belong beside the weights, and the others.
@@ -170,12 +171,15 @@ class Checkpoint:
         The first list (config, tokenizer, chat template, …) is copied along with a patched model.
         The second holds linked folders and other weight files: a patch does not change those, and
         a loader could pick them from the copy. Paths are relative. Hidden folders are in neither.
+
+        Raises:
+            CheckpointError: a folder or a file cannot be looked at.
         """
         beside: list[Path] = []
         foreign: list[Path] = []
         for path in _files_below(self.path) if self.is_folder else ():
             relative = path.relative_to(self.path)
-            if path.is_dir() or (holds_weights(path.name) and path != self.index):
+            if _leads_to_folder(path) or (holds_weights(path.name) and path != self.index):
                 if str(relative) not in self.shards:
                     foreign.append(relative)
             elif not is_own_file(path.name):
@@ -290,8 +294,17 @@ def _files_below(folder: Path) -> Iterator[Path]:
     except OSError as error:
         raise CheckpointError(f"{folder}: cannot list: {reason(error)}") from error
     for path in found:
-        # Path.is_dir raises where it may not look.
-        if not os.path.isdir(path) or path.is_symlink():  # noqa: PTH112
+        if not _leads_to_folder(path) or path.is_symlink():
             yield path
         elif not path.name.startswith("."):
             yield from _files_below(path)
+
+
+def _leads_to_folder(path: Path) -> bool:
+    """Whether a path is a folder or a link to one; an error is not taken for no folder."""
+    try:
+        if path.is_symlink():
+            return os.path.isdir(path)  # noqa: PTH112 (it may lead nowhere, or in a circle)
+        return stat.S_ISDIR(path.stat().st_mode)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot look at it: {reason(error)}") from error

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from safetensors import SafetensorError, safe_open
 
 from patchc.dtypes import BY_NAME, DType
+from patchc.durability import close
 from patchc.errors import CheckpointError, UnsupportedInputError
 from patchc.regular_file import open_regular
 from patchc.system_errors import reason
@@ -100,7 +101,7 @@ def read_shard(path: Path, name: str | None = None) -> Shard:
 def _read_header(path: Path) -> tuple[int, dict[str, Any], os.stat_result]:
     """Read a checked header: its bytes, its content, and the status of the file before that."""
     try:
-        os.close(open_regular(path))  # safe_open calls each file missing that it cannot open
+        close(open_regular(path))  # safe_open calls each file missing that it cannot open
         with safe_open(path, framework="numpy"):
             pass
         with os.fdopen(open_regular(path), "rb") as file:

@@ -14,6 +14,7 @@ from patchc.checkpoint.checkpoint import Checkpoint, changed_meanwhile
 from patchc.checkpoint.header import Stamp, stamp_of
 from patchc.checkpoint.visitors import Visitors
 from patchc.checkpoint.writer import write_all
+from patchc.durability import close, sync_content
 from patchc.errors import CheckpointError
 from patchc.system_errors import storage_errors
 
@@ -46,7 +47,7 @@ class InPlaceWriter:
                 path = model.shards[shard].path
                 with storage_errors(path, "write to"):
                     self._descriptors[shard] = os.open(path, os.O_WRONLY)
-                opened.callback(os.close, self._descriptors[shard])
+                opened.callback(close, self._descriptors[shard])
                 self.files[shard] = path.resolve()
             paths = [shard.path for shard in model.shards.values()]
             self._visitors = opened.enter_context(Visitors(paths, written))
@@ -98,7 +99,7 @@ class InPlaceWriter:
         """
         for shard in sorted(self._unsynced):
             with storage_errors(self.files[shard], "make durable"):
-                getattr(os, "fdatasync", os.fsync)(self._descriptors[shard])
+                sync_content(self._descriptors[shard])
         self._unsynced.clear()
 
     def _stamp_of_index(self) -> Stamp | None:

@@ -12,6 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
+from patchc.durability import close
+
 _IN_CLOSE_WRITE, _IN_OPEN = 0x8, 0x20
 _EVENTS = 4096
 
@@ -36,7 +38,7 @@ class Visitors:
 
     def __exit__(self, *_: object) -> None:
         if self._descriptor >= 0:
-            os.close(self._descriptor)
+            close(self._descriptor)
             self._descriptor = -1
 
     def seen(self) -> bool:
