@@ -4,11 +4,13 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 
-.PHONY: help setup demo test test-lm-eval check bench bench-build bench-merge bench-memory bench-speed bench-size bench-kernels bench-linear bench-smollm2 bench-fix clean
+.PHONY: help setup demo test torture test-lm-eval check bench bench-build bench-merge bench-memory bench-speed bench-size bench-kernels bench-linear bench-smollm2 bench-fix clean
 
 help:
 	@echo "make demo          set everything up and fix a tiny embedded model; SEEDS=\"0 1 2\" fixes three"
 	@echo "make test          set everything up, check style, types and layering, run the tests"
+	@echo "make torture       kills, power losses, system errors and other programs, in full; half an hour;"
+	@echo "                   MATRICES=\"kills faults\" POINTS=50 SEED=7 narrow it down"
 	@echo "make test-lm-eval  the test that needs lm-evaluation-harness, in an environment of its own"
 	@echo "make bench         all benchmarks of speed and memory, one after the other, with mergekit beside"
 	@echo "make bench-build   build in parameters per second and exact top-k, beside torch and NumPy"
@@ -42,6 +44,9 @@ check: setup
 
 test: check
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
+
+torture: setup
+	OMP_NUM_THREADS=1 $(BIN)/python tests/torture/run.py $(MATRICES) $(if $(POINTS),--points $(POINTS)) $(if $(SEED),--seed $(SEED))
 
 test-lm-eval:
 	$(PYTHON) -m venv .venv-lm-eval

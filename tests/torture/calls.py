@@ -164,6 +164,8 @@ def _kind_of(name: str, arguments: tuple[Any, ...]) -> str:
 
 
 def _path_of(place: Any, folder: int | None) -> str:
+    if hasattr(place, "fileno"):
+        place = place.fileno()
     if isinstance(place, int):
         try:
             return _readlink(f"/proc/self/fd/{place}").removesuffix(" (deleted)")

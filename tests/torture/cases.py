@@ -98,11 +98,15 @@ class Place:
         """A command of the case, for this place."""
         return [part.format(model=self.model, out=self.out) for part in command]
 
-    def state(self) -> str:
-        """What is at the output: "absent", "complete" or "wrong"."""
+    def state(self, any_mode: bool = False) -> str:
+        """What is at the output: "absent", "complete" or "wrong"; maybe of any permission bits."""
         if not os.path.lexists(self.out):
             return "absent"
-        return "complete" if content(self.out) == content(self.case.wanted) else "wrong"
+        found, wanted = content(self.out), content(self.case.wanted)
+        if any_mode:
+            found = {name: (0, data) for name, (_, data) in found.items()}
+            wanted = {name: (0, data) for name, (_, data) in wanted.items()}
+        return "complete" if found == wanted else "wrong"
 
     def holds(self, model: Path | None) -> bool:
         """Whether the model in place is equal to another, with no file more or less."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from calls import Act, Call
+from calls import Act, Call, watch_calls
 from cases import Case, Place
 
 from patchc.checkpoint.journal_path import journal_path
@@ -38,6 +38,13 @@ class Scene:
     more: tuple[str, ...] = ()
     how: str = IN_PROCESS
     makes_output: bool = False
+
+
+def watch(scene: Scene, place: Place) -> Callable[[], None]:
+    """Let happen what happens in a scene; gives what ends it."""
+    if not scene.act:
+        return lambda: None
+    return watch_calls((place.folder, *place.case.inputs), scene.act(place))
 
 
 def failing(error: str, wanted: Callable[[Call], bool], half: bool = False) -> Scene:
@@ -104,18 +111,6 @@ def writes_weights(call: Call) -> bool:
     return call.kind == "write" and not call.path.endswith((".patchc-journal", ".patchc-lock"))
 
 
-def from_third(wanted: Callable[[Call], bool]) -> Callable[[Call], bool]:
-    """The third such call, and those after it."""
-    seen: list[Call] = []
-
-    def is_late(call: Call) -> bool:
-        if wanted(call):
-            seen.append(call)
-        return len(seen) > 2 and wanted(call)
-
-    return is_late
-
-
 def _makes_file(call: Call) -> bool:
     return call.kind in ("create", "mkdir")
 
@@ -140,10 +135,8 @@ def _without_space(_place: Place) -> Act:
 
 
 def _kill(_place: Place) -> Act:
-    late = from_third(writes_weights)
-
     def act(call: Call) -> Any:
-        if late(call):
+        if writes_weights(call):
             call.half()
             os.kill(os.getpid(), signal.SIGKILL)
         return call.go()
@@ -152,11 +145,11 @@ def _kill(_place: Place) -> Act:
 
 
 def _interrupt(_place: Place) -> Act:
-    late, left = from_third(writes_weights), [signal.SIGINT]
+    left = [signal.SIGINT]
 
     def act(call: Call) -> Any:
         result = call.go()
-        if left and late(call):
+        if left and writes_weights(call):
             signal.raise_signal(left.pop())
         return result
 
@@ -165,8 +158,8 @@ def _interrupt(_place: Place) -> Act:
 
 def _appear(place: Place) -> Act:
     def act(call: Call) -> Any:
-        if call.kind == "rename" and call.path == str(place.out):
-            place.out.mkdir()
+        if call.kind == "rename" and Path(call.path).parent == place.folder:
+            place.out.mkdir()  # right before the output gets its name
             (place.out / "notes.txt").write_text("mine")
         return call.go()
 
@@ -241,7 +234,7 @@ def _link(place: Place) -> None:
 
 
 def _hard_link(place: Place) -> None:
-    os.link(_first(place.model), place.folder / "also")  
+    os.link(_first(place.model), place.folder / "also")
 
 
 def _shadow(place: Place) -> None:
@@ -252,15 +245,24 @@ def _occupy(place: Place) -> None:
     place.out.write_text("mine")
 
 
+def _mount(place: Place) -> Callable[[], None]:
+    usual = os.path.ismount
+    place.out.mkdir()
+    os.path.ismount = lambda path: Path(path) == place.out or usual(path)
+
+    def end() -> None:
+        os.path.ismount = usual
+
+    return end
+
+
 SCENES = {
     "The process is killed": Scene(act=_kill, how=KILLED),
     "The disk has too little room": Scene(act=_without_space),
-    "The disk fills up": failing("ENOSPC", from_third(writes_weights)),
+    "The disk fills up": failing("ENOSPC", writes_weights),
     "The file system is read-only": failing("EROFS", _makes_file),
     "The folder may not be written": failing("EACCES", _makes_file),
-    "A chunk is written by half, then an I/O error": failing(
-        "EIO", from_third(writes_weights), half=True
-    ),
+    "A chunk is written by half, then an I/O error": failing("EIO", writes_weights, half=True),
     "Weights cannot be read": failing("EIO", lambda call: call.name == "preadv"),
     "A run in place was cut off": changed(_cut_off),
     "A torn chunk, its journal gone": changed(_tear),
@@ -279,6 +281,7 @@ SCENES = {
     "A `model.safetensors` lies beside the shards": changed(_shadow),
     "The output exists": Scene(before=changed(_occupy).before, makes_output=True),
     "The output appears meanwhile": Scene(act=_appear, makes_output=True),
+    "The output is a mount point": Scene(before=_mount, makes_output=True),
     "The folder cannot be synced": failing("EINVAL", _syncs_folder),
     "The folder is synced with an I/O error": failing("EIO", _syncs_place),
     "Permission bits cannot be set": failing("EPERM", lambda call: call.kind == "chmod"),

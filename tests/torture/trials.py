@@ -37,13 +37,16 @@ class Trial:
         command = [*self.place.fill().arguments(self._case.command), "--threads", "1"]
         return run_fork(command, self._log, before)
 
-    def judge(self, ended: Ended, must_serve: bool, may_leave: bool) -> Iterator[str]:
+    def judge(
+        self, ended: Ended, must_serve: bool, may_leave: bool, any_mode: bool = False
+    ) -> Iterator[str]:
         """What is wrong with how a run ended and with what it left; changes the place.
 
         Args:
             ended: the run.
             must_serve: what it met is no error.
             may_leave: it could not remove what it left.
+            any_mode: it could not set permission bits.
         """
         if ended.code is None:
             yield "lost: it hangs"
@@ -58,7 +61,7 @@ class Trial:
         if self._case.source:
             yield from self._judge_in_place(ended)
         elif self._case.wanted:
-            yield from self._judge_output(ended, may_leave)
+            yield from self._judge_output(ended, may_leave, any_mode)
 
     def _judge_in_place(self, ended: Ended) -> Iterator[str]:
         if not ended.code and not self.place.holds(self._case.wanted):
@@ -71,8 +74,8 @@ class Trial:
             if again.code or not place.holds(wanted):
                 yield f"lost: then {command[0]} ends with {again.code}: {again.errors}"
 
-    def _judge_output(self, ended: Ended, may_leave: bool) -> Iterator[str]:
-        state = self.place.state()
+    def _judge_output(self, ended: Ended, may_leave: bool, any_mode: bool) -> Iterator[str]:
+        state = self.place.state(any_mode)
         if ended.code and state != "absent":
             yield f"beside: the output is {state}, with code {ended.code}: {ended.errors}"
         if not ended.code and state != "complete":
