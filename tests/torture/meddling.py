@@ -26,7 +26,7 @@ from pathlib import Path
 from calls import Call, watch_calls
 from cases import IN_PLACE, Case, Place, on_its_own, write_cases
 from concurrency import ABOUT_OTHERS
-from forks import HANGS, Ended, Fork, warm
+from forks import Ended, Fork, warm
 from tables import Matrix
 
 POINTS = 100
@@ -38,6 +38,9 @@ _WITHIN = ("overwritten within a write", "overwritten within a write, held open"
 _NEVER = float("inf")
 _MOST_TRIES = 4
 _MEASURED = 3
+_STARTS = 30
+"""Seconds within which a run looks at a model."""
+
 _FROM_START = 0.2
 """Share of the moments that are drawn from the whole run; the others come after the first look."""
 
@@ -170,7 +173,7 @@ class _Point:
         arguments = self._place.arguments(self._place.case.command)
         fork = Fork(arguments, self._log, lambda: self._watch(shard))
         if not from_start:
-            shard.wait_for_look(fork.began + HANGS)
+            shard.wait_for_look(fork.began + _STARTS)
         time.sleep(moment)
         shard.meddle(deed)
         since = "the start" if from_start else "the first look"

@@ -16,10 +16,10 @@ RUN = Path(__file__).with_name("run.py")
     [
         ("kills", 5),
         ("power_loss", 20),
-        ("faults", 8),
+        ("faults", 7),
         ("system_faults", 3),
         ("concurrency", 2),
-        ("meddling", 2),
+        ("meddling", 1),
     ],
 )
 def test_nothing_is_lost_mixed_or_left(tmp_path: Path, matrix: str, points: int) -> None:
