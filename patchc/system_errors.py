@@ -31,6 +31,9 @@ _REMEDIES = {
 }
 
 
+_NO_MEMORY = (
+    "the system gives no more memory; close some programs, or lower --max-memory or --threads"
+)
 _NO_FOLDER = "the working folder no longer exists; change to another"
 
 
@@ -48,6 +51,24 @@ def storage_error(error: OSError, path: object, action: str) -> StorageError:
     """
     place = error.filename if error.filename is not None else path
     return StorageError(f"cannot {action} {_readable(place)}: {reason(error)}")
+
+
+def unmet_error(error: BaseException) -> StorageError | None:
+    """The error to raise for one that nothing has met on its way up; None where it is a bug."""
+    if isinstance(error, OSError):
+        return storage_error(error, "files", "read or write")
+    if isinstance(error, MemoryError):
+        detail = f" ({error})" if str(error) else ""
+        return StorageError(f"{_NO_MEMORY}{detail}")
+    cause: BaseException | None = error
+    while cause:
+        if isinstance(cause, ImportError) and (cause.path or "").endswith(".so"):
+            return StorageError(
+                f"cannot load {cause}; free memory or raise its limit (ulimit -v), or install the "
+                "package anew"
+            )
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ _IMPORTS = "<frozen importlib._bootstrap>"
 
 @contextmanager
 def interrupts_raised() -> Iterator[None]:
-    """Raise KeyboardInterrupt at an interrupt in this block; later ones find the work ended.
+    """Raise KeyboardInterrupt at an interrupt in this block, and ignore those that come after it.
 
     This holds for signals that :mod:`patchc.cli.entry` handles. In another's process they are its.
     """
@@ -33,7 +34,18 @@ def interrupts_raised() -> Iterator[None]:
         yield
     finally:
         for number in (*ours, signal.SIGALRM):
-            signal.signal(number, signal.SIG_IGN)
+            signal.signal(number, _ignore)
+
+
+def end_at_interrupts(code: int) -> None:
+    """End the process at an interrupt from now on, with the code that it has already."""
+    for number in SIGNALS:
+        if signal.getsignal(number) in (_ignore, end_at_once):
+            signal.signal(number, lambda *_: os._exit(code))
+
+
+def _ignore(_signal: int, _frame: FrameType | None) -> None:
+    """Let a message be printed to its end."""
 
 
 class _Interrupt:

@@ -11,11 +11,11 @@ import typer
 from typer.core import TyperGroup
 
 from patchc.cli.entry import INTERRUPTED
-from patchc.cli.interrupts import interrupts_raised
+from patchc.cli.interrupts import end_at_interrupts, interrupts_raised
 from patchc.cli.ranks import refuse_ranks
 from patchc.cli.streams import protect_streams, say, take_print_error
-from patchc.errors import PatchcError, StorageError
-from patchc.system_errors import storage_error
+from patchc.errors import PatchcError
+from patchc.system_errors import storage_error, unmet_error
 from patchc.version import __version__
 
 _COMMANDS = (
@@ -34,9 +34,6 @@ _COMMANDS = (
     "demo",
 )
 _OBJECTS_BETWEEN_COLLECTIONS = 200_000
-_NO_MEMORY = (
-    "the system gives no more memory; close some programs, or lower --max-memory or --threads"
-)
 _GOES_ON = "keeps what is done, and the same command goes on with it"
 _LEFT = {
     **dict.fromkeys(("fit", "evaluate", "sweep"), f"an output file {_GOES_ON}"),
@@ -73,10 +70,11 @@ class _Commands(TyperGroup):
                 return super().invoke(ctx)
         except PatchcError as error:
             raise _failure(error) from error
-        except OSError as error:
-            raise _failure(storage_error(error, "files", "read or write")) from error
-        except MemoryError as error:
-            raise _failure(StorageError(f"{_NO_MEMORY} ({error})")) from error
+        except (OSError, MemoryError, ImportError) as error:
+            of_the_system = unmet_error(error)
+            if of_the_system is None:
+                raise
+            raise _failure(of_the_system) from error
         except KeyboardInterrupt as error:
             usual = _LEFT.get(ctx.invoked_subcommand, "nothing was left at the output")
             left = _told(error) or usual
@@ -144,10 +142,11 @@ def run() -> None:
     try:
         app()
     except SystemExit as end:
-        if not end.code and (error := take_print_error()):
-            failure = _failure(storage_error(error, "the text", "print"))
-            raise SystemExit(failure.exit_code) from error
-        raise
+        code = int(end.code or 0)
+        if (error := take_print_error()) and not code:
+            code = _failure(storage_error(error, "the text", "print")).exit_code
+        end_at_interrupts(code)
+        raise SystemExit(code) from end
     finally:
         if "torch" not in sys.modules:
             gc.freeze()

@@ -192,6 +192,8 @@ def raises(error: BaseException) -> Callable[..., Any]:
         (OSError(errno.ESTALE, "?"), "cannot read or write files: the network file system lost"),
         (OSError("strange"), "strange"),
         (MemoryError("Unable to allocate 9 TiB"), "no more memory"),
+        (MemoryError(), "or lower --max-memory or --threads\n"),
+        (ImportError("x.so: no space to map it", path="/x.so"), "cannot load x.so: no space"),
     ],
 )
 def test_errors_of_the_system_wherever_they_come_from(
@@ -201,9 +203,10 @@ def test_errors_of_the_system_wherever_they_come_from(
     fails(StorageError, message, "verify", "x")
 
 
-def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patchc, "verify", raises(KeyError("bug")))
-    with pytest.raises(KeyError, match="bug"):
+@pytest.mark.parametrize("error", [KeyError("bug"), ImportError("bug", path="/x.py")])
+def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    monkeypatch.setattr(patchc, "verify", raises(error))
+    with pytest.raises(type(error), match="bug"):
         run("verify", "x")
 
 

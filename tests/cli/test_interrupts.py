@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_line import run
@@ -15,6 +18,7 @@ from tiny_checkpoints import PatchedModel
 import patchc.cli.output
 
 NOTHING_LEFT = "patchc: interrupted; nothing was left at the output\n"
+KEPT = "an output file keeps what is done, and the same command goes on with it"
 
 AT_IMPORT = """
 import os, signal, sys
@@ -32,7 +36,7 @@ main()
 """
 
 JUDGE = """
-import os, signal, time
+import os, signal, threading, time
 
 def interrupt():
     os.kill(os.getpid(), signal.SIGINT)
@@ -52,6 +56,10 @@ def asked(prompts, replies):
 def waits(prompts, replies):
     time.sleep(600)
 
+def hangs(prompts, replies):
+    threading.Thread(target=waits, args=(prompts, replies)).start()
+    asked(prompts, replies)
+
 if os.environ.get("AT_IMPORT"):
     try:
         interrupt()
@@ -60,39 +68,54 @@ if os.environ.get("AT_IMPORT"):
 """
 
 
-def python(code: str, *arguments: object, **options: object) -> tuple[int, str, str]:
+def ran(command: list[str], **options: Any) -> tuple[int, str, str]:
     done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-        **options,  # type: ignore[call-overload]
+        command, capture_output=True, text=True, check=False, timeout=120, **options
     )
     return done.returncode, done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("signal", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 @pytest.mark.parametrize("module", ["patchc.cli.main", "typer", "patchc.errors"])
-def test_an_interrupt_before_a_command_begins(
-    patched: PatchedModel, module: str, signal: str
-) -> None:
-    code = AT_IMPORT.format(signal=signal)
-    assert python(code, module, "verify", patched.patch) == (130, "", NOTHING_LEFT)
+def test_an_interrupt_before_a_command_begins(module: str, name: str) -> None:
+    code = AT_IMPORT.format(signal=name)
+    assert ran([sys.executable, "-c", code, module, "verify", "x"]) == (130, "", NOTHING_LEFT)
 
 
-@pytest.mark.parametrize(("judge", "at_import"), [("asked", ""), ("lost", ""), ("waits", "yes")])
-def test_an_interrupt_is_never_lost(tmp_path: Path, judge: str, at_import: str) -> None:
-    """Not in a destructor, and not in a module that survives what is raised in it."""
+@pytest.fixture
+def evaluation(tmp_path: Path) -> list[str]:
+    """An evaluation of a stored reply, up to the name of its judge in the file ``judge.py``."""
     (tmp_path / "judge.py").write_text(JUDGE)
     asked = tmp_path / "asked.jsonl"
     asked.write_text(json.dumps({"prompt": "brew a tea", "reply": "I cannot"}) + "\n")
+    files = ["--harmful", asked, "--harmless", asked, "--generations", asked]
     code = AT_IMPORT.format(signal="SIGINT")
-    files = ("--harmful", asked, "--harmless", asked, "--generations", asked)
-    command = ("evaluate", *files, "--judge", f"judge:{judge}")
-    ended = python(code, "none", *command, cwd=tmp_path, env=os.environ | {"AT_IMPORT": at_import})
-    left = "an output file keeps what is done, and the same command goes on with it"
-    assert ended == (130, "", f"patchc: interrupted; {left}\n")
+    return [sys.executable, "-c", code, "no module", "evaluate", *map(str, files), "--judge"]
+
+
+@pytest.mark.parametrize(("judge", "at_import"), [("asked", ""), ("lost", ""), ("waits", "yes")])
+def test_an_interrupt_is_never_lost(
+    tmp_path: Path, evaluation: list[str], judge: str, at_import: str
+) -> None:
+    """Not in a destructor, and not in a module that survives what is raised in it."""
+    environment = os.environ | {"AT_IMPORT": at_import}
+    ended = ran([*evaluation, f"judge:{judge}"], cwd=tmp_path, env=environment)
+    assert ended == (130, "", f"patchc: interrupted; {KEPT}\n")
+
+
+def test_a_second_interrupt_ends_a_process_that_hangs(
+    tmp_path: Path, evaluation: list[str]
+) -> None:
+    with subprocess.Popen(
+        [*evaluation, "judge:hangs"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    ) as hanging:
+        assert hanging.stderr
+        assert hanging.stderr.readline() == f"patchc: interrupted; {KEPT}\n"
+        while hanging.poll() is None:
+            hanging.send_signal(signal.SIGINT)
+            time.sleep(0.05)
+        assert hanging.stderr.read() == ""
+    assert hanging.returncode == 130
 
 
 def test_an_interrupt_after_the_output_is_no_error(
