@@ -24,22 +24,22 @@ class ThreadBuffer(threading.local):
 
 
 class BufferPool:
-    """Arrays of one dtype that wander between threads: taken, handed on, and given back."""
+    """Arrays that wander between threads: taken, handed on, and given back."""
 
-    def __init__(self, dtype: DTypeLike) -> None:
-        self._dtype = np.dtype(dtype)
-        self._free: list[NDArray[Any]] = []
+    def __init__(self) -> None:
+        self._free: list[NDArray[np.uint8]] = []
 
-    def take(self, count: int) -> NDArray[Any]:
-        """An uninitialised array, for the caller alone until it gives it back."""
+    def take(self, count: int, dtype: DTypeLike) -> NDArray[Any]:
+        """An uninitialised array, for the caller alone until it is given back."""
+        needed = count * np.dtype(dtype).itemsize
         try:
             memory = self._free.pop()
         except IndexError:
-            memory = np.empty(0, self._dtype)
-        if len(memory) < count:
-            memory = np.empty(count, self._dtype)
-        return memory[:count]
+            memory = np.empty(0, np.uint8)
+        if memory.nbytes < needed:
+            memory = np.empty(needed, np.uint8)
+        return memory[:needed].view(dtype)
 
     def give_back(self, array: NDArray[Any]) -> None:
-        """Let others take the array that :meth:`take` gave."""
-        self._free.append(array if array.base is None else array.base)
+        """Let others take an array that :meth:`take` gave."""
+        self._free.append(array.base)  # type: ignore[arg-type]

@@ -31,7 +31,7 @@ from patchc.errors import PartlyPatchedError, StorageError
 from patchc.formats import Patch
 from patchc.locks import OWNER_BYTES, LockFile
 from patchc.output_checks import check_space
-from patchc.patching.chunk_images import IMAGE_BYTES, ChunkImage, count_lanes
+from patchc.patching.chunk_images import ChunkImage, image_nbytes
 from patchc.patching.rewrite import VERBS
 from patchc.sides import OTHER, Side
 from patchc.system_errors import storage_errors
@@ -52,7 +52,7 @@ class JournaledGroup:
         root: the root of the patch, in hexadecimal.
         patch: the name of its file.
         target: the side that the run was leading to.
-        images: (tensor name, chunk number) → offset in the journal, in bytes, and number of lanes.
+        images: (tensor name, chunk number) → offset and size in the journal, in bytes.
     """
 
     root: str
@@ -79,13 +79,14 @@ class JournalImages:
         Raises:
             StorageError: the journal cannot be read.
         """
-        offset, count = self.group.images.get((tensor, chunk), (0, 0))
-        if not 0 < count <= count_lanes(words.nbytes):
+        offset, nbytes = self.group.images.get((tensor, chunk), (0, 0))
+        count, rest = divmod(nbytes, image_nbytes(1, words.itemsize))
+        if rest or not 0 < count <= len(words):
             return False
-        image = ChunkImage(np.empty(count, np.uint32), np.empty(count, np.uint64))
+        image = ChunkImage(np.empty(count, np.uint32), np.empty(count, words.dtype))
         with storage_errors(self._path, "read"):
             whole = _read_all(self._descriptor, offset, image.positions) and _read_all(
-                self._descriptor, offset + image.positions.nbytes, image.values
+                self._descriptor, offset + image.positions.nbytes, image.words
             )
         return whole and image.restore(words)
 
@@ -148,14 +149,17 @@ class InPlaceJournal:
         Raises:
             StorageError: the operating system refused.
         """
-        chunks = [(tensor, chunk, len(image.positions)) for tensor, chunk, image in images]
+        chunks = [
+            (tensor, chunk, image_nbytes(len(image.positions), image.words.itemsize))
+            for tensor, chunk, image in images
+        ]
         listed = json.dumps({**self._facts, "chunks": chunks}).encode()
         header = _MAGIC + blake3(listed).digest() + len(listed).to_bytes(4, "little") + listed
         with storage_errors(self._path, "write"):
             offset = self._write(OWNER_BYTES, np.frombuffer(header, np.uint8))
             for _, _, image in images:
                 offset = self._write(offset, image.positions)
-                offset = self._write(offset, image.values)
+                offset = self._write(offset, image.words)
             sync(self._lock.descriptor)
             if not self.begun:
                 sync_path(self._path.parent)
@@ -231,9 +235,9 @@ def _read_images(path: Path, descriptor: int) -> JournalImages | None:
 
 def _parse_group(listed: dict[str, Any], offset: int) -> JournaledGroup:
     images = {}
-    for tensor, chunk, lanes in listed["chunks"]:
-        images[str(tensor), int(chunk)] = (offset, int(lanes))
-        offset += IMAGE_BYTES * int(lanes)
+    for tensor, chunk, nbytes in listed["chunks"]:
+        images[str(tensor), int(chunk)] = (offset, int(nbytes))
+        offset += int(nbytes)
     target: Side = "base" if listed["target"] == "base" else "result"
     return JournaledGroup(str(listed["root"]), str(listed["patch"]), target, images)
 

@@ -9,23 +9,15 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import dataclass
 
-import numpy as np
-
 from patchc.buffers import BufferPool
 from patchc.checkpoint import Checkpoint, InPlaceWriter
 from patchc.chunks import Chunk
 from patchc.dtypes import Words
 from patchc.errors import CheckpointError, PatchFormatError, ResultMismatchError
 from patchc.formats import ChunkRecord, Patch, TensorRecord
+from patchc.formats.codecs.protocol import Positions
 from patchc.hashing import chunk_digest
-from patchc.patching.chunk_images import (
-    IMAGE_BYTES,
-    ChunkImage,
-    Lanes,
-    count_lanes,
-    take_image,
-    words_of,
-)
+from patchc.patching.chunk_images import ChunkImage, image_nbytes
 from patchc.patching.digest import digest_of, read_digests
 from patchc.patching.in_place_journal import InPlaceJournal
 from patchc.patching.pending_chunks import Pending, chunk_nbytes
@@ -34,10 +26,10 @@ from patchc.patching.transition import Transition, unsound
 from patchc.runtime.runtime import Runtime
 
 GROUP_BYTES = 16 << 20
-"""Bytes of the chunks of a group; one larger chunk is a group too."""
+"""Bytes of the chunks of a group, and of their images; one larger chunk is a group too."""
 
-COPIES = 4
-"""Copies of a chunk that each thread takes: one it works on, its content before, two that wait."""
+COPIES = 3
+"""Copies of a chunk that each thread takes: one that it works on, and two that wait."""
 
 _LISTED_BYTES = 64  # of a chunk's entry in the journal beside its tensor's name, at most
 
@@ -48,7 +40,6 @@ class _Taken:
 
     tensor: TensorRecord
     change: ChunkRecord
-    lanes: Lanes
     words: Words
     image: ChunkImage
     digest: bytes
@@ -102,7 +93,7 @@ class PendingGroups:
         groups = self._groups()
         if groups:
             self.journal.reserve(max(map(self._journal_bytes, groups)))
-        target, pool = self.pending.target, BufferPool(np.uint64)
+        target, pool = self.pending.target, BufferPool()
         task = self.runtime.task(VERBS[target], self.pending.nbytes(self.patch), "bytes")
         digests = {name: list(chunks) for name, chunks in self.pending.digests.items()}
         taken = self.runtime.map(lambda change: self._take(change, pool), self.pending.chunks)
@@ -113,47 +104,51 @@ class PendingGroups:
                 for one in chunks:
                     digests[one.tensor.name][one.change.number] = one.digest
                     task.advance(one.words.nbytes, one.tensor.name)
-                    pool.give_back(one.lanes)
+                    pool.give_back(one.words)
         if digest_of(self.model, digests) != self.patch.index.digest_on(target):
             raise unsound(self.patch)
         self._check_others(digests)
 
     def _groups(self) -> list[list[tuple[TensorRecord, ChunkRecord]]]:
         groups: list[list[tuple[TensorRecord, ChunkRecord]]] = []
-        size = GROUP_BYTES
+        size = images = GROUP_BYTES
         for tensor, change in self.pending.chunks:
-            more = chunk_nbytes(self.patch, tensor, change)
-            if size + more > GROUP_BYTES:
+            size += chunk_nbytes(self.patch, tensor, change)
+            images += image_nbytes(change.entries, tensor.dtype.word_bytes)
+            if max(size, images) > GROUP_BYTES:
                 groups.append([])
-                size = 0
+                size = chunk_nbytes(self.patch, tensor, change)
+                images = image_nbytes(change.entries, tensor.dtype.word_bytes)
             groups[-1].append((tensor, change))
-            size += more
         return groups
 
     def _journal_bytes(self, group: list[tuple[TensorRecord, ChunkRecord]]) -> int:
         """The most that the journal takes for a group."""
-        size = 2 * _LISTED_BYTES + 512
-        for tensor, change in group:
-            lanes = min(change.entries, count_lanes(chunk_nbytes(self.patch, tensor, change)))
-            size += IMAGE_BYTES * lanes + len(tensor.name.encode()) + _LISTED_BYTES
-        return size
+        return 1024 + sum(
+            image_nbytes(change.entries, tensor.dtype.word_bytes)
+            + len(tensor.name.encode())
+            + _LISTED_BYTES
+            for tensor, change in group
+        )
 
     def _take(self, job: tuple[TensorRecord, ChunkRecord], pool: BufferPool) -> _Taken:
         tensor, change = job
         chunk = self._chunk(tensor, change.number)
-        lanes = pool.take(count_lanes(chunk.count * tensor.dtype.word_bytes))
-        lanes[-1] = 0
-        words = words_of(lanes, tensor.dtype.word, chunk.count)
-        self.model.read_words(self.model.tensors[tensor.name], chunk.first, words)
-        before = self.runtime.buffers.base(len(lanes), np.uint64)
-        before[:] = lanes
+        words = pool.take(chunk.count, tensor.dtype.word)
+        stored = self.model.tensors[tensor.name]
+        self.model.read_words(stored, chunk.first, words)
+        images = []
+
+        def keep(_tensor: object, _change: object, positions: Positions, _steps: object) -> None:
+            images.append(ChunkImage(positions.copy(), words[positions]))
+
         try:
-            transition = Transition(self.patch, self.model.path)
+            transition = Transition(self.patch, self.model.path, keep)
             digest = transition.cross(tensor, change, words, self.pending.target)
         except (ResultMismatchError, PatchFormatError):
-            self._check_own(tensor, change, words_of(before, tensor.dtype.word, chunk.count))
+            self._check_own(tensor, change, self.model.read_words(stored, chunk.first, words))
             raise
-        return _Taken(tensor, change, lanes, words, take_image(before, lanes), digest)
+        return _Taken(tensor, change, words, images[0], digest)
 
     def _write_group(self, chunks: list[_Taken]) -> None:
         self.writer.check()

@@ -62,7 +62,8 @@ class Transition:
     Attributes:
         patch: exact steps. The chunks of an additive patch can only be recognised.
         model: how messages name the model.
-        listener: gets the positions and steps of every chunk that is taken across.
+        listener: gets the positions and steps of every chunk that is taken across, just before its
+            words change.
     """
 
     patch: Patch
@@ -198,8 +199,8 @@ class Transition:
         """
         if self.listener:
             positions, steps = self.patch.read_changes(tensor, change, words, target)
-            add_steps(words, positions, steps, tensor.dtype.total_order, target == "base")
             self.listener(tensor, change, positions, steps)
+            add_steps(words, positions, steps, tensor.dtype.total_order, target == "base")
         else:
             self.patch.change_words(tensor, change, words, target)
         reached = chunk_digest(words[:count])
