@@ -42,6 +42,9 @@ def end_at_interrupts(code: int) -> None:
     for number in SIGNALS:
         if signal.getsignal(number) in (_ignore, end_at_once):
             signal.signal(number, lambda *_: os._exit(code))
+    # Where an interrupt went through an eval, as dataclasses do, Python ends by a signal instead of
+    # with the code, unless an eval has succeeded since.
+    eval("0")
 
 
 def _ignore(_signal: int, _frame: FrameType | None) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from patchc.errors import import_errors
 from patchc.progress import Progress, ignore_progress
+from patchc.recipe import checks
 
 if TYPE_CHECKING:
     from patchc.demo.story import DemoReport
@@ -18,8 +19,10 @@ def play(
     """Run :func:`patchc.demo.story.run_demo`.
 
     Raises:
+        UsageError: ``seed`` is out of range.
         MissingExtraError: torch or transformers is not installed.
     """
+    checks.seed("seed", seed)
     with import_errors("the demo", "derive"):
         from patchc.demo.story import run_demo
     return run_demo(work, seed=seed, progress=progress)

@@ -62,6 +62,13 @@ def test_no_command_is_left_out() -> None:
     assert sorted(WITH) == sorted(GROUP.list_commands(None))
 
 
+def test_seeds_of_the_demo() -> None:
+    for number in ("-1", "18446744073709551616", "1" + 30 * "0"):
+        code, _, err = run("demo", f"--seed={number}")
+        assert code == 2
+        assert "seed" in err
+
+
 def test_threads(patched: PatchedModel) -> None:
     for number in NUMBERS:
         code, _, err = run("verify", patched.patch, patched.base, f"--threads={number}")
