@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cases import Case, Place, write_cases
+from cases import IN_PLACE, Case, Place, write_cases
 from forks import Ended, Fork, run_fork, warm
 from tables import Matrix
 
@@ -107,8 +107,15 @@ def _judge_all(meeting: _Meeting) -> Iterator[str]:
     for name, end in meeting.ends():
         if end.code is None:
             yield f"lost: {name} hangs"
-        elif end.code and not ABOUT_OTHERS.search(end.errors):
+        elif end.code and not _says_who_works_there(name, end):
             yield f"blame: {name} ends with {end.code}: {end.errors}{end.out}"
+
+
+def _says_who_works_there(name: str, end: Ended) -> bool:
+    """Whether a refusal is about the others; one in place has a lock, and need not meet them."""
+    if name in IN_PLACE:
+        return end.code == IN_USE
+    return bool(ABOUT_OTHERS.search(end.errors))
 
 
 def _judge_in_place(meeting: _Meeting, log: Path) -> Iterator[str]:
