@@ -186,6 +186,10 @@ class Checkpoint:
                 beside.append(relative)
         return beside, foreign
 
+    def is_unchanged(self, shard: str, state: os.stat_result) -> bool:
+        """Whether a status is that of an open shard file, as it was read or last restamped."""
+        return stamp_of(state) == self._stamps[shard]
+
     def has_other_writers(self) -> bool:
         """Whether another process has a file open to write, where the system can tell.
 

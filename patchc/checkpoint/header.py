@@ -16,7 +16,7 @@ from patchc.errors import CheckpointError, UnsupportedInputError
 from patchc.regular_file import open_regular
 from patchc.system_errors import reason
 
-Stamp: TypeAlias = tuple[int, int, int]
+Stamp: TypeAlias = tuple[int, int, int, int]
 """What tells a file that was replaced or written to from what it was."""
 
 
@@ -63,7 +63,7 @@ class Shard:
 
 def stamp_of(state: os.stat_result) -> Stamp:
     """The stamp of a file with this status."""
-    return state.st_ino, state.st_size, state.st_mtime_ns
+    return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
 
 
 def read_shard(path: Path, name: str | None = None) -> Shard:
