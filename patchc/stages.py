@@ -18,6 +18,7 @@ from blake3 import blake3
 from patchc.durability import sync_path
 from patchc.errors import OutputError
 from patchc.files import staged_folder
+from patchc.reserved import leftovers, reserved
 from patchc.system_errors import storage_errors
 
 _STAMP = "stage.json"
@@ -45,9 +46,13 @@ class Stages:
             InUseError: another process makes the stage.
             StorageError: the operating system refused, in ``make`` too.
         """
+        folder = self._work / name
         if not self.done(name, inputs):
-            _make(self._work / name, inputs, make)
-        return self._work / name
+            _make(folder, inputs, make)
+        elif leftovers(folder):  # of a run that was killed when the stage was just done
+            with reserved(folder, folder):
+                pass
+        return folder
 
     def done(self, name: str, inputs: Mapping[str, Any]) -> bool:
         """Whether :meth:`run` would leave the stage as it is.

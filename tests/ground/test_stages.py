@@ -212,6 +212,16 @@ def test_a_stamp_that_is_not_ours_means_not_made(stages: Stages, work: Path, sta
     assert stages.done("fit", {"a": 1})
 
 
+def test_what_a_kill_left_beside_a_stage_that_was_done_is_removed(
+    stages: Stages, work: Path
+) -> None:
+    """Between the stage's name and the end of its lock."""
+    stages.run("fit", {}, writing("one"))
+    (work / ".fit.patchc-lock").write_text("{}")
+    stages.run("fit", {}, refusing)
+    assert names(work) == {"fit"}
+
+
 def test_seconds_are_those_of_the_stage_that_is_there(stages: Stages, work: Path) -> None:
     assert stages.seconds("fit") is None
     stages.run("fit", {"a": 1}, writing("one"))

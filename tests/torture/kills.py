@@ -162,10 +162,10 @@ class _Point:
             ended = run_fork(self._place.arguments(self._case.command), self._log)
         if ended.code:
             faults.append(f"lost: the next run ends with {ended.code}: {ended.errors}")
-        elif self._place.state() != "complete":
-            faults.append("mixed: the next run ended well and led to something else")
         elif self._place.hidden():
             faults.append(f"left: {self._place.hidden()} after the next run")
+        elif self._place.state() != "complete":
+            faults.append("mixed: the next run ended well and led to something else")
         return faults
 
     def _whole_part_in_the_way(self, ended: Ended) -> Path | None:

@@ -90,6 +90,11 @@ class _Shard:
         return last - first
 
     @property
+    def was_meddled_with(self) -> bool:
+        """Whether it came to that."""
+        return struct.unpack("4d", self.times)[2] != _NEVER
+
+    @property
     def was_too_early(self) -> bool:
         """Whether the run had not read it when it was meddled with."""
         first, _, began, _ = struct.unpack("4d", self.times)
@@ -150,6 +155,8 @@ class _Point:
             ended, how = self._meddle_within(shard, rng)
         else:
             ended, how = self._meddle_outside(shard, rng)
+        if not shard.was_meddled_with:  # the run made fewer writes
+            return
         early, late = shard.was_too_early, shard.was_too_late
         self.during += not early and not late
         counts = Counter(
