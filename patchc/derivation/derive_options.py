@@ -31,6 +31,7 @@ _FOLDERS: dict[Objective, tuple[Direction, ...]] = {
     "margin": ("margin",),
 }
 _ANCHOR_WEIGHT = 10.0
+_LARGEST_BATCH = 2**16  # of a larger one, the list alone could fill the memory
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class TuneOptions:
         learning_rate: constant AdamW step size, above 0.
         steps: optimiser steps, at least 1; used where ``epochs`` is None.
         epochs: passes over the data, above 0; replaces ``steps``.
-        batch_size: conversations or requests in a step, at least 1.
+        batch_size: conversations or requests in a step, from 1 to 65,536.
         clip: largest global norm of the gradient, above 0; None does not clip.
         loss_ceiling: the pair's tuning ends at the first batch whose loss reaches it; None never
             ends early.
@@ -58,8 +59,8 @@ class TuneOptions:
     loss_ceiling: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size"):
-            checks.count(name, getattr(self, name))
+        checks.count("steps", self.steps)
+        checks.count("batch_size", self.batch_size, below=_LARGEST_BATCH + 1)
         checks.positive("learning_rate", self.learning_rate)
         for name in ("epochs", "clip", "loss_ceiling"):
             if getattr(self, name) is not None:
@@ -69,7 +70,8 @@ class TuneOptions:
         """Count the optimiser steps over a data set of ``examples`` conversations or requests."""
         if self.epochs is None:
             return self.steps
-        return max(1, math.ceil(self.epochs * examples / self.batch_size))
+        steps = min(self.epochs * examples / self.batch_size, 2.0**63)
+        return max(1, math.ceil(steps))
 
 
 @dataclass(frozen=True)

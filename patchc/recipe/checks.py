@@ -65,7 +65,10 @@ def seed(name: str, value: object) -> int:
 def count(name: str, value: object, below: float = math.inf) -> int:
     """Check a whole number of at least 1, and below ``below``."""
     if type(value) is not int or not 1 <= value < below:
-        raise UsageError(f"{name} is {_shown(value)}; it must be a whole number of at least 1")
+        most = "" if below == math.inf else f" and below {below:,}"
+        raise UsageError(
+            f"{name} is {_shown(value)}; it must be a whole number of at least 1{most}"
+        )
     return value
 
 
