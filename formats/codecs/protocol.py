@@ -18,6 +18,8 @@ from patchc.sides import Side
 
 Positions = NDArray[np.uint32]
 Steps = NDArray[np.int64]
+Kept = tuple[Positions, Words]
+"""Room for as many positions and words as a chunk has changes."""
 
 Groups = NDArray[np.uint8]
 """For each word of a chunk, the group that retention masks put it in, below 4."""
@@ -113,8 +115,14 @@ class Codec(Protocol):
         """
         raise UsageError("it holds additive values; read_deltas reads them")
 
-    def change_words(self, chunk: ChunkBody, words: Words, target: Side) -> None:
+    def change_words(
+        self, chunk: ChunkBody, words: Words, target: Side, kept: Kept | None = None
+    ) -> None:
         """Take all words of a chunk to side ``target``, in place; after an error they are garbage.
+
+        Args:
+            chunk, words, target: as for :meth:`decode`; ``words`` are changed here.
+            kept: gets the positions of the words that change, and the words as they were.
 
         Raises:
             PatchFormatError, UsageError: as for :meth:`decode`, or there are too few or too many
@@ -123,6 +131,8 @@ class Codec(Protocol):
         positions, steps = self.decode(chunk, words, target)
         if len(words) != chunk.words:
             raise UsageError(f"it has {chunk.words} words, and {len(words)} are to be changed")
+        if kept:
+            kept[0][:], kept[1][:] = positions, words[positions]
         add_steps(words, positions, steps, chunk.dtype.total_order, target == "base")
 
     def decode_components(self, chunk: ChunkBody) -> list[ComponentEntries]:

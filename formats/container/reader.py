@@ -21,7 +21,7 @@ from patchc.durability import close
 from patchc.errors import PatchcError, PatchFormatError, UnsupportedPatchError
 from patchc.formats.codecs import CODECS, have_trait
 from patchc.formats.codecs.additive_values import NO_VALUES, AdditiveValues, ComponentEntries
-from patchc.formats.codecs.protocol import ChunkBody, Codec, Positions, Steps
+from patchc.formats.codecs.protocol import ChunkBody, Codec, Kept, Positions, Steps
 from patchc.formats.container import layout
 from patchc.formats.container.additive_metadata import check_additive, parse_additive
 from patchc.formats.container.bodies import BodyRecord, ReadBodies
@@ -135,17 +135,22 @@ class Patch:
             return codec.decode(body, words, target)
 
     def change_words(
-        self, tensor: TensorRecord, chunk: ChunkRecord, words: Words, target: Side = "result"
+        self,
+        tensor: TensorRecord,
+        chunk: ChunkRecord,
+        words: Words,
+        target: Side = "result",
+        kept: Kept | None = None,
     ) -> None:
         """Take all words of a chunk to side ``target``, in place; see :meth:`read_changes`.
 
-        After an error the words are garbage.
+        After an error the words are garbage. ``kept`` is as for :meth:`Codec.change_words`.
 
         Raises:
             UsageError: also where ``words`` are not as many as the chunk has.
         """
         with self._coded(tensor, chunk) as (codec, body):
-            codec.change_words(body, words, target)
+            codec.change_words(body, words, target, kept)
 
     def read_deltas(self, tensor: TensorRecord, chunk: ChunkRecord) -> list[ComponentEntries]:
         """Read what each component of an additive patch adds to a chunk; see :meth:`read_changes`.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from patchc.dtypes import Words
 
@@ -26,6 +26,11 @@ class ChunkImage:
 
     positions: NDArray[np.uint32]
     words: Words
+
+    @classmethod
+    def empty(cls, count: int, dtype: DTypeLike) -> ChunkImage:
+        """Room for an image of ``count`` words."""
+        return cls(np.empty(count, np.uint32), np.empty(count, dtype))
 
     def restore(self, words: Words) -> bool:
         """Put the words back into a chunk; False, and nothing is done, if they do not fit it."""

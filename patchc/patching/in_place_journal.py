@@ -83,7 +83,7 @@ class JournalImages:
         count, rest = divmod(nbytes, image_nbytes(1, words.itemsize))
         if rest or not 0 < count <= len(words):
             return False
-        image = ChunkImage(np.empty(count, np.uint32), np.empty(count, words.dtype))
+        image = ChunkImage.empty(count, words.dtype)
         with storage_errors(self._path, "read"):
             whole = _read_all(self._descriptor, offset, image.positions) and _read_all(
                 self._descriptor, offset + image.positions.nbytes, image.words

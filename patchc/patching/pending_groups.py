@@ -15,7 +15,6 @@ from patchc.chunks import Chunk
 from patchc.dtypes import Words
 from patchc.errors import CheckpointError, PatchFormatError, ResultMismatchError
 from patchc.formats import ChunkRecord, Patch, TensorRecord
-from patchc.formats.codecs.protocol import Positions
 from patchc.hashing import chunk_digest
 from patchc.patching.chunk_images import ChunkImage, image_nbytes
 from patchc.patching.digest import digest_of, read_digests
@@ -137,18 +136,14 @@ class PendingGroups:
         words = pool.take(chunk.count, tensor.dtype.word)
         stored = self.model.tensors[tensor.name]
         self.model.read_words(stored, chunk.first, words)
-        images = []
-
-        def keep(_tensor: object, _change: object, positions: Positions, _steps: object) -> None:
-            images.append(ChunkImage(positions.copy(), words[positions]))
-
+        image = ChunkImage.empty(change.entries, tensor.dtype.word)
         try:
-            transition = Transition(self.patch, self.model.path, keep)
-            digest = transition.cross(tensor, change, words, self.pending.target)
+            transition = Transition(self.patch, self.model.path)
+            digest = transition.cross(tensor, change, words, self.pending.target, image=image)
         except (ResultMismatchError, PatchFormatError):
             self._check_own(tensor, change, self.model.read_words(stored, chunk.first, words))
             raise
-        return _Taken(tensor, change, words, images[0], digest)
+        return _Taken(tensor, change, words, image, digest)
 
     def _write_group(self, chunks: list[_Taken]) -> None:
         self.writer.check()

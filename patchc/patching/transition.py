@@ -16,6 +16,7 @@ from patchc.formats import ChunkRecord, Patch, TensorRecord
 from patchc.formats.codecs.protocol import Positions, Steps
 from patchc.hashing import chunk_digest, short
 from patchc.kernels.ulp_steps.cpu import add_steps
+from patchc.patching.chunk_images import ChunkImage
 from patchc.patching.tensor_sides import words_on
 from patchc.sides import OTHER, Side
 
@@ -62,8 +63,7 @@ class Transition:
     Attributes:
         patch: exact steps. The chunks of an additive patch can only be recognised.
         model: how messages name the model.
-        listener: gets the positions and steps of every chunk that is taken across, just before its
-            words change.
+        listener: gets the positions and steps of every chunk that is taken across.
     """
 
     patch: Patch
@@ -187,8 +187,11 @@ class Transition:
         words: Words,
         target: Side,
         count: int | None = None,
+        image: ChunkImage | None = None,
     ) -> bytes:
         """Take a chunk that is on the other side to ``target``, in place.
+
+        Without a listener, ``image`` gets what changes, as it was.
 
         Returns:
             The full digest of the first ``count`` words (all by default), which was checked.
@@ -199,10 +202,11 @@ class Transition:
         """
         if self.listener:
             positions, steps = self.patch.read_changes(tensor, change, words, target)
-            self.listener(tensor, change, positions, steps)
             add_steps(words, positions, steps, tensor.dtype.total_order, target == "base")
+            self.listener(tensor, change, positions, steps)
         else:
-            self.patch.change_words(tensor, change, words, target)
+            kept = (image.positions, image.words) if image else None
+            self.patch.change_words(tensor, change, words, target, kept)
         reached = chunk_digest(words[:count])
         if self.side_of(change, reached, target) != target:
             raise ResultMismatchError(

@@ -119,6 +119,30 @@ def test_words_that_are_not_the_chunks_are_not_changed(
     assert not memory.any()
 
 
+@pytest.mark.parametrize("codec", ["rice", "conditional"])
+def test_what_changes_is_kept_where_asked(tmp_path: Path, codec: str) -> None:
+    base, dtype = np.arange(CHUNK, dtype=np.uint16), BY_NAME["BF16"]
+    at, by = np.arange(0, CHUNK, 3, np.uint32), np.ones(-(-CHUNK // 3), np.int64)
+    digest, given = chunk_digest(base), base if codec == "conditional" else None
+    file = io.BytesIO()
+    writer = PatchWriter(file, CHUNK)
+    writer.add_chunk(encode_chunk(0, at, by, CHUNK, dtype, digest, digest, given))
+    writer.end_tensor("t", dtype, (CHUNK,), digest)
+    writer.finish({}, bytes(32), bytes(32))
+    (tmp_path / "x.patchc").write_bytes(file.getvalue())
+    words = base.copy()
+    with open_patch(tmp_path / "x.patchc") as patch:
+        tensor, chunk = patch.index.tensors["t"], patch.index.chunk(0)
+        for target in ("result", "base"):
+            before = words.copy()
+            kept = np.empty(len(at), np.uint32), np.empty(len(at), np.uint16)
+            patch.change_words(tensor, chunk, words, target, kept)
+            np.testing.assert_array_equal(kept[0], at)
+            np.testing.assert_array_equal(kept[1], before[at])
+            assert (words != before).sum() == len(at)
+    np.testing.assert_array_equal(words, base)
+
+
 def test_the_writer_never_seeks() -> None:
     class Pipe(io.RawIOBase):
         def __init__(self) -> None:

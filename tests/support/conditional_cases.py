@@ -190,6 +190,12 @@ def assert_round_trip(case: Case, body: bytes) -> None:
         np.testing.assert_array_equal(words, copy)
         CONDITIONAL.change_words(case.chunk(body), copy, target)
         np.testing.assert_array_equal(copy, case.words(target))
+        kept = np.empty(len(positions), np.uint32), np.empty(len(positions), words.dtype)
+        again = words.copy()
+        CONDITIONAL.change_words(case.chunk(body), again, target, kept)
+        np.testing.assert_array_equal(again, copy)
+        np.testing.assert_array_equal(kept[0], positions)
+        np.testing.assert_array_equal(kept[1], words[positions])
 
 
 def by_oracle(case: Case, body: bytes, entries: int, revert: bool) -> list[tuple[int, int]]:

@@ -25,7 +25,15 @@ import numpy as np
 from patchc.dtypes import Words
 from patchc.errors import PatchFormatError, UsageError
 from patchc.formats.codecs.conditional.decode.decoder import decode_changes
-from patchc.formats.codecs.protocol import ChunkBody, Codec, Coding, ExactChanges, Positions, Steps
+from patchc.formats.codecs.protocol import (
+    ChunkBody,
+    Codec,
+    Coding,
+    ExactChanges,
+    Kept,
+    Positions,
+    Steps,
+)
 from patchc.sides import Side
 
 
@@ -53,14 +61,17 @@ class ConditionalCodec(Codec):
         """Decode a chunk; see :meth:`Codec.decode`."""
         words = _checked(chunk, words)
         positions, steps = np.empty(chunk.entries, np.uint32), np.empty(chunk.entries, np.int64)
-        decode_changes(chunk, words, target, positions, steps, np.empty(0, words.dtype))
+        none = np.empty(0, words.dtype)
+        decode_changes(chunk, words, target, positions, steps, none, none)
         return positions, steps
 
-    def change_words(self, chunk: ChunkBody, words: Words, target: Side) -> None:
+    def change_words(
+        self, chunk: ChunkBody, words: Words, target: Side, kept: Kept | None = None
+    ) -> None:
         """Change a chunk without listing its changes; see :meth:`Codec.change_words`."""
         words = _checked(chunk, words)
-        none = np.empty(0, np.uint32), np.empty(0, np.int64)
-        decode_changes(chunk, words, target, *none, words)
+        positions, before = kept or (np.empty(0, np.uint32), np.empty(0, words.dtype))
+        decode_changes(chunk, words, target, positions, np.empty(0, np.int64), words, before)
 
 
 def _checked(chunk: ChunkBody, words: Words | None) -> Words:

@@ -34,9 +34,12 @@ _gap_buffer, _value_buffer = ThreadBuffer(), ThreadBuffer()
 
 
 def decode_changes(
-    chunk: ChunkBody, words: Words, target: Side, positions: Positions, steps: Steps, results: Words
-) -> None:
+    chunk: ChunkBody, words: Words, target: Side, positions: Positions, steps: Steps,
+    results: Words, before: Words,
+) -> None:  # fmt: skip
     """Fill ``positions`` and ``steps``; or, where ``results`` are ``words``, change these instead.
+
+    Then ``before``, unless it is empty, gets the words that change, and ``positions`` theirs.
 
     Raises:
         PatchFormatError: the body is not a coding of as many changes of these words.
@@ -66,6 +69,7 @@ def decode_changes(
     count = place_changes(
         words, ONE_GROUP if chunk.groups is None else chunk.groups, target == "base", layout,
         ranges, make_window(words, ranges), queues, positions, steps, results,
+        before,
     )  # fmt: skip
     if count != chunk.entries:
         raise PatchFormatError("its body is corrupt, or was not made for these words")

@@ -60,7 +60,7 @@ class ChangeQueues(NamedTuple):
 @loop
 def place_changes(
     words: Words, groups: Groups, revert: bool, layout: Layout, ranges: Ranges, window: Window,
-    queues: ChangeQueues, positions: Positions, steps: Steps, results: Words,
+    queues: ChangeQueues, positions: Positions, steps: Steps, results: Words, before: Words,
 ) -> Integer:  # fmt: skip
     """Find the words that change.
 
@@ -74,6 +74,7 @@ def place_changes(
         queues: the changes.
         positions, steps: filled, in the order of the words, where ``results`` is empty.
         results: ``words`` themselves, to be changed; or empty.
+        before: filled with the words that change, and ``positions`` with theirs; or empty.
 
     Returns:
         The number of changes, or a fault.
@@ -105,6 +106,8 @@ def place_changes(
             if fault:
                 return fault
         if results.size:
+            if before.size:
+                _keep(first, done, window, positions, results, before)
             done += _store(first, window, results)
         else:
             done = _list(first, done, window, positions, steps)
@@ -122,6 +125,21 @@ def _store(first: Integer, window: Window, results: Words) -> Integer:
         for i in range(min(WINDOW_WORDS, np.uint64(results.size) - first)):
             results[first + i] = window.words[i]
     return count
+
+
+@inlined
+def _keep(
+    first: Integer, done: Integer, window: Window, positions: Positions, words: Words, before: Words
+) -> None:
+    """Keep the words that the window is about to change, from word ``first`` on."""
+    for block in range(np.uint64(WINDOW)):
+        changed = window.changed[block]
+        while changed:
+            place = first + ((block << np.uint64(6)) | lowest(changed))
+            positions[done] = place
+            before[done] = words[place]
+            done += _ONE
+            changed &= changed - _ONE
 
 
 @inlined
