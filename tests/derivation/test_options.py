@@ -79,7 +79,7 @@ def test_epochs_replace_steps() -> None:
     tuning = TuneOptions(learning_rate=1.0, steps=99, epochs=1.5, batch_size=4)
     assert tuning.step_count(examples=10) == 4
     assert TuneOptions(learning_rate=1.0, steps=99).step_count(examples=10) == 99
-    assert TuneOptions(learning_rate=1.0, epochs=1e308).step_count(examples=100) == 2**63
+    assert TuneOptions(learning_rate=1.0, steps=1, epochs=1e308).step_count(examples=100) == 2**63
 
 
 def test_options_are_written_as_json() -> None:
