@@ -10,13 +10,14 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from blake3 import blake3
 
 from patchc.durability import sync_path
-from patchc.errors import OutputError
+from patchc.errors import InUseError, OutputError
 from patchc.files import staged_folder
 from patchc.reserved import leftovers, reserved
 from patchc.system_errors import storage_errors
@@ -50,7 +51,7 @@ class Stages:
         if not self.done(name, inputs):
             _make(folder, inputs, make)
         elif leftovers(folder):  # of a run that was killed when the stage was just done
-            with reserved(folder, folder):
+            with suppress(InUseError), reserved(folder, folder):
                 pass
         return folder
 
