@@ -18,6 +18,7 @@ _REMEDIES = {
     errno.EACCES: "Permission denied; change the permissions or choose another path",
     errno.EPERM: "Operation not permitted; change the permissions or choose another path",
     errno.EIO: "Input/output error; check the disk or the network, then run again",
+    errno.EINTR: "the system interrupted the call; run again",
     errno.EMFILE: "Too many open files; raise the limit (ulimit -n), then run again",
     errno.ENFILE: "Too many open files in system; close some programs, then run again",
     errno.ENAMETOOLONG: "the name or the path is too long; choose a shorter one",
