@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from typer.core import TyperCommand
@@ -44,13 +45,13 @@ class Command(TyperCommand):
 
 
 def _writes(parameters: Mapping[str, Any]) -> bool:
-    asked = parameters.get("out") or parameters.get("in_place")
-    return bool(asked) and not parameters.get("dry_run")
+    asked = any(parameters.get(name) for name in ("out", "in_place", "plot"))
+    return asked and not parameters.get("dry_run")
 
 
-def _has_content(path: object) -> bool:
+def _has_content(path: Path | None) -> bool:
     if path is None:
         return False
-    with suppress(OSError), os.scandir(os.fspath(path)) as content:  # type: ignore[call-overload]
+    with suppress(OSError), os.scandir(path) as content:
         return any(content)
-    return os.path.lexists(path)  # type: ignore[arg-type]
+    return os.path.lexists(path)

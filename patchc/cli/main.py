@@ -12,10 +12,8 @@ from typer.core import TyperGroup
 
 from patchc.cli.entry import INTERRUPTED
 from patchc.cli.interrupts import end_at_interrupts, interrupts_raised
-from patchc.cli.ranks import refuse_ranks
 from patchc.cli.streams import protect_streams, say, take_print_error
 from patchc.errors import PatchcError
-from patchc.system_errors import storage_error, unmet_error
 from patchc.version import __version__
 
 _COMMANDS = (
@@ -60,6 +58,8 @@ class _Commands(TyperGroup):
         return self.commands.get(cmd_name)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        from patchc.cli.ranks import refuse_ranks
+
         found = super().resolve_command(ctx, args)
         refuse_ranks(found[0])
         return found
@@ -71,6 +71,8 @@ class _Commands(TyperGroup):
         except PatchcError as error:
             raise _failure(error) from error
         except (OSError, MemoryError, ImportError) as error:
+            from patchc.system_errors import unmet_error
+
             of_the_system = unmet_error(error)
             if of_the_system is None:
                 raise
@@ -144,6 +146,8 @@ def run() -> None:
     except SystemExit as end:
         code = int(end.code or 0)
         if (error := take_print_error()) and not code:
+            from patchc.system_errors import storage_error
+
             code = _failure(storage_error(error, "the text", "print")).exit_code
         end_at_interrupts(code)
         raise SystemExit(code) from end
