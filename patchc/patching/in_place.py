@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from patchc.checkpoint import Checkpoint, InPlaceWriter, open_checkpoint
@@ -25,7 +25,7 @@ from patchc.patching.pending_groups import COPIES, GROUP_BYTES, PendingGroups
 from patchc.patching.rewrite import VERBS
 from patchc.patching.states import match_tensors
 from patchc.patching.torn_chunks import CopiedChunks, Images
-from patchc.runtime.memory import need_to_patch
+from patchc.runtime.memory import COPY_BYTES, need_to_patch
 from patchc.runtime.runtime import Runtime
 from patchc.sides import OTHER, Side
 
@@ -90,7 +90,8 @@ def change_in_place(
             plan_merge(patch, merge)
             match_tensors(patch, model)
             refuse_foreign_place(model)
-            runtime.fit(need_to_patch(patch, GROUP_BYTES, COPIES))
+            need = need_to_patch(patch, 2 * GROUP_BYTES, COPIES)  # a group, and its images
+            runtime.fit(replace(need, default_budget=COPY_BYTES))
             if options.dry_run:
                 return _foresee(patch, model, target)
             with InPlaceJournal(model.path, patch, target) as journal:

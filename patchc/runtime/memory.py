@@ -13,7 +13,9 @@ from patchc.sides import OTHER
 RUNTIME_BYTES = 160 << 20
 """Memory of the process without buffers: the interpreter, imports and compiled loops."""
 
-_COPY_BYTES = 300 * 10**6
+COPY_BYTES = 300 * 10**6
+"""Bytes that a process may take that changes or compares models, if the caller names no budget."""
+
 _BUILD_BYTES = 500 * 10**6
 
 _THREAD_BYTES = 2 << 20  # the stack and the tables of a codec
@@ -84,7 +86,7 @@ def need_to_patch(patch: Patch, shared_bytes: int = 0, copies: int = 1) -> Memor
         str(patch.path),
         per_word * words + changes + _THREAD_BYTES,
         _FILE_COPIES * largest + shared_bytes,
-        _COPY_BYTES + shared_bytes,
+        COPY_BYTES + shared_bytes,
     )
 
 
@@ -92,7 +94,7 @@ def need_to_compare(base: Checkpoint, chunk_words: int) -> MemoryNeed:
     """The memory for coding the difference of two models; every word may differ."""
     word_bytes = max((tensor.dtype.word_bytes for tensor in base.tensors.values()), default=1)
     each = (2 * word_bytes + _CODED_WORD_BYTES) * largest_chunk(base, chunk_words) + _THREAD_BYTES
-    return MemoryNeed(f"a comparison with {base.path}", each, 0, _COPY_BYTES)
+    return MemoryNeed(f"a comparison with {base.path}", each, 0, COPY_BYTES)
 
 
 def need_to_build(
