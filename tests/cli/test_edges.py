@@ -131,7 +131,8 @@ DENIED = "Permission denied; change the permissions"
 @pytest.fixture
 def shared(work: PatchedModel) -> Iterator[PatchedModel]:
     """Models that other users can reach, and commands that have imported what they need."""
-    assert run("apply", work.patch, work.base, "-o", "out")[0] == 0
+    assert run("verify", work.patch, work.base)[0] == 0
+    assert run("diff", work.base, work.tuned, "-o", "again.patchc")[0] == 0
     assert run("build", work.base, "--tuned", work.tuned, "--recipe", "x", "-o", "y")[0] == 2
     assert run("evaluate", work.base, "--harmful", "x", "--harmless", "x")[0] == 18
     with tempfile.TemporaryDirectory() as name:

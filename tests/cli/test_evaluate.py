@@ -210,7 +210,7 @@ def test_without_matplotlib_the_remedy_is_named(
         (("--harmful", "none.jsonl"), patchc.errors.EvaluateError),
         (("--utility", "h.jsonl"), patchc.errors.EvaluateError),
         (("--out", "h.jsonl"), patchc.errors.EvaluateError),
-        (("--out", "."), patchc.errors.StorageError),
+        (("--out", "."), patchc.errors.OutputError),
         (("--reference", "none.txt"), patchc.errors.UsageError),
         (("nowhere",), patchc.errors.CheckpointError),
     ],
