@@ -96,6 +96,24 @@ def test_importing_the_package_or_the_command_loads_nothing_heavy(
     assert _python(code, cwd=tmp_path) == "[]\n"
 
 
+def test_the_program_starts_with_little(tmp_path: Path) -> None:
+    """Before it is ready for interrupts, nothing is loaded that takes time."""
+    root = str(Path(patchc.__file__).parents[1])
+    code = f"""
+import sys
+sys.path.insert(0, {root!r})
+import patchc.cli.entry
+print(sorted(name for name in sys.modules if name.startswith("patchc")))
+print(sorted(sys.modules.keys() & {{"typing", "re", "contextlib", "pathlib", "inspect"}}))
+"""
+    command = [sys.executable, "-S", "-P", "-c", code]
+    loaded = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert loaded.stdout.splitlines() == [
+        "['patchc', 'patchc.cli', 'patchc.cli.entry', 'patchc.version']",
+        "[]",
+    ]
+
+
 def test_a_command_loads_no_other(tmp_path: Path) -> None:
     code = """
 import sys
