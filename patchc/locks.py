@@ -62,12 +62,18 @@ class LockFile:
     def remove(self) -> None:
         """Remove the file; the lock is held until the block ends."""
         with storage_errors(self.path, "remove"):
-            self.path.unlink(missing_ok=True)
+            if _is_at(self.descriptor, self.path):  # and not what others have put there
+                self.path.unlink(missing_ok=True)
 
     def _open(self, subject: object, mode: int) -> tuple[int, bool]:
         while True:
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
-            descriptor = os.open(self.path, flags, mode)
+            try:
+                descriptor = os.open(self.path, flags, mode)
+            except OSError as error:
+                if error.errno in (errno.ELOOP, errno.EISDIR):
+                    raise _in_the_way(self.path) from error
+                raise
             try:
                 state = _check_plain(self.path, descriptor)
                 _lock_patiently(descriptor, self.path, subject)
@@ -77,6 +83,21 @@ class LockFile:
                 os.close(descriptor)
                 raise
             os.close(descriptor)  # whoever held it has removed it: take the new one
+
+
+def lock_descriptor(descriptor: int, path: Path, subject: object) -> None:
+    """Lock an open file that says nothing of its owner, until it is closed.
+
+    Raises:
+        InUseError: another process holds it.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise _in_use({}, path, subject) from error
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
 
 
 def refuse_if_locked(path: Path, subject: object) -> None:
@@ -96,8 +117,12 @@ def refuse_if_locked(path: Path, subject: object) -> None:
 def _check_plain(path: Path, descriptor: int) -> os.stat_result:
     state = os.fstat(descriptor)
     if not stat.S_ISREG(state.st_mode) or state.st_nlink > 1:
-        raise OutputError(f"{path} is in the way: patchc did not make it; move it away")
+        raise _in_the_way(path)
     return state
+
+
+def _in_the_way(path: Path) -> OutputError:
+    return OutputError(f"{path} is in the way: patchc did not make it; move it away")
 
 
 def _lock_patiently(descriptor: int, path: Path, subject: object) -> None:
@@ -116,12 +141,12 @@ def _lock(descriptor: int, path: Path, subject: object, how: int = fcntl.LOCK_EX
     try:
         fcntl.flock(descriptor, how | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise _in_use(descriptor, path, subject) from error
+        raise _in_use(_read_owner(descriptor), path, subject) from error
     except OSError as error:
         if error.errno not in _UNSUPPORTED:
             raise
         if _lives(_read_owner(descriptor)):
-            raise _in_use(descriptor, path, subject) from error
+            raise _in_use(_read_owner(descriptor), path, subject) from error
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
@@ -166,8 +191,7 @@ def _lives(owner: dict[str, object]) -> bool:
     return True
 
 
-def _in_use(descriptor: int, path: Path, subject: object) -> InUseError:
-    owner = _read_owner(descriptor)
+def _in_use(owner: dict[str, object], path: Path, subject: object) -> InUseError:
     who = "another process"
     if {"pid", "host", "since", "command"} <= owner.keys():
         who = (

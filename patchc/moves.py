@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from patchc.durability import sync, sync_path
+from patchc.regular_file import read_regular
 from patchc.renaming import discard, remove, rename_new
 from patchc.system_errors import storage_errors
 
@@ -94,7 +95,16 @@ def _write(record: Path, entries: dict[str, _Identity]) -> None:
 
 
 def _read(record: Path) -> dict[str, _Identity]:
-    """The list; none where it is cut short, since then no entry was moved."""
-    with suppress(ValueError):
-        return dict(json.loads(record.read_bytes()))
+    """The list; none where it is cut short, since then no entry was moved.
+
+    A list of anything but entries beside it is none of ours.
+    """
+    with suppress(OSError, ValueError, TypeError, RecursionError):
+        entries = dict(json.loads(read_regular(record)))
+        if all(_is_entry(name) for name in entries):
+            return entries
     return {}
+
+
+def _is_entry(name: str) -> bool:
+    return name not in ("", ".", "..") and "/" not in name and "\0" not in name

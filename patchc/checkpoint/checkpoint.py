@@ -27,7 +27,7 @@ from patchc.errors import (
     ResultMismatchError,
     WrongBaseError,
 )
-from patchc.locks import refuse_if_locked
+from patchc.locks import lock_descriptor, refuse_if_locked
 from patchc.regular_file import open_regular, read_regular
 from patchc.system_errors import reason, storage_errors
 
@@ -189,6 +189,15 @@ class Checkpoint:
     def is_unchanged(self, shard: str, state: os.stat_result) -> bool:
         """Whether a status is that of an open shard file, as it was read or last restamped."""
         return stamp_of(state) == self._stamps[shard]
+
+    def lock(self) -> None:
+        """Keep others out who change these files in place, by whatever name they call the model.
+
+        Raises:
+            InUseError: one is at work.
+        """
+        for name, descriptor in self._descriptors.items():
+            lock_descriptor(descriptor, self.shards[name].path, self.path)
 
     def has_other_writers(self) -> bool:
         """Whether another process has a file open to write, where the system can tell.

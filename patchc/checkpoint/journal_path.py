@@ -14,8 +14,11 @@ _OWN = re.compile(r"\.(.*\.)?(patchc-journal|patchc-lock|[0-9a-f]{8}\.moves)")
 
 def journal_path(model: Path) -> Path:
     """The journal's path, for a model's folder or single file; it goes where the model goes."""
+    model = Path(os.path.realpath(model))
     if os.path.isdir(model):  # noqa: PTH112 (Path.is_dir raises where it may not look)
         return model / _SUFFIX
+    if model.name == "model.safetensors":  # its folder is another name of the same model
+        return model.with_name(_SUFFIX)
     return model.with_name(f".{short_name(model.name)}{_SUFFIX}")
 
 

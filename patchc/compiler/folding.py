@@ -129,7 +129,7 @@ def fold_onto(
         if report.result_digest != last.index.result_digest:
             raise unsound(last)
 
-    source, pairs = ReadChanges(read, metadata), unchanged_pairs(base)
+    source, pairs = ReadChanges(read, metadata, (base,)), unchanged_pairs(base)
     return compile_steps(out, pairs, source, first.chunk_words, "fold", runtime, check=check)
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 import numpy as np
 
+from patchc.checkpoint import Checkpoint
 from patchc.chunks import Chunk
 from patchc.compiler.entropy import TensorCounts
 from patchc.compiler.pipeline import (
@@ -66,9 +67,11 @@ class ReadChanges:
         self,
         read: Callable[[TensorPair, Chunk], tuple[Words, Words]],
         metadata: Mapping[str, Any],
+        inputs: Sequence[Checkpoint],
     ) -> None:
         self._read = read
         self._metadata = metadata
+        self._inputs = inputs
 
     def open_tensor(self, pair: TensorPair, _chunks: list[Chunk]) -> TensorChanges:
         """See :class:`Source`."""
@@ -78,7 +81,13 @@ class ReadChanges:
         """Ignore the report, which is empty."""
 
     def metadata(self) -> Mapping[str, Any]:
-        """See :class:`Source`."""
+        """See :class:`Source`.
+
+        Raises:
+            CheckpointError: an input was changed during the run.
+        """
+        for checkpoint in self._inputs:
+            checkpoint.check_unchanged()
         return self._metadata
 
 

@@ -108,7 +108,7 @@ def change_in_place(
 def _interrupted(model: Path, target: Side) -> str:
     if os.path.lexists(journal_path(model)):
         return _left_behind(model, target)
-    return f"{model} is whole; verify tells which side of the patch it is on"
+    return f"nothing new was begun in {model}; verify tells its state"
 
 
 def _foresee(patch: Patch, model: Checkpoint, target: Side) -> InPlaceReport:
@@ -126,6 +126,7 @@ def _change(
     journal: InPlaceJournal,
     runtime: Runtime,
 ) -> InPlaceReport:
+    model.lock()
     # Another run may have ended since the model was opened; what it left is looked at from here on.
     changed = [shard for shard in model.shards if model.restamp(shard)]
     with ExitStack() as opened:

@@ -39,7 +39,9 @@ from patchc.system_errors import storage_errors
 _MAGIC = b"patchcJ1"
 _LENGTH = len(_MAGIC) + 32
 _HEADER = _LENGTH + 4
-_MOST_HEADER = 4 << 20
+MOST_LISTED = 4 << 20
+"""Bytes of the list of a group's chunks, at most, in the journal's header."""
+
 _PRIVATE = 0o600  # it holds words of the model, which others may not read
 _UNRESERVABLE = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 
@@ -111,8 +113,12 @@ class InPlaceJournal:
         self._lock = LockFile(journal_path(model), model, _PRIVATE)
         self._path = self._lock.path
         self._facts = {"root": patch.root.hex(), "patch": patch.path.name, "target": target}
-        self.left = _read_images(self._path, self._lock.descriptor)
         self.begun = False
+        try:
+            self.left = _read_images(self._path, self._lock.descriptor)
+        except BaseException:
+            with self._lock:
+                raise
 
     def __enter__(self) -> Self:
         return self
@@ -120,8 +126,8 @@ class InPlaceJournal:
     def __exit__(self, *_: object) -> None:
         with self._lock:
             if not self.begun and self.left is None:
-                with suppress(OSError):
-                    self._path.unlink()
+                with suppress(StorageError):
+                    self._lock.remove()
 
     def reserve(self, nbytes: int) -> None:
         """Make sure of room for the images of the largest group, before the first is recorded.
@@ -213,29 +219,37 @@ def left_journal(model: Path) -> Iterator[JournalImages | None]:
 def interrupted(model: object, left: JournaledGroup) -> PartlyPatchedError:
     """The error for a model in which a run in place was cut off, and has to be ended first."""
     return PartlyPatchedError(
-        f"{model}: {VERBS[left.target]} --in-place with {left.patch} (root {left.root}) was cut "
-        "off there; run it again, or take it back with "
+        f"{model}: {VERBS[left.target]} --in-place with {left.patch!r} (root {left.root!r}) was "
+        "cut off there; run it again, or take it back with "
         f"{VERBS[OTHER[left.target]]} --in-place and the same patch"
     )
 
 
 def _read_images(path: Path, descriptor: int) -> JournalImages | None:
-    """Parse a journal, which may be cut off anywhere, or come from a stranger."""
-    with suppress(OSError, ValueError, RecursionError, KeyError, TypeError):
+    """Parse a journal, which may be cut off anywhere, or come from a stranger.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    unfit = suppress(ValueError, RecursionError, KeyError, TypeError, OverflowError)
+    with storage_errors(path, "read"), unfit:
         head = os.pread(descriptor, _HEADER, OWNER_BYTES)
         size = int.from_bytes(head[_LENGTH:], "little")
-        if len(head) < _HEADER or not head.startswith(_MAGIC) or size > _MOST_HEADER:
+        if len(head) < _HEADER or not head.startswith(_MAGIC) or size > 2 * MOST_LISTED:
             return None
         listed = os.pread(descriptor, size, OWNER_BYTES + _HEADER)
         if blake3(listed).digest() == head[len(_MAGIC) : _LENGTH]:
-            group = _parse_group(json.loads(listed), OWNER_BYTES + _HEADER + size)
+            room = os.fstat(descriptor).st_size
+            group = _parse_group(json.loads(listed), OWNER_BYTES + _HEADER + size, room)
             return JournalImages(path, descriptor, group)
     return None
 
 
-def _parse_group(listed: dict[str, Any], offset: int) -> JournaledGroup:
+def _parse_group(listed: dict[str, Any], offset: int, room: int) -> JournaledGroup:
     images = {}
     for tensor, chunk, nbytes in listed["chunks"]:
+        if not 0 <= nbytes <= room - offset:
+            raise ValueError(nbytes)
         images[str(tensor), int(chunk)] = (offset, int(nbytes))
         offset += int(nbytes)
     target: Side = "base" if listed["target"] == "base" else "result"

@@ -99,7 +99,7 @@ def write_patched_copy(
                 raise _explain(patch, model, target, runtime) from error
             except WrongBaseError as error:
                 with left_journal(model.path) as left:
-                    if left and left.group.root == patch.root.hex():
+                    if left:
                         raise interrupted(model.path, left.group) from error
                 raise
         return report

@@ -6,6 +6,7 @@ group by group, while they go on with the chunks of the next one.
 
 from __future__ import annotations
 
+import json
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ from patchc.formats import ChunkRecord, Patch, TensorRecord
 from patchc.hashing import chunk_digest
 from patchc.patching.chunk_images import ChunkImage, image_nbytes
 from patchc.patching.digest import digest_of, read_digests
-from patchc.patching.in_place_journal import InPlaceJournal
+from patchc.patching.in_place_journal import MOST_LISTED, InPlaceJournal
 from patchc.patching.pending_chunks import Pending, chunk_nbytes
 from patchc.patching.rewrite import VERBS
 from patchc.patching.transition import Transition, unsound
@@ -76,6 +77,11 @@ class PendingGroups:
             chunk = self._chunk(tensor, number)
             words = self.runtime.buffers.words(chunk.count, tensor.dtype.word)
             whole = self.pending.torn.read(tensor, chunk, words)
+            if chunk_digest(whole) != self.pending.digests[name][number]:
+                raise CheckpointError(
+                    f"tensor {name!r}, chunk {number}: what it is restored from was changed while "
+                    "in use, by another program; run again when nothing writes to it"
+                )
             self.writer.write_words(name, chunk.first, whole)
         self.writer.sync()
 
@@ -110,24 +116,22 @@ class PendingGroups:
 
     def _groups(self) -> list[list[tuple[TensorRecord, ChunkRecord]]]:
         groups: list[list[tuple[TensorRecord, ChunkRecord]]] = []
-        size = images = GROUP_BYTES
+        size = images = listed = GROUP_BYTES
         for tensor, change in self.pending.chunks:
             size += chunk_nbytes(self.patch, tensor, change)
-            images += image_nbytes(change.entries, tensor.dtype.word_bytes)
-            if max(size, images) > GROUP_BYTES:
+            images += _image_nbytes(tensor, change)
+            listed += _listed_nbytes(tensor)
+            if max(size, images) > GROUP_BYTES or listed > MOST_LISTED:
                 groups.append([])
                 size = chunk_nbytes(self.patch, tensor, change)
-                images = image_nbytes(change.entries, tensor.dtype.word_bytes)
+                images, listed = _image_nbytes(tensor, change), _listed_nbytes(tensor)
             groups[-1].append((tensor, change))
         return groups
 
     def _journal_bytes(self, group: list[tuple[TensorRecord, ChunkRecord]]) -> int:
         """The most that the journal takes for a group."""
         return 1024 + sum(
-            image_nbytes(change.entries, tensor.dtype.word_bytes)
-            + len(tensor.name.encode())
-            + _LISTED_BYTES
-            for tensor, change in group
+            _image_nbytes(tensor, change) + _listed_nbytes(tensor) for tensor, change in group
         )
 
     def _take(self, job: tuple[TensorRecord, ChunkRecord], pool: BufferPool) -> _Taken:
@@ -178,3 +182,12 @@ class PendingGroups:
     def _chunk(self, tensor: TensorRecord, number: int) -> Chunk:
         words = self.patch.words_in_chunk(tensor, number)
         return Chunk(number, number * self.patch.chunk_words, words)
+
+
+def _image_nbytes(tensor: TensorRecord, change: ChunkRecord) -> int:
+    return image_nbytes(change.entries, tensor.dtype.word_bytes)
+
+
+def _listed_nbytes(tensor: TensorRecord) -> int:
+    """Bytes of a chunk's entry in the journal's list, at most."""
+    return len(json.dumps(tensor.name)) + _LISTED_BYTES

@@ -111,6 +111,7 @@ def merge(
         raise unsound(patch)
     _check_bodies(patch, runtime.ranks)
     addition.entries.check(runtime.ranks)
+    model.check_unchanged()
     return found.differing
 
 

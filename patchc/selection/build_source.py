@@ -83,8 +83,8 @@ class BuildSource(ABC, Generic[Merged]):
         """Prepare a candidate; called in the order of the bytes of their names."""
 
     @abstractmethod
-    def read_again(self) -> Iterable[Checkpoint]:
-        """The inputs that several passes read; they must not change between the passes."""
+    def read_from(self) -> Iterable[Checkpoint]:
+        """The inputs; they must not change during the run."""
 
     def note(self, tensor: str, report: TensorReport) -> None:
         """Take in a candidate's counts and digests; other tensors have none."""
@@ -99,7 +99,7 @@ class BuildSource(ABC, Generic[Merged]):
         Raises:
             CheckpointError: an input was changed during the run.
         """
-        for checkpoint in self.read_again():
+        for checkpoint in self.read_from():
             checkpoint.check_unchanged()
         inputs = {label: model_digest(pairs).hex() for label, pairs in self._inputs.items()}
         return {**self._provenance, "inputs": inputs, "statistics": self._statistics}

@@ -78,7 +78,7 @@ def diff(
             before = read_side(base_model, pair, chunk, "base", runtime.buffers.base)
             return before, read_side(tuned_model, pair, chunk, "result", runtime.buffers.tuned)
 
-        source = ReadChanges(read, {"kind": "diff", "tool": tool()})
+        source = ReadChanges(read, {"kind": "diff", "tool": tool()}, (base_model, tuned_model))
         return compile_steps(
             Path(out), pairs, source, 1 << chunk_bits, "diff", runtime, codec, files=files
         )

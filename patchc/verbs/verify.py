@@ -10,7 +10,7 @@ from patchc.checkpoint import Checkpoint, open_checkpoint
 from patchc.errors import WrongBaseError
 from patchc.formats import Patch, TensorRecord, open_patch
 from patchc.patching.additive_merge import EntryCount
-from patchc.patching.in_place_journal import left_journal
+from patchc.patching.in_place_journal import interrupted, left_journal
 from patchc.patching.states import find_state, find_torn_state
 from patchc.patching.torn_chunks import MAY_BE_TORN
 from patchc.patching.transition import UnknownChunkError
@@ -92,7 +92,10 @@ def _find_state(patch: Patch, model: Checkpoint, runtime: Runtime) -> VerifyRepo
                 found, torn = find_torn_state(patch, model, own, runtime)
             except WrongBaseError:
                 state: State = "not the base" if patch.additive else "neither"
-                return VerifyReport(state, root, journal=bool(own), difference=_advise(error))
+                told = (
+                    str(interrupted(model.path, left.group)) if left and not own else _advise(error)
+                )
+                return VerifyReport(state, root, journal=bool(own), difference=told)
     return VerifyReport(
         "partly patched" if torn else found.name,
         root,

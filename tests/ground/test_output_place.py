@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import signal
@@ -282,3 +283,32 @@ def test_space_is_that_of_the_mounted_file_system(
     check_space(volume, 100)
     with pytest.raises(StorageError, match=f"{volume} has 100 free"):
         check_space(volume, 101)
+
+
+def test_a_list_from_a_stranger_removes_nothing_elsewhere(tmp_path: Path) -> None:
+    """Names that lead out of the folder, other JSON, and a pipe in a list's place."""
+    victim, out = tmp_path / "victim", tmp_path / "out"
+    victim.mkdir()
+    (victim / "precious").touch()
+    state = victim.lstat()
+    lists = [
+        json.dumps({"../victim": [state.st_ino, state.st_mtime_ns], "zz": [1, 1]}),
+        "5",
+        "null",
+        "[1]",
+        "[" * 100_000,
+    ]
+    for content in lists:
+        out.mkdir()
+        (out / ".output.deadbeef.moves").write_text(content)
+        (out / ".output.deadbeef.partial").mkdir()
+        (out / ".output.deadbeef.partial" / "zz").touch()
+        with staged_folder(out) as staging:
+            (staging / "model.safetensors").touch()
+        assert (victim / "precious").exists()
+        assert [path.name for path in out.iterdir()] == ["model.safetensors"]
+        shutil.rmtree(out)
+    os.mkfifo(tmp_path / ".out.deadbeef.moves")
+    with staged_folder(out) as staging:
+        (staging / "model.safetensors").touch()
+    assert not (tmp_path / ".out.deadbeef.moves").exists()

@@ -68,9 +68,10 @@ class SafePatchingChanges(BuildSource["MergedTensor"]):
         """See :class:`BuildSource`."""
         return self._merge(tensor, chunks, next(self._selections))
 
-    def read_again(self) -> Iterable[Checkpoint]:
-        """The scores, which are read to find the cut and again to select entries."""
-        return [component.scores for component in self.components]
+    def read_from(self) -> Iterable[Checkpoint]:
+        """See :class:`BuildSource`."""
+        read = [(component.scores, component.tuned) for component in self.components]
+        return [self.base, *(checkpoint for pair in read for checkpoint in pair)]
 
     def _select_everywhere(self) -> Iterator[tuple[Selection, ...]]:
         """The selections of each own candidate; those of all ranks are ranked together."""

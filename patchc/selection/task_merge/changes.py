@@ -71,8 +71,8 @@ class MergeChanges(BuildSource["_Merged"]):
         """The arithmetic of the next candidate, in the order of the names' bytes."""
         return next(self._mergers)
 
-    def read_again(self) -> Iterable[Checkpoint]:
-        """All models: they are read to find the cut, and again to merge."""
+    def read_from(self) -> Iterable[Checkpoint]:
+        """See :class:`BuildSource`."""
         return [self.base, *(vector.tuned for vector in self.vectors)]
 
     def _prepare_everywhere(self, words: int) -> Iterator[Merger]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from blake3 import blake3
 from build_inputs import small_inputs
 from command_line import run
 from hypothesis import HealthCheck, given, settings
@@ -20,7 +22,14 @@ from tiny_checkpoints import read_model, tree
 
 import patchc
 from patchc.checkpoint import InPlaceWriter
-from patchc.errors import PartlyPatchedError, StorageError, UsageError, WrongBaseError
+from patchc.errors import (
+    CheckpointError,
+    PartlyPatchedError,
+    StorageError,
+    UsageError,
+    WrongBaseError,
+)
+from patchc.patching.in_place_journal import InPlaceJournal
 
 NAME = CHANGED[1]
 CHUNK = 2 * 4096
@@ -96,7 +105,7 @@ def test_verify_and_copies_say_what_happened(cut_off: Direction, tmp_path: Path)
     assert (report.state, report.chunks_torn, report.journal) == ("partly patched", 1, True)
     code, _, err = run(cut_off.name, cut_off.patch, cut_off.source, "-o", tmp_path / "out")
     assert code == PartlyPatchedError.exit_code
-    assert f"{cut_off.name} --in-place with update.patchc" in err
+    assert f"{cut_off.name} --in-place with 'update.patchc'" in err
     assert not (tmp_path / "out").exists()
 
 
@@ -134,10 +143,70 @@ def test_a_run_of_another_patch_is_ended_first(cut_off: Direction, tmp_path: Pat
     refused(
         foreign,
         PartlyPatchedError,
-        rf"{cut_off.name} --in-place with update\.patchc \(root [0-9a-f]{{64}}\) was cut off",
+        rf"{cut_off.name} --in-place with 'update\.patchc' \(root '[0-9a-f]{{64}}'\) was cut off",
     )
     cut_off.run()
     assert tree(cut_off.source) == tree(cut_off.target)
+
+
+def test_other_commands_name_the_run_that_was_cut_off(cut_off: Direction, tmp_path: Path) -> None:
+    _tear(cut_off, 1)
+    other = tmp_path / "other.patchc"
+    put(shutil.copytree(cut_off.target, tmp_path / "x"), NAME, 4, b"\1\2")
+    patchc.diff(cut_off.target, tmp_path / "x", out=other, chunk_bits=12)
+    code, _, err = run("verify", other, cut_off.source)
+    assert code == WrongBaseError.exit_code
+    assert "with 'update.patchc'" in err
+    code, _, err = run("apply", other, cut_off.source, "-o", tmp_path / "out")
+    assert code == PartlyPatchedError.exit_code
+    assert "with 'update.patchc'" in err
+
+
+def test_a_journal_that_cannot_be_read_stays(
+    cut_off: Direction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _tear(cut_off, 1)
+    pread = os.pread
+
+    def fail(descriptor: int, size: int, offset: int) -> bytes:
+        if offset == 512:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return pread(descriptor, size, offset)
+
+    with monkeypatch.context() as patching:
+        patching.setattr(os, "pread", fail)
+        refused(cut_off, StorageError, r"cannot read .*\.patchc-journal: Input/output error")
+    cut_off.run()
+    assert tree(cut_off.source) == tree(cut_off.target)
+
+
+@pytest.mark.parametrize("number", ["1e999", "-5", str(10**40), '"x"', "null"])
+def test_a_journal_of_impossible_sizes_is_none(cut_off: Direction, number: str) -> None:
+    journal = journal_of(cut_off.source)
+    facts = json.dumps({"root": "0", "patch": "\x1b[2J", "target": "base"})[:-1]
+    listed = (facts + f', "chunks": [["{NAME}", 0, {number}], ["{NAME}", 1, 8]]}}').encode()
+    head = b"patchcJ1" + blake3(listed).digest() + len(listed).to_bytes(4, "little")
+    journal.write_bytes(journal.read_bytes()[:512] + head + listed)
+    assert patchc.verify(cut_off.patch, cut_off.source).state in ("base", "patched")
+    cut_off.run()
+    assert tree(cut_off.source) == tree(cut_off.target)
+
+
+def test_lists_that_are_long_make_more_groups(
+    direction: Direction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records: list[int] = []
+    record = InPlaceJournal.record
+
+    def count(journal: InPlaceJournal, images: Any) -> None:
+        records.append(len(images))
+        record(journal, images)
+
+    monkeypatch.setattr(InPlaceJournal, "record", count)
+    monkeypatch.setattr("patchc.patching.pending_groups.MOST_LISTED", 250)
+    direction.run()
+    assert max(records) == 2
+    assert tree(direction.source) == tree(direction.target)
 
 
 def test_a_journal_of_no_use_goes_with_the_next_run(cut_off: Direction) -> None:
@@ -248,6 +317,23 @@ def test_a_copy_does_not_restore_what_is_foreign(
     before = tree(without_journal.source)
     with pytest.raises(WrongBaseError, match=r"not torn but foreign.*Nothing was written"):
         without_journal.run(repair_from=copies["target"])
+    assert tree(without_journal.source) == before
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_a_copy_that_changes_meanwhile_restores_nothing(
+    without_journal: Direction, copies: dict[str, Path], side: str
+) -> None:
+    """It was looked at, and is another when the chunk is restored."""
+    copy = _intact_source(without_journal, copies) if side == "source" else copies["target"]
+    before = tree(without_journal.source)
+
+    def change(event: Any) -> None:
+        if event.done == event.total:
+            put(copy, NAME, 100, b"\xf1\xf2\xf3")
+
+    with pytest.raises(CheckpointError, match="was changed while in use"):
+        without_journal.run(repair_from=copy, progress=change)
     assert tree(without_journal.source) == before
 
 

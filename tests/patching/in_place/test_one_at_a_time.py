@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from command_line import run
 from in_place_directions import CHANGED, FIRST, SECOND, Direction, journal_of, put
-from tiny_checkpoints import tree
+from tiny_checkpoints import read_model, tree, write_model
 
 import patchc
 from patchc.checkpoint import visitors
@@ -58,6 +58,55 @@ def test_others_are_told_who_works_there(direction: Direction, tmp_path: Path) -
         process.kill()
     direction.run()
     assert tree(direction.source) == tree(direction.target)
+
+
+def test_two_names_of_one_model_have_one_journal(tmp_path: Path, direction: Direction) -> None:
+    """Its folder and its file, and a link to the folder."""
+    one = write_model(tmp_path / "one", read_model(direction.source))
+    (tmp_path / "link").symlink_to(one)
+    for other in (one / "model.safetensors", tmp_path / "link"):
+        told: list[str] = []
+
+        def run_other(_event: object, other: Path = other, told: list[str] = told) -> None:
+            with pytest.raises(InUseError) as error:
+                direction.run(other)
+            told.append(str(error.value))
+
+        direction.run(one, progress=run_other)
+        assert told
+        direction.back(other)
+
+
+def test_a_shard_is_locked_too(tmp_path: Path, direction: Direction) -> None:
+    """Whatever a model is called, its files are the same."""
+    own = direction.source / FIRST
+    half = tmp_path / "half.patchc"
+    patchc.diff(own, direction.target / FIRST, out=half, chunk_bits=12)
+
+    def run_other(_event: object) -> None:
+        with pytest.raises(InUseError, match="another process"):
+            patchc.apply(half, own, in_place=True)
+
+    direction.run(progress=run_other)
+    assert tree(direction.source) == tree(direction.target)
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_diff_of_a_model_that_changes_is_refused(
+    tmp_path: Path, direction: Direction, number: int
+) -> None:
+    """A run in place that begins after it has opened the model."""
+    events: list[object] = []
+
+    def run_other(event: object) -> None:
+        events.append(event)
+        if len(events) == number:
+            direction.run()
+
+    other = shutil.copytree(direction.target, tmp_path / "other")
+    with pytest.raises(CheckpointError, match="was changed while in use"):
+        patchc.diff(direction.source, other, out=tmp_path / "new.patchc", progress=run_other)
+    assert not (tmp_path / "new.patchc").exists()
 
 
 def test_a_file_system_without_locks_is_served(
