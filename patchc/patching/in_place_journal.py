@@ -135,7 +135,7 @@ class InPlaceJournal:
         Raises:
             StorageError: there is none.
         """
-        have = os.fstat(self._lock.descriptor).st_blocks * 512
+        have = os.fstat(self._lock.descriptor).st_blocks * 512 if self.left else 0
         check_space(self._path, max(0, nbytes - have))
         with storage_errors(self._path, "write"):
             try:
