@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 from collections import Counter
@@ -17,6 +16,7 @@ from patchc.checkpoint.header import Shard, Stamp, TensorInfo, read_shard, stamp
 from patchc.checkpoint.journal_path import is_own_file, journal_path
 from patchc.checkpoint.refuse import holds_weights, refuse_foreign_file, refuse_foreign_folder
 from patchc.checkpoint.visitors import has_writer
+from patchc.checkpoint.weight_map import read_indexed
 from patchc.durability import close, sync
 from patchc.errors import (
     AlreadyPatchedError,
@@ -28,7 +28,7 @@ from patchc.errors import (
     WrongBaseError,
 )
 from patchc.locks import lock_descriptor, refuse_if_locked
-from patchc.regular_file import open_regular, read_regular
+from patchc.regular_file import open_regular
 from patchc.system_errors import reason, storage_errors
 
 _BLAMES = (
@@ -235,13 +235,14 @@ def open_checkpoint(path: str | os.PathLike[str], stem: str = "model") -> Checkp
         UnsupportedInputError: it holds PyTorch pickles, GGUF, a LoRA adapter or an unknown dtype.
     """
     path = Path(path)
+    is_folder = _is_folder(path)
     refuse_if_locked(journal_path(path), path)
-    if not _is_folder(path):
+    if not is_folder:
         refuse_foreign_file(path)
         return Checkpoint(path, None, [read_shard(path)])
     index = path / f"{stem}.safetensors.index.json"
     if _is_there(index):
-        return Checkpoint(path, index, _read_indexed(index))
+        return Checkpoint(path, index, read_indexed(index))
     single = path / f"{stem}.safetensors"
     if not _is_there(single):
         refuse_foreign_folder(path)
@@ -267,38 +268,6 @@ def _is_there(path: Path) -> bool:
     except OSError as error:
         raise CheckpointError(f"{path}: cannot open: {reason(error)}") from error
     return True
-
-
-def _read_indexed(index: Path) -> list[Shard]:
-    weight_map = _read_weight_map(index)
-    shards = [read_shard(index.parent / name) for name in sorted(set(weight_map.values()))]
-    held = {(tensor.name, shard.name) for shard in shards for tensor in shard.tensors}
-    for name, shard_name in weight_map.items():
-        if (name, shard_name) not in held:
-            raise CheckpointError(
-                f"{index}: places tensor {name!r} in {shard_name}, which does not hold it"
-            )
-    return shards
-
-
-def _read_weight_map(index: Path) -> dict[str, str]:
-    try:
-        content = json.loads(read_regular(index))
-    except OSError as error:
-        raise CheckpointError(f"{index}: cannot read: {reason(error)}") from error
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{index}: not readable JSON ({error})") from error
-    weight_map = content.get("weight_map") if isinstance(content, dict) else None
-    if not isinstance(weight_map, dict) or not all(
-        isinstance(name, str) for name in weight_map.values()
-    ):
-        raise CheckpointError(f"{index}: has no weight_map from tensor names to file names")
-    for name in weight_map.values():
-        if name != Path(name).name or not name.endswith(".safetensors"):
-            raise CheckpointError(
-                f"{index}: weight_map names {name!r}, which is no safetensors file of this folder"
-            )
-    return weight_map
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
