@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from tiny_checkpoints import tree
+from tiny_checkpoints import read_model, tree
 
 import patchc
 
@@ -17,6 +18,8 @@ FIRST = "model-00001-of-00002.safetensors"
 SECOND = "model-00002-of-00002.safetensors"
 CHANGED = [f"model.layers.{i}.mlp.up_proj.weight" for i in range(4)]
 CHUNKS = 8
+TORN = CHANGED[1]
+CHUNK_BYTES = 2 * 4096
 
 
 @dataclass(frozen=True)
@@ -101,3 +104,16 @@ def stamps_of(model: Path) -> dict[str, int]:
         for path in paths
         if path.suffix != ".patchc-journal" and path.name != ".patchc-journal"
     }
+
+
+def tear(direction: Direction, seed: int, name: str = TORN) -> bytes:
+    """Write some sectors of the first chunk of a tensor, as a disk may when the power goes."""
+    before, after = (
+        np.frombuffer(read_model(model)[name].data[:CHUNK_BYTES], np.uint8).reshape(-1, 512)
+        for model in (direction.source, direction.target)
+    )
+    written = np.random.default_rng(seed).random(len(before)) < 0.5
+    torn = np.where(written[:, None], after, before).tobytes()
+    assert torn not in (before.tobytes(), after.tobytes())
+    put(direction.source, name, 0, torn)
+    return torn
