@@ -1,6 +1,6 @@
 """Build and apply of a large checkpoint on a CUDA device, beside the slowest pipe that feeds it.
 
-    python benchmarks/device.py [--gigabytes 13.5] [--folder /dev/shm] [--memory 8]
+    python benchmarks/device.py [--gigabytes 13.5] [--folder /dev/shm] [--memory 8] [--json FILE]
 
 A synthetic decoder in bf16 of the size of a 7B model, in a memory-backed folder (60 GB there), is
 streamed through at most ``--memory`` gigabytes of the device: a SafePatching build, and an apply of
@@ -23,11 +23,12 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from figures import Figures
 from synthetic import GIGABYTE, Synthetic, write_case
 
 import patchc
@@ -35,6 +36,7 @@ from patchc.runtime.device_pool import DevicePool
 
 BLOCK = 1 << 22
 COPY = 1 << 28
+WARM_UP = 50_000_000
 WRITTEN = 1 << 32
 
 
@@ -109,22 +111,28 @@ class Run:
         self.case = case
         self.folder = folder
         self.threads = options.threads
-        self.chunk_bits = options.chunk_bits
         self.staging = DevicePool(options.device, int(options.memory * GIGABYTE))
 
-    def build(self) -> dict[str, float]:
+    def build(self, chunk_bits: int) -> dict[str, float]:
         """Seconds by where the patch was built."""
         took = {}
         for where, device in self._places():
             out = self.folder / f"{where}.patchc"
-            took[where] = seconds(lambda out=out, device=device: self._build(out, device=device))
-        self._compare([self.folder / f"{where}.patchc" for where in took])
+            took[where] = seconds(
+                lambda out=out, device=device: self._build(
+                    out, device=device, chunk_bits=chunk_bits
+                )
+            )
+        written = [self.folder / f"{where}.patchc" for where in took]
+        self._compare(written)
+        for path in written:
+            path.unlink()
         return took
 
-    def build_additive(self) -> Path:
+    def build_additive(self, chunk_bits: int) -> Path:
         """A patch of additive values, for :meth:`apply`; the scores are of no use afterwards."""
         patch = self.folder / "additive.patchc"
-        self._build(patch, values="additive")
+        self._build(patch, values="additive", chunk_bits=chunk_bits)
         shutil.rmtree(self.case.scores)
         return patch
 
@@ -154,7 +162,6 @@ class Run:
             osm_scores=case.scores,
             out=out,
             threads=self.threads,
-            chunk_bits=self.chunk_bits,
             **options,
         )
 
@@ -166,22 +173,33 @@ class Run:
             )
 
 
-def report(name: str, took: dict[str, float], least: float, pipe: str) -> None:
+def report(name: str, took: dict[str, float], least: float, pipe: str, figures: Figures) -> None:
     share = least / took["device"]
     print(
         f"{name}: device {took['device']:.2f} s, CPU alone {took['cpu']:.2f} s; the slowest pipe "
         f"({pipe}) would take {least:.2f} s: {share:.0%}"
     )
+    figures.add(
+        "through the device",
+        name,
+        device_seconds=took["device"],
+        cpu_seconds=took["cpu"],
+        slowest_pipe=pipe,
+        seconds_of_that_pipe=least,
+        share_of_that_pipe=share,
+    )
 
 
-def run(folder: Path, options: argparse.Namespace) -> None:
+def run(folder: Path, options: argparse.Namespace, figures: Figures) -> None:
     (folder / "small").mkdir()
-    small = Run(write_case(folder / "small", 50_000_000), folder / "small", options)
-    small.build()
-    small.apply(small.build_additive())
+    base_bytes = int(options.gigabytes * GIGABYTE)
+    warm_up = write_case(folder / "small", min(WARM_UP, base_bytes))
+    small = Run(warm_up, folder / "small", options)
+    for bits in options.chunk_bits:
+        small.build(bits)
+    small.apply(small.build_additive(options.chunk_bits[0]))
     shutil.rmtree(folder / "small")
 
-    base_bytes = int(options.gigabytes * GIGABYTE)
     case = write_case(folder / "case", base_bytes)
     pipes = measure_pipes(case, folder, options.threads, torch.device(options.device))
     print(
@@ -189,13 +207,21 @@ def run(folder: Path, options: argparse.Namespace) -> None:
         f"{pipes.read / 1e9:.1f}, write {pipes.write / 1e9:.1f}, to the device "
         f"{pipes.upload / 1e9:.1f}, back {pipes.download / 1e9:.1f}"
     )
+    figures.add(
+        "pipes",
+        "GB/s",
+        threads=options.threads,
+        **{name: rate / 1e9 for name, rate in asdict(pipes).items()},
+    )
     large = Run(case, folder, options)
     # Of each candidate entry: two bf16 tuned words and two fp32 scores, and the base's own word.
     inputs = (2 * 2 + 2 * 4) * case.candidate_entries
     uploaded = inputs + 2 * case.candidate_entries
     least = pipes.seconds(read=case.base_bytes + inputs, upload=uploaded)
-    report("build", large.build(), *least)
-    patch = large.build_additive()
+    for bits in options.chunk_bits:
+        name = f"build, chunks of 2^{bits} words"
+        report(name, large.build(bits), *least, figures)
+    patch = large.build_additive(options.chunk_bits[0])
     there = 2 * case.candidate_entries
     least = pipes.seconds(
         read=case.base_bytes,
@@ -203,10 +229,11 @@ def run(folder: Path, options: argparse.Namespace) -> None:
         download=there,
         write=case.base_bytes,
     )
-    report("apply, additive", large.apply(patch), *least)
+    report("apply, additive", large.apply(patch), *least, figures)
     if options.device == "cuda":
         peak = torch.cuda.max_memory_reserved() / GIGABYTE
         print(f"device memory: at most {peak:.2f} GB, of {options.memory} allowed")
+        figures.add("device memory", "most", gigabytes=peak, gigabytes_allowed=options.memory)
 
 
 def main() -> None:
@@ -216,14 +243,15 @@ def main() -> None:
     parser.add_argument("--gigabytes", type=float, default=13.5 if on_device else 0.1)
     parser.add_argument("--folder", type=Path, default=memory if memory.is_dir() else None)
     parser.add_argument("--memory", type=float, default=8.0, help="GB of the device")
-    parser.add_argument("--chunk-bits", type=int, default=20)
+    parser.add_argument("--chunk-bits", type=int, nargs="+", default=[20])
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--json", type=Path, help="a file for the figures")
     options = parser.parse_args()
     options.device = "cuda" if on_device else "cpu"
     if not on_device:
         print("no CUDA device: the times below say nothing about one")
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        run(Path(folder), options)
+        run(Path(folder), options, Figures(options.json, options.device))
 
 
 if __name__ == "__main__":

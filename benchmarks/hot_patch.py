@@ -1,6 +1,6 @@
 """The live hot patch: time to prepare and to commit, beside the bytes that each has to move.
 
-    python benchmarks/hot_patch.py [--gigabytes 13.5] [--folder /dev/shm] [--repeats 5]
+    python benchmarks/hot_patch.py [--gigabytes 13.5] [--folder /dev/shm] [--json FILE]
 
 On a CUDA device: a synthetic decoder in bf16 of the size of a 7B model, one entry in a hundred
 moved by one unit in the last place, loaded to the device. Without one: 0.2 GB on the CPU, to see
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from figures import Figures
 from launch import measure
 from launch import patchc as command
 from safetensors.torch import load_file
@@ -86,7 +87,9 @@ def check(state: dict[str, torch.Tensor], folder: Path) -> None:
                 raise SystemExit(f"{name} is not as it must be: no figure is worth printing")
 
 
-def run(folder: Path, base_bytes: int, device: torch.device, repeats: int) -> None:
+def run(
+    folder: Path, base_bytes: int, device: torch.device, repeats: int, figures: Figures
+) -> None:
     case = write_case(folder, base_bytes, with_scores=False)
     update = folder / "update.patchc"
     measure(command("diff", case.base, case.tuned, "-o", update))
@@ -96,6 +99,7 @@ def run(folder: Path, base_bytes: int, device: torch.device, repeats: int) -> No
     print(
         f"{words / 1e9:.2f} billion bf16 words on {device}, patch {update.stat().st_size:,} bytes"
     )
+    figures.add("model", str(device), billion_words=words / 1e9, patch_bytes=update.stat().st_size)
     for label, options in (("live words read back", {}), ("trusted", {"base": case.base})):
         prepares, commits = [], []
         for _ in range(repeats):
@@ -115,12 +119,26 @@ def run(folder: Path, base_bytes: int, device: torch.device, repeats: int) -> No
             f"{1e3 * statistics.median(commits):.2f} ms, best {1e3 * min(commits):.2f} ms; "
             f"{report.launches} launches, {report.changed_words:,} words, {report.nbytes:,} bytes"
         )
+        figures.add(
+            "hot patch",
+            label,
+            prepare_seconds=min(prepares),
+            commit_milliseconds=1e3 * statistics.median(commits),
+            best_commit_milliseconds=1e3 * min(commits),
+        )
     counted = count(words, report.changed_words, report.nbytes)
     bandwidth = copy_bandwidth(device)
     print(
         f"counted: commit moves {counted.commit / 1e9:.2f} GB, at the measured copy bandwidth of "
         f"{bandwidth / 1e9:.0f} GB/s {1e3 * counted.commit / bandwidth:.2f} ms; prepare reads back "
         f"{counted.read_back / 1e9:.2f} GB and hashes {counted.hashed / 1e9:.2f} GB"
+    )
+    figures.add(
+        "counted",
+        "commit",
+        gigabytes=counted.commit / 1e9,
+        copy_gigabytes_per_second=bandwidth / 1e9,
+        milliseconds_at_that_rate=1e3 * counted.commit / bandwidth,
     )
 
 
@@ -131,10 +149,12 @@ def main() -> None:
     memory = Path("/dev/shm")
     parser.add_argument("--folder", type=Path, default=memory if memory.is_dir() else None)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="a file for the figures")
     options = parser.parse_args()
     device = torch.device("cuda", 0) if on_device else torch.device("cpu")
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        run(Path(folder), int(options.gigabytes * GIGABYTE), device, options.repeats)
+        figures = Figures(options.json, device.type)
+        run(Path(folder), int(options.gigabytes * GIGABYTE), device, options.repeats, figures)
 
 
 if __name__ == "__main__":
