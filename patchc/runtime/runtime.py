@@ -43,6 +43,7 @@ class Buffers:
         self.tuned_pieces = ThreadBuffer()
         self.scored_base = ThreadBuffer()
         self.scored_tuned = ThreadBuffer()
+        self.used = ThreadBuffer()
 
 
 @dataclass

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from patchc.checkpoint import Checkpoint, TensorInfo
 from patchc.chunks import Chunk, pieces
 from patchc.dtypes import Words
-from patchc.hashing import ChunkHasher
 from patchc.kernels.bitmask import Bitmask, run_of
 from patchc.runtime.runtime import Buffers
+from patchc.selection.used_words import UsedHasher
 
 _MOST_WORD_BYTES = 4
 
@@ -52,7 +52,7 @@ class TunedTensor:
         self,
         chunk: Chunk,
         bitmasks: Sequence[Bitmask],
-        hashers: Sequence[ChunkHasher] | None = None,
+        hashers: Sequence[UsedHasher] | None = None,
     ) -> Iterator[TunedPiece]:
         """Read a chunk of all models, piece by piece.
 
@@ -70,6 +70,6 @@ class TunedTensor:
                 words = held[number, : piece.count * info.dtype.word_bytes].view(info.dtype.word)
                 self._models[number].read_words(info, piece.first, words)
                 if hashers is not None:
-                    hashers[number].add(words)
+                    hashers[number].add(words, piece.first)
             own = slice(start, start + piece.count)
             yield TunedPiece(own, held, np.stack([run_of(m, start, piece.count) for m in bitmasks]))

@@ -20,7 +20,7 @@ from patchc.chunks import Chunk
 from patchc.compiler.rank_messages import TensorReport
 from patchc.dtypes import Words
 from patchc.errors import NumericError
-from patchc.hashing import ChunkHasher, chunk_digest, tensor_digest
+from patchc.hashing import tensor_digest
 from patchc.kernels.bitmask import Bitmask, count, unpack
 from patchc.kernels.rounding.cpu import load_fp32, round_masked
 from patchc.kernels.safepatching_merge.cpu import add_scaled_delta, merge_components
@@ -154,7 +154,8 @@ class MergedTensor:
             delta = self._source.runtime.buffers.deltas[number](chunk.count, np.float32)
             delta[:] = 0
             words = self.tuned.read(number, chunk)
-            self._tuned_digests[number][chunk.number] = chunk_digest(words)
+            digest = component.digest(self._tensor.name, chunk, words)
+            self._tuned_digests[number][chunk.number] = digest
             mask = unpack(bitmasks[number], chunk.count)
             scale = component.stored_scale(self._tensor.name)
             self._add(number, chunk, base, words, mask, scale, delta)
@@ -194,7 +195,7 @@ class MergedTensor:
 
     def _result(self, chunk: Chunk, base: Words, bitmasks: list[Bitmask]) -> Words:
         result: Words = self._source.runtime.buffers.result(chunk.count, base.dtype)
-        hashers = [ChunkHasher() for _ in bitmasks]
+        hashers = [one.hasher(self._tensor.name) for one in self._source.components]
         for piece in self.tuned.pieces(chunk, bitmasks, hashers):
             if merge_components(
                 base[piece.own], self._tensor.dtype.code, piece.words, self.tuned.codes,

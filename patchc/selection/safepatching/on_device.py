@@ -19,7 +19,6 @@ from patchc.checkpoint import TensorInfo
 from patchc.chunks import Chunk, grid
 from patchc.dtypes import Words
 from patchc.errors import NumericError
-from patchc.hashing import chunk_digest
 from patchc.kernels.bitmask import Bitmask, pack, unpack
 from patchc.kernels.launch import MOST_ENTRIES, tensor_dtype
 from patchc.kernels.safepatching_merge import ComponentTile, RankedScores, select_changes
@@ -160,7 +159,7 @@ class DeviceTop:
     def _upload(self, chunk: Chunk) -> None:
         staged = _stage_scores(self._component, self._tensor, chunk, self._pool)
         staged.upload_to(self._of(chunk))
-        self.digests[chunk.number] = chunk_digest(staged.words)
+        self.digests[chunk.number] = self._component.digest(self._tensor.name, chunk, staged.words)
         staged.wait()
 
     def _ties_before(self) -> Tensor:
@@ -199,7 +198,7 @@ class DeviceRows:
         rows, own = RowSelection(component, self.tensor).rows(chunk)
         staged = _stage_scores(component, self.tensor, rows, self.pool)
         scores = staged.upload(torch.float32)
-        self.digests[chunk.number] = chunk_digest(staged.words[own])
+        self.digests[chunk.number] = component.digest(name, chunk, staged.words[own])
         length = row_length(self.tensor.shape)
         count = component.top_count(name, length)
         with self.pool.computing():
@@ -259,7 +258,8 @@ class _MergedOnDevice(MergedTensor):
         staged = self._pool.words(f"{component.name} tuned", chunk.count, info.dtype.word)
         component.tuned.read_words(info, chunk.first, staged.words)
         tuned = staged.upload(tensor_dtype(info.dtype))
-        self._tuned_digests[number][chunk.number] = chunk_digest(staged.words)
+        digest = component.digest(name, chunk, staged.words)
+        self._tuned_digests[number][chunk.number] = digest
         top, scale = self._top(number, chunk), float(self._scales[number])
         return ComponentTile(tuned, top, component.retention(name), scale)
 

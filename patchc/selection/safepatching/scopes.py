@@ -14,7 +14,6 @@ import numpy as np
 
 from patchc.checkpoint import TensorInfo
 from patchc.chunks import Chunk, grid, pieces
-from patchc.hashing import ChunkHasher, chunk_digest
 from patchc.kernels.bitmask import Bitmask, pack
 from patchc.kernels.topk import cpu as topk
 from patchc.runtime.ranks import ALONE, Ranks
@@ -30,7 +29,7 @@ class Selection(Protocol):
 
     @property
     def digests(self) -> dict[int, bytes]:
-        """Chunk number → digest of the scores, for each chunk that was asked for."""
+        """Chunk number → digest of the ranked scores, for each chunk that was asked for."""
 
     def bitmask(self, chunk: Chunk) -> Bitmask:
         """The chunk's entries in the set; the caller may change the bitmask.
@@ -77,7 +76,7 @@ class RowSelection:
         taken = self.component.top_count(name, length)
         ranked = self.component.ranked(name)
         topk.mark_top_rows(bits, rows.first, length, taken, ranked, mask)
-        self.digests[chunk.number] = chunk_digest(bits[own])
+        self.digests[chunk.number] = self.component.digest(name, chunk, bits[own])
         return pack(mask[own])
 
     def rows(self, chunk: Chunk) -> tuple[Chunk, slice]:
@@ -125,9 +124,9 @@ def search_flat(
 def _scan(
     component: Component, tensor: TensorInfo, digests: dict[int, bytes], chunk: Chunk
 ) -> Iterator[Piece]:
-    hasher = ChunkHasher()
+    hasher = component.hasher(tensor.name)
     for piece in pieces(chunk):
         bits = component.read_scores(tensor, piece)
-        hasher.add(bits)
+        hasher.add(bits, piece.first)
         yield piece, bits
     digests[chunk.number] = hasher.digest()

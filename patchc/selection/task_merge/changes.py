@@ -18,7 +18,7 @@ from patchc.chunks import Chunk, grid
 from patchc.compiler.rank_messages import TensorReport
 from patchc.dtypes import Words
 from patchc.errors import NumericError
-from patchc.hashing import ChunkHasher, tensor_digest
+from patchc.hashing import tensor_digest
 from patchc.kernels.bitmask import Bitmask, unpack
 from patchc.kernels.task_merge.cpu import count_signs, merge_task_vectors
 from patchc.kernels.task_merge.reference import add_scaled, add_total, add_votes, average_elected
@@ -31,9 +31,11 @@ from patchc.selection.task_merge.retained_entries import (
     ChunkBitmask,
     PendingBitmasks,
     retain_entries,
+    used_entries,
 )
 from patchc.selection.task_merge.task_vectors import TaskVector, task_scales
 from patchc.selection.tuned_words import TunedTensor
+from patchc.selection.used_words import UsedHasher
 
 _MOST_AHEAD = 1 << 26
 """The most entries of a tensor, over all models, that are searched ahead."""
@@ -152,9 +154,10 @@ class Merger:
         self.tensor = tensor
         self._buffers = buffers
         self.majority = 0
-        self._vectors = vectors
-        self._bitmasks = bitmasks
         own = recipe.for_tensor(tensor.name)
+        self._vectors = vectors
+        self._used = [used_entries(vector, own, tensor.name) for vector in vectors]
+        self._bitmasks = bitmasks
         self._elects = own.method == "ties"
         self._lambda = np.float32(own.lambda_)
         self._scales = task_scales(own, len(vectors))
@@ -170,7 +173,7 @@ class Merger:
         """
         base = self._read_base(chunk)
         result: Words = self._buffers.result(chunk.count, base.dtype)
-        hashers = [ChunkHasher() for _ in self._vectors]
+        hashers = [UsedHasher(retention, self._buffers) for retention in self._used]
         for piece in self.tuned.pieces(chunk, self._retained(chunk), hashers):
             if merge_task_vectors(
                 base[piece.own], self.tensor.dtype.code, piece.words, self.tuned.codes,

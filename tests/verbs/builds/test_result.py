@@ -24,12 +24,14 @@ from command_line import run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_checkpoints import tree, write_file, write_model
+from used_inputs import used_digest
 
 import patchc
 from patchc import Recipe
 from patchc.checkpoint import open_checkpoint
 from patchc.patching.digest import digest_checkpoint
 from patchc.recipe import Override
+from patchc.recipe.safepatching import Scope
 from patchc.runtime.runtime import Runtime
 
 SHAPES = st.one_of(
@@ -100,22 +102,39 @@ def test_ties_across_chunk_borders_equal_the_oracle(
     assert check_equal(inputs, recipe, out) > 1000
 
 
+@pytest.mark.parametrize("scope", ["tensor", "row"])
 @pytest.mark.parametrize("levels", [None, 4])
 @pytest.mark.parametrize("tuned_dtype", ["F32", "BF16"])
-def test_a_chunk_in_several_pieces(tmp_path: Path, tuned_dtype: str, levels: int | None) -> None:
+def test_a_chunk_in_several_pieces(
+    tmp_path: Path, tuned_dtype: str, levels: int | None, scope: Scope
+) -> None:
     """One chunk of two pieces, and digests that do not show it."""
     inputs = random_inputs({LAYER_0: (3, 44_001)}, tuned_dtype=tuned_dtype, levels=levels)
-    recipe = Recipe(retain=0.7, top_se=0.3, top_osm=0.25, seed=5)
+    recipe = Recipe(retain=0.7, top_se=0.3, top_osm=0.25, seed=5, scope=scope)
     out = tmp_path / "fix.patchc"
     paths = inputs.write(tmp_path)
     patchc.build(**paths, out=out, recipe=recipe, chunk_bits=20)
     assert check_equal(inputs, recipe, out) > 10_000
     with patchc.open_patch(out) as opened:
         recorded = opened.metadata["inputs"]
+    assert recorded == {
+        f"{part} {kind}": used_digest(part, values[part], 5, 0.7, 1 << 20)
+        for part in ("se", "osm")
+        for kind, values in (("tuned", inputs.tuned), ("scores", inputs.scores))
+    }
+
+
+@pytest.mark.parametrize("change", [{"retain": 1}, {"rank_among": "all"}])
+def test_where_all_entries_are_ranked_the_digests_are_those_of_the_models(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
+    paths, out = small_inputs().write(tmp_path), tmp_path / "fix.patchc"
+    patchc.build(**paths, out=out, recipe=Recipe(**change))
+    with patchc.open_patch(out) as opened:
+        recorded = opened.metadata["inputs"]
     for part in ("se", "osm"):
-        for kind, stem in (("tuned", "model"), ("scores", "scores")):
-            with Runtime(1) as runtime, open_checkpoint(paths[part], stem) as model:
-                assert recorded[f"{part} {kind}"] == digest_checkpoint(model, runtime).hex()
+        with Runtime(1) as runtime, open_checkpoint(paths[part], "scores") as scores:
+            assert recorded[f"{part} scores"] == digest_checkpoint(scores, runtime).hex()
 
 
 def test_one_run_of_equal_scores_is_cut_inside_a_later_chunk(tmp_path: Path) -> None:
