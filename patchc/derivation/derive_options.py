@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 from patchc.errors import UsageError
 from patchc.recipe import checks
 from patchc.recipe.safepatching import SCORES, Score
+from patchc.selection.compact.holding import Holding
 
 Objective = Literal["pair", "refusals", "answers", "npo", "margin"]
 Direction = Literal["se", "osm", "margin"]
@@ -98,16 +99,22 @@ class DeriveOptions:
         openings: the first words of refusals, for "margin"; empty finds them in the base's own
             replies.
         npo_beta: β of "npo", above 0; the smaller, the closer to plain ascent.
-        retain: share of the entries that "margin" tunes, in (0, 1]; the others stay as they are.
-            The entries are drawn by ``seed`` as in a DARE merge of that density, so that the merge
-            keeps exactly what was tuned. The learning rate is divided by ``retain``.
+        retain: share p of the entries that are written, in (0, 1]. Below 1, the components are
+            compact: they hold the entries that SafePatching retains with this p, and no others.
+            "margin" tunes these entries alone, and draws them by ``seed`` as a DARE merge of that
+            density does, so that the merge keeps exactly what was tuned; its learning rate is
+            divided by ``retain``.
+        retention_seed: of the draws of these entries; None means ``seed``, as it is for "margin".
+        compact: which entries the components hold, where a recipe decides
+            (:func:`patchc.derivation.for_recipe.options_for`).
+        whole: whether "margin" writes whole models and scores even with ``retain`` below 1.
         margin_target: the margin beyond which "margin" leaves a request alone, above 0.
         anchor_weight: weight in the loss of the KL divergence from the base on harmless text, at
             least 0; None means 10 for "margin" and 0 elsewhere.
         max_length: longest conversation in tokens; longer responses are cut at their end.
         seed: orders the data; whole, below 2**64.
         scores: which scores to write (see :class:`patchc.recipe.Recipe`), each kind once; merges
-            need none.
+            need none, and compact components for merges have none.
         score_samples: conversations or requests whose gradients are summed into the scores.
         optimizer: "adamw", or "adamw8bit" of bitsandbytes (paged on CUDA).
         device: "auto" takes CUDA if there is a device.
@@ -138,6 +145,9 @@ class DeriveOptions:
     openings: tuple[str, ...] = ()
     npo_beta: float = 0.1
     retain: float = 1.0
+    retention_seed: int | None = None
+    compact: Holding | None = None
+    whole: bool = False
     margin_target: float = 4.0
     anchor_weight: float | None = None
     max_length: int = 512
@@ -181,13 +191,47 @@ class DeriveOptions:
             ("directions", self.directions != DIRECTIONS, "pair"),
             ("refusal", self.refusal is not None, "refusals"),
             ("openings", bool(self.openings), "margin"),
-            ("retain", self.retain != 1, "margin"),
+            ("whole", checks.truth("whole", self.whole), "margin"),
         ):
             if given and self.objective != objective:
                 raise UsageError(
                     f"{name} is for the objective {objective}, and this one is {self.objective}; "
                     "leave it out"
                 )
+        self._check_compact()
+        if self.holding and self.holding.merge:
+            object.__setattr__(self, "scores", ())
+
+    def _check_compact(self) -> None:
+        if self.compact and (self.retain != 1 or self.retention_seed is not None):
+            own = self.objective == "margin" and self.compact == Holding(
+                True, self.seed, self.retain
+            )
+            if not own or self.retention_seed is not None:
+                raise UsageError(
+                    "a recipe gives p and the seed of the draws; leave retain and retention_seed "
+                    "out"
+                )
+        if self.retention_seed is None:
+            return
+        checks.seed("retention_seed", self.retention_seed)
+        if self.retain == 1:
+            raise UsageError("retention_seed is given, and everything is retained; give retain")
+        if self.objective == "margin" and self.retention_seed != self.seed:
+            raise UsageError(
+                f"retention_seed is {self.retention_seed}, and margin draws the entries that it "
+                f"tunes by seed, which is {self.seed}; make them the same"
+            )
+
+    @property
+    def holding(self) -> Holding | None:
+        """Which entries the components hold; None for whole models."""
+        if self.compact or self.whole or self.retain == 1:
+            return self.compact
+        if self.objective == "margin":
+            return Holding(True, self.seed, self.retain)
+        seed = self.seed if self.retention_seed is None else self.retention_seed
+        return Holding(False, seed, self.retain)
 
     @property
     def folders(self) -> tuple[Direction, ...]:

@@ -1,0 +1,1 @@
+"""Compact components: files of the retained entries alone, read as whole tensors."""
