@@ -1,0 +1,1 @@
+"""All that a CUDA device has to show, in nine minutes: ``make gpu``."""
