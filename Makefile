@@ -4,7 +4,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 
-.PHONY: help setup demo test torture test-lm-eval check bench bench-build bench-merge bench-memory bench-speed bench-size bench-kernels bench-linear bench-smollm2 bench-fix clean
+.PHONY: help setup demo test torture test-lm-eval check gpu gpu-wheels bench bench-build bench-merge bench-memory bench-speed bench-size bench-kernels bench-linear bench-smollm2 bench-fix clean
 
 help:
 	@echo "make demo          set everything up and fix a tiny embedded model; SEEDS=\"0 1 2\" fixes three"
@@ -12,6 +12,10 @@ help:
 	@echo "make torture       kills, power losses, system errors and other programs, in full; half an hour;"
 	@echo "                   MATRICES=\"kills faults\" POINTS=50 SEED=7 narrow it down"
 	@echo "make test-lm-eval  the test that needs lm-evaluation-harness, in an environment of its own"
+	@echo "make gpu           all that a CUDA device has to show, in 9 minutes, without a network; WHEELS=folder"
+	@echo "                   installs what PYTHON lacks, OUT=folder takes the results, PARTS=\"tests kernels\""
+	@echo "                   narrows it down; without a device, a rehearsal on the CPU"
+	@echo "make gpu-wheels    download the wheels for it to WHEELS=folder; NAMES=\"blake3\" narrows it down"
 	@echo "make bench         all benchmarks of speed and memory, one after the other, with mergekit beside"
 	@echo "make bench-build   build in parameters per second and exact top-k, beside torch and NumPy"
 	@echo "make bench-merge   merges beside mergekit's, in an environment of its own"
@@ -53,6 +57,16 @@ test-lm-eval:
 	.venv-lm-eval/bin/pip install --quiet --disable-pip-version-check "$(TORCH)"
 	.venv-lm-eval/bin/pip install --quiet --disable-pip-version-check -e ".[derive,dev,lm-eval]"
 	.venv-lm-eval/bin/pytest -m lm_eval
+
+# Where PYTHON has a torch that sees a device, that is the environment: there may be no network for another.
+gpu:
+	@if $(PYTHON) -c "import torch; raise SystemExit(not torch.cuda.is_available())" 2>/dev/null; \
+	then chosen="$(PYTHON)"; else $(MAKE) setup && chosen=$(BIN)/python; fi && \
+	PYTHONPATH=benchmarks$${PYTHONPATH:+:$$PYTHONPATH} $$chosen -m gpu $(if $(WHEELS),--wheels "$(WHEELS)") \
+		$(if $(OUT),--out "$(OUT)") $(if $(PARTS),--parts $(PARTS))
+
+gpu-wheels:
+	PYTHONPATH=benchmarks $(PYTHON) -m gpu.wheels "$(or $(WHEELS),wheels)" $(if $(NAMES),--only $(NAMES))
 
 bench: bench-speed bench-build bench-merge bench-memory bench-kernels
 	$(BIN)/python benchmarks/codec.py

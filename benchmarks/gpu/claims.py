@@ -50,7 +50,7 @@ def _stream(row: str, words: str, document: str = "benchmarks/README.md") -> Cla
 
 
 def _hot_patch(words: str, column: str, document: str = "benchmarks/README.md") -> Claim:
-    return Claim(document, words, "hot patch", "hot patch", "live words read back", (column,))
+    return Claim(document, words, "hot-patch", "hot patch", "live words read back", (column,))
 
 
 BUILD = "build, chunks of 2^20 words"

@@ -23,7 +23,7 @@ GIGABYTE = 10**9
 WHOLE_MODEL = 13.5
 """Gigabytes of a 7B model in bf16."""
 MEMORY_FOLDER = Path("/dev/shm")
-IN_MEMORY = ("hot patch", "streaming")
+IN_MEMORY = ("hot-patch", "streaming")
 """Parts that work on files in memory, where there is room."""
 INTERPRETED = {"TRITON_INTERPRET": "1"}
 NO_MORE: Mapping[str, str] = {}
@@ -79,8 +79,9 @@ class Plan:
         self._work = work
         self._rehearsal = not machine.device
         self._needs = Requirements()
+        inherited = filter(None, [os.environ.get("PYTHONPATH")])
         self._environment = {
-            "PYTHONPATH": os.pathsep.join([str(ROOT), *path, str(BENCHMARKS)]),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), *path, str(BENCHMARKS), *inherited]),
             "PYTHONUNBUFFERED": "1",
         }
 
@@ -138,9 +139,9 @@ class Plan:
         size = min(size, 0.9 * self._machine.device_memory / GIGABYTE - 2.2)
         if self._rehearsal:
             size, repeats = 0.02, "1"
-        folder = self._scratch("hot patch")
+        folder = self._scratch("hot-patch")
         options = ["--gigabytes", f"{size:.2f}", "--folder", str(folder), "--repeats", repeats]
-        return self._benchmark("hot patch", "hot_patch.py", options, 70)
+        return self._benchmark("hot-patch", "hot_patch.py", options, 70)
 
     def _streaming(self) -> Part:
         size = 0.04 if self._rehearsal else self._machine.model_gigabytes(copies=4.4)
@@ -185,8 +186,8 @@ class Plan:
         )
 
     def _figures(self, name: str) -> Path:
-        return self._work / f"{name.replace(' ', '_')}.json"
+        return self._work / f"{name}.json"
 
     def _scratch(self, name: str) -> Path:
         base = self._machine.memory_folder if name in IN_MEMORY else self._work
-        return base / f"{self._work.name}-{name.replace(' ', '_')}"
+        return base / f"{self._work.name}-{name}"

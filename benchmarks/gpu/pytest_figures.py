@@ -21,14 +21,15 @@ def pytest_addoption(parser: Any) -> None:
 def pytest_configure(config: Any) -> None:
     # Workers of pytest-xdist report to the process that started them, which counts.
     if config.getoption("figures") and not hasattr(config, "workerinput"):
-        config.pluginmanager.register(_Counted(config.getoption("figures")))
+        config.pluginmanager.register(_Counted(config))
 
 
 class _Counted:
     """The table "tests", by file and in all, and the table "not passed"."""
 
-    def __init__(self, path: Path) -> None:
-        self._figures = Figures(path, "see the run")
+    def __init__(self, config: Any) -> None:
+        device = "cuda" if config.getoption("markexpr") == "gpu" else "cpu"
+        self._figures = Figures(config.getoption("figures"), device)
         self._counts: dict[str, Counter[str]] = {}
         self._uncollected: set[str] = set()
 
