@@ -14,7 +14,12 @@ from numpy.typing import NDArray
 
 from patchc.checkpoint.header import Shard, Stamp, TensorInfo, read_shard, stamp_of
 from patchc.checkpoint.journal_path import is_own_file, journal_path
-from patchc.checkpoint.refuse import holds_weights, refuse_foreign_file, refuse_foreign_folder
+from patchc.checkpoint.refuse import (
+    holds_weights,
+    refuse_component,
+    refuse_foreign_file,
+    refuse_foreign_folder,
+)
 from patchc.checkpoint.visitors import has_writer
 from patchc.checkpoint.weight_map import read_indexed
 from patchc.durability import close, sync
@@ -239,7 +244,9 @@ def open_checkpoint(path: str | os.PathLike[str], stem: str = "model") -> Checkp
     refuse_if_locked(journal_path(path), path)
     if not is_folder:
         refuse_foreign_file(path)
-        return Checkpoint(path, None, [read_shard(path)])
+        shard = read_shard(path)
+        refuse_component(path, shard.metadata)
+        return Checkpoint(path, None, [shard])
     index = path / f"{stem}.safetensors.index.json"
     if _is_there(index):
         return Checkpoint(path, index, read_indexed(index))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from patchc.errors import CheckpointError, UnsupportedInputError
@@ -22,6 +22,16 @@ _QUANTISED_SUFFIXES = {
     ".SCB": "bitsandbytes",
 }
 
+COMPONENT_FILE = "component.json"
+"""The file that makes a folder a compact component."""
+
+COMPONENT_FORM = "patchc component"
+"""The kind that this file states, and the "format" in the metadata of the files beside it."""
+
+_COMPONENT = (
+    "a compact component of `patchc derive`, which holds retained entries and is no model; name "
+    "its folder as --se, --osm or --tuned of build, fit or sweep"
+)
 _GGUF = (
     "GGUF is not supported; load it with transformers (gguf_file=…) and save_pretrained to get a "
     "safetensors checkpoint"
@@ -71,6 +81,8 @@ def refuse_foreign_folder(folder: Path) -> None:
         files = sorted(path for path in folder.iterdir() if os.path.isfile(path))  # noqa: PTH113
     except OSError as error:
         raise CheckpointError(f"{folder}: cannot list: {reason(error)}") from error
+    if any(path.name == COMPONENT_FILE for path in files):
+        raise UnsupportedInputError(f"{folder}: {_COMPONENT}")
     for path in files:
         if path.suffix == ".gguf":
             raise UnsupportedInputError(f"{path}: {_GGUF}")
@@ -84,6 +96,16 @@ def refuse_foreign_folder(folder: Path) -> None:
     raise CheckpointError(
         f"{folder}: no model.safetensors and no model.safetensors.index.json{hint}"
     )
+
+
+def refuse_component(path: Path, metadata: Mapping[str, str]) -> None:
+    """Refuse a file of a compact component, by the metadata of its header.
+
+    Raises:
+        UnsupportedInputError: it is one.
+    """
+    if metadata.get("format") == COMPONENT_FORM:
+        raise UnsupportedInputError(f"{path}: a part of {_COMPONENT}")
 
 
 def refuse_single_file(path: Path, command: str) -> None:

@@ -3,21 +3,51 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 
 from patchc.checkpoint import Checkpoint
-from patchc.durability import set_mode, sync_path
+from patchc.derivation.derive_options import DeriveOptions
+from patchc.derivation.tensor_file import write_tensors
+from patchc.durability import sync_path
 from patchc.files import copy_file
-from patchc.system_errors import storage_error
+from patchc.recipe.safepatching import Score
+from patchc.selection.safepatching.inputs import scores_stem
 
 RECORD = "derive.json"
+
+
+def write_whole(
+    folder: Path,
+    base: Checkpoint,
+    scored: Iterable[str],
+    options: DeriveOptions,
+    value: Callable[[str], Tensor],
+    score: Callable[[Score, str], Tensor],
+) -> None:
+    """Write a whole tuned model with its side files, and whole scores beside it.
+
+    Args:
+        folder: an existing folder.
+        base: the model that was tuned.
+        scored: names of the tensors that have scores.
+        options: those of the derivation.
+        value: gives a tuned tensor by name; called once for each.
+        score: gives a tensor's scores of a kind; called once for each.
+
+    Raises:
+        StorageError: the operating system refused.
+    """
+    copy_side_files(base, folder)
+    sizes = {name: 4 * info.words for name, info in base.tensors.items()}
+    write_shards(folder, "model", sizes, value, options.shard_bytes)
+    sizes = {name: 4 * base.tensors[name].words for name in scored}
+    for kind in options.scores:
+        write_shards(folder, scores_stem(kind), sizes, partial(score, kind), options.shard_bytes)
 
 
 def write_shards(
@@ -26,6 +56,7 @@ def write_shards(
     sizes: Mapping[str, int],
     load: Callable[[str], Tensor],
     shard_bytes: int,
+    form: str = "pt",
 ) -> None:
     """Write tensors as ``{stem}.safetensors``, or as shards with an index if they need several.
 
@@ -33,24 +64,19 @@ def write_shards(
         folder: an existing folder.
         stem: start of the file names.
         sizes: the names in writing order, with an upper bound of each tensor's bytes.
-        load: gives a tensor by name; called when the tensor's shard is written.
+        load: gives a tensor by name; called once for each, and only one is held at a time.
         shard_bytes: most bytes in one file; a larger tensor has a file of its own.
+        form: the "format" that the files' metadata state.
+
+    Raises:
+        StorageError: the operating system refused.
     """
     shards = _plan_shards(sizes, shard_bytes)
     weight_map: dict[str, str] = {}
     for number, names in enumerate(shards, start=1):
         several = f"-{number:05d}-of-{len(shards):05d}" if len(shards) > 1 else ""
         path = folder / f"{stem}{several}.safetensors"
-        content = {name: load(name).detach().cpu().clone().contiguous() for name in names}
-        try:
-            save_file(content, path, metadata={"format": "pt"})
-        except SafetensorError as error:
-            code = re.search(r"\(os error (\d+)\)", str(error))
-            refused = OSError(int(code[1]) if code else 0, str(error))
-            raise storage_error(refused, path, "write") from error
-        # safetensors makes its files private; these get what the umask gave the folder.
-        set_mode(path, folder.stat().st_mode & 0o666)
-        sync_path(path)
+        write_tensors(path, names, load, {"format": form})
         weight_map |= dict.fromkeys(names, path.name)
     if len(shards) > 1:
         index = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": weight_map}

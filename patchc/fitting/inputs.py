@@ -20,13 +20,14 @@ from patchc.formats.container.layout import DEFAULT_CHUNK_BITS
 from patchc.patching.digest import digest_checkpoint
 from patchc.recipe import MergeRecipe, Recipe
 from patchc.runtime.runtime import Runtime
+from patchc.selection.compact.component_folder import CompactComponent, is_compact
 from patchc.selection.safepatching.changes import SafePatchingChanges
 from patchc.selection.safepatching.component import Component
 from patchc.selection.safepatching.inputs import find_candidates, open_components
 from patchc.selection.selected_entries import TensorEntries, gather
 from patchc.selection.task_merge.changes import MergeChanges
 from patchc.selection.task_merge.merge_candidates import find_merge_candidates
-from patchc.selection.task_merge.task_vectors import open_task_vectors
+from patchc.selection.task_merge.task_vectors import open_task_vectors, open_tuned
 
 AnyRecipe = Recipe | MergeRecipe
 
@@ -74,21 +75,24 @@ class Sources:
             UsageError, MismatchError, UnsupportedInputError, CheckpointError: as a build.
         """
         found: dict[str, str] = {}
-        for name, path in self.named().items():
-            with open_checkpoint(path) as model:
-                found[name] = digest_checkpoint(model, runtime).hex()
+        with open_checkpoint(self.base) as base:
+            for name, path in self.named().items():
+                compact = CompactComponent.open(path, base).tuned() if is_compact(path) else None
+                with compact or open_checkpoint(path) as model:
+                    found[name] = digest_checkpoint(model, runtime).hex()
         for recipe in recipes:
             if isinstance(recipe, MergeRecipe):
                 continue
             with ExitStack() as stack:
-                for component in self.components(stack, recipe, runtime):
+                base = stack.enter_context(open_checkpoint(self.base))
+                for component in self.components(stack, base, recipe, runtime):
                     name = scores_name.format(component.name, recipe.score)
                     if name not in found:
                         found[name] = digest_checkpoint(component.scores, runtime).hex()
         return found
 
     def components(
-        self, stack: ExitStack, recipe: Recipe, runtime: Runtime
+        self, stack: ExitStack, base: Checkpoint, recipe: Recipe, runtime: Runtime
     ) -> tuple[Component, ...]:
         """Open SafePatching's components with their scores, for as long as the stack is open.
 
@@ -96,7 +100,7 @@ class Sources:
             UsageError, MismatchError, UnsupportedInputError, CheckpointError: as a build.
         """
         return open_components(
-            stack, recipe, {"se": (self.se, None), "osm": (self.osm, None)}, runtime.buffers
+            stack, base, recipe, {"se": (self.se, None), "osm": (self.osm, None)}, runtime.buffers
         )
 
 
@@ -131,7 +135,7 @@ def gather_entries(
 def _gather_safepatching(
     stack: ExitStack, base: Checkpoint, sources: Sources, recipe: Recipe, runtime: Runtime
 ) -> Gathering:
-    components = sources.components(stack, recipe, runtime)
+    components = sources.components(stack, base, recipe, runtime)
     candidates = find_candidates(base, components, recipe)
     words = 1 << DEFAULT_CHUNK_BITS
     changes = SafePatchingChanges(base, components, recipe, candidates, {}, runtime, words)
@@ -150,7 +154,7 @@ def _gather_merge(
 ) -> Gathering:
     if not sources.tuned:
         raise UsageError(f"{recipe.method} needs at least one tuned model; name it with --tuned")
-    tuned = [stack.enter_context(open_checkpoint(path)) for path in sources.tuned]
+    tuned = open_tuned(stack, base, sources.tuned, recipe)
     for model in tuned:
         refuse_quantised(model.path, model.tensors)
     vectors = open_task_vectors(base, tuned, recipe, runtime.buffers)

@@ -52,7 +52,7 @@ def derived_stage(job: Job, progress: Progress) -> Path:
     learned = job.stages.run("learned", _derived_inputs(job), write_learned)
 
     def make(folder: Path) -> None:
-        files = {
+        files: dict[str, Any] = {
             ARGUMENTS[name]: learned / f"{name}.jsonl"
             for name in options.derived_from
             if name in job.requests.splits

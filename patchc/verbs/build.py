@@ -28,6 +28,7 @@ from patchc.runtime.device_pool import HOST_BYTES
 from patchc.runtime.memory import largest_chunk, need_to_build
 from patchc.runtime.ranks import ALONE, Ranks
 from patchc.runtime.runtime import Runtime
+from patchc.selection.compact.checkpoint import bytes_to_read
 from patchc.selection.mask_table import tensor_masks
 from patchc.selection.safepatching.changes import SafePatchingChanges
 from patchc.selection.safepatching.component import Component, ComponentName
@@ -82,6 +83,8 @@ def build(
         tuned: for a merge, one or more models with the base's tensor names and shapes.
         out: the patch file to write; must not exist.
         recipe: the method and its parameters; None means SafePatching's defaults.
+            Any of them may be a compact component that :func:`patchc.derive` made for this recipe's
+            p and seed; the patch is the same.
         se_scores, osm_scores: fp32 scores (folder or file); by default the files of the recipe's
             kind beside the tuned weights (``scores.safetensors`` for "weight").
         values: "ulp" stores the exact steps from base to result. "additive" stores each component's
@@ -108,7 +111,8 @@ def build(
             number of models, an override matches no candidate, an argument is out of range, or
             CUDA is asked for and there is no such device.
         MissingExtraError: CUDA is asked for, and torch or triton is not installed.
-        MismatchError: names, shapes or dtypes do not fit, or scores are missing.
+        MismatchError: names, shapes or dtypes do not fit, scores are missing, or the recipe needs
+            entries that a compact component does not hold.
         UnsupportedInputError: a quantised base, an adapter, or a base dtype that cannot be merged.
         CheckpointError: an input cannot be read, or changed during the run.
         NumericError: a score, weight or merged value inside the selection (in a merge: anywhere in
@@ -138,7 +142,7 @@ def build(
             "se": (se, se_scores),
             "osm": (osm, osm_scores),
         }
-        components = open_components(inputs, recipe, paths, runtime.buffers)
+        components = open_components(inputs, base_model, recipe, paths, runtime.buffers)
         refuse_quantised(base_model.path, base_model.tensors)
         opened = [c for one in components for c in (one.tuned, one.scores)]
         check_patch_output(out, tuple(c.path for c in (base_model, *opened)), chunk_bits)
@@ -217,23 +221,24 @@ def _plan(
     runtime: Runtime,
 ) -> BuildPlan:
     selected = sum(_most_selected(one, tensor) for one in components for tensor in candidates)
-    score_words = _score_words(components[0].recipe.scope, candidates)
-    tuned_bytes = sum(p.tuned.tensors[t.name].nbytes for p in components for t in candidates)
+    every = sum(tensor.words for tensor in candidates)
+    read_bytes = base.nbytes
+    for one in components:
+        for tensor in candidates:
+            reads = _score_reads(one.recipe.scope, tensor.words, every)
+            read_bytes += bytes_to_read(one.tuned, tensor.name)
+            read_bytes += reads * bytes_to_read(one.scores, tensor.name)
     count = len(components)
-    read_bytes = base.nbytes + tuned_bytes + count * 4 * score_words
     return plan_build(
         base, candidates, selected, read_bytes, chunk_words, runtime, value_type, count
     )
 
 
-def _score_words(scope: Scope, candidates: list[TensorInfo]) -> int:
-    """How many scores of one component are read, counting repeated reads."""
-    words = [tensor.words for tensor in candidates]
+def _score_reads(scope: Scope, words: int, every: int) -> int:
+    """How often the scores of a tensor are read, of so many words among those of ``every`` one."""
     if scope == "row":
-        return sum(words)
-    if scope == "global":
-        return sum(words) * expected_reads(sum(words))
-    return sum(one * expected_reads(one) for one in words)
+        return 1
+    return expected_reads(every if scope == "global" else words)
 
 
 def _most_selected(component: Component, tensor: TensorInfo) -> int:

@@ -15,10 +15,11 @@ from patchc.patching.tensor_sides import unchanged_pairs
 from patchc.recipe import MergeRecipe
 from patchc.runtime.memory import need_to_build
 from patchc.runtime.runtime import Runtime
+from patchc.selection.compact.checkpoint import bytes_to_read
 from patchc.selection.mask_table import tensor_masks
 from patchc.selection.task_merge.changes import MergeChanges
 from patchc.selection.task_merge.merge_candidates import find_merge_candidates
-from patchc.selection.task_merge.task_vectors import drop_masks, open_task_vectors
+from patchc.selection.task_merge.task_vectors import drop_masks, open_task_vectors, open_tuned
 from patchc.selection.topk.search import expected_reads
 from patchc.verbs.build_plan import (
     BUFFER_BYTES_PER_WORD,
@@ -48,12 +49,13 @@ def build_merge(
     if not tuned:
         raise UsageError(f"{recipe.method} needs at least one tuned model; name it with --tuned")
     with ExitStack() as inputs:
-        models = [inputs.enter_context(open_checkpoint(path)) for path in (base, *tuned)]
+        base_model = inputs.enter_context(open_checkpoint(base))
+        tuned_models = open_tuned(inputs, base_model, tuned, recipe)
+        models = [base_model, *tuned_models]
         for model in models:
             refuse_quantised(model.path, model.tensors)
         check_patch_output(out, tuple(model.path for model in models), chunk_bits)
         chunk_words = 1 << chunk_bits
-        base_model, tuned_models = models[0], models[1:]
         vectors = open_task_vectors(base_model, tuned_models, recipe, runtime.buffers)
         runtime.fit(need_to_build(base_model, chunk_words, BUFFER_BYTES_PER_WORD))
         inputs.enter_context(runtime)
@@ -81,7 +83,7 @@ def _plan(
     candidate_words = sum(tensor.words for tensor in candidates)
     selected = len(tuned) * _most_retained(recipe, candidates)
     base_bytes = sum(tensor.nbytes for tensor in candidates)
-    tuned_bytes = sum(model.tensors[t.name].nbytes for model in tuned for t in candidates)
+    tuned_bytes = sum(bytes_to_read(model, t.name) for model in tuned for t in candidates)
     read_bytes = base.nbytes + tuned_bytes
     counts_majority = recipe.method == "ties" and len(tuned) > 1
     if counts_majority:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from patchc.checkpoint import open_checkpoint, refuse_quantised, refuse_single_file
 from patchc.derivation.derive_options import DeriveOptions, Objective
+from patchc.derivation.for_recipe import options_for
+from patchc.derivation.held_tensors import written_bytes
 from patchc.errors import import_errors
 from patchc.evaluation.evaluate_options import EvaluateOptions
 from patchc.evaluation.judges import check_judge
@@ -15,6 +17,7 @@ from patchc.evaluation.requests import PathLike, SetName
 from patchc.evaluation.verdicts import Judge
 from patchc.output_checks import check_output, check_space
 from patchc.progress import Progress, ignore_progress
+from patchc.recipe import MergeRecipe, Recipe
 from patchc.verbs.derive_inputs import check_files, read_inputs
 
 if TYPE_CHECKING:
@@ -45,6 +48,7 @@ def derive(
     *,
     harmless: PathLike | None = None,
     anchor: PathLike | None = None,
+    recipe: Recipe | MergeRecipe | None = None,
     options: DeriveOptions | None = None,
     judge: str | Judge = "phrases",
     progress: Progress = ignore_progress,
@@ -62,8 +66,10 @@ def derive(
     Each folder is a loadable checkpoint with the base's tensor names, in fp32 so that the delta is
     not rounded. It holds the scores of the tuned model as ``scores.safetensors``, other kinds of
     scores as ``scores-delta.safetensors`` and so on, and the record of the run as ``derive.json``.
-    It is written completely or not at all. The same inputs and options give the same bytes on the
-    same machine.
+    It is written completely or not at all. A compact component is no model; it holds only the
+    entries that builds retain, about 4 · p bytes per parameter for the weights and for each kind of
+    scores (``docs/design/compact-components.md``). The same inputs and options give the same bytes
+    on the same machine.
 
     Memory, in bytes per parameter: 16 with optimizer "adamw", 10 with "adamw8bit" (2 of them may be
     paged out on CUDA), besides activations; scoring takes 8 to 12. With ``retain`` below 1 the
@@ -80,6 +86,10 @@ def derive(
         anchor: harmless requests on which the model is kept close to the base, along the base's own
             replies where it answers. "margin" also does so on the harmless requests, and learns to
             answer those of both files that the base refuses.
+        recipe: the recipe to build with later. The components are then compact, and hold what its
+            builds read: entries by its p, seed and overrides of p, of the kind of its scores. Its
+            scales, sets, scope and shares may still change. The options ``retain`` and
+            ``retention_seed`` do so without a recipe.
         options: None means the defaults.
         judge: decides which of the base's replies are refusals, if openings or a refusal are
             sought, as in :class:`patchc.EvaluateOptions`. A function that is named must exist even
@@ -95,9 +105,12 @@ def derive(
         CheckpointError: the base cannot be read.
         MissingExtraError: torch, transformers or the optimizer is not installed.
         OutputError, StorageError: the output cannot be written.
-        UsageError: an option cannot be met, or a file is missing or not one of the objective's.
+        UsageError: an option cannot be met, a file is missing or not one of the objective's, or
+            builds of the recipe look at entries that are not retained.
     """
     options = options or DeriveOptions()
+    if recipe:
+        options = options_for(options, recipe)
     base, out = Path(base), Path(out)
     given: dict[SetName, PathLike | None] = {
         "harmful": data,
@@ -112,9 +125,7 @@ def derive(
         refuse_quantised(base, checkpoint.tensors)
         for direction in options.folders:
             check_output(out / direction, (base, *files.values()))
-        words = sum(tensor.words for tensor in checkpoint.tensors.values())
-        kinds = 1 + len(options.scores)
-        check_space(out, 4 * words * kinds * len(options.folders))
+        check_space(out, written_bytes(checkpoint, options))
         inputs = read_inputs(files, options)
         with import_errors("derive", "derive"):
             from patchc.derivation.derivation import derive_directions

@@ -7,7 +7,7 @@ mitigation (OSM). A candidate is a tensor that takes component.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from patchc.recipe import Recipe
 from patchc.recipe.safepatching import Score
 from patchc.runtime.runtime import Buffers
 from patchc.selection.candidates import NameFilter, check_overrides, find_transposed
+from patchc.selection.compact.component_folder import CompactComponent, is_compact
 from patchc.selection.safepatching.component import Component, ComponentName
 
 PathLike = str | os.PathLike[str]
@@ -35,6 +36,7 @@ def components_read(recipe: Recipe) -> tuple[ComponentName, ...]:
 
 def open_components(
     inputs: ExitStack,
+    base: Checkpoint,
     recipe: Recipe,
     paths: Mapping[ComponentName, tuple[PathLike | None, PathLike | None]],
     buffers: Buffers,
@@ -42,11 +44,12 @@ def open_components(
     """Open the tuned weights and the scores of the components that the recipe reads.
 
     ``inputs`` closes them. ``paths`` has the tuned model and the scores of each component; None for
-    scores beside the tuned weights.
+    scores beside the tuned weights. A tuned model may be a compact component.
 
     Raises:
-        UsageError: a component that the recipe reads is missing.
-        MismatchError: scores are missing.
+        UsageError: a component that the recipe reads is missing, or a compact one is given scores.
+        MismatchError: scores are missing, or a compact component does not hold what the recipe
+            needs, or is one of another base.
         UnsupportedInputError, CheckpointError: an input is quantised or cannot be read.
     """
     components = []
@@ -57,17 +60,34 @@ def open_components(
                 f"the {name} model is missing, and sets {recipe.sets!r} needs it; name it with "
                 f"--{name}"
             )
-        refuse_quantised(Path(tuned))
-        components.append(
-            Component(
-                name,
-                inputs.enter_context(open_checkpoint(tuned)),
-                inputs.enter_context(_open_scores(name, Path(tuned), scores, recipe.score)),
-                recipe,
-                buffers,
-            )
+        opened = _open_compact if is_compact(tuned) else _open_whole
+        weights, ranks = (
+            inputs.enter_context(one) for one in opened(base, name, Path(tuned), scores, recipe)
         )
+        components.append(Component(name, weights, ranks, recipe, buffers))
     return tuple(components)
+
+
+def _open_compact(
+    base: Checkpoint, name: str, folder: Path, scores: PathLike | None, recipe: Recipe
+) -> Iterator[Checkpoint]:
+    if scores is not None:
+        raise UsageError(
+            f"--{name}-scores is given, and {folder} is a compact component, which has scores of "
+            "its own; leave it out"
+        )
+    component = CompactComponent.open(folder, base)
+    component.check_component(name, recipe)
+    yield component.tuned()
+    yield component.scores(recipe.score)
+
+
+def _open_whole(
+    _base: Checkpoint, name: str, tuned: Path, scores: PathLike | None, recipe: Recipe
+) -> Iterator[Checkpoint]:
+    refuse_quantised(tuned)
+    yield open_checkpoint(tuned)
+    yield _open_scores(name, tuned, scores, recipe.score)
 
 
 def _open_scores(name: str, tuned: Path, scores: PathLike | None, kind: Score) -> Checkpoint:

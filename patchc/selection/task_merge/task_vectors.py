@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from patchc.checkpoint import Checkpoint, TensorInfo
+from patchc.checkpoint import Checkpoint, TensorInfo, open_checkpoint
 from patchc.chunks import Chunk
 from patchc.dtypes import Words
 from patchc.errors import NumericError
@@ -20,6 +22,7 @@ from patchc.kernels.tiles import new_tiles
 from patchc.kernels.topk.cpu import Bits
 from patchc.recipe import MergeRecipe
 from patchc.runtime.runtime import Buffers
+from patchc.selection.compact.component_folder import CompactComponent, is_compact
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,30 @@ class TaskVector:
         if magnitudes(base, tensor.dtype.code, tuned, info.dtype.code, bits, new_tiles()):
             self.subtract(tensor, chunk, base, tuned)
         return bits
+
+
+def open_tuned(
+    inputs: ExitStack,
+    base: Checkpoint,
+    paths: Sequence[str | os.PathLike[str]],
+    recipe: MergeRecipe,
+) -> list[Checkpoint]:
+    """Open the tuned models of a merge, some of which may be compact; ``inputs`` closes them.
+
+    Raises:
+        MismatchError: the recipe needs what a compact component does not hold, or it is one of
+            another base.
+        UnsupportedInputError, CheckpointError: one cannot be read.
+    """
+    models: list[Checkpoint] = []
+    for number, path in enumerate(paths):
+        if is_compact(path):
+            component = CompactComponent.open(path, base)
+            component.check_model(number, recipe)
+            models.append(inputs.enter_context(component.tuned()))
+        else:
+            models.append(inputs.enter_context(open_checkpoint(path)))
+    return models
 
 
 def open_task_vectors(

@@ -1,0 +1,136 @@
+"""``component.json``: what a compact component holds, and of which base.
+
+It is read as a stranger's: nothing in it is trusted before it is checked, and reads of the files
+beside it are checked against the draws (:mod:`~patchc.selection.compact.checkpoint`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from patchc.checkpoint import Checkpoint
+from patchc.checkpoint.refuse import COMPONENT_FILE, COMPONENT_FORM
+from patchc.errors import CheckpointError, UsageError
+from patchc.hashing import chunk_digest, model_digest, tensor_digest
+from patchc.recipe import checks
+from patchc.recipe.safepatching import SCORES, Score
+from patchc.regular_file import read_regular
+from patchc.system_errors import reason
+
+VALUES, COUNTS = "component", "component-counts"
+"""Starts of file names: of the tuned weights, and of how many of each block there are."""
+
+_VERSION = 1
+_COMPONENT = re.compile(r"se|osm|model-\d{1,9}")
+_SAMPLED_WORDS = 4096
+
+
+def compact_scores_stem(kind: Score) -> str:
+    """The start of the file names of the scores of a kind."""
+    return f"component-scores-{kind}"
+
+
+@dataclass(frozen=True)
+class HeldTensor:
+    """A tensor of which the retained entries are held: its shape, and the share p of them."""
+
+    shape: tuple[int, ...]
+    retain: float
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a compact component holds.
+
+    Attributes:
+        component: "se" or "osm" of SafePatching, or "model-0", "model-1" … of a DARE merge; the
+            entries are drawn for it.
+        seed: of the draws.
+        scores: the kinds of scores that are there.
+        rest_unchanged: whether all tensors that are not held are those of the base.
+        base: the digest of the base (:func:`base_digest`), in hexadecimal.
+        tensors: those that are held, by name.
+    """
+
+    component: str
+    seed: int
+    scores: tuple[Score, ...]
+    rest_unchanged: bool
+    base: str
+    tensors: Mapping[str, HeldTensor]
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of the file."""
+        return {"kind": COMPONENT_FORM, "version": _VERSION, **asdict(self)}
+
+
+def read_description(folder: Path) -> Description:
+    """Read what a compact component holds.
+
+    Raises:
+        CheckpointError: the file cannot be read, or says something impossible.
+    """
+    path = folder / COMPONENT_FILE
+    try:
+        content = json.loads(read_regular(path))
+        return _check(content)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot read: {reason(error)}") from error
+    except (ValueError, RecursionError, KeyError, TypeError, UsageError) as error:
+        raise CheckpointError(
+            f"{path}: not the description of a compact component ({error}); derive it again"
+        ) from error
+
+
+def base_digest(base: Checkpoint) -> str:
+    """A digest by which a component knows its base, in hexadecimal.
+
+    It covers names, dtypes and shapes of all tensors and the first 4096 words of each, which are
+    read in no time. Two models that differ in training differ there.
+
+    Raises:
+        CheckpointError: the base cannot be read.
+    """
+    pairs = []
+    for name, tensor in base.tensors.items():
+        words = np.empty(min(tensor.words, _SAMPLED_WORDS), tensor.dtype.word)
+        sample = chunk_digest(base.read_words(tensor, 0, words))
+        pairs.append((name, tensor_digest(tensor.dtype.name, tensor.shape, [sample])))
+    return model_digest(pairs).hex()
+
+
+def _check(content: Any) -> Description:
+    if not isinstance(content, dict) or content.pop("kind", None) != COMPONENT_FORM:
+        raise ValueError(f"its kind is not {COMPONENT_FORM!r}")
+    if content.pop("version", None) != _VERSION:
+        raise ValueError("another version of patchc wrote it")
+    tensors = content.pop("tensors")
+    if not isinstance(tensors, dict):
+        raise ValueError("tensors is no object")
+    description = Description(**content, tensors={n: _held(n, t) for n, t in tensors.items()})
+    if not _COMPONENT.fullmatch(checks.text("component", description.component)):
+        raise ValueError(f"component is {description.component!r:.80}")
+    checks.seed("seed", description.seed)
+    checks.truth("rest_unchanged", description.rest_unchanged)
+    checks.text("base", description.base)
+    scores = checks.expressions("scores", description.scores)
+    for kind in scores:
+        checks.choice("scores", kind, SCORES)
+    return Description(**{**vars(description), "scores": scores})
+
+
+def _held(name: str, content: Any) -> HeldTensor:
+    shape, retain = content["shape"], checks.share("retain", content["retain"])
+    if not isinstance(shape, list) or not all(type(one) is int and one >= 0 for one in shape):
+        raise ValueError(f"tensor {name!r} has shape {shape!r:.80}")
+    if math.prod(shape) >= 1 << 63:
+        raise ValueError(f"tensor {name!r} has more entries than any file")
+    return HeldTensor(tuple(shape), retain)
