@@ -17,11 +17,11 @@ import tomllib
 import zipfile
 from dataclasses import dataclass
 from importlib import invalidate_caches
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-TEST_TOOLS = ("hypothesis", "ml_dtypes", "pytest", "pytest-xdist", "gguf")
+TEST_TOOLS = ("hypothesis", "ml-dtypes", "pytest", "pytest-xdist", "gguf")
 """Of the development tools, those that the tests import."""
 THERE = {"torch": "2.11.0", "triton": "3.6.0"}
 """What a machine with a device has: never downloaded, and the rest is chosen to go with it."""
@@ -31,20 +31,22 @@ PLATFORMS = (
     "manylinux2014_x86_64",
 )
 INSTALL_LIMIT = 60.0
-"""Seconds for one package."""
+"""Seconds for one call of pip."""
 
 
 @dataclass(frozen=True)
 class Requirement:
-    """A line of pyproject.toml, without extras and markers."""
+    """A line of pyproject.toml or of a package; extras and markers are for pip."""
 
-    name: str
-    bounds: str
+    line: str
 
-    @staticmethod
-    def parse(line: str) -> Requirement:
-        name, bounds = re.match(r"([\w.-]+)(?:\[[^]]*\])?\s*([^;]*)", line).groups()
-        return Requirement(re.sub(r"[-_.]+", "-", name).lower(), bounds.strip())
+    @property
+    def name(self) -> str:
+        return re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", self.line).group()).lower()
+
+    @property
+    def bounds(self) -> str:
+        return re.sub(r"^[\w.-]+(\[[^]]*\])?|;.*", "", self.line).strip()
 
     def __str__(self) -> str:
         return self.name + self.bounds
@@ -63,6 +65,11 @@ class Requirement:
             for sign, bound in re.findall(r"(>=|<)\s*([\d.]+)", self.bounds)
         )
 
+    def needs(self) -> list[Requirement]:
+        """What the installed package needs, but for its extras."""
+        lines = requires(self.name) or [] if self.held() else []
+        return [Requirement(line) for line in lines if "extra ==" not in line]
+
 
 def _within(held: str, sign: str, bound: str) -> bool:
     one, other = _release(held), _release(bound)
@@ -79,11 +86,10 @@ class Requirements:
     def __init__(self) -> None:
         project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
         extras = project["optional-dependencies"]
-        parse = Requirement.parse
-        self.core = [parse(line) for line in project["dependencies"] + extras["gpu"]]
-        self.derive = [parse(line) for line in extras["derive"]]
-        tools = {parse(name).name for name in TEST_TOOLS}
-        self.tests = [one for one in map(parse, extras["dev"]) if one.name in tools]
+        self.core = [Requirement(line) for line in project["dependencies"] + extras["gpu"]]
+        self.derive = [Requirement(line) for line in extras["derive"]]
+        tools = [Requirement(line) for line in extras["dev"]]
+        self.tests = [one for one in tools if one.name in TEST_TOOLS]
 
     def all(self) -> list[Requirement]:
         by_name = {one.name: one for one in (*self.derive, *self.tests, *self.core)}
@@ -93,38 +99,48 @@ class Requirements:
 def install(unmet: list[Requirement], wheels: Path, prefix: Path) -> list[str]:
     """Install from a folder to a prefix of its own, and use it in this process.
 
-    One after the other, so that one wheel that is missing does not stop the rest.
+    The Python stays as it is: pip left to itself would remove what is too old from it. So each
+    package is installed alone, and after it what it needs and does not find. torch and Triton are
+    never installed.
 
     Returns:
         The folders for the PYTHONPATH of other processes.
     """
-    for one in unmet:
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-input"]
-        options = [
-            "--find-links",
-            str(wheels),
-            "--prefix",
-            str(prefix),
-            "--no-warn-script-location",
-        ]
-        try:
-            done = subprocess.run(
-                [*command, *options, str(one)],
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=INSTALL_LIMIT,
-            )
-        except subprocess.TimeoutExpired:
-            print(f"{one}: pip took over {INSTALL_LIMIT:.0f} s and was ended")
-            continue
-        if done.returncode:
-            last = (done.stderr.strip() or "no message").splitlines()[-1]
-            print(f"{one}: not installed from {wheels}: {last}")
-    folders = [str(path) for path in prefix.rglob("*-packages") if path.parent.name != "local"]
-    sys.path[:0] = folders
-    invalidate_caches()
+    seen = set(THERE)
+    folders: list[str] = []
+    while unmet := [one for one in unmet if one.name not in seen and not one.met()]:
+        seen |= {one.name for one in unmet}
+        if _pip(unmet, wheels, prefix):
+            # One wheel that is missing stops the whole call, so they go one by one.
+            for one in unmet:
+                if message := _pip([one], wheels, prefix):
+                    print(f"{one}: not installed from {wheels}: {message}")
+        folders = [str(path) for path in prefix.rglob("*-packages")]
+        sys.path[:0] = [path for path in folders if path not in sys.path]
+        invalidate_caches()
+        unmet = [need for one in unmet for need in one.needs()]
     return folders
+
+
+def _pip(chosen: list[Requirement], wheels: Path, prefix: Path) -> str:
+    """Install these alone; the last line of what pip says against it."""
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-input", "--no-index"]
+    alone = ["--no-deps", "--ignore-installed", "--no-warn-script-location"]
+    places = ["--find-links", str(wheels), "--prefix", str(prefix)]
+    lines = [one.line for one in chosen]
+    try:
+        done = subprocess.run(
+            [*command, *alone, *places, *lines],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=INSTALL_LIMIT,
+        )
+    except subprocess.TimeoutExpired:
+        return f"pip took over {INSTALL_LIMIT:.0f} s"
+    if not done.returncode:
+        return ""
+    return (done.stderr.strip() or "pip failed").splitlines()[-1]
 
 
 def download(folder: Path, only: list[str]) -> None:

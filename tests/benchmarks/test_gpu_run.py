@@ -62,25 +62,26 @@ def test_a_small_machine_takes_what_fits() -> None:
     ],
 )
 def test_requirements_are_read(line: str, parsed: tuple[str, str]) -> None:
-    requirement = Requirement.parse(line)
+    requirement = Requirement(line)
     assert (requirement.name, requirement.bounds) == parsed
 
 
 def test_requirements_are_held_against_what_is_there() -> None:
     assert all(one.met() for one in Requirements().all())
-    assert Requirement("pytest", ">=8.0,<1000").met()
-    assert not Requirement("pytest", ">=1000").met()
-    assert not Requirement("pytest", ">=0.1,<1").met()
-    assert not Requirement("no-such-package", "").met()
+    assert Requirement("pytest>=8.0,<1000").met()
+    assert not Requirement("pytest>=1000").met()
+    assert not Requirement("pytest>=0.1,<1").met()
+    assert not Requirement("no-such-package").met()
     names = {one.name for one in Requirements().all()}
     assert {"blake3", "torch", "triton", "bitsandbytes", "pytest", "hypothesis"} <= names
     assert "mypy" not in names
 
 
-def write_wheel(folder: Path, name: str) -> None:
+def write_wheel(folder: Path, name: str, needs: str = "") -> None:
+    about = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n{needs}"
     files = {
         f"{name}.py": "VALUE = 7\n",
-        f"{name}-1.0.dist-info/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n",
+        f"{name}-1.0.dist-info/METADATA": about,
         f"{name}-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\nTag: py3-none-any\n",
         f"{name}-1.0.dist-info/RECORD": "",
     }
@@ -93,13 +94,17 @@ def test_what_is_missing_comes_from_a_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "path", [*sys.path])
-    write_wheel(tmp_path, "patchc_stand_in")
-    there, not_there = Requirement("patchc-stand-in", ">=1.0"), Requirement("patchc-no-wheel", "")
+    elsewhere = "Requires-Dist: patchc-elsewhere; sys_platform == 'plan9'\n"
+    write_wheel(tmp_path, "patchc_stand_in", f"Requires-Dist: patchc-under-it\n{elsewhere}")
+    write_wheel(tmp_path, "patchc_under_it", "Requires-Dist: pytest>=8.0\n")
+    there, not_there = Requirement("patchc-stand-in>=1.0"), Requirement("patchc-no-wheel")
     folders = install([not_there, there], tmp_path, tmp_path / "prefix")
     assert there.met()
     assert not not_there.met()
-    assert f"patchc-no-wheel: not installed from {tmp_path}" in capsys.readouterr().out
-    code = "import patchc_stand_in; print(patchc_stand_in.VALUE)"
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"patchc-no-wheel: not installed from {tmp_path}")
+    assert len(printed.splitlines()) == 1
+    code = "import patchc_stand_in, patchc_under_it; print(patchc_stand_in.VALUE)"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
@@ -110,7 +115,7 @@ def test_what_is_missing_comes_from_a_folder(
 def test_what_stays_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Wanted:
         def all(self) -> list[Requirement]:
-            return [Requirement("patchc-no-wheel", ">=2"), Requirement("pytest", ">=1000")]
+            return [Requirement("patchc-no-wheel>=2"), Requirement("pytest>=1000")]
 
     monkeypatch.setattr(script, "Requirements", Wanted)
     path, absent, notes = script.prepare(None, tmp_path)
