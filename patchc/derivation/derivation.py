@@ -86,89 +86,66 @@ class DirectionReport:
 
 
 def derive_directions(
-    base: Checkpoint,
-    material: Material,
-    out: Path,
-    options: DeriveOptions,
-    progress: Progress,
-    layout: Layout = IN_MEMORY,
-    scratch: Scratch | None = None,
+    base: Checkpoint, material: Material, out: Path, options: DeriveOptions, progress: Progress
 ) -> tuple[DirectionReport, ...]:
     """Derive the objective's directions, each into its own folder below ``out``.
-
-    A direction that an earlier run with this scratch folder has written is not derived again.
 
     Raises:
         DeriveError, UnsupportedInputError, UsageError, StorageError: see the called functions.
     """
     device = choose_device(options.device)
-    objective: ResponseTuning | MarginTuning
+    tuner: ResponseTuning | MarginTuning
     if material.openings:
-        objective = MarginTuning(material.labelled, material.openings, options)
+        tuner = MarginTuning(material.labelled, material.openings, options)
     else:
         tokenizer = load_tokenizer(base.path)
         examples = [encode(tokenizer, one, options.max_length) for one in material.conversations]
-        objective = ResponseTuning(examples, options)
-    stays_bf16 = base.main_dtype == "BF16" and options.objective == "margin" and options.retain < 1
-    dtype = torch.bfloat16 if stays_bf16 else torch.float32
-    place = Workplace(base, device, dtype, options.precision == "bfloat16", layout, scratch)
-    with reproducible(device, options.seed), quiet_transformers():
-        return tuple(
-            _written(scratch, direction, out / direction)
-            or _Derivation(place, material, objective, direction, options, progress).derive(
-                out / direction
-            )
-            for direction in options.folders
-        )
+        tuner = ResponseTuning(examples, options)
+    with reproducible(device, options.seed), quiet_transformers(), ExitStack() as passes:
+        derivation = _Derivation(base, material, tuner, options, device, progress, passes)
+        return tuple(derivation.derive(direction, out / direction) for direction in options.folders)
 
 
+@dataclass(frozen=True)
 class _Derivation:
-    """The derivation of one direction."""
+    """What the directions of one derivation share."""
 
-    def __init__(
-        self,
-        place: Workplace,
-        material: Material,
-        objective: ResponseTuning | MarginTuning,
-        direction: Direction,
-        options: DeriveOptions,
-        progress: Progress,
-    ) -> None:
-        self._place = place
-        self._base = place.base
-        self._material = material
-        self._objective = objective
-        self._direction = direction
-        self._options = options
-        self._progress = progress
-        parts = load_parts(place.base, place.device, place.dtype)
-        source, remembers = BaseSource(place.base), not place.layout.streams
-        self._trained = objective.trained(source, parts, remembers)
-        self._scored = scored_tensors(parts.shapes, options)
-        self._trainer = Trainer(place, parts, self._trained, options.optimizer, direction)
-        self._model = self._trainer.model
+    base: Checkpoint
+    material: Material
+    tuner: ResponseTuning | MarginTuning
+    options: DeriveOptions
+    device: torch.device
+    progress: Progress
+    passes: ExitStack
 
-    def derive(self, out: Path) -> DirectionReport:
-        """Tune, score and write."""
-        objective, options, direction = self._objective, self._options, self._direction
-        try:
-            sums: dict[str, GradientStore] = {}
-            losses = objective.sample_losses(self._model)
-            kinds = {kind.startswith("base-") for kind in options.scores}
-            # What an interrupted run has tuned is no longer the base.
-            anchors, batches = self._study_base()
-            if True in kinds:
-                sums["base"] = self._sum("base", losses)
-            tuner = Tuner(
-                self._trainer, batches, objective.steps(direction), direction, anchors, options,
-                objective.rate(direction), self._place.scratch, self._progress,
-            )  # fmt: skip
-            tuning = tuner.run()
-            if False in kinds:
-                sums["tuned"] = self._sum("tuned", losses)
-            self._write(out, tuning, sums, len(losses))
-        finally:
-            self._trainer.close()
+    def derive(self, direction: Direction, out: Path) -> DirectionReport:
+        base, options = self.base, self.options
+        stays_bf16 = base.main_dtype == "BF16" and options.objective == "margin" and options.retain < 1
+        dtype = torch.bfloat16 if stays_bf16 else torch.float32
+        model = load_model(base.path, self.device, dtype, options.precision, self.passes)
+        tensors = name_tensors(model, base)
+        scored = scored_tensors(tensors, options)
+        anchors = anchors_of(model, self.material.anchors)
+        losses = self.tuner.sample_losses(model)
+        sum_gradients = partial(gradient_sums, model, scored, losses, self.progress)
+        sums = {}
+        if any(kind.startswith("base-") for kind in options.scores):
+            sums["base"] = sum_gradients(f"base for {direction}")
+        tuning = self.tuner.tune(model, direction, anchors, self.progress)
+        if not all(kind.startswith("base-") for kind in options.scores):
+            sums["tuned"] = sum_gradients(direction)
+        with staged_folder(out) as folder:
+            value = partial(self._value, tensors)
+
+            def score(kind: Score, name: str) -> Tensor:
+                return self._score(kind, direction, scored, sums, name)
+
+            if options.holding:
+                writer = CompactWriter(folder, base, options.holding, direction, options)
+                writer.write(scored, value, score)
+            else:
+                write_whole(folder, base, scored, options, value, score)
+            write_json(folder / RECORD, self._record(direction, tuning, len(losses)))
         return DirectionReport(
             direction=direction,
             path=out,
@@ -176,7 +153,52 @@ class _Derivation:
             first_loss=tuning.losses[0],
             last_loss=tuning.last_loss,
             at_ceiling=tuning.ceiling_loss is not None,
-            scored_tensors=len(self._scored),
+            scored_tensors=len(scored),
             scored_samples=len(losses),
             anchors=len(anchors),
         )
+
+    def _value(self, tensors: Mapping[str, Tensor], name: str) -> Tensor:
+        """Return a tensor of the tuned model, as it will be written."""
+        if name not in tensors:
+            return load_stored(self.base, name)
+        tensor = tensors[name]
+        if not tensor.is_floating_point():
+            return tensor
+        return self.tuner.value(name, tensor).float()
+
+    def _score(
+        self,
+        kind: Score,
+        direction: Direction,
+        scored: Mapping[str, Parameter],
+        sums: Mapping[str, Mapping[str, Tensor]],
+        name: str,
+    ) -> Tensor:
+        """Compute one tensor's scores, of the base's weights, the tuned model's or the delta."""
+        values = self.tuner.value(name, scored[name]).float()
+        if kind != "weight":
+            stored = load_stored(self.base, name).to(values.device, torch.float32)
+            values = stored if kind == "base-weight" else values - stored
+        gradients = sums["base" if kind.startswith("base-") else "tuned"][name]
+        return snip_score(f"{direction}: tensor {name!r}", gradients, values)
+
+    def _record(self, direction: Direction, tuning: Tuning, scored_samples: int) -> dict[str, Any]:
+        summary = {"steps": len(tuning.losses), "last_loss": tuning.last_loss}
+        return {
+            "kind": "derive",
+            "objective": self.options.objective,
+            "direction": direction,
+            "base": self.base.path.resolve().name,
+            **self.material.record,
+            "anchors": len(self.material.anchors),
+            "options": self.options.to_json(),
+            "device": self.device.type,
+            "scored_samples": scored_samples,
+            "tuning": {**asdict(tuning), **summary},
+            "versions": {
+                "patchc": __version__,
+                "torch": torch.__version__,
+                "transformers": transformers.__version__,
+            },
+        }
