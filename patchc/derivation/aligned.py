@@ -6,14 +6,11 @@ the same column. The logits of the columns before it are not computed.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
-from contextlib import ExitStack
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from patchc.derivation.examples import Example
 
@@ -46,30 +43,25 @@ def next_log_probabilities(
         fp32 [prompts, most tokens that follow + 1, vocabulary]; place i holds the distribution
         after the prompt and the first i tokens that follow it.
     """
-    device = model.device
-    tokens, attended = align(prompts, following, device)
+    tokens, attended = align(prompts, following, model.device)
     width = max(map(len, following)) + 1
-    takes_width = "logits_to_keep" in inspect.signature(type(model).forward).parameters
-    settings = {"logits_to_keep": width} if takes_width else {}
-    with ExitStack() as stack:
-        # Not in a caller's autocast; a model loaded for bf16 products has its own.
-        stack.enter_context(torch.autocast(device.type, enabled=False))
-        if device.type == "cuda" and torch.is_grad_enabled():
-            # The gradients of CUDA's fused attention are not deterministic.
-            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-        # Given states that are not contiguous, torch would copy the output head for each row.
-        hook = model.get_output_embeddings().register_forward_pre_hook(
-            lambda _head, states: (states[0].contiguous(),)
-        )
-        stack.callback(hook.remove)
-        logits = model(
-            input_ids=tokens,
-            attention_mask=attended,
-            position_ids=(attended.cumsum(1) - 1).clamp_min(0),
-            use_cache=False,
-            **settings,
-        ).logits
-    return torch.log_softmax(logits[:, -width:].float(), dim=-1)
+
+    def choose(_head: Any, states: tuple[Tensor]) -> tuple[Tensor]:
+        return (states[0][:, -width:].contiguous(),)
+
+    hook = model.get_output_embeddings().register_forward_pre_hook(choose)
+    # Not in a caller's autocast; a model for bf16 products has its own.
+    with torch.autocast(model.device.type, enabled=False):
+        try:
+            logits = model(
+                input_ids=tokens,
+                attention_mask=attended,
+                position_ids=(attended.cumsum(1) - 1).clamp_min(0),
+                use_cache=False,
+            ).logits
+        finally:
+            hook.remove()
+    return torch.log_softmax(logits.float(), dim=-1)
 
 
 def response_log_probabilities(model: Any, examples: Sequence[Example]) -> list[Tensor]:

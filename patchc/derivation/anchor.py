@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +16,9 @@ from torch import Tensor
 
 from patchc.derivation.aligned import response_log_probabilities
 from patchc.derivation.examples import Example, in_batches
+from patchc.layered.boundaries import Boundaries
+from patchc.layered.layered_model import LayeredModel
+from patchc.layered.passes import evaluate
 
 _NAMED = 32
 """How many of the most likely tokens are told apart; all others count as one."""
@@ -35,15 +39,21 @@ class Anchor(Example):
     shares: Tensor
 
 
-def anchors_of(model: Any, replies: Sequence[Example]) -> list[Anchor]:
+def anchors_of(
+    model: LayeredModel, replies: Sequence[Example], boundaries: Boundaries
+) -> list[Anchor]:
     """Take the base's distributions along its own replies, 388 bytes for each token."""
+    batches = list(in_batches(replies))
+    computes = [partial(anchors_of_batch, model, batch) for batch in batches]
+    return [anchor for each in evaluate(model, computes, boundaries) for anchor in each]
+
+
+def anchors_of_batch(model: Any, replies: Sequence[Example]) -> list[Anchor]:
+    """Take the base's distributions along some replies, in one run of the model."""
     anchors = []
-    for batch in in_batches(replies):
-        with torch.no_grad():
-            found = response_log_probabilities(model, batch)
-        for places, reply in zip(found, batch, strict=True):
-            named = places.topk(min(_NAMED, places.shape[-1]), dim=-1).indices
-            anchors.append(Anchor(reply.prompt, reply.response, named, _coarse(places, named)))
+    for places, reply in zip(response_log_probabilities(model, replies), replies, strict=True):
+        named = places.topk(min(_NAMED, places.shape[-1]), dim=-1).indices
+        anchors.append(Anchor(reply.prompt, reply.response, named, _coarse(places, named)))
     return anchors
 
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
 from patchc.checkpoint import Checkpoint
-from patchc.derivation.derive_options import Precision
 from patchc.errors import DeriveError, UnsupportedInputError
 
 
@@ -32,33 +30,6 @@ def load_tokenizer(base: Path) -> Any:
             "model's chat version, or take that version as the base"
         )
     return tokenizer
-
-
-def load_model(
-    base: Path, device: torch.device, dtype: torch.dtype, precision: Precision, passes: ExitStack
-) -> Any:
-    """Load the base as a causal language model without dropout.
-
-    Its forward pass computes products in the given precision (autocast). Attention is computed in
-    plain tensor operations: their gradients are deterministic on every device. ``passes`` ends the
-    autocast of a forward pass that is interrupted.
-
-    Raises:
-        UnsupportedInputError: transformers cannot load it as a causal language model.
-    """
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            base, dtype=dtype, local_files_only=True, attn_implementation="eager"
-        )
-    except (OSError, ValueError, KeyError) as error:
-        raise UnsupportedInputError(
-            f"{base}: transformers cannot load it as a causal language model ({error})"
-        ) from error
-    # A wrapped forward would refer to its own model, which would then be freed late; hooks do not.
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
-    model.register_forward_pre_hook(lambda *_: passes.enter_context(autocast) and None)
-    model.register_forward_hook(lambda *_: passes.close(), always_call=True)
-    return model.to(device).eval()
 
 
 def name_tensors(model: Any, base: Checkpoint) -> dict[str, Tensor]:

@@ -7,8 +7,8 @@ scores select its entries.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import ExitStack
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,25 +17,33 @@ from typing import Any
 import torch
 import transformers
 from torch import Tensor
-from torch.nn import Parameter
 
 from patchc.checkpoint import Checkpoint
-from patchc.derivation.anchor import anchors_of
-from patchc.derivation.base_model import load_model, load_stored, load_tokenizer, name_tensors
+from patchc.derivation.anchor import Anchor, anchors_of
+from patchc.derivation.base_model import load_stored, load_tokenizer
 from patchc.derivation.compact_output import CompactWriter
 from patchc.derivation.conversations import Conversation
 from patchc.derivation.derive_options import DeriveOptions, Direction
 from patchc.derivation.examples import Example, encode
+from patchc.derivation.gradient_store import GradientStore, HeldGradients, ScratchGradients
 from patchc.derivation.margin import Labelled, Openings
 from patchc.derivation.margin_tuning import MarginTuning
-from patchc.derivation.output import RECORD, write_json, write_whole
+from patchc.derivation.output import RECORD, copy_side_files, write_json, write_shards
 from patchc.derivation.response_tuning import ResponseTuning
-from patchc.derivation.scores import gradient_sums, scored_tensors, snip_score
+from patchc.derivation.scores import GradientSums, scored_tensors, snip_score
 from patchc.derivation.session import choose_device, quiet_transformers, reproducible
-from patchc.derivation.tune import Tuning
+from patchc.derivation.trainer import IN_MEMORY, Layout, Trainer, Workplace
+from patchc.derivation.tune import Tuner, Tuning
 from patchc.files import staged_folder
-from patchc.progress import Progress
+from patchc.layered.boundaries import HeldBoundaries
+from patchc.layered.layered_model import Loss
+from patchc.layered.model_parts import load_parts
+from patchc.layered.passes import Pass, Term
+from patchc.layered.scratch import Scratch
+from patchc.layered.sources import BaseSource, read_whole
+from patchc.progress import Progress, ProgressEvent
 from patchc.recipe.safepatching import Score
+from patchc.selection.safepatching.inputs import scores_stem
 from patchc.version import __version__
 
 
@@ -86,114 +94,219 @@ class DirectionReport:
 
 
 def derive_directions(
-    base: Checkpoint, material: Material, out: Path, options: DeriveOptions, progress: Progress
+    base: Checkpoint,
+    material: Material,
+    out: Path,
+    options: DeriveOptions,
+    progress: Progress,
+    layout: Layout = IN_MEMORY,
+    scratch: Scratch | None = None,
 ) -> tuple[DirectionReport, ...]:
     """Derive the objective's directions, each into its own folder below ``out``.
+
+    A direction that an earlier run with this scratch folder has written is not derived again.
 
     Raises:
         DeriveError, UnsupportedInputError, UsageError, StorageError: see the called functions.
     """
     device = choose_device(options.device)
-    tuner: ResponseTuning | MarginTuning
+    objective: ResponseTuning | MarginTuning
     if material.openings:
-        tuner = MarginTuning(material.labelled, material.openings, options)
+        objective = MarginTuning(material.labelled, material.openings, options)
     else:
         tokenizer = load_tokenizer(base.path)
         examples = [encode(tokenizer, one, options.max_length) for one in material.conversations]
-        tuner = ResponseTuning(examples, options)
-    with reproducible(device, options.seed), quiet_transformers(), ExitStack() as passes:
-        derivation = _Derivation(base, material, tuner, options, device, progress, passes)
-        return tuple(derivation.derive(direction, out / direction) for direction in options.folders)
-
-
-@dataclass(frozen=True)
-class _Derivation:
-    """What the directions of one derivation share."""
-
-    base: Checkpoint
-    material: Material
-    tuner: ResponseTuning | MarginTuning
-    options: DeriveOptions
-    device: torch.device
-    progress: Progress
-    passes: ExitStack
-
-    def derive(self, direction: Direction, out: Path) -> DirectionReport:
-        base, options = self.base, self.options
-        stays_bf16 = base.main_dtype == "BF16" and options.objective == "margin" and options.retain < 1
-        dtype = torch.bfloat16 if stays_bf16 else torch.float32
-        model = load_model(base.path, self.device, dtype, options.precision, self.passes)
-        tensors = name_tensors(model, base)
-        scored = scored_tensors(tensors, options)
-        anchors = anchors_of(model, self.material.anchors)
-        losses = self.tuner.sample_losses(model)
-        sum_gradients = partial(gradient_sums, model, scored, losses, self.progress)
-        sums = {}
-        if any(kind.startswith("base-") for kind in options.scores):
-            sums["base"] = sum_gradients(f"base for {direction}")
-        tuning = self.tuner.tune(model, direction, anchors, self.progress)
-        if not all(kind.startswith("base-") for kind in options.scores):
-            sums["tuned"] = sum_gradients(direction)
-        with staged_folder(out) as folder:
-            value = partial(self._value, tensors)
-
-            def score(kind: Score, name: str) -> Tensor:
-                return self._score(kind, direction, scored, sums, name)
-
-            if options.holding:
-                writer = CompactWriter(folder, base, options.holding, direction, options)
-                writer.write(scored, value, score)
-            else:
-                write_whole(folder, base, scored, options, value, score)
-            write_json(folder / RECORD, self._record(direction, tuning, len(losses)))
-        return DirectionReport(
-            direction=direction,
-            path=out,
-            steps=len(tuning.losses),
-            first_loss=tuning.losses[0],
-            last_loss=tuning.last_loss,
-            at_ceiling=tuning.ceiling_loss is not None,
-            scored_tensors=len(scored),
-            scored_samples=len(losses),
-            anchors=len(anchors),
+        objective = ResponseTuning(examples, options)
+    stays_bf16 = base.main_dtype == "BF16" and options.objective == "margin" and options.retain < 1
+    dtype = torch.bfloat16 if stays_bf16 else torch.float32
+    place = Workplace(base, device, dtype, options.precision == "bfloat16", layout, scratch)
+    with reproducible(device, options.seed), quiet_transformers():
+        return tuple(
+            _written(scratch, direction, out / direction)
+            or _Derivation(place, material, objective, direction, options, progress).derive(
+                out / direction
+            )
+            for direction in options.folders
         )
 
-    def _value(self, tensors: Mapping[str, Tensor], name: str) -> Tensor:
-        """Return a tensor of the tuned model, as it will be written."""
-        if name not in tensors:
-            return load_stored(self.base, name)
-        tensor = tensors[name]
-        if not tensor.is_floating_point():
-            return tensor
-        return self.tuner.value(name, tensor).float()
 
-    def _score(
+def _written(scratch: Scratch | None, direction: Direction, out: Path) -> DirectionReport | None:
+    """Return the report of a direction that an earlier run has written; None if none has."""
+    report = scratch.notes.get(f"{direction}-report") if scratch else None
+    if report is None or not out.exists():
+        return None
+    return DirectionReport(**{**report, "path": out})
+
+
+class _Derivation:
+    """The derivation of one direction."""
+
+    def __init__(
         self,
-        kind: Score,
+        place: Workplace,
+        material: Material,
+        objective: ResponseTuning | MarginTuning,
         direction: Direction,
-        scored: Mapping[str, Parameter],
-        sums: Mapping[str, Mapping[str, Tensor]],
-        name: str,
-    ) -> Tensor:
-        """Compute one tensor's scores, of the base's weights, the tuned model's or the delta."""
-        values = self.tuner.value(name, scored[name]).float()
-        if kind != "weight":
-            stored = load_stored(self.base, name).to(values.device, torch.float32)
-            values = stored if kind == "base-weight" else values - stored
-        gradients = sums["base" if kind.startswith("base-") else "tuned"][name]
-        return snip_score(f"{direction}: tensor {name!r}", gradients, values)
+        options: DeriveOptions,
+        progress: Progress,
+    ) -> None:
+        self._place = place
+        self._base = place.base
+        self._material = material
+        self._objective = objective
+        self._direction = direction
+        self._options = options
+        self._progress = progress
+        parts = load_parts(place.base, place.device, place.dtype)
+        source, remembers = BaseSource(place.base), not place.layout.streams
+        self._trained = objective.trained(source, parts, remembers)
+        self._scored = scored_tensors(parts.shapes, options)
+        self._trainer = Trainer(place, parts, self._trained, options.optimizer, direction)
+        self._model = self._trainer.model
 
-    def _record(self, direction: Direction, tuning: Tuning, scored_samples: int) -> dict[str, Any]:
+    def derive(self, out: Path) -> DirectionReport:
+        """Tune, score and write."""
+        objective, options, direction = self._objective, self._options, self._direction
+        try:
+            sums: dict[str, GradientStore] = {}
+            losses = objective.sample_losses(self._model)
+            kinds = {kind.startswith("base-") for kind in options.scores}
+            # What an interrupted run has tuned is no longer the base.
+            anchors, batches = self._study_base()
+            if True in kinds:
+                sums["base"] = self._sum("base", losses)
+            tuner = Tuner(
+                self._trainer, batches, objective.steps(direction), direction, anchors, options,
+                objective.rate(direction), self._place.scratch, self._progress,
+            )  # fmt: skip
+            tuning = tuner.run()
+            if False in kinds:
+                sums["tuned"] = self._sum("tuned", losses)
+            report = DirectionReport(
+                direction=direction,
+                path=out,
+                steps=len(tuning.losses),
+                first_loss=tuning.losses[0],
+                last_loss=tuning.last_loss,
+                at_ceiling=tuning.ceiling_loss is not None,
+                scored_tensors=len(self._scored),
+                scored_samples=len(losses),
+                anchors=len(anchors),
+            )
+            scratch = self._place.scratch
+            if scratch is not None:
+                # The folder appears whole or not at all; if it does, this tells the next run.
+                scratch.note(**{f"{direction}-report": {**asdict(report), "path": str(out)}})
+            self._write(out, tuning, sums, len(losses))
+        finally:
+            self._trainer.close()
+        if scratch is not None:
+            scratch.remove_files(f"{direction}-")
+        return report
+
+    def _study_base(self) -> tuple[list[Anchor], Iterator[Loss]]:
+        """Take the anchors, and prepare the batches' losses, with the base's weights."""
+        boundaries = partial(self._trainer.boundaries, "base")
+        with self._trainer.as_base():
+            replies = self._material.anchors
+            anchors = anchors_of(self._model, replies, boundaries()) if replies else []
+            return anchors, self._objective.losses(self._model, self._direction, boundaries)
+
+    def _sum(self, kind: str, losses: Sequence[Loss]) -> GradientStore:
+        """Sum the absolute gradients of the losses, of the base or of the tuned model."""
+        place, parts, scratch = self._place, self._model.parts, self._place.scratch
+        sizes = {name: math.prod(shape) for name, shape in self._scored.items()}
+        joined = parts.head_name if parts.tied and parts.head_name in self._scored else None
+        if scratch is None:
+            held = HeldGradients(sizes, place.device)
+            sums = GradientSums(held, self._scored, place.device, joined)
+            for done, loss in enumerate(losses, start=1):
+                Pass(self._model, [Term(loss)], sums, HeldBoundaries(), place.layout.keeps).run()
+                self._report(kind, done, len(losses), "samples")
+            return held
+        name = f"{kind}-sums"
+        store = ScratchGradients(scratch, sizes, f"{self._direction}-{name}")
+        if not scratch.notes.get(f"{self._direction}-{name}-done"):
+            sums = GradientSums(store, self._scored, place.device, joined)
+            self._sum_streamed(kind, losses, sums, alone=joined is not None)
+            scratch.note(**{f"{self._direction}-{name}-done": True})
+        return store
+
+    def _sum_streamed(
+        self, kind: str, losses: Sequence[Loss], sums: GradientSums, alone: bool
+    ) -> None:
+        """Sum layer by layer; ``alone`` takes each loss through the model by itself."""
+        layers, inside = len(self._model.parts.layers), set[str]()
+        for names in self._model.parts.layer_names:
+            inside.update(names.values())
+        resumes = not alone and inside.issuperset(self._scored)
+        groups = [[loss] for loss in losses] if alone else [losses]
+        for number, group in enumerate(groups):
+            kept = self._trainer.boundaries(f"{kind}-scoring", resumes)
+            before = 2 * layers * number
+
+            def report(number: int, back: bool, before: int = before) -> None:
+                passed = 2 * layers - number if back else number + 1
+                self._report(kind, before + passed, 2 * layers * len(groups), "layers")
+
+            terms = [Term(loss) for loss in group]
+            Pass(self._model, terms, sums, kept, self._place.layout.keeps, report).run()
+
+    def _report(self, kind: str, done: int, total: int, unit: str) -> None:
+        label = self._direction if kind == "tuned" else f"base for {self._direction}"
+        self._progress(ProgressEvent(f"score {label}", done, total, unit))
+
+    def _write(
+        self, out: Path, tuning: Tuning, sums: Mapping[str, GradientStore], samples: int
+    ) -> None:
+        base, options = self._base, self._options
+        score = partial(self._score, sums)
+        with staged_folder(out) as folder:
+            if options.holding:
+                writer = CompactWriter(folder, base, options.holding, self._direction, options)
+                writer.write(self._scored, self._value, score)
+            else:
+                copy_side_files(base, folder)
+                sizes = {name: 4 * info.words for name, info in base.tensors.items()}
+                write_shards(folder, "model", sizes, self._value, options.shard_bytes)
+                sizes = {name: 4 * math.prod(shape) for name, shape in self._scored.items()}
+                for kind in options.scores:
+                    of_kind = partial(score, kind)
+                    write_shards(folder, scores_stem(kind), sizes, of_kind, options.shard_bytes)
+            write_json(folder / RECORD, self._record(tuning, samples))
+
+    def _value(self, name: str) -> Tensor:
+        """Return a tensor of the tuned model, as it will be written, on the CPU."""
+        parts = self._model.parts
+        if name not in parts.names:
+            return load_stored(self._base, name)
+        stored = parts.names[name]
+        return read_whole(self._trainer.weights, stored, parts.shapes[stored], torch.float32)
+
+    def _score(self, sums: Mapping[str, GradientStore], kind: Score, name: str) -> Tensor:
+        """Compute one tensor's scores, of the base's weights, the tuned model's or the delta."""
+        shape = self._scored[name]
+        source = BaseSource(self._base)
+        values = read_whole(
+            source if kind == "base-weight" else self._trainer.weights, name, shape, torch.float32
+        )
+        if kind.endswith("delta"):
+            values -= read_whole(source, name, shape, torch.float32)
+        store = sums["base" if kind.startswith("base-") else "tuned"]
+        gradients = store.read(name, 0, values.numel()).cpu().view(shape)
+        return snip_score(f"{self._direction}: tensor {name!r}", gradients, values)
+
+    def _record(self, tuning: Tuning, scored_samples: int) -> dict[str, Any]:
         summary = {"steps": len(tuning.losses), "last_loss": tuning.last_loss}
         return {
             "kind": "derive",
-            "objective": self.options.objective,
-            "direction": direction,
-            "base": self.base.path.resolve().name,
-            **self.material.record,
-            "anchors": len(self.material.anchors),
-            "options": self.options.to_json(),
-            "device": self.device.type,
+            "objective": self._options.objective,
+            "direction": self._direction,
+            "base": self._base.path.resolve().name,
+            **self._material.record,
+            "anchors": len(self._material.anchors),
+            "options": self._options.to_json(),
+            "device": self._place.device.type,
             "scored_samples": scored_samples,
             "tuning": {**asdict(tuning), **summary},
             "versions": {

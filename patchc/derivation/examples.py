@@ -126,10 +126,19 @@ def log_probabilities(model: Any, batch: Batch) -> Tensor:
 
 def _token_losses(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
     """Compute −log p of the responses' tokens, in order, and the mask that finds them."""
-    output = model(input_ids=batch.tokens, attention_mask=batch.attended, use_cache=False)
     counted = batch.weights[:, 1:] > 0
+
+    def choose(_head: Any, states: tuple[Tensor]) -> tuple[Tensor]:
+        return (states[0][:, :-1][counted],)
+
+    # The logits of other places would take more memory than all else.
+    hook = model.get_output_embeddings().register_forward_pre_hook(choose)
+    try:
+        output = model(input_ids=batch.tokens, attention_mask=batch.attended, use_cache=False)
+    finally:
+        hook.remove()
     losses = torch.nn.functional.cross_entropy(
-        output.logits[:, :-1][counted].float(), batch.tokens[:, 1:][counted], reduction="none"
+        output.logits.float(), batch.tokens[:, 1:][counted], reduction="none"
     )
     return losses, counted
 

@@ -8,28 +8,27 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import zip_longest
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from patchc.derivation.anchor import Anchor
 from patchc.derivation.derive_options import DeriveOptions, Direction
 from patchc.derivation.examples import shuffled
-from patchc.derivation.gradients import train_only
 from patchc.derivation.margin import Labelled, Openings, hinge_loss, refusal_margin, softplus_loss
-from patchc.derivation.retained import RetainedEntries
 from patchc.derivation.scores import scored_tensors
-from patchc.derivation.tune import Tuning, tune
+from patchc.derivation.trained import RetainedEntries, Trained, WholeTensors
 from patchc.errors import DeriveError
-from patchc.progress import Progress
+from patchc.layered.boundaries import Boundaries
+from patchc.layered.layered_model import LayeredModel, Loss
+from patchc.layered.model_parts import ModelParts
+from patchc.layered.sources import BaseSource
 from patchc.recipe import checks
 
 
-@dataclass
+@dataclass(frozen=True)
 class MarginTuning:
     """A derivation from labelled requests, by the objective "margin".
 
@@ -37,15 +36,13 @@ class MarginTuning:
         labelled: requests of both kinds.
         openings: how the model's refusals begin.
         options: those of the objective "margin".
-        entries: the tuned entries, once tuned; None where tensors are tuned whole.
     """
 
     labelled: Sequence[Labelled]
     openings: Openings
     options: DeriveOptions
-    entries: RetainedEntries | None = None
 
-    def sample_losses(self, model: Any) -> list[Callable[[], Tensor]]:
+    def sample_losses(self, model: LayeredModel) -> list[Loss]:
         """Return functions that compute log(1 + exp(−y · margin)) of one request each, for scores.
 
         Half of the requests are of each kind. The gradient of the tuning's own loss would vanish
@@ -60,50 +57,48 @@ class MarginTuning:
 
         return [partial(loss, one) for one in mixed[: self.options.score_samples]]
 
-    def tune(
-        self, model: Any, _direction: Direction, anchors: Sequence[Anchor], progress: Progress
-    ) -> Tuning:
-        """Raise the margin of requests to refuse and lower that of the others, in place.
+    def trained(self, base: BaseSource, parts: ModelParts, remembers: bool) -> Trained:
+        """Return what is trained: the tensors to score, or a random share of their entries.
 
-        The loss is max(0, target − y · margin), averaged over a batch; half of it are requests to
-        refuse. Only the tensors to score are trained, by default the decoder's linear layers, since
-        a patch ships nothing else. They are in fp32, unless ``retain`` is below 1.
+        A patch ships nothing else. ``remembers`` is that of :class:`RetainedEntries`.
 
         Raises:
-            DeriveError: one kind of request is missing, no entry is drawn, or a loss or gradient is
-                not finite.
+            DeriveError: no entry is drawn.
             UsageError: the options are another objective's, or leave no tensor.
         """
         options = self.options
         checks.choice("objective", options.objective, ("margin",))
-        trained = scored_tensors(dict(model.named_parameters()), options)
-        batches = self._balanced_batches()
-        steps = options.margin.step_count(len(self.labelled))
+        shapes = scored_tensors(parts.shapes, options)
+        if options.retain == 1:
+            return WholeTensors(base, shapes)
+        return RetainedEntries(base, shapes, options.retain, options.seed, remembers)
 
-        def next_loss() -> Tensor:
-            margins, refuse = self._margins(model, next(batches))
-            return hinge_loss(margins, refuse, options.margin_target).mean()
+    def steps(self, _direction: Direction) -> int:
+        """Count the steps."""
+        return self.options.margin.step_count(len(self.labelled))
 
-        tuned, take, after_step = trained, None, None
-        if options.retain < 1:
-            entries = self.entries = RetainedEntries(trained, options.retain, options.seed)
-            tuned, take, after_step = entries.deltas, entries.take, entries.write
-            # Fewer entries have to do the same work, so each moves further.
-            rate = options.margin.learning_rate / options.retain
-            options = replace(options, margin=replace(options.margin, learning_rate=rate))
-        weights = tuned.values()
-        with train_only(model, trained, take):
-            return tune(
-                model, weights, next_loss, steps, "margin", anchors, options, progress, after_step
-            )
+    def rate(self, _direction: Direction) -> float:
+        """Return the learning rate: where fewer entries do the same work, each moves further."""
+        return self.options.margin.learning_rate / self.options.retain
 
-    def value(self, name: str, tensor: Tensor) -> Tensor:
-        """Return a tensor of the tuned model to write, before any rounding."""
-        if self.entries is None or name not in self.entries.deltas:
-            return tensor
-        return self.entries.values(name)
+    def losses(
+        self, model: LayeredModel, _direction: Direction, _boundaries: Callable[[], Boundaries]
+    ) -> Iterator[Loss]:
+        """Return the losses of batches without end; half of each are requests to refuse.
 
-    def _margins(self, model: Any, batch: Sequence[Labelled]) -> tuple[Tensor, Tensor]:
+        The loss is max(0, target − y · margin), averaged over a batch.
+
+        Raises:
+            DeriveError: one kind of request is missing.
+        """
+
+        def loss(batch: Sequence[Labelled]) -> Tensor:
+            margins, refuse = self._margins(model, batch)
+            return hinge_loss(margins, refuse, self.options.margin_target).mean()
+
+        return (partial(loss, batch) for batch in self._balanced_batches())
+
+    def _margins(self, model: LayeredModel, batch: Sequence[Labelled]) -> tuple[Tensor, Tensor]:
         """Compute the margins of some requests, and tell which should be refused."""
         prompts = [one.prompt for one in batch]
         margins = refusal_margin(model, prompts, self.openings)

@@ -8,7 +8,7 @@ ascent fades for a response that has become much less likely than under the base
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from patchc.derivation.anchor import Anchor
 from patchc.derivation.derive_options import DeriveOptions, Direction
 from patchc.derivation.examples import (
     Example,
@@ -26,8 +25,12 @@ from patchc.derivation.examples import (
     pad,
     shuffled,
 )
-from patchc.derivation.tune import Tuning, tune
-from patchc.progress import Progress
+from patchc.derivation.trained import Trained, WholeTensors
+from patchc.layered.boundaries import Boundaries
+from patchc.layered.layered_model import LayeredModel, Loss
+from patchc.layered.model_parts import ModelParts
+from patchc.layered.passes import evaluate
+from patchc.layered.sources import BaseSource
 
 
 @dataclass(frozen=True)
@@ -37,41 +40,39 @@ class ResponseTuning:
     examples: list[Example]
     options: DeriveOptions
 
-    def sample_losses(self, model: Any) -> list[Callable[[], Tensor]]:
+    def sample_losses(self, model: LayeredModel) -> list[Loss]:
         """Return functions that compute the mean loss of one sampled response each, for scores."""
         count = min(self.options.score_samples, len(self.examples))
         sample = random.Random(self.options.seed).sample(self.examples, count)
-        return [partial(self._mean_loss, model, [one]) for one in sample]
+        return [partial(_mean_loss, model, [one]) for one in sample]
 
-    def tune(
-        self, model: Any, direction: Direction, anchors: Sequence[Anchor], progress: Progress
-    ) -> Tuning:
-        """Train all parameters in place.
+    def trained(self, base: BaseSource, parts: ModelParts, _remembers: bool) -> Trained:
+        """Return what is trained: all parameters, whole."""
+        return WholeTensors(base, parts.shapes)
 
-        Raises:
-            DeriveError: see :func:`patchc.derivation.tune.tune`.
-        """
-        options, chosen = self.options, self.options.tuning(direction)
-        batches = shuffled(self.examples, chosen.batch_size, options.seed)
-        loss_of = partial(self._mean_loss, model)
+    def steps(self, direction: Direction) -> int:
+        """Count the steps of a direction."""
+        return self.options.tuning(direction).step_count(len(self.examples))
+
+    def rate(self, direction: Direction) -> float:
+        """Return the learning rate of a direction."""
+        return self.options.tuning(direction).learning_rate
+
+    def losses(
+        self, model: LayeredModel, direction: Direction, boundaries: Callable[[], Boundaries]
+    ) -> Iterator[Loss]:
+        """Return the losses of batches without end; the model must still be the base."""
+        options, size = self.options, self.options.tuning(direction).batch_size
+        loss_of: Callable[..., Tensor] = partial(_mean_loss, model)
         if options.objective == "npo":
-            before = base_log_probabilities(model, self.examples, chosen.batch_size)
+            before = base_log_probabilities(model, self.examples, size, boundaries())
             loss_of = partial(npo_batch_loss, model, before=before, beta=options.npo_beta)
-        steps = chosen.step_count(len(self.examples))
+        batches = shuffled(self.examples, size, options.seed)
+        return (partial(loss_of, batch) for batch in batches)
 
-        def next_loss() -> Tensor:
-            return loss_of(next(batches))
 
-        return tune(
-            model, model.parameters(), next_loss, steps, direction, anchors, options, progress
-        )
-
-    def value(self, _name: str, tensor: Tensor) -> Tensor:
-        """Return a tensor of the tuned model to write: unchanged."""
-        return tensor
-
-    def _mean_loss(self, model: Any, examples: Sequence[Example]) -> Tensor:
-        return mean_loss(model, pad(examples, model.device))
+def _mean_loss(model: LayeredModel, examples: Sequence[Example]) -> Tensor:
+    return mean_loss(model, pad(examples, model.device))
 
 
 def npo_loss(likely: Tensor, before: Tensor, beta: float) -> Tensor:
@@ -96,12 +97,12 @@ def npo_batch_loss(
 
 
 def base_log_probabilities(
-    model: Any, examples: Sequence[Example], size: int
+    model: LayeredModel, examples: Sequence[Example], size: int, boundaries: Boundaries
 ) -> dict[Example, float]:
     """Compute each response's log-probability under a model, ``size`` examples at a time."""
+    batches = list(in_batches(examples, size))
+    computes = [partial(log_probabilities, model, pad(batch, model.device)) for batch in batches]
     found: dict[Example, float] = {}
-    for batch in in_batches(examples, size):
-        with torch.no_grad():
-            likely = log_probabilities(model, pad(batch, model.device))
+    for batch, likely in zip(batches, evaluate(model, computes, boundaries), strict=True):
         found |= zip(batch, likely.tolist(), strict=True)
     return found

@@ -6,22 +6,21 @@ sample's loss.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
 
 from patchc.derivation.derive_options import DeriveOptions
-from patchc.derivation.gradients import pop_gradient, train_only
+from patchc.derivation.gradient_store import GradientStore
 from patchc.errors import DeriveError, UsageError
 from patchc.kernels.snip import add_scores
-from patchc.progress import Progress, ProgressEvent
 from patchc.selection.candidates import NameFilter, is_decoder_linear
 
+Shapes = Mapping[str, tuple[int, ...]]
 
-def scored_tensors(tensors: Mapping[str, Tensor], options: DeriveOptions) -> dict[str, Parameter]:
+
+def scored_tensors(shapes: Shapes, options: DeriveOptions) -> dict[str, tuple[int, ...]]:
     """Choose the tensors to score: the decoder's linear layers, or those that ``include`` names.
 
     Raises:
@@ -29,37 +28,80 @@ def scored_tensors(tensors: Mapping[str, Tensor], options: DeriveOptions) -> dic
     """
     names = NameFilter(options.include, options.exclude)
     chosen = {
-        name: tensor
-        for name, tensor in tensors.items()
-        if names.matches(name)
-        and isinstance(tensor, Parameter)
-        and (options.include or is_decoder_linear(name, tuple(tensor.shape)))
+        name: shape
+        for name, shape in shapes.items()
+        if names.matches(name) and (options.include or is_decoder_linear(name, shape))
     }
     if not chosen:
         raise UsageError("include and exclude leave no tensor to score; widen them")
     return chosen
 
 
-def gradient_sums(
-    model: Any,
-    chosen: Mapping[str, Parameter],
-    losses: Sequence[Callable[[], Tensor]],
-    progress: Progress,
-    label: str,
-) -> dict[str, Tensor]:
-    """Compute Σ_n |∂L_n/∂W| for each tensor, in fp32; each of ``losses`` computes one L_n."""
-    sums = {
-        name: torch.zeros(tensor.shape, device=tensor.device) for name, tensor in chosen.items()
-    }
+class GradientSums:
+    """Σ_n |∂L_n/∂W| in fp32, of one loss L_n after another.
 
-    def add(name: str, parameter: Parameter) -> None:
-        add_scores(sums[name], pop_gradient(parameter).float())
+    Implements :class:`patchc.layered.passes.Collector`.
 
-    with train_only(model, chosen, add):
-        for done, loss in enumerate(losses, start=1):
-            torch.autograd.backward(loss())
-            progress(ProgressEvent(f"score {label}", done, len(losses), "samples"))
-    return sums
+    Args:
+        store: where the sums lie, flat and in fp32.
+        shapes: of the tensors to score.
+        device: of the gradients.
+        joined: the matrix that is both embedding and head, if it is scored: its gradients are those
+            of one loss in each pass.
+    """
+
+    def __init__(
+        self, store: GradientStore, shapes: Shapes, device: torch.device, joined: str | None
+    ) -> None:
+        self.wanted: Collection[str] = shapes.keys()
+        self._store = store
+        self._shapes = shapes
+        self._device = device
+        self._joined = joined
+        self._own: Tensor | None = None
+        self._begun: set[str] = set()
+        self._sums: dict[str, Tensor] = {}
+
+    def begin(self, names: Collection[str]) -> None:
+        """See :class:`Collector`; sums of earlier passes go on."""
+        for name in names:
+            if name in self._begun:
+                size = self._shapes[name]
+                flat = self._store.read(name, 0, torch.Size(size).numel())
+                self._sums[name] = flat.to(self._device).view(size)
+            else:
+                self._sums[name] = torch.zeros(self._shapes[name], device=self._device)
+            if name == self._joined:
+                self._own = torch.zeros(self._shapes[name], device=self._device)
+
+    def add(self, name: str, gradient: Tensor) -> None:
+        """See :class:`Collector`."""
+        add_scores(self._sums[name], gradient.float())
+
+    def add_block(self, name: str, first_row: int, gradient: Tensor) -> None:
+        """See :class:`Collector`."""
+        rows = slice(first_row, first_row + len(gradient))
+        if self._own is not None:
+            self._own[rows] = gradient.float()
+        else:
+            add_scores(self._sums[name][rows], gradient.float().contiguous())
+
+    def add_rows(self, name: str, rows: Tensor, gradient: Tensor) -> None:
+        """See :class:`Collector`."""
+        if self._own is not None:
+            self._own[rows] += gradient.float()
+        else:
+            self._sums[name][rows] += gradient.float().abs()
+
+    def finish(self, names: Collection[str]) -> None:
+        """See :class:`Collector`."""
+        for name in names:
+            total = self._sums.pop(name)
+            if name == self._joined and self._own is not None:
+                add_scores(total, self._own)
+                self._own = None
+            self._store.write(name, 0, total.view(-1))
+            self._begun.add(name)
 
 
 def snip_score(source: str, gradients: Tensor, values: Tensor) -> Tensor:

@@ -6,22 +6,25 @@ An anchor, a penalty on moving away from the base on harmless requests, may be a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
-
-import torch
-from torch import Tensor
-from torch.nn import Parameter
 
 from patchc.derivation.anchor import Anchor, divergence
 from patchc.derivation.derive_options import DeriveOptions, Direction
 from patchc.derivation.examples import shuffled
-from patchc.errors import DeriveError, MissingExtraError
+from patchc.derivation.trainer import Trainer
+from patchc.errors import DeriveError
+from patchc.layered.layered_model import Loss
+from patchc.layered.passes import Term
+from patchc.layered.scratch import Scratch
 from patchc.progress import Progress, ProgressEvent
 
 _WARM_UP = 3
 """Steps over which the learning rate rises, unless it is constant."""
+_SMALLEST = 1e-6
+"""Added to the norm that a gradient is clipped by, as torch does."""
 
 
 @dataclass(frozen=True)
@@ -46,96 +49,126 @@ class Tuning:
         return self.losses[-1] if self.ceiling_loss is None else self.ceiling_loss
 
 
-def tune(
-    model: Any,
-    parameters: Iterable[Parameter],
-    next_loss: Callable[[], Tensor],
-    steps: int,
-    direction: Direction,
-    anchors: Sequence[Anchor],
-    options: DeriveOptions,
-    progress: Progress,
-    after_step: Callable[[], None] | None = None,
-) -> Tuning:
-    """Train parameters in place; ``next_loss`` gives the loss of the next batch, a scalar.
+@dataclass
+class Tuner:
+    """Takes the steps of one direction.
 
     The pair's safety enhancement (SE) component ascends the loss, everything else descends it.
     AdamW runs without weight decay, so that the delta comes from the data alone. A batch whose loss
     reaches the pair's ceiling ends the tuning before its step. With anchors, the weighted
     divergence from the base is added to the loss.
 
-    Raises:
-        DeriveError: a loss or gradient is not finite, or the first batch reaches the ceiling.
+    Attributes:
+        trainer: the model and its optimiser.
+        losses: gives the loss of one batch after another.
+        steps: how many to take.
+        direction: what is derived.
+        anchors: replies of the base that should not change.
+        options: how it is tuned.
+        rate: the learning rate.
+        scratch: where finished steps are noted; None in memory.
+        progress: called before each step's update.
     """
-    chosen = options.tuning(direction)
-    of_pair = options.objective == "pair"
-    ceiling = chosen.loss_ceiling if of_pair and chosen.loss_ceiling is not None else math.inf
-    trained = list(parameters)
-    optimizer = _optimizer(trained, options, chosen.learning_rate)
-    schedule = _schedule(optimizer, steps if direction == "margin" else None)
-    anchored = shuffled(anchors, min(-(-chosen.batch_size // 3), len(anchors)), options.seed)
-    losses: list[float] = []
-    divergences: list[float] = []
-    for step in range(1, steps + 1):
-        loss = next_loss()
-        value = loss.item()
-        progress(ProgressEvent(f"tune {direction}", step, steps, "steps", f"loss {value:.3f}"))
-        if value >= ceiling:
-            if not losses:
-                raise DeriveError(
-                    f"{direction}: the base's own loss is {value:.3f}, at or above the loss "
-                    "ceiling, so no step was taken; raise the ceiling"
-                )
-            return Tuning(tuple(losses), value, tuple(divergences))
-        torch.autograd.backward(-loss if of_pair and direction == "se" else loss)
-        if anchors:
-            away = divergence(model, next(anchored))
-            divergences.append(away.item())
-            torch.autograd.backward(options.weight_of_anchor * away)
-        norm = torch.nn.utils.clip_grad_norm_(trained, chosen.clip or math.inf).item()
-        if not (math.isfinite(value) and math.isfinite(norm)):
+
+    trainer: Trainer
+    losses: Iterator[Loss]
+    steps: int
+    direction: Direction
+    anchors: Sequence[Anchor]
+    options: DeriveOptions
+    rate: float
+    scratch: Scratch | None
+    progress: Progress
+    _seen: list[float] = field(default_factory=list)
+    _away: list[float] = field(default_factory=list)
+
+    def run(self) -> Tuning:
+        """Take the steps, or those that an interrupted run has left.
+
+        Raises:
+            DeriveError: a loss or gradient is not finite, or the first batch reaches the ceiling.
+        """
+        chosen = self.options.tuning(self.direction)
+        count = min(-(-chosen.batch_size // 3), len(self.anchors))
+        anchored = shuffled(self.anchors, count, self.options.seed)
+        self._resume()
+        for step in range(1, self.steps + 1):
+            terms = self._terms(next(self.losses), anchored)
+            if step <= self.trainer.states.steps:
+                continue
+            if not self._take(step, terms):
+                return Tuning(tuple(self._seen[:-1]), self._seen[-1], tuple(self._away))
+        return Tuning(tuple(self._seen), None, tuple(self._away))
+
+    def _terms(self, loss: Loss, anchored: Iterator[list[Anchor]]) -> list[Term]:
+        """The losses of a step: that of the batch, and the divergence from the base."""
+        ascends = self.options.objective == "pair" and self.direction == "se"
+        terms = [Term(loss, -1.0 if ascends else 1.0)]
+        if self.anchors:
+            away = partial(divergence, self.trainer.model, next(anchored))
+            terms.append(Term(away, self.options.weight_of_anchor))
+        return terms
+
+    def _take(self, step: int, terms: Sequence[Term]) -> bool:
+        """Take a step; returns False where the ceiling ends the tuning."""
+        chosen = self.options.tuning(self.direction)
+        values, norm = self.trainer.gradients(terms, partial(self._accept, step))
+        self._seen.append(values[0])
+        if len(values) < len(terms) or values[0] >= self._ceiling:
+            return False
+        self._away += values[1:]
+        if not (math.isfinite(values[0]) and math.isfinite(norm.item())):
             raise DeriveError(
-                f"{direction}: the loss is {value} and its gradient's norm {norm} at step {step}; "
-                "lower the learning rate, or set a loss ceiling"
+                f"{self.direction}: the loss is {values[0]} and its gradient's norm {norm.item()} "
+                f"at step {step}; lower the learning rate, or set a loss ceiling"
             )
-        optimizer.step()
-        schedule.step()
-        if after_step:
-            after_step()
-        optimizer.zero_grad()
-        losses.append(value)
-    return Tuning(tuple(losses), None, tuple(divergences))
+        most = math.inf if chosen.clip is None else chosen.clip
+        scale = (most / (norm + _SMALLEST)).clamp(max=1.0).item()
+        share = _share(step, self.steps if self.direction == "margin" else None)
+        self._update(step, scale, self.rate * share)
+        return True
+
+    def _accept(self, step: int, index: int, value: float) -> bool:
+        if index:
+            return True
+        detail = f"loss {value:.3f}"
+        self.progress(ProgressEvent(f"tune {self.direction}", step, self.steps, "steps", detail))
+        if value >= self._ceiling and step == 1:
+            raise DeriveError(
+                f"{self.direction}: the base's own loss is {value:.3f}, at or above the loss "
+                "ceiling, so no step was taken; raise the ceiling"
+            )
+        return value < self._ceiling
+
+    @property
+    def _ceiling(self) -> float:
+        stated = self.options.tuning(self.direction).loss_ceiling
+        return math.inf if self.options.objective != "pair" or stated is None else stated
+
+    def _update(self, step: int, scale: float, rate: float) -> None:
+        if self.scratch is not None:
+            noted = {"step": step, "scale": scale, "rate": rate}
+            course = {"losses": self._seen, "divergences": self._away}
+            self.scratch.note(**{f"{self.direction}-course": {**noted, **course}})
+        self.trainer.update(scale, rate)
+
+    def _resume(self) -> None:
+        """Take up an interrupted run, and complete the step that it was within."""
+        noted: dict[str, Any] | None = None
+        if self.scratch is not None:
+            noted = self.scratch.notes.get(f"{self.direction}-course")
+        if noted is None:
+            return
+        self._seen, self._away = noted["losses"], noted["divergences"]
+        if noted["step"] > self.trainer.states.steps:
+            self.trainer.update(noted["scale"], noted["rate"])
 
 
-def _optimizer(
-    parameters: list[Parameter], options: DeriveOptions, learning_rate: float
-) -> torch.optim.Optimizer:
-    if options.optimizer == "adamw":
-        # Tensor by tensor: the batched update holds one more copy of the weights.
-        return torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0, foreach=False)
-    try:
-        from bitsandbytes import optim
-    except ImportError as error:
-        raise MissingExtraError(
-            "optimizer adamw8bit needs bitsandbytes; install it with "
-            "`pip install 'patchc[derive]'`, or choose adamw"
-        ) from error
-    kind = optim.PagedAdamW8bit if parameters[0].is_cuda else optim.AdamW8bit
-    optimizer: torch.optim.Optimizer = kind(parameters, lr=learning_rate, weight_decay=0.0)
-    return optimizer
-
-
-def _schedule(
-    optimizer: torch.optim.Optimizer, steps: int | None
-) -> torch.optim.lr_scheduler.LambdaLR:
-    """Make a constant learning rate, or one that rises for three of ``steps`` and falls to zero.
+def _share(step: int, steps: int | None) -> float:
+    """The share of the learning rate in a step: constant, or rising for three and then falling.
 
     A hinge loss has no gradient once it has succeeded, and a constant rate would overshoot.
     """
-
-    def share(step: int) -> float:
-        if steps is None:
-            return 1.0
-        return min((step + 1) / _WARM_UP, max(steps - step, 1) / steps)
-
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, share)
+    if steps is None:
+        return 1.0
+    return min(step / _WARM_UP, max(steps - step + 1, 1) / steps)

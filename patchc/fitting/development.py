@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from patchc.checkpoint import Checkpoint
-from patchc.derivation.anchor import Anchor, anchors_of
+from patchc.derivation.anchor import Anchor, anchors_of_batch
 from patchc.derivation.base_model import name_tensors
 from patchc.derivation.conversations import Conversation
-from patchc.derivation.examples import Example, Tokens, encode_opening
+from patchc.derivation.examples import Example, Tokens, encode_opening, in_batches
 from patchc.derivation.margin import Openings, find_openings
 from patchc.errors import DeriveError, EvaluateError
 from patchc.evaluation.generation import Speaker
@@ -182,5 +183,8 @@ def _find_anchors(
                 for number, outcome in enumerate(base.outcomes[name])
                 if outcome in ("answered", "right") and spoken[name][number]
             }
-            anchors |= zip(right, anchors_of(model, list(right.values())), strict=True)
+            for batch in in_batches(list(right.items())):
+                with torch.no_grad():
+                    found = anchors_of_batch(model, [example for _, example in batch])
+                anchors |= zip((place for place, _ in batch), found, strict=True)
     return anchors

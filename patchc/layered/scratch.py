@@ -1,0 +1,204 @@
+"""Scratch files: what does not fit into memory while a model is derived, and what was finished.
+
+A scratch folder outlives a process that is killed. The next run with the same fingerprint goes on
+from its notes. Nothing in it is made durable: it survives a kill, not a loss of power.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from patchc.durability import close
+from patchc.errors import StorageError
+from patchc.locks import LockFile
+from patchc.system_errors import storage_error, storage_errors
+
+_NOTES = "notes.json"
+_LOCK = "in-use"
+
+
+class Scratch:
+    """A folder of scratch files; a context manager that keeps others out of it.
+
+    Attributes:
+        folder: the folder.
+        notes: what earlier runs with the same fingerprint have noted; JSON values.
+
+    Args:
+        folder: created if it is missing; what a run with another fingerprint left is removed.
+        fingerprint: what the work depends on, as JSON values.
+
+    Raises:
+        InUseError: another process works there.
+        StorageError: the folder cannot be made or emptied.
+    """
+
+    def __init__(self, folder: Path, fingerprint: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self._fingerprint = json.loads(json.dumps(fingerprint))
+        self._open = ExitStack()
+        self._files: dict[str, ScratchFile] = {}
+        with storage_errors(folder, "make"):
+            folder.mkdir(parents=True, exist_ok=True)
+        self._lock = self._open.enter_context(LockFile(folder / _LOCK, folder))
+        try:
+            found = _read_notes(folder / _NOTES)
+            if found.get("fingerprint") != self._fingerprint:
+                self._clear()
+                found = {}
+        except BaseException:
+            self._open.close()
+            raise
+        self.notes: dict[str, Any] = found.get("notes", {})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name in list(self._files):
+            self._close(name)
+        self._open.close()
+
+    def note(self, **notes: Any) -> None:
+        """Add to the notes, or replace them; a kill leaves the old notes or the new ones.
+
+        Raises:
+            StorageError: the file cannot be written.
+        """
+        self.notes |= notes
+        path = self.folder / _NOTES
+        staging = path.with_suffix(".new")
+        content = {"fingerprint": self._fingerprint, "notes": self.notes}
+        with storage_errors(path, "write"):
+            staging.write_text(json.dumps(content), encoding="utf-8")
+            staging.replace(path)
+
+    def file(self, name: str, size: int) -> ScratchFile:
+        """Open a file of ``size`` bytes that are all allocated; one of this size is taken over.
+
+        Raises:
+            StorageError: there is no room for it.
+        """
+        self._close(name)
+        self._files[name] = ScratchFile(self.folder / name, size)
+        return self._files[name]
+
+    def remove_files(self, start: str) -> None:
+        """Remove the files whose names start so."""
+        for name in [name for name in self._files if name.startswith(start)]:
+            self._close(name)
+        with storage_errors(self.folder, "remove"):
+            for path in self.folder.glob(f"{start}*"):
+                path.unlink()
+
+    def remove(self) -> None:
+        """Remove the folder with all that is in it."""
+        self.__exit__()
+        with storage_errors(self.folder, "remove"):
+            shutil.rmtree(self.folder)
+
+    def _close(self, name: str) -> None:
+        if name in self._files:
+            self._files.pop(name).close()
+
+    def _clear(self) -> None:
+        with storage_errors(self.folder, "empty"):
+            for path in self.folder.iterdir():
+                if path.name != _LOCK:
+                    path.unlink()
+
+
+class ScratchFile:
+    """A file that tensors are written to and read from; safe to read from several threads."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        self.path = path
+        with storage_errors(path, "make"):
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                if os.fstat(self._descriptor).st_size != size:
+                    os.ftruncate(self._descriptor, 0)
+                    if size:
+                        os.posix_fallocate(self._descriptor, 0, size)
+            except BaseException:
+                close(self._descriptor)
+                path.unlink(missing_ok=True)
+                raise
+
+    def close(self) -> None:
+        """Close it; what it holds stays."""
+        close(self._descriptor)
+
+    def write(self, offset: int, values: Tensor) -> None:
+        """Write a contiguous tensor of the CPU from byte ``offset`` on.
+
+        Raises:
+            StorageError: the disk is full, or fails.
+        """
+        view = _bytes_of(values)
+        with storage_errors(self.path, "write"):
+            while view:
+                count = os.pwritev(self._descriptor, [view], offset)
+                view, offset = view[count:], offset + count
+
+    def read(self, offset: int, values: Tensor) -> None:
+        """Fill a contiguous tensor of the CPU with the bytes from ``offset`` on.
+
+        Raises:
+            StorageError: the file is shorter, or cannot be read.
+        """
+        view = _bytes_of(values)
+        with storage_errors(self.path, "read"):
+            while view:
+                count = os.preadv(self._descriptor, [view], offset)
+                if count == 0:
+                    raise StorageError(
+                        f"{self.path}: the scratch file ends at byte {offset}; it was changed "
+                        "while in use. Remove the scratch folder and start again"
+                    )
+                view, offset = view[count:], offset + count
+
+
+def check_scratch_space(folder: Path, needed: int) -> None:
+    """Refuse where the file system of a scratch folder has fewer than ``needed`` bytes free.
+
+    What the folder holds already counts as free.
+
+    Raises:
+        StorageError: with both figures.
+    """
+    with storage_errors(folder, "reach"):
+        held = sum(p.stat().st_blocks * 512 for p in folder.iterdir()) if folder.is_dir() else 0
+        place = folder.absolute()
+        while not place.exists():
+            place = place.parent
+        free = shutil.disk_usage(place).free + held
+    if free < needed:
+        full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        error = storage_error(full, folder, "write scratch files to")
+        raise StorageError(
+            f"{error}: they take {needed:,} bytes and {free:,} are free; name a folder on another "
+            "disk with --scratch, or allow more memory with --max-memory"
+        )
+
+
+def _read_notes(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _bytes_of(values: Tensor) -> memoryview:
+    return values.detach().view(-1).view(torch.uint8).numpy().data
