@@ -28,6 +28,7 @@ _of_osm = partial(option, panel="Over-safety mitigation: pair (gradient descent)
 _of_margin = partial(option, panel="Refusal margin: margin")
 _of_all = partial(option, panel="All objectives")
 _of_scores = partial(option, panel="Scores")
+_of_output = partial(option, panel="Compact components")
 
 _DEFAULTS = DeriveOptions()
 _RATE = "Step size."
@@ -122,13 +123,27 @@ def derive(
     margin_target: Annotated[
         float, _of_margin("Log-odds of a refusal beyond which a request is left alone.")
     ] = _DEFAULTS.margin_target,
+    whole: Annotated[
+        bool, _of_margin("Write whole models and scores, with --retain below 1 too.", "--whole")
+    ] = False,
+    recipe: Annotated[
+        str | None,
+        _of_output(
+            "Method or recipe file to build with: write only the entries that its builds retain.",
+            "--for",
+            shown="whole models",
+        ),
+    ] = None,
     retain: Annotated[
         float,
-        _of_margin(
-            "Share of the entries that is tuned, drawn as `build --recipe dare --density P "
-            "--no-rescale` keeps them."
+        _of_output(
+            "Write only this share of the entries, as build --retain P draws them. margin tunes "
+            "them alone, as `build --recipe dare --density P --no-rescale` keeps them."
         ),
     ] = _DEFAULTS.retain,
+    retention_seed: Annotated[
+        int | None, _of_output("Seed of these draws.", shown="that of --seed")
+    ] = None,
     batch_size: Annotated[
         int | None,
         _of_all(
@@ -184,6 +199,7 @@ def derive(
     options = _read_options({**locals()})
     import patchc
     from patchc.cli.output import print_facts, print_json, progress_bar
+    from patchc.recipe import find_recipe
 
     with progress_bar() as progress:
         report = patchc.derive(
@@ -192,6 +208,7 @@ def derive(
             out,
             harmless=harmless,
             anchor=anchor,
+            recipe=find_recipe(recipe) if recipe else None,
             options=options,
             judge=judge,
             progress=progress,
@@ -200,7 +217,7 @@ def derive(
         print_json(report)
         return
     for direction in report.directions:
-        print_facts(f"derive: wrote {direction.path}", _facts(report, direction, options))
+        print_facts(f"derive: wrote {direction.path}", _facts(report, direction, options.optimizer))
 
 
 def _read_options(given: dict[str, Any]) -> DeriveOptions:
@@ -234,8 +251,11 @@ def _read_options(given: dict[str, Any]) -> DeriveOptions:
 
 
 def _facts(
-    report: DeriveReport, direction: DirectionReport, options: DeriveOptions
+    report: DeriveReport, direction: DirectionReport, optimizer: Optimizer
 ) -> dict[str, object]:
+    from patchc.cli.output import size
+    from patchc.selection.compact.component_folder import is_compact
+
     planned = "stopped at the loss ceiling" if direction.at_ceiling else "all that were asked for"
     facts: dict[str, object] = {"objective": report.objective}
     if report.refusal:
@@ -244,8 +264,12 @@ def _facts(
         facts["openings"] = ", ".join(map(repr, report.openings))
     if direction.anchors:
         facts["anchors"] = f"{direction.anchors} replies of the base"
+    files = [path for path in direction.path.rglob("*") if path.is_file()]
+    written = size(sum(path.stat().st_size for path in files))
+    alone = ", the retained entries alone" if is_compact(direction.path) else ""
     return facts | {
-        "steps": f"{direction.steps} ({planned}), {options.optimizer}",
+        "written": f"{written}{alone}",
+        "steps": f"{direction.steps} ({planned}), {optimizer}",
         "loss": f"{direction.first_loss:.3f} before, {direction.last_loss:.3f} at the end",
         "scores": f"{direction.scored_tensors} tensors from {direction.scored_samples} samples",
     }

@@ -29,6 +29,11 @@ def options_for(options: DeriveOptions, recipe: Recipe | MergeRecipe) -> DeriveO
     holding = Holding.of(recipe)
     changes: dict[str, Any] = _tensors(options, recipe)
     if isinstance(recipe, Recipe) and recipe.score not in options.scores:
+        if options.scores not in ((), DeriveOptions.scores):
+            raise UsageError(
+                f"scores are {', '.join(options.scores)}, and the recipe ranks by {recipe.score}; "
+                "name them too, or leave them out"
+            )
         changes["scores"] = (recipe.score,)
     if holding.everything:
         return replace(options, **changes)

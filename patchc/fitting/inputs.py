@@ -64,6 +64,21 @@ class Sources:
         given |= {f"tuned {number}": path for number, path in enumerate(self.tuned)}
         return {name: path for name, path in given.items() if path is not None}
 
+    def check_searched(self, shares: Sequence[str]) -> None:
+        """Refuse to search a share that a compact component holds one value of.
+
+        Raises:
+            UsageError: "retain" or "density" is among the shares.
+        """
+        for share in {"retain", "density"} & set(shares):
+            for path in self.named().values():
+                if is_compact(path):
+                    raise UsageError(
+                        f"{share} cannot be searched: {path} is a compact component, which holds "
+                        "the entries of one share alone; leave it out of the search, or derive "
+                        "whole models (without --for and --retain)"
+                    )
+
     def digests(
         self, recipes: Sequence[AnyRecipe], runtime: Runtime, scores_name: str = "{} scores"
     ) -> dict[str, str]:

@@ -60,9 +60,10 @@ def fix(
     Every stage is kept in ``out/work`` and made again only when its inputs have changed. The same
     call continues an interrupted one, and gives the same patch.
 
-    Memory: that of :func:`patchc.derive` and of :func:`patchc.fit`, one after the other. Disk: 8
-    bytes per parameter in ``out`` for each derived model, and for the test a copy of the model in
-    the system's temporary folder.
+    Memory: that of :func:`patchc.derive` and of :func:`patchc.fit`, one after the other. Disk: in
+    ``out`` the retained entries of each derived component, 4 bytes for the weight and, where the
+    recipe ranks, 4 for the score (8 per parameter if it looks at every entry), and for the test a
+    copy of the model in the system's temporary folder.
 
     Args:
         base: the aligned model's folder, with config, tokenizer and chat template.

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from patchc.derivation.derive_options import DeriveOptions, Objective
+from patchc.derivation.for_recipe import options_for
 from patchc.errors import UsageError
 from patchc.evaluation.evaluate_options import EvaluateOptions
 from patchc.evaluation.requests import SetName
 from patchc.fitting.fit_options import FitOptions
 from patchc.recipe import MergeRecipe, Recipe, checks
+from patchc.selection.compact.holding import retains_alone
 from patchc.selection.safepatching.inputs import components_read
 from patchc.verbs.derive_inputs import TAKES
 
@@ -69,20 +71,20 @@ class FixOptions:
         if self.asking.lm_eval:
             raise UsageError("lm_eval is not a part of a fix; run `patchc evaluate` on the result")
         self._check_recipe()
+        _ = self.deriving
 
     @property
     def deriving(self) -> DeriveOptions:
         """``derive`` with the seed and what follows from the recipe.
 
         A merge reads no scores. If it keeps drawn entries without rescaling them, the objective
-        "margin" tunes only these entries, so that the patch loses nothing that was learned.
+        "margin" tunes only these entries, so that the patch loses nothing that was learned. What is
+        derived is compact, unless the recipe looks at every entry.
         """
         recipe, options = self.merging, replace(self.derive, seed=self.seed)
-        if not isinstance(recipe, MergeRecipe):
-            return options
-        if options.objective == "margin" and recipe.method == "dare" and not recipe.rescale:
-            options = replace(options, retain=recipe.share)
-        return replace(options, scores=())
+        if isinstance(recipe, MergeRecipe):
+            options = replace(options, scores=())
+        return options_for(options, recipe) if retains_alone(recipe) else options
 
     @property
     def derived_from(self) -> tuple[SetName, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from patchc.checkpoint import open_checkpoint
+from patchc.derivation.held_tensors import written_bytes
 from patchc.dtypes import MERGEABLE
 from patchc.evaluation.requests import SetName
 from patchc.fixing.fix_options import FixOptions
@@ -47,7 +48,7 @@ class FixPlan:
     Attributes:
         requests, learned, warnings: as in :class:`patchc.fixing.report.FixReport`.
         stages: in the order in which they run.
-        derived_bytes: size of the derived models with their scores, at most.
+        derived_bytes: size of the derived components with their scores, at most.
         patch_bytes: expected size of the patch.
         copy_bytes: size of the patched copy that the test makes in the system's temporary folder.
     """
@@ -65,7 +66,7 @@ def plan(job: Job) -> FixPlan:
     """Compute what a fix would do; nothing is written."""
     learned, derive = job.learned, job.options.deriving
     with open_checkpoint(job.base) as checkpoint:
-        words = sum(tensor.words for tensor in checkpoint.tensors.values())
+        derived_bytes = written_bytes(checkpoint, derive)
         taking = [t for t in checkpoint.tensors.values() if t.dtype.name in MERGEABLE]
         selected = math.ceil(_density(job.options) * sum(tensor.words for tensor in taking))
         patch_bytes = expected_patch_bytes(checkpoint, taking, selected, 1 << DEFAULT_CHUNK_BITS)
@@ -74,7 +75,7 @@ def plan(job: Job) -> FixPlan:
         learned=learned,
         warnings=job.warnings,
         stages=_stages(job, learned),
-        derived_bytes=4 * words * (1 + len(derive.scores)) * len(derive.folders),
+        derived_bytes=derived_bytes,
         patch_bytes=patch_bytes,
         copy_bytes=job.nbytes,
     )

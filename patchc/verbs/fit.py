@@ -138,6 +138,7 @@ def fit(
     check_scipy()
     check_judge_is_known_by_name(asking)
     sources = Sources.of(base, se, osm, tuned)
+    sources.check_searched([one.name for one in search])
     _check_outputs(out, recipe_path, trace_path, tuple(sources.named().values()))
     unchecked = unmeasured(options.limits, utility is not None, reference is not None)
     if recipe_path.suffix.lower() in YAML_SUFFIXES:

@@ -75,6 +75,13 @@ class Holding:
         return "se" if direction == "margin" else direction
 
 
+def retains_alone(recipe: Recipe | MergeRecipe) -> bool:
+    """Whether builds of a recipe look at the retained entries alone."""
+    if isinstance(recipe, MergeRecipe):
+        return recipe.method == "dare"
+    return recipe.rank_among == "retained"
+
+
 def drawn(component: str, tensor: str, seed: int, retain: float) -> Retention:
     """Which entries of a tensor a component retains."""
     return Retention(seed, retention_stream(component, tensor), retention_threshold(retain))
