@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,17 +51,19 @@ def write_component(
         for name, value in tuned.items()
     }
 
+    write = partial(write_model, folder, shards=shards, form="patchc component")
+
     def taken(values: Arrays) -> dict[str, NDArray]:
         return {n: values[n].astype(np.float32).ravel()[mask] for n, mask in masks.items()}
 
-    write_model(folder, taken(tuned), shards, "component")
+    write(taken(tuned), stem="component")
     for kind, values in scores.items():
-        write_model(folder, taken(values), shards, f"component-scores-{kind}")
+        write(taken(values), stem=f"component-scores-{kind}")
     counts = {
         name: [int(m[i : i + BLOCK].sum()) for i in range(0, m.size, BLOCK)]
         for name, m in masks.items()
     }
-    write_model(folder, {n: as_counts(c) for n, c in counts.items()}, shards, "component-counts")
+    write({n: as_counts(c) for n, c in counts.items()}, stem="component-counts")
     with open_checkpoint(base) as opened:
         digest = base_digest(opened)
     write_description(

@@ -87,9 +87,10 @@ def write_model(
     shards: int = 1,
     stem: str = "model",
     side_files: Mapping[str, str] | None = None,
+    form: str = "pt",
 ) -> Path:
     """Write a checkpoint folder: one file, or shards dealt out in turn with an index."""
-    metadata = {"format": "pt"}
+    metadata = {"format": form}
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in (side_files or {}).items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

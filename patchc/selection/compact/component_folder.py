@@ -109,7 +109,7 @@ class CompactComponent:
         """
         own, name = self.description, f"model-{number}"
         if recipe.method != "dare":
-            raise self._refused(f"{recipe.method} looks at every entry", _WHOLE, self._use())
+            raise self._refused(f"{recipe.method} looks at every entry", _WHOLE, "take dare")
         if own.component != name:
             raise self._refused(f"{name} of a DARE merge retains others", _AGAIN, self._use())
         self._check_draws(recipe.seed, recipe, lambda _: recipe.share, "density")
