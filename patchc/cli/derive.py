@@ -6,9 +6,9 @@ from dataclasses import fields, replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
-from patchc.cli.options import BaseFolder, Device, Json, option
+from patchc.cli.options import BaseFolder, Device, DryRun, Json, option, parse_size
 from patchc.derivation.derive_options import (
     DIRECTIONS,
     DeriveOptions,
@@ -18,16 +18,13 @@ from patchc.derivation.derive_options import (
     TuneOptions,
 )
 
-if TYPE_CHECKING:
-    from patchc.derivation.derivation import DirectionReport
-    from patchc.verbs.derive import DeriveReport
-
 _data = partial(option, panel="What to learn from")
 _of_se = partial(option, panel="Safety enhancement: pair (gradient ascent), refusals, npo")
 _of_osm = partial(option, panel="Over-safety mitigation: pair (gradient descent), answers")
 _of_margin = partial(option, panel="Refusal margin: margin")
 _of_all = partial(option, panel="All objectives")
 _of_scores = partial(option, panel="Scores")
+_of_memory = partial(option, panel="Memory and scratch files")
 _of_output = partial(option, panel="Compact components")
 
 _DEFAULTS = DeriveOptions()
@@ -156,7 +153,10 @@ def derive(
     ] = _DEFAULTS.se.clip or 0.0,
     max_length: Annotated[int, _of_all("Longest conversation, in tokens.")] = _DEFAULTS.max_length,
     seed: Annotated[int, _of_all("Orders the data.")] = _DEFAULTS.seed,
-    optimizer: Annotated[Optimizer, _of_all("adamw8bit needs bitsandbytes.")] = _DEFAULTS.optimizer,
+    optimizer: Annotated[
+        Optimizer,
+        _of_all("adamw8bit needs bitsandbytes; auto takes adamw unless the disk is too small."),
+    ] = _DEFAULTS.optimizer,
     device: Annotated[Device, _of_all("Where to compute.")] = "auto",
     precision: Annotated[
         Precision,
@@ -188,6 +188,33 @@ def derive(
     shard_bytes: Annotated[
         int, option("Most bytes of tensors in one written file.")
     ] = _DEFAULTS.shard_bytes,
+    max_memory: Annotated[
+        int | None,
+        _of_memory(
+            "Memory that the process may take. A number of bytes, or one with kB, MB, GB, KiB, MiB "
+            "or GiB.",
+            shown="four fifths of what is free",
+            parser=parse_size,
+            metavar="SIZE",
+        ),
+    ] = None,
+    max_device_memory: Annotated[
+        int | None,
+        _of_memory(
+            "Memory on the CUDA device.",
+            shown="nine tenths of what is free",
+            parser=parse_size,
+            metavar="SIZE",
+        ),
+    ] = None,
+    scratch: Annotated[
+        Path | None,
+        _of_memory(
+            "Folder for scratch files, where the derivation does not fit into the memory.",
+            shown="that of --out",
+        ),
+    ] = None,
+    dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
     """Fine-tune BASE by what you have and score its weights (needs the derive extra).
@@ -198,6 +225,7 @@ def derive(
     """
     options = _read_options({**locals()})
     import patchc
+    from patchc.cli.derive_facts import direction_facts, plan_facts
     from patchc.cli.output import print_facts, print_json, progress_bar
     from patchc.recipe import find_recipe
 
@@ -211,13 +239,19 @@ def derive(
             recipe=find_recipe(recipe) if recipe else None,
             options=options,
             judge=judge,
+            max_memory=max_memory,
+            max_device_memory=max_device_memory,
+            scratch=scratch,
+            dry_run=dry_run,
             progress=progress,
         )
     if json:
         print_json(report)
         return
+    if dry_run and report.plan:
+        print_facts(f"derive: would write {out}", plan_facts(report.plan, options.folders))
     for direction in report.directions:
-        print_facts(f"derive: wrote {direction.path}", _facts(report, direction, options.optimizer))
+        print_facts(f"derive: wrote {direction.path}", direction_facts(report, direction))
 
 
 def _read_options(given: dict[str, Any]) -> DeriveOptions:
@@ -248,28 +282,3 @@ def _read_options(given: dict[str, Any]) -> DeriveOptions:
             "exclude": tuple(given["exclude"] or ()),
         }
     )
-
-
-def _facts(
-    report: DeriveReport, direction: DirectionReport, optimizer: Optimizer
-) -> dict[str, object]:
-    from patchc.cli.output import size
-    from patchc.selection.compact.component_folder import is_compact
-
-    planned = "stopped at the loss ceiling" if direction.at_ceiling else "all that were asked for"
-    facts: dict[str, object] = {"objective": report.objective}
-    if report.refusal:
-        facts["refusal"] = report.refusal
-    if report.openings:
-        facts["openings"] = ", ".join(map(repr, report.openings))
-    if direction.anchors:
-        facts["anchors"] = f"{direction.anchors} replies of the base"
-    files = [path for path in direction.path.rglob("*") if path.is_file()]
-    written = size(sum(path.stat().st_size for path in files))
-    alone = ", the retained entries alone" if is_compact(direction.path) else ""
-    return facts | {
-        "written": f"{written}{alone}",
-        "steps": f"{direction.steps} ({planned}), {optimizer}",
-        "loss": f"{direction.first_loss:.3f} before, {direction.last_loss:.3f} at the end",
-        "scores": f"{direction.scored_tensors} tensors from {direction.scored_samples} samples",
-    }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,16 +20,20 @@ import transformers
 from torch import Tensor
 
 from patchc.checkpoint import Checkpoint
+from patchc.derivation.adamw import Kind
 from patchc.derivation.anchor import Anchor, anchors_of
 from patchc.derivation.base_model import load_stored, load_tokenizer
+from patchc.derivation.budget import Budget
 from patchc.derivation.compact_output import CompactWriter
 from patchc.derivation.conversations import Conversation
 from patchc.derivation.derive_options import DeriveOptions, Direction
+from patchc.derivation.derive_plan import DerivePlan
 from patchc.derivation.examples import Example, encode
 from patchc.derivation.gradient_store import GradientStore, HeldGradients, ScratchGradients
 from patchc.derivation.margin import Labelled, Openings
 from patchc.derivation.margin_tuning import MarginTuning
 from patchc.derivation.output import RECORD, copy_side_files, write_json, write_shards
+from patchc.derivation.planning import Planner
 from patchc.derivation.response_tuning import ResponseTuning
 from patchc.derivation.scores import GradientSums, scored_tensors, snip_score
 from patchc.derivation.session import choose_device, quiet_transformers, reproducible
@@ -109,18 +114,11 @@ def derive_directions(
     Raises:
         DeriveError, UnsupportedInputError, UsageError, StorageError: see the called functions.
     """
-    device = choose_device(options.device)
-    objective: ResponseTuning | MarginTuning
-    if material.openings:
-        objective = MarginTuning(material.labelled, material.openings, options)
-    else:
-        tokenizer = load_tokenizer(base.path)
-        examples = [encode(tokenizer, one, options.max_length) for one in material.conversations]
-        objective = ResponseTuning(examples, options)
-    stays_bf16 = base.main_dtype == "BF16" and options.objective == "margin" and options.retain < 1
-    dtype = torch.bfloat16 if stays_bf16 else torch.float32
-    place = Workplace(base, device, dtype, options.precision == "bfloat16", layout, scratch)
-    with reproducible(device, options.seed), quiet_transformers():
+    place, objective = (
+        _workplace(base, options, layout, scratch),
+        _objective(base, material, options),
+    )
+    with reproducible(place.device, options.seed), quiet_transformers():
         return tuple(
             _written(scratch, direction, out / direction)
             or _Derivation(place, material, objective, direction, options, progress).derive(
@@ -128,6 +126,67 @@ def derive_directions(
             )
             for direction in options.folders
         )
+
+
+def plan_directions(
+    base: Checkpoint,
+    material: Material,
+    options: DeriveOptions,
+    budget: Budget,
+    output_bytes: int,
+    measures: bool,
+    streams: bool = False,
+) -> tuple[Layout, DerivePlan]:
+    """Plan a derivation within a budget, without writing anything.
+
+    ``measures`` estimates the time too; ``streams`` says that it must stream.
+
+    Raises:
+        UsageError, StorageError: the budget is too small.
+        DeriveError, UnsupportedInputError: as the derivation.
+    """
+    place, objective = (
+        _workplace(base, options, IN_MEMORY, None),
+        _objective(base, material, options),
+    )
+    with reproducible(place.device, options.seed), quiet_transformers(), ExitStack() as stack:
+        planner = Planner(place, objective, material.anchors, options)
+        stack.callback(planner.close)
+        need = planner.choose(budget, streams)
+        seconds = planner.seconds(need) if measures else (None, None)
+    plan = DerivePlan(
+        streams=need.layout.streams,
+        recomputes=not need.layout.keeps,
+        optimizer=need.optimizer,
+        device=place.device.type,
+        memory_bytes=need.memory_bytes,
+        device_bytes=need.device_bytes,
+        scratch_bytes=need.scratch_bytes,
+        output_bytes=output_bytes,
+        step_bytes=need.step_bytes,
+        step_seconds=seconds[0],
+        score_seconds=seconds[1],
+    )
+    return need.layout, plan
+
+
+def _workplace(
+    base: Checkpoint, options: DeriveOptions, layout: Layout, scratch: Scratch | None
+) -> Workplace:
+    stays_bf16 = base.main_dtype == "BF16" and options.objective == "margin" and options.retain < 1
+    dtype = torch.bfloat16 if stays_bf16 else torch.float32
+    device, autocast = choose_device(options.device), options.precision == "bfloat16"
+    return Workplace(base, device, dtype, autocast, layout, scratch)
+
+
+def _objective(
+    base: Checkpoint, material: Material, options: DeriveOptions
+) -> ResponseTuning | MarginTuning:
+    if material.openings:
+        return MarginTuning(material.labelled, material.openings, options)
+    tokenizer = load_tokenizer(base.path)
+    examples = [encode(tokenizer, one, options.max_length) for one in material.conversations]
+    return ResponseTuning(examples, options)
 
 
 def _written(scratch: Scratch | None, direction: Direction, out: Path) -> DirectionReport | None:
@@ -161,7 +220,9 @@ class _Derivation:
         source, remembers = BaseSource(place.base), not place.layout.streams
         self._trained = objective.trained(source, parts, remembers)
         self._scored = scored_tensors(parts.shapes, options)
-        self._trainer = Trainer(place, parts, self._trained, options.optimizer, direction)
+        # Without a plan, "auto" is what a plan prefers.
+        kind: Kind = "adamw" if options.optimizer == "auto" else options.optimizer
+        self._trainer = Trainer(place, parts, self._trained, kind, direction)
         self._model = self._trainer.model
 
     def derive(self, out: Path) -> DirectionReport:
@@ -180,6 +241,7 @@ class _Derivation:
                 objective.rate(direction), self._place.scratch, self._progress,
             )  # fmt: skip
             tuning = tuner.run()
+            self._trainer.finish()
             if False in kinds:
                 sums["tuned"] = self._sum("tuned", losses)
             report = DirectionReport(

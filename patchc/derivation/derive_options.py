@@ -18,7 +18,7 @@ from patchc.selection.compact.holding import Holding
 
 Objective = Literal["pair", "refusals", "answers", "npo", "margin"]
 Direction = Literal["se", "osm", "margin"]
-Optimizer = Literal["adamw", "adamw8bit"]
+Optimizer = Literal["auto", "adamw", "adamw8bit"]
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["float32", "bfloat16"]
 
@@ -116,7 +116,8 @@ class DeriveOptions:
         scores: which scores to write (see :class:`patchc.recipe.Recipe`), each kind once; merges
             need none, and compact components for merges have none.
         score_samples: conversations or requests whose gradients are summed into the scores.
-        optimizer: "adamw", or "adamw8bit" of bitsandbytes (paged on CUDA).
+        optimizer: "adamw", or "adamw8bit" with the 8-bit moments of bitsandbytes; "auto" takes
+            adamw, unless its scratch files would not fit on the disk.
         device: "auto" takes CUDA if there is a device.
         precision: dtype of the products in the model's forward and backward passes (autocast). The
             tuned weights, the optimiser's state and the scores are always fp32. So is the model,
@@ -154,7 +155,7 @@ class DeriveOptions:
     seed: int = 0
     scores: tuple[Score, ...] = ("weight",)
     score_samples: int = 32
-    optimizer: Optimizer = "adamw"
+    optimizer: Optimizer = "auto"
     device: Device = "auto"
     precision: Precision = "float32"
     include: tuple[str, ...] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from patchc.derivation.adamw import Run, runs_of
 from patchc.derivation.trained import Trained
 from patchc.layered.output_head import block_rows
-from patchc.layered.scratch import Scratch
+from patchc.layered.scratch import Scratch, ScratchFile
 
 
 class GradientStore(Protocol):
@@ -47,7 +48,7 @@ class HeldGradients:
 
 
 class ScratchGradients:
-    """Gradients in a scratch file."""
+    """Gradients in a scratch file, which is made when it is needed."""
 
     def __init__(self, scratch: Scratch, sizes: Mapping[str, int], name: str) -> None:
         self._places: dict[str, int] = {}
@@ -55,7 +56,13 @@ class ScratchGradients:
         for tensor, size in sizes.items():
             self._places[tensor] = total
             total += 4 * size
-        self._file = scratch.file(name, total)
+        self._scratch = scratch
+        self._name = name
+        self._bytes = total
+
+    @cached_property
+    def _file(self) -> ScratchFile:
+        return self._scratch.file(self._name, self._bytes)
 
     def read(self, name: str, first: int, count: int) -> Tensor:
         """See :class:`GradientStore`."""

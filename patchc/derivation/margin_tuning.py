@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from patchc.derivation.derive_options import DeriveOptions, Direction
-from patchc.derivation.examples import shuffled
+from patchc.derivation.examples import Tokens, shuffled
+from patchc.derivation.load import Load, of_following
 from patchc.derivation.margin import Labelled, Openings, hinge_loss, refusal_margin, softplus_loss
 from patchc.derivation.scores import scored_tensors
 from patchc.derivation.trained import RetainedEntries, Trained, WholeTensors
@@ -48,14 +49,11 @@ class MarginTuning:
         Half of the requests are of each kind. The gradient of the tuning's own loss would vanish
         where the tuning has succeeded.
         """
-        order = random.Random(self.options.seed)
-        kinds = [order.sample(kind, len(kind)) for kind in self._kinds()]
-        mixed = [one for pair in zip_longest(*kinds) for one in pair if one]
 
         def loss(one: Labelled) -> Tensor:
             return softplus_loss(*self._margins(model, [one])).sum()
 
-        return [partial(loss, one) for one in mixed[: self.options.score_samples]]
+        return [partial(loss, one) for one in self._samples()]
 
     def trained(self, base: BaseSource, parts: ModelParts, remembers: bool) -> Trained:
         """Return what is trained: the tensors to score, or a random share of their entries.
@@ -72,6 +70,15 @@ class MarginTuning:
         if options.retain == 1:
             return WholeTensors(base, shapes)
         return RetainedEntries(base, shapes, options.retain, options.seed, remembers)
+
+    def loads(self, _direction: Direction) -> list[Load]:
+        """Return what passes the model in a step, at most."""
+        prompts = [one.prompt for one in self.labelled]
+        return [self._load(prompts, self.options.margin.batch_size)]
+
+    def sample_loads(self) -> list[Load]:
+        """Return what passes the model for each sampled request."""
+        return [self._load([one.prompt], 1) for one in self._samples()]
 
     def steps(self, _direction: Direction) -> int:
         """Count the steps."""
@@ -97,6 +104,16 @@ class MarginTuning:
             return hinge_loss(margins, refuse, self.options.margin_target).mean()
 
         return (partial(loss, batch) for batch in self._balanced_batches())
+
+    def _load(self, prompts: Sequence[Tokens], requests: int) -> Load:
+        stems = self.openings.stems
+        return of_following(prompts, stems, requests * len(stems))
+
+    def _samples(self) -> list[Labelled]:
+        order = random.Random(self.options.seed)
+        kinds = [order.sample(kind, len(kind)) for kind in self._kinds()]
+        mixed = [one for pair in zip_longest(*kinds) for one in pair if one]
+        return mixed[: self.options.score_samples]
 
     def _margins(self, model: LayeredModel, batch: Sequence[Labelled]) -> tuple[Tensor, Tensor]:
         """Compute the margins of some requests, and tell which should be refused."""

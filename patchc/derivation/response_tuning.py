@@ -25,6 +25,7 @@ from patchc.derivation.examples import (
     pad,
     shuffled,
 )
+from patchc.derivation.load import Load, of_examples
 from patchc.derivation.trained import Trained, WholeTensors
 from patchc.layered.boundaries import Boundaries
 from patchc.layered.layered_model import LayeredModel, Loss
@@ -42,13 +43,19 @@ class ResponseTuning:
 
     def sample_losses(self, model: LayeredModel) -> list[Loss]:
         """Return functions that compute the mean loss of one sampled response each, for scores."""
-        count = min(self.options.score_samples, len(self.examples))
-        sample = random.Random(self.options.seed).sample(self.examples, count)
-        return [partial(_mean_loss, model, [one]) for one in sample]
+        return [partial(_mean_loss, model, [one]) for one in self._samples()]
 
     def trained(self, base: BaseSource, parts: ModelParts, _remembers: bool) -> Trained:
         """Return what is trained: all parameters, whole."""
         return WholeTensors(base, parts.shapes)
+
+    def loads(self, direction: Direction) -> list[Load]:
+        """Return what passes the model in a step, at most."""
+        return [of_examples(self.examples, self.options.tuning(direction).batch_size)]
+
+    def sample_loads(self) -> list[Load]:
+        """Return what passes the model for each sampled response."""
+        return [of_examples([one], 1) for one in self._samples()]
 
     def steps(self, direction: Direction) -> int:
         """Count the steps of a direction."""
@@ -69,6 +76,10 @@ class ResponseTuning:
             loss_of = partial(npo_batch_loss, model, before=before, beta=options.npo_beta)
         batches = shuffled(self.examples, size, options.seed)
         return (partial(loss_of, batch) for batch in batches)
+
+    def _samples(self) -> list[Example]:
+        count = min(self.options.score_samples, len(self.examples))
+        return random.Random(self.options.seed).sample(self.examples, count)
 
 
 def _mean_loss(model: LayeredModel, examples: Sequence[Example]) -> Tensor:

@@ -34,6 +34,9 @@ class States(Protocol):
     def read(self, name: str, first: int, out: Tensor) -> None:
         """Fill ``out``, flat, with the values of what is trained of a tensor; rounds to nearest."""
 
+    def forget_moments(self) -> None:
+        """Take note that there will be no more steps."""
+
 
 class HeldStates:
     """States in memory.
@@ -57,6 +60,10 @@ class HeldStates:
                 self._moments[run] = new_moments(self._kind, run.count, values.device)
             yield run, values, self._moments[run]
         self.steps += 1
+
+    def forget_moments(self) -> None:
+        """See :class:`States`."""
+        self._moments.clear()
 
     def read(self, name: str, first: int, out: Tensor) -> None:
         """See :class:`States`."""
@@ -117,6 +124,9 @@ class ScratchStates:
             self._counter.write(0, counter)
         self._scratch.note(**{self._name: step})
         self.steps = step
+
+    def forget_moments(self) -> None:
+        """See :class:`States`; they lie beside the values."""
 
     def read(self, name: str, first: int, out: Tensor) -> None:
         """See :class:`States`; must not be called within a step."""

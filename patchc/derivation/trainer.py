@@ -99,6 +99,8 @@ class Trainer:
         self._kind = kind
         self._name = name
         self._held_deltas: _HeldDeltas | None = None
+        self._store: GradientStore
+        self.states: States
         weights = self._stream(parts) if place.layout.streams else self._hold(parts)
         self.model = LayeredModel(parts, weights, place.device, place.autocast)
         self.weights: Source = trained.weights(self.states)
@@ -129,6 +131,15 @@ class Trainer:
         if self._held_deltas is not None:
             self._held_deltas.write()
         self.model.weights.changed()
+
+    def finish(self) -> None:
+        """Give up gradients and moments; the weights stay as they are trained."""
+        if self._place.scratch is not None:
+            self._place.scratch.remove_files(f"{self._name}-gradients")
+        else:
+            self._store = HeldGradients(self._trained.sizes, self._place.device)
+            self._collector = GradientCollector(self._store, self._trained)
+            self.states.forget_moments()
 
     @contextmanager
     def as_base(self) -> Iterator[None]:
@@ -171,8 +182,8 @@ class Trainer:
             values = self._held_deltas.deltas
         else:
             values = {name: weights.values[name].view(-1) for name in trained.sizes}
-        self.states: States = HeldStates(values, self._kind)
-        self._store: GradientStore = HeldGradients(trained.sizes, place.device)
+        self.states = HeldStates(values, self._kind)
+        self._store = HeldGradients(trained.sizes, place.device)
         return weights
 
     def _stream(self, parts: ModelParts) -> Weights:

@@ -37,6 +37,9 @@ class Boundaries(Protocol):
     def gradient(self, index: int) -> Tensor:
         """Return the gradient of a loss at the boundary that the way back has reached."""
 
+    def forget(self, boundary: int) -> None:
+        """Take note that nobody will ask for a boundary again."""
+
     def went_forward(self) -> None:
         """Take note that the states of all losses at boundary ``forward`` are there."""
 
@@ -71,6 +74,10 @@ class HeldBoundaries:
     def gradient(self, index: int) -> Tensor:
         """See :class:`Boundaries`."""
         return self._gradients[index]
+
+    def forget(self, boundary: int) -> None:
+        """See :class:`Boundaries`."""
+        self._states[boundary].clear()
 
     def went_forward(self) -> None:
         """See :class:`Boundaries`."""
@@ -139,6 +146,9 @@ class ScratchBoundaries:
     def gradient(self, index: int) -> Tensor:
         """See :class:`Boundaries`."""
         return self._read(self._gradients_at + self.back % 2 * self._stride, index)
+
+    def forget(self, _boundary: int) -> None:
+        """See :class:`Boundaries`; the file has room for all."""
 
     def went_forward(self) -> None:
         """See :class:`Boundaries`."""

@@ -32,7 +32,7 @@ _FUSED = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend
 """Attention whose gradients are deterministic where torch is asked for deterministic algorithms."""
 
 
-class _LastLayerReached(Exception):
+class _LastLayerError(Exception):
     """Ends a run of the model whose logits nobody needs."""
 
 
@@ -106,10 +106,10 @@ class LayeredModel:
             if number == 0:
                 first.append(states)
             elif states is not first[0]:
-                raise _OtherStates
+                raise _OtherStatesError
             found.append((args, kwargs))
             if number == len(self.parts.layers) - 1:
-                raise _LastLayerReached
+                raise _LastLayerError
             return (states,) if self._in_tuples else states
 
         for in_tuples in (self._in_tuples, not self._in_tuples):
@@ -119,10 +119,10 @@ class LayeredModel:
             try:
                 with self._entering(note):
                     loss()
-            except _LastLayerReached:
+            except _LastLayerError:
                 self._check(found)
                 return Entry(first[0], tuple(found))
-            except (_OtherStates, TypeError, IndexError, ValueError, RuntimeError):
+            except (_OtherStatesError, TypeError, IndexError, ValueError, RuntimeError):
                 if in_tuples != self._in_tuples:
                     raise
         raise UnsupportedInputError(
@@ -239,7 +239,7 @@ class LayeredModel:
         return logits.view(*states.shape[:-1], rows)
 
 
-class _OtherStates(Exception):
+class _OtherStatesError(Exception):
     """A layer did not get what the one before it gave."""
 
 

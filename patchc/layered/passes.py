@@ -258,5 +258,6 @@ def evaluate(
                 states = boundaries.get(index, number)
                 boundaries.put(index, model.run_layer(number, weights, states, entry))
             boundaries.went_forward()
+            boundaries.forget(number)
         for index, compute in enumerate(computes):
             yield model.leave(compute, boundaries.get(index, layers))

@@ -6,7 +6,6 @@ from its notes. Nothing in it is made durable: it survives a kill, not a loss of
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shutil
@@ -21,7 +20,7 @@ from torch import Tensor
 from patchc.durability import close
 from patchc.errors import StorageError
 from patchc.locks import LockFile
-from patchc.system_errors import storage_error, storage_errors
+from patchc.system_errors import storage_errors
 
 _NOTES = "notes.json"
 _LOCK = "in-use"
@@ -169,27 +168,11 @@ class ScratchFile:
                 view, offset = view[count:], offset + count
 
 
-def check_scratch_space(folder: Path, needed: int) -> None:
-    """Refuse where the file system of a scratch folder has fewer than ``needed`` bytes free.
-
-    What the folder holds already counts as free.
-
-    Raises:
-        StorageError: with both figures.
-    """
-    with storage_errors(folder, "reach"):
-        held = sum(p.stat().st_blocks * 512 for p in folder.iterdir()) if folder.is_dir() else 0
-        place = folder.absolute()
-        while not place.exists():
-            place = place.parent
-        free = shutil.disk_usage(place).free + held
-    if free < needed:
-        full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        error = storage_error(full, folder, "write scratch files to")
-        raise StorageError(
-            f"{error}: they take {needed:,} bytes and {free:,} are free; name a folder on another "
-            "disk with --scratch, or allow more memory with --max-memory"
-        )
+def noted(folder: Path, fingerprint: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a run with this fingerprint has noted in a folder; nothing if none has."""
+    found = _read_notes(folder / _NOTES)
+    notes: dict[str, Any] = found.get("notes", {})
+    return notes if found.get("fingerprint") == json.loads(json.dumps(fingerprint)) else {}
 
 
 def _read_notes(path: Path) -> dict[str, Any]:

@@ -105,11 +105,9 @@ class StreamedWeights:
         self._source = source
         self._device = device
         self._rounded = parts.in_bf16 if in_bf16 else frozenset[str]()
-        size = max(map(self._layer_bytes, range(len(parts.layers))))
-        kind = _CudaSlot if device.type == "cuda" else _HostSlot
-        self._slots: list[_HostSlot] = [kind(size, device) for _ in range(2 if ahead else 1)]
-        self._numbers: list[int | None] = [None] * len(self._slots)
-        self._pending: list[Future[None] | None] = [None] * len(self._slots)
+        self._slots: list[_HostSlot] = []
+        self._numbers: list[int | None] = [None] * (2 if ahead else 1)
+        self._pending: list[Future[None] | None] = [None] * len(self._numbers)
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="patchc-weights")
 
     def close(self) -> None:
@@ -122,6 +120,10 @@ class StreamedWeights:
         Raises:
             CheckpointError, StorageError: the source cannot be read.
         """
+        if not self._slots:
+            size = max(map(self._layer_bytes, range(len(self._parts.layers))))
+            kind = _CudaSlot if self._device.type == "cuda" else _HostSlot
+            self._slots = [kind(size, self._device) for _ in self._numbers]
         if number not in self._numbers:
             self._start(0, number)
         place = self._numbers.index(number)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from patchc.checkpoint import open_checkpoint, refuse_quantised, refuse_single_file
 from patchc.derivation.derive_options import DeriveOptions, Objective
+from patchc.derivation.derive_plan import DerivePlan
 from patchc.derivation.for_recipe import options_for
 from patchc.derivation.held_tensors import written_bytes
 from patchc.errors import import_errors
@@ -33,12 +34,14 @@ class DeriveReport:
         objective: the objective of the tuning.
         refusal: the text that "refusals" taught.
         openings: how refusals begin, as given to "margin" or found by it; the most frequent first.
+        plan: where the derivation kept what it worked on, and what that takes.
     """
 
     directions: tuple[DirectionReport, ...]
     objective: Objective = "pair"
     refusal: str | None = None
     openings: tuple[str, ...] = ()
+    plan: DerivePlan | None = None
 
 
 def derive(
@@ -51,6 +54,10 @@ def derive(
     recipe: Recipe | MergeRecipe | None = None,
     options: DeriveOptions | None = None,
     judge: str | Judge = "phrases",
+    max_memory: int | None = None,
+    max_device_memory: int | None = None,
+    scratch: PathLike | None = None,
+    dry_run: bool = False,
     progress: Progress = ignore_progress,
 ) -> DeriveReport:
     """Fine-tune the base by the objective of the options, and score the weights.
@@ -71,10 +78,12 @@ def derive(
     scores (``docs/design/compact-components.md``). The same inputs and options give the same bytes
     on the same machine.
 
-    Memory, in bytes per parameter: 16 with optimizer "adamw", 10 with "adamw8bit" (2 of them may be
-    paged out on CUDA), besides activations; scoring takes 8 to 12. With ``retain`` below 1 the
-    model is held in bf16 if the base is stored in bf16, and in fp32 otherwise: tuning takes 2 or 4,
-    one tensor's gradient, and 28 for each entry that is tuned; scoring of bf16 takes 6 to 10.
+    Where weights, gradients and moments do not fit into ``max_memory``, they lie in scratch files,
+    and a layer's weights are in memory only while the layer is computed. The bytes are the same.
+    Without scratch files, tuning takes 16 bytes per parameter with optimizer "adamw" and 10 with
+    "adamw8bit", besides activations; with them, about two layers and blocks of the output head
+    (``docs/derive.md``). A derivation with scratch files that is killed goes on, when it is called
+    again in the same way, from its last finished step, or the last layer that was scored.
 
     Args:
         base: the aligned model, a checkpoint folder with config, tokenizer and chat template.
@@ -94,7 +103,15 @@ def derive(
         judge: decides which of the base's replies are refusals, if openings or a refusal are
             sought, as in :class:`patchc.EvaluateOptions`. A function that is named must exist even
             if nothing is sought.
-        progress: called with requests, steps and samples done; the detail is the current loss.
+        max_memory: bytes of memory that the process may take; None means four fifths of what is
+            free. Models that ``judge`` loads are not counted.
+        max_device_memory: bytes on the CUDA device; None means nine tenths of what is free.
+        scratch: a folder for scratch files; by default that of ``out``. They are removed at the
+            end.
+        dry_run: whether only to plan; the report then has no directions, and its plan estimates
+            the time. Where an objective asks the base, that is done.
+        progress: called with requests, steps and samples or layers done; the detail is the current
+            loss.
 
     Raises:
         DeriveError: malformed data, no chat template, replies of the base with no refusal or
@@ -104,7 +121,8 @@ def derive(
         UnsupportedInputError: the base is quantised or an adapter, or cannot be trained here.
         CheckpointError: the base cannot be read.
         MissingExtraError: torch, transformers or the optimizer is not installed.
-        OutputError, StorageError: the output cannot be written.
+        OutputError, StorageError: the output or the scratch files cannot be written.
+        InUseError: another process derives the same.
         UsageError: an option cannot be met, a file is missing or not one of the objective's, or
             builds of the recipe look at entries that are not retained.
     """
@@ -123,15 +141,19 @@ def derive(
     refuse_single_file(base, "derive")
     with open_checkpoint(base) as checkpoint:
         refuse_quantised(base, checkpoint.tensors)
-        for direction in options.folders:
-            check_output(out / direction, (base, *files.values()))
-        check_space(out, written_bytes(checkpoint, options))
         inputs = read_inputs(files, options)
         with import_errors("derive", "derive"):
-            from patchc.derivation.derivation import derive_directions
-            from patchc.verbs.derive_material import gather
-        material = gather(checkpoint, inputs, options, judge, progress)
-        directions = derive_directions(checkpoint, material, out, options, progress)
+            from patchc.verbs.derive_run import Run
+        run = Run(checkpoint, inputs, out, options, judge, scratch, progress)
+        for direction in options.folders:
+            if direction not in run.written():
+                check_output(out / direction, (base, *files.values()))
+        output_bytes = written_bytes(checkpoint, options)
+        check_space(out, output_bytes)
+        material = run.gather(max_memory)
+        plan = run.plan(material, max_memory, max_device_memory, output_bytes, dry_run)
+        directions = () if dry_run else run.derive(material, plan)
     record: Any = material.record
     openings = tuple(one["text"] for one in record.get("openings", ()))
-    return DeriveReport(directions, options.objective, record.get("refusal"), openings)
+    refusal = record.get("refusal")
+    return DeriveReport(directions, options.objective, refusal, openings, plan)

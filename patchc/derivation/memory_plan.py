@@ -1,0 +1,290 @@
+"""Decides where a derivation keeps what it works on, so that it stays within its budgets.
+
+The figures are those of the largest batch. They hold what the passes, the optimiser, the scoring
+and the writing take at their peaks, beside the memory that the process takes anyway.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from patchc.derivation.adamw import RUN, Kind, runs_of
+from patchc.derivation.budget import Budget
+from patchc.derivation.load import Load
+from patchc.derivation.states import state_bytes
+from patchc.derivation.trainer import Layout
+from patchc.errors import StorageError, UsageError
+from patchc.layered.activations import LayerCost
+from patchc.layered.model_parts import ModelParts
+from patchc.layered.output_head import BLOCK_BYTES
+from patchc.layered.weights import layer_bytes
+
+_SLACK = 96 << 20
+"""What the process takes in addition once it computes: threads, libraries, the allocator."""
+_EIGHT_BIT_BYTES = 40
+"""Memory for each entry of a run while its 8-bit moments are updated on the CPU."""
+_LOGIT_COPIES = 4
+"""Logits, their logarithmic softmax, and the gradients of both."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be derived, in numbers.
+
+    Attributes:
+        parts: the model.
+        dtype: of its weights.
+        autocast: whether products are computed in bfloat16.
+        on_device: whether the model computes on a device with memory of its own.
+        trained: how many entries of each tensor are trained.
+        draws: whether these are drawn entries beside a model that stays as it is.
+        scored: the shapes of the tensors to score.
+        sums: the models whose gradients are summed, "base" or "tuned".
+        compact: whether only retained entries of scored tensors are written.
+        cost: what a layer keeps for its gradients.
+        step: the runs of the model in one step.
+        samples: the runs of the model whose gradients are summed into scores.
+        base_bytes: bytes of the base's tensors as they are stored.
+        process_bytes: memory that the process takes before it begins.
+    """
+
+    parts: ModelParts
+    dtype: torch.dtype
+    autocast: bool
+    on_device: bool
+    trained: Mapping[str, int]
+    draws: bool
+    scored: Mapping[str, tuple[int, ...]]
+    sums: frozenset[str]
+    compact: bool
+    cost: LayerCost
+    step: Sequence[Load]
+    samples: Sequence[Load]
+    base_bytes: int
+    process_bytes: int
+
+
+@dataclass(frozen=True)
+class Need:
+    """What one way to derive takes.
+
+    Attributes:
+        layout: where things lie.
+        optimizer: the kind of moments.
+        memory_bytes: peak of the process's memory on the host.
+        device_bytes: peak of the memory on the device; 0 on the CPU.
+        scratch_bytes: size of the scratch files.
+        step_bytes: bytes that a step reads and writes; 0 in memory.
+    """
+
+    layout: Layout
+    optimizer: Kind
+    memory_bytes: int
+    device_bytes: int
+    scratch_bytes: int
+    step_bytes: int
+
+
+def ways(work: Work, optimizers: Sequence[Kind]) -> Iterator[Need]:
+    """Yield the ways to derive, from the one with the most memory to the one with the least.
+
+    Of two optimizers, the first is preferred in memory, and the second only for want of disk.
+    """
+    for optimizer in optimizers[:1]:
+        for keeps in (True, False):
+            yield need(work, Layout(keeps=keeps), optimizer)
+    for optimizer in optimizers:
+        for layout in (
+            Layout(streams=True, keeps=False),
+            Layout(streams=True, keeps=False, states_in_scratch=True),
+            Layout(streams=True, keeps=False, ahead=False, states_in_scratch=True),
+        ):
+            yield need(work, layout, optimizer)
+
+
+def need(work: Work, layout: Layout, optimizer: Kind) -> Need:
+    """Compute what a derivation takes."""
+    computing = max(_step(work, layout, optimizer), _scoring(work, layout))
+    host = max(_update(work, layout, optimizer), _writing(work))
+    if work.on_device:
+        pinned = _slots(work, layout) if layout.streams else 0
+        memory, device = host + pinned, computing
+    else:
+        memory, device = max(computing, host + _held_while_writing(work, layout)), 0
+    return Need(
+        layout,
+        optimizer,
+        work.process_bytes + _SLACK + memory,
+        device,
+        _scratch(work, layout, optimizer),
+        _traffic(work, optimizer) if layout.streams else 0,
+    )
+
+
+def choose(found: Iterable[Need], budget: Budget) -> Need:
+    """Choose the first way that fits into a budget.
+
+    Raises:
+        UsageError: none fits into the memory; says what the least is.
+        StorageError: those that fit need more scratch files than there is room for.
+    """
+    least = short_of_room = None
+    for way in found:
+        memory = way.memory_bytes + (way.scratch_bytes if budget.scratch_is_memory else 0)
+        if memory > budget.memory or way.device_bytes > budget.device:
+            if least is None or memory < least[0]:
+                least = memory, way.device_bytes
+        elif way.scratch_bytes > budget.room:
+            short_of_room = way.scratch_bytes
+        else:
+            return way
+    if short_of_room is not None:
+        raise StorageError(
+            f"within this memory the derivation needs {short_of_room:,} bytes of scratch files, "
+            f"and {budget.room:,} are free in {budget.scratch}; "
+            "free space, name a folder on another disk with scratch, or allow more "
+            "memory with max_memory"
+        )
+    assert least is not None
+    device = f" and {least[1]:,} bytes of the device's (max_device_memory)" if least[1] else ""
+    raise UsageError(
+        f"the derivation needs at least {least[0]:,} bytes of memory (max_memory){device}, and may "
+        f"take {budget.memory:,}"
+        + (f" and {budget.device:,}" if least[1] else "")
+        + "; allow more, take shorter conversations or a smaller batch"
+    )
+
+
+def _step(work: Work, layout: Layout, optimizer: Kind) -> int:
+    """The peak of a step's gradients: within the layers, or at the head."""
+    cost, layers = work.cost, len(work.parts.layers)
+    kept = [cost.kept_bytes(load.rows, load.columns) for load in work.step]
+    states = [_states(work, load) for load in work.step]
+    boundaries = max(states) * 3 if layout.states_in_scratch else sum(states) * (layers + 3)
+    head = max(_head(work, load, learns=True) for load in work.step)
+    if not layout.streams:
+        every = sum(kept) * layers if layout.keeps else max(kept)
+        return _held(work, optimizer) + every + boundaries + head
+    own = [sum(work.trained.get(name, 0) for name in work.parts.group(n)) for n in range(layers)]
+    tensor = max((work.trained.get(n, 0) for n in _inside(work.parts)), default=0)
+    learning = 4 * max(own) + 4 * tensor * (1 if len(work.step) == 1 else 2) + 2 * max(kept)
+    if work.draws:
+        learning += 4 * max(math.prod(work.parts.shapes[n]) for n in _inside(work.parts))
+    return _slots(work, layout) + boundaries + max(learning, head)
+
+
+def _scoring(work: Work, layout: Layout) -> int:
+    """The peak of the scoring."""
+    if not work.samples:
+        return 0
+    parts, cost = work.parts, work.cost
+    kept = max(cost.kept_bytes(load.rows, load.columns) for load in work.samples)
+    head = max(_head(work, load, learns=parts.head_name in work.scored) for load in work.samples)
+    sizes = {name: 4 * math.prod(shape) for name, shape in work.scored.items()}
+    tensor = max(sizes.values())
+    ends = sum(size for name, size in sizes.items() if name not in _inside(parts))
+    if not layout.streams:
+        layers = len(parts.layers) if layout.keeps else 1
+        sums = sum(sizes.values()) * len(work.sums)
+        return _weights(work) + sums + tensor + kept * layers + head
+    layer = max(
+        sum(sizes.get(name, 0) for name in parts.group(n)) for n in range(len(parts.layers))
+    )
+    states = 3 * max(_states(work, load) for load in work.samples)
+    return _slots(work, layout) + ends + states + max(layer + tensor + 2 * kept, head)
+
+
+def _head(work: Work, load: Load, learns: bool) -> int:
+    """Logits with their gradients, and blocks of the head with theirs."""
+    rows, columns = work.parts.shapes[work.parts.head_name]
+    block = min(BLOCK_BYTES, 4 * rows * columns)
+    logits = _LOGIT_COPIES * 4 * load.places * rows
+    trains = learns and work.parts.head_name in work.trained
+    return logits + block * (4 if trains else 2)
+
+
+def _update(work: Work, layout: Layout, optimizer: Kind) -> int:
+    """A run's state with its gradient, while the optimiser works on it."""
+    run = min(RUN, max(work.trained.values(), default=0))
+    if not layout.streams:
+        return 0
+    temporary = _EIGHT_BIT_BYTES * run if optimizer == "adamw8bit" else 0
+    return 2 * state_bytes(optimizer, run) + 8 * run + temporary
+
+
+def _writing(work: Work) -> int:
+    """A tensor as it is written, with what its scores are computed from."""
+    largest = max(work.parts.shapes.values(), key=math.prod)
+    scored = max((math.prod(shape) for shape in work.scored.values()), default=0)
+    written = 0 if work.compact else math.prod(largest)
+    return max(4 * written, 4 * 4 * scored)
+
+
+def _held_while_writing(work: Work, layout: Layout) -> int:
+    if layout.streams:
+        return _slots(work, layout)
+    sums = 4 * sum(math.prod(shape) for shape in work.scored.values())
+    return _weights(work) + sums * len(work.sums)
+
+
+def _held(work: Work, optimizer: Kind) -> int:
+    """Weights, gradients and moments, all in memory."""
+    moments = sum(
+        state_bytes(optimizer, run.count) - 4 * run.count for run in runs_of(work.trained)
+    )
+    entries = sum(work.trained.values())
+    # Positions, base values and deltas of drawn entries; and one whole gradient.
+    drawn = 16 * entries if work.draws else 0
+    largest = max(map(math.prod, work.parts.shapes.values()))
+    return _weights(work) + moments + 4 * entries + drawn + 4 * largest
+
+
+def _weights(work: Work) -> int:
+    return work.dtype.itemsize * sum(map(math.prod, work.parts.shapes.values()))
+
+
+def _slots(work: Work, layout: Layout) -> int:
+    rounded = work.parts.in_bf16 if work.autocast else frozenset[str]()
+    layers = range(len(work.parts.layers))
+    largest = max(layer_bytes(work.parts.group(n), rounded, work.dtype) for n in layers)
+    return largest * (2 if layout.ahead else 1)
+
+
+def _states(work: Work, load: Load) -> int:
+    hidden = work.parts.shapes[work.parts.head_name][1]
+    return load.tokens * hidden * work.dtype.itemsize
+
+
+def _scratch(work: Work, layout: Layout, optimizer: Kind) -> int:
+    """Scratch files at their peak: those of the steps, then those of the scoring beside states."""
+    if not layout.streams:
+        return 0
+    runs = [state_bytes(optimizer, run.count) for run in runs_of(work.trained)]
+    states = sum(runs) + max(runs, default=0)
+    layers = len(work.parts.layers)
+    gradients = 4 * sum(work.trained.values())
+    if layout.states_in_scratch:
+        gradients += (layers + 3) * sum(_states(work, load) for load in work.step)
+    one = 4 * sum(math.prod(shape) for shape in work.scored.values())
+    of_base = one if "base" in work.sums else 0
+    samples = (layers + 3) * sum(_states(work, load) for load in work.samples)
+    return states + max(gradients + of_base, one * len(work.sums) + samples)
+
+
+def _traffic(work: Work, optimizer: Kind) -> int:
+    """Bytes that a later step reads and writes: weights twice, gradients and states both ways."""
+    parts = work.parts
+    inside = sum(math.prod(parts.shapes[name]) for name in _inside(parts))
+    head = math.prod(parts.shapes[parts.head_name])
+    weights = 2 * 4 * (inside + head) if not work.draws else 2 * work.base_bytes
+    entries = sum(work.trained.values())
+    states = sum(state_bytes(optimizer, run.count) for run in runs_of(work.trained))
+    return weights + 2 * 4 * entries + 2 * states
+
+
+def _inside(parts: ModelParts) -> set[str]:
+    return {name for names in parts.layer_names for name in names.values()}
