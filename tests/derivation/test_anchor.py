@@ -2,50 +2,54 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from layered_models import gradients_of, held_model, values_of
 from tiny_llama import write_base
 from transformers import AutoModelForCausalLM
 
-from patchc.derivation.anchor import anchors_of, divergence
+from patchc.derivation.anchor import Anchor, divergence
+from patchc.derivation.anchor import anchors_of as find_anchors
 from patchc.derivation.examples import Example
+from patchc.layered.boundaries import HeldBoundaries
+from patchc.layered.layered_model import LayeredModel
 
 PROMPTS = [(6, 7, 8), (9, 10, 11, 12, 13), (14,)]
 REPLIES = [(9, 10), (11,), (12, 13, 14, 2)]
 EXAMPLES = list(map(Example, PROMPTS, REPLIES))
 
 
-def load(folder: Path) -> torch.nn.Module:
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-
-
 @pytest.fixture
-def model(tmp_path: Path) -> torch.nn.Module:
-    return load(write_base(tmp_path))
+def model(tmp_path: Path) -> LayeredModel:
+    return held_model(write_base(tmp_path))
 
 
-def shift(model: torch.nn.Module) -> None:
+def anchors_of(model: LayeredModel) -> list[Anchor]:
+    return find_anchors(model, EXAMPLES, HeldBoundaries())
+
+
+def shift(model: LayeredModel) -> None:
     generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for value in model.parameters():
-            value += 0.05 * torch.randn(value.shape, generator=generator)
+    for value in values_of(model).values():
+        value += 0.05 * torch.randn(value.shape, generator=generator)
 
 
-def test_it_is_zero_at_the_base_and_positive_away_from_it(model: torch.nn.Module) -> None:
-    anchors = anchors_of(model, EXAMPLES)
+def test_it_is_zero_at_the_base_and_positive_away_from_it(model: LayeredModel) -> None:
+    anchors = anchors_of(model)
     assert divergence(model, anchors).item() == pytest.approx(0.0, abs=1e-6)
     shift(model)
     assert divergence(model, anchors).item() > 1e-3
 
 
 def test_it_is_the_mean_over_places_of_whole_distributions(
-    model: torch.nn.Module, tmp_path: Path
+    model: LayeredModel, tmp_path: Path
 ) -> None:
     """The tiny vocabulary has fewer tokens than are told apart, so that none are lumped."""
-    anchors = anchors_of(model, EXAMPLES)
-    base = load(tmp_path)
+    anchors = anchors_of(model)
+    base = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
     shift(model)
     total, places = 0.0, 0
     for prompt, reply in zip(PROMPTS, REPLIES, strict=True):
@@ -62,24 +66,21 @@ def test_it_is_the_mean_over_places_of_whole_distributions(
 
 
 def test_what_is_lumped_together_makes_a_lower_bound(
-    model: torch.nn.Module, monkeypatch: pytest.MonkeyPatch
+    model: LayeredModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    anchors = anchors_of(model, EXAMPLES)
+    anchors = anchors_of(model)
     monkeypatch.setattr("patchc.derivation.anchor._NAMED", 4)
-    coarse = anchors_of(model, EXAMPLES)
+    coarse = anchors_of(model)
     assert coarse[0].named.shape == (2, 4)
     shift(model)
     found = divergence(model, coarse).item()
     assert 0 < found < divergence(model, anchors).item()
 
 
-def test_the_gradient_leads_back_to_the_base(model: torch.nn.Module) -> None:
-    anchors = anchors_of(model, EXAMPLES)
+def test_the_gradient_leads_back_to_the_base(model: LayeredModel) -> None:
+    anchors = anchors_of(model)
     shift(model)
-    away = divergence(model, anchors)
-    away.backward()
-    with torch.no_grad():
-        for value in model.parameters():
-            assert value.grad is not None
-            value -= 0.01 * value.grad
-    assert divergence(model, anchors).item() < away.item()
+    away = divergence(model, anchors).item()
+    for name, gradient in gradients_of(model, [partial(divergence, model, anchors)]).items():
+        values_of(model)[name] -= 0.01 * gradient
+    assert divergence(model, anchors).item() < away

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 import pytest
 import torch
+from layered_models import held_model, values_of
 from tiny_llama import write_base
-from transformers import AutoModelForCausalLM
+from tuned_models import tuned_in_memory
 
 from patchc.derivation.anchor import Anchor, anchors_of
 from patchc.derivation.derive_options import DeriveOptions, TuneOptions
@@ -26,7 +28,8 @@ from patchc.derivation.margin import (
 from patchc.derivation.margin_tuning import MarginTuning
 from patchc.derivation.tune import Tuning
 from patchc.errors import DeriveError, UsageError
-from patchc.progress import ignore_progress
+from patchc.layered.boundaries import HeldBoundaries
+from patchc.layered.layered_model import LayeredModel
 
 PROMPTS = [(6, 7, 8), (9, 10, 11, 12, 13), (14,)]
 OPENINGS = Openings.of([(7, 8), (7, 9), (10,), (11, 12, 13), (11, 12, 14)])
@@ -40,23 +43,35 @@ OPTIONS = DeriveOptions(
 
 
 def tune_margin(
-    model: torch.nn.Module, labelled: list[Labelled], anchors: list[Anchor], options: DeriveOptions
-) -> Tuning:
-    return MarginTuning(labelled, OPENINGS, options).tune(model, "margin", anchors, ignore_progress)
+    base: Path,
+    labelled: list[Labelled],
+    options: DeriveOptions,
+    replies: Sequence[Example] = (),
+) -> tuple[LayeredModel, Tuning]:
+    def anchors(model: LayeredModel) -> list[Anchor]:
+        return anchors_of(model, replies, HeldBoundaries()) if replies else []
+
+    objective = MarginTuning(labelled, OPENINGS, options)
+    return tuned_in_memory(base, objective, "margin", options, anchors)
 
 
 @pytest.fixture
-def model(tmp_path: Path) -> torch.nn.Module:
-    return AutoModelForCausalLM.from_pretrained(write_base(tmp_path), dtype=torch.float32).eval()
+def base(tmp_path: Path) -> Path:
+    return write_base(tmp_path)
 
 
-def chances(model: torch.nn.Module, tokens: tuple[int, ...]) -> torch.Tensor:
+@pytest.fixture
+def model(base: Path) -> LayeredModel:
+    return held_model(base)
+
+
+def chances(model: LayeredModel, tokens: tuple[int, ...]) -> torch.Tensor:
     with torch.no_grad():
         logits = model(input_ids=torch.tensor([tokens])).logits[0, -1]
     return torch.softmax(logits.double(), 0)
 
 
-def oracle(model: torch.nn.Module, prompt: tuple[int, ...], longest: int = 3) -> float:
+def oracle(model: LayeredModel, prompt: tuple[int, ...], longest: int = 3) -> float:
     """log P/(1 − P), P summed over every continuation of ``longest`` tokens that begins so."""
     told = set(OPENINGS.sequences)
     total = 0.0
@@ -73,13 +88,13 @@ def oracle(model: torch.nn.Module, prompt: tuple[int, ...], longest: int = 3) ->
     return math.log(total / (1 - total))
 
 
-def test_the_margin_is_the_one_found_by_enumeration(model: torch.nn.Module) -> None:
+def test_the_margin_is_the_one_found_by_enumeration(model: LayeredModel) -> None:
     assert len(OPENINGS.stems) == 2
     found = refusal_margin(model, PROMPTS, OPENINGS).tolist()
     assert found == pytest.approx([oracle(model, one) for one in PROMPTS], rel=1e-4)
 
 
-def test_single_tokens_take_one_row_a_prompt(model: torch.nn.Module) -> None:
+def test_single_tokens_take_one_row_a_prompt(model: LayeredModel) -> None:
     openings = Openings.of([(7,), (10,)])
     assert openings.stems == ((),)
     shares = [chances(model, prompt)[[7, 10]].sum().item() for prompt in PROMPTS]
@@ -87,7 +102,7 @@ def test_single_tokens_take_one_row_a_prompt(model: torch.nn.Module) -> None:
     assert found == pytest.approx([math.log(p / (1 - p)) for p in shares], rel=1e-4)
 
 
-def test_all_ways_to_begin_leave_the_margin_finite(model: torch.nn.Module) -> None:
+def test_all_ways_to_begin_leave_the_margin_finite(model: LayeredModel) -> None:
     everything = Openings.of(list(product(range(24))))
     margins = refusal_margin(model, PROMPTS, everything)
     assert torch.isfinite(margins).all()
@@ -123,43 +138,38 @@ def test_an_opening_that_begins_with_another_is_left_out() -> None:
     assert Openings.of([(7, 8), (7,), (7,), (9, 9)]).sequences == ((7,), (9, 9))
 
 
-def test_tuning_parts_the_two_kinds_and_trains_the_linear_layers_alone(
-    model: torch.nn.Module,
-) -> None:
+def test_tuning_parts_the_two_kinds_and_trains_the_linear_layers_alone(base: Path) -> None:
     """The head stays as it is, and with it how sure this tiny model can become of a token."""
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    tuning = tune_margin(model, LABELLED, [], replace(OPTIONS, seed=5))
-    changed = {n for n, value in model.state_dict().items() if not torch.equal(value, before[n])}
+    before = values_of(held_model(base))
+    model, tuning = tune_margin(base, LABELLED, replace(OPTIONS, seed=5))
+    after = values_of(model)
+    changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
     assert changed == {name for name in before if "_proj" in name}
     margins = refusal_margin(model, [one.prompt for one in LABELLED], OPENINGS).tolist()
     assert all((margin > 0) == one.refuse for margin, one in zip(margins, LABELLED, strict=True))
     assert len(tuning.losses) == 80
     assert tuning.losses[-1] < tuning.losses[0] - 1
     assert tuning.divergences == ()
-    assert all(parameter.requires_grad for parameter in model.parameters())
 
 
-def test_the_anchor_holds_the_model_to_the_base(tmp_path: Path) -> None:
+def test_the_anchor_holds_the_model_to_the_base(base: Path) -> None:
     replies = [Example((12, 13), (8, 9, 2)), Example((14, 15, 16, 17), (10,))]
     moved = []
-    for number, weight in enumerate((0.0, 20.0)):
-        folder = write_base(tmp_path / str(number))
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-        anchors = anchors_of(model, replies)
-        tuning = tune_margin(model, LABELLED, anchors, replace(OPTIONS, anchor_weight=weight))
+    for weight in (0.0, 20.0):
+        options = replace(OPTIONS, anchor_weight=weight)
+        _, tuning = tune_margin(base, LABELLED, options, replies)
         assert tuning.divergences[0] == pytest.approx(0.0, abs=1e-6)
         moved.append(tuning.divergences[-1])
     assert moved[1] < moved[0] / 2
 
 
 @pytest.mark.parametrize("refuse", [True, False])
-def test_one_kind_of_request_alone_is_refused(model: torch.nn.Module, refuse: bool) -> None:
+def test_one_kind_of_request_alone_is_refused(base: Path, refuse: bool) -> None:
     labelled = [one for one in LABELLED if one.refuse == refuse]
     with pytest.raises(DeriveError, match="it takes both"):
-        tune_margin(model, labelled, [], OPTIONS)
-    assert all(parameter.requires_grad for parameter in model.parameters())
+        tune_margin(base, labelled, OPTIONS)
 
 
-def test_options_of_another_objective_are_refused(model: torch.nn.Module) -> None:
+def test_options_of_another_objective_are_refused(base: Path) -> None:
     with pytest.raises(UsageError, match="objective is 'pair'"):
-        tune_margin(model, LABELLED, [], DeriveOptions())
+        tune_margin(base, LABELLED, DeriveOptions())

@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from layered_models import CPU, held_model, values_of
 from tiny_llama import write_base
 from transformers import AutoModelForCausalLM
 
 from patchc.derivation.derive_options import DeriveOptions
 from patchc.derivation.examples import Example, mean_loss, pad
-from patchc.derivation.scores import gradient_sums, scored_tensors, snip_score
+from patchc.derivation.gradient_store import HeldGradients
+from patchc.derivation.scores import GradientSums, Shapes, scored_tensors, snip_score
 from patchc.errors import DeriveError, UsageError
-from patchc.progress import ignore_progress
+from patchc.layered.boundaries import HeldBoundaries
+from patchc.layered.layered_model import LayeredModel
+from patchc.layered.passes import Pass, Term
 
 EXAMPLES = [Example((6, 7, 8), (9, 10)), Example((11,), (7, 8, 9, 10)), Example((7,), (8,))]
 
 
 @pytest.fixture
-def model(tmp_path: Path) -> torch.nn.Module:
-    return AutoModelForCausalLM.from_pretrained(write_base(tmp_path), dtype=torch.float32).eval()
+def base(tmp_path: Path) -> Path:
+    return write_base(tmp_path)
 
 
-def oracle(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+@pytest.fixture
+def model(base: Path) -> LayeredModel:
+    return held_model(base)
+
+
+def oracle(base: Path) -> dict[str, torch.Tensor]:
     """|W| ⊙ Σ_n |∂L_n/∂W| over all parameters, L_n from transformers' own loss."""
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
     parameters = dict(model.named_parameters())
     sums = {name: torch.zeros_like(value) for name, value in parameters.items()}
     for example in EXAMPLES:
@@ -40,27 +50,36 @@ def oracle(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: value.detach().abs() * sums[name] for name, value in parameters.items()}
 
 
-def losses(model: torch.nn.Module) -> list[Callable[[], torch.Tensor]]:
-    batches = [pad([example], torch.device("cpu")) for example in EXAMPLES]
-    return [partial(mean_loss, model, batch) for batch in batches]
+def gradient_sums(model: LayeredModel, chosen: Shapes) -> dict[str, torch.Tensor]:
+    """One loss after another, as a derivation in memory does."""
+    held = HeldGradients({name: math.prod(shape) for name, shape in chosen.items()}, CPU)
+    sums = GradientSums(held, chosen, CPU, None)
+    for example in EXAMPLES:
+        loss = partial(mean_loss, model, pad([example], CPU))
+        Pass(model, [Term(loss)], sums, HeldBoundaries(), True).run()
+    return {
+        name: held.read(name, 0, math.prod(shape)).view(shape) for name, shape in chosen.items()
+    }
 
 
-def test_scores_equal_the_oracle(model: torch.nn.Module) -> None:
-    expected = oracle(model)
-    chosen = scored_tensors(dict(model.named_parameters()), DeriveOptions())
-    sums = gradient_sums(model, chosen, losses(model), ignore_progress, "se")
+def test_scores_equal_the_oracle(model: LayeredModel, base: Path) -> None:
+    expected = oracle(base)
+    chosen = scored_tensors(model.parts.shapes, DeriveOptions())
+    sums = gradient_sums(model, chosen)
     assert len(sums) == 14
     for name, gradients in sums.items():
-        score = snip_score(name, gradients, chosen[name])
+        score = snip_score(name, gradients, values_of(model)[name])
         assert score.dtype == torch.float32
         torch.testing.assert_close(score, expected[name], rtol=1e-4, atol=1e-9)
 
 
-def test_no_gradient_is_held_afterwards(model: torch.nn.Module) -> None:
-    chosen = scored_tensors(dict(model.named_parameters()), DeriveOptions())
-    gradient_sums(model, chosen, losses(model), ignore_progress, "se")
-    assert all(parameter.grad is None for parameter in model.parameters())
-    assert all(parameter.requires_grad for parameter in model.parameters())
+def test_no_gradient_is_held_afterwards(model: LayeredModel) -> None:
+    everything = scored_tensors(model.parts.shapes, DeriveOptions(include=(".",)))
+    assert everything.keys() == model.parts.shapes.keys()
+    gradient_sums(model, everything)
+    for parameter in model.parts.model.parameters():
+        assert parameter.grad is None
+        assert not parameter.requires_grad
 
 
 def test_a_score_that_is_not_finite_is_refused() -> None:
@@ -68,20 +87,20 @@ def test_a_score_that_is_not_finite_is_refused() -> None:
         snip_score("se: tensor 'x'", torch.tensor([1e38]), torch.tensor([1e38]))
 
 
-def test_by_default_the_decoders_linear_layers_are_scored(model: torch.nn.Module) -> None:
-    chosen = scored_tensors(dict(model.named_parameters()), DeriveOptions())
+def test_by_default_the_decoders_linear_layers_are_scored(model: LayeredModel) -> None:
+    chosen = scored_tensors(model.parts.shapes, DeriveOptions())
     assert {name.split(".")[-2] for name in chosen} == {
         "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
     }  # fmt: skip
 
 
-def test_include_and_exclude_choose_others(model: torch.nn.Module) -> None:
+def test_include_and_exclude_choose_others(model: LayeredModel) -> None:
     options = DeriveOptions(include=("embed", r"layers\.1"), exclude=("mlp", "norm"))
-    chosen = scored_tensors(dict(model.named_parameters()), options)
+    chosen = scored_tensors(model.parts.shapes, options)
     assert "model.embed_tokens.weight" in chosen
     assert len(chosen) == 5
 
 
-def test_nothing_to_score_is_refused(model: torch.nn.Module) -> None:
+def test_nothing_to_score_is_refused(model: LayeredModel) -> None:
     with pytest.raises(UsageError, match="no tensor to score"):
-        scored_tensors(dict(model.named_parameters()), DeriveOptions(exclude=(".",)))
+        scored_tensors(model.parts.shapes, DeriveOptions(exclude=(".",)))
