@@ -191,9 +191,10 @@ def _objective(
 
 def _written(scratch: Scratch | None, direction: Direction, out: Path) -> DirectionReport | None:
     """Return the report of a direction that an earlier run has written; None if none has."""
-    report = scratch.notes.get(f"{direction}-report") if scratch else None
-    if report is None or not out.exists():
+    report = scratch.notes.get(f"report-{direction}") if scratch else None
+    if scratch is None or report is None or not out.exists():
         return None
+    scratch.remove_files(f"{direction}-")
     return DirectionReport(**{**report, "path": out})
 
 
@@ -258,7 +259,7 @@ class _Derivation:
             scratch = self._place.scratch
             if scratch is not None:
                 # The folder appears whole or not at all; if it does, this tells the next run.
-                scratch.note(**{f"{direction}-report": {**asdict(report), "path": str(out)}})
+                scratch.note(**{f"report-{direction}": {**asdict(report), "path": str(out)}})
             self._write(out, tuning, sums, len(losses))
         finally:
             self._trainer.close()

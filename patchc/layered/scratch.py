@@ -93,9 +93,12 @@ class Scratch:
         return self._files[name]
 
     def remove_files(self, start: str) -> None:
-        """Remove the files whose names start so."""
+        """Remove the files whose names start so, and what is noted under such names."""
         for name in [name for name in self._files if name.startswith(start)]:
             self._close(name)
+        # Notes first: they must not outlive the files that they speak of.
+        self.notes = {name: one for name, one in self.notes.items() if not name.startswith(start)}
+        self.note()
         with storage_errors(self.folder, "remove"):
             for path in self.folder.glob(f"{start}*"):
                 path.unlink()

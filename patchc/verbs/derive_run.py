@@ -64,7 +64,7 @@ class Run:
         return tuple(
             direction
             for direction in self.options.folders
-            if f"{direction}-report" in self._notes and (self.out / direction).exists()
+            if f"report-{direction}" in self._notes and (self.out / direction).exists()
         )
 
     def gather(self, max_memory: int | None) -> Material:
