@@ -59,9 +59,9 @@ def _write_data(
     end = 0
     for name in names:
         tensor = load(name).detach().cpu().contiguous()
-        data = tensor.reshape(-1).view(torch.uint8).numpy().data
-        file.write(data)
-        begin, end = end, end + data.nbytes
+        if tensor.numel():  # an empty one may have strides that no view takes
+            file.write(tensor.reshape(-1).view(torch.uint8).numpy().data)
+        begin, end = end, end + tensor.nbytes
         header[name] = {
             "dtype": _dtype_name(tensor.dtype),
             "shape": list(tensor.shape),

@@ -10,6 +10,7 @@ import pytest
 
 from patchc.derivation.derive_options import DeriveOptions, Objective, TuneOptions
 from patchc.errors import UsageError
+from patchc.selection.compact.holding import Holding
 
 TUNING: dict[str, Any] = {"learning_rate": 1e-3, "steps": 3}
 
@@ -65,6 +66,18 @@ def test_options_of_tuning_out_of_range_are_refused(change: dict[str, Any]) -> N
         ({"refusal": "no"}, "refusal is for the objective refusals, and this one is pair"),
         ({"objective": "npo", "openings": ("no",)}, "openings is for the objective margin"),
         ({"objective": "npo", "directions": ("se",)}, "directions is for the objective pair"),
+        ({"whole": True}, "whole is for the objective margin, and this one is pair"),
+        ({"retain": 1.5}, "retain is 1.5"),
+        ({"retention_seed": 3}, "retention_seed is given, and everything is retained; give retain"),
+        ({"retain": 0.5, "retention_seed": -1}, "retention_seed is -1"),
+        (
+            {"objective": "margin", "retain": 0.5, "retention_seed": 3},
+            "retention_seed is 3, and margin draws the entries that it tunes by seed, which is 0",
+        ),
+        (
+            {"retain": 0.5, "compact": Holding(False, 0, 0.5)},
+            "a recipe gives p and the seed of the draws; leave retain and retention_seed out",
+        ),
         ({"margin": TuneOptions(1e-5, 4, batch_size=1)}, "margin: batch_size"),
     ],
 )

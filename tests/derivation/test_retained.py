@@ -23,6 +23,7 @@ OPTIONS = DeriveOptions(
     objective="margin",
     margin=TuneOptions(learning_rate=1e-3, steps=6, batch_size=8),
     retain=RETAIN,
+    whole=True,
     seed=7,
     anchor_weight=0.0,
     score_samples=4,
@@ -117,5 +118,3 @@ def test_a_share_that_draws_no_entry_is_refused(work: Path, tmp_path: Path) -> N
 def test_nothing_retained_is_refused() -> None:
     with pytest.raises(UsageError, match="nothing would be tuned"):
         DeriveOptions(objective="margin", retain=0.0)
-    with pytest.raises(UsageError, match="retain is for the objective margin"):
-        DeriveOptions(retain=0.5)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from patchc.checkpoint import open_checkpoint
 from patchc.derivation.output import write_shards
 from patchc.errors import StorageError
 
@@ -36,12 +37,28 @@ def test_a_shard_that_cannot_be_written_is_told(tmp_path: Path) -> None:
         write(tmp_path)
 
 
-def test_a_file_system_without_permission_bits_is_served(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(path: Path, _: int) -> None:
-        raise PermissionError(errno.EPERM, "Operation not permitted", str(path))
+def test_tensors_of_every_kind_are_read_back_one_at_a_time(tmp_path: Path) -> None:
+    tensors = {
+        'a é"x': torch.randn(3, 5),
+        "scalar": torch.tensor(3.5),
+        "whole": torch.arange(7),
+        "half": torch.ones(2, 3, dtype=torch.bfloat16),
+        "empty": torch.empty(0, 4),
+        "true": torch.tensor([True]),
+        "turned": torch.randn(4, 6).t(),
+    }
+    asked: list[str] = []
 
-    monkeypatch.setattr(Path, "chmod", refuse)
-    write(tmp_path)
-    assert (tmp_path / "model.safetensors").stat().st_size > 40_000
+    def load(name: str) -> torch.Tensor:
+        asked.append(name)
+        return tensors[name]
+
+    sizes = {name: tensor.nbytes for name, tensor in tensors.items()}
+    write_shards(tmp_path, "model", sizes, load, 1 << 20)
+    assert asked == list(tensors)
+    found = load_file(tmp_path / "model.safetensors")
+    with open_checkpoint(tmp_path) as opened:
+        assert list(opened.tensors) == list(tensors)
+    for name, tensor in tensors.items():
+        assert found[name].dtype == tensor.dtype
+        assert torch.equal(found[name], tensor)

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from fix_runs import FILES, OPTIONS, fix
+from fix_runs import FILES, OPTIONS, fix, given
+from safetensors.numpy import load_file
 
 import patchc
+from patchc import DeriveOptions, MergeRecipe, Recipe
+from patchc.checkpoint import open_checkpoint
 from patchc.evaluation.near_duplicates import check_disjoint
 from patchc.evaluation.requests import read_requests
 from patchc.evaluation.splits import is_learned_from
+from patchc.fixing.fix import plan_fix
+from patchc.selection.compact.component_folder import is_compact
+from patchc.selection.compact.holding import Holding
 
 
 def test_the_folder_holds_the_three_files_and_the_work(folder: Path) -> None:
@@ -77,3 +85,59 @@ def test_what_ends_the_fit_is_not_learned_from(folder: Path) -> None:
             one.prompt for one, inside in zip(asked, marks, strict=True) if inside
         ]
         assert len(learned) < len(asked)
+
+
+def test_what_is_derived_is_compact_and_loses_nothing(folder: Path, tmp_path: Path) -> None:
+    """A patch built from whole models, derived by the same options, is the very same."""
+    out, learned = folder / "fixed", folder / "fixed/work/learned"
+    assert is_compact(out / "work/derived/margin")
+    patchc.derive(
+        folder / "base",
+        learned / "harmful.jsonl",
+        tmp_path / "whole",
+        harmless=learned / "harmless.jsonl",
+        anchor=learned / "utility.jsonl",
+        options=replace(OPTIONS.deriving, compact=None),
+        judge=OPTIONS.asking.judge,
+    )
+    patchc.build(
+        folder / "base",
+        tuned=tmp_path / "whole/margin",
+        recipe=patchc.read_recipe(out / "recipe.toml"),
+        out=tmp_path / "whole.patchc",
+    )
+    assert (tmp_path / "whole.patchc").read_bytes() == (out / "fix.patchc").read_bytes()
+
+
+def test_the_plan_knows_the_size_of_what_is_derived(folder: Path, tmp_path: Path) -> None:
+    derived = folder / "fixed/work/derived"
+    files = [load_file(path) for path in derived.rglob("*.safetensors")]
+    written = sum(value.nbytes for file in files for value in file.values())
+    options = {"compact": OPTIONS, "whole": replace(OPTIONS, recipe=MergeRecipe("ties"))}
+    planned = {
+        name: plan_fix(folder / "base", tmp_path / "x", **given(folder) | {"options": one})
+        for name, one in options.items()
+    }
+    assert written <= planned["compact"].derived_bytes <= 1.5 * written
+    with open_checkpoint(folder / "base") as base:
+        words = sum(tensor.words for tensor in base.tensors.values())
+    assert planned["whole"].derived_bytes == 4 * words
+
+
+@pytest.mark.parametrize(
+    ("objective", "recipe", "holding"),
+    [
+        ("margin", None, Holding(True, 3, 0.01)),
+        ("margin", MergeRecipe("dare", density=0.2), Holding(True, 3, 0.2)),
+        ("margin", Recipe(sets="se", retain=0.1), Holding(False, 3, 0.1)),
+        ("pair", None, Holding(False, 3, 0.2)),
+        ("pair", MergeRecipe("ties"), None),
+        ("pair", Recipe(rank_among="all"), None),
+    ],
+)
+def test_components_hold_what_the_recipe_reads(
+    objective: Any, recipe: Any, holding: Holding | None
+) -> None:
+    options = patchc.FixOptions(DeriveOptions(objective=objective), recipe, seed=3)
+    assert options.deriving.holding == holding
+    assert options.deriving.retain == (0.01 if recipe is None and objective == "margin" else 1.0)

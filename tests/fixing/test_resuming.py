@@ -152,10 +152,10 @@ def test_a_derivation_that_rounds_otherwise_is_fitted_anew(folder: Path, tmp_pat
     """Derived again, perhaps on another machine, the models differ in their last bits."""
     out, events = tmp_path / "out", list[ProgressEvent]()
     shutil.copytree(folder / "fixed", out)
-    model = out / "work/derived/margin/model.safetensors"
-    tensors = load_file(model)
+    component = out / "work/derived/margin/component.safetensors"
+    tensors = load_file(component)
     tensors = {name: value * (1 + 2**-20) for name, value in tensors.items()}
-    save_file(tensors, model)
+    save_file(tensors, component)
     found = json.loads((out / "work/derived/found.json").read_bytes())
     (out / "work/derived/found.json").write_text(json.dumps({**found, "weights": "others"}))
     options = replace(OPTIONS, fit=replace(OPTIONS.fit, limits=(Limit("degenerate", 100.0),)))
