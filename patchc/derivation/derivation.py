@@ -192,7 +192,7 @@ def _objective(
 def _written(scratch: Scratch | None, direction: Direction, out: Path) -> DirectionReport | None:
     """Return the report of a direction that an earlier run has written; None if none has."""
     report = scratch.notes.get(f"report-{direction}") if scratch else None
-    if scratch is None or report is None or not out.exists():
+    if scratch is None or report is None or not (out / RECORD).exists():
         return None
     scratch.remove_files(f"{direction}-")
     return DirectionReport(**{**report, "path": out})

@@ -23,6 +23,7 @@ from patchc.derivation.derivation import (
 )
 from patchc.derivation.derive_options import DeriveOptions
 from patchc.derivation.derive_plan import DerivePlan
+from patchc.derivation.output import RECORD
 from patchc.derivation.session import choose_device
 from patchc.derivation.trainer import Layout
 from patchc.errors import PatchcError, StorageError
@@ -64,7 +65,7 @@ class Run:
         return tuple(
             direction
             for direction in self.options.folders
-            if f"report-{direction}" in self._notes and (self.out / direction).exists()
+            if f"report-{direction}" in self._notes and (self.out / direction / RECORD).exists()
         )
 
     def gather(self, max_memory: int | None) -> Material:
