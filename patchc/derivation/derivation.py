@@ -7,7 +7,6 @@ scores select its entries.
 
 from __future__ import annotations
 
-import gc
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -119,20 +118,14 @@ def derive_directions(
         _workplace(base, options, layout, scratch),
         _objective(base, material, options),
     )
-    done: list[DirectionReport] = []
     with reproducible(place.device, options.seed), quiet_transformers():
-        for direction in options.folders:
-            path = out / direction
-            # A model and its parts refer to each other; without this, its weights would stay.
-            gc.collect()
-            done.append(
-                _written(scratch, direction, path)
-                or _Derivation(place, material, objective, direction, options, progress).derive(
-                    path
-                )
+        return tuple(
+            _written(scratch, direction, out / direction)
+            or _Derivation(place, material, objective, direction, options, progress).derive(
+                out / direction
             )
-        gc.collect()
-    return tuple(done)
+            for direction in options.folders
+        )
 
 
 def plan_directions(

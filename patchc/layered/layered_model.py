@@ -8,6 +8,7 @@ takes, and after them, it turns what the last layer gave into logits.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -73,14 +74,16 @@ class LayeredModel:
         self._autocast = autocast
         self._inside = False
         self._in_tuples = False
-        self._enter_layer: Callable[..., Any] = self._run_in_order
+        self._enter_layer: Callable[..., Any] | None = None
         self._embeds = True
+        # The modules do not keep this alive: in a circle, weights would stay until Python looks.
+        this: Any = weakref.proxy(self)
         self._forwards = [layer.forward for layer in parts.layers]
         for number, layer in enumerate(parts.layers):
-            layer.forward = partial(self._enter, number)
+            layer.forward = partial(LayeredModel._enter, this, number)
         self._embed = parts.embedding.forward
-        parts.embedding.forward = self._embedded
-        parts.head.forward = self._logits
+        parts.embedding.forward = partial(LayeredModel._embedded, this)
+        parts.head.forward = partial(LayeredModel._logits, this)
 
     def __call__(self, **inputs: Any) -> Any:
         """Run the whole model, layer by layer; gradients only go as far as the last run asks."""
@@ -190,7 +193,8 @@ class LayeredModel:
     def _enter(self, number: int, *args: Any, **kwargs: Any) -> Any:
         if self._inside:
             return self._forwards[number](*args, **kwargs)
-        return self._enter_layer(number, *args, **kwargs)
+        enter = self._enter_layer or self._run_in_order
+        return enter(number, *args, **kwargs)
 
     def _run_in_order(self, number: int, *args: Any, **kwargs: Any) -> Any:
         weights = self.weights.layer(number, (number + 1) % len(self.parts.layers))
