@@ -109,6 +109,22 @@ class CompactCheckpoint(Checkpoint):
             done += len(part)
         return out
 
+    def read_held(
+        self, tensor: TensorInfo, first: int, out: NDArray[np.unsignedinteger]
+    ) -> NDArray[np.unsignedinteger] | None:
+        """Read the retained words alone among as many as ``out`` has room for, and return them.
+
+        None unless these words are whole blocks of a tensor that is held.
+
+        Raises:
+            CheckpointError: the file became unreadable or shorter.
+        """
+        stored, end = self._stored.get(tensor.name), first + len(out)
+        if not stored or first % BLOCK_WORDS or (end % BLOCK_WORDS and end != tensor.words):
+            return None
+        begin, stop = (int(stored.before[count_blocks(one)]) for one in (first, end))
+        return super().read_words(stored.info, begin, out[: stop - begin])
+
     def _find_all(
         self,
         held: Mapping[str, HeldTensor],

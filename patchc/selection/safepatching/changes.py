@@ -138,6 +138,7 @@ class MergedTensor:
         self._scales = np.array([one.scale(tensor.name) for one in components], np.float32)
         tuned = [one.tuned for one in components]
         self.tuned = TunedTensor(tuned, tensor.name, source.runtime.buffers)
+        self._used = [one.used(one.tuned, tensor.name) for one in components]
         self._tuned_digests: list[list[bytes]] = [[b""] * len(chunks) for _ in selections]
         self._counts = np.zeros((len(chunks), 2 * len(selections) + 1), np.int64)
 
@@ -154,8 +155,7 @@ class MergedTensor:
             delta = self._source.runtime.buffers.deltas[number](chunk.count, np.float32)
             delta[:] = 0
             words = self.tuned.read(number, chunk)
-            digest = component.digest(self._tensor.name, chunk, words)
-            self._tuned_digests[number][chunk.number] = digest
+            self._tuned_digests[number][chunk.number] = self._used[number].digest(chunk, words)
             mask = unpack(bitmasks[number], chunk.count)
             scale = component.stored_scale(self._tensor.name)
             self._add(number, chunk, base, words, mask, scale, delta)
@@ -195,7 +195,7 @@ class MergedTensor:
 
     def _result(self, chunk: Chunk, base: Words, bitmasks: list[Bitmask]) -> Words:
         result: Words = self._source.runtime.buffers.result(chunk.count, base.dtype)
-        hashers = [one.hasher(self._tensor.name) for one in self._source.components]
+        hashers = [one.hasher() for one in self._used]
         for piece in self.tuned.pieces(chunk, bitmasks, hashers):
             if merge_components(
                 base[piece.own], self._tensor.dtype.code, piece.words, self.tuned.codes,

@@ -13,13 +13,12 @@ import numpy as np
 
 from patchc.checkpoint import Checkpoint, TensorInfo
 from patchc.chunks import Chunk
-from patchc.dtypes import Words
 from patchc.formats import RetentionMask
 from patchc.kernels.philox import KEEP_ALL, Retention, retention_stream, retention_threshold
 from patchc.kernels.topk.cpu import Bits
 from patchc.recipe import Recipe
 from patchc.runtime.runtime import Buffers
-from patchc.selection.used_words import UsedHasher, used_digest
+from patchc.selection.used_words import UsedWords
 
 ComponentName = Literal["se", "osm"]
 
@@ -89,13 +88,9 @@ class Component:
             return retention
         return Retention(retention.seed, retention.stream, KEEP_ALL)
 
-    def hasher(self, tensor: str) -> UsedHasher:
-        """Digests the words of a tensor's chunk that the build may use: of the ranked entries."""
-        return UsedHasher(self.ranked(tensor), self.buffers)
-
-    def digest(self, tensor: str, chunk: Chunk, words: Words) -> bytes:
-        """The digest of a chunk's words that the build may use."""
-        return used_digest(words, chunk, self.ranked(tensor), self.buffers)
+    def used(self, model: Checkpoint, tensor: str) -> UsedWords:
+        """The words of a tensor of the tuned model or the scores that the build may use."""
+        return UsedWords(model, model.tensors[tensor], self.ranked(tensor), self.buffers)
 
     def source(self, tensor: str) -> str:
         """The scores' file and the tensor, for messages."""

@@ -110,6 +110,7 @@ class DeviceTop:
         self._pool = pool
         self._chunks = grid(tensor.words, chunk_words)
         self._ranked = component.ranked(tensor.name)
+        self._used = component.used(component.scores, tensor.name)
         self._scores = pool.empty(tensor.words, torch.float32)
         self._uploads = runtime.submit(self._upload, self._chunks)
 
@@ -159,7 +160,7 @@ class DeviceTop:
     def _upload(self, chunk: Chunk) -> None:
         staged = _stage_scores(self._component, self._tensor, chunk, self._pool)
         staged.upload_to(self._of(chunk))
-        self.digests[chunk.number] = self._component.digest(self._tensor.name, chunk, staged.words)
+        self.digests[chunk.number] = self._used.digest(chunk, staged.words)
         staged.wait()
 
     def _ties_before(self) -> Tensor:
@@ -198,7 +199,8 @@ class DeviceRows:
         rows, own = RowSelection(component, self.tensor).rows(chunk)
         staged = _stage_scores(component, self.tensor, rows, self.pool)
         scores = staged.upload(torch.float32)
-        self.digests[chunk.number] = component.digest(name, chunk, staged.words[own])
+        used = component.used(component.scores, name)
+        self.digests[chunk.number] = used.digest(chunk, staged.words[own])
         length = row_length(self.tensor.shape)
         count = component.top_count(name, length)
         with self.pool.computing():
@@ -258,8 +260,7 @@ class _MergedOnDevice(MergedTensor):
         staged = self._pool.words(f"{component.name} tuned", chunk.count, info.dtype.word)
         component.tuned.read_words(info, chunk.first, staged.words)
         tuned = staged.upload(tensor_dtype(info.dtype))
-        digest = component.digest(name, chunk, staged.words)
-        self._tuned_digests[number][chunk.number] = digest
+        self._tuned_digests[number][chunk.number] = self._used[number].digest(chunk, staged.words)
         top, scale = self._top(number, chunk), float(self._scales[number])
         return ComponentTile(tuned, top, component.retention(name), scale)
 

@@ -76,7 +76,8 @@ class RowSelection:
         taken = self.component.top_count(name, length)
         ranked = self.component.ranked(name)
         topk.mark_top_rows(bits, rows.first, length, taken, ranked, mask)
-        self.digests[chunk.number] = self.component.digest(name, chunk, bits[own])
+        used = self.component.used(self.component.scores, name)
+        self.digests[chunk.number] = used.digest(chunk, bits[own])
         return pack(mask[own])
 
     def rows(self, chunk: Chunk) -> tuple[Chunk, slice]:
@@ -124,7 +125,7 @@ def search_flat(
 def _scan(
     component: Component, tensor: TensorInfo, digests: dict[int, bytes], chunk: Chunk
 ) -> Iterator[Piece]:
-    hasher = component.hasher(tensor.name)
+    hasher = component.used(component.scores, tensor.name).hasher()
     for piece in pieces(chunk):
         bits = component.read_scores(tensor, piece)
         hasher.add(bits, piece.first)

@@ -31,11 +31,9 @@ from patchc.selection.task_merge.retained_entries import (
     ChunkBitmask,
     PendingBitmasks,
     retain_entries,
-    used_entries,
 )
 from patchc.selection.task_merge.task_vectors import TaskVector, task_scales
 from patchc.selection.tuned_words import TunedTensor
-from patchc.selection.used_words import UsedHasher
 
 _MOST_AHEAD = 1 << 26
 """The most entries of a tensor, over all models, that are searched ahead."""
@@ -156,7 +154,7 @@ class Merger:
         self.majority = 0
         own = recipe.for_tensor(tensor.name)
         self._vectors = vectors
-        self._used = [used_entries(vector, own, tensor.name) for vector in vectors]
+        self._used = [vector.used(own, tensor.name) for vector in vectors]
         self._bitmasks = bitmasks
         self._elects = own.method == "ties"
         self._lambda = np.float32(own.lambda_)
@@ -173,7 +171,7 @@ class Merger:
         """
         base = self._read_base(chunk)
         result: Words = self._buffers.result(chunk.count, base.dtype)
-        hashers = [UsedHasher(retention, self._buffers) for retention in self._used]
+        hashers = [one.hasher() for one in self._used]
         for piece in self.tuned.pieces(chunk, self._retained(chunk), hashers):
             if merge_task_vectors(
                 base[piece.own], self.tensor.dtype.code, piece.words, self.tuned.codes,

@@ -70,14 +70,6 @@ def retain_entries(
     ]
 
 
-def used_entries(vector: TaskVector, recipe: MergeRecipe, tensor: str) -> Retention:
-    """Which entries of a tensor a merge looks at: with DARE the retained ones, else all."""
-    if recipe.method != "dare":
-        return Retention(0, 0, KEEP_ALL)
-    stream = retention_stream(vector.name, tensor)
-    return Retention(recipe.seed, stream, retention_threshold(recipe.share))
-
-
 def _drawn(retention: Retention, chunk: Chunk) -> Bitmask:
     bitmask: Bitmask = np.empty(words_for(chunk.count), np.uint32)
     mark_retained(bitmask, chunk.count, chunk.first, retention)

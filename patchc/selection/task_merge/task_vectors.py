@@ -15,7 +15,7 @@ from patchc.chunks import Chunk
 from patchc.dtypes import Words
 from patchc.errors import NumericError
 from patchc.formats import RetentionMask
-from patchc.kernels.philox import retention_threshold
+from patchc.kernels.philox import KEEP_ALL, Retention, retention_stream, retention_threshold
 from patchc.kernels.task_merge.cpu import magnitudes
 from patchc.kernels.task_merge.reference import subtract
 from patchc.kernels.tiles import new_tiles
@@ -23,6 +23,7 @@ from patchc.kernels.topk.cpu import Bits
 from patchc.recipe import MergeRecipe
 from patchc.runtime.runtime import Buffers
 from patchc.selection.compact.component_folder import CompactComponent, is_compact
+from patchc.selection.used_words import UsedWords
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,12 @@ class TaskVector:
     base: Checkpoint
     tuned: Checkpoint
     buffers: Buffers
+
+    def used(self, recipe: MergeRecipe, tensor: str) -> UsedWords:
+        """The words of a tensor that a merge may use: with DARE the retained ones, else all."""
+        threshold = retention_threshold(recipe.share) if recipe.method == "dare" else KEEP_ALL
+        retention = Retention(recipe.seed, retention_stream(self.name, tensor), threshold)
+        return UsedWords(self.tuned, self.tuned.tensors[tensor], retention, self.buffers)
 
     def subtract(
         self, tensor: TensorInfo, chunk: Chunk, base: Words, tuned: Words
