@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from functools import cached_property
 from typing import Protocol
@@ -143,8 +144,9 @@ class GradientCollector:
         return norm
 
     def _write_rows(self, name: str, contributions: list[tuple[Tensor, Tensor]]) -> None:
-        """Add the gradients of single rows to a matrix, block by block; all others are zero."""
-        rows, columns = self._trained.shapes[name]
+        """Add the gradients of single rows to a tensor, block by block; all others are zero."""
+        shape = self._trained.shapes[name]
+        rows, columns = shape[0], math.prod(shape[1:])
         step = block_rows(columns)
         for first_row in range(0, rows, step):
             last_row = min(first_row + step, rows)
