@@ -13,6 +13,10 @@ from patchc.kernels.philox import Retention
 from patchc.kernels.philox.cpu import NEVER_RETAINED, draw_tile
 from patchc.simd import below, lowest, popcount
 
+BLOCK_WORDS = 1 << 14
+"""So many entries of a tensor are counted together. A small read costs a block's draws, and many
+counts cost little beside the words that they find."""
+
 _TILE = 4096
 
 Words = NDArray[np.unsignedinteger]
@@ -59,17 +63,20 @@ def take_retained(words: Words, first: int, retention: Retention, out: Words) ->
 
 
 @allocating_loop
-def put_retained(words: Words, first: int, retention: Retention, out: Words) -> Integer:
+def put_retained(
+    words: Words, before: NDArray[np.int64], first: int, retention: Retention, out: Words
+) -> bool:
     """Put words to the places of the retained entries, in order, and 0 everywhere else.
 
     Args:
-        words: those of the retained entries; further ones are not looked at, missing ones are 0.
-        first: flat index of the first entry of ``out``; a multiple of 4.
+        words: those of the retained entries of one block after another.
+        before: how many words lie before each block, and at last before the end; any origin.
+        first: flat index of the first entry of ``out``, at the start of a block.
         retention: which entries are retained.
-        out: all overwritten; of the type of ``words``.
+        out: all overwritten; whole blocks but for the last, and of the type of ``words``.
 
     Returns:
-        How many entries are retained.
+        Whether each block has as many words as it has retained entries; ``out`` holds only then.
     """
     draws = np.empty(_TILE, np.uint32)
     out[:] = 0
@@ -84,4 +91,9 @@ def put_retained(words: Words, first: int, retention: Retention, out: Words) -> 
                     out[start + at + np.int64(lowest(members))] = words[placed]
                 members &= members - np.uint64(1)
                 placed += 1
-    return placed
+        end = min(start + _TILE, out.size)
+        blocks = (end + BLOCK_WORDS - 1) // BLOCK_WORDS
+        is_end = end % BLOCK_WORDS == 0 or end == out.size
+        if is_end and placed != before[blocks] - before[0]:
+            return False
+    return True

@@ -13,13 +13,12 @@ from torch import Tensor
 
 from patchc.checkpoint import Checkpoint
 from patchc.checkpoint.refuse import COMPONENT_FILE, COMPONENT_FORM
-from patchc.chunks import PIECE_WORDS as BLOCK_WORDS
 from patchc.chunks import grid
 from patchc.derivation.derive_options import DeriveOptions, Direction
 from patchc.derivation.held_tensors import held_tensors
 from patchc.derivation.output import write_json, write_shards
 from patchc.kernels.philox import Retention
-from patchc.kernels.retained_words import count_retained, take_retained
+from patchc.kernels.retained_words import BLOCK_WORDS, count_retained, take_retained
 from patchc.recipe.safepatching import Score
 from patchc.selection.compact.description import (
     COUNTS,

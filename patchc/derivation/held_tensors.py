@@ -9,9 +9,9 @@ import math
 from collections.abc import Iterable
 
 from patchc.checkpoint import Checkpoint
-from patchc.chunks import PIECE_WORDS as BLOCK_WORDS
 from patchc.derivation.derive_options import DeriveOptions
 from patchc.dtypes import MERGEABLE
+from patchc.kernels.retained_words import BLOCK_WORDS
 from patchc.selection.candidates import NameFilter, is_decoder_linear
 
 _NEVER = 50.0

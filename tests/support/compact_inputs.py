@@ -17,7 +17,7 @@ from tiny_checkpoints import Raw, write_model
 from patchc.checkpoint import open_checkpoint
 from patchc.selection.compact.description import base_digest
 
-BLOCK = 1 << 17
+BLOCK = 1 << 14
 Arrays = Mapping[str, NDArray]
 Share = Callable[[str], float]
 

@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 
 from patchc.buffers import ThreadBuffer
 from patchc.checkpoint import Checkpoint, TensorInfo, open_checkpoint
-from patchc.chunks import PIECE_WORDS as BLOCK_WORDS
 from patchc.dtypes import BY_NAME, MERGEABLE
 from patchc.errors import CheckpointError
 from patchc.kernels.philox import Retention
-from patchc.kernels.retained_words import put_retained
+from patchc.kernels.retained_words import BLOCK_WORDS, put_retained
 from patchc.kernels.tiles import convert
 from patchc.selection.compact.description import COUNTS, HeldTensor
 
@@ -94,18 +93,20 @@ class CompactCheckpoint(Checkpoint):
         """
         if self._base and tensor.name not in self._stored:
             return _read_tuned(self._base, tensor, first, out, self._words)
-        stored = self._stored[tensor.name]
-        done = 0
+        stored, done = self._stored[tensor.name], 0
         while done < len(out):
             number, start = divmod(first + done, BLOCK_WORDS)
-            part = out[done : done + BLOCK_WORDS - start]
             size = min(BLOCK_WORDS, tensor.words - number * BLOCK_WORDS)
-            if len(part) == size:
-                self._read_block(stored, number, part)
-            else:
+            left = out[done:]
+            if start or len(left) < size:
+                part = left[: size - start]
                 block = self._block(size, _F32.word)
-                self._read_block(stored, number, block)
+                self._read_blocks(stored, number, block)
                 part[:] = block[start : start + len(part)]
+            else:
+                to_end = first + len(out) == tensor.words
+                part = left if to_end else left[: len(left) // BLOCK_WORDS * BLOCK_WORDS]
+                self._read_blocks(stored, number, part)
             done += len(part)
         return out
 
@@ -141,10 +142,12 @@ class CompactCheckpoint(Checkpoint):
             for name, info in self.tensors.items()
         }
 
-    def _read_block(self, stored: _Stored, number: int, out: NDArray[np.unsignedinteger]) -> None:
-        begin, end = (int(one) for one in stored.before[number : number + 2])
-        words = super().read_words(stored.info, begin, self._words(end - begin, _F32.word))
-        if put_retained(words, number * BLOCK_WORDS, stored.retention, out) != len(words):
+    def _read_blocks(self, stored: _Stored, number: int, out: NDArray[np.unsignedinteger]) -> None:
+        """Read whole blocks, from one of this number on; the last may be a tensor's short one."""
+        before = stored.before[number : number + count_blocks(len(out)) + 1]
+        size = int(before[-1] - before[0])
+        words = super().read_words(stored.info, int(before[0]), self._words(size, _F32.word))
+        if not put_retained(words, before, number * BLOCK_WORDS, stored.retention, out):
             raise CheckpointError(
                 f"{self.shards[stored.info.shard].path}: tensor {stored.info.name!r} has another "
                 "number of entries than its seed retains; derive it again"
