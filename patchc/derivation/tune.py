@@ -148,7 +148,7 @@ class Tuner:
     def _update(self, step: int, scale: float, rate: float) -> None:
         if self.scratch is not None:
             noted = {"step": step, "scale": scale, "rate": rate}
-            course = {"losses": self._seen, "divergences": self._away}
+            course = {"losses": [*self._seen], "divergences": [*self._away]}
             self.scratch.note(**{f"{self.direction}-course": {**noted, **course}})
         self.trainer.update(scale, rate)
 
@@ -159,7 +159,7 @@ class Tuner:
             noted = self.scratch.notes.get(f"{self.direction}-course")
         if noted is None:
             return
-        self._seen, self._away = noted["losses"], noted["divergences"]
+        self._seen, self._away = [*noted["losses"]], [*noted["divergences"]]
         if noted["step"] > self.trainer.states.steps:
             self.trainer.update(noted["scale"], noted["rate"])
 
