@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from patchc.derivation.aligned import response_log_probabilities
+from patchc.derivation.aligned import likely_in_responses, response_log_probabilities
 from patchc.derivation.examples import Example, in_batches
 from patchc.layered.boundaries import Boundaries
 from patchc.layered.layered_model import LayeredModel
@@ -53,7 +53,9 @@ def anchors_of_batch(model: Any, replies: Sequence[Example]) -> list[Anchor]:
     anchors = []
     for places, reply in zip(response_log_probabilities(model, replies), replies, strict=True):
         named = places.topk(min(_NAMED, places.shape[-1]), dim=-1).indices
-        anchors.append(Anchor(reply.prompt, reply.response, named, _coarse(places, named)))
+        anchors.append(
+            Anchor(reply.prompt, reply.response, named, _with_rest(places.gather(-1, named)))
+        )
     return anchors
 
 
@@ -64,14 +66,14 @@ def divergence(model: Any, anchors: Sequence[Anchor]) -> Tensor:
     full divergence and needs no copy of the whole vocabulary.
     """
     total = torch.zeros((), device=model.device)
-    found = response_log_probabilities(model, anchors)
-    for places, anchor in zip(found, anchors, strict=True):
-        shares = _coarse(places, anchor.named)
+    found = likely_in_responses(model, anchors, [anchor.named for anchor in anchors])
+    for likely, anchor in zip(found, anchors, strict=True):
+        shares = _with_rest(likely)
         total = total + (anchor.shares.exp() * (anchor.shares - shares)).sum()
     return total / sum(len(anchor.response) for anchor in anchors)
 
 
-def _coarse(log_probabilities: Tensor, named: Tensor) -> Tensor:
-    picked = log_probabilities.gather(-1, named)
-    rest = (1 - picked.exp().sum(-1, keepdim=True)).clamp_min(_LEAST).log()
-    return torch.cat([picked, rest], dim=-1)
+def _with_rest(likely: Tensor) -> Tensor:
+    """Add to log-probabilities that of all other tokens together."""
+    rest = (1 - likely.exp().sum(-1, keepdim=True)).clamp_min(_LEAST).log()
+    return torch.cat([likely, rest], dim=-1)

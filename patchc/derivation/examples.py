@@ -12,6 +12,7 @@ from jinja2 import TemplateError
 from torch import Tensor
 
 from patchc.derivation.conversations import Conversation
+from patchc.derivation.head_places import chosen_log_probabilities
 from patchc.errors import DeriveError
 
 T = TypeVar("T")
@@ -127,20 +128,14 @@ def log_probabilities(model: Any, batch: Batch) -> Tensor:
 def _token_losses(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
     """Compute −log p of the responses' tokens, in order, and the mask that finds them."""
     counted = batch.weights[:, 1:] > 0
-
-    def choose(_head: Any, states: tuple[Tensor]) -> tuple[Tensor]:
-        return (states[0][:, :-1][counted],)
-
-    # The logits of other places would take more memory than all else.
-    hook = model.get_output_embeddings().register_forward_pre_hook(choose)
-    try:
-        output = model(input_ids=batch.tokens, attention_mask=batch.attended, use_cache=False)
-    finally:
-        hook.remove()
-    losses = torch.nn.functional.cross_entropy(
-        output.logits.float(), batch.tokens[:, 1:][counted], reduction="none"
+    likely = chosen_log_probabilities(
+        model,
+        lambda states: states[:, :-1][counted],
+        batch.tokens[:, 1:][counted][:, None],
+        input_ids=batch.tokens,
+        attention_mask=batch.attended,
     )
-    return losses, counted
+    return -likely[:, 0], counted
 
 
 def _split(tokenizer: Any, conversation: Conversation) -> tuple[str, str]:

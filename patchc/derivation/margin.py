@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from patchc.derivation.aligned import next_log_probabilities
+from patchc.derivation.aligned import likely_next
 from patchc.derivation.examples import Tokens
 from patchc.errors import DeriveError
 
@@ -109,8 +109,9 @@ def refusal_margin(model: Any, prompts: Sequence[Sequence[int]], openings: Openi
     stems = openings.stems
     rows = [prompt for prompt in prompts for _ in stems]
     following = [stem for _ in prompts for stem in stems]
-    found = next_log_probabilities(model, rows, following)
-    found = found.view(len(prompts), len(stems), *found.shape[1:])
+    asked = _asked(openings)
+    found = likely_next(model, rows, following, asked.repeat(len(prompts), 1, 1))
+    found = found.view(len(prompts), *asked.shape)
     each = [_log_probability(found, openings, one) for one in openings.sequences]
     total = torch.logsumexp(torch.stack(each), dim=0).clamp_max(_LARGEST)
     return total - torch.log(-torch.expm1(total))
@@ -141,10 +142,21 @@ def _signed(margins: Tensor, refuse: Tensor) -> Tensor:
     return (refuse.to(margins.dtype) * 2 - 1) * margins
 
 
+def _asked(openings: Openings) -> Tensor:
+    """Lay out which tokens' log-probabilities are needed: int64 [stems, places, openings]."""
+    places = max(len(stem) for stem in openings.stems) + 1
+    asked = torch.zeros(len(openings.stems), places, len(openings.sequences), dtype=torch.int64)
+    for number, opening in enumerate(openings.sequences):
+        asked[_stem_of(openings, opening), : len(opening), number] = torch.tensor(opening)
+    return asked
+
+
 def _log_probability(found: Tensor, openings: Openings, opening: Tokens) -> Tensor:
     """Compute log p of one opening after each prompt, along the stem that begins with its own."""
+    row, number = _stem_of(openings, opening), openings.sequences.index(opening)
+    return found[:, row, : len(opening), number].sum(dim=-1)
+
+
+def _stem_of(openings: Openings, opening: Tokens) -> int:
     stem = opening[:-1]
-    row = next(n for n, one in enumerate(openings.stems) if one[: len(stem)] == stem)
-    places = torch.arange(len(opening), device=found.device)
-    tokens = torch.tensor(opening, device=found.device)
-    return found[:, row, places, tokens].sum(dim=-1)
+    return next(n for n, one in enumerate(openings.stems) if one[: len(stem)] == stem)

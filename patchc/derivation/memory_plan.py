@@ -202,7 +202,8 @@ def _head(work: Work, load: Load, learns: bool) -> int:
     """Logits with their gradients, and blocks of the head with theirs."""
     rows, columns = work.parts.shapes[work.parts.head_name]
     block = min(BLOCK_BYTES, 4 * rows * columns)
-    logits = _LOGIT_COPIES * 4 * load.places * rows
+    # More logits than a block's are never there at once.
+    logits = _LOGIT_COPIES * min(4 * load.places * rows, BLOCK_BYTES)
     trains = learns and work.parts.head_name in work.trained
     return logits + block * (4 if trains else 2)
 

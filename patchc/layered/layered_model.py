@@ -21,8 +21,9 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from patchc.errors import UnsupportedInputError
+from patchc.layered.model_ends import Choose, ModelEnds
 from patchc.layered.model_parts import ModelParts
-from patchc.layered.output_head import BlockLinear, HeadRows
+from patchc.layered.output_head import BLOCK_BYTES, ChosenLogProbabilities
 from patchc.layered.weights import Weights
 
 T = TypeVar("T")
@@ -58,37 +59,71 @@ class LayeredModel:
         weights: where the tensors' values are.
         config: transformers' configuration.
         device: where it computes.
-        take_rows: called with ids and their gradients when those of the embedding are complete.
-        take_block: called with a first row and the gradients of the head's rows from there on.
+        ends: its embedding and its head.
     """
 
     def __init__(
         self, parts: ModelParts, weights: Weights, device: torch.device, autocast: bool
     ) -> None:
         self.parts = parts
-        self.weights = weights
+        self.ends = ModelEnds(parts, weights, autocast)
         self.config = parts.model.config
         self.device = device
-        self.take_rows: Callable[[Tensor, Tensor], None] | None = None
-        self.take_block: Callable[[int, Tensor], None] | None = None
         self._autocast = autocast
         self._inside = False
         self._in_tuples = False
         self._enter_layer: Callable[..., Any] | None = None
-        self._embeds = True
+        self._tail_is_known = parts.head.bias is None
         # The modules do not keep this alive: in a circle, weights would stay until Python looks.
         this: Any = weakref.proxy(self)
         self._forwards = [layer.forward for layer in parts.layers]
         for number, layer in enumerate(parts.layers):
             layer.forward = partial(LayeredModel._enter, this, number)
-        self._embed = parts.embedding.forward
-        parts.embedding.forward = partial(LayeredModel._embedded, this)
-        parts.head.forward = partial(LayeredModel._logits, this)
 
     def __call__(self, **inputs: Any) -> Any:
         """Run the whole model, layer by layer; gradients only go as far as the last run asks."""
         with self._computing():
             return self.parts.model(**inputs)
+
+    @property
+    def weights(self) -> Weights:
+        """Where the tensors' values are."""
+        return self.ends.weights
+
+    @weights.setter
+    def weights(self, weights: Weights) -> None:
+        self.ends.weights = weights
+
+    def log_probabilities(self, choose: Choose, ids: Tensor, **inputs: Any) -> Tensor:
+        """Compute the log-probabilities of chosen tokens at some places.
+
+        Where the logits of all places would take much memory, they are computed block by block.
+
+        Args:
+            choose: takes the places.
+            ids: int64 [places, n], the tokens of each place.
+            inputs: those of the model.
+
+        Returns:
+            fp32 [places, n].
+        """
+        ends, few = self.ends, 4 * len(ids) * self.parts.head.out_features <= BLOCK_BYTES
+        if few or not self._tail_is_known:
+            with ends.choosing(choose):
+                logits = self(**inputs).logits.float()
+            return torch.log_softmax(logits, dim=-1).gather(-1, ids)
+        # Its way through the model's own code shows what the model does to logits.
+        sample = torch.linspace(-50, 50, 7, device=self.device).expand(len(ids), 7)
+        with ends.choosing(choose, sample):
+            seen = self(**inputs).logits
+        if not torch.equal(seen, ends.tail(sample)):
+            self._tail_is_known = False
+            return self.log_probabilities(choose, ids, **inputs)
+        states = ends.pop_chosen()
+        found: Tensor = ChosenLogProbabilities.apply(  # type: ignore[no-untyped-call]
+            states, ids, ends.head_rows(), ends.product_dtype(states)
+        )
+        return found
 
     def get_output_embeddings(self) -> torch.nn.Module:
         """Return the output head's module; hooks on it are called."""
@@ -157,12 +192,8 @@ class LayeredModel:
             given = states if number == last else passed
             return (given,) if self._in_tuples else given
 
-        self._embeds = False
-        try:
-            with self._entering(give):
-                return loss()
-        finally:
-            self._embeds = True
+        with self.ends.not_embedding(), self._entering(give):
+            return loss()
 
     def _check(self, arguments: list[tuple[tuple[Any, ...], dict[str, Any]]]) -> None:
         for args, kwargs in arguments:
@@ -204,59 +235,9 @@ class LayeredModel:
         finally:
             self._inside = False
 
-    def _embedded(self, ids: Tensor) -> Tensor:
-        """Embed ids; only the rows of those that occur are read, and have gradients."""
-        module, name = self.parts.embedding, self.parts.embedding_name
-        if not self._embeds:
-            shape = (*ids.shape, module.embedding_dim)
-            return torch.zeros(shape, dtype=self.weights.dtype, device=ids.device)
-        occurring, places = torch.unique(ids, return_inverse=True)
-        rows = self.weights.picked(name, occurring)
-        if self.take_rows is not None and torch.is_grad_enabled():
-            take, leaf = self.take_rows, rows.requires_grad_()
-            leaf.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
-                lambda leaf: take(occurring, _pop_gradient(leaf))
-            )
-        stated = module.padding_idx
-        try:
-            # Padding has no gradient; here it is the number of its row.
-            module.padding_idx = None
-            if stated is not None:
-                found = (occurring == stated).nonzero()
-                module.padding_idx = int(found[0]) if len(found) else None
-            with _weight_of(module, rows):
-                embedded: Tensor = self._embed(places)
-        finally:
-            module.padding_idx = stated
-        return embedded
-
-    def _logits(self, states: Tensor) -> Tensor:
-        head, name = self.parts.head, self.parts.head_name
-        rows, columns = head.out_features, head.in_features
-        read = partial(self.weights.rows, name)
-        taken = HeadRows(rows, columns, read, self.take_block)
-        flat = states.reshape(-1, columns)
-        dtype = torch.bfloat16 if self._autocast else states.dtype
-        logits: Tensor = BlockLinear.apply(flat, taken, dtype)  # type: ignore[no-untyped-call]
-        if head.bias is not None:
-            logits = logits + head.bias.to(logits.dtype)
-        return logits.view(*states.shape[:-1], rows)
-
 
 class _OtherStatesError(Exception):
     """A layer did not get what the one before it gave."""
-
-
-@contextmanager
-def _weight_of(module: torch.nn.Module, rows: Tensor) -> Iterator[None]:
-    """Let a module have another weight for a while."""
-    before = module._parameters.pop("weight")
-    module.weight = rows
-    try:
-        yield
-    finally:
-        del module.weight
-        module._parameters["weight"] = before
 
 
 def _tensors(values: list[Any]) -> Iterator[Tensor]:
@@ -265,10 +246,3 @@ def _tensors(values: list[Any]) -> Iterator[Tensor]:
             yield value
         elif isinstance(value, list | tuple):
             yield from _tensors(list(value))
-
-
-def _pop_gradient(leaf: Tensor) -> Tensor:
-    gradient = leaf.grad
-    assert gradient is not None
-    leaf.grad = None
-    return gradient

@@ -217,9 +217,9 @@ class _Taking:
                 hook = partial(_give, collector, name)
                 self._hooks.append(parameter.register_post_accumulate_grad_hook(hook))  # type: ignore[no-untyped-call]
         if parts.head_name in wanted:
-            model.take_block = partial(collector.add_block, parts.head_name)
+            model.ends.take_block = partial(collector.add_block, parts.head_name)
         if parts.embedding_name in wanted:
-            model.take_rows = partial(collector.add_rows, parts.embedding_name)
+            model.ends.take_rows = partial(collector.add_rows, parts.embedding_name)
         ends = {parts.head_name, parts.embedding_name}
         collector.begin([name for name in (*parts.rest, *ends) if name in wanted])
 
@@ -229,7 +229,7 @@ class _Taking:
         for parameter in self._model.parts.rest.values():
             parameter.requires_grad_(False)
             parameter.grad = None
-        self._model.take_block = self._model.take_rows = None
+        self._model.ends.take_block = self._model.ends.take_rows = None
 
 
 def _give(collector: Collector, name: str, leaf: Tensor) -> None:
