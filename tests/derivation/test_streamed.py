@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny_families import FAMILIES, write_family
 
-from patchc.derivation.derive_options import DeriveOptions, Objective
+from patchc.derivation.derive_options import DeriveOptions, Objective, Optimizer, Precision
 from patchc.derivation.trainer import Layout
 
 ONE_DIRECTION = replace(OPTIONS, directions=("se",))
@@ -121,8 +121,8 @@ def test_any_derivation(
     dtype: torch.dtype,
     layout: Layout,
     objective: Objective,
-    optimizer: str,
-    precision: str,
+    optimizer: Optimizer,
+    precision: Precision,
     retain: float,
     include: tuple[str, ...],
     steps: int,
