@@ -32,7 +32,7 @@ from patchc.derivation.examples import Example, encode
 from patchc.derivation.gradient_store import GradientStore, HeldGradients, ScratchGradients
 from patchc.derivation.margin import Labelled, Openings
 from patchc.derivation.margin_tuning import MarginTuning
-from patchc.derivation.output import RECORD, copy_side_files, write_json, write_shards
+from patchc.derivation.output import RECORD, write_json, write_whole
 from patchc.derivation.planning import Planner
 from patchc.derivation.response_tuning import ResponseTuning
 from patchc.derivation.scores import GradientSums, scored_tensors, snip_score
@@ -48,7 +48,6 @@ from patchc.layered.scratch import Scratch
 from patchc.layered.sources import BaseSource, read_whole
 from patchc.progress import Progress, ProgressEvent
 from patchc.recipe.safepatching import Score
-from patchc.selection.safepatching.inputs import scores_stem
 from patchc.version import __version__
 
 
@@ -329,13 +328,7 @@ class _Derivation:
                 writer = CompactWriter(folder, base, options.holding, self._direction, options)
                 writer.write(self._scored, self._value, score)
             else:
-                copy_side_files(base, folder)
-                sizes = {name: 4 * info.words for name, info in base.tensors.items()}
-                write_shards(folder, "model", sizes, self._value, options.shard_bytes)
-                sizes = {name: 4 * math.prod(shape) for name, shape in self._scored.items()}
-                for kind in options.scores:
-                    of_kind = partial(score, kind)
-                    write_shards(folder, scores_stem(kind), sizes, of_kind, options.shard_bytes)
+                write_whole(folder, base, self._scored, options, self._value, score)
             write_json(folder / RECORD, self._record(tuning, samples))
 
     def _value(self, name: str) -> Tensor:
