@@ -141,10 +141,9 @@ class LayeredModel:
         first: list[Tensor] = []
 
         def note(number: int, states: Tensor, *args: Any, **kwargs: Any) -> Any:
-            if number == 0:
-                first.append(states)
-            elif states is not first[0]:
+            if number != len(found) or (first and states is not first[0]):
                 raise _OtherStatesError
+            first.append(states)
             found.append((args, kwargs))
             if number == len(self.parts.layers) - 1:
                 raise _LastLayerError
@@ -160,8 +159,10 @@ class LayeredModel:
             except _LastLayerError:
                 self._check(found)
                 return Entry(first[0], tuple(found))
-            except (_OtherStatesError, TypeError, IndexError, ValueError, RuntimeError):
-                if in_tuples != self._in_tuples:
+            except _OtherStatesError:
+                continue
+            except (AttributeError, TypeError, IndexError, ValueError, RuntimeError):
+                if not found:  # no result of a layer was looked at yet
                     raise
         raise UnsupportedInputError(
             f"{type(self.parts.model).__name__} does not pass its layers one after another, so "
