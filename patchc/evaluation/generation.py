@@ -91,10 +91,15 @@ def load_speaker(
         UnsupportedInputError: transformers cannot load it, or some of its weights are missing.
     """
     path = checkpoint.path
-    stated = checkpoint.main_dtype if options.dtype == "auto" else options.dtype
-    dtype = _DTYPES.get(stated or "", "auto")
+    dtype = dtype_of(checkpoint, options)
     model = load_whole(AutoModelForCausalLM, path, "a causal language model", dtype=dtype)
     return Speaker(path, model.to(device).eval(), tokenizer, options.max_new_tokens)
+
+
+def dtype_of(checkpoint: Checkpoint, options: EvaluateOptions) -> torch.dtype:
+    """Return the dtype that a model is loaded in: that of most of its weights, or as stated."""
+    stated = checkpoint.main_dtype if options.dtype == "auto" else options.dtype
+    return _DTYPES.get(stated or "", torch.float32)
 
 
 def load_whole(kind: Any, folder: Path, what: str, **settings: Any) -> Any:

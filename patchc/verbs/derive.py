@@ -150,7 +150,7 @@ def derive(
                 check_output(out / direction, (base, *files.values()))
         output_bytes = written_bytes(checkpoint, options)
         check_space(out, output_bytes)
-        material = run.gather(max_memory)
+        material = run.gather(max_memory, max_device_memory)
         plan = run.plan(material, max_memory, max_device_memory, output_bytes, dry_run)
         directions = () if dry_run else run.derive(material, plan)
     record: Any = material.record

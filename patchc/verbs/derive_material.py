@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from patchc.evaluation.generation import load_speaker, stated_length
 from patchc.evaluation.judges import open_judge
 from patchc.evaluation.prompts import Prompts, encode_prompts
 from patchc.evaluation.requests import Request, RequestSets, SetName
+from patchc.evaluation.streamed_speaker import streamed_speaker
 from patchc.evaluation.verdicts import Judge, Verdict
 from patchc.progress import Progress, ProgressEvent
 from patchc.verbs.derive_inputs import Inputs
@@ -36,9 +38,13 @@ def gather(
     inputs: Inputs,
     options: DeriveOptions,
     judge: str | Judge,
+    streams: bool,
     progress: Progress,
 ) -> Material:
     """Make the material of a derivation; the base is asked only where its replies are needed.
+
+    ``streams`` says that the base does not fit into the memory: its layers are then read for every
+    token.
 
     Raises:
         DeriveError: a request or an opening cannot be tokenised correctly, a request leaves no
@@ -59,7 +65,7 @@ def gather(
         room = _room(checkpoint.path, to_ask, encoded)
         longest = _REFUSAL_TOKENS if options.objective == "refusals" else _ANCHOR_TOKENS
         asking = replace(asking, max_new_tokens=min(longest, room))
-        replies = _ask(checkpoint, to_ask, encoded, asking, progress)
+        replies = _ask(checkpoint, to_ask, encoded, asking, streams, progress)
     base = _Base(requests, encoded, replies, options, asking.judge_name, asking.max_new_tokens)
     record: dict[str, Any] = dict(inputs.record)
     openings: Openings | None = None
@@ -218,13 +224,18 @@ def _ask(
     requests: RequestSets,
     encoded: Prompts,
     options: EvaluateOptions,
+    streams: bool,
     progress: Progress,
 ) -> dict[SetName, list[_Reply]]:
     """Ask the base every request, and the judge for a verdict on each reply."""
     judge, device = open_judge(options), choose_device(options.device)
     found: dict[SetName, list[_Reply]] = {}
-    with quiet_transformers(), reproducible(device, 0):
-        speaker = load_speaker(checkpoint, encoded.tokenizer, device, options)
+    with quiet_transformers(), reproducible(device, 0), ExitStack() as stack:
+        opening = checkpoint, encoded.tokenizer, device, options
+        if streams:
+            speaker = stack.enter_context(streamed_speaker(*opening))
+        else:
+            speaker = load_speaker(*opening)
         for name, asked in requests.items():
             spoken: dict[int, tuple[int, ...]] = {}
             for numbers in encoded.batches[name]:

@@ -14,7 +14,7 @@ import transformers
 from blake3 import blake3
 
 from patchc.checkpoint import Checkpoint
-from patchc.derivation.budget import Budget
+from patchc.derivation.budget import Budget, process_memory
 from patchc.derivation.derivation import (
     DirectionReport,
     Material,
@@ -35,6 +35,9 @@ from patchc.progress import Progress
 from patchc.verbs.derive_inputs import Inputs
 from patchc.verbs.derive_material import gather
 from patchc.version import __version__
+
+_BESIDE = 400 << 20
+"""Memory for replies beside the weights: states, keys and values, logits."""
 
 
 @dataclass
@@ -68,9 +71,12 @@ class Run:
             if f"report-{direction}" in self._notes and (self.out / direction / RECORD).exists()
         )
 
-    def gather(self, max_memory: int | None) -> Material:
+    def gather(self, max_memory: int | None, max_device_memory: int | None) -> Material:
         """Make the material; see :func:`patchc.verbs.derive_material.gather`."""
-        return gather(self.base, self.inputs, self.options, self.judge, self.progress)
+        budget = self._budget(max_memory, max_device_memory)
+        room = budget.device or budget.memory - process_memory()
+        streams = self.base.nbytes + _BESIDE > room
+        return gather(self.base, self.inputs, self.options, self.judge, streams, self.progress)
 
     def plan(
         self,
@@ -86,8 +92,7 @@ class Run:
             UsageError, StorageError: the budget is too small.
             DeriveError, UnsupportedInputError: as the derivation.
         """
-        device = choose_device(self.options.device)
-        budget = Budget.of(max_memory, max_device_memory, self._folder, device)
+        budget = self._budget(max_memory, max_device_memory)
         optimizer = self._notes.get("optimizer", self.options.optimizer)
         self._layout, plan = plan_directions(
             self.base,
@@ -130,6 +135,10 @@ class Run:
             if scratch is not None:
                 scratch.remove()
         return done
+
+    def _budget(self, max_memory: int | None, max_device_memory: int | None) -> Budget:
+        device = choose_device(self.options.device)
+        return Budget.of(max_memory, max_device_memory, self._folder, device)
 
     @cached_property
     def _folder(self) -> Path:

@@ -1,0 +1,42 @@
+"""Greedy replies of a model whose layers are read from its files as they are computed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import torch
+from transformers import GenerationConfig
+
+from patchc.checkpoint import Checkpoint
+from patchc.evaluation.evaluate_options import EvaluateOptions
+from patchc.evaluation.generation import Speaker, dtype_of
+from patchc.layered.layered_model import LayeredModel
+from patchc.layered.model_parts import load_parts
+from patchc.layered.sources import BaseSource
+from patchc.layered.weights import StreamedWeights
+
+
+@contextmanager
+def streamed_speaker(
+    checkpoint: Checkpoint, tokenizer: Any, device: torch.device, options: EvaluateOptions
+) -> Iterator[Speaker]:
+    """Load a checkpoint as a speaker that holds two layers; the replies are those of all in memory.
+
+    Every token reads the whole model once, for all requests that are asked together.
+
+    Raises:
+        UnsupportedInputError: transformers cannot load it, or its layers do not run one by one.
+    """
+    dtype = dtype_of(checkpoint, options)
+    parts = load_parts(checkpoint, device, dtype)
+    weights = StreamedWeights(parts, BaseSource(checkpoint), device, dtype, in_bf16=False)
+    layered = LayeredModel(parts, weights, device, autocast=False)
+    try:
+        with suppress(OSError):
+            stated = GenerationConfig.from_pretrained(checkpoint.path, local_files_only=True)
+            parts.model.generation_config = stated
+        yield Speaker(checkpoint.path, layered.parts.model, tokenizer, options.max_new_tokens)
+    finally:
+        weights.close()
