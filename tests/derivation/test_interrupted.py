@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
@@ -20,6 +21,7 @@ from interrupted import InterruptedRunError, Moments, watched
 from tiny_families import write_family
 
 from patchc.derivation.derivation import DirectionReport, Material
+from patchc.errors import StorageError
 from patchc.layered.scratch import noted
 
 LAYERS = 3
@@ -131,7 +133,7 @@ def test_processes_that_are_killed_one_after_another_come_to_the_end(tmp_path: P
         env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert finished.returncode == 0, finished.stderr
-    assert int(finished.stdout) >= 4
+    assert int(finished.stdout) >= 3
     assert digests_of(tmp_path / "out") == expected
     assert not (tmp_path / "scratch").exists()
 
@@ -181,6 +183,37 @@ def test_a_direction_whose_output_was_removed_is_derived_anew(tmp_path: Path) ->
     (tmp_path / "out/se").mkdir()
     derived(*args)
     assert digests_of(tmp_path / "out") == expected
+
+
+@pytest.mark.parametrize(
+    ("call", "moment"),
+    [
+        ("pwritev", "write se-states"),
+        ("pwritev", "write se-tuned-sums"),
+        ("posix_fallocate", "file se-gradients"),
+        ("posix_fallocate", "file se-tuned-scoring"),
+    ],
+)
+def test_a_full_disk_ends_it_and_the_next_run_goes_on(
+    tmp_path: Path, whole: Whole, call: str, moment: str
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+
+        def fill() -> None:
+            patch.setattr(os, call, full)
+
+        def full(*_: object) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        last = whole.moments.index(moment) + whole.moments.count(moment) - 1
+        with watched(last, fill) as first, pytest.raises(StorageError, match="the disk is full"):
+            run(whole.base, whole.material, tmp_path, first)
+    notes = noted(tmp_path / "scratch", {})
+    assert notes["se-base-sums-done"]
+    with watched(None) as second:
+        run(whole.base, whole.material, tmp_path, second)
+    assert digests_of(tmp_path / "out") == whole.digests
+    check_what_was_left(second, notes)
 
 
 def test_the_ceiling_is_met_again(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ def pieces(head_bytes: int, run: int) -> Iterator[None]:
     """Head and optimiser work in small pieces; the 8-bit one from the first entry on."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("patchc.layered.output_head.BLOCK_BYTES", head_bytes)
+        patch.setattr("patchc.layered.layered_model.BLOCK_BYTES", head_bytes)
         patch.setattr("patchc.derivation.adamw.RUN", run)
         patch.setattr("patchc.derivation.states.RUN", run)
         patch.setattr("patchc.derivation.adamw._FEWEST_IN_8_BITS", 64)

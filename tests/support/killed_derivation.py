@@ -36,7 +36,7 @@ def main() -> None:
     lengths = random.Random(seed)
     killed = 0
     while True:
-        last = lengths.randrange(20, 500)
+        last = lengths.randrange(200, 900)
         child = os.fork()
         if not child:
             status = 1

@@ -9,10 +9,13 @@ import torch
 from tiny_llama import make_tokenizer
 from transformers import (
     AutoModelForCausalLM,
+    CohereConfig,
     Gemma2Config,
     GemmaConfig,
     GPT2Config,
+    GraniteConfig,
     LlamaConfig,
+    PhiConfig,
     Qwen2Config,
 )
 
@@ -36,6 +39,9 @@ CONFIGS: dict[str, Any] = {
     "qwen2, tied": Qwen2Config(**_SIZES, **_TOKENS, tie_word_embeddings=True),
     "gemma": GemmaConfig(**_HEADS, **_TOKENS),
     "gemma2": Gemma2Config(**_HEADS, **_TOKENS, sliding_window=8),
+    "granite": GraniteConfig(**_SIZES, **_TOKENS, logits_scaling=3.0, residual_multiplier=0.5),
+    "cohere": CohereConfig(**_SIZES, **_TOKENS),
+    "phi": PhiConfig(**_SIZES, **_TOKENS),
     "gpt2": GPT2Config(**_GPT2, **_TOKENS),
 }
 FAMILIES = tuple(CONFIGS)
