@@ -68,7 +68,7 @@ def derive(
     and one by gradient descent, for the over-safety mitigation (OSM) component (``out/osm``). The
     other objectives take other data; see :class:`patchc.DeriveOptions`. "refusals" and "npo" write
     ``out/se``, "answers" ``out/osm`` and "margin" ``out/margin``, which :func:`patchc.build` takes
-    as ``se`` with ``sets`` "se", or merges.
+    as ``se`` with ``sets`` "se", or merges; with ``retain`` below 1 it is for DARE merges alone.
 
     Each folder is a loadable checkpoint with the base's tensor names, in fp32 so that the delta is
     not rounded. It holds the scores of the tuned model as ``scores.safetensors``, other kinds of
