@@ -133,10 +133,9 @@ class ScratchStates:
         if not self.steps:
             self._start.read(name, first, out)
             return
-        start = self._firsts[name]
         done = 0
         while done < out.numel():
-            number = start + (first + done) // RUN
+            number = self._firsts[name] + (first + done) // RUN
             within = (first + done) % RUN
             count = min(self._runs[number].count - within, out.numel() - done)
             part = out[done : done + count]

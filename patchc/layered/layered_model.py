@@ -50,6 +50,10 @@ class Entry:
     states: Tensor
     arguments: tuple[tuple[tuple[Any, ...], dict[str, Any]], ...]
 
+    def without_states(self) -> Entry:
+        """Return it without the states, where nobody will ask for them again."""
+        return Entry(torch.empty(0), self.arguments)
+
 
 class LayeredModel:
     """A model that is called like the one in transformers, and whose layers also run singly.

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from patchc.layered.boundaries import Boundaries
 from patchc.layered.layered_model import Entry, LayeredModel, Loss
+from patchc.layered.weights import HeldWeights
 
 T = TypeVar("T")
 
@@ -126,9 +127,9 @@ class Pass:
     def _enter(self) -> None:
         for index, term in enumerate(self._terms):
             entry = self._model.enter(term.loss)
-            self._entries.append(entry)
             if not self._boundaries.forward:
                 self._boundaries.put(index, entry.states.detach())
+            self._entries.append(entry if entry.states.requires_grad else entry.without_states())
         if not self._boundaries.forward:
             self._boundaries.went_forward()
 
@@ -244,12 +245,21 @@ def evaluate(
 ) -> Iterator[T]:
     """Compute functions of the model without gradients, all of them layer by layer.
 
-    Each calls the model exactly once, and the same way each time.
+    Each calls the model exactly once, and the same way each time. Where all weights are in memory,
+    one function after another is computed.
     """
+    if isinstance(model.weights, HeldWeights):
+        for compute in computes:
+            with torch.no_grad():
+                found = compute()
+            yield found
+        return
     with torch.no_grad():
-        entries = [model.enter(compute) for compute in computes]
-        for index, entry in enumerate(entries):
+        entries = []
+        for index, compute in enumerate(computes):
+            entry = model.enter(compute)
             boundaries.put(index, entry.states)
+            entries.append(entry.without_states())
         boundaries.went_forward()
         layers = len(model.parts.layers)
         for number in range(layers):

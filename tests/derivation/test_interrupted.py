@@ -129,7 +129,7 @@ def test_processes_that_are_killed_one_after_another_come_to_the_end(tmp_path: P
     expected = written(base, material_of(tmp_path, OPTIONS), tmp_path / "out", OPTIONS)
     support = Path(derivations.__file__).parent
     finished = subprocess.run(
-        [sys.executable, support / "killed_derivation.py", tmp_path, "3"],
+        [sys.executable, support / "killed_derivation.py", tmp_path, "2"],
         env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert finished.returncode == 0, finished.stderr
