@@ -45,7 +45,7 @@ from patchc.layered.layered_model import Loss
 from patchc.layered.model_parts import load_parts
 from patchc.layered.passes import Pass, Term
 from patchc.layered.scratch import Scratch
-from patchc.layered.sources import BaseSource, read_whole
+from patchc.layered.sources import read_whole
 from patchc.progress import Progress, ProgressEvent
 from patchc.recipe.safepatching import Score
 from patchc.version import __version__
@@ -217,7 +217,7 @@ class _Derivation:
         self._options = options
         self._progress = progress
         parts = load_parts(place.base, place.device, place.dtype)
-        source, remembers = BaseSource(place.base), not place.layout.streams
+        source, remembers = place.source, not place.layout.streams
         self._trained = objective.trained(source, parts, remembers)
         self._scored = scored_tensors(parts.shapes, options)
         # Without a plan, "auto" is what a plan prefers.
@@ -342,7 +342,7 @@ class _Derivation:
     def _score(self, sums: Mapping[str, GradientStore], kind: Score, name: str) -> Tensor:
         """Compute one tensor's scores, of the base's weights, the tuned model's or the delta."""
         shape = self._scored[name]
-        source = BaseSource(self._base)
+        source = self._place.source
         values = read_whole(
             source if kind == "base-weight" else self._trainer.weights, name, shape, torch.float32
         )

@@ -17,6 +17,8 @@ from patchc.errors import DeriveError
 
 T = TypeVar("T")
 Tokens = tuple[int, ...]
+BATCH = 16
+"""Examples that pass a model together where nothing else is said."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def pad(examples: Sequence[Example], device: torch.device) -> Batch:
     return Batch(tokens.to(device), attended.to(device), weights.to(device))
 
 
-def in_batches(items: Sequence[T], size: int = 16) -> Iterator[Sequence[T]]:
+def in_batches(items: Sequence[T], size: int = BATCH) -> Iterator[Sequence[T]]:
     """Yield the items in order, ``size`` at a time; the last batch may be smaller."""
     return (items[first : first + size] for first in range(0, len(items), size))
 

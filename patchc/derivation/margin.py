@@ -19,9 +19,9 @@ from patchc.derivation.aligned import likely_next
 from patchc.derivation.examples import Tokens
 from patchc.errors import DeriveError
 
-_LONGEST = 8
+LONGEST = 8
 """Most tokens of an opening."""
-_MOST = 8
+MOST = 8
 """Most openings; each costs a pass over every request."""
 _PURE = 0.9
 """Least share of refusals among the replies that begin with an opening."""
@@ -89,9 +89,9 @@ def find_openings(refusals: Sequence[Tokens], answers: Sequence[Tokens]) -> Open
     if not found:
         raise DeriveError(
             f"none of {len(refusals)} refusals begins differently from the {len(answers)} answers, "
-            f"within {_LONGEST} tokens; name openings, or take a judge that tells them apart"
+            f"within {LONGEST} tokens; name openings, or take a judge that tells them apart"
         )
-    taken = found.most_common(_MOST)
+    taken = found.most_common(MOST)
     covered = sum(count for _, count in taken) / len(refusals)
     return Openings.of([opening for opening, _ in taken], covered)
 
@@ -131,7 +131,7 @@ def softplus_loss(margins: Tensor, refuse: Tensor) -> Tensor:
 
 
 def _starts(reply: Tokens) -> list[Tokens]:
-    return [reply[:length] for length in range(1, min(_LONGEST, len(reply)) + 1)]
+    return [reply[:length] for length in range(1, min(LONGEST, len(reply)) + 1)]
 
 
 def _begins(one: Tokens, others: Sequence[Tokens]) -> bool:

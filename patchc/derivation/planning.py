@@ -20,7 +20,6 @@ from patchc.derivation.trainer import Workplace
 from patchc.layered.activations import layer_seconds, measure_layer
 from patchc.layered.layered_model import LayeredModel
 from patchc.layered.model_parts import load_parts
-from patchc.layered.sources import BaseSource
 from patchc.layered.weights import StreamedWeights
 
 
@@ -44,7 +43,7 @@ class Planner:
         self._options = options
         self._place = place
         parts = load_parts(place.base, place.device, place.dtype)
-        source = BaseSource(place.base)
+        source = place.source
         self._weights = StreamedWeights(
             parts, source, place.device, place.dtype, place.autocast, ahead=False
         )
@@ -92,10 +91,10 @@ class Planner:
         parameters; the other bytes of a step as if they were read at the same speed.
         """
         parts, work = self.work.parts, self.work
-        start = time.perf_counter()
+        start, before = time.perf_counter(), self._place.source.bytes_read
         self._weights.changed()
         self._weights.layer(0, None)
-        rate = self._weights.bytes_read / max(time.perf_counter() - start, 1e-6)
+        rate = (self._place.source.bytes_read - before) / max(time.perf_counter() - start, 1e-6)
         inside = sum(math.prod(parts.shapes[n]) for n in parts.group(0))
         share = math.prod(parts.shapes[parts.head_name]) / inside
         again = 0 if need.layout.keeps else 1

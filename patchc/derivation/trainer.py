@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -69,6 +70,11 @@ class Workplace:
     layout: Layout
     scratch: Scratch | None
 
+    @cached_property
+    def source(self) -> BaseSource:
+        """The values of the base."""
+        return BaseSource(self.base)
+
 
 class Trainer:
     """A model and the optimiser's state.
@@ -107,30 +113,52 @@ class Trainer:
         self._collector = GradientCollector(self._store, trained)
 
     def gradients(
-        self, terms: Sequence[Term], accept: Callable[[int, float], bool]
+        self,
+        terms: Sequence[Term],
+        accept: Callable[[int, float], bool],
+        passed: Callable[[int], None] = lambda _layers: None,
     ) -> tuple[list[float], Tensor]:
         """Compute the losses of a step, their gradients, and the norm of these, an fp32 scalar.
 
         ``accept`` is called with each loss's number and value. Where it returns False, the step
-        ends there and the norm is zero.
+        ends there and the norm is zero. ``passed`` is called with the number of layers that were
+        passed, on the way forward and back.
         """
-        kept = self.boundaries("step")
-        values = Pass(self.model, terms, self._collector, kept, self._place.layout.keeps).run(
-            accept
-        )
+        kept, layers = self.boundaries("step"), len(self.model.parts.layers)
+
+        def layer_done(number: int, back: bool) -> None:
+            passed(2 * layers - number if back else number + 1)
+
+        keeps = self._place.layout.keeps
+        one = Pass(self.model, terms, self._collector, kept, keeps, layer_done)
+        values = one.run(accept)
         if len(values) < len(terms) or not kept.back:
             return values, torch.zeros(())
         return values, self._collector.norm()
 
-    def update(self, scale: float, rate: float) -> None:
-        """Take a step with the gradients times ``scale``; one that was interrupted is completed."""
-        step = self.states.steps + 1
+    def update(
+        self, scale: float, rate: float, done: Callable[[float], None] = lambda _share: None
+    ) -> None:
+        """Take a step with the gradients times ``scale``; one that was interrupted is completed.
+
+        ``done`` is called with the share of the entries that are updated.
+        """
+        step, entries = self.states.steps + 1, sum(self._trained.sizes.values())
+        updated = 0
         for run, values, moments in self.states.visit():
             gradient = self._store.read(run.name, run.first, run.count)
             update(values, gradient.mul_(scale), moments, step, rate)
+            updated += run.count
+            done(updated / entries)
         if self._held_deltas is not None:
             self._held_deltas.write()
         self.model.weights.changed()
+
+    @property
+    def moved_bytes(self) -> int:
+        """Bytes that were read from files and written to them; 0 in memory."""
+        scratch = self._place.scratch
+        return 0 if scratch is None else self._place.source.bytes_read + scratch.bytes_moved
 
     def finish(self) -> None:
         """Give up gradients and moments; the weights stay as they are trained."""
@@ -148,7 +176,7 @@ class Trainer:
         if not self.states.steps:
             yield
             return
-        base = self._streamed(self.model.parts, BaseSource(self._place.base))
+        base = self._streamed(self.model.parts, self._place.source)
         try:
             self.model.weights = base
             yield
@@ -176,7 +204,7 @@ class Trainer:
     def _hold(self, parts: ModelParts) -> Weights:
         """Put everything into memory."""
         place, trained = self._place, self._trained
-        weights = HeldWeights(parts, BaseSource(place.base), place.device, place.dtype)
+        weights = HeldWeights(parts, place.source, place.device, place.dtype)
         if isinstance(trained, RetainedEntries):
             self._held_deltas = _HeldDeltas(trained, weights.values)
             values = self._held_deltas.deltas

@@ -6,6 +6,7 @@ An anchor, a penalty on moving away from the base on harmless requests, may be a
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -81,6 +82,7 @@ class Tuner:
     progress: Progress
     _seen: list[float] = field(default_factory=list)
     _away: list[float] = field(default_factory=list)
+    _last: tuple[float, int] = field(default_factory=lambda: (time.perf_counter(), 0))
 
     def run(self) -> Tuning:
         """Take the steps, or those that an interrupted run has left.
@@ -112,7 +114,8 @@ class Tuner:
     def _take(self, step: int, terms: Sequence[Term]) -> bool:
         """Take a step; returns False where the ceiling ends the tuning."""
         chosen = self.options.tuning(self.direction)
-        values, norm = self.trainer.gradients(terms, partial(self._accept, step))
+        passed = partial(self._report, step)
+        values, norm = self.trainer.gradients(terms, partial(self._accept, step), passed)
         self._seen.append(values[0])
         if len(values) < len(terms) or values[0] >= self._ceiling:
             return False
@@ -140,6 +143,18 @@ class Tuner:
             )
         return value < self._ceiling
 
+    def _report(self, step: int, layers: float) -> None:
+        """Report how far a step is, in layers; the update counts as a third way through them."""
+        moved = self.trainer.moved_bytes
+        if not moved:
+            return
+        now, total = time.perf_counter(), 3 * len(self.trainer.model.parts.layers)
+        (then, before), self._last = self._last, (now, moved)
+        rate = (moved - before) / max(now - then, 1e-9) / 1e9
+        detail = f"step {step}, {rate:.2f} GB/s"
+        stage = f"layers of {self.direction}"
+        self.progress(ProgressEvent(stage, round(layers), total, "layers", detail))
+
     @property
     def _ceiling(self) -> float:
         stated = self.options.tuning(self.direction).loss_ceiling
@@ -150,7 +165,11 @@ class Tuner:
             noted = {"step": step, "scale": scale, "rate": rate}
             course = {"losses": [*self._seen], "divergences": [*self._away]}
             self.scratch.note(**{f"{self.direction}-course": {**noted, **course}})
-        self.trainer.update(scale, rate)
+        self._step(step, scale, rate)
+
+    def _step(self, step: int, scale: float, rate: float) -> None:
+        layers = len(self.trainer.model.parts.layers)
+        self.trainer.update(scale, rate, lambda share: self._report(step, layers * (2 + share)))
 
     def _resume(self) -> None:
         """Take up an interrupted run, and complete the step that it was within."""
@@ -161,7 +180,7 @@ class Tuner:
             return
         self._seen, self._away = [*noted["losses"]], [*noted["divergences"]]
         if noted["step"] > self.trainer.states.steps:
-            self.trainer.update(noted["scale"], noted["rate"])
+            self._step(noted["step"], noted["scale"], noted["rate"])
 
 
 def _share(step: int, steps: int | None) -> float:

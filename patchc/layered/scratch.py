@@ -92,6 +92,11 @@ class Scratch:
         self._files[name] = ScratchFile(self.folder / name, size)
         return self._files[name]
 
+    @property
+    def bytes_moved(self) -> int:
+        """Bytes that were read from the open files and written to them."""
+        return sum(file.bytes_moved for file in self._files.values())
+
     def remove_files(self, start: str) -> None:
         """Remove the files whose names start so, and what is noted under such names."""
         for name in [name for name in self._files if name.startswith(start)]:
@@ -125,6 +130,7 @@ class ScratchFile:
 
     def __init__(self, path: Path, size: int) -> None:
         self.path = path
+        self.bytes_moved = 0
         with storage_errors(path, "make"):
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
             try:
@@ -148,6 +154,7 @@ class ScratchFile:
             StorageError: the disk is full, or fails.
         """
         view = _bytes_of(values)
+        self.bytes_moved += view.nbytes
         with storage_errors(self.path, "write"):
             while view:
                 count = os.pwritev(self._descriptor, [view], offset)
@@ -160,6 +167,7 @@ class ScratchFile:
             StorageError: the file is shorter, or cannot be read.
         """
         view = _bytes_of(values)
+        self.bytes_moved += view.nbytes
         with storage_errors(self.path, "read"):
             while view:
                 count = os.preadv(self._descriptor, [view], offset)

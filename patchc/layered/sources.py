@@ -44,6 +44,7 @@ class BaseSource:
 
     def __init__(self, base: Checkpoint) -> None:
         self._base = base
+        self.bytes_read = 0
 
     def kind(self, name: str) -> torch.dtype:
         """Return the dtype in which a tensor is stored."""
@@ -56,6 +57,7 @@ class BaseSource:
             CheckpointError: a file became unreadable or shorter.
         """
         info = self._base.tensors[name]
+        self.bytes_read += out.numel() * info.dtype.word_bytes
         kind = self.kind(name)
         direct = out.dtype == kind and out.is_contiguous()
         for start in range(0, out.numel(), _MOST_READ):

@@ -100,7 +100,6 @@ class StreamedWeights:
         ahead: bool = True,
     ) -> None:
         self.dtype = dtype
-        self.bytes_read = 0
         self._parts = parts
         self._source = source
         self._device = device
@@ -139,7 +138,6 @@ class StreamedWeights:
         columns = self._parts.shapes[name][1]
         values = torch.empty((last - first, columns), dtype=self.dtype)
         self._source.read(name, first * columns, values.view(-1))
-        self.bytes_read += values.nbytes
         return values.to(self._device)
 
     def picked(self, name: str, ids: Tensor) -> Tensor:
@@ -148,7 +146,6 @@ class StreamedWeights:
         values = torch.empty((len(ids), columns), dtype=self.dtype)
         for row, number in zip(values, ids.tolist(), strict=True):
             self._source.read(name, number * columns, row)
-        self.bytes_read += values.nbytes
         return values.to(self._device)
 
     def changed(self) -> None:
@@ -181,7 +178,6 @@ class StreamedWeights:
     def _read(self, slot: _HostSlot, number: int) -> None:
         for name, flat in self._places(slot.host, number):
             self._source.read(name, 0, flat)
-            self.bytes_read += flat.nbytes
         slot.send()
 
     def _places(self, held: Tensor, number: int) -> list[tuple[str, Tensor]]:
