@@ -100,6 +100,8 @@ class ScratchBoundaries:
         device: where states are given out.
         name: of the file, and of what is noted.
         resumes: whether a later run goes on from the last boundary that was noted.
+        goes_back: whether gradients are to come; without them, a boundary takes the place of the
+            one before the last.
     """
 
     def __init__(
@@ -110,8 +112,10 @@ class ScratchBoundaries:
         device: torch.device,
         name: str,
         resumes: bool,
+        goes_back: bool = True,
     ) -> None:
         self._scratch = scratch
+        self._goes_back = goes_back
         self._dtype = dtype
         self._layers = layers
         self._device = device
@@ -129,14 +133,14 @@ class ScratchBoundaries:
     def put(self, index: int, states: Tensor) -> None:
         """See :class:`Boundaries`."""
         if self.forward:
-            self._write(self.forward * self._stride, index, states)
+            self._write(self._start(self.forward), index, states)
         else:
             # Their shapes give the size of the file.
             self._first.append(states)
 
     def get(self, index: int, boundary: int) -> Tensor:
         """See :class:`Boundaries`."""
-        return self._read(boundary * self._stride, index)
+        return self._read(self._start(boundary), index)
 
     def put_gradient(self, index: int, gradient: Tensor) -> None:
         """See :class:`Boundaries`."""
@@ -176,7 +180,12 @@ class ScratchBoundaries:
         self._places = list(accumulate(sizes, initial=0))
         self._stride = self._places.pop()
         self._gradients_at = (self._layers + 1) * self._stride
-        self._file = self._scratch.file(self._name, (self._layers + 3) * self._stride)
+        boundaries = self._layers + 3 if self._goes_back else 2
+        self._file = self._scratch.file(self._name, boundaries * self._stride)
+
+    def _start(self, boundary: int) -> int:
+        start: int = (boundary if self._goes_back else boundary % 2) * self._stride
+        return start
 
     def _write(self, start: int, index: int, states: Tensor) -> None:
         values = states.detach().to("cpu", self._dtype).contiguous()
