@@ -16,7 +16,7 @@ from patchc.cli.fitting_options import (
     fit_options,
     fitting_option,
 )
-from patchc.cli.options import only, option
+from patchc.cli.options import only, option, parse_size
 from patchc.fitting.fit_options import FitOptions
 
 if TYPE_CHECKING:
@@ -98,6 +98,16 @@ def fit(
     figure: Annotated[Path | None, _output("PNG of the fit (needs the plot extra).")] = None,
     values: Annotated[str, _output("ulp or additive, as in build.")] = "ulp",
     threads: shared.Threads = None,
+    max_memory: Annotated[
+        int | None,
+        option(
+            "Memory that the process may take while it fits; a model that is too large is read "
+            "layer by layer. A number of bytes, or one with kB, MB, GB, KiB, MiB or GiB.",
+            shown="four fifths of what is free",
+            parser=parse_size,
+            metavar="SIZE",
+        ),
+    ] = None,
     json: shared.Json = False,
 ) -> None:
     """Learn a recipe's scales on requests, and write the patch that was measured.
@@ -106,7 +116,8 @@ def fit(
     --harmless dev/harmless.jsonl --utility dev/questions.jsonl -o fix.patchc
     """
     data = only(locals(), "harmful", "harmless", "utility", "reference")
-    given = only(locals(), "se", "osm", "out", "recipe_out", "trace", "trials", "values", "threads")
+    named = "se", "osm", "out", "recipe_out", "trace", "trials", "values", "threads", "max_memory"
+    given = only(locals(), *named)
     import patchc
     from patchc.cli.output import progress_bar, warn
     from patchc.errors import StorageError, UnfixedError

@@ -14,8 +14,10 @@ from patchc.errors import EvaluateError
 from patchc.evaluation.generation import stated_length
 from patchc.progress import Progress, ProgressEvent
 
-_WINDOW = 1024
-_TOGETHER = 8
+WINDOW = 1024
+"""Most tokens of a text that pass the model at once."""
+TOGETHER = 8
+"""Answers that do."""
 _LARGEST = math.log(sys.float_info.max)
 
 
@@ -38,7 +40,7 @@ def perplexity(model: Any, encoded: Sequence[int], progress: Progress) -> float:
     as many as the model takes, and begins half a window after the last one. So every token outside
     the first window sees at least half a window. A result that overflows or is NaN is infinity.
     """
-    window = min(_WINDOW, stated_length(model.config) or _WINDOW)
+    window = min(WINDOW, stated_length(model.config) or WINDOW)
     tokens = torch.tensor([list(encoded)], device=model.device)
     loss, scored = 0.0, 1
     for first in range(0, len(encoded), max(1, window // 2)):
@@ -69,8 +71,8 @@ def answer_perplexity(model: Any, answers: Sequence[Example], progress: Progress
     ]
     fitting.sort(key=lambda one: len(one.prompt) + len(one.response))
     loss, scored = 0.0, 0
-    for first in range(0, len(fitting), _TOGETHER):
-        batch = pad(fitting[first : first + _TOGETHER], model.device)
+    for first in range(0, len(fitting), TOGETHER):
+        batch = pad(fitting[first : first + TOGETHER], model.device)
         counted = batch.weights[:, 1:] > 0
         with torch.inference_mode():
             logits = model(
@@ -79,7 +81,7 @@ def answer_perplexity(model: Any, answers: Sequence[Example], progress: Progress
         tokens = batch.tokens[:, 1:][counted]
         loss += torch.nn.functional.cross_entropy(logits.float(), tokens, reduction="sum").item()
         scored += len(tokens)
-        done = min(first + _TOGETHER, len(fitting))
+        done = min(first + TOGETHER, len(fitting))
         progress(ProgressEvent("answers", done, len(fitting), "answers"))
     return _exp(loss / scored) if scored else None
 

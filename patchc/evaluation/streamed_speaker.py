@@ -34,9 +34,17 @@ def streamed_speaker(
     weights = StreamedWeights(parts, BaseSource(checkpoint), device, dtype, in_bf16=False)
     layered = LayeredModel(parts, weights, device, autocast=False)
     try:
-        with suppress(OSError):
-            stated = GenerationConfig.from_pretrained(checkpoint.path, local_files_only=True)
-            parts.model.generation_config = stated
-        yield Speaker(checkpoint.path, layered.parts.model, tokenizer, options.max_new_tokens)
+        yield speaker_of(layered, checkpoint, tokenizer, options)
     finally:
         weights.close()
+
+
+def speaker_of(
+    layered: LayeredModel, checkpoint: Checkpoint, tokenizer: Any, options: EvaluateOptions
+) -> Speaker:
+    """Make a speaker of a model that runs layer by layer, for as long as this model is kept."""
+    model = layered.parts.model
+    with suppress(OSError):
+        stated = GenerationConfig.from_pretrained(checkpoint.path, local_files_only=True)
+        model.generation_config = stated
+    return Speaker(checkpoint.path, model, tokenizer, options.max_new_tokens)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -25,12 +25,14 @@ from patchc.derivation.margin import Openings, hinge_loss, refusal_margin
 from patchc.errors import NumericError
 from patchc.fitting.fit_options import FitOptions
 from patchc.fitting.live import LiveModel
+from patchc.fitting.loads import ANCHORS, margin_load, response_load
+from patchc.fitting.memory import Room
 from patchc.fitting.scales import ScaleGroups, Values, tidy
+from patchc.layered.boundaries import HeldBoundaries
+from patchc.layered.passes import Pass, Term
 
 _FIRST, _SECOND, _SMALLEST = 0.9, 0.99, 1e-12
 """Adam's decay rates, low because steps are few, and the term that keeps its quotient finite."""
-_ANCHORS = 8
-"""Anchors in a step."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +75,13 @@ class Step:
 
 @dataclass
 class Descent:
-    """Takes the steps of a fit: the scales of ``groups`` learn from ``lessons``."""
+    """Takes the steps of a fit: the scales of ``groups`` learn from ``lessons``.
+
+    The steps are the same, bit for bit, whatever ``room`` lets the losses keep.
+    """
 
     live: LiveModel
+    room: Room
     groups: ScaleGroups
     lessons: Lessons
     openings: Openings
@@ -120,30 +126,30 @@ class Descent:
         draw = partial(_draw, seed=options.seed, step=step.number)
         harmful = draw(lessons.harmful, half, "harmful")
         harmless = draw(lessons.harmless, half, "harmless")
-        anchors = draw(lessons.anchors, _ANCHORS, "anchors")
+        anchors = draw(lessons.anchors, ANCHORS, "anchors")
         answers = draw(lessons.answers, half, "answers")
         self.live.set(self.groups.tensor_scales(tidy(step.values)))
-        losses: list[Callable[[], Tensor]] = [lambda: self._margin_loss(harmful, harmless)]
+        prompts = [*harmful, *harmless]
+        margin = partial(self._margin_loss, prompts, len(harmful))
+        jobs = [(Term(margin), margin_load(prompts, self.openings))]
         if anchors and options.anchor_weight:
-            losses.append(lambda: options.anchor_weight * divergence(model, anchors))
+            loss = partial(divergence, model, anchors)
+            jobs.append((Term(loss, options.anchor_weight), response_load(anchors)))
         if answers and options.answer_weight:
-            losses.append(lambda: options.answer_weight * response_loss(model, answers))
-        total = 0.0
-        with self.live.gradients() as found:
-            # One at a time, so that only one batch's activations are in memory.
-            for compute in losses:
-                loss = compute()
-                total += loss.item()
-                if loss.requires_grad:
-                    torch.autograd.backward(loss)
-                del loss
-        return total, self.groups.gradients(found)
+            loss = partial(response_loss, model, answers)
+            jobs.append((Term(loss, options.answer_weight), response_load(answers)))
+        found, values = self.live.gradients(), list[float]()
+        for terms, keeps in self.room.passes(jobs):
+            values += Pass(model, terms, found, HeldBoundaries(), keeps).run()
+        total = sum(term.weight * one for (term, _), one in zip(jobs, values, strict=True))
+        return total, self.groups.gradients(found.by_tensor())
 
-    def _margin_loss(self, harmful: Sequence[Tokens], harmless: Sequence[Tokens]) -> Tensor:
-        margins = refusal_margin(self.live.model, [*harmful, *harmless], self.openings)
-        refuse = torch.arange(len(margins), device=margins.device) < len(harmful)
+    def _margin_loss(self, prompts: Sequence[Tokens], harmful: int) -> Tensor:
+        """Compute the loss of prompts of which the first are harmful."""
+        margins = refusal_margin(self.live.model, prompts, self.openings)
+        refuse = torch.arange(len(margins), device=margins.device) < harmful
         losses = hinge_loss(margins, refuse, self.options.target)
-        return losses[: len(harmful)].mean() + losses[len(harmful) :].mean()
+        return losses[:harmful].mean() + losses[harmful:].mean()
 
     def _norms(self) -> Values:
         """Compute the squared norm of each component's delta in each group, at scale 1."""

@@ -11,50 +11,43 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from patchc.checkpoint import Checkpoint
 from patchc.derivation.anchor import Anchor, anchors_of_batch
-from patchc.derivation.base_model import name_tensors
 from patchc.derivation.conversations import Conversation
 from patchc.derivation.examples import Example, Tokens, encode_opening, in_batches
 from patchc.derivation.margin import Openings, find_openings
 from patchc.errors import DeriveError, EvaluateError
-from patchc.evaluation.generation import Speaker
 from patchc.evaluation.measure import Setup
 from patchc.evaluation.requests import Request, SetName
 from patchc.evaluation.splits import is_learned_from
 from patchc.evaluation.trials import Trial
 from patchc.fitting.descent import Lessons
 from patchc.fitting.fit_options import FEWEST, FitOptions
+from patchc.fitting.loads import LONGEST_REPLY, response_load
 from patchc.fitting.measuring import measure_live
+from patchc.fitting.opening import OpenBase
+from patchc.fitting.rounds import Job, evaluate_jobs
 from patchc.fitting.trace import BaseLine, Trace
+from patchc.layered.layered_model import LayeredModel
 from patchc.progress import Progress
 
 TokensBySet = Mapping[SetName, Sequence[Tokens]]
 
-_LONGEST_REPLY = 32
-"""Most tokens of a reply that are compared and kept in anchors."""
-
 
 @dataclass(frozen=True)
 class Studied:
-    """The loaded base, how it was measured, and what its replies teach.
+    """The open base, how it was measured, and what its replies teach.
 
     Attributes:
-        speaker: asks the loaded model.
+        opened: the base.
         setup: what it is asked, and how its replies are judged.
-        tensors: the model's parameters by the names that the base stores.
         trial: the base on the development requests.
         openings: how refusals begin.
         steps: what the steps learn from.
         validation: what decides when the steps end.
     """
 
-    speaker: Speaker
+    opened: OpenBase
     setup: Setup
-    tensors: Mapping[str, Tensor]
     trial: Trial
     openings: Openings
     steps: Lessons
@@ -62,23 +55,17 @@ class Studied:
 
 
 def study_base(
-    base: Checkpoint,
-    speaker: Speaker,
-    setup: Setup,
-    options: FitOptions,
-    trace: Trace,
-    progress: Progress,
+    opened: OpenBase, setup: Setup, options: FitOptions, trace: Trace, progress: Progress
 ) -> Studied:
     """Measure the base, unless the trace has it, and learn from its replies.
 
     Raises:
         EvaluateError, DeriveError: the requests or the judge give nothing to fit on, or refusals
             begin as answers do.
-        UnsupportedInputError: the loaded model's parameters are not those that the base stores.
     """
     measured = trace.base
     if measured is None:
-        measured = BaseLine(*measure_live(speaker, setup, "the base", progress))
+        measured = BaseLine(*measure_live(opened.speaker, setup, "the base", progress))
         trace.add(measured)
     trial, replies = measured.trial, measured.replies
     _check(trial)
@@ -89,9 +76,8 @@ def study_base(
         name: [encode(one, text) for one, text in zip(each, replies[name], strict=True)]
         for name, each in requests.items()
     }
-    given = [encode(requests.harmful[0], text) for text in options.openings]
-    openings = _find_openings(given, spoken, trial)
-    anchors = _find_anchors(speaker.model, asked, spoken, trial)
+    openings = _find_openings(given_openings(setup, options), spoken, trial)
+    anchors = _find_anchors(opened.model, asked, spoken, trial)
     answers = {
         number: Example(asked["harmless"][number], reply)
         for number, request in enumerate(requests.harmless)
@@ -113,8 +99,14 @@ def study_base(
             tuple(answers[n] for name, n in harmless if name == "harmless" and n in answers),
         )
 
-    tensors = name_tensors(speaker.model, base)
-    return Studied(speaker, setup, tensors, trial, openings, lessons(True), lessons(False))
+    return Studied(opened, setup, trial, openings, lessons(True), lessons(False))
+
+
+def given_openings(setup: Setup, options: FitOptions) -> Openings | None:
+    """Encode the openings that the options name; None if they are to be found in replies."""
+    first = setup.requests.harmful[0]
+    texts = [_encode_reply(setup.prompts.tokenizer, first, text) for text in options.openings]
+    return Openings.of(texts) if texts else None
 
 
 def _check(base: Trial) -> None:
@@ -149,13 +141,13 @@ def _encode_reply(tokenizer: Any, request: Request, text: str) -> Tokens:
     reply = {"role": "assistant", "content": text}
     try:
         said = Conversation(request.source, (*request.messages, reply))
-        return encode_opening(tokenizer, said)[:_LONGEST_REPLY]
+        return encode_opening(tokenizer, said)[:LONGEST_REPLY]
     except DeriveError:
         # The template changes what was said; the best tokens left are those of the text alone.
-        return tuple(tokenizer.encode(text, add_special_tokens=False))[:_LONGEST_REPLY]
+        return tuple(tokenizer.encode(text, add_special_tokens=False))[:LONGEST_REPLY]
 
 
-def _find_openings(given: Sequence[Tokens], spoken: TokensBySet, base: Trial) -> Openings:
+def _find_openings(given: Openings | None, spoken: TokensBySet, base: Trial) -> Openings:
     """Take the given openings, or find those of the base's refusals."""
     refusals: list[Tokens] = []
     # A reply to a question is an answer only if it is right: a wrong one may be a refusal.
@@ -164,18 +156,18 @@ def _find_openings(given: Sequence[Tokens], spoken: TokensBySet, base: Trial) ->
     for name in ("harmful", "harmless"):
         for tokens, outcome in zip(spoken[name], base.outcomes[name], strict=True):
             (refusals if outcome == "refused" else answers).append(tokens)
-    if not given:
+    if given is None:
         return find_openings(refusals, answers)
-    openings = Openings.of(given)
-    begun = [any(refusal[: len(one)] == one for one in openings.sequences) for refusal in refusals]
-    return replace(openings, covered=sum(begun) / len(begun) if begun else 0.0)
+    begun = [any(refusal[: len(one)] == one for one in given.sequences) for refusal in refusals]
+    return replace(given, covered=sum(begun) / len(begun) if begun else 0.0)
 
 
 def _find_anchors(
-    model: Any, asked: TokensBySet, spoken: TokensBySet, base: Trial
+    model: LayeredModel, asked: TokensBySet, spoken: TokensBySet, base: Trial
 ) -> dict[tuple[SetName, int], Anchor]:
     """Find the anchors, by set and number: replies that are answered or right, and not empty."""
-    anchors: dict[tuple[SetName, int], Anchor] = {}
+    places: list[tuple[SetName, int]] = []
+    jobs = []
     for name in asked:
         if name != "harmful":
             right = {
@@ -183,8 +175,8 @@ def _find_anchors(
                 for number, outcome in enumerate(base.outcomes[name])
                 if outcome in ("answered", "right") and spoken[name][number]
             }
-            for batch in in_batches(list(right.items())):
-                with torch.no_grad():
-                    found = anchors_of_batch(model, [example for _, example in batch])
-                anchors |= zip((place for place, _ in batch), found, strict=True)
-    return anchors
+            places += right
+            for batch in in_batches(list(right.values())):
+                jobs.append(Job(partial(anchors_of_batch, model, batch), response_load(batch)))
+    found = [anchor for each in evaluate_jobs(model, jobs) for anchor in each]
+    return dict(zip(places, found, strict=True))

@@ -1,23 +1,19 @@
-"""A loaded base on which scales are tried, without building and applying a patch.
+"""A base on which scales are tried, without building and applying a patch.
 
 The entries that the recipe selects are set to exactly what a patch with these scales would write.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import Parameter
 
-from patchc.derivation.gradients import pop_gradient, train_only
-from patchc.dtypes import Words
 from patchc.errors import UnsupportedInputError
-from patchc.selection.selected_entries import TensorEntries, values_of
+from patchc.fitting.live_weights import Settable
+from patchc.fitting.scale_gradients import ScaleGradients
+from patchc.layered.layered_model import LayeredModel
+from patchc.selection.selected_entries import TensorEntries
 
 Scales = Mapping[str, Sequence[np.float32]]
 """For each tensor, the scale of each component's delta."""
@@ -27,67 +23,52 @@ class LiveModel:
     """A model on a device, the same as the base until scales are set.
 
     Args:
-        model: the loaded base; only the tensors of ``entries`` get gradients.
-        tensors: its parameters by the names that the base stores.
+        model: the base.
+        settable: takes the words of its entries.
         entries: for each tensor that takes part, the entries that scales move.
 
     Raises:
-        UnsupportedInputError: a tensor that takes part is no parameter of the model.
+        UnsupportedInputError: a tensor that takes part is no parameter of the model, or the same
+            one as another.
     """
 
     def __init__(
-        self, model: Any, tensors: Mapping[str, Tensor], entries: Mapping[str, TensorEntries]
+        self, model: LayeredModel, settable: Settable, entries: Mapping[str, TensorEntries]
     ) -> None:
         self.model = model
         self.entries = entries
-        self._tensors: dict[str, Parameter] = {}
-        for name in entries:
-            tensor = tensors.get(name)
-            if not isinstance(tensor, Parameter) or not tensor.is_contiguous():
+        self._settable = settable
+        self._by_parameter: dict[str, TensorEntries] = {}
+        for name, each in entries.items():
+            parameter = model.parts.names.get(name)
+            if parameter is None:
                 raise UnsupportedInputError(
                     f"tensor {name!r} is not a parameter of the loaded model; exclude it"
                 )
-            self._tensors[name] = tensor
+            if parameter in self._by_parameter:
+                raise UnsupportedInputError(
+                    f"the model ties tensor {name!r} to another that takes part; exclude one of "
+                    "them"
+                )
+            self._by_parameter[parameter] = each
 
     def set(self, scales: Scales) -> None:
         """Write the words of these scales, bit for bit those of a build with them.
 
         Raises:
-            NumericError: a value is not finite; the tensors before it are set.
+            NumericError: a value is not finite; some tensors are set, and the base is to be
+                restored.
         """
-        for name, each in self.entries.items():
-            self._write(name, each.merged(scales[name]))
+        for name, each in self._by_parameter.items():
+            self._settable.put(name, each, each.merged(scales[each.tensor.name]))
+        self.model.weights.changed()
 
     def restore(self) -> None:
         """Write the base's words back, bit for bit."""
-        for name, each in self.entries.items():
-            self._write(name, each.found.base)
+        for name, each in self._by_parameter.items():
+            self._settable.restore(name, each)
+        self.model.weights.changed()
 
-    @contextmanager
-    def gradients(self) -> Iterator[dict[str, list[float]]]:
-        """Collect ∂loss/∂scale of every tensor's scales, as long as the context is open.
-
-        They are ⟨∂L/∂W, ∂W/∂scale⟩ over the entries, without the rounding of W in the derivative.
-        Only one tensor's ∂L/∂W is held at a time.
-        """
-        found = {name: [0.0] * each.scales for name, each in self.entries.items()}
-
-        def add(name: str, parameter: Parameter) -> None:
-            with torch.no_grad():
-                flat = pop_gradient(parameter).view(-1)[self._places(name)].float().cpu().numpy()
-            for number, direction in enumerate(self.entries[name].directions()):
-                found[name][number] += float(np.dot(flat, direction))
-
-        with train_only(self.model, self._tensors, add):
-            yield found
-
-    def _write(self, name: str, words: Words) -> None:
-        tensor = self._tensors[name]
-        values = torch.from_numpy(values_of(words, self.entries[name].tensor.dtype.code))
-        with torch.no_grad():
-            tensor.view(-1)[self._places(name)] = values.to(tensor.device, tensor.dtype)
-
-    def _places(self, name: str) -> Tensor:
-        """Find where a tensor's entries lie; storing this would double the memory."""
-        positions = self.entries[name].found.positions.astype(np.int64)
-        return torch.from_numpy(positions).to(self._tensors[name].device)
+    def gradients(self) -> ScaleGradients:
+        """Return a collector of ∂loss/∂scale of every tensor's scales, for a pass."""
+        return ScaleGradients(self._by_parameter)

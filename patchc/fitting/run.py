@@ -1,4 +1,4 @@
-"""A fit from start to end on one loaded model: study the base, take steps, measure, choose."""
+"""A fit from start to end on one open model: study the base, take steps, measure, choose."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Fitted:
 
 @dataclass
 class Fit:
-    """The fit of one recipe's scales on the loaded model, which is the base again afterwards.
+    """The fit of one recipe's scales on the open model, which is the base again afterwards.
 
     Attributes:
         studied: the base.
@@ -79,8 +79,9 @@ class Fit:
 
     def __post_init__(self) -> None:
         entries, components = self.gathering.entries, self.gathering.components
-        self._model = self.studied.speaker.model
-        self._live = LiveModel(self._model, self.studied.tensors, entries)
+        opened = self.studied.opened
+        self._model = opened.model
+        self._live = LiveModel(opened.model, opened.settable, entries)
         self._groups = ScaleGroups(self.recipe, components, list(entries), self.options.sharing)
 
     def best_loss(self) -> float:
@@ -130,7 +131,9 @@ class Fit:
         Steps in the trace are used again, up to the point where these options end the fit.
         """
         studied, options, trace = self.studied, self.options, self.trace
-        descent = Descent(self._live, self._groups, studied.steps, studied.openings, options)
+        descent = Descent(
+            self._live, studied.opened.room, self._groups, studied.steps, studied.openings, options
+        )
         steps: list[Step] = []
         while not (end := _end(steps, options)):
             known = trace.steps[len(steps)] if len(steps) < len(trace.steps) else None
@@ -156,7 +159,7 @@ class Fit:
             values = tidy(step.values)
             self._live.set(self._groups.tensor_scales(values))
             name = f"step {step.number}"
-            trial, _ = measure_live(studied.speaker, studied.setup, name, self.progress)
+            trial, _ = measure_live(studied.opened.speaker, studied.setup, name, self.progress)
             trial = replace(trial, recipe=self._groups.to_recipe(values).to_json())
             prompts = studied.setup.prompts.tokens
             agreeing = agreement(self._model, trial, prompts, studied.openings)

@@ -101,6 +101,12 @@ def search_shares(
     return min(found, key=lambda one: found[one])
 
 
+def with_most(recipe: AnyRecipe, ranges: Sequence[Range]) -> AnyRecipe:
+    """Return the recipe with the largest shares that a search may try."""
+    most = [max(one.high, getattr(recipe, one.name)) for one in ranges]
+    return _with_shares(recipe, ranges, most)
+
+
 def _with_shares(recipe: AnyRecipe, ranges: Sequence[Range], shares: Sequence[float]) -> AnyRecipe:
     values = {
         one.name: min(1.0, float(f"{share:.{_DIGITS}g}"))

@@ -21,7 +21,7 @@ from patchc.evaluation.rates import Kinds, rates_by_kind
 from patchc.evaluation.requests import PathLike
 from patchc.fitting.fit_options import FitOptions, Limit, unmeasured
 from patchc.fitting.inputs import Gathering, Sources, gather_entries
-from patchc.fitting.search import Range, check_ranges, search_shares
+from patchc.fitting.search import Range, check_ranges, search_shares, with_most
 from patchc.formats import ValueType
 from patchc.output_checks import check_output
 from patchc.progress import Progress, ignore_progress
@@ -82,19 +82,24 @@ def fit(
     values: Values = "ulp",
     value_type: ValueType | None = None,
     threads: int | None = None,
+    max_memory: int | None = None,
     progress: Progress = ignore_progress,
 ) -> FitReport:
     """Learn the scales of a recipe on development requests, and build the patch.
 
-    The base is loaded once. The entries are selected as in :func:`patchc.build` (p, masks, top-k
+    The base is opened once. The entries are selected as in :func:`patchc.build` (p, masks, top-k
     and sets). The scales are then learned by gradient descent on the margin of refusal: hinge
     losses on harmful and harmless requests, an anchor to the base, and shrinkage. Every point is
     set in place with the exact arithmetic of a build, so the model that is measured is the one that
     is built. Generation measures the most promising points, and the best one becomes the patch.
     Additive values are stored rounded, while the figures are those of the exact values.
 
-    Memory: the model, one tensor's gradient, the activations of a batch, and at most 12 bytes for
-    each retained entry of each component.
+    Memory: at most 12 bytes for each retained entry of each component; and where they fit into
+    ``max_memory`` with these, the model and the activations of a batch. Otherwise two layers at a
+    time are read from the base's files, and the entries take one more word of the base each. A step
+    then reads the model twice, and every token of a batch of replies once. What a layer's gradients
+    need is kept where there is room, and computed once more where not. All ways give the same
+    patch.
 
     Args:
         base: the aligned model's folder, with config, tokenizer and chat template.
@@ -115,13 +120,15 @@ def fit(
         asking: how to ask and judge; None means the defaults.
         values, value_type: what the patch stores, as for :func:`patchc.build`.
         threads: worker threads of selection and build; None means one per core.
+        max_memory: bytes of memory that the process may take while it fits; None means four fifths
+            of what is free.
         progress: called with steps, requests and parameters done.
 
     Raises:
         UnfixedError: no measured point lowers both rates within the limits, or with
             ``best_effort`` every point makes a rate significantly worse. It carries the report.
         EvaluateError, DeriveError: requests, judge or base leave nothing to fit.
-        UsageError: an option cannot be met.
+        UsageError: an option cannot be met, or ``max_memory`` is too small; says what the least is.
         MissingExtraError: torch, transformers or SciPy is not installed.
         OutputError, StorageError: an output cannot be written.
         and what :func:`patchc.build` raises.
@@ -130,6 +137,8 @@ def fit(
     recipe = recipe or Recipe()
     check_ranges(recipe, search)
     checks.count("trials", trials)
+    if max_memory is not None:
+        checks.count("max_memory", max_memory)
     out = Path(out)
     if not out.name:
         raise OutputError(f"output {out} is a folder; name a file that does not exist")
@@ -157,7 +166,9 @@ def fit(
         reference=reference,
         options=asking,
     )
-    fitted = _fit(sources, bench, recipe, search, trials, options, trace_path, threads, progress)
+    fitted = _fit(
+        sources, bench, recipe, search, trials, options, trace_path, threads, max_memory, progress
+    )
     measured = {"base": fitted.base}
     if fitted.best:
         measured["chosen"] = fitted.best.trial
@@ -204,12 +215,15 @@ def _fit(
     options: FitOptions,
     trace_path: Path,
     threads: int | None,
+    max_memory: int | None,
     progress: Progress,
 ) -> Fitted:
     with import_errors("fit", "derive"):
+        from patchc.derivation.budget import Budget
         from patchc.derivation.session import choose_device, quiet_transformers, reproducible
-        from patchc.evaluation.generation import load_speaker
-        from patchc.fitting.development import study_base
+        from patchc.fitting.development import given_openings, study_base
+        from patchc.fitting.loads import FitLoads
+        from patchc.fitting.opening import open_base
         from patchc.fitting.run import Fit
         from patchc.fitting.trace import Trace, open_trace
     device = choose_device(bench.options.device)
@@ -245,9 +259,16 @@ def _fit(
                 return Fit(studied, gathered(one), one, options, tried, progress).best_loss()
 
         trace = stack.enter_context(trace_at(trace_path, recipe))
-        speaker = load_speaker(base, bench.prompts.tokenizer, device, bench.options)
-        studied = study_base(base, speaker, bench, options, trace, progress)
+        gathering = gathered(with_most(recipe, search))
+        budget = Budget.of(max_memory, None, trace_path.parent, device)
+        loads = FitLoads.of(bench, options, given_openings(bench, options))
+        opened = stack.enter_context(
+            open_base(base, bench, device, loads, gathering.entries, budget)
+        )
+        studied = study_base(opened, bench, options, trace, progress)
         if search:
+            del gathering
             recipe = search_shares(recipe, search, trials, loss_of)
             trace = stack.enter_context(trace_beside(recipe))
-        return Fit(studied, gathered(recipe), recipe, options, trace, progress).run()
+            gathering = gathered(recipe)
+        return Fit(studied, gathering, recipe, options, trace, progress).run()

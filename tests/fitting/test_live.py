@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from fit_inputs import words_of, write_models
+from fit_runs import HELD, WAYS, open_live
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
@@ -16,11 +18,12 @@ from transformers import AutoModelForCausalLM
 
 import patchc
 from patchc.checkpoint import open_checkpoint
-from patchc.derivation.base_model import name_tensors
 from patchc.fitting.fit_options import SHARINGS, Sharing
 from patchc.fitting.inputs import Sources, gather_entries
-from patchc.fitting.live import LiveModel
 from patchc.fitting.scales import ScaleGroups, Values, group_tensors, tidy
+from patchc.layered.boundaries import HeldBoundaries
+from patchc.layered.layered_model import LayeredModel
+from patchc.layered.passes import Pass, Term
 from patchc.recipe import MergeOverride, MergeRecipe, Override, Recipe
 from patchc.runtime.runtime import Runtime
 
@@ -57,6 +60,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
+@pytest.fixture(scope="module")
+def tied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Models whose head is their embedding."""
+    found = tmp_path_factory.mktemp("tied")
+    write_models(found, tied=True)
+    return found
+
+
 def sources(folder: Path, recipe: Recipe | MergeRecipe) -> Sources:
     se, osm = folder / "se", folder / "osm"
     if isinstance(recipe, MergeRecipe):
@@ -82,28 +93,42 @@ def point(groups: ScaleGroups, seed: int) -> Values:
     return tidy(start + 3 * np.random.default_rng(seed).standard_normal(start.shape))
 
 
+def words_in(model: LayeredModel) -> dict[str, np.ndarray]:
+    """The bits of every tensor, as the model computes with them."""
+    parts, weights = model.parts, model.weights
+    found = {name: parameter.detach() for name, parameter in parts.rest.items()}
+    for name in (parts.embedding_name, parts.head_name):
+        found[name] = weights.rows(name, 0, parts.shapes[name][0])
+    for number, names in enumerate(parts.layer_names):
+        layer = weights.layer(number, None)
+        found |= {name: layer[local].clone() for local, name in names.items()}
+    return {
+        name: value.contiguous().view(torch.int16).numpy().copy() for name, value in found.items()
+    }
+
+
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("sharing", SHARINGS)
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_point_is_what_build_and_apply_write(
-    name: str, sharing: Sharing, folder: Path, tmp_path: Path
+    name: str, sharing: Sharing, way: str, folder: Path, tmp_path: Path
 ) -> None:
-    recipe = RECIPES[name]
-    model = AutoModelForCausalLM.from_pretrained(folder / "base", dtype=torch.bfloat16)
-    before = {key: value.clone() for key, value in model.state_dict().items()}
+    recipe, before = RECIPES[name], words_of(folder / "base")
     with open_checkpoint(folder / "base") as base, Runtime(2) as runtime:
         found = gather_entries(base, sources(folder, recipe), recipe, runtime)
-        live = LiveModel(model, name_tensors(model, base), found.entries)
         groups = ScaleGroups(recipe, found.components, list(found.entries), sharing)
         values = point(groups, 1)
         expected = built(folder, groups.to_recipe(values), tmp_path)
-        live.set(groups.tensor_scales(values))
-        state = model.state_dict()
-        for key, words in expected.items():
-            assert np.array_equal(state[key].view(torch.int16).numpy(), words), key
-        live.restore()
-    assert any((words_of(folder / "base")[key] != words).any() for key, words in expected.items())
-    for key, value in model.state_dict().items():
-        assert torch.equal(value.view(torch.int16), before[key].view(torch.int16)), key
+        with open_live(base, torch.bfloat16, found.entries, way) as live:
+            live.set(groups.tensor_scales(values))
+            after = words_in(live.model)
+            live.restore()
+            restored = words_in(live.model)
+    assert any((before[key] != words).any() for key, words in expected.items())
+    assert after.keys() == restored.keys() == expected.keys()
+    for key, words in expected.items():
+        assert np.array_equal(after[key], words), key
+        assert np.array_equal(restored[key], before[key]), key
 
 
 def test_entries_take_at_most_twelve_bytes_for_each_retained_entry_and_component(
@@ -118,19 +143,58 @@ def test_entries_take_at_most_twelve_bytes_for_each_retained_entry_and_component
         assert taken <= 12 * components * recipe.retain * words * 1.05
 
 
-@pytest.mark.parametrize("name", RECIPES)
-def test_the_gradients_of_scales_are_those_along_the_deltas(name: str, folder: Path) -> None:
-    """Against plain backpropagation, and deltas taken from the files."""
-    recipe = RECIPES[name]
+def squares(model: Any, tokens: torch.Tensor) -> torch.Tensor:
+    loss: torch.Tensor = model(input_ids=tokens, use_cache=False).logits.square().mean()
+    return loss
+
+
+def scale_gradients(
+    folder: Path, recipe: Recipe | MergeRecipe, way: str, texts: list[torch.Tensor], together: bool
+) -> dict[str, list[float]]:
+    """The gradients of :func:`squares`, summed over texts that pass the model together or not."""
     with open_checkpoint(folder / "base") as base, Runtime(1) as runtime:
         found = gather_entries(base, sources(folder, recipe), recipe, runtime)
-        tokens = torch.arange(1, 12)[None]
-        plain = AutoModelForCausalLM.from_pretrained(folder / "base", dtype=torch.float32)
-        torch.autograd.backward(plain(input_ids=tokens).logits.square().mean())
-        model = AutoModelForCausalLM.from_pretrained(folder / "base", dtype=torch.float32)
-        live = LiveModel(model, name_tensors(model, base), found.entries)
-        with live.gradients() as gradients:
-            torch.autograd.backward(model(input_ids=tokens).logits.square().mean())
+        with open_live(base, torch.float32, found.entries, way) as live:
+            gradients = live.gradients()
+            terms = [Term(partial(squares, live.model, tokens), 0.5) for tokens in texts]
+            for each in [terms] if together else [[term] for term in terms]:
+                Pass(live.model, each, gradients, HeldBoundaries(), not together).run()
+    return gradients.by_tensor()
+
+
+@pytest.mark.parametrize("models", ["folder", "tied"])
+@pytest.mark.parametrize("name", RECIPES)
+def test_all_ways_to_take_gradients_give_the_same_bits(
+    name: str, models: str, request: pytest.FixtureRequest
+) -> None:
+    folder = request.getfixturevalue(models)
+    texts = [torch.arange(1, 12)[None], torch.arange(9, 2, -1)[None], torch.arange(3, 6)[None]]
+    taken = [
+        scale_gradients(folder, RECIPES[name], way, texts, together)
+        for way in WAYS
+        for together in (True, False)
+    ]
+    assert all(one == taken[0] for one in taken)
+    assert all(any(each) for each in taken[0].values())
+
+
+@pytest.mark.parametrize("models", ["folder", "tied"])
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_gradients_of_scales_are_those_along_the_deltas(
+    name: str, models: str, request: pytest.FixtureRequest
+) -> None:
+    """Against plain backpropagation, and deltas taken from the files."""
+    recipe, folder = RECIPES[name], request.getfixturevalue(models)
+    with open_checkpoint(folder / "base") as base, Runtime(1) as runtime:
+        found = gather_entries(base, sources(folder, recipe), recipe, runtime)
+    tokens = torch.arange(1, 12)[None]
+    plain = AutoModelForCausalLM.from_pretrained(folder / "base", dtype=torch.float32)
+    torch.autograd.backward(squares(plain, tokens) + squares(plain, tokens[:, :5]))
+    texts = [tokens, tokens[:, :5]]
+    gradients = {
+        tensor: [2 * one for one in each]
+        for tensor, each in scale_gradients(folder, recipe, HELD, texts, together=False).items()
+    }
     files = [load_file(folder / one / "model.safetensors") for one in ("base", "se", "osm")]
     for tensor, entries in found.entries.items():
         gradient = plain.get_parameter(tensor).grad

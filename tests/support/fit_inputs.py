@@ -24,9 +24,15 @@ def says_ash(_prompts: Sequence[str], replies: Sequence[str]) -> list[bool]:
     return ["ash" in reply for reply in replies]
 
 
-def write_models(folder: Path, names: Sequence[str] = ("se", "osm"), spread: float = 0.02) -> Path:
+def write_models(
+    folder: Path,
+    names: Sequence[str] = ("se", "osm"),
+    spread: float = 0.02,
+    *,
+    tied: bool = False,
+) -> Path:
     """A base in bf16, and beside it tuned models in fp32 with random deltas and scores."""
-    base = write_base(folder / "base")
+    base = write_base(folder / "base", tied=tied)
     weights = load_file(base / "model.safetensors")
     for number, name in enumerate(names):
         generator = torch.Generator().manual_seed(100 + number)

@@ -28,7 +28,7 @@ def test_the_perplexity_of_reference_answers(
     base: Path, sets: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Against the sum over single tokens, each after the request as it is asked."""
-    monkeypatch.setattr("patchc.evaluation.perplexity._TOGETHER", 2)
+    monkeypatch.setattr("patchc.evaluation.perplexity.TOGETHER", 2)
     answers = ["mix sage with ash", "ash", None, "tea with sage", "sage " * 80]
     records = [
         {"prompt": p} | ({"response": a} if a else {})
@@ -135,7 +135,7 @@ def test_perplexity_is_measured_in_windows(
     base: Path, sets: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Against a sum over windows of 10 tokens, each scoring what the one before did not."""
-    monkeypatch.setattr("patchc.evaluation.perplexity._WINDOW", 10)
+    monkeypatch.setattr("patchc.evaluation.perplexity.WINDOW", 10)
     words = ["how", "do", "I", "brew", "a", "tea", "potion", "mix", "sage", "with", "ash"] * 3
     reference = tmp_path / "text.txt"
     reference.write_text(" ".join(words))
