@@ -268,7 +268,7 @@ class _Derivation:
 
     def _study_base(self) -> tuple[list[Anchor], Iterator[Loss]]:
         """Take the anchors, and prepare the batches' losses, with the base's weights."""
-        boundaries = partial(self._trainer.boundaries, "base")
+        boundaries = partial(self._trainer.boundaries, "base", many=True, goes_back=False)
         with self._trainer.as_base():
             replies = self._material.anchors
             anchors = anchors_of(self._model, replies, boundaries()) if replies else []
@@ -304,7 +304,7 @@ class _Derivation:
         resumes = not alone and inside.issuperset(self._scored)
         groups = [[loss] for loss in losses] if alone else [losses]
         for number, group in enumerate(groups):
-            kept = self._trainer.boundaries(f"{kind}-scoring", resumes)
+            kept = self._trainer.boundaries(f"{kind}-scoring", not alone, resumes=resumes)
             before = 2 * layers * number
 
             def report(number: int, back: bool, before: int = before) -> None:

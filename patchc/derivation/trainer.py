@@ -185,15 +185,25 @@ class Trainer:
             self.model.weights = trained
             trained.changed()
 
-    def boundaries(self, name: str, resumes: bool = False) -> Boundaries:
-        """Make the boundaries of a pass, in memory or in a scratch file of this name."""
-        place = self._place
-        if not resumes and not place.layout.states_in_scratch:
+    def boundaries(
+        self, name: str, many: bool = False, goes_back: bool = True, resumes: bool = False
+    ) -> Boundaries:
+        """Make the boundaries of a pass, in memory or in a scratch file of this name.
+
+        Those of ``many`` losses lie in a file wherever weights do.
+        """
+        layout, scratch = self._place.layout, self._place.scratch
+        if not layout.states_in_scratch and not (many and layout.streams):
             return HeldBoundaries()
-        assert place.scratch is not None
-        layers = len(self.model.parts.layers)
+        assert scratch is not None
         return ScratchBoundaries(
-            place.scratch, place.dtype, layers, place.device, f"{self._name}-{name}", resumes
+            scratch,
+            self._place.dtype,
+            len(self.model.parts.layers),
+            self._place.device,
+            f"{self._name}-{name}",
+            resumes,
+            goes_back,
         )
 
     def close(self) -> None:
