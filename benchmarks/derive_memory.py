@@ -104,10 +104,7 @@ class Measured:
 
 def write_model(folder: Path, shape: Shape) -> Path:
     """Write a random model in bf16, with a tokenizer of a few words."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import LlamaConfig, PreTrainedTokenizerFast
-
-    folder.mkdir(parents=True)
+    write_settings(folder, shape)
     pool = (torch.randn(1 << 22, generator=torch.Generator().manual_seed(1)) / 50).bfloat16()
     weight_map = {}
     for file, tensors in shape.tensors().items():
@@ -120,6 +117,15 @@ def write_model(folder: Path, shape: Shape) -> Path:
         save_file(content, folder / file, metadata={"format": "pt"})
     index = {"metadata": {}, "weight_map": weight_map}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    return folder
+
+
+def write_settings(folder: Path, shape: Shape) -> None:
+    """Write what belongs to a model beside its weights: configuration and tokenizer."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, PreTrainedTokenizerFast
+
+    folder.mkdir(parents=True)
     LlamaConfig(
         vocab_size=shape.vocabulary,
         hidden_size=shape.hidden,
@@ -140,7 +146,6 @@ def write_model(folder: Path, shape: Shape) -> Path:
     )
     tokenizer.chat_template = _TEMPLATE
     tokenizer.save_pretrained(folder)
-    return folder
 
 
 def write_data(path: Path) -> Path:
