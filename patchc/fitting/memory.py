@@ -100,7 +100,8 @@ def choose(work: Work, memory: int, device: int) -> Room:
             fixed = _weights(work, streams) + _at_work(work)
             rest = device if work.on_device else memory - _beside(work, streams)
             return Room(work, streams, rest - fixed)
-    least, own = ways[True]
+    # What computes is the larger part: on the device, if there is one.
+    least, own = min(ways.values(), key=lambda way: way[1] or way[0])
     of_device = f" and {own:,} bytes of the device's" if work.on_device else ""
     allowed = f"{memory:,}" + (f" and {device:,}" if work.on_device else "")
     raise UsageError(
