@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from tempfile import mkdtemp
 
 import pytest
 import torch
@@ -58,6 +59,7 @@ def options_for(objective: Objective) -> DeriveOptions:
 
 
 def compare(base: Path, folder: Path, options: DeriveOptions, layouts: list[Layout]) -> None:
+    folder = Path(mkdtemp(dir=folder))
     material = material_of(folder, options)
     in_memory = written(base, material, folder / "out", options)
     for layout in layouts:
