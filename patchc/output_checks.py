@@ -24,11 +24,24 @@ def check_output(out: Path, inputs: tuple[Path, ...]) -> None:
         StorageError: the path cannot be looked at: it is too long, or the folder it starts from is
             gone.
     """
+    check_place(out, inputs)
     with storage_errors(out, "reach"):
-        _check_inputs(out, inputs)
-        _check_permissions(out)
         refuse_if_locked(lock_of(reserved_path(out)), out)
         refuse_occupied(out)
+
+
+def check_place(out: Path, inputs: tuple[Path, ...], what: str = "output") -> None:
+    """Refuse a path that is or lies inside an input, or where nothing can be made.
+
+    ``what`` names the path in messages.
+
+    Raises:
+        OutputError: naming the path and the reason.
+        StorageError: the path cannot be looked at.
+    """
+    with storage_errors(out, "reach"):
+        _check_inputs(out, inputs, what)
+        _check_permissions(out, what)
 
 
 def check_space(out: Path, needed_bytes: int) -> None:
@@ -42,9 +55,7 @@ def check_space(out: Path, needed_bytes: int) -> None:
     with storage_errors(out, "reach"):
         reserved = reserved_path(out)
         left = sum(map(_bytes_of, leftovers(reserved)))
-        place = reserved.absolute().parent
-        while not place.exists():
-            place = place.parent
+        place = nearest_folder(reserved.absolute().parent)
         free = shutil.disk_usage(place).free + left
     if free < needed_bytes:
         raise StorageError(
@@ -53,19 +64,27 @@ def check_space(out: Path, needed_bytes: int) -> None:
         )
 
 
-def _check_inputs(out: Path, inputs: tuple[Path, ...]) -> None:
+def nearest_folder(path: Path) -> Path:
+    """Return the path itself, or the nearest one around it that exists."""
+    place = path.absolute()
+    while not place.exists():
+        place = place.parent
+    return place
+
+
+def _check_inputs(out: Path, inputs: tuple[Path, ...], what: str) -> None:
     target = Path(os.path.realpath(out))
     for source in inputs:
         resolved = Path(os.path.realpath(source))
         if target == resolved:
-            raise OutputError(f"output {out} is the input itself; choose another path")
+            raise OutputError(f"{what} {out} is the input itself; choose another path")
         if resolved.is_dir() and target.is_relative_to(resolved):
-            raise OutputError(f"output {out} lies inside the input {source}; choose another path")
+            raise OutputError(f"{what} {out} lies inside the input {source}; choose another path")
         if resolved.is_relative_to(target):
-            raise OutputError(f"output {out} contains the input {source}; choose another path")
+            raise OutputError(f"{what} {out} contains the input {source}; choose another path")
 
 
-def _check_permissions(out: Path) -> None:
+def _check_permissions(out: Path, what: str) -> None:
     """Refuse an output below something that is no folder, or in a folder without permission."""
     place = out.absolute()
     while not os.path.lexists(place):
@@ -73,11 +92,11 @@ def _check_permissions(out: Path) -> None:
     if not os.path.isdir(place):  # noqa: PTH112 (Path.is_dir raises where it may not look)
         if place != out.absolute():
             raise OutputError(
-                f"output {out} lies below {place}, which is no folder; choose another path"
+                f"{what} {out} lies below {place}, which is no folder; choose another path"
             )
     elif not os.access(place, os.W_OK | os.X_OK):
         raise OutputError(
-            f"output {out} cannot be written: the permissions of {place} forbid it; change them or "
+            f"{what} {out} cannot be written: the permissions of {place} forbid it; change them or "
             "choose another path"
         )
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 
+from patchc.output_checks import nearest_folder
+
 _MEMORY_SHARE, _DEVICE_SHARE = 0.8, 0.9
 """Of what is free, the share that is taken where no budget is named."""
 _IN_MEMORY = ("tmpfs", "ramfs")
@@ -43,9 +45,7 @@ class Budget:
     ) -> Budget:
         """Make a budget of what is named, and of shares of what is free where nothing is."""
         free_on_device = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
-        place = scratch.absolute()
-        while not place.exists():
-            place = place.parent
+        place = nearest_folder(scratch)
         return cls(
             int(_MEMORY_SHARE * usable_memory()) if max_memory is None else max_memory,
             int(_DEVICE_SHARE * free_on_device) if max_device_memory is None else max_device_memory,

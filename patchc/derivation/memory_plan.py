@@ -27,6 +27,8 @@ _SLACK = 96 << 20
 """What the process takes in addition once it computes: threads, libraries, the allocator."""
 _EIGHT_BIT_BYTES = 40
 """Memory for each entry of a run while its 8-bit moments are updated on the CPU."""
+_NEXT_TIME = 16 << 20
+"""By how much the memory of a process that has not begun may differ from one to the next."""
 _LOGIT_COPIES = 4
 """Logits, their logarithmic softmax, and the gradients of both."""
 
@@ -129,7 +131,7 @@ def choose(found: Iterable[Need], budget: Budget) -> Need:
     """Choose the first way that fits into a budget.
 
     Raises:
-        UsageError: none fits into the memory; says what the least is.
+        UsageError: none fits into the memory; says what suffices, in the next process too.
         StorageError: those that fit need more scratch files than there is room for.
     """
     least = short_of_room = None
@@ -145,17 +147,19 @@ def choose(found: Iterable[Need], budget: Budget) -> Need:
     if short_of_room is not None:
         raise StorageError(
             f"within this memory the derivation needs {short_of_room:,} bytes of scratch files, "
-            f"and {budget.room:,} are free in {budget.scratch}; "
+            f"and {budget.room:,} are free for them in {budget.scratch}; "
             "free space, name a folder on another disk with scratch, or allow more "
             "memory with max_memory"
         )
     assert least is not None
+    suffices = least[0] + _NEXT_TIME
     device = f" and {least[1]:,} bytes of the device's (max_device_memory)" if least[1] else ""
     raise UsageError(
-        f"the derivation needs at least {least[0]:,} bytes of memory (max_memory){device}, and may "
+        f"the derivation needs at least {suffices:,} bytes of memory (max_memory){device}, and may "
         f"take {budget.memory:,}"
         + (f" and {budget.device:,}" if least[1] else "")
         + "; allow more, take shorter conversations or a smaller batch"
+        + (", or name a folder on a disk with scratch" if budget.scratch_is_memory else "")
     )
 
 

@@ -109,10 +109,15 @@ class Scratch:
                 path.unlink()
 
     def remove(self) -> None:
-        """Remove the folder with all that is in it."""
-        self.__exit__()
+        """Remove the folder with all that is in it.
+
+        The notes go after the files that they speak of, and the lock last: until then, nobody else
+        begins here.
+        """
+        self._clear()
         with storage_errors(self.folder, "remove"):
             shutil.rmtree(self.folder)
+        self.__exit__()
 
     def _close(self, name: str) -> None:
         if name in self._files:
@@ -120,7 +125,7 @@ class Scratch:
 
     def _clear(self) -> None:
         with storage_errors(self.folder, "empty"):
-            for path in self.folder.iterdir():
+            for path in sorted(self.folder.iterdir(), key=lambda path: path.name == _NOTES):
                 if path.name != _LOCK:
                     path.unlink()
 

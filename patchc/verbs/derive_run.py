@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +25,20 @@ from patchc.derivation.derive_plan import DerivePlan
 from patchc.derivation.output import RECORD
 from patchc.derivation.session import choose_device
 from patchc.derivation.trainer import Layout
-from patchc.errors import PatchcError, StorageError
+from patchc.errors import (
+    DeriveError,
+    NumericError,
+    OutputError,
+    StorageError,
+    UnsupportedInputError,
+)
 from patchc.evaluation.evaluate_options import EvaluateOptions
 from patchc.evaluation.requests import PathLike
 from patchc.evaluation.verdicts import Judge
 from patchc.layered.scratch import Scratch, noted
+from patchc.output_checks import check_place, nearest_folder
 from patchc.progress import Progress
+from patchc.system_errors import storage_errors
 from patchc.verbs.derive_inputs import Inputs
 from patchc.verbs.derive_material import gather
 from patchc.version import __version__
@@ -71,6 +78,23 @@ class Run:
             if f"report-{direction}" in self._notes and (self.out / direction / RECORD).exists()
         )
 
+    def check_scratch(self, inputs: tuple[Path, ...]) -> None:
+        """Refuse scratch files where none can be, in an input or in a folder to be written.
+
+        Raises:
+            OutputError: naming the folder and the reason.
+            StorageError: the path cannot be looked at.
+        """
+        what, written = "scratch folder", [self.out / name for name in self.options.folders]
+        check_place(self._folder, inputs, what)
+        with storage_errors(self._folder, "reach"):
+            place = self._folder.resolve()
+        for folder in written:
+            if place.is_relative_to(folder.resolve()):
+                raise OutputError(
+                    f"{what} {self._folder} lies inside the output {folder}; choose another path"
+                )
+
     def gather(self, max_memory: int | None, max_device_memory: int | None) -> Material:
         """Make the material; see :func:`patchc.verbs.derive_material.gather`."""
         budget = self._budget(max_memory, max_device_memory)
@@ -93,6 +117,9 @@ class Run:
             DeriveError, UnsupportedInputError: as the derivation.
         """
         budget = self._budget(max_memory, max_device_memory)
+        places = nearest_folder(self.out), nearest_folder(self._folder)
+        if places[0].stat().st_dev == places[1].stat().st_dev:
+            budget = replace(budget, room=max(0, budget.room - output_bytes))
         optimizer = self._notes.get("optimizer", self.options.optimizer)
         self._layout, plan = plan_directions(
             self.base,
@@ -108,33 +135,38 @@ class Run:
     def derive(self, material: Material, plan: DerivePlan) -> tuple[DirectionReport, ...]:
         """Derive all directions.
 
-        Scratch files are removed, unless the run is interrupted or the disk fails.
+        Scratch files are removed, unless the run is interrupted, or fails as it may not fail again.
 
         Raises:
             DeriveError, UnsupportedInputError, UsageError, StorageError, InUseError: see the called
                 functions.
+            KeyboardInterrupt: as it came, with a message where the same call goes on.
         """
         assert self._layout is not None
         options = replace(self.options, optimizer=plan.optimizer)
-        with ExitStack() as stack:
-            scratch = None
-            if self._layout.streams:
-                scratch = stack.enter_context(Scratch(self._folder, self._fingerprint))
-                scratch.note(optimizer=plan.optimizer)
-            try:
-                done = derive_directions(
-                    self.base, material, self.out, options, self.progress, self._layout, scratch
-                )
-            except StorageError:
-                raise
-            except PatchcError:
-                # It would fail again in the same way.
-                if scratch is not None:
+        run = partial(derive_directions, self.base, material, self.out, options, self.progress)
+        if not self._layout.streams:
+            if self._folder.exists():  # left by a run with other options
+                with Scratch(self._folder, self._fingerprint) as scratch:
                     scratch.remove()
-                raise
-            if scratch is not None:
+            return run(self._layout)
+        with Scratch(self._folder, self._fingerprint) as scratch:
+            try:
+                scratch.note(optimizer=plan.optimizer)
+                done = run(self._layout, scratch)
                 scratch.remove()
+            except (DeriveError, NumericError, UnsupportedInputError):
+                scratch.remove()  # it would fail again in the same way
+                raise
+            except StorageError as error:
+                raise StorageError(f"{error}; {self._kept}") from error
+            except KeyboardInterrupt as interrupt:
+                raise KeyboardInterrupt(self._kept) from interrupt
         return done
+
+    @property
+    def _kept(self) -> str:
+        return f"{self._folder} keeps what is done, and the same command, run again, goes on"
 
     def _budget(self, max_memory: int | None, max_device_memory: int | None) -> Budget:
         device = choose_device(self.options.device)
@@ -146,7 +178,7 @@ class Run:
         out = self.out.resolve()
         digest = blake3(str(out).encode()).hexdigest(length=4)
         folder = out.parent if self.scratch is None else Path(self.scratch)
-        return folder / f"{out.name[:100]}.patchc-scratch-{digest}"
+        return folder / f"{out.name[:50]}.patchc-scratch-{digest}"
 
     @cached_property
     def _notes(self) -> dict[str, Any]:
@@ -156,12 +188,10 @@ class Run:
     @cached_property
     def _fingerprint(self) -> Mapping[str, Any]:
         """What the derivation depends on. Files of the base go by their stamps."""
-        shards = {
-            name: [shard.size, shard.path.stat().st_mtime_ns]
-            for name, shard in self.base.shards.items()
-        }
+        states = {path.name: path.stat() for path in self.base.path.iterdir() if path.is_file()}
+        files = {name: [state.st_size, state.st_mtime_ns] for name, state in states.items()}
         return {
-            "base": [str(self.base.path.resolve()), shards],
+            "base": [str(self.base.path.resolve()), files],
             "inputs": self.inputs.record,
             "options": self.options.to_json(),
             "judge": EvaluateOptions(judge=self.judge).judge_name,
