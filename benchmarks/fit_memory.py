@@ -1,41 +1,35 @@
-"""Peak memory of `patchc fit` beside its bound: model, gradients, entries, activations of a batch.
+"""Peak memory of `patchc fit`, predicted and measured, with the model in memory and streamed.
 
 python benchmarks/fit_memory.py    # on SmolLM2-135M-Instruct, in a few minutes
 
-Two processes: one loads the libraries and the model, and takes the gradients of all linear layers
-on one batch, which are the model, the gradients and the activations; the other fits for a few
-steps on prompts of the same length. The second may need 12 bytes more for each retained entry and
-component. Medians of three runs each: what the allocator keeps of freed blocks differs from run to
-run.
+Each fit runs a few steps on entries of two components in a process of its own: with all the memory
+that it wants, and within the least that it accepts, which is what it predicts that it takes.
+Medians of three runs each: what the allocator keeps of freed blocks differs from run to run.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import suppress
-from importlib import import_module
 from pathlib import Path
 
 import smollm2
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
 
 import patchc
 from patchc import EvaluateOptions, FitOptions
-from patchc.checkpoint import open_checkpoint
-from patchc.derivation.margin import Openings, refusal_margin
 from patchc.errors import UnfixedError
 from patchc.recipe import Recipe
 from patchc.selection.candidates import is_decoder_linear
 
 BATCH = 16
-LENGTH = 48
-"""Tokens of a prompt; the template takes all but the words and a few more."""
 WORDS = 12
 RETAIN = (0.05, 0.2)
 RUNS = 3
@@ -46,24 +40,14 @@ def is_even(_prompts: list[str], replies: list[str]) -> list[bool]:
     return [len(reply) % 2 == 0 for reply in replies]
 
 
-def gradients() -> None:
-    """One batch forwards and backwards, with the gradients of all linear layers."""
-    import_module("patchc.fitting.run")
-    model = AutoModelForCausalLM.from_pretrained(smollm2.base_model(), dtype=torch.bfloat16)
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(is_decoder_linear(name, tuple(parameter.shape)))
-    prompts = [list(range(5, 5 + LENGTH))] * BATCH
-    refusal_margin(model, prompts, Openings.of([(7,)])).mean().backward()
-    _tell(0)
-
-
-def fit(folder: str, retain: float) -> None:
-    """A few steps of a fit of two components."""
+def fit(folder: str, retain: float, budget: int) -> None:
+    """A few steps of a fit of two components within a budget; none if it is 0."""
     work = Path(folder)
     out = work / f"fix-{retain}.patchc"
     for earlier in (out, out.with_suffix(".toml"), out.with_suffix(".fit.jsonl")):
         earlier.unlink(missing_ok=True)
     recipe = Recipe(retain=retain, top_se=0.75 * retain, top_osm=0.75 * retain, alpha=1, beta=1)
+    start = time.perf_counter()
     # These deltas are noise: that no point is better is no matter here.
     with suppress(UnfixedError):
         patchc.fit(
@@ -78,23 +62,21 @@ def fit(folder: str, retain: float) -> None:
                 steps=2, batch_size=BATCH, candidates=1, best_effort=True, openings=("The",)
             ),
             asking=EvaluateOptions(judge="fit_memory:is_even", max_new_tokens=4, batch_size=16),
+            max_memory=budget or None,
         )
-    with open_checkpoint(work / "se", stem="scores") as scores:
-        _tell(sum(tensor.words for tensor in scores.tensors.values()))
+    print(json.dumps({"peak": _peak(), "seconds": time.perf_counter() - start}))
 
 
 def main() -> None:
-    """Write the inputs, run both processes, and print a table."""
+    """Write the inputs, run the fits, and print a table."""
     with tempfile.TemporaryDirectory() as scratch:
-        work = Path(scratch)
-        _write_inputs(work)
-        floor, _ = _run("gradients")
-        print("| retained | bound, MB | peak, MB |\n|---|---|---|")
-        print(f"| nothing: model, gradients and activations alone | | {floor / 1e6:.0f} |")
+        _write_inputs(Path(scratch))
+        print("| retained | predicted, MB | measured, MB | seconds |\n|---|---|---|---|")
         for retain in RETAIN:
-            peak, words = _run("fit", scratch, str(retain))
-            bound = floor + 12 * 2 * retain * words
-            print(f"| {retain:.0%} of each | {bound / 1e6:.0f} | {peak / 1e6:.0f} |")
+            for bounded in (False, True):
+                budget, peak, seconds = _run(scratch, retain, bounded)
+                told = f"{budget / 1e6:.0f}" if bounded else "any"
+                print(f"| {retain:.0%} of each | {told} | {peak / 1e6:.0f} | {seconds:.0f} |")
 
 
 def _write_inputs(work: Path) -> None:
@@ -120,27 +102,35 @@ def _write_inputs(work: Path) -> None:
         (work / f"{name}.jsonl").write_text("\n".join(lines))
 
 
-def _run(*arguments: str) -> tuple[float, int]:
-    """The median peak in bytes, and how many words the scores have."""
-    command = [sys.executable, __file__, *arguments]
-    found: list[dict[str, int]] = []
+def _run(scratch: str, retain: float, bounded: bool) -> list[float]:
+    """The medians of the budget, the peak in bytes, and the seconds."""
+    found = []
     for _ in range(RUNS):
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        found.append(json.loads(done.stdout.splitlines()[-1]))
-    return statistics.median(one["peak"] for one in found), found[0]["words"]
+        budget = 1 if bounded else 0
+        while (done := _start(scratch, retain, budget)).returncode:
+            least = re.search(r"at least ([\d,]+) bytes", done.stderr)
+            assert least, done.stderr
+            budget = int(least[1].replace(",", ""))
+        told = json.loads(done.stdout.splitlines()[-1])
+        found.append((budget, told["peak"], told["seconds"]))
+    return [statistics.median(each) for each in zip(*found, strict=True)]
 
 
-def _tell(words: int) -> None:
+def _start(scratch: str, retain: float, budget: int) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, __file__, scratch, str(retain), str(budget)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def _peak() -> int:
     # Not getrusage, whose figure begins with that of the process that started this one.
     status = Path("/proc/self/status").read_text()
-    peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
-    print(json.dumps({"peak": 1024 * peak, "words": words}))
+    return 1024 * next(
+        int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")
+    )
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["gradients"]:
-        gradients()
-    elif sys.argv[1:2] == ["fit"]:
-        fit(sys.argv[2], float(sys.argv[3]))
+    if len(sys.argv) == 4:
+        fit(sys.argv[1], float(sys.argv[2]), int(sys.argv[3]))
     else:
         main()

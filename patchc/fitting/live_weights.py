@@ -66,6 +66,10 @@ class LoadedWeights:
         """See :class:`patchc.layered.weights.Weights`."""
         return self._values[name][ids]
 
+    def holding(self, _name: str) -> AbstractContextManager[None]:
+        """See :class:`patchc.layered.weights.Weights`; it always is."""
+        return nullcontext()
+
     def changed(self) -> None:
         """See :class:`patchc.layered.weights.Weights`."""
         with torch.no_grad():

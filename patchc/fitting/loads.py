@@ -37,12 +37,14 @@ class FitLoads:
     Attributes:
         step: of each loss of a step.
         evaluated: without gradients.
+        evaluated_tokens: of all that is evaluated together, at most.
         whole: without gradients, with the logits of all places at once.
         spoken: requests with their replies.
     """
 
     step: tuple[Load, ...]
     evaluated: tuple[Load, ...]
+    evaluated_tokens: int
     whole: tuple[Load, ...]
     spoken: Load
 
@@ -59,19 +61,28 @@ class FitLoads:
             rows = prompts * stems
             return Load(rows, longest + width, rows * (width + 1))
 
-        def replies(rows: int) -> Load:
-            return Load(rows, longest + LONGEST_REPLY - 1, rows * LONGEST_REPLY)
+        def along(rows: int, tokens: int = LONGEST_REPLY) -> Load:
+            return Load(rows, longest + tokens - 1, rows * tokens)
 
-        whole = [replies(BATCH)]
+        # A reply's text may be encoded in other tokens, some more, than were spoken.
+        reply = min(LONGEST_REPLY, 2 * asking.max_new_tokens)
+        whole = [along(BATCH, reply)]
         if setup.reference is not None:
             whole.append(Load(1, WINDOW, WINDOW))
         answers = encode_answers(setup.prompts, setup.requests.harmless)
         if answers:
             columns = max(len(one.prompt) + len(one.response) for one in answers)
             whole.append(Load(TOGETHER, columns, TOGETHER * columns))
-        step = [margins(options.batch_size), replies(ANCHORS)]
+        step = [margins(options.batch_size), along(ANCHORS, reply)]
         if answers:
-            step.append(replies(options.batch_size // 2))
+            step.append(along(options.batch_size // 2))
+        evaluated = [margins(BATCH), along(BATCH, LONGEST_REPLY if answers else reply)]
+        requests = sum(map(len, tokens.values()))
         rows = min(asking.batch_size, max(map(len, tokens.values())))
-        spoken = Load(rows, longest + asking.max_new_tokens, rows)
-        return cls(tuple(step), (margins(BATCH), replies(BATCH)), tuple(whole), spoken)
+        return cls(
+            step=tuple(step),
+            evaluated=tuple(evaluated),
+            evaluated_tokens=requests * sum(load.tokens // load.rows for load in evaluated) * stems,
+            whole=tuple(whole),
+            spoken=Load(rows, longest + asking.max_new_tokens, rows),
+        )

@@ -24,8 +24,8 @@ from patchc.layered.weights import layer_bytes
 
 _SLACK = 96 << 20
 """What the process takes in addition once it computes: threads, libraries, the allocator."""
-_LOGIT_COPIES = 4
-"""Logits, their logarithmic softmax, and the gradients of both."""
+_LOGIT_BYTES, _LEARNING_BYTES = 8, 16
+"""Of each logit, beside itself: in fp32, with its logarithmic softmax, and with gradients."""
 _ENTRY_BYTES = 40
 """Of each entry of the tensor that is at work: places, values, deltas and gradients."""
 
@@ -40,7 +40,8 @@ class Work:
         on_device: whether the model computes on a device with memory of its own.
         cost: what a layer keeps for its gradients.
         loads: how much text passes it at once.
-        words: bytes of the words of all selected entries.
+        word_bytes: of the words of all selected entries.
+        most_words: words of the largest tensor that takes part.
         most_entries: entries of the tensor with most.
         process_bytes: memory of the process, with the selected entries.
     """
@@ -50,7 +51,8 @@ class Work:
     on_device: bool
     cost: LayerCost
     loads: FitLoads
-    words: int
+    word_bytes: int
+    most_words: int
     most_entries: int
     process_bytes: int
 
@@ -80,7 +82,8 @@ class Room:
             yield [term for term, _ in jobs], False
             return
         for term, load in jobs:
-            yield [term], _kept(self.work, load, self.work.layers) <= self.room
+            needed = _kept(self.work, load, self.work.layers, self.streams)
+            yield [term], needed <= self.room
 
 
 def choose(work: Work, memory: int, device: int) -> Room:
@@ -114,9 +117,13 @@ def choose(work: Work, memory: int, device: int) -> Room:
 def _need(work: Work, streams: bool) -> tuple[int, int]:
     """The least memory on the host, and on the device."""
     loads = work.loads
-    evaluated = max(_evaluated(work, load, _head(work, load)) for load in loads.evaluated)
-    whole = max(_evaluated(work, load, _logits(work, load)) for load in loads.whole)
-    peak = max(_step(work, streams), evaluated, whole, _speaking(work))
+    evaluated = max(_head(work, load, streams) for load in loads.evaluated)
+    whole = max(_logits(work, load) for load in loads.whole)
+    peak = max(
+        _step(work, streams),
+        _evaluating(work, max(evaluated, whole)),
+        _speaking(work),
+    )
     computing = _weights(work, streams) + _at_work(work) + peak
     if not work.on_device:
         return _beside(work, streams) + computing, 0
@@ -126,7 +133,7 @@ def _need(work: Work, streams: bool) -> tuple[int, int]:
 
 def _beside(work: Work, streams: bool) -> int:
     """The process, with the words of the point that is tried where they are kept apart."""
-    return work.process_bytes + _SLACK + (work.words if streams else 0)
+    return work.process_bytes + _SLACK + (work.word_bytes if streams else 0)
 
 
 def _weights(work: Work, streams: bool) -> int:
@@ -138,29 +145,33 @@ def _weights(work: Work, streams: bool) -> int:
 
 def _at_work(work: Work) -> int:
     """A tensor's gradient, and what is computed of its entries."""
-    largest = max(map(math.prod, work.parts.shapes.values()))
-    return work.dtype.itemsize * largest + _ENTRY_BYTES * work.most_entries
+    return work.dtype.itemsize * work.most_words + _ENTRY_BYTES * work.most_entries
 
 
 def _step(work: Work, streams: bool) -> int:
-    kept = [_kept(work, load, 2) for load in work.loads.step]
+    kept = [_kept(work, load, 1, streams) for load in work.loads.step]
     if not streams:
         return max(kept)
-    states = [_states(work, load) * (work.layers + 3) for load in work.loads.step]
+    states = [_states(work, load.tokens) * (work.layers + 3) for load in work.loads.step]
     # All losses' states are there, and what one of them computes.
     return sum(states) + max(one - own for one, own in zip(kept, states, strict=True))
 
 
-def _kept(work: Work, load: Load, layers: int) -> int:
+def _kept(work: Work, load: Load, layers: int, streams: bool) -> int:
     """What a loss takes that keeps the graphs of some layers at a time."""
-    graphs = work.cost.kept_bytes(load.rows, load.columns) * layers
-    return _states(work, load) * (work.layers + 3) + graphs + _head(work, load)
+    # On the way back, a layer's gradients take as much, and blocks that are freed are not at once
+    # used again.
+    graphs = work.cost.kept_bytes(load.rows, load.columns) * (layers + 2)
+    head = _head(work, load, streams, _LEARNING_BYTES)
+    return _states(work, load.tokens) * (work.layers + 3) + graphs + head
 
 
-def _evaluated(work: Work, load: Load, logits: int) -> int:
+def _evaluating(work: Work, logits: int) -> int:
     """What a round of evaluations takes: states before and behind a layer, and one run."""
-    states = 2 * max(ROUND_BYTES, _states(work, load))
-    return states + max(work.cost.kept_bytes(load.rows, load.columns), logits)
+    loads = [*work.loads.evaluated, *work.loads.whole]
+    together = min(ROUND_BYTES, _states(work, work.loads.evaluated_tokens))
+    states = max(together, *(_states(work, load.tokens) for load in loads))
+    return 2 * states + max(*(_run(work, load) for load in loads), logits)
 
 
 def _speaking(work: Work) -> int:
@@ -170,25 +181,29 @@ def _speaking(work: Work) -> int:
     size: int = getattr(config, "head_dim", None) or config.hidden_size // heads
     pairs: int = getattr(config, "num_key_value_heads", None) or heads
     held = 2 * pairs * size * work.layers * work.dtype.itemsize * load.tokens
-    run = work.cost.kept_bytes(load.rows, load.columns)
-    return held + max(run, _logits(work, load))
+    return held + max(_run(work, load), _logits(work, load))
 
 
-def _states(work: Work, load: Load) -> int:
+def _run(work: Work, load: Load) -> int:
+    """What a layer takes without gradients: not more than what it keeps for them."""
+    return work.cost.kept_bytes(load.rows, load.columns)
+
+
+def _states(work: Work, tokens: int) -> int:
     """The states at one boundary."""
     hidden = work.parts.shapes[work.parts.head_name][1]
-    return load.tokens * hidden * work.dtype.itemsize
+    return tokens * hidden * work.dtype.itemsize
 
 
-def _head(work: Work, load: Load) -> int:
-    """Logits with their gradients, and blocks of the head with theirs."""
+def _head(work: Work, load: Load, streams: bool, logit_bytes: int = _LOGIT_BYTES) -> int:
+    """Logits, and the block of the head that is read for them."""
     rows, columns = work.parts.shapes[work.parts.head_name]
-    block = min(BLOCK_BYTES, 4 * rows * columns)
+    block = min(BLOCK_BYTES // 4, rows * columns) * work.dtype.itemsize if streams else 0
     # More logits than a block's are never there at once.
-    return _LOGIT_COPIES * min(4 * load.places * rows, BLOCK_BYTES) + 2 * block
+    return block + min(BLOCK_BYTES // 4, load.places * rows) * (work.dtype.itemsize + logit_bytes)
 
 
 def _logits(work: Work, load: Load) -> int:
-    """Logits of all places, in fp32 too, with their logarithmic softmax."""
+    """Logits of all places at once."""
     rows = work.parts.shapes[work.parts.head_name][0]
-    return load.places * rows * (work.dtype.itemsize + 8)
+    return load.places * rows * (work.dtype.itemsize + _LOGIT_BYTES)

@@ -79,7 +79,8 @@ def open_base(
             on_device=device.type == "cuda",
             cost=measure_layer(model),
             loads=loads,
-            words=sum(each.found.base.nbytes for each in entries.values()),
+            word_bytes=sum(each.found.base.nbytes for each in entries.values()),
+            most_words=max(each.tensor.words for each in entries.values()),
             most_entries=max(len(each.found.base) for each in entries.values()),
             process_bytes=process_bytes,
         )

@@ -32,9 +32,9 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Work:
     shapes = {name: (4000 * first, *rest) for name, (first, *rest) in parts.shapes.items()}
     names = parts.layer_names * 4
     large = replace(parts, shapes=shapes, layers=list(parts.layers) * 4, layer_names=names)
-    loads = FitLoads((SHORT,), (SHORT,), (SHORT,), SHORT)
+    loads = FitLoads((SHORT,), (SHORT,), 8, (SHORT,), SHORT)
     cost = LayerCost(fixed_bytes=0, token_bytes=10_000, square_bytes=0)
-    return Work(large, torch.bfloat16, False, cost, loads, 1000, 100, 200 * MB)
+    return Work(large, torch.bfloat16, False, cost, loads, 1000, 1000, 100, 200 * MB)
 
 
 def least(error: UsageError) -> int:
@@ -62,14 +62,26 @@ def test_a_model_is_held_where_it_fits_and_streamed_down_to_the_least(work: Work
     "grown",
     [
         lambda one: replace(one, process_bytes=one.process_bytes + 100 * MB),
-        lambda one: replace(one, words=one.words + 100 * MB),
+        lambda one: replace(one, word_bytes=one.word_bytes + 100 * MB),
+        lambda one: replace(one, most_words=one.most_words + 10 * MB),
         lambda one: replace(one, most_entries=one.most_entries + 10 * MB),
         lambda one: replace(one, loads=replace(one.loads, step=(LONG, SHORT))),
         lambda one: replace(one, loads=replace(one.loads, evaluated=(LONG,))),
+        lambda one: replace(one, loads=replace(one.loads, evaluated_tokens=1 << 20)),
         lambda one: replace(one, loads=replace(one.loads, whole=(Load(1, 8, 4096),))),
         lambda one: replace(one, loads=replace(one.loads, spoken=LONG)),
     ],
-    ids=["process", "words", "entries", "step", "evaluated", "logits", "replies"],
+    ids=[
+        "process",
+        "words",
+        "tensor",
+        "entries",
+        "step",
+        "evaluated",
+        "together",
+        "logits",
+        "replies",
+    ],
 )
 def test_whatever_grows_raises_the_least(grown: Callable[[Work], Work], work: Work) -> None:
     assert refused(grown(work)) > refused(work)
