@@ -11,12 +11,13 @@ from patchc.cli.fitting_options import (
     BestEffort,
     Budget,
     Limits,
+    MaxMemory,
     Openings,
     Scales,
     fit_options,
     fitting_option,
 )
-from patchc.cli.options import only, option, parse_size
+from patchc.cli.options import only, option
 from patchc.fitting.fit_options import FitOptions
 
 if TYPE_CHECKING:
@@ -98,16 +99,7 @@ def fit(
     figure: Annotated[Path | None, _output("PNG of the fit (needs the plot extra).")] = None,
     values: Annotated[str, _output("ulp or additive, as in build.")] = "ulp",
     threads: shared.Threads = None,
-    max_memory: Annotated[
-        int | None,
-        option(
-            "Memory that the process may take while it fits; a model that is too large is read "
-            "layer by layer. A number of bytes, or one with kB, MB, GB, KiB, MiB or GiB.",
-            shown="four fifths of what is free",
-            parser=parse_size,
-            metavar="SIZE",
-        ),
-    ] = None,
+    max_memory: MaxMemory = None,
     json: shared.Json = False,
 ) -> None:
     """Learn a recipe's scales on requests, and write the patch that was measured.

@@ -6,7 +6,7 @@ import re
 from functools import partial
 from typing import Annotated, Any
 
-from patchc.cli.options import option
+from patchc.cli.options import option, parse_size
 from patchc.errors import UsageError
 from patchc.fitting.fit_options import DEFAULT_LIMITS, FitOptions, Limit, Sharing
 
@@ -33,6 +33,16 @@ Openings = Annotated[
     list[str] | None,
     fitting_option(
         "A text that refusals begin with; may be repeated.", shown="found in the base's replies"
+    ),
+]
+MaxMemory = Annotated[
+    int | None,
+    option(
+        "Memory that the process may take while it fits, and derives; a model that is too large is "
+        "read layer by layer. A number of bytes, or one with kB, MB, GB, KiB, MiB or GiB.",
+        shown="four fifths of what is free",
+        parser=parse_size,
+        metavar="SIZE",
     ),
 ]
 

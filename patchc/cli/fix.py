@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from patchc.cli import options as shared
-from patchc.cli.fitting_options import BestEffort, Budget, Limits, Openings, Scales, fit_options
+from patchc.cli.fitting_options import (
+    BestEffort,
+    Budget,
+    Limits,
+    MaxMemory,
+    Openings,
+    Scales,
+    fit_options,
+)
 from patchc.cli.options import option
 from patchc.derivation.derive_options import DeriveOptions, Objective
 from patchc.fitting.fit_options import FitOptions
@@ -78,6 +86,7 @@ def fix(
     dtype: shared.AskDtype = "auto",
     device: shared.AskDevice = "auto",
     seed: Annotated[int, option("Of split, derivation, draws and fit.")] = 0,
+    max_memory: MaxMemory = None,
     dry_run: shared.DryRun = False,
     json: shared.Json = False,
 ) -> None:
@@ -120,7 +129,13 @@ def fix(
     try:
         with progress_bar() as progress:
             report = patchc.fix(
-                base, out, **files, reference=reference, options=options, progress=progress
+                base,
+                out,
+                **files,
+                reference=reference,
+                options=options,
+                max_memory=max_memory,
+                progress=progress,
             )
     except UnfixedError as error:
         show(error.report)  # type: ignore[arg-type]

@@ -28,6 +28,7 @@ from patchc.fixing.stages import (
 )
 from patchc.fixing.verdict import give_verdict
 from patchc.progress import Progress, ignore_progress
+from patchc.recipe import checks
 from patchc.reserved import reserved
 from patchc.stages import file_digest
 from patchc.system_errors import storage_errors
@@ -48,6 +49,7 @@ def fix(
     utility: Files | None = None,
     reference: PathLike | None = None,
     options: FixOptions | None = None,
+    max_memory: int | None = None,
     progress: Progress = ignore_progress,
 ) -> FixReport:
     """Make a patch that lowers harm and over-refusal, and test it on requests held out.
@@ -60,9 +62,10 @@ def fix(
     Every stage is kept in ``out/work`` and made again only when its inputs have changed. The same
     call continues an interrupted one, and gives the same patch.
 
-    Memory: that of :func:`patchc.derive` and of :func:`patchc.fit`, one after the other. Disk: in
-    ``out`` the retained entries of each derived component, 4 bytes for the weight and, where the
-    recipe ranks, 4 for the score (8 per parameter if it looks at every entry), and for the test a
+    Memory: that of :func:`patchc.derive` and of :func:`patchc.fit`, one after the other, each
+    within ``max_memory``; and for the test the model. Disk: in ``out`` the retained entries of each
+    derived component, 4 bytes for the weight and, where the recipe ranks, 4 for the score (8 per
+    parameter if it looks at every entry), while it derives its scratch files, and for the test a
     copy of the model in the system's temporary folder.
 
     Args:
@@ -75,6 +78,8 @@ def fix(
         utility: questions with accepted answers.
         reference: a UTF-8 text to take the perplexity of.
         options: None means the defaults.
+        max_memory: bytes of memory that the process may take while it derives and fits; None means
+            four fifths of what is free.
         progress: called with requests, steps and parameters done.
 
     Raises:
@@ -87,10 +92,12 @@ def fix(
         MissingExtraError: torch, transformers or SciPy is not installed.
         and what :func:`patchc.derive`, :func:`patchc.fit` and :func:`patchc.evaluate` raise.
     """
+    if max_memory is not None:
+        checks.count("max_memory", max_memory)
     job = open_job(base, out, harmful, harmless, utility, reference, options)
     job.begin()
     with reserved(job.work, job.out):
-        return _run(job, progress)
+        return _run(job, max_memory, progress)
 
 
 def plan_fix(
@@ -111,11 +118,11 @@ def plan_fix(
     return plan(open_job(base, out, harmful, harmless, utility, reference, options))
 
 
-def _run(job: Job, progress: Progress) -> FixReport:
+def _run(job: Job, max_memory: int | None, progress: Progress) -> FixReport:
     split = job.stages.run("split", job.requests.inputs, job.requests.write)
-    derived = derived_stage(job, progress)
+    derived = derived_stage(job, max_memory, progress)
     try:
-        fitted = fitted_stage(job, split, derived, progress)
+        fitted = fitted_stage(job, split, derived, max_memory, progress)
     except UnfixedError as error:
         unfixed: FitReport = error.report  # type: ignore[assignment]
         report = _report(job, encode_fitted(unfixed.fitted), None, None)

@@ -36,7 +36,7 @@ _STAGES = ("split", "derived", "fitted", "tested")
 _RESULT = "found.json"
 
 
-def derived_stage(job: Job, progress: Progress) -> Path:
+def derived_stage(job: Job, max_memory: int | None, progress: Progress) -> Path:
     """Return the folder of the derived models, after making it if needed.
 
     Raises:
@@ -64,6 +64,7 @@ def derived_stage(job: Job, progress: Progress) -> Path:
             **files,
             options=options.deriving,
             judge=options.asking.judge,
+            max_memory=max_memory,
             progress=progress,
         )
         losses = {one.direction: [one.first_loss, one.last_loss] for one in report.directions}
@@ -75,7 +76,9 @@ def derived_stage(job: Job, progress: Progress) -> Path:
     return job.stages.run("derived", _derived_inputs(job), make)
 
 
-def fitted_stage(job: Job, split: Path, derived: Path, progress: Progress) -> Path:
+def fitted_stage(
+    job: Job, split: Path, derived: Path, max_memory: int | None, progress: Progress
+) -> Path:
     """Return the folder of the patch and its recipe, after making it if needed.
 
     The trace is a stage of its own, so that an interrupted fit continues, and so does a fit with
@@ -100,6 +103,7 @@ def fitted_stage(job: Job, split: Path, derived: Path, progress: Progress) -> Pa
             trace=trace / "fit.jsonl",
             options=options.fitting,
             asking=options.speaking,
+            max_memory=max_memory,
             progress=progress,
         )
         _write_result(folder, encode_fitted(report.fitted))

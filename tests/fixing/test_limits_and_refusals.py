@@ -178,3 +178,15 @@ def test_each_objective_has_its_recipe(objective: Any, expected: object) -> None
 def test_options_that_cannot_be_met_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         patchc.FixOptions(**options)
+
+
+def test_too_small_a_budget_ends_the_derivation_or_the_fit(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="the derivation needs at least"):
+        fix(folder, tmp_path / "new", max_memory=1)
+    out = tmp_path / "derived"
+    shutil.copytree(folder / "fixed", out)
+    shutil.rmtree(out / "work/fitted")
+    with pytest.raises(UsageError, match="the fit needs at least"):
+        fix(folder, out, max_memory=1)
+    with pytest.raises(UsageError, match="max_memory is 0; it must be"):
+        fix(folder, out, max_memory=0)
