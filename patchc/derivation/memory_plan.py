@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -50,6 +50,7 @@ class Work:
         cost: what a layer keeps for its gradients.
         step: the runs of the model in one step.
         samples: the runs of the model whose gradients are summed into scores.
+        asked: the runs of the base that is compared with later, all together.
         base_bytes: bytes of the base's tensors as they are stored.
         process_bytes: memory that the process takes before it begins.
     """
@@ -66,6 +67,7 @@ class Work:
     cost: LayerCost
     step: Sequence[Load]
     samples: Sequence[Load]
+    asked: Sequence[Load]
     base_bytes: int
     process_bytes: int
 
@@ -100,12 +102,13 @@ def ways(work: Work, optimizers: Sequence[Kind]) -> Iterator[Need]:
         for keeps in (True, False):
             yield need(work, Layout(keeps=keeps), optimizer)
     for optimizer in optimizers:
-        for layout in (
-            Layout(streams=True, keeps=False),
-            Layout(streams=True, keeps=False, states_in_scratch=True),
-            Layout(streams=True, keeps=False, ahead=False, states_in_scratch=True),
-        ):
-            yield need(work, layout, optimizer)
+        streamed = Layout(streams=True, keeps=False)
+        yield need(work, streamed, optimizer)
+        streamed = replace(streamed, states_in_scratch=True)
+        yield need(work, streamed, optimizer)
+        streamed = replace(streamed, holds_head=False)
+        yield need(work, streamed, optimizer)
+        yield need(work, replace(streamed, ahead=False), optimizer)
 
 
 def need(work: Work, layout: Layout, optimizer: Kind) -> Need:
@@ -141,7 +144,7 @@ def choose(found: Iterable[Need], budget: Budget) -> Need:
             if least is None or memory < least[0]:
                 least = memory, way.device_bytes
         elif way.scratch_bytes > budget.room:
-            short_of_room = way.scratch_bytes
+            short_of_room = min(way.scratch_bytes, short_of_room or way.scratch_bytes)
         else:
             return way
     if short_of_room is not None:
@@ -169,7 +172,7 @@ def _step(work: Work, layout: Layout, optimizer: Kind) -> int:
     kept = [cost.kept_bytes(load.rows, load.columns) for load in work.step]
     states = [_states(work, load) for load in work.step]
     boundaries = max(states) * 3 if layout.states_in_scratch else sum(states) * (layers + 3)
-    head = max(_head(work, load, learns=True) for load in work.step)
+    head = max(_head(work, load, layout, learns=True) for load in work.step)
     if not layout.streams:
         every = sum(kept) * layers if layout.keeps else max(kept)
         return _held(work, optimizer) + every + boundaries + head
@@ -187,7 +190,8 @@ def _scoring(work: Work, layout: Layout) -> int:
         return 0
     parts, cost = work.parts, work.cost
     kept = max(cost.kept_bytes(load.rows, load.columns) for load in work.samples)
-    head = max(_head(work, load, learns=parts.head_name in work.scored) for load in work.samples)
+    learns = parts.head_name in work.scored
+    head = max(_head(work, load, layout, learns) for load in work.samples)
     sizes = {name: 4 * math.prod(shape) for name, shape in work.scored.items()}
     tensor = max(sizes.values())
     ends = sum(size for name, size in sizes.items() if name not in _inside(parts))
@@ -202,14 +206,15 @@ def _scoring(work: Work, layout: Layout) -> int:
     return _slots(work, layout) + ends + states + max(layer + tensor + 2 * kept, head)
 
 
-def _head(work: Work, load: Load, learns: bool) -> int:
+def _head(work: Work, load: Load, layout: Layout, learns: bool) -> int:
     """Logits with their gradients, and blocks of the head with theirs."""
     rows, columns = work.parts.shapes[work.parts.head_name]
     block = min(BLOCK_BYTES, 4 * rows * columns)
     # More logits than a block's are never there at once.
     logits = _LOGIT_COPIES * min(4 * load.places * rows, BLOCK_BYTES)
+    whole = work.dtype.itemsize * rows * columns if layout.streams and layout.holds_head else 0
     trains = learns and work.parts.head_name in work.trained
-    return logits + block * (4 if trains else 2)
+    return logits + whole + block * (4 if trains else 2)
 
 
 def _update(work: Work, layout: Layout, optimizer: Kind) -> int:
@@ -274,6 +279,7 @@ def _scratch(work: Work, layout: Layout, optimizer: Kind) -> int:
     gradients = 4 * sum(work.trained.values())
     if layout.states_in_scratch:
         gradients += (layers + 3) * sum(_states(work, load) for load in work.step)
+    gradients = max(gradients, 2 * sum(_states(work, load) for load in work.asked))
     one = 4 * sum(math.prod(shape) for shape in work.scored.values())
     of_base = one if "base" in work.sums else 0
     samples = (layers + 3) * sum(_states(work, load) for load in work.samples)

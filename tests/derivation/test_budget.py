@@ -19,7 +19,8 @@ CPU = torch.device("cpu")
 WHOLE = Need(Layout(), "adamw", 1000, 0, 0, 0)
 STREAMED = Need(Layout(streams=True, keeps=False), "adamw", 400, 0, 700, 900)
 EIGHT_BIT = replace(STREAMED, optimizer="adamw8bit", memory_bytes=450, scratch_bytes=300)
-WAYS = [WHOLE, STREAMED, EIGHT_BIT]
+LARGER = replace(EIGHT_BIT, scratch_bytes=350)
+WAYS = [WHOLE, STREAMED, EIGHT_BIT, LARGER]
 DISK = Budget(memory=1000, device=0, scratch=Path("there"), room=700, scratch_is_memory=False)
 
 

@@ -17,8 +17,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from derive_commands import derive, scratch_of
 from derivations import digests_of
+from derive_commands import derive, scratch_of
 from streaming import streaming
 
 PHASES = [(direction, phase) for direction in ("se", "osm") for phase in ("tune", "score", "write")]
