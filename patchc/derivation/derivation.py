@@ -40,6 +40,7 @@ from patchc.derivation.session import choose_device, quiet_transformers, reprodu
 from patchc.derivation.trainer import IN_MEMORY, Layout, Trainer, Workplace
 from patchc.derivation.tune import Tuner, Tuning
 from patchc.files import staged_folder
+from patchc.layered.allocation import lean_allocation
 from patchc.layered.boundaries import HeldBoundaries
 from patchc.layered.layered_model import Loss
 from patchc.layered.model_parts import load_parts
@@ -117,7 +118,11 @@ def derive_directions(
         _workplace(base, options, layout, scratch),
         _objective(base, material, options),
     )
-    with reproducible(place.device, options.seed), quiet_transformers():
+    with ExitStack() as stack:
+        stack.enter_context(reproducible(place.device, options.seed))
+        stack.enter_context(quiet_transformers())
+        if layout.streams:
+            stack.enter_context(lean_allocation())
         return tuple(
             _written(scratch, direction, out / direction)
             or _Derivation(place, material, objective, direction, options, progress).derive(
@@ -148,7 +153,10 @@ def plan_directions(
         _workplace(base, options, IN_MEMORY, None),
         _objective(base, material, options),
     )
-    with reproducible(place.device, options.seed), quiet_transformers(), ExitStack() as stack:
+    with ExitStack() as stack:
+        stack.enter_context(reproducible(place.device, options.seed))
+        stack.enter_context(quiet_transformers())
+        stack.enter_context(lean_allocation())
         planner = Planner(place, objective, material.anchors, options)
         stack.callback(planner.close)
         need = planner.choose(budget, streams)

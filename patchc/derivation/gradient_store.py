@@ -158,7 +158,12 @@ class GradientCollector:
             total = self._store.read(name, start, count) if written else torch.zeros(count)
             for numbers, gradient in contributions:
                 inside = (numbers >= first_row) & (numbers < last_row)
-                dense = torch.zeros((last_row - first_row, columns), device=gradient.device)
-                dense[numbers[inside] - first_row] = gradient[inside].float()
-                total = total.to(dense.device) + self._trained.pick(name, dense.view(-1), first)
+                own, places = gradient[inside].float(), numbers[inside] - first_row
+                total = total.to(own.device)
+                if count == size:
+                    total.view(-1, columns)[places] += own
+                    continue
+                dense = torch.zeros((last_row - first_row, columns), device=own.device)
+                dense[places] = own
+                total = total + self._trained.pick(name, dense.view(-1), first)
             self._store.write(name, start, total)

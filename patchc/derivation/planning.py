@@ -10,7 +10,7 @@ from patchc.derivation.adamw import Kind
 from patchc.derivation.budget import Budget, process_memory
 from patchc.derivation.derive_options import DeriveOptions, Direction
 from patchc.derivation.examples import Example
-from patchc.derivation.load import Load, of_following
+from patchc.derivation.load import Load, of_examples, of_following
 from patchc.derivation.margin_tuning import MarginTuning
 from patchc.derivation.memory_plan import Need, Work, choose, ways
 from patchc.derivation.response_tuning import ResponseTuning
@@ -68,6 +68,7 @@ class Planner:
             cost=measure_layer(self._model),
             step=step,
             samples=objective.sample_loads() if options.scores else [],
+            asked=self._asked(objective, anchors),
             base_bytes=sum(tensor.nbytes for tensor in place.base.tensors.values()),
             process_bytes=process_memory(),
         )
@@ -115,6 +116,15 @@ class Planner:
     def close(self) -> None:
         """Give up what was read."""
         self._weights.close()
+
+    def _asked(
+        self, objective: ResponseTuning | MarginTuning, anchors: Sequence[Example]
+    ) -> list[Load]:
+        """Return the runs of the base whose outcome is compared with."""
+        asked = list(anchors)
+        if isinstance(objective, ResponseTuning) and self._options.objective == "npo":
+            asked += objective.examples
+        return [of_examples([one], 1) for one in asked]
 
     def _loads(
         self,

@@ -39,12 +39,19 @@ class Layout:
         keeps: whether what the layers' gradients need is kept, in place of computing each twice.
         ahead: whether the next layer is read while one is computed.
         states_in_scratch: whether the states at the layers' boundaries lie in scratch files.
+        holds_head: whether the output head is in memory while all losses need it, and not read for
+            each.
     """
 
     streams: bool = False
     keeps: bool = True
     ahead: bool = True
     states_in_scratch: bool = False
+    holds_head: bool = True
+
+    def __post_init__(self) -> None:
+        # A layer's memory is another's by the time its graph would need it.
+        assert not (self.streams and self.keeps)
 
 
 IN_MEMORY = Layout()
@@ -236,7 +243,13 @@ class Trainer:
     def _streamed(self, parts: ModelParts, source: Source) -> StreamedWeights:
         place = self._place
         weights = StreamedWeights(
-            parts, source, place.device, place.dtype, place.autocast, place.layout.ahead
+            parts,
+            source,
+            place.device,
+            place.dtype,
+            place.autocast,
+            place.layout.ahead,
+            place.layout.holds_head,
         )
         weights.changed()
         return weights

@@ -7,6 +7,7 @@ entries' words are kept apart, and are put into what is read of the base.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 import numpy as np

@@ -110,12 +110,13 @@ class Pass:
             while kept.forward <= self._layers:
                 self._forward(kept.forward - 1)
             if not kept.back:
-                for index, term in enumerate(self._terms):
-                    loss, states = self._leave(index, term)
-                    values.append(loss.item())
-                    if accept is not None and not accept(index, values[-1]):
-                        return values
-                    self._backward_of(loss, states, index, term)
+                with self._model.weights.holding(parts.head_name):
+                    for index, term in enumerate(self._terms):
+                        loss, states = self._leave(index, term)
+                        values.append(loss.item())
+                        if accept is not None and not accept(index, values[-1]):
+                            return values
+                        self._backward_of(loss, states, index, term)
                 kept.went_back()
             if parts.head_name in wanted and not parts.tied:
                 self._collector.finish([parts.head_name])
@@ -269,5 +270,6 @@ def evaluate(
                 boundaries.put(index, model.run_layer(number, weights, states, entry))
             boundaries.went_forward()
             boundaries.forget(number)
-        for index, compute in enumerate(computes):
-            yield model.leave(compute, boundaries.get(index, layers))
+        with model.weights.holding(model.parts.head_name):
+            for index, compute in enumerate(computes):
+                yield model.leave(compute, boundaries.get(index, layers))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
 
 import torch
@@ -34,6 +35,9 @@ class Weights(Protocol):
 
     def picked(self, name: str, ids: Tensor) -> Tensor:
         """Return a copy of the rows with these numbers."""
+
+    def holding(self, name: str) -> AbstractContextManager[None]:
+        """Have a matrix outside the layers in memory for a while, if there is room for it."""
 
     def changed(self) -> None:
         """Take note that the source's values have changed."""
@@ -71,6 +75,10 @@ class HeldWeights:
         """See :class:`Weights`."""
         return self.values[name][ids]
 
+    def holding(self, _name: str) -> AbstractContextManager[None]:
+        """See :class:`Weights`; it always is."""
+        return nullcontext()
+
     def changed(self) -> None:
         """See :class:`Weights`; the rest of the parameters are the values themselves."""
 
@@ -88,6 +96,8 @@ class StreamedWeights:
         dtype: of the weights.
         in_bf16: whether the weights that autocast would round are rounded as they are read.
         ahead: whether the next layer is read while one is computed.
+        holds_head: whether a matrix outside the layers is held whole while all losses need it, and
+            not read block by block for each.
     """
 
     def __init__(
@@ -98,12 +108,15 @@ class StreamedWeights:
         dtype: torch.dtype,
         in_bf16: bool,
         ahead: bool = True,
+        holds_head: bool = False,
     ) -> None:
         self.dtype = dtype
         self._parts = parts
         self._source = source
         self._device = device
         self._rounded = parts.in_bf16 if in_bf16 else frozenset[str]()
+        self._holds_head = holds_head
+        self._held: dict[str, Tensor] = {}
         self._slots: list[_HostSlot] = []
         self._numbers: list[int | None] = [None] * (2 if ahead else 1)
         self._pending: list[Future[None] | None] = [None] * len(self._numbers)
@@ -135,6 +148,8 @@ class StreamedWeights:
 
     def rows(self, name: str, first: int, last: int) -> Tensor:
         """See :class:`Weights`."""
+        if name in self._held:
+            return self._held[name][first:last]
         columns = self._parts.shapes[name][1]
         values = torch.empty((last - first, columns), dtype=self.dtype)
         self._source.read(name, first * columns, values.view(-1))
@@ -147,6 +162,17 @@ class StreamedWeights:
         for row, number in zip(values, ids.tolist(), strict=True):
             self._source.read(name, number * columns, row)
         return values.to(self._device)
+
+    @contextmanager
+    def holding(self, name: str) -> Iterator[None]:
+        """See :class:`Weights`."""
+        if self._holds_head:
+            shape = self._parts.shapes[name]
+            self._held[name] = read_whole(self._source, name, shape, self.dtype).to(self._device)
+        try:
+            yield
+        finally:
+            self._held.pop(name, None)
 
     def changed(self) -> None:
         """See :class:`Weights`."""
