@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -174,11 +175,7 @@ class Run:
 
     @cached_property
     def _folder(self) -> Path:
-        """The scratch folder of this output."""
-        out = self.out.resolve()
-        digest = blake3(str(out).encode()).hexdigest(length=4)
-        folder = out.parent if self.scratch is None else Path(self.scratch)
-        return folder / f"{out.name[:50]}.patchc-scratch-{digest}"
+        return scratch_folder(self.out, self.scratch)
 
     @cached_property
     def _notes(self) -> dict[str, Any]:
@@ -198,3 +195,11 @@ class Run:
             "device": choose_device(self.options.device).type,
             "versions": [__version__, torch.__version__, transformers.__version__],
         }
+
+
+def scratch_folder(out: Path, scratch: PathLike | None) -> Path:
+    """Return the folder for scratch files of an output: in ``scratch``, or beside the output."""
+    out = out.resolve()
+    digest = blake3(os.fsencode(out)).hexdigest(length=4)
+    folder = out.parent if scratch is None else Path(scratch)
+    return folder / f"{out.name[:50]}.patchc-scratch-{digest}"

@@ -1,56 +1,26 @@
-"""``patchc derive``: its plan, its scratch files, and what an interrupted run leaves."""
+"""``patchc derive``: its plan, and where its scratch files lie."""
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
-from derive_commands import derive, scratch_of, write_inputs
-from streaming import least_of, streaming
+from derive_commands import derive, scratch_of
+from streaming import least_of
 from tiny_checkpoints import tree
 
 from patchc.derivation.derive_plan import DerivePlan
 from patchc.layered.scratch import Scratch, ScratchFile
 
 
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base, data, and in "whole" what is derived in memory."""
-    folder = write_inputs(tmp_path_factory.mktemp("inputs"))
-    code, _, errors = derive(folder, folder / "whole")
-    assert code == 0, errors
-    return folder
-
-
-@pytest.fixture
-def streams() -> Iterator[None]:
-    with streaming():
-        yield
-
-
-def interrupt_after(monkeypatch: pytest.MonkeyPatch, name: str, error: BaseException) -> None:
-    """Interrupt the run that notes something of this name, once it has."""
-    note = Scratch.note
-
-    def notes(self: Scratch, **found: Any) -> None:
-        note(self, **found)
-        if name in found:
-            monkeypatch.setattr(Scratch, "note", note)
-            raise error
-
-    monkeypatch.setattr(Scratch, "note", notes)
-
-
-def test_a_dry_run_prints_the_plan_and_writes_nothing(inputs: Path, tmp_path: Path) -> None:
+def test_a_dry_run_prints_the_plan_and_writes_nothing(derivable: Path, tmp_path: Path) -> None:
     out, scratch = tmp_path / "new/out", tmp_path / "scratch"
-    code, printed, errors = derive(inputs, out, "--scratch", scratch, "--dry-run")
+    code, printed, errors = derive(derivable, out, "--scratch", scratch, "--dry-run")
     assert (code, errors) == (0, "")
     title, *lines = printed.splitlines()
     assert title == f"derive: would write {out}"
@@ -68,8 +38,8 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(inputs: Path, tmp_path: Pa
 
 
 @pytest.mark.usefixtures("streams")
-def test_the_plan_of_a_streamed_run_says_what_it_moves(inputs: Path, tmp_path: Path) -> None:
-    code, printed, _ = derive(inputs, tmp_path / "out", "--dry-run", "--optimizer", "adamw8bit")
+def test_the_plan_of_a_streamed_run_says_what_it_moves(derivable: Path, tmp_path: Path) -> None:
+    code, printed, _ = derive(derivable, tmp_path / "out", "--dry-run", "--optimizer", "adamw8bit")
     assert code == 0
     assert "optimizer      adamw8bit" in printed
     assert "in scratch files, a layer at a time" in printed
@@ -78,9 +48,9 @@ def test_the_plan_of_a_streamed_run_says_what_it_moves(inputs: Path, tmp_path: P
 
 
 @pytest.mark.usefixtures("streams")
-def test_json_has_every_field_of_the_plan(inputs: Path, tmp_path: Path) -> None:
+def test_json_has_every_field_of_the_plan(derivable: Path, tmp_path: Path) -> None:
     for more in (["--dry-run"], []):
-        code, printed, _ = derive(inputs, tmp_path / "out", "--json", *more)
+        code, printed, _ = derive(derivable, tmp_path / "out", "--json", *more)
         assert code == 0
         report = json.loads(printed)
         plan = report["plan"]
@@ -93,25 +63,25 @@ def test_json_has_every_field_of_the_plan(inputs: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("streams")
-def test_the_least_that_a_refusal_names_is_accepted(inputs: Path, tmp_path: Path) -> None:
+def test_the_least_that_a_refusal_names_is_accepted(derivable: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    code, _, errors = derive(inputs, out, "--max-memory", "0")
+    code, _, errors = derive(derivable, out, "--max-memory", "0")
     assert code == 2
     least = least_of(errors)
-    code, _, errors = derive(inputs, out, "--max-memory", least // 2)
+    code, _, errors = derive(derivable, out, "--max-memory", least // 2)
     assert code == 2
     assert f"may take {least // 2:,}; allow more" in errors
     assert not list(tmp_path.iterdir())
-    code, printed, errors = derive(inputs, out, "--max-memory", least)
+    code, printed, errors = derive(derivable, out, "--max-memory", least)
     assert code == 0, errors
     assert "in scratch files, a layer at a time, at most" in printed
-    assert tree(out) == tree(inputs / "whole")
+    assert tree(out) == tree(derivable / "whole")
 
 
 @pytest.mark.usefixtures("streams")
 @pytest.mark.parametrize("place", ["scratch", "not/yet/there", "link", "relative", "out", None])
 def test_the_scratch_folder_is_used_and_removed(
-    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str | None
+    derivable: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str | None
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "linked").mkdir()
@@ -126,16 +96,16 @@ def test_the_scratch_folder_is_used_and_removed(
         make(self, path, size)
 
     monkeypatch.setattr(ScratchFile, "__init__", makes)
-    code, _, errors = derive(inputs, tmp_path / "out", *more)
+    code, _, errors = derive(derivable, tmp_path / "out", *more)
     assert code == 0, errors
     assert used == {parent}
     assert not scratch_of(parent)
-    assert tree(tmp_path / "out") == tree(inputs / "whole")
+    assert tree(tmp_path / "out") == tree(derivable / "whole")
 
 
 @pytest.mark.usefixtures("streams")
-def test_an_output_inside_the_scratch_folder(inputs: Path, tmp_path: Path) -> None:
-    code, _, errors = derive(inputs, tmp_path / "all/out", "--scratch", tmp_path / "all")
+def test_an_output_inside_the_scratch_folder(derivable: Path, tmp_path: Path) -> None:
+    code, _, errors = derive(derivable, tmp_path / "all/out", "--scratch", tmp_path / "all")
     assert code == 0, errors
     assert [path.name for path in (tmp_path / "all").iterdir()] == ["out"]
 
@@ -155,10 +125,10 @@ def test_an_output_inside_the_scratch_folder(inputs: Path, tmp_path: Path) -> No
 )
 @pytest.mark.parametrize("more", [[], ["--dry-run"]])
 def test_a_scratch_folder_in_the_wrong_place_is_refused(
-    inputs: Path, tmp_path: Path, place: str, message: str, more: list[str]
+    derivable: Path, tmp_path: Path, place: str, message: str, more: list[str]
 ) -> None:
-    shutil.copytree(inputs / "base", tmp_path / "base")
-    shutil.copy(inputs / "data.jsonl", tmp_path)
+    shutil.copytree(derivable / "base", tmp_path / "base")
+    shutil.copy(derivable / "data.jsonl", tmp_path)
     (tmp_path / "file").write_text("mine")
     (tmp_path / "dangling").symlink_to("nowhere")
     before = sorted(tmp_path.rglob("*"))
@@ -172,7 +142,7 @@ def test_a_scratch_folder_in_the_wrong_place_is_refused(
 
 @pytest.mark.usefixtures("streams")
 def test_two_outputs_share_a_scratch_folder_and_one_output_is_not_derived_twice_at_once(
-    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    derivable: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scratch, note = tmp_path / "scratch", Scratch.note
     ended: list[tuple[int, str]] = []
@@ -182,157 +152,32 @@ def test_two_outputs_share_a_scratch_folder_and_one_output_is_not_derived_twice_
         if found.get("se-states") == 2:
             monkeypatch.setattr(Scratch, "note", note)
             for out in ("first", "second"):
-                code, _, errors = derive(inputs, tmp_path / out, "--scratch", scratch)
+                code, _, errors = derive(derivable, tmp_path / out, "--scratch", scratch)
                 ended.append((code, errors))
 
     monkeypatch.setattr(Scratch, "note", notes)
-    code, _, errors = derive(inputs, tmp_path / "first", "--scratch", scratch)
+    code, _, errors = derive(derivable, tmp_path / "first", "--scratch", scratch)
     assert code == 0, errors
     assert [code for code, _ in ended] == [21, 0]
     assert f"is in use: process {os.getpid()} on " in ended[0][1]
-    assert tree(tmp_path / "first") == tree(tmp_path / "second") == tree(inputs / "whole")
+    assert tree(tmp_path / "first") == tree(tmp_path / "second") == tree(derivable / "whole")
     assert not list(scratch.iterdir())
-
-
-@pytest.mark.parametrize("name", ["se-states", "se-tuned-sums-done", "report-se", "osm-course"])
-def test_ctrl_c_says_that_the_same_command_goes_on(
-    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    interrupt_after(monkeypatch, name, KeyboardInterrupt())
-    with streaming():
-        code, _, errors = derive(inputs, tmp_path / "out")
-    (scratch,) = scratch_of(tmp_path)
-    assert (code, errors) == (
-        130,
-        f"patchc: interrupted; {scratch} keeps what is done, and the same command, run again, goes "
-        "on\n",
-    )
-    # It goes on with its files, even if the model would fit.
-    code, printed, errors = derive(inputs, tmp_path / "out", "--json")
-    assert code == 0, errors
-    assert json.loads(printed)["plan"]["streams"]
-    assert tree(tmp_path / "out") == tree(inputs / "whole")
-    assert not scratch_of(tmp_path)
-
-
-@pytest.mark.usefixtures("streams")
-@pytest.mark.parametrize("call", ["posix_fallocate", "pwritev", "write_text"])
-def test_a_disk_that_fills_up_leaves_what_is_done(
-    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
-) -> None:
-    owner: Any = Path if call == "write_text" else os
-    works, calls = getattr(owner, call), 0
-
-    def fills(*args: Any, **named: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls > 3:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return works(*args, **named)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(owner, call, fills)
-        code, _, errors = derive(inputs, tmp_path / "out")
-    (scratch,) = scratch_of(tmp_path)
-    assert code == 12
-    assert f"{scratch}/" in errors
-    assert "the disk is full; free space" in errors
-    assert f"{scratch} keeps what is done, and the same command, run again, goes on" in errors
-    assert not (tmp_path / "out/se").exists()
-    code, _, errors = derive(inputs, tmp_path / "out")
-    assert code == 0, errors
-    assert tree(tmp_path / "out") == tree(inputs / "whole")
-    assert not scratch_of(tmp_path)
 
 
 @pytest.mark.usefixtures("streams")
 def test_scratch_files_and_output_share_the_room_of_one_disk(
-    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    derivable: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code, printed, _ = derive(inputs, tmp_path / "out", "--dry-run", "--json")
+    code, printed, _ = derive(derivable, tmp_path / "out", "--dry-run", "--json")
     plan = json.loads(printed)["plan"]
     needed = plan["scratch_bytes"] + plan["output_bytes"]
     usage = shutil.disk_usage(tmp_path)
     for free, wanted in ((needed, 0), (needed - 1, 12)):
         monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: usage._replace(free=free))
         more = ["--dry-run", "--optimizer", "adamw"]
-        code, _, errors = derive(inputs, tmp_path / "out", *more)
+        code, _, errors = derive(derivable, tmp_path / "out", *more)
         assert code == wanted, errors
     assert f"needs {plan['scratch_bytes']:,} bytes of scratch files" in errors
     assert f"and {plan['scratch_bytes'] - 1:,} are free for them in {tmp_path}" in errors
     assert "free space, name a folder on another disk with scratch" in errors
     assert not list(tmp_path.iterdir())
-
-
-def left_behind(inputs: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Interrupt a run, and return its scratch folder."""
-    interrupt_after(monkeypatch, "se-tuned-sums-done", KeyboardInterrupt())
-    with streaming():
-        assert derive(inputs, folder / "out", "--seed", 1)[0] == 130
-    (scratch,) = scratch_of(folder)
-    return scratch
-
-
-@pytest.mark.parametrize("streamed", [True, False])
-def test_other_options_begin_anew(
-    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, streamed: bool
-) -> None:
-    left_behind(inputs, tmp_path, monkeypatch)
-    if streamed:
-        with streaming():
-            code, _, errors = derive(inputs, tmp_path / "out")
-    else:
-        code, _, errors = derive(inputs, tmp_path / "out")
-    assert code == 0, errors
-    assert tree(tmp_path / "out") == tree(inputs / "whole")
-    assert not scratch_of(tmp_path)
-
-
-@pytest.mark.parametrize("name", ["model.safetensors", "chat_template.jinja"])
-def test_another_base_begins_anew(
-    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    folder = tmp_path / "changing"
-    folder.mkdir()
-    shutil.copytree(inputs / "base", folder / "base")
-    shutil.copy(inputs / "data.jsonl", folder)
-    left_behind(folder, tmp_path, monkeypatch)
-    file = folder / "base" / name
-    if name == "chat_template.jinja":
-        file.write_text(file.read_text().replace("<end>", "<end> <end>"))
-    else:
-        content = bytearray(file.read_bytes())
-        content[-1] ^= 1
-        file.write_bytes(content)
-    for out in ("out", "undisturbed"):
-        with streaming():
-            code, _, errors = derive(folder, tmp_path / out, "--seed", 1)
-        assert code == 0, errors
-    assert tree(tmp_path / "out") == tree(tmp_path / "undisturbed")
-
-
-def test_a_direction_that_was_written_is_not_mixed_with_another_run(
-    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    interrupt_after(monkeypatch, "osm-course", KeyboardInterrupt())
-    with streaming():
-        assert derive(inputs, tmp_path / "out")[0] == 130
-        (scratch,) = scratch_of(tmp_path)
-        before = tree(tmp_path / "out")
-        code, _, errors = derive(inputs, tmp_path / "out", "--seed", 1)
-        assert code == 11
-        assert "out/se is not empty" in errors
-        assert tree(tmp_path / "out") == before
-        assert scratch.exists()
-        assert derive(inputs, tmp_path / "out")[0] == 0
-    assert tree(tmp_path / "out") == tree(inputs / "whole")
-
-
-@pytest.mark.usefixtures("streams")
-def test_an_error_that_would_come_again_leaves_no_scratch_files(
-    inputs: Path, tmp_path: Path
-) -> None:
-    code, _, errors = derive(inputs, tmp_path / "out", "--se-learning-rate", "1e38", "--clip", "0")
-    assert code in (14, 15), errors
-    assert not scratch_of(tmp_path)
-    assert not (tmp_path / "out/se").exists()

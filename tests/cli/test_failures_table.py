@@ -6,13 +6,16 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from cases import GROUP_BYTES, Case, Place, content, on_its_own, stamps, write_cases
 from command_line import run
+from loading import write_derive_case
 from scenes import FULL, IN_PROCESS, KILLED, SCENES, watch
+from streaming import streaming
 
 from patchc.patching import pending_groups
 
@@ -35,6 +38,11 @@ from cases import Case, Place
 from scenes import SCENES, watch
 from patchc.cli.entry import main
 
+if sys.argv[1] == "derive":
+    from streaming import streaming
+
+    streams = streaming()
+    streams.__enter__()
 watch(SCENES[fault], Place(Path(folder), Case("", (), ())))
 main()
 """
@@ -75,7 +83,15 @@ def test_the_table_has_every_fault() -> None:
 
 @pytest.fixture(scope="session")
 def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Case]:
-    return write_cases(tmp_path_factory.mktemp("cases"), layers=3, rows=50)
+    cases = write_cases(tmp_path_factory.mktemp("cases"), layers=3, rows=50)
+    return cases | {"derive": write_derive_case(tmp_path_factory.mktemp("derive"))}
+
+
+@pytest.fixture(autouse=True)
+def derivations_stream() -> Iterator[None]:
+    """``derive`` leaves most behind if it has scratch files."""
+    with streaming():
+        yield
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.fault}, {row.command}")
@@ -140,6 +156,7 @@ def _check_success(place: Place, any_mode: bool = False) -> None:
     elif place.case.wanted:
         assert place.holds(place.case.wanted)
     assert not place.hidden()
+    assert not list(place.folder.glob("*.patchc-scratch-*"))
 
 
 def _check_then(row: Row, place: Place) -> None:

@@ -25,7 +25,7 @@ def derive(folder: Path, out: Path, *more: object) -> tuple[int, str, str]:
     return run("derive", *arguments(folder, out), *more)
 
 
-def arguments(folder: Path, out: Path) -> tuple[str, ...]:
+def arguments(folder: Path, out: Path | str) -> tuple[str, ...]:
     """The arguments of the command."""
     data = folder / "data.jsonl"
     return (str(folder / "base"), "--data", str(data), "-o", str(out), *FEW)

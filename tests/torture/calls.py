@@ -22,7 +22,7 @@ from typing import Any
 
 KINDS = {
     **dict.fromkeys(("pread", "preadv", "read", "readinto"), "read"),
-    **dict.fromkeys(("pwrite", "write", "sendfile", "copy_file_range"), "write"),
+    **dict.fromkeys(("pwrite", "pwritev", "write", "sendfile", "copy_file_range"), "write"),
     **dict.fromkeys(("fsync", "fdatasync"), "sync"),
     **dict.fromkeys(("rename", "replace", "link", "symlink", "renameat2"), "rename"),
     **dict.fromkeys(("unlink", "remove", "rmdir"), "remove"),

@@ -67,6 +67,15 @@ def write_loading_cases(folder: Path) -> list[Case]:
     ]
 
 
+def write_derive_case(folder: Path) -> Case:
+    """Write a base and data, and give the command to derive from them."""
+    from derive_commands import arguments, write_inputs
+
+    write_inputs(folder)
+    command = ("derive", *arguments(folder, "{out}"))
+    return _case((folder / "base", folder / "data.jsonl"), command)
+
+
 def _case(inputs: tuple[Path, ...], command: tuple[str, ...]) -> Case:
     folder, name = inputs[0].parent, command[0]
     case = Case(name, command, inputs, folder / f"wanted-{name}", in_parts=True)

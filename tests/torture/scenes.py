@@ -108,7 +108,8 @@ def writes_weights(call: Call) -> bool:
 
     A staged output is hidden itself, or in a hidden folder.
     """
-    return call.kind == "write" and not call.path.endswith((".patchc-journal", ".patchc-lock"))
+    own = (".patchc-journal", ".patchc-lock", "/in-use")
+    return call.kind == "write" and not call.path.endswith(own)
 
 
 def _makes_file(call: Call) -> bool:
@@ -124,14 +125,17 @@ def _syncs_place(call: Call) -> bool:
     return _syncs_folder(call) and (Path(call.path) / "out").exists()
 
 
-def _without_space(_place: Place) -> Act:
+def with_space(free_bytes: int) -> Scene:
+    """Disks with little room."""
+
     def act(call: Call) -> Any:
         found = call.go()
         if call.name != "statvfs":
             return found
-        return os.statvfs_result((*found[:3], 0, 0, *found[5:]))
+        blocks = free_bytes // found.f_frsize
+        return os.statvfs_result((*found[:3], blocks, blocks, *found[5:]))
 
-    return act
+    return Scene(act=lambda _place: act)
 
 
 def _kill(_place: Place) -> Act:
@@ -174,6 +178,17 @@ def _other_side(case: Case) -> Path:
 def _sides(case: Case) -> list[Path]:
     assert case.source
     return [case.source.with_name(name) for name in ("base", "result")]
+
+
+def _lock_of_output(place: Place) -> Path:
+    """The lock that a run to the output holds."""
+    if place.case.name != "derive":
+        return lock_of(place.out)
+    from patchc.verbs.derive_run import scratch_folder  # loads torch
+
+    folder = scratch_folder(place.out, None)
+    folder.mkdir()
+    return folder / "in-use"
 
 
 def _first(model: Path) -> Path:
@@ -258,7 +273,9 @@ def _mount(place: Place) -> Callable[[], None]:
 
 SCENES = {
     "The process is killed": Scene(act=_kill, how=KILLED),
-    "The disk has too little room": Scene(act=_without_space),
+    "The disk has too little room": with_space(0),
+    "The disk has too little room for scratch files": with_space(100_000),
+    "The memory is too small": Scene(more=("--max-memory", "1MB")),
     "The disk fills up": failing("ENOSPC", writes_weights),
     "The file system is read-only": failing("EROFS", _makes_file),
     "The folder may not be written": failing("EACCES", _makes_file),
@@ -270,7 +287,7 @@ SCENES = {
     "A foreign chunk": changed(_spoil),
     "A foreign chunk, with `--repair-from`": changed(_spoil, "--repair-from", "{intact}"),
     "Another run works on the model": locked(lambda place: journal_path(place.model)),
-    "Another run works on the output": locked(lambda place: lock_of(place.out)),
+    "Another run works on the output": locked(_lock_of_output),
     "A shard is replaced meanwhile": meddling(_replace),
     "A shard is removed meanwhile": meddling(Path.unlink),
     "A shard is cut meanwhile": meddling(lambda shard: os.truncate(shard, 3000)),
