@@ -63,31 +63,49 @@ class Work:
 
 
 @dataclass(frozen=True)
+class Way:
+    """Where the model's weights are.
+
+    Attributes:
+        streams: whether it is read layer by layer; otherwise it is in memory.
+        holds_head: whether the output head is then held while several losses need it, and not read
+            in blocks for each.
+    """
+
+    streams: bool = False
+    holds_head: bool = False
+
+
+_WAYS = Way(), Way(streams=True, holds_head=True), Way(streams=True)
+"""The best one first."""
+
+
+@dataclass(frozen=True)
 class Room:
     """How the losses of a step pass the model.
 
     Attributes:
         work: what is fitted.
-        streams: whether the model is read layer by layer.
+        way: where the weights are.
         room: bytes for what a loss keeps, where the model is in memory.
     """
 
     work: Work
-    streams: bool
+    way: Way
     room: int
 
     def passes(self, jobs: Sequence[tuple[Term, Load]]) -> Iterator[tuple[list[Term], bool]]:
         """Yield the losses that pass the model together, and whether they keep their graphs."""
-        if self.streams:
+        if self.way.streams:
             yield [term for term, _ in jobs], False
             return
         for term, load in jobs:
-            needed = _kept(self.work, load, self.work.layers, self.streams)
+            needed = _kept(self.work, load, self.work.layers, self.way)
             yield [term], needed <= self.room
 
 
 def choose(work: Work, memory: int, device: int) -> Room:
-    """Choose whether a fit streams the model.
+    """Choose where a fit has the model's weights.
 
     Args:
         work: what is fitted.
@@ -95,16 +113,16 @@ def choose(work: Work, memory: int, device: int) -> Room:
         device: bytes that it may take on a device.
 
     Raises:
-        UsageError: both ways need more; says what the least is.
+        UsageError: all ways need more; says what the least is.
     """
-    ways = {streams: _need(work, streams) for streams in (False, True)}
-    for streams, (host, own) in ways.items():
+    ways = {way: _need(work, way) for way in _WAYS}
+    for way, (host, own) in ways.items():
         if host <= memory and own <= device:
-            fixed = _weights(work, streams) + _at_work(work)
-            rest = device if work.on_device else memory - _beside(work, streams)
-            return Room(work, streams, rest - fixed)
+            fixed = _weights(work, way) + _at_work(work)
+            rest = device if work.on_device else memory - _beside(work, way)
+            return Room(work, way, rest - fixed)
     # What computes is the larger part: on the device, if there is one.
-    least, own = min(ways.values(), key=lambda way: way[1] or way[0])
+    least, own = min(ways.values(), key=lambda need: need[1] or need[0])
     of_device = f" and {own:,} bytes of the device's" if work.on_device else ""
     allowed = f"{memory:,}" + (f" and {device:,}" if work.on_device else "")
     raise UsageError(
@@ -114,30 +132,25 @@ def choose(work: Work, memory: int, device: int) -> Room:
     )
 
 
-def _need(work: Work, streams: bool) -> tuple[int, int]:
+def _need(work: Work, way: Way) -> tuple[int, int]:
     """The least memory on the host, and on the device."""
-    loads = work.loads
-    evaluated = max(_head(work, load, streams) for load in loads.evaluated)
-    whole = max(_logits(work, load) for load in loads.whole)
-    peak = max(
-        _step(work, streams),
-        _evaluating(work, max(evaluated, whole)),
-        _speaking(work),
-    )
-    computing = _weights(work, streams) + _at_work(work) + peak
+    computing = max(_step(work, way), _evaluating(work, way), _speaking(work, way))
+    computing += _weights(work, way) + _at_work(work)
     if not work.on_device:
-        return _beside(work, streams) + computing, 0
+        return _beside(work, way) + computing, 0
     # Loaded on the host first; or read into pinned memory.
-    return _beside(work, streams) + _weights(work, streams) + _at_work(work), computing
+    loading = _weights(work, way) + _at_work(work) + _of_head(work, way)
+    return _beside(work, way) + loading, computing
 
 
-def _beside(work: Work, streams: bool) -> int:
+def _beside(work: Work, way: Way) -> int:
     """The process, with the words of the point that is tried where they are kept apart."""
-    return work.process_bytes + _SLACK + (work.word_bytes if streams else 0)
+    return work.process_bytes + _SLACK + (work.word_bytes if way.streams else 0)
 
 
-def _weights(work: Work, streams: bool) -> int:
-    if not streams:
+def _weights(work: Work, way: Way) -> int:
+    """The model, or two of its layers."""
+    if not way.streams:
         return work.dtype.itemsize * sum(map(math.prod, work.parts.shapes.values()))
     groups = (work.parts.group(number) for number in range(work.layers))
     return 2 * max(layer_bytes(group, frozenset(), work.dtype) for group in groups)
@@ -148,40 +161,45 @@ def _at_work(work: Work) -> int:
     return work.dtype.itemsize * work.most_words + _ENTRY_BYTES * work.most_entries
 
 
-def _step(work: Work, streams: bool) -> int:
-    kept = [_kept(work, load, 1, streams) for load in work.loads.step]
-    if not streams:
+def _step(work: Work, way: Way) -> int:
+    kept = [_kept(work, load, 1, way) for load in work.loads.step]
+    if not way.streams:
         return max(kept)
     states = [_states(work, load.tokens) * (work.layers + 3) for load in work.loads.step]
     # All losses' states are there, and what one of them computes.
     return sum(states) + max(one - own for one, own in zip(kept, states, strict=True))
 
 
-def _kept(work: Work, load: Load, layers: int, streams: bool) -> int:
+def _kept(work: Work, load: Load, layers: int, way: Way) -> int:
     """What a loss takes that keeps the graphs of some layers at a time."""
     # On the way back, a layer's gradients take as much, and blocks that are freed are not at once
     # used again.
     graphs = work.cost.kept_bytes(load.rows, load.columns) * (layers + 2)
-    head = _head(work, load, streams, _LEARNING_BYTES)
+    head = _of_head(work, way) + _logits(work, load, _LEARNING_BYTES, BLOCK_BYTES // 4)
     return _states(work, load.tokens) * (work.layers + 3) + graphs + head
 
 
-def _evaluating(work: Work, logits: int) -> int:
+def _evaluating(work: Work, way: Way) -> int:
     """What a round of evaluations takes: states before and behind a layer, and one run."""
-    loads = [*work.loads.evaluated, *work.loads.whole]
-    together = min(ROUND_BYTES, _states(work, work.loads.evaluated_tokens))
-    states = max(together, *(_states(work, load.tokens) for load in loads))
-    return 2 * states + max(*(_run(work, load) for load in loads), logits)
+    loads = work.loads
+    each = [*loads.evaluated, *loads.whole]
+    together = min(ROUND_BYTES, _states(work, loads.evaluated_tokens))
+    states = max(together, *(_states(work, load.tokens) for load in each))
+    logits = [_logits(work, load, _LOGIT_BYTES, BLOCK_BYTES // 4) for load in loads.evaluated]
+    logits += [_logits(work, load, _LOGIT_BYTES) for load in loads.whole]
+    runs = [_run(work, load) for load in each]
+    return 2 * states + max(*runs, _of_head(work, way) + max(logits))
 
 
-def _speaking(work: Work) -> int:
+def _speaking(work: Work, way: Way) -> int:
     """Keys and values of all layers, and one run over the requests."""
     load, config = work.loads.spoken, work.parts.model.config.get_text_config()
     heads: int = getattr(config, "num_attention_heads", 1)
     size: int = getattr(config, "head_dim", None) or config.hidden_size // heads
     pairs: int = getattr(config, "num_key_value_heads", None) or heads
     held = 2 * pairs * size * work.layers * work.dtype.itemsize * load.tokens
-    return held + max(_run(work, load), _logits(work, load))
+    logits = _of_head(work, way) + _logits(work, load, _LOGIT_BYTES)
+    return held + max(_run(work, load), logits)
 
 
 def _run(work: Work, load: Load) -> int:
@@ -195,15 +213,15 @@ def _states(work: Work, tokens: int) -> int:
     return tokens * hidden * work.dtype.itemsize
 
 
-def _head(work: Work, load: Load, streams: bool, logit_bytes: int = _LOGIT_BYTES) -> int:
-    """Logits, and the block of the head that is read for them."""
-    rows, columns = work.parts.shapes[work.parts.head_name]
-    block = min(BLOCK_BYTES // 4, rows * columns) * work.dtype.itemsize if streams else 0
-    # More logits than a block's are never there at once.
-    return block + min(BLOCK_BYTES // 4, load.places * rows) * (work.dtype.itemsize + logit_bytes)
+def _of_head(work: Work, way: Way) -> int:
+    """What is read of the head at a time."""
+    if not way.streams:
+        return 0
+    words = math.prod(work.parts.shapes[work.parts.head_name])
+    return work.dtype.itemsize * (words if way.holds_head else min(BLOCK_BYTES // 4, words))
 
 
-def _logits(work: Work, load: Load) -> int:
-    """Logits of all places at once."""
-    rows = work.parts.shapes[work.parts.head_name][0]
-    return load.places * rows * (work.dtype.itemsize + _LOGIT_BYTES)
+def _logits(work: Work, load: Load, beside: int, most: int | None = None) -> int:
+    """Logits with so many bytes beside each; ``most`` of them where they come in blocks."""
+    count = load.places * work.parts.shapes[work.parts.head_name][0]
+    return (count if most is None else min(count, most)) * (work.dtype.itemsize + beside)

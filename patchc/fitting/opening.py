@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +18,7 @@ from patchc.fitting.live_weights import LoadedWeights, Overlay, Settable
 from patchc.fitting.loads import FitLoads
 from patchc.fitting.memory import Room, Work, choose
 from patchc.layered.activations import measure_layer
+from patchc.layered.allocation import lean_allocation
 from patchc.layered.layered_model import LayeredModel
 from patchc.layered.model_parts import load_parts
 from patchc.layered.sources import BaseSource
@@ -68,12 +69,41 @@ def open_base(
     """
     tokenizer, options = setup.prompts.tokenizer, setup.options
     dtype = dtype_of(base, options)
-    parts, overlay = load_parts(base, device, dtype), Overlay(BaseSource(base))
+    model, work = _measure(base, device, dtype, loads, entries)
+    room = choose(work, budget.memory, budget.device)
+    parts, overlay = model.parts, Overlay(BaseSource(base))
+    weights = StreamedWeights(
+        parts, overlay, device, dtype, in_bf16=False, holds_head=room.way.holds_head
+    )
+    with closing(weights):
+        model.weights = weights
+        if room.way.streams:
+            # Not in inference mode, in which replies are spoken: its tensors could not learn.
+            weights.layer(0, None)
+            speaker = speaker_of(model, base, tokenizer, options)
+            with lean_allocation():
+                yield OpenBase(speaker, model, overlay, room)
+            return
+    speaker = load_speaker(base, tokenizer, device, options)
+    loaded = LoadedWeights(parts, name_tensors(speaker.model, base))
+    model.weights = loaded
+    yield OpenBase(speaker, model, loaded, room)
+
+
+def _measure(
+    base: Checkpoint,
+    device: torch.device,
+    dtype: torch.dtype,
+    loads: FitLoads,
+    entries: Mapping[str, TensorEntries],
+) -> tuple[LayeredModel, Work]:
+    """Build the model without weights, and find what fitting it takes."""
+    parts = load_parts(base, device, dtype)
     process_bytes = process_memory()
-    weights = StreamedWeights(parts, overlay, device, dtype, in_bf16=False)
-    try:
+    weights = StreamedWeights(parts, BaseSource(base), device, dtype, in_bf16=False, ahead=False)
+    with closing(weights):
         model = LayeredModel(parts, weights, device, autocast=False)
-        work = Work(
+        return model, Work(
             parts=parts,
             dtype=dtype,
             on_device=device.type == "cuda",
@@ -84,15 +114,3 @@ def open_base(
             most_entries=max(len(each.found.base) for each in entries.values()),
             process_bytes=process_bytes,
         )
-        room = choose(work, budget.memory, budget.device)
-        if room.streams:
-            speaker = speaker_of(model, base, tokenizer, options)
-            yield OpenBase(speaker, model, overlay, room)
-            return
-    finally:
-        weights.close()
-    speaker = load_speaker(base, tokenizer, device, options)
-    loaded = LoadedWeights(parts, name_tensors(speaker.model, base))
-    model.weights = loaded
-    del weights
-    yield OpenBase(speaker, model, loaded, room)

@@ -14,9 +14,10 @@ from patchc.checkpoint import open_checkpoint
 from patchc.derivation.load import Load
 from patchc.errors import UsageError
 from patchc.fitting.loads import FitLoads
-from patchc.fitting.memory import Work, choose
+from patchc.fitting.memory import Way, Work, choose
 from patchc.layered.activations import LayerCost
 from patchc.layered.model_parts import load_parts
+from patchc.layered.output_head import BLOCK_BYTES
 from patchc.layered.passes import Term
 
 MB = 1 << 20
@@ -51,11 +52,23 @@ def refused(work: Work) -> int:
 
 def test_a_model_is_held_where_it_fits_and_streamed_down_to_the_least(work: Work) -> None:
     bound = refused(work)
-    assert not choose(work, PLENTY, 0).streams
-    assert choose(work, bound, 0).streams
+    assert choose(work, PLENTY, 0).way == Way()
+    assert choose(work, bound, 0).way.streams
     with pytest.raises(UsageError) as caught:
         choose(work, bound - 1, 0)
     assert least(caught.value) == bound
+
+
+def test_a_head_is_held_where_it_is_small_or_fits(work: Work) -> None:
+    assert choose(work, refused(work), 0).way == Way(streams=True, holds_head=True)
+    rows, columns = work.parts.shapes[work.parts.head_name]
+    shapes = {**work.parts.shapes, work.parts.head_name: (100 * rows, columns)}
+    large = replace(work, parts=replace(work.parts, shapes=shapes))
+    bound = refused(large)
+    assert choose(large, bound, 0).way == Way(streams=True)
+    # In bf16, and in place of a block.
+    more = choose(large, bound + 2 * 100 * rows * columns - BLOCK_BYTES // 2, 0)
+    assert more.way == Way(streams=True, holds_head=True)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +106,7 @@ def test_losses_keep_their_graphs_where_there_is_room(work: Work) -> None:
     held = replace(work, loads=replace(work.loads, step=(SHORT, LONG)))
     assert list(choose(held, PLENTY, 0).passes(jobs)) == [([short], True), ([long], True)]
     bounds = (bound for bound in range(200 * MB, 4000 * MB, MB) if bound > refused(held))
-    tightest = next(room for room in (choose(held, b, 0) for b in bounds) if not room.streams)
+    tightest = next(room for room in (choose(held, b, 0) for b in bounds) if not room.way.streams)
     assert list(tightest.passes(jobs)) == [([short], True), ([long], False)]
     streamed = choose(held, refused(held), 0)
     assert list(streamed.passes(jobs)) == [([short, long], False)]
@@ -101,7 +114,7 @@ def test_losses_keep_their_graphs_where_there_is_room(work: Work) -> None:
 
 def test_a_device_has_a_budget_of_its_own(work: Work) -> None:
     on_device = replace(work, on_device=True)
-    assert not choose(on_device, PLENTY, PLENTY).streams
+    assert not choose(on_device, PLENTY, PLENTY).way.streams
     with pytest.raises(
         UsageError, match=r"bytes of the device's, and may take .* and 1;"
     ) as caught:

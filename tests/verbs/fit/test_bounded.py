@@ -17,28 +17,33 @@ from typer.testing import CliRunner
 from patchc.cli.main import app
 from patchc.errors import UsageError
 from patchc.fitting.live_weights import Overlay
-from patchc.fitting.memory import Room, Work
+from patchc.fitting.memory import Room, Way, Work
 from patchc.recipe import MergeRecipe
 from patchc.verbs.fit import FitReport
 
+WAYS = {
+    "recomputed": Way(),
+    "streamed with the head": Way(streams=True, holds_head=True),
+    "streamed": Way(streams=True),
+}
 
-@pytest.fixture(params=["recomputed", "streamed"])
+
+@pytest.fixture(params=WAYS)
 def bounded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Fits with no room for graphs, or with none for the model either."""
-    way: str = request.param
-    bound(monkeypatch, streams=way == "streamed")
-    return way
+    bound(monkeypatch, request.param)
+    return str(request.param)
 
 
-def bound(monkeypatch: pytest.MonkeyPatch, *, streams: bool) -> None:
+def bound(monkeypatch: pytest.MonkeyPatch, way: str = "streamed") -> None:
     def choose(work: Work, _memory: int, _device: int) -> Room:
-        return Room(work, streams, 0)
+        return Room(work, WAYS[way], 0)
 
     def refuse(*_: object) -> None:
         raise AssertionError("the whole model is loaded")
 
     monkeypatch.setattr("patchc.fitting.opening.choose", choose)
-    if streams:
+    if WAYS[way].streams:
         monkeypatch.setattr("patchc.fitting.opening.load_speaker", refuse)
 
 
@@ -88,7 +93,7 @@ def test_answers_and_a_reference_text_too(
         out = tmp_path / f"{way}.patchc"
         with pytest.MonkeyPatch.context() as patching:
             if way == "streamed":
-                bound(patching, streams=True)
+                bound(patching)
             run(
                 models, given, out, se=None, osm=None, tuned=tuned, recipe=recipe, options=options,
             )  # fmt: skip
@@ -103,7 +108,7 @@ def test_a_fit_that_was_held_goes_on_streamed(
     lines = fitted[1].with_suffix(".fit.jsonl").read_bytes().splitlines(keepends=True)
     out = tmp_path / "fix.patchc"
     out.with_suffix(".fit.jsonl").write_bytes(b"".join(lines[:6]))
-    bound(monkeypatch, streams=True)
+    bound(monkeypatch)
     run(models, requests, out)
     assert outputs(out) == outputs(fitted[1])
 
@@ -121,7 +126,7 @@ def test_two_layers_are_held_and_no_whole_embedding(
         longest[name] = max(longest.get(name, 0), out.numel())
         read(self, name, first, out)
 
-    bound(monkeypatch, streams=True)
+    bound(monkeypatch)
     monkeypatch.setattr(Overlay, "read", seen)
     run(models, requests, tmp_path / "fix.patchc", options=replace(OPTIONS, steps=2, candidates=1))
     assert len(places) == 2
