@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from patchc.dtypes import Words
-from patchc.errors import UnsupportedInputError
 from patchc.layered.model_parts import ModelParts
 from patchc.layered.sources import Source
 from patchc.selection.selected_entries import TensorEntries, values_of
@@ -37,22 +36,13 @@ class LoadedWeights:
 
     Args:
         parts: the same model, layer by layer.
-        tensors: the loaded model's parameters by the names that the base stores.
-
-    Raises:
-        UnsupportedInputError: a parameter does not lie in memory as it is stored.
+        tensors: the loaded model's parameters by the names that the base stores, in their order.
     """
 
     def __init__(self, parts: ModelParts, tensors: Mapping[str, Tensor]) -> None:
         self._parts = parts
         self._values = {name: tensors[name].detach() for name in parts.shapes}
         self.dtype = self._values[parts.embedding_name].dtype
-        for name, tensor in self._values.items():
-            if not tensor.is_contiguous():
-                raise UnsupportedInputError(
-                    f"tensor {name!r} is loaded in another order than it is stored in; patchc "
-                    "cannot fit this architecture"
-                )
 
     def layer(self, number: int, _following: int | None) -> dict[str, Tensor]:
         """See :class:`patchc.layered.weights.Weights`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,15 @@ import numpy as np
 import pytest
 import torch
 from fit_inputs import words_of, write_models
-from fit_runs import HELD, WAYS, open_live
+from fit_runs import HELD, STREAMED, WAYS, open_live
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 import patchc
 from patchc.checkpoint import open_checkpoint
+from patchc.errors import UnsupportedInputError
 from patchc.fitting.fit_options import SHARINGS, Sharing
 from patchc.fitting.inputs import Sources, gather_entries
 from patchc.fitting.scales import ScaleGroups, Values, group_tensors, tidy
@@ -213,6 +215,43 @@ def test_the_gradients_of_scales_are_those_along_the_deltas(
                 assert torch.allclose(torch.from_numpy(direction).double(), expected, rtol=1e-5)
             along = (gradient.flatten().double()[places] * torch.from_numpy(direction)).sum()
             assert gradients[tensor][number] == pytest.approx(along.item(), rel=1e-3, abs=1e-6)
+
+
+def test_a_tied_tensor_that_is_stored_twice_takes_part_once(tmp_path: Path) -> None:
+    write_models(tmp_path, tied=True)
+    for model in ("base", "se", "osm"):
+        path = tmp_path / model / "model.safetensors"
+        tensors = load_file(path)
+        save_file(tensors | {"lm_head.weight": tensors["model.embed_tokens.weight"].clone()}, path)
+    recipe = MergeRecipe("dare", density=0.5)
+    with open_checkpoint(tmp_path / "base") as base, Runtime(1) as runtime:
+        both = gather_entries(base, sources(tmp_path, recipe), recipe, runtime)
+        with (
+            pytest.raises(
+                UnsupportedInputError, match=r"ties tensor .* to another that takes part"
+            ),
+            open_live(base, torch.bfloat16, both.entries, HELD),
+        ):
+            pass
+        one = replace(recipe, exclude=("lm_head",))
+        found = gather_entries(base, sources(tmp_path, one), one, runtime)
+        with open_live(base, torch.bfloat16, found.entries, HELD) as live:
+            assert len(live.entries) == len(both.entries) - 1
+
+
+def test_a_tensor_that_the_model_does_not_use_cannot_take_part(tmp_path: Path) -> None:
+    write_models(tmp_path)
+    for model in ("base", "se", "osm"):
+        path = tmp_path / model / "model.safetensors"
+        save_file(load_file(path) | {"unused.weight": torch.rand(4, 4).bfloat16()}, path)
+    recipe = MergeRecipe("dare", density=0.5)
+    with open_checkpoint(tmp_path / "base") as base, Runtime(1) as runtime:
+        found = gather_entries(base, sources(tmp_path, recipe), recipe, runtime)
+        with (
+            pytest.raises(UnsupportedInputError, match=r"'unused\.weight' is not a parameter"),
+            open_live(base, torch.bfloat16, found.entries, STREAMED),
+        ):
+            pass
 
 
 @given(

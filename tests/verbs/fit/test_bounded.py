@@ -72,9 +72,11 @@ def test_the_trace_and_the_patch_are_those_of_all_in_memory(
     assert report.fitted.losses == fitted[0].fitted.losses
 
 
-@pytest.mark.parametrize("texts", ["answers", "reference"])
+@pytest.mark.parametrize(
+    ("texts", "bounded_way"), [("answers", "streamed"), ("reference", "streamed with the head")]
+)
 def test_answers_and_a_reference_text_too(
-    texts: str, models: Path, requests: dict[str, Path], tmp_path: Path
+    texts: str, bounded_way: str, models: Path, requests: dict[str, Path], tmp_path: Path
 ) -> None:
     given: dict[str, Any] = dict(requests)
     if texts == "answers":
@@ -89,11 +91,11 @@ def test_answers_and_a_reference_text_too(
     recipe = MergeRecipe("dare", density=0.5)
     tuned = [models / "se", models / "osm"]
     found = []
-    for way in ("held", "streamed"):
+    for way in ("held", bounded_way):
         out = tmp_path / f"{way}.patchc"
         with pytest.MonkeyPatch.context() as patching:
-            if way == "streamed":
-                bound(patching)
+            if way == bounded_way:
+                bound(patching, way)
             run(
                 models, given, out, se=None, osm=None, tuned=tuned, recipe=recipe, options=options,
             )  # fmt: skip
