@@ -9,8 +9,8 @@ from patchc.cli.output import size
 from patchc.selection.compact.component_folder import is_compact
 
 if TYPE_CHECKING:
-    from patchc.derivation.derivation import DirectionReport
     from patchc.derivation.derive_plan import DerivePlan
+    from patchc.derivation.direction import DirectionReport
     from patchc.verbs.derive import DeriveReport
 
 

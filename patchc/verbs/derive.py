@@ -22,7 +22,7 @@ from patchc.recipe import MergeRecipe, Recipe
 from patchc.verbs.derive_inputs import check_files, read_inputs
 
 if TYPE_CHECKING:
-    from patchc.derivation.derivation import DirectionReport
+    from patchc.derivation.direction import DirectionReport
 
 
 @dataclass(frozen=True)

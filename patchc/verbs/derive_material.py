@@ -13,8 +13,8 @@ from transformers import AutoConfig
 
 from patchc.checkpoint import Checkpoint
 from patchc.derivation.conversations import Conversation
-from patchc.derivation.derivation import Material
 from patchc.derivation.derive_options import DeriveOptions
+from patchc.derivation.direction import Material
 from patchc.derivation.examples import Example, encode_opening
 from patchc.derivation.margin import Labelled, Openings, find_openings
 from patchc.derivation.session import choose_device, quiet_transformers, reproducible

@@ -15,14 +15,10 @@ from blake3 import blake3
 
 from patchc.checkpoint import Checkpoint
 from patchc.derivation.budget import Budget, process_memory
-from patchc.derivation.derivation import (
-    DirectionReport,
-    Material,
-    derive_directions,
-    plan_directions,
-)
+from patchc.derivation.derivation import derive_directions, plan_directions
 from patchc.derivation.derive_options import DeriveOptions
 from patchc.derivation.derive_plan import DerivePlan
+from patchc.derivation.direction import DirectionReport, Material
 from patchc.derivation.output import RECORD
 from patchc.derivation.session import choose_device
 from patchc.derivation.trainer import Layout

@@ -20,7 +20,7 @@ from derivations import OPTIONS, STREAMED, derived, digests_of, material_of, wri
 from interrupted import InterruptedRunError, Moments, watched
 from tiny_families import write_family
 
-from patchc.derivation.derivation import DirectionReport, Material
+from patchc.derivation.direction import DirectionReport, Material
 from patchc.errors import StorageError
 from patchc.layered.scratch import noted
 

@@ -14,8 +14,9 @@ from tiny_llama import PAIRS, write_data
 from patchc.checkpoint import open_checkpoint
 from patchc.derivation.base_model import load_tokenizer
 from patchc.derivation.conversations import read_conversations
-from patchc.derivation.derivation import DirectionReport, Material, derive_directions
+from patchc.derivation.derivation import derive_directions
 from patchc.derivation.derive_options import DeriveOptions, TuneOptions
+from patchc.derivation.direction import DirectionReport, Material
 from patchc.derivation.examples import Example, encode
 from patchc.derivation.margin import Labelled, Openings
 from patchc.derivation.trainer import IN_MEMORY, Layout
