@@ -54,6 +54,12 @@ def leftovers(out: Path) -> list[Path]:
     return []
 
 
+def output_of(path: Path) -> Path:
+    """The output that is being written under a hidden path; any other path is its own."""
+    found = re.fullmatch(rf"\.(.+)\.[0-9a-f]{{8}}{re.escape(STAGED)}", path.name)
+    return path.with_name(found[1]) if found else path
+
+
 @contextmanager
 def reserved(out: Path, subject: Path) -> Iterator[None]:
     """Hold the lock of an output; what killed processes left of it is removed first.

@@ -35,6 +35,7 @@ from patchc.evaluation.verdicts import Judge
 from patchc.layered.scratch import Scratch, noted
 from patchc.output_checks import check_place, nearest_folder
 from patchc.progress import Progress
+from patchc.reserved import output_of
 from patchc.system_errors import storage_errors
 from patchc.verbs.derive_inputs import Inputs
 from patchc.verbs.derive_material import gather
@@ -194,8 +195,11 @@ class Run:
 
 
 def scratch_folder(out: Path, scratch: PathLike | None) -> Path:
-    """Return the folder for scratch files of an output: in ``scratch``, or beside the output."""
-    out = out.resolve()
+    """Return the folder for scratch files of an output: in ``scratch``, or beside the output.
+
+    A caller that gives ``out`` its name later finds the same folder again, under the later name.
+    """
+    out = output_of(out.resolve())
     digest = blake3(os.fsencode(out)).hexdigest(length=4)
     folder = out.parent if scratch is None else Path(scratch)
     return folder / f"{out.name[:50]}.patchc-scratch-{digest}"
