@@ -96,5 +96,5 @@ def watched(last: int | None, end: Callable[[], None] = interrupt) -> Iterator[M
         patch.setattr(Scratch, "note", notes)
         patch.setattr(Scratch, "file", opens)
         patch.setattr(Scratch, "remove_files", removes)
-        patch.setattr("patchc.derivation.derivation.write_json", records)
+        patch.setattr("patchc.derivation.direction.write_json", records)
         yield moments
