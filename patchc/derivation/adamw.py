@@ -7,6 +7,7 @@ bitsandbytes: blocks of 256 entries with a maximum each.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -108,6 +109,8 @@ def _update_in_8_bits(
 @cache
 def _maps(device: torch.device) -> tuple[Tensor, Tensor]:
     """The values of the 8-bit codes of first and second moments."""
+    # It warns of kernels that are not used here.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
         from bitsandbytes.functional import create_dynamic_map
     except ImportError as error:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -114,10 +113,13 @@ class Scratch:
         The notes go after the files that they speak of, and the lock last: until then, nobody else
         begins here.
         """
+        for name in list(self._files):
+            self._close(name)
         self._clear()
-        with storage_errors(self.folder, "remove"):
-            shutil.rmtree(self.folder)
-        self.__exit__()
+        self._lock.remove()
+        self._open.close()
+        with suppress(OSError):  # another process begins here
+            self.folder.rmdir()
 
     def _close(self, name: str) -> None:
         if name in self._files:

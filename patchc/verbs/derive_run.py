@@ -85,6 +85,11 @@ class Run:
         """
         what, written = "scratch folder", [self.out / name for name in self.options.folders]
         check_place(self._folder, inputs, what)
+        if self._folder.is_symlink() or (self._folder.exists() and not self._folder.is_dir()):
+            raise OutputError(
+                f"{self._folder} is in the way: patchc did not make it; move it away, or name "
+                "another folder with scratch"
+            )
         with storage_errors(self._folder, "reach"):
             place = self._folder.resolve()
         for folder in written:

@@ -16,6 +16,7 @@ from tiny_checkpoints import tree
 
 from patchc.derivation.derive_plan import DerivePlan
 from patchc.layered.scratch import Scratch, ScratchFile
+from patchc.verbs.derive_run import scratch_folder
 
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(derivable: Path, tmp_path: Path) -> None:
@@ -39,8 +40,9 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(derivable: Path, tmp_path:
 
 @pytest.mark.usefixtures("streams")
 def test_the_plan_of_a_streamed_run_says_what_it_moves(derivable: Path, tmp_path: Path) -> None:
-    code, printed, _ = derive(derivable, tmp_path / "out", "--dry-run", "--optimizer", "adamw8bit")
-    assert code == 0
+    more = ["--dry-run", "--optimizer", "adamw8bit"]
+    code, printed, errors = derive(derivable, tmp_path / "out", *more)
+    assert (code, errors) == (0, "")
     assert "optimizer      adamw8bit" in printed
     assert "in scratch files, a layer at a time" in printed
     assert "computed twice" in printed
@@ -138,6 +140,22 @@ def test_a_scratch_folder_in_the_wrong_place_is_refused(
     assert message in errors
     assert errors.count("\n") == 1
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("to", [None, "linked", "nowhere"])
+def test_what_is_in_the_way_of_a_scratch_folder_is_left_alone(
+    derivable: Path, tmp_path: Path, to: str | None
+) -> None:
+    place = scratch_folder(tmp_path / "out", None)
+    (tmp_path / "linked").mkdir()
+    if to:
+        place.symlink_to(to)
+    else:
+        place.write_text("mine")
+    code, _, errors = derive(derivable, tmp_path / "out")
+    assert code == 11
+    assert f"{place} is in the way: patchc did not make it; move it away" in errors
+    assert sorted(tmp_path.iterdir()) == sorted([place, tmp_path / "linked"])
 
 
 @pytest.mark.usefixtures("streams")
