@@ -148,7 +148,8 @@ def derive(
         for direction in options.folders:
             if direction not in run.written():
                 check_output(out / direction, (base, *files.values()))
-        run.check_scratch((base, *files.values()))
+        if scratch is not None:
+            run.check_scratch((base, *files.values()))
         output_bytes = written_bytes(checkpoint, options)
         check_space(out, output_bytes)
         material = run.gather(max_memory, max_device_memory)

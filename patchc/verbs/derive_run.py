@@ -117,6 +117,7 @@ class Run:
 
         Raises:
             UsageError, StorageError: the budget is too small.
+            OutputError: there must be scratch files, and there cannot be.
             DeriveError, UnsupportedInputError: as the derivation.
         """
         budget = self._budget(max_memory, max_device_memory)
@@ -133,6 +134,8 @@ class Run:
             measures,
             streams=bool(self._notes),
         )
+        if self._layout.streams:
+            self.check_scratch(())
         return plan
 
     def derive(self, material: Material, plan: DerivePlan) -> tuple[DirectionReport, ...]:
@@ -149,7 +152,8 @@ class Run:
         options = replace(self.options, optimizer=plan.optimizer)
         run = partial(derive_directions, self.base, material, self.out, options, self.progress)
         if not self._layout.streams:
-            if self._folder.exists():  # left by a run with other options
+            if self._folder.is_dir() and not self._folder.is_symlink():
+                # Left by a run with other options.
                 with Scratch(self._folder, self._fingerprint) as scratch:
                     scratch.remove()
             return run(self._layout)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from derive_commands import derive, scratch_of
-from streaming import least_of
+from streaming import least_of, streaming
 from tiny_checkpoints import tree
 
 from patchc.derivation.derive_plan import DerivePlan
@@ -142,6 +142,7 @@ def test_a_scratch_folder_in_the_wrong_place_is_refused(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.usefixtures("streams")
 @pytest.mark.parametrize("to", [None, "linked", "nowhere"])
 def test_what_is_in_the_way_of_a_scratch_folder_is_left_alone(
     derivable: Path, tmp_path: Path, to: str | None
@@ -156,6 +157,24 @@ def test_what_is_in_the_way_of_a_scratch_folder_is_left_alone(
     assert code == 11
     assert f"{place} is in the way: patchc did not make it; move it away" in errors
     assert sorted(tmp_path.iterdir()) == sorted([place, tmp_path / "linked"])
+
+
+def test_a_derivation_in_memory_needs_no_folder_beside_its_output(
+    derivable: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    access, out = os.access, tmp_path / "out"
+    out.mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path and access(path, mode))
+    with streaming():
+        code, _, errors = derive(derivable, out)
+        assert code == 11
+        assert f"the permissions of {tmp_path} forbid it; change them or choose another" in errors
+        assert derive(derivable, out, "--scratch", tmp_path / "out")[0] == 0
+    shutil.rmtree(out)
+    out.mkdir()
+    code, _, errors = derive(derivable, out)
+    assert code == 0, errors
+    assert tree(out) == tree(derivable / "whole")
 
 
 @pytest.mark.usefixtures("streams")
