@@ -182,7 +182,10 @@ class ChosenLogProbabilities(torch.autograd.Function):
                 own = torch.exp(logits - log_total[part, None])
                 own *= -gradient[part].sum(dim=1, keepdim=True)
                 inside, places = _inside(ids[part], first, last)
-                own.scatter_add_(1, places, gradient[part] * inside)
+                rows_of = torch.arange(len(own), device=own.device)
+                # Token by token: two of a place may be the same, and adding must have an order.
+                for token, column in zip(places.t(), (gradient[part] * inside).t(), strict=True):
+                    own[rows_of, token] += column
                 own = head.tail.backward(logits, own).to(ctx.dtype)
                 found[part] += own @ rows
                 if taken is not None:
