@@ -35,13 +35,11 @@ class Batch:
 
     Attributes:
         tokens: int64 [examples, length].
-        attended: int64 [examples, length]; 1 where there is a token, 0 where there is padding.
         weights: fp32 [examples, length]; the weight of each token's loss in the batch's mean, 0
             outside responses. An example's weights sum to 1 / examples.
     """
 
     tokens: Tensor
-    attended: Tensor
     weights: Tensor
 
 
@@ -88,14 +86,12 @@ def pad(examples: Sequence[Example], device: torch.device) -> Batch:
     """Stack examples into a :class:`Batch` on a device."""
     length = max(len(example.prompt) + len(example.response) for example in examples)
     tokens = torch.zeros(len(examples), length, dtype=torch.int64)
-    attended = torch.zeros_like(tokens)
     weights = torch.zeros(len(examples), length)
     for row, example in enumerate(examples):
         start, end = len(example.prompt), len(example.prompt) + len(example.response)
         tokens[row, :end] = torch.tensor(example.prompt + example.response)
-        attended[row, :end] = 1
         weights[row, start:end] = 1.0 / (len(example.response) * len(examples))
-    return Batch(tokens.to(device), attended.to(device), weights.to(device))
+    return Batch(tokens.to(device), weights.to(device))
 
 
 def in_batches(items: Sequence[T], size: int = BATCH) -> Iterator[Sequence[T]]:
@@ -134,8 +130,8 @@ def _token_losses(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
         model,
         lambda states: states[:, :-1][counted],
         batch.tokens[:, 1:][counted][:, None],
+        # Padding comes last, and no token looks ahead: a mask would take the square of the length.
         input_ids=batch.tokens,
-        attention_mask=batch.attended,
     )
     return -likely[:, 0], counted
 
