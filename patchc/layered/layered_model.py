@@ -9,7 +9,7 @@ takes, and after them, it turns what the last layer gave into logits.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -143,22 +143,27 @@ class LayeredModel:
         """
         found: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
         first: list[Tensor] = []
+        passed = torch.empty(0)
 
         def note(number: int, states: Tensor, *args: Any, **kwargs: Any) -> Any:
-            if number != len(found) or (first and states is not first[0]):
+            nonlocal passed
+            if number != len(found) or (found and states is not passed):
                 raise _OtherStatesError
-            first.append(states)
+            if not found:
+                first.append(states)
+                # What is computed of it needs gradients, and is recognised by that.
+                passed = states.detach().requires_grad_()
             found.append((args, kwargs))
             if number == len(self.parts.layers) - 1:
                 raise _LastLayerError
-            return (states,) if self._in_tuples else states
+            return (passed,) if self._in_tuples else passed
 
         for in_tuples in (self._in_tuples, not self._in_tuples):
             self._in_tuples = in_tuples
             found.clear()
             first.clear()
             try:
-                with self._entering(note):
+                with self._entering(note), torch.enable_grad():
                     loss()
             except _LastLayerError:
                 self._check(found)
@@ -168,16 +173,18 @@ class LayeredModel:
             except (AttributeError, TypeError, IndexError, ValueError, RuntimeError):
                 if not found:  # no result of a layer was looked at yet
                     raise
-        raise UnsupportedInputError(
-            f"{type(self.parts.model).__name__} does not pass its layers one after another, so "
-            "patchc cannot run them singly; it cannot derive for this architecture"
-        )
+        raise self._not_in_order()
 
     def run_layer(
         self, number: int, weights: Mapping[str, Tensor], states: Tensor, entry: Entry
     ) -> Tensor:
-        """Run one layer; [rows, columns, hidden] in and out."""
+        """Run one layer; [rows, columns, hidden] in and out.
+
+        Raises:
+            UnsupportedInputError: the layer leaves states for those after it.
+        """
         args, kwargs = entry.arguments[number]
+        before = len(list(_tensors([*args, *kwargs.values()])))
         self._inside = True
         try:
             with self._computing():
@@ -185,15 +192,24 @@ class LayeredModel:
                 result = functional_call(layer, dict(weights), (states, *args), kwargs)
         finally:
             self._inside = False
+        if len(list(_tensors([*args, *kwargs.values()]))) != before:
+            raise self._sharing()
         self._in_tuples = isinstance(result, tuple)
         output: Tensor = result[0] if self._in_tuples else result
         return output
 
     def leave(self, loss: Callable[[], T], states: Tensor) -> T:
-        """Compute a loss, or what else calls the model, from the output of the last layer."""
+        """Compute a loss, or what else calls the model, from the output of the last layer.
+
+        Raises:
+            UnsupportedInputError: the model runs its layers more than once.
+        """
         last = len(self.parts.layers) - 1
+        due = iter(range(last + 1))
 
         def give(number: int, passed: Tensor, *_args: Any, **_kwargs: Any) -> Any:
+            if number != next(due, None):
+                raise self._not_in_order()
             given = states if number == last else passed
             return (given,) if self._in_tuples else given
 
@@ -204,10 +220,19 @@ class LayeredModel:
         for args, kwargs in arguments:
             for value in _tensors([*args, *kwargs.values()]):
                 if value.requires_grad:
-                    raise UnsupportedInputError(
-                        f"the layers of {type(self.parts.model).__name__} share states that need "
-                        "gradients; patchc cannot derive for this architecture"
-                    )
+                    raise self._sharing()
+
+    def _sharing(self) -> UnsupportedInputError:
+        return UnsupportedInputError(
+            f"the layers of {type(self.parts.model).__name__} share states that need gradients; "
+            "patchc cannot derive for this architecture"
+        )
+
+    def _not_in_order(self) -> UnsupportedInputError:
+        return UnsupportedInputError(
+            f"{type(self.parts.model).__name__} does not pass its layers one after another, so "
+            "patchc cannot run them singly; it cannot derive for this architecture"
+        )
 
     @contextmanager
     def _entering(self, enter: Callable[..., Any]) -> Iterator[None]:
@@ -245,9 +270,11 @@ class _OtherStatesError(Exception):
     """A layer did not get what the one before it gave."""
 
 
-def _tensors(values: list[Any]) -> Iterator[Tensor]:
+def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
     for value in values:
         if isinstance(value, Tensor):
             yield value
+        elif isinstance(value, Mapping):
+            yield from _tensors(value.values())
         elif isinstance(value, list | tuple):
-            yield from _tensors(list(value))
+            yield from _tensors(value)

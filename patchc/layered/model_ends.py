@@ -48,7 +48,7 @@ class ModelEnds:
 
     @contextmanager
     def not_embedding(self) -> Iterator[None]:
-        """Let the embedding give zeros, which nobody will look at."""
+        """Let the embedding give what nobody may look at."""
         self._embeds = False
         try:
             yield
@@ -85,7 +85,8 @@ class ModelEnds:
         module = self._parts.embedding
         if not self._embeds:
             shape = (*ids.shape, module.embedding_dim)
-            return torch.zeros(shape, dtype=self.weights.dtype, device=ids.device)
+            # Whoever does look gets a loss that is not finite, which is refused.
+            return torch.full(shape, torch.nan, dtype=self.weights.dtype, device=ids.device)
         occurring, places = torch.unique(ids, return_inverse=True)
         rows = self.weights.picked(self._parts.embedding_name, occurring)
         if self.take_rows is not None and torch.is_grad_enabled():
