@@ -75,9 +75,8 @@ def answer_perplexity(model: Any, answers: Sequence[Example], progress: Progress
         batch = pad(fitting[first : first + TOGETHER], model.device)
         counted = batch.weights[:, 1:] > 0
         with torch.inference_mode():
-            logits = model(
-                input_ids=batch.tokens, attention_mask=batch.attended, use_cache=False
-            ).logits[:, :-1][counted]
+            # Padding comes last, and no token looks ahead, so no mask is needed.
+            logits = model(input_ids=batch.tokens, use_cache=False).logits[:, :-1][counted]
         tokens = batch.tokens[:, 1:][counted]
         loss += torch.nn.functional.cross_entropy(logits.float(), tokens, reduction="sum").item()
         scored += len(tokens)
