@@ -68,7 +68,8 @@ def load_parts(base: Checkpoint, device: torch.device, dtype: torch.dtype) -> Mo
     Raises:
         UnsupportedInputError: transformers does not know it as a causal language model, it has a
             parameter that the base does not store under that name and in that shape (transformers
-            may fuse, rename or convert tensors as it loads), or no list of layers.
+            may fuse, rename or convert tensors as it loads), no list of layers, or layers that
+            share a parameter.
     """
     model = _build(base, dtype)
     layers_name, layers = _find_layers(model, base)
@@ -83,6 +84,7 @@ def load_parts(base: Checkpoint, device: torch.device, dtype: torch.dtype) -> Mo
         {local: f"{layers_name}.{number}.{local}" for local, _ in layer.named_parameters()}
         for number, layer in enumerate(layers)
     )
+    _check_apart(base, layer_names, shapes)
     apart = {embedding_name, head_name, *(one for each in layer_names for one in each.values())}
     linear = {
         f"{layers_name}.{number}.{inner}.weight"
@@ -100,7 +102,7 @@ def load_parts(base: Checkpoint, device: torch.device, dtype: torch.dtype) -> Mo
             name = stored[id(parameter)][0]
             if name not in apart:
                 values = read_whole(source, name, shapes[name], dtype).to(device)
-                rest[name] = module._parameters[local] = Parameter(values)
+                rest[name] = module._parameters[local] = Parameter(values, requires_grad=False)
             else:
                 empty = torch.empty(0, dtype=dtype, device=device)
                 module._parameters[local] = Parameter(empty, requires_grad=False)
@@ -194,6 +196,18 @@ def _check_equal(base: Checkpoint, one: str, other: str) -> None:
             raise UnsupportedInputError(
                 f"{base.path}: the model ties {one!r} and {other!r}, and the checkpoint stores "
                 "other values for each; store one of them, or set tie_word_embeddings to false"
+            )
+
+
+def _check_apart(
+    base: Checkpoint, layer_names: tuple[Mapping[str, str], ...], shapes: Mapping[str, Any]
+) -> None:
+    """Refuse layers that share a parameter."""
+    for name in (one for each in layer_names for one in each.values()):
+        if name not in shapes:
+            raise UnsupportedInputError(
+                f"{base.path}: the parameter {name!r} of a layer is also that of another; patchc "
+                "cannot derive for this architecture"
             )
 
 
