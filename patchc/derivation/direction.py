@@ -156,11 +156,18 @@ class DirectionDerivation:
 
     def _study_base(self) -> tuple[list[Anchor], Iterator[Loss]]:
         """Take the anchors, and prepare the batches' losses, with the base's weights."""
-        boundaries = partial(self._trainer.boundaries, "base", many=True, goes_back=False)
+        boundaries = partial(self._trainer.boundaries, "asked", many=True, goes_back=False)
         with self._trainer.as_base():
             replies = self._material.anchors
             anchors = anchors_of(self._model, replies, boundaries()) if replies else []
-            return anchors, self._objective.losses(self._model, self._direction, boundaries)
+            losses = self._objective.losses(self._model, self._direction, boundaries)
+        self._forget("asked")
+        return anchors, losses
+
+    def _forget(self, name: str) -> None:
+        """Remove a scratch file that is done with, so that it takes no room beside the next."""
+        if self._place.scratch is not None:
+            self._place.scratch.remove_files(f"{self._direction}-{name}")
 
     def _sum(self, kind: str, losses: Sequence[Loss]) -> GradientStore:
         """Sum the absolute gradients of the losses, of the base or of the tuned model."""
@@ -180,6 +187,7 @@ class DirectionDerivation:
             sums = GradientSums(store, self._scored, place.device, joined)
             self._sum_streamed(kind, losses, sums, alone=joined is not None)
             scratch.note(**{f"{self._direction}-{name}-done": True})
+        self._forget(f"{kind}-scoring")
         return store
 
     def _sum_streamed(

@@ -41,7 +41,8 @@ class HeldGradients:
     def write(self, name: str, first: int, gradient: Tensor) -> None:
         """See :class:`GradientStore`; a whole tensor's gradient is kept without a copy."""
         if first == 0 and gradient.numel() == self._sizes[name]:
-            self._held[name] = gradient
+            # Of what no loss depends on there is a zero gradient on the CPU.
+            self._held[name] = gradient.to(self._device)
             return
         if name not in self._held:
             self._held[name] = torch.empty(self._sizes[name], device=self._device)

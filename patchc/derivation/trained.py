@@ -80,7 +80,8 @@ class RetainedEntries:
         shapes: of the tensors.
         share: the share of the entries, in (0, 1).
         seed: of the draws; a DARE merge of the same density and seed draws the same entries.
-        remembers: whether positions are kept, 8 bytes for each, in place of drawing them again.
+        remembers: whether all positions are kept, 8 bytes for each, in place of those of the tensor
+            that was last asked for.
 
     Raises:
         DeriveError: no entry is drawn.
@@ -110,11 +111,12 @@ class RetainedEntries:
 
     def positions(self, name: str) -> Tensor:
         """Return the flat positions of a tensor's entries, in order; int64, on the CPU."""
-        if name in self._known:
-            return self._known[name]
+        known = self._known.get(name)
+        if known is not None:
+            return known
         found = _draw(name, math.prod(self.shapes[name]), self._share, self._seed)
-        if self._remembers:
-            self._known[name] = found
+        # Replaced, not changed: weights are read ahead in another thread.
+        self._known = {**(self._known if self._remembers else {}), name: found}
         return found
 
     def pick(self, name: str, run: Tensor, first: int) -> Tensor:

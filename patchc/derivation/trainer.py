@@ -170,7 +170,8 @@ class Trainer:
     def finish(self) -> None:
         """Give up gradients and moments; the weights stay as they are trained."""
         if self._place.scratch is not None:
-            self._place.scratch.remove_files(f"{self._name}-gradients")
+            for name in ("gradients", "step"):
+                self._place.scratch.remove_files(f"{self._name}-{name}")
         else:
             self._store = HeldGradients(self._trained.sizes, self._place.device)
             self._collector = GradientCollector(self._store, self._trained)

@@ -82,7 +82,7 @@ class Tuner:
     progress: Progress
     _seen: list[float] = field(default_factory=list)
     _away: list[float] = field(default_factory=list)
-    _last: tuple[float, int] = field(default_factory=lambda: (time.perf_counter(), 0))
+    _last: tuple[float, int] = (0.0, 0)
 
     def run(self) -> Tuning:
         """Take the steps, or those that an interrupted run has left.
@@ -93,6 +93,7 @@ class Tuner:
         chosen = self.options.tuning(self.direction)
         count = min(-(-chosen.batch_size // 3), len(self.anchors))
         anchored = shuffled(self.anchors, count, self.options.seed)
+        self._last = time.perf_counter(), self.trainer.moved_bytes
         self._resume()
         for step in range(1, self.steps + 1):
             terms = self._terms(next(self.losses), anchored)

@@ -46,6 +46,7 @@ class Scratch:
         self._fingerprint = json.loads(json.dumps(fingerprint))
         self._open = ExitStack()
         self._files: dict[str, ScratchFile] = {}
+        self._moved = 0
         with storage_errors(folder, "make"):
             folder.mkdir(parents=True, exist_ok=True)
         self._lock = self._open.enter_context(LockFile(folder / _LOCK, folder))
@@ -93,8 +94,8 @@ class Scratch:
 
     @property
     def bytes_moved(self) -> int:
-        """Bytes that were read from the open files and written to them."""
-        return sum(file.bytes_moved for file in self._files.values())
+        """Bytes that were read from all files and written to them."""
+        return self._moved + sum(file.bytes_moved for file in self._files.values())
 
     def remove_files(self, start: str) -> None:
         """Remove the files whose names start so, and what is noted under such names."""
@@ -123,7 +124,9 @@ class Scratch:
 
     def _close(self, name: str) -> None:
         if name in self._files:
-            self._files.pop(name).close()
+            file = self._files.pop(name)
+            self._moved += file.bytes_moved
+            file.close()
 
     def _clear(self) -> None:
         with storage_errors(self.folder, "empty"):

@@ -75,6 +75,15 @@ def test_it_is_removed_with_all_that_is_in_it(folder: Path) -> None:
     assert not folder.exists()
 
 
+def test_bytes_that_were_moved_count_when_their_file_is_gone(folder: Path) -> None:
+    with Scratch(folder, PRINT) as scratch:
+        read(scratch)
+        scratch.file("states", 40).write(0, VALUES)
+        assert scratch.bytes_moved == 80
+        scratch.remove_files("states")
+        assert scratch.bytes_moved == 80
+
+
 def test_two_cannot_work_in_one_folder(folder: Path) -> None:
     with Scratch(folder, PRINT), pytest.raises(InUseError, match=str(folder)):
         Scratch(folder, {})
