@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from patchc.derivation.aligned import likely_in_responses, response_log_probabilities
-from patchc.derivation.examples import Example, in_batches
+from patchc.derivation.examples import BATCH, Example, in_batches
 from patchc.layered.boundaries import Boundaries
 from patchc.layered.layered_model import LayeredModel
+from patchc.layered.output_head import BLOCK_BYTES
 from patchc.layered.passes import evaluate
 
 _NAMED = 32
@@ -42,8 +43,13 @@ class Anchor(Example):
 def anchors_of(
     model: LayeredModel, replies: Sequence[Example], boundaries: Boundaries
 ) -> list[Anchor]:
-    """Take the base's distributions along its own replies, 388 bytes for each token."""
-    batches = list(in_batches(replies))
+    """Take the base's distributions along its own replies, 388 bytes for each token.
+
+    As many replies pass together as have logits of no more bytes than a block of the head.
+    """
+    places = max(len(reply.response) for reply in replies)
+    logits = 4 * places * model.parts.head.out_features
+    batches = list(in_batches(replies, max(1, min(BATCH, BLOCK_BYTES // logits))))
     computes = [partial(anchors_of_batch, model, batch) for batch in batches]
     return [anchor for each in evaluate(model, computes, boundaries) for anchor in each]
 

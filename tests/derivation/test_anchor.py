@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from layered_models import gradients_of, held_model, values_of
 from tiny_llama import write_base
 from transformers import AutoModelForCausalLM
 
+from patchc.derivation.aligned import response_log_probabilities
 from patchc.derivation.anchor import Anchor, divergence
 from patchc.derivation.anchor import anchors_of as find_anchors
 from patchc.derivation.examples import Example
@@ -35,6 +37,25 @@ def shift(model: LayeredModel) -> None:
     generator = torch.Generator().manual_seed(1)
     for value in values_of(model).values():
         value += 0.05 * torch.randn(value.shape, generator=generator)
+
+
+def test_replies_pass_together_as_far_as_their_logits_have_room(
+    model: LayeredModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = anchors_of(model)
+    sizes: list[int] = []
+
+    def noted(model: LayeredModel, replies: Sequence[Example]) -> list[torch.Tensor]:
+        sizes.append(len(replies))
+        return response_log_probabilities(model, replies)
+
+    monkeypatch.setattr("patchc.derivation.anchor.response_log_probabilities", noted)
+    longest, vocabulary = 4, model.parts.head.out_features
+    monkeypatch.setattr("patchc.derivation.anchor.BLOCK_BYTES", 2 * 4 * longest * vocabulary)
+    apart = anchors_of(model)
+    assert sizes == [2, 1]
+    for one, other in zip(together, apart, strict=True):
+        torch.testing.assert_close(one.shares, other.shares)
 
 
 def test_it_is_zero_at_the_base_and_positive_away_from_it(model: LayeredModel) -> None:
