@@ -22,6 +22,8 @@ from patchc.locks import LockFile
 from patchc.system_errors import storage_errors
 
 _NOTES = "notes.json"
+_NEW = "notes.new"
+_SUFFIX = ".scratch"
 _LOCK = "in-use"
 
 
@@ -33,7 +35,8 @@ class Scratch:
         notes: what earlier runs with the same fingerprint have noted; JSON values.
 
     Args:
-        folder: created if it is missing; what a run with another fingerprint left is removed.
+        folder: created if it is missing; what a run with another fingerprint left is removed, and
+            nothing else.
         fingerprint: what the work depends on, as JSON values.
 
     Raises:
@@ -76,7 +79,7 @@ class Scratch:
         """
         self.notes |= notes
         path = self.folder / _NOTES
-        staging = path.with_suffix(".new")
+        staging = self.folder / _NEW
         content = {"fingerprint": self._fingerprint, "notes": self.notes}
         with storage_errors(path, "write"):
             staging.write_text(json.dumps(content), encoding="utf-8")
@@ -89,7 +92,7 @@ class Scratch:
             StorageError: there is no room for it.
         """
         self._close(name)
-        self._files[name] = ScratchFile(self.folder / name, size)
+        self._files[name] = ScratchFile(self.folder / f"{name}{_SUFFIX}", size)
         return self._files[name]
 
     @property
@@ -105,11 +108,11 @@ class Scratch:
         self.notes = {name: one for name, one in self.notes.items() if not name.startswith(start)}
         self.note()
         with storage_errors(self.folder, "remove"):
-            for path in self.folder.glob(f"{start}*"):
+            for path in self.folder.glob(f"{start}*{_SUFFIX}"):
                 path.unlink()
 
     def remove(self) -> None:
-        """Remove the folder with all that is in it.
+        """Remove all scratch files, and the folder if nobody else has put something there.
 
         The notes go after the files that they speak of, and the lock last: until then, nobody else
         begins here.
@@ -119,7 +122,7 @@ class Scratch:
         self._clear()
         self._lock.remove()
         self._open.close()
-        with suppress(OSError):  # another process begins here
+        with suppress(OSError):  # another process begins here, or others' files are there
             self.folder.rmdir()
 
     def _close(self, name: str) -> None:
@@ -130,9 +133,12 @@ class Scratch:
 
     def _clear(self) -> None:
         with storage_errors(self.folder, "empty"):
-            for path in sorted(self.folder.iterdir(), key=lambda path: path.name == _NOTES):
-                if path.name != _LOCK:
-                    path.unlink()
+            for path in (
+                *self.folder.glob(f"*{_SUFFIX}"),
+                self.folder / _NEW,
+                self.folder / _NOTES,
+            ):
+                path.unlink(missing_ok=True)
 
 
 class ScratchFile:
@@ -142,7 +148,7 @@ class ScratchFile:
         self.path = path
         self.bytes_moved = 0
         with storage_errors(path, "make"):
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
             try:
                 if os.fstat(self._descriptor).st_size != size:
                     os.ftruncate(self._descriptor, 0)

@@ -64,7 +64,7 @@ def test_a_file_of_another_size_starts_anew(folder: Path) -> None:
 def test_notes_do_not_outlive_their_files(folder: Path) -> None:
     with Scratch(folder, PRINT) as scratch:
         scratch.remove_files("sta")
-        assert not (folder / "states").exists()
+        assert not (folder / "states.scratch").exists()
     assert noted(folder, PRINT) == {"step": 2}
 
 
@@ -73,6 +73,24 @@ def test_it_is_removed_with_all_that_is_in_it(folder: Path) -> None:
         scratch.file("other", 8)
         scratch.remove()
     assert not folder.exists()
+
+
+def test_what_others_have_put_there_stays(folder: Path) -> None:
+    for name in ("states.bak", "notes.txt"):
+        (folder / name).write_bytes(b"theirs")
+    (folder / "states.d").mkdir()
+    with Scratch(folder, {}) as scratch:
+        scratch.remove_files("states")
+        scratch.remove()
+    assert sorted(path.name for path in folder.iterdir()) == ["notes.txt", "states.bak", "states.d"]
+
+
+def test_a_link_is_not_written_through(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "theirs").write_bytes(b"theirs")
+    (folder / "other.scratch").symlink_to(tmp_path / "theirs")
+    with Scratch(folder, PRINT) as scratch, pytest.raises(StorageError, match=r"other\.scratch"):
+        scratch.file("other", 40)
+    assert (tmp_path / "theirs").read_bytes() == b"theirs"
 
 
 def test_bytes_that_were_moved_count_when_their_file_is_gone(folder: Path) -> None:
@@ -124,8 +142,10 @@ def test_writes_and_reads_in_several_parts(tmp_path: Path, monkeypatch: pytest.M
 def test_a_file_that_was_cut_is_named(folder: Path) -> None:
     with Scratch(folder, PRINT) as scratch:
         file = scratch.file("states", 40)
-        os.truncate(folder / "states", 30)
-        with pytest.raises(StorageError, match=r"states: the scratch file ends at byte 30"):
+        os.truncate(folder / "states.scratch", 30)
+        with pytest.raises(
+            StorageError, match=r"states\.scratch: the scratch file ends at byte 30"
+        ):
             file.read(0, torch.empty(10))
 
 

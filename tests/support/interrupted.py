@@ -63,16 +63,16 @@ def watched(last: int | None, end: Callable[[], None] = interrupt) -> Iterator[M
         note, file, remove = Scratch.note, Scratch.file, Scratch.remove_files
 
         def writes(self: ScratchFile, offset: int, values: Tensor) -> None:
-            moments.seen.append(f"write {self.path.name}")
+            moments.seen.append(f"write {self.path.stem}")
             if moments.ends:
                 # A counter's 16 bytes are written at once.
-                half = 0 if self.path.name.endswith("counter") else values.numel() // 2
+                half = 0 if self.path.stem.endswith("counter") else values.numel() // 2
                 write(self, offset, values.view(-1)[:half])
                 moments._end()
             write(self, offset, values)
 
         def reads(self: ScratchFile, offset: int, values: Tensor) -> None:
-            moments.reach(f"read {self.path.name}")
+            moments.reach(f"read {self.path.stem}")
             read(self, offset, values)
 
         def notes(self: Scratch, **found: Any) -> None:
