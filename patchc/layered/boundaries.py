@@ -121,22 +121,21 @@ class ScratchBoundaries:
         self._device = device
         self._name = name
         self._resumes = resumes
-        self._first: list[Tensor] = []
-        self.forward = 0
-        self.back = 0
         known = scratch.notes.get(name) if resumes else None
-        if known is not None:
-            self._shapes = [tuple(shape) for shape in known["shapes"]]
-            self._make_file()
-            self.forward, self.back = known["forward"], known["back"]
+        known = known or {"forward": 0, "back": 0, "shapes": []}
+        self.forward, self.back = known["forward"], known["back"]
+        self._shapes = [tuple(shape) for shape in known["shapes"]]
+        self._lay_out()
+        self._file = scratch.file(name, self._bytes)
 
     def put(self, index: int, states: Tensor) -> None:
         """See :class:`Boundaries`."""
-        if self.forward:
-            self._write(self._start(self.forward), index, states)
-        else:
-            # Their shapes give the size of the file.
-            self._first.append(states)
+        if not self.forward:
+            # Their shapes give the size of the file, so it grows with them.
+            self._shapes.append(tuple(states.shape))
+            self._lay_out()
+            self._file.extend(self._stride)
+        self._write(self._start(self.forward), index, states)
 
     def get(self, index: int, boundary: int) -> Tensor:
         """See :class:`Boundaries`."""
@@ -156,12 +155,7 @@ class ScratchBoundaries:
 
     def went_forward(self) -> None:
         """See :class:`Boundaries`."""
-        if not self.forward:
-            self._shapes = [tuple(states.shape) for states in self._first]
-            self._make_file()
-            for index, states in enumerate(self._first):
-                self._write(0, index, states)
-            self._first = []
+        self._file.extend(self._bytes)
         self.forward += 1
         self._note()
 
@@ -175,13 +169,12 @@ class ScratchBoundaries:
             noted = {"forward": self.forward, "back": self.back, "shapes": self._shapes}
             self._scratch.note(**{self._name: noted})
 
-    def _make_file(self) -> None:
+    def _lay_out(self) -> None:
         sizes = [math.prod(shape) * self._dtype.itemsize for shape in self._shapes]
         self._places = list(accumulate(sizes, initial=0))
         self._stride = self._places.pop()
         self._gradients_at = (self._layers + 1) * self._stride
-        boundaries = self._layers + 3 if self._goes_back else 2
-        self._file = self._scratch.file(self._name, boundaries * self._stride)
+        self._bytes = (self._layers + 3 if self._goes_back else 2) * self._stride
 
     def _start(self, boundary: int) -> int:
         start: int = (boundary if self._goes_back else boundary % 2) * self._stride

@@ -159,6 +159,16 @@ class ScratchFile:
                 path.unlink(missing_ok=True)
                 raise
 
+    def extend(self, size: int) -> None:
+        """Allocate ``size`` bytes in all; what is there stays.
+
+        Raises:
+            StorageError: there is no room for it.
+        """
+        with storage_errors(self.path, "make"):
+            if size > os.fstat(self._descriptor).st_size:
+                os.posix_fallocate(self._descriptor, 0, size)
+
     def close(self) -> None:
         """Close it; what it holds stays."""
         close(self._descriptor)
