@@ -79,7 +79,8 @@ def derive(
     on the same machine.
 
     Where weights, gradients and moments do not fit into ``max_memory``, they lie in scratch files,
-    and a layer's weights are in memory only while the layer is computed. The bytes are the same.
+    and a layer's weights are in memory only while the layer is computed. On the CPU, the bytes are
+    the same.
     Without scratch files, tuning takes 16 bytes per parameter with optimizer "adamw" and 10 with
     "adamw8bit", besides activations; with them, about two layers and blocks of the output head
     (``docs/derive.md``). A derivation with scratch files that is killed goes on, when it is called
