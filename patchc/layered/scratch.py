@@ -54,7 +54,7 @@ class Scratch:
             folder.mkdir(parents=True, exist_ok=True)
         self._lock = self._open.enter_context(LockFile(folder / _LOCK, folder))
         try:
-            found = _read_notes(folder / _NOTES)
+            found = _read_notes(folder)
             if found.get("fingerprint") != self._fingerprint:
                 self._clear()
                 found = {}
@@ -62,6 +62,7 @@ class Scratch:
             self._open.close()
             raise
         self.notes: dict[str, Any] = found.get("notes", {})
+        self._made: list[str] = found.get("files", [])
 
     def __enter__(self) -> Self:
         return self
@@ -80,7 +81,7 @@ class Scratch:
         self.notes |= notes
         path = self.folder / _NOTES
         staging = self.folder / _NEW
-        content = {"fingerprint": self._fingerprint, "notes": self.notes}
+        content = {"fingerprint": self._fingerprint, "notes": self.notes, "files": self._made}
         with storage_errors(path, "write"):
             staging.write_text(json.dumps(content), encoding="utf-8")
             staging.replace(path)
@@ -93,6 +94,8 @@ class Scratch:
         """
         self._close(name)
         self._files[name] = ScratchFile(self.folder / f"{name}{_SUFFIX}", size)
+        if name not in self._made:
+            self._made.append(name)
         return self._files[name]
 
     @property
@@ -106,6 +109,7 @@ class Scratch:
             self._close(name)
         # Notes first: they must not outlive the files that they speak of.
         self.notes = {name: one for name, one in self.notes.items() if not name.startswith(start)}
+        self._made = [name for name in self._made if not name.startswith(start)]
         self.note()
         with storage_errors(self.folder, "remove"):
             for path in self.folder.glob(f"{start}*{_SUFFIX}"):
@@ -155,8 +159,10 @@ class ScratchFile:
                     if size:
                         os.posix_fallocate(self._descriptor, 0, size)
             except BaseException:
+                # An empty one stays: notes of it may be there, and its absence would be damage.
+                with suppress(OSError):
+                    os.ftruncate(self._descriptor, 0)
                 close(self._descriptor)
-                path.unlink(missing_ok=True)
                 raise
 
     def extend(self, size: int) -> None:
@@ -207,17 +213,21 @@ class ScratchFile:
 
 def noted(folder: Path, fingerprint: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a run with this fingerprint has noted in a folder; nothing if none has."""
-    found = _read_notes(folder / _NOTES)
+    found = _read_notes(folder)
     notes: dict[str, Any] = found.get("notes", {})
     return notes if found.get("fingerprint") == json.loads(json.dumps(fingerprint)) else {}
 
 
-def _read_notes(path: Path) -> dict[str, Any]:
+def _read_notes(folder: Path) -> dict[str, Any]:
+    """Read the notes; none where a file that they speak of is gone."""
     try:
-        found = json.loads(path.read_bytes())
+        found = json.loads((folder / _NOTES).read_bytes())
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    if not isinstance(found, dict):
+        return {}
+    files = found.get("files", [])
+    return found if all((folder / f"{name}{_SUFFIX}").exists() for name in files) else {}
 
 
 def _bytes_of(values: Tensor) -> memoryview:

@@ -54,6 +54,26 @@ def test_damaged_notes_start_anew(folder: Path, content: bytes) -> None:
         assert not read(scratch).any()
 
 
+def test_a_file_that_is_gone_starts_anew(folder: Path) -> None:
+    """Some systems remove old files of folders for temporary ones, and newer notes stay."""
+    (folder / "states.scratch").unlink()
+    assert noted(folder, PRINT) == {}
+    with Scratch(folder, PRINT) as scratch:
+        assert scratch.notes == {}
+
+
+def test_a_full_disk_when_a_file_is_made_anew_leaves_the_notes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with Scratch(folder, PRINT) as scratch, pytest.raises(StorageError, match="the disk is full"):
+        scratch.file("states", 80)
+    assert noted(folder, PRINT) == {"step": 2, "states": "there"}
+
+
 def test_a_file_of_another_size_starts_anew(folder: Path) -> None:
     with Scratch(folder, PRINT) as scratch:
         values = torch.ones(5)
