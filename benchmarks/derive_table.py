@@ -25,10 +25,11 @@ from patchc.checkpoint import open_checkpoint
 from patchc.derivation.budget import Budget
 from patchc.derivation.derive_options import DeriveOptions
 from patchc.derivation.examples import Example
-from patchc.derivation.memory_plan import Need, Work, choose, ways
+from patchc.derivation.memory_plan import Need, Work
 from patchc.derivation.planning import Planner
 from patchc.derivation.response_tuning import ResponseTuning
 from patchc.derivation.trainer import IN_MEMORY, Workplace
+from patchc.derivation.ways import choose, ways
 from patchc.errors import UsageError
 
 _TOKENS, _RESPONSE = 200, 150

@@ -1,4 +1,4 @@
-"""Decides where a derivation keeps what it works on, so that it stays within its budgets.
+"""Computes what a derivation takes, by where it keeps what it works on.
 
 The figures are those of the largest batch. They hold what the passes, the optimiser, the scoring
 and the writing take at their peaks, beside the memory that the process takes anyway.
@@ -7,17 +7,15 @@ and the writing take at their peaks, beside the memory that the process takes an
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 
 from patchc.derivation.adamw import RUN, Kind, runs_of
-from patchc.derivation.budget import Budget
 from patchc.derivation.load import Load
 from patchc.derivation.states import state_bytes
 from patchc.derivation.trainer import Layout
-from patchc.errors import StorageError, UsageError
 from patchc.layered.activations import LayerCost
 from patchc.layered.model_parts import ModelParts
 from patchc.layered.output_head import BLOCK_BYTES
@@ -27,8 +25,6 @@ _SLACK = 96 << 20
 """What the process takes in addition once it computes: threads, libraries, the allocator."""
 _EIGHT_BIT_BYTES = 40
 """Memory for each entry of a run while its 8-bit moments are updated on the CPU."""
-_NEXT_TIME = 16 << 20
-"""By how much the memory of a process that has not begun may differ from one to the next."""
 _LOGIT_COPIES = 4
 """Logits, their logarithmic softmax, and the gradients of both."""
 
@@ -48,6 +44,7 @@ class Work:
         sums: the models whose gradients are summed, "base" or "tuned".
         compact: whether only retained entries of scored tensors are written.
         cost: what a layer keeps for its gradients.
+        whole_logits: whether the logits of all places that are looked at are there at once.
         step: the runs of the model in one step.
         samples: the runs of the model whose gradients are summed into scores.
         asked: the runs of the base that is compared with later, all together.
@@ -65,6 +62,7 @@ class Work:
     sums: frozenset[str]
     compact: bool
     cost: LayerCost
+    whole_logits: bool
     step: Sequence[Load]
     samples: Sequence[Load]
     asked: Sequence[Load]
@@ -93,30 +91,14 @@ class Need:
     step_bytes: int
 
 
-def ways(work: Work, optimizers: Sequence[Kind]) -> Iterator[Need]:
-    """Yield the ways to derive, from the one with the most memory to the one with the least.
-
-    Of two optimizers, the first is preferred in memory, and the second only for want of disk.
-    """
-    for optimizer in optimizers[:1]:
-        for keeps in (True, False):
-            yield need(work, Layout(keeps=keeps), optimizer)
-    for optimizer in optimizers:
-        streamed = Layout(streams=True, keeps=False)
-        yield need(work, streamed, optimizer)
-        streamed = replace(streamed, states_in_scratch=True)
-        yield need(work, streamed, optimizer)
-        streamed = replace(streamed, holds_head=False)
-        yield need(work, streamed, optimizer)
-        yield need(work, replace(streamed, ahead=False), optimizer)
-
-
 def need(work: Work, layout: Layout, optimizer: Kind) -> Need:
     """Compute what a derivation takes."""
     computing = max(_step(work, layout, optimizer), _scoring(work, layout))
     host = max(_update(work, layout, optimizer), _writing(work))
     if work.on_device:
         pinned = _slots(work, layout) if layout.streams else 0
+        if layout.streams and layout.holds_head:
+            host = max(host, 4 * math.prod(work.parts.shapes[work.parts.head_name]))
         memory, device = host + pinned, computing
     else:
         memory, device = max(computing, host + _held_while_writing(work, layout)), 0
@@ -130,42 +112,6 @@ def need(work: Work, layout: Layout, optimizer: Kind) -> Need:
     )
 
 
-def choose(found: Iterable[Need], budget: Budget) -> Need:
-    """Choose the first way that fits into a budget.
-
-    Raises:
-        UsageError: none fits into the memory; says what suffices, in the next process too.
-        StorageError: those that fit need more scratch files than there is room for.
-    """
-    least = short_of_room = None
-    for way in found:
-        memory = way.memory_bytes + (way.scratch_bytes if budget.scratch_is_memory else 0)
-        if memory > budget.memory or way.device_bytes > budget.device:
-            if least is None or memory < least[0]:
-                least = memory, way.device_bytes
-        elif way.scratch_bytes > budget.room:
-            short_of_room = min(way.scratch_bytes, short_of_room or way.scratch_bytes)
-        else:
-            return way
-    if short_of_room is not None:
-        raise StorageError(
-            f"within this memory the derivation needs {short_of_room:,} bytes of scratch files, "
-            f"and {budget.room:,} are free for them in {budget.scratch}; "
-            "free space, name a folder on another disk with scratch, or allow more "
-            "memory with max_memory"
-        )
-    assert least is not None
-    suffices = least[0] + _NEXT_TIME
-    device = f" and {least[1]:,} bytes of the device's (max_device_memory)" if least[1] else ""
-    raise UsageError(
-        f"the derivation needs at least {suffices:,} bytes of memory (max_memory){device}, and may "
-        f"take {budget.memory:,}"
-        + (f" and {budget.device:,}" if least[1] else "")
-        + "; allow more, take shorter conversations or a smaller batch"
-        + (", or name a folder on a disk with scratch" if budget.scratch_is_memory else "")
-    )
-
-
 def _step(work: Work, layout: Layout, optimizer: Kind) -> int:
     """The peak of a step's gradients: within the layers, or at the head."""
     cost, layers = work.cost, len(work.parts.layers)
@@ -173,6 +119,7 @@ def _step(work: Work, layout: Layout, optimizer: Kind) -> int:
     states = [_states(work, load) for load in work.step]
     boundaries = max(states) * 3 if layout.states_in_scratch else sum(states) * (layers + 3)
     head = max(_head(work, load, layout, learns=True) for load in work.step)
+    boundaries += max(_arguments(work, work.step), _arguments(work, work.asked))
     if not layout.streams:
         every = sum(kept) * layers if layout.keeps else max(kept)
         return _held(work, optimizer) + every + boundaries + head
@@ -203,6 +150,9 @@ def _scoring(work: Work, layout: Layout) -> int:
         sum(sizes.get(name, 0) for name in parts.group(n)) for n in range(len(parts.layers))
     )
     states = 3 * max(_states(work, load) for load in work.samples)
+    states += _arguments(work, work.samples)
+    if parts.tied and learns:
+        head += sizes[parts.head_name]  # a sample's gradient, until the embedding's is added
     return _slots(work, layout) + ends + states + max(layer + tensor + 2 * kept, head)
 
 
@@ -210,11 +160,23 @@ def _head(work: Work, load: Load, layout: Layout, learns: bool) -> int:
     """Logits with their gradients, and blocks of the head with theirs."""
     rows, columns = work.parts.shapes[work.parts.head_name]
     block = min(BLOCK_BYTES, 4 * rows * columns)
-    # More logits than a block's are never there at once.
-    logits = _LOGIT_COPIES * min(4 * load.places * rows, BLOCK_BYTES)
+    every = 4 * load.places * rows
+    logits = _LOGIT_COPIES * (every if work.whole_logits else min(every, BLOCK_BYTES))
     whole = work.dtype.itemsize * rows * columns if layout.streams and layout.holds_head else 0
     trains = learns and work.parts.head_name in work.trained
     return logits + whole + block * (4 if trains else 2)
+
+
+def _arguments(work: Work, loads: Iterable[Load]) -> int:
+    """What each loss's layers are given beside the states: positions, and masks of padded rows."""
+    config = work.parts.model.config.get_text_config()
+    heads = getattr(config, "num_attention_heads", 1)
+    width = getattr(config, "head_dim", None) or _hidden(work) // heads
+    return sum(8 * width * load.tokens + load.tokens * load.columns for load in loads)
+
+
+def _hidden(work: Work) -> int:
+    return work.parts.shapes[work.parts.head_name][1]
 
 
 def _update(work: Work, layout: Layout, optimizer: Kind) -> int:
@@ -265,8 +227,7 @@ def _slots(work: Work, layout: Layout) -> int:
 
 
 def _states(work: Work, load: Load) -> int:
-    hidden = work.parts.shapes[work.parts.head_name][1]
-    return load.tokens * hidden * work.dtype.itemsize
+    return load.tokens * _hidden(work) * work.dtype.itemsize
 
 
 def _scratch(work: Work, layout: Layout, optimizer: Kind) -> int:

@@ -9,14 +9,15 @@ from collections.abc import Sequence
 from patchc.derivation.adamw import Kind
 from patchc.derivation.budget import Budget, process_memory
 from patchc.derivation.derive_options import DeriveOptions, Direction
-from patchc.derivation.examples import Example
+from patchc.derivation.examples import BATCH, Example, in_batches
 from patchc.derivation.load import Load, of_examples, of_following
 from patchc.derivation.margin_tuning import MarginTuning
-from patchc.derivation.memory_plan import Need, Work, choose, ways
+from patchc.derivation.memory_plan import Need, Work
 from patchc.derivation.response_tuning import ResponseTuning
 from patchc.derivation.scores import scored_tensors
 from patchc.derivation.trained import RetainedEntries
 from patchc.derivation.trainer import Workplace
+from patchc.derivation.ways import choose, ways
 from patchc.layered.activations import layer_seconds, measure_layer
 from patchc.layered.layered_model import LayeredModel
 from patchc.layered.model_parts import load_parts
@@ -66,6 +67,7 @@ class Planner:
             sums=frozenset(["base"] * base_sums + ["tuned"] * tuned_sums),
             compact=options.holding is not None,
             cost=measure_layer(self._model),
+            whole_logits=parts.head.bias is not None,
             step=step,
             samples=objective.sample_loads() if options.scores else [],
             asked=self._asked(objective, anchors),
@@ -77,7 +79,7 @@ class Planner:
         """Choose the first way that fits into the budget; only from those that stream, if asked.
 
         Raises:
-            UsageError, StorageError: none does; see :func:`patchc.derivation.memory_plan.choose`.
+            UsageError, StorageError: none does; see :func:`patchc.derivation.ways.choose`.
         """
         kinds: list[Kind] = ["adamw", "adamw8bit"]
         if self._options.optimizer != "auto":
@@ -121,10 +123,15 @@ class Planner:
         self, objective: ResponseTuning | MarginTuning, anchors: Sequence[Example]
     ) -> list[Load]:
         """Return the runs of the base whose outcome is compared with."""
-        asked = list(anchors)
+        every = [(anchors, BATCH)]
         if isinstance(objective, ResponseTuning) and self._options.objective == "npo":
-            asked += objective.examples
-        return [of_examples([one], 1) for one in asked]
+            tunings = [self._options.tuning(one) for one in self._options.folders]
+            every.append((objective.examples, max(one.batch_size for one in tunings)))
+        return [
+            of_examples(batch, len(batch))
+            for examples, size in every
+            for batch in in_batches(examples, size)
+        ]
 
     def _loads(
         self,

@@ -158,6 +158,7 @@ class LayeredModel:
                 raise _LastLayerError
             return (passed,) if self._in_tuples else passed
 
+        cause: Exception | None = None
         for in_tuples in (self._in_tuples, not self._in_tuples):
             self._in_tuples = in_tuples
             found.clear()
@@ -170,10 +171,11 @@ class LayeredModel:
                 return Entry(first[0], tuple(found))
             except _OtherStatesError:
                 continue
-            except (AttributeError, TypeError, IndexError, ValueError, RuntimeError):
+            except (AttributeError, TypeError, IndexError, ValueError, RuntimeError) as error:
                 if not found:  # no result of a layer was looked at yet
                     raise
-        raise self._not_in_order()
+                cause = error
+        raise self._not_in_order() from cause
 
     def run_layer(
         self, number: int, weights: Mapping[str, Tensor], states: Tensor, entry: Entry

@@ -67,6 +67,7 @@ class Run:
     scratch: PathLike | None
     progress: Progress
     _layout: Layout | None = None
+    _asks_streamed: bool = False
 
     def written(self) -> tuple[str, ...]:
         """Name the directions that an interrupted run of the same call has written."""
@@ -102,7 +103,10 @@ class Run:
         """Make the material; see :func:`patchc.verbs.derive_material.gather`."""
         budget = self._budget(max_memory, max_device_memory)
         room = budget.device or budget.memory - process_memory()
-        streams = self.base.nbytes + _BESIDE > room
+        # Logits that are computed in blocks may differ in their last bits, and so may a reply: what
+        # an interrupted run has learnt from must be what this one learns from.
+        self._asks_streamed = self._notes.get("asks_streamed", self.base.nbytes + _BESIDE > room)
+        streams = self._asks_streamed
         return gather(self.base, self.inputs, self.options, self.judge, streams, self.progress)
 
     def plan(
@@ -159,7 +163,7 @@ class Run:
             return run(self._layout)
         with Scratch(self._folder, self._fingerprint) as scratch:
             try:
-                scratch.note(optimizer=plan.optimizer)
+                scratch.note(optimizer=plan.optimizer, asks_streamed=self._asks_streamed)
                 done = run(self._layout, scratch)
                 scratch.remove()
             except (DeriveError, NumericError, UnsupportedInputError):

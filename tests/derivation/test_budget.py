@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from patchc.derivation.budget import Budget, process_memory, usable_memory
-from patchc.derivation.memory_plan import Need, choose
+from patchc.derivation.memory_plan import Need
 from patchc.derivation.trainer import Layout
+from patchc.derivation.ways import choose
 from patchc.errors import StorageError, UsageError
 
 CPU = torch.device("cpu")
@@ -40,9 +41,9 @@ def test_the_first_way_that_fits_is_taken(budget: Budget, way: Need) -> None:
 
 
 def test_too_little_memory_names_what_suffices() -> None:
-    with pytest.raises(UsageError, match=r"needs at least 16,777,616 bytes .* may take 399;"):
+    with pytest.raises(UsageError, match=r"needs at least 67,109,264 bytes .* may take 399;"):
         choose(WAYS, replace(DISK, memory=399))
-    with pytest.raises(UsageError, match=r"at least 16,777,966 .* a folder on a disk with scratch"):
+    with pytest.raises(UsageError, match=r"at least 67,109,614 .* a folder on a disk with scratch"):
         choose(WAYS, replace(DISK, memory=749, scratch_is_memory=True))
     on_device = [replace(way, device_bytes=50) for way in WAYS]
     message = r"max_memory\) and 50 bytes of the device's .* may take 1,000 and 49;"

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 import pytest
 
 from patchc.derivation.adamw import Kind
-from patchc.derivation.memory_plan import Need, Work, ways
+from patchc.derivation.memory_plan import Need, Work
+from patchc.derivation.ways import ways
 
 
 @contextmanager
