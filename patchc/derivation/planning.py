@@ -19,6 +19,7 @@ from patchc.derivation.trained import RetainedEntries
 from patchc.derivation.trainer import Workplace
 from patchc.derivation.ways import choose, ways
 from patchc.layered.activations import layer_seconds, measure_layer
+from patchc.layered.allocation import return_memory
 from patchc.layered.layered_model import LayeredModel
 from patchc.layered.model_parts import load_parts
 from patchc.layered.weights import StreamedWeights
@@ -49,6 +50,9 @@ class Planner:
             parts, source, place.device, place.dtype, place.autocast, ahead=False
         )
         self._model = LayeredModel(parts, self._weights, place.device, place.autocast)
+        cost = measure_layer(self._model)
+        self._weights.forget()
+        return_memory()
         trained = objective.trained(source, parts, False)
         base_sums = any(kind.startswith("base-") for kind in options.scores)
         tuned_sums = any(not kind.startswith("base-") for kind in options.scores)
@@ -66,7 +70,7 @@ class Planner:
             scored=scored_tensors(parts.shapes, options),
             sums=frozenset(["base"] * base_sums + ["tuned"] * tuned_sums),
             compact=options.holding is not None,
-            cost=measure_layer(self._model),
+            cost=cost,
             whole_logits=parts.head.bias is not None,
             step=step,
             samples=objective.sample_loads() if options.scores else [],

@@ -126,6 +126,13 @@ class StreamedWeights:
         """Stop reading ahead."""
         self._reader.shutdown(wait=True, cancel_futures=True)
 
+    def forget(self) -> None:
+        """Give up the memory of the layers; it is taken again when one is asked for."""
+        for place in range(len(self._numbers)):
+            self._wait(place)
+            self._numbers[place] = None
+        self._slots = []
+
     def layer(self, number: int, following: int | None) -> dict[str, Tensor]:
         """See :class:`Weights`.
 
