@@ -46,10 +46,8 @@ def derive_directions(
     Raises:
         DeriveError, UnsupportedInputError, UsageError, StorageError: see the called functions.
     """
-    place, objective = (
-        _workplace(base, options, layout, scratch),
-        _objective(base, material, options),
-    )
+    place = _workplace(base, options, layout, scratch)
+    objective = _objective(base, material, options)
     with ExitStack() as stack:
         stack.enter_context(reproducible(place.device, options.seed))
         stack.enter_context(quiet_transformers())
@@ -81,10 +79,8 @@ def plan_directions(
         UsageError, StorageError: the budget is too small.
         DeriveError, UnsupportedInputError: as the derivation.
     """
-    place, objective = (
-        _workplace(base, options, IN_MEMORY, None),
-        _objective(base, material, options),
-    )
+    place = _workplace(base, options, IN_MEMORY, None)
+    objective = _objective(base, material, options)
     with ExitStack() as stack:
         stack.enter_context(reproducible(place.device, options.seed))
         stack.enter_context(quiet_transformers())

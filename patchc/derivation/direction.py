@@ -194,17 +194,15 @@ class DirectionDerivation:
         self, kind: str, losses: Sequence[Loss], sums: GradientSums, alone: bool
     ) -> None:
         """Sum layer by layer; ``alone`` takes each loss through the model by itself."""
-        layers, inside = len(self._model.parts.layers), set[str]()
-        for names in self._model.parts.layer_names:
-            inside.update(names.values())
-        resumes = not alone and inside.issuperset(self._scored)
+        parts = self._model.parts
+        layers = len(parts.layers)
+        resumes = not alone and parts.inside.issuperset(self._scored)
         groups = [[loss] for loss in losses] if alone else [losses]
         for number, group in enumerate(groups):
             kept = self._trainer.boundaries(f"{kind}-scoring", not alone, resumes=resumes)
             before = 2 * layers * number
 
-            def report(number: int, back: bool, before: int = before) -> None:
-                passed = 2 * layers - number if back else number + 1
+            def report(passed: int, before: int = before) -> None:
                 self._report(kind, before + passed, 2 * layers * len(groups), "layers")
 
             terms = [Term(loss) for loss in group]

@@ -19,7 +19,7 @@ from patchc.derivation.trainer import Layout
 from patchc.layered.activations import LayerCost
 from patchc.layered.model_parts import ModelParts
 from patchc.layered.output_head import BLOCK_BYTES
-from patchc.layered.weights import layer_bytes
+from patchc.layered.weights import largest_layer, weight_bytes
 
 _SLACK = 96 << 20
 """What the process takes in addition once it computes: threads, libraries, the allocator."""
@@ -124,10 +124,10 @@ def _step(work: Work, layout: Layout, optimizer: Kind) -> int:
         every = sum(kept) * layers if layout.keeps else max(kept)
         return _held(work, optimizer) + every + boundaries + head
     own = [sum(work.trained.get(name, 0) for name in work.parts.group(n)) for n in range(layers)]
-    tensor = max((work.trained.get(n, 0) for n in _inside(work.parts)), default=0)
+    tensor = max((work.trained.get(n, 0) for n in work.parts.inside), default=0)
     learning = 4 * max(own) + 4 * tensor * (1 if len(work.step) == 1 else 2) + 2 * max(kept)
     if work.draws:
-        learning += 4 * max(math.prod(work.parts.shapes[n]) for n in _inside(work.parts))
+        learning += 4 * max(math.prod(work.parts.shapes[n]) for n in work.parts.inside)
     return _slots(work, layout) + boundaries + max(learning, head)
 
 
@@ -141,11 +141,11 @@ def _scoring(work: Work, layout: Layout) -> int:
     head = max(_head(work, load, layout, learns) for load in work.samples)
     sizes = {name: 4 * math.prod(shape) for name, shape in work.scored.items()}
     tensor = max(sizes.values())
-    ends = sum(size for name, size in sizes.items() if name not in _inside(parts))
+    ends = sum(size for name, size in sizes.items() if name not in parts.inside)
     if not layout.streams:
         layers = len(parts.layers) if layout.keeps else 1
         sums = sum(sizes.values()) * len(work.sums)
-        return _weights(work) + sums + tensor + kept * layers + head
+        return weight_bytes(work.parts, work.dtype) + sums + tensor + kept * layers + head
     layer = max(
         sum(sizes.get(name, 0) for name in parts.group(n)) for n in range(len(parts.layers))
     )
@@ -169,14 +169,8 @@ def _head(work: Work, load: Load, layout: Layout, learns: bool) -> int:
 
 def _arguments(work: Work, loads: Iterable[Load]) -> int:
     """What each loss's layers are given beside the states: positions, and masks of padded rows."""
-    config = work.parts.model.config.get_text_config()
-    heads = getattr(config, "num_attention_heads", 1)
-    width = getattr(config, "head_dim", None) or _hidden(work) // heads
+    width = work.parts.head_width
     return sum(8 * width * load.tokens + load.tokens * load.columns for load in loads)
-
-
-def _hidden(work: Work) -> int:
-    return work.parts.shapes[work.parts.head_name][1]
 
 
 def _update(work: Work, layout: Layout, optimizer: Kind) -> int:
@@ -200,7 +194,7 @@ def _held_while_writing(work: Work, layout: Layout) -> int:
     if layout.streams:
         return _slots(work, layout)
     sums = 4 * sum(math.prod(shape) for shape in work.scored.values())
-    return _weights(work) + sums * len(work.sums)
+    return weight_bytes(work.parts, work.dtype) + sums * len(work.sums)
 
 
 def _held(work: Work, optimizer: Kind) -> int:
@@ -212,22 +206,16 @@ def _held(work: Work, optimizer: Kind) -> int:
     # Positions, base values and deltas of drawn entries; and one whole gradient.
     drawn = 16 * entries if work.draws else 0
     largest = max(map(math.prod, work.parts.shapes.values()))
-    return _weights(work) + moments + 4 * entries + drawn + 4 * largest
-
-
-def _weights(work: Work) -> int:
-    return work.dtype.itemsize * sum(map(math.prod, work.parts.shapes.values()))
+    return weight_bytes(work.parts, work.dtype) + moments + 4 * entries + drawn + 4 * largest
 
 
 def _slots(work: Work, layout: Layout) -> int:
     rounded = work.parts.in_bf16 if work.autocast else frozenset[str]()
-    layers = range(len(work.parts.layers))
-    largest = max(layer_bytes(work.parts.group(n), rounded, work.dtype) for n in layers)
-    return largest * (2 if layout.ahead else 1)
+    return largest_layer(work.parts, rounded, work.dtype) * (2 if layout.ahead else 1)
 
 
 def _states(work: Work, load: Load) -> int:
-    return load.tokens * _hidden(work) * work.dtype.itemsize
+    return load.tokens * work.parts.hidden * work.dtype.itemsize
 
 
 def _scratch(work: Work, layout: Layout, optimizer: Kind) -> int:
@@ -250,13 +238,9 @@ def _scratch(work: Work, layout: Layout, optimizer: Kind) -> int:
 def _traffic(work: Work, optimizer: Kind) -> int:
     """Bytes that a later step reads and writes: weights twice, gradients and states both ways."""
     parts = work.parts
-    inside = sum(math.prod(parts.shapes[name]) for name in _inside(parts))
+    inside = sum(math.prod(parts.shapes[name]) for name in parts.inside)
     head = math.prod(parts.shapes[parts.head_name])
     weights = 2 * 4 * (inside + head) if not work.draws else 2 * work.base_bytes
     entries = sum(work.trained.values())
     states = sum(state_bytes(optimizer, run.count) for run in runs_of(work.trained))
     return weights + 2 * 4 * entries + 2 * states
-
-
-def _inside(parts: ModelParts) -> set[str]:
-    return {name for names in parts.layer_names for name in names.values()}

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from patchc.errors import DeriveError
 from patchc.kernels.bitmask import unpack, words_for
-from patchc.kernels.philox import Retention, retention_stream, retention_threshold
 from patchc.kernels.topk.sampled import mark_retained
 from patchc.layered.sources import BaseSource, Source
+from patchc.selection.compact.holding import drawn
 
 _STREAM = "model-0"
 """The name under which a merge draws for its only model."""
@@ -186,7 +186,7 @@ class _Zeros:
 
 def _draw(name: str, words: int, share: float, seed: int) -> Tensor:
     """Draw the positions of a tensor's retained entries; int64."""
-    retention = Retention(seed, retention_stream(_STREAM, name), retention_threshold(share))
+    retention = drawn(_STREAM, name, seed, share)
     bits = np.empty(words_for(words), np.uint32)
     mark_retained(bits, words, 0, retention)
     return torch.from_numpy(np.flatnonzero(unpack(bits, words)))

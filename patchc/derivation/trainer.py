@@ -131,14 +131,8 @@ class Trainer:
         ends there and the norm is zero. ``passed`` is called with the number of layers that were
         passed, on the way forward and back.
         """
-        kept, layers = self.boundaries("step"), len(self.model.parts.layers)
-
-        def layer_done(number: int, back: bool) -> None:
-            passed(2 * layers - number if back else number + 1)
-
-        keeps = self._place.layout.keeps
-        one = Pass(self.model, terms, self._collector, kept, keeps, layer_done)
-        values = one.run(accept)
+        kept, keeps = self.boundaries("step"), self._place.layout.keeps
+        values = Pass(self.model, terms, self._collector, kept, keeps, passed).run(accept)
         if len(values) < len(terms) or not kept.back:
             return values, torch.zeros(())
         return values, self._collector.norm()
@@ -222,7 +216,7 @@ class Trainer:
     def _hold(self, parts: ModelParts) -> Weights:
         """Put everything into memory."""
         place, trained = self._place, self._trained
-        weights = HeldWeights(parts, place.source, place.device, place.dtype)
+        weights = HeldWeights.read(parts, place.source, place.device, place.dtype)
         if isinstance(trained, RetainedEntries):
             self._held_deltas = _HeldDeltas(trained, weights.values)
             values = self._held_deltas.deltas

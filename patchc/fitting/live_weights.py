@@ -7,7 +7,6 @@ entries' words are kept apart, and are put into what is read of the base.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 import numpy as np
@@ -18,6 +17,7 @@ from torch import Tensor
 from patchc.dtypes import Words
 from patchc.layered.model_parts import ModelParts
 from patchc.layered.sources import Source
+from patchc.layered.weights import HeldWeights
 from patchc.selection.selected_entries import TensorEntries, values_of
 
 
@@ -31,7 +31,7 @@ class Settable(Protocol):
         """Set a tensor's entries to the base's words."""
 
 
-class LoadedWeights:
+class LoadedWeights(HeldWeights):
     """The parameters of a model that transformers has loaded, without a copy of them.
 
     Args:
@@ -40,36 +40,17 @@ class LoadedWeights:
     """
 
     def __init__(self, parts: ModelParts, tensors: Mapping[str, Tensor]) -> None:
-        self._parts = parts
-        self._values = {name: tensors[name].detach() for name in parts.shapes}
-        self.dtype = self._values[parts.embedding_name].dtype
-
-    def layer(self, number: int, _following: int | None) -> dict[str, Tensor]:
-        """See :class:`patchc.layered.weights.Weights`."""
-        names = self._parts.layer_names[number]
-        return {local: self._values[name] for local, name in names.items()}
-
-    def rows(self, name: str, first: int, last: int) -> Tensor:
-        """See :class:`patchc.layered.weights.Weights`."""
-        return self._values[name][first:last]
-
-    def picked(self, name: str, ids: Tensor) -> Tensor:
-        """See :class:`patchc.layered.weights.Weights`."""
-        return self._values[name][ids]
-
-    def holding(self, _name: str) -> AbstractContextManager[None]:
-        """See :class:`patchc.layered.weights.Weights`; it always is."""
-        return nullcontext()
+        super().__init__(parts, {name: tensors[name].detach() for name in parts.shapes})
 
     def changed(self) -> None:
         """See :class:`patchc.layered.weights.Weights`."""
         with torch.no_grad():
             for name, parameter in self._parts.rest.items():
-                parameter.copy_(self._values[name])
+                parameter.copy_(self.values[name])
 
     def put(self, name: str, entries: TensorEntries, words: Words) -> None:
         """See :class:`Settable`."""
-        flat = self._values[name].view(-1)
+        flat = self.values[name].view(-1)
         values = torch.from_numpy(values_of(words, entries.tensor.dtype.code))
         places = torch.from_numpy(entries.found.positions.astype(np.int64)).to(flat.device)
         flat[places] = values.to(flat.device, flat.dtype)

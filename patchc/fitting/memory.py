@@ -20,7 +20,7 @@ from patchc.layered.activations import LayerCost
 from patchc.layered.model_parts import ModelParts
 from patchc.layered.output_head import BLOCK_BYTES
 from patchc.layered.passes import Term
-from patchc.layered.weights import layer_bytes
+from patchc.layered.weights import largest_layer, weight_bytes
 
 _SLACK = 96 << 20
 """What the process takes in addition once it computes: threads, libraries, the allocator."""
@@ -151,9 +151,8 @@ def _beside(work: Work, way: Way) -> int:
 def _weights(work: Work, way: Way) -> int:
     """The model, or two of its layers."""
     if not way.streams:
-        return work.dtype.itemsize * sum(map(math.prod, work.parts.shapes.values()))
-    groups = (work.parts.group(number) for number in range(work.layers))
-    return 2 * max(layer_bytes(group, frozenset(), work.dtype) for group in groups)
+        return weight_bytes(work.parts, work.dtype)
+    return 2 * largest_layer(work.parts, frozenset(), work.dtype)
 
 
 def _at_work(work: Work) -> int:
@@ -195,9 +194,8 @@ def _speaking(work: Work, way: Way) -> int:
     """Keys and values of all layers, and one run over the requests."""
     load, config = work.loads.spoken, work.parts.model.config.get_text_config()
     heads: int = getattr(config, "num_attention_heads", 1)
-    size: int = getattr(config, "head_dim", None) or config.hidden_size // heads
     pairs: int = getattr(config, "num_key_value_heads", None) or heads
-    held = 2 * pairs * size * work.layers * work.dtype.itemsize * load.tokens
+    held = 2 * pairs * work.parts.head_width * work.layers * work.dtype.itemsize * load.tokens
     logits = _of_head(work, way) + _logits(work, load, _LOGIT_BYTES)
     return held + max(_run(work, load), logits)
 
@@ -209,8 +207,7 @@ def _run(work: Work, load: Load) -> int:
 
 def _states(work: Work, tokens: int) -> int:
     """The states at one boundary."""
-    hidden = work.parts.shapes[work.parts.head_name][1]
-    return tokens * hidden * work.dtype.itemsize
+    return tokens * work.parts.hidden * work.dtype.itemsize
 
 
 def _of_head(work: Work, way: Way) -> int:

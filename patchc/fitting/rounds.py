@@ -40,11 +40,10 @@ def evaluate_jobs(model: LayeredModel, jobs: Sequence[Job[T]]) -> list[T]:
 
 
 def _rounds(model: LayeredModel, jobs: Sequence[Job[T]]) -> Iterator[list[Job[T]]]:
-    hidden = model.parts.shapes[model.parts.head_name][1]
     group: list[Job[T]] = []
     held = 0
     for job in jobs:
-        size = job.load.tokens * hidden * model.weights.dtype.itemsize
+        size = job.load.tokens * model.parts.hidden * model.weights.dtype.itemsize
         if group and held + size > ROUND_BYTES:
             yield group
             group, held = [], 0

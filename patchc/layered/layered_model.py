@@ -187,13 +187,8 @@ class LayeredModel:
         """
         args, kwargs = entry.arguments[number]
         before = len(list(_tensors([*args, *kwargs.values()])))
-        self._inside = True
-        try:
-            with self._computing():
-                layer = self.parts.layers[number]
-                result = functional_call(layer, dict(weights), (states, *args), kwargs)
-        finally:
-            self._inside = False
+        with self._computing():
+            result = self._call(number, weights, (states, *args), kwargs)
         if len(list(_tensors([*args, *kwargs.values()]))) != before:
             raise self._sharing()
         self._in_tuples = isinstance(result, tuple)
@@ -261,9 +256,19 @@ class LayeredModel:
 
     def _run_in_order(self, number: int, *args: Any, **kwargs: Any) -> Any:
         weights = self.weights.layer(number, (number + 1) % len(self.parts.layers))
+        return self._call(number, weights, args, kwargs)
+
+    def _call(
+        self,
+        number: int,
+        weights: Mapping[str, Tensor],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """Run a layer's own code with these weights."""
         self._inside = True
         try:
-            return functional_call(self.parts.layers[number], weights, args, kwargs)
+            return functional_call(self.parts.layers[number], dict(weights), args, kwargs)
         finally:
             self._inside = False
 

@@ -92,7 +92,7 @@ class ModelEnds:
         if self.take_rows is not None and torch.is_grad_enabled():
             take, leaf = self.take_rows, rows.requires_grad_()
             leaf.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
-                lambda leaf: take(occurring, _pop_gradient(leaf))
+                lambda leaf: take(occurring, pop_gradient(leaf))
             )
         stated = module.padding_idx
         try:
@@ -136,7 +136,8 @@ def _weight_of(module: torch.nn.Module, rows: Tensor) -> Iterator[None]:
         module._parameters["weight"] = before
 
 
-def _pop_gradient(leaf: Tensor) -> Tensor:
+def pop_gradient(leaf: Tensor) -> Tensor:
+    """Take a tensor's gradient from it."""
     gradient = leaf.grad
     assert gradient is not None
     leaf.grad = None

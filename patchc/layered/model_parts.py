@@ -55,6 +55,23 @@ class ModelParts:
         """Whether embedding and head are one tensor."""
         return self.embedding_name == self.head_name
 
+    @property
+    def inside(self) -> set[str]:
+        """The names of all tensors in the layers."""
+        return {name for names in self.layer_names for name in names.values()}
+
+    @property
+    def hidden(self) -> int:
+        """The size of a token's states."""
+        return self.shapes[self.head_name][1]
+
+    @property
+    def head_width(self) -> int:
+        """The size of one attention head's share of them."""
+        config = self.model.config.get_text_config()
+        stated: int | None = getattr(config, "head_dim", None)
+        return stated or self.hidden // getattr(config, "num_attention_heads", 1)
+
     def group(self, number: int) -> dict[str, tuple[int, ...]]:
         """Return the shapes of a layer's tensors, by their names in the checkpoint."""
         return {name: self.shapes[name] for name in self.layer_names[number].values()}

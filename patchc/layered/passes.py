@@ -17,6 +17,7 @@ from torch import Tensor
 
 from patchc.layered.boundaries import Boundaries
 from patchc.layered.layered_model import Entry, LayeredModel, Loss
+from patchc.layered.model_ends import pop_gradient
 from patchc.layered.weights import HeldWeights
 
 T = TypeVar("T")
@@ -66,7 +67,7 @@ class Pass:
             interrupted.
         keeps: whether all that the layers' gradients need is kept, in place of computing each
             layer twice.
-        layer_done: called after each layer with its number, and whether that was on the way back.
+        passed: called after each layer with how many have been passed, those of the way back too.
     """
 
     def __init__(
@@ -76,14 +77,14 @@ class Pass:
         collector: Collector,
         boundaries: Boundaries,
         keeps: bool,
-        layer_done: Callable[[int, bool], None] = lambda _number, _back: None,
+        passed: Callable[[int], None] = lambda _layers: None,
     ) -> None:
         self._model = model
         self._terms = terms
         self._collector = collector
         self._boundaries = boundaries
         self._keeps = keeps
-        self._layer_done = layer_done
+        self._passed = passed
         self._layers = len(model.parts.layers)
         self._graphs: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
         self._entries: list[Entry] = []
@@ -148,7 +149,7 @@ class Pass:
                     output = self._model.run_layer(number, weights, states, entry)
             self._boundaries.put(index, output.detach())
         self._boundaries.went_forward()
-        self._layer_done(number, False)
+        self._passed(number + 1)
 
     def _leave(self, index: int, term: Term) -> tuple[Tensor, Tensor]:
         states = self._boundaries.get(index, self._layers).requires_grad_()
@@ -176,7 +177,7 @@ class Pass:
             del states, output
         self._collector.finish(names)
         self._boundaries.went_back()
-        self._layer_done(number, True)
+        self._passed(2 * self._layers - number)
 
     def _weights(self, number: int, following: int, learning: bool) -> dict[str, Tensor]:
         """Fetch a layer's weights; those wanted give their gradients to the collector."""
@@ -235,10 +236,7 @@ class _Taking:
 
 
 def _give(collector: Collector, name: str, leaf: Tensor) -> None:
-    gradient = leaf.grad
-    assert gradient is not None
-    leaf.grad = None
-    collector.add(name, gradient)
+    collector.add(name, pop_gradient(leaf))
 
 
 def evaluate(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
@@ -50,17 +50,22 @@ class HeldWeights:
         values: each tensor in its shape, by name; may be changed in place.
     """
 
-    def __init__(
-        self, parts: ModelParts, source: Source, device: torch.device, dtype: torch.dtype
-    ) -> None:
-        self.dtype = dtype
-        self.values = {
+    def __init__(self, parts: ModelParts, values: Mapping[str, Tensor]) -> None:
+        self.dtype = values[parts.embedding_name].dtype
+        self.values = values
+        self._parts = parts
+
+    @classmethod
+    def read(
+        cls, parts: ModelParts, source: Source, device: torch.device, dtype: torch.dtype
+    ) -> HeldWeights:
+        """Read all weights but the rest of the parameters, which hold the base's values."""
+        values = {
             name: read_whole(source, name, shape, dtype).to(device)
             for name, shape in parts.shapes.items()
             if name not in parts.rest
         }
-        self.values |= {name: one.detach() for name, one in parts.rest.items()}
-        self._parts = parts
+        return cls(parts, values | {name: one.detach() for name, one in parts.rest.items()})
 
     def layer(self, number: int, _following: int | None) -> dict[str, Tensor]:
         """See :class:`Weights`."""
@@ -140,7 +145,7 @@ class StreamedWeights:
             CheckpointError, StorageError: the source cannot be read.
         """
         if not self._slots:
-            size = max(map(self._layer_bytes, range(len(self._parts.layers))))
+            size = largest_layer(self._parts, self._rounded, self.dtype)
             kind = _CudaSlot if self._device.type == "cuda" else _HostSlot
             self._slots = [kind(size, self._device) for _ in self._numbers]
         if number not in self._numbers:
@@ -231,9 +236,6 @@ class StreamedWeights:
     def _kind(self, name: str) -> torch.dtype:
         return torch.bfloat16 if name in self._rounded else self.dtype
 
-    def _layer_bytes(self, number: int) -> int:
-        return layer_bytes(self._parts.group(number), self._rounded, self.dtype)
-
 
 class _HostSlot:
     """Memory of one layer on the CPU."""
@@ -279,14 +281,23 @@ class _CudaSlot(_HostSlot):
         return self._held
 
 
-def layer_bytes(
-    group: Mapping[str, Sequence[int]], rounded: frozenset[str], dtype: torch.dtype
-) -> int:
-    """Count the bytes that a layer's weights take, each tensor from a multiple of 64 bytes on."""
-    return sum(
-        _aligned(math.prod(shape) * (2 if name in rounded else dtype.itemsize))
-        for name, shape in group.items()
+def largest_layer(parts: ModelParts, rounded: frozenset[str], dtype: torch.dtype) -> int:
+    """Count the bytes of the largest layer's weights, each tensor from a multiple of 64 on.
+
+    Those in ``rounded`` are in bfloat16, the others in ``dtype``.
+    """
+    return max(
+        sum(
+            _aligned(math.prod(shape) * (2 if name in rounded else dtype.itemsize))
+            for name, shape in parts.group(number).items()
+        )
+        for number in range(len(parts.layers))
     )
+
+
+def weight_bytes(parts: ModelParts, dtype: torch.dtype) -> int:
+    """Count the bytes of all weights in a dtype."""
+    return dtype.itemsize * sum(map(math.prod, parts.shapes.values()))
 
 
 def _aligned(size: int) -> int:

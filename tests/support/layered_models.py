@@ -23,7 +23,7 @@ def held_model(folder: Path, *, autocast: bool = False) -> LayeredModel:
     """A checkpoint in memory, in fp32."""
     with open_checkpoint(folder) as base:
         parts = load_parts(base, CPU, torch.float32)
-        weights = HeldWeights(parts, BaseSource(base), CPU, torch.float32)
+        weights = HeldWeights.read(parts, BaseSource(base), CPU, torch.float32)
     return LayeredModel(parts, weights, CPU, autocast)
 
 

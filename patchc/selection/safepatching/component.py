@@ -14,10 +14,11 @@ import numpy as np
 from patchc.checkpoint import Checkpoint, TensorInfo
 from patchc.chunks import Chunk
 from patchc.formats import RetentionMask
-from patchc.kernels.philox import KEEP_ALL, Retention, retention_stream, retention_threshold
+from patchc.kernels.philox import KEEP_ALL, Retention, retention_threshold
 from patchc.kernels.topk.cpu import Bits
 from patchc.recipe import Recipe
 from patchc.runtime.runtime import Buffers
+from patchc.selection.compact.holding import drawn
 from patchc.selection.used_words import UsedWords
 
 ComponentName = Literal["se", "osm"]
@@ -74,8 +75,7 @@ class Component:
 
     def retention(self, tensor: str) -> Retention:
         """Which entries of a tensor are retained."""
-        threshold = retention_threshold(self.retain(tensor))
-        return Retention(self.recipe.seed, retention_stream(self.name, tensor), threshold)
+        return drawn(self.name, tensor, self.recipe.seed, self.retain(tensor))
 
     def mask(self, tensor: str) -> RetentionMask:
         """The retention mask of a tensor as a patch file states it."""
