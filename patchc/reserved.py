@@ -21,6 +21,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
+from patchc.errors import InUseError
 from patchc.locks import LockFile
 from patchc.moves import LIST, STAGED, unfinished
 from patchc.renaming import discard, remove, rename
@@ -81,6 +82,17 @@ def reserved(out: Path, subject: Path) -> Iterator[None]:
             raise
         with suppress(OSError):  # a file that nobody locks stops nobody
             remove(lock.path)
+
+
+def clear_leftovers(out: Path) -> None:
+    """Remove what a killed process left beside an output that is complete, if nobody works on it.
+
+    Raises:
+        StorageError: it cannot be removed.
+    """
+    if leftovers(out):
+        with suppress(InUseError), reserved(out, out):
+            pass
 
 
 def _clear(out: Path) -> None:

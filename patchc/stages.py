@@ -10,16 +10,15 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from blake3 import blake3
 
 from patchc.durability import sync_path
-from patchc.errors import InUseError, OutputError
+from patchc.errors import OutputError
 from patchc.files import staged_folder
-from patchc.reserved import leftovers, reserved
+from patchc.reserved import clear_leftovers
 from patchc.system_errors import storage_errors
 
 _STAMP = "stage.json"
@@ -50,9 +49,8 @@ class Stages:
         folder = self._work / name
         if not self.done(name, inputs):
             _make(folder, inputs, make)
-        elif leftovers(folder):  # of a run that was killed when the stage was just done
-            with suppress(InUseError), reserved(folder, folder):
-                pass
+        else:
+            clear_leftovers(folder)  # of a run that was killed when the stage was just done
         return folder
 
     def done(self, name: str, inputs: Mapping[str, Any]) -> bool:

@@ -27,7 +27,9 @@ from patchc.derivation.session import choose_device, quiet_transformers, reprodu
 from patchc.derivation.trainer import IN_MEMORY, Layout, Workplace
 from patchc.layered.allocation import lean_allocation
 from patchc.layered.scratch import Scratch
+from patchc.output_place import reserved_path
 from patchc.progress import Progress
+from patchc.reserved import clear_leftovers
 
 
 def derive_directions(
@@ -130,4 +132,5 @@ def _written(scratch: Scratch | None, direction: Direction, out: Path) -> Direct
     if scratch is None or report is None or not (out / RECORD).exists():
         return None
     scratch.remove_files(f"{direction}-")
+    clear_leftovers(reserved_path(out))  # the run may have been killed when it was just written
     return DirectionReport(**{**report, "path": out})

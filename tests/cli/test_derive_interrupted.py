@@ -51,6 +51,19 @@ def test_ctrl_c_says_that_the_same_command_goes_on(
     assert not scratch_of(tmp_path)
 
 
+def test_the_lock_of_a_killed_run_goes_where_its_output_was_complete(
+    derivable: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the name of the last direction and the end of its lock."""
+    interrupt_after(monkeypatch, "osm-course", KeyboardInterrupt())
+    with streaming():
+        assert derive(derivable, tmp_path / "out")[0] == 130
+    (tmp_path / "out" / ".se.patchc-lock").write_text("{}")
+    code, _, errors = derive(derivable, tmp_path / "out")
+    assert code == 0, errors
+    assert tree(tmp_path / "out") == tree(derivable / "whole")
+
+
 @pytest.mark.usefixtures("streams")
 @pytest.mark.parametrize("call", ["posix_fallocate", "pwritev", "write_text"])
 def test_a_disk_that_fills_up_leaves_what_is_done(
