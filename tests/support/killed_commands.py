@@ -72,11 +72,15 @@ def main() -> None:
     moments = random.Random(seed)
     expected = digests_of(folder / "wanted")
     killed: list[str] = []
-    while len(killed) < points:
+    ended = False
+    # The last round is one that no kill ended: within the removal of the scratch folder, one may
+    # leave the folder, empty.
+    while len(killed) < points or not ended:
         out = folder / "out"
         for phase in [*PHASES, None]:
             wait = moments.uniform(0, _LONGEST_SECONDS)
-            if run_until(folder, out, phase, wait):
+            ended = run_until(folder, out, phase, wait)
+            if ended:
                 break
             killed.append(" ".join(phase or ()))
             if (out / "osm").exists() and not any(map(notes_in, scratch_of(folder / "scratch"))):
