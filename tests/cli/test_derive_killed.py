@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import killed_commands
+import torch
 from derive_commands import derive, write_inputs
 
 POINTS = 20
@@ -20,7 +21,7 @@ def test_runs_that_are_killed_come_to_the_same_end(tmp_path: Path) -> None:
     assert code == 0, errors
     done = subprocess.run(
         [sys.executable, killed_commands.__file__, tmp_path, "7", str(POINTS)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
         capture_output=True,
         text=True,
         check=False,
