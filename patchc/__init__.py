@@ -3,8 +3,11 @@
 The verbs of the command line are functions here: :func:`fix`, :func:`derive`, :func:`build`,
 :func:`diff`, :func:`apply`, :func:`revert`, :func:`verify`, :func:`inspect`, :func:`fold`,
 :func:`evaluate`, :func:`sweep`, :func:`fit`. :func:`chain` compares patches that follow one
-another, and :func:`open_patch` reads a patch file. Names are imported on first use, so that
-importing this package costs nothing. :mod:`patchc.torch` changes loaded models.
+another, and :func:`open_patch` reads a patch file. Each verb returns a frozen report of its own,
+such as :class:`BuildReport`, and raises subclasses of :class:`PatchcError`; all of them, and the
+types of the reports' fields, are here. :mod:`patchc.torch` changes loaded models.
+
+Names are imported on first use, so that importing this package costs nothing.
 """
 
 from __future__ import annotations
@@ -15,57 +18,145 @@ from patchc.version import __version__ as __version__
 
 TYPE_CHECKING = False  # typing takes as long to import as all the rest here
 if TYPE_CHECKING:
+    from patchc.compiler.pipeline import CompiledPatch as CompiledPatch
     from patchc.derivation.derive_options import DeriveOptions as DeriveOptions
+    from patchc.derivation.derive_options import TuneOptions as TuneOptions
+    from patchc.derivation.derive_plan import DerivePlan as DerivePlan
+    from patchc.derivation.direction_report import DirectionReport as DirectionReport
+    from patchc.errors import AlreadyPatchedError as AlreadyPatchedError
+    from patchc.errors import CheckpointError as CheckpointError
+    from patchc.errors import DeriveError as DeriveError
+    from patchc.errors import EvaluateError as EvaluateError
+    from patchc.errors import InUseError as InUseError
+    from patchc.errors import MismatchError as MismatchError
+    from patchc.errors import MissingExtraError as MissingExtraError
+    from patchc.errors import NotPatchedError as NotPatchedError
+    from patchc.errors import NumericError as NumericError
+    from patchc.errors import OutputError as OutputError
+    from patchc.errors import PartlyPatchedError as PartlyPatchedError
     from patchc.errors import PatchcError as PatchcError
+    from patchc.errors import PatchFormatError as PatchFormatError
+    from patchc.errors import RankError as RankError
+    from patchc.errors import ResultMismatchError as ResultMismatchError
+    from patchc.errors import StorageError as StorageError
+    from patchc.errors import UnfixedError as UnfixedError
+    from patchc.errors import UnsupportedInputError as UnsupportedInputError
+    from patchc.errors import UnsupportedPatchError as UnsupportedPatchError
+    from patchc.errors import UsageError as UsageError
+    from patchc.errors import WrongBaseError as WrongBaseError
     from patchc.evaluation.evaluate_options import EvaluateOptions as EvaluateOptions
+    from patchc.evaluation.measure import Evaluation as Evaluation
+    from patchc.evaluation.paired import Change as Change
+    from patchc.evaluation.rates import Rate as Rate
+    from patchc.evaluation.trials import Trial as Trial
+    from patchc.fitting.choice import Candidate as Candidate
     from patchc.fitting.fit_options import FitOptions as FitOptions
     from patchc.fitting.fit_options import Limit as Limit
+    from patchc.fitting.fitted import Fitted as Fitted
+    from patchc.fitting.search import Range as Range
     from patchc.fixing.fix import fix as fix
     from patchc.fixing.fix_options import FixOptions as FixOptions
+    from patchc.fixing.report import Comparison as Comparison
+    from patchc.fixing.report import Development as Development
+    from patchc.fixing.report import Figures as Figures
+    from patchc.fixing.report import FixReport as FixReport
+    from patchc.fixing.report import Point as Point
+    from patchc.fixing.split import SetSplit as SetSplit
+    from patchc.formats import AdditiveComponent as AdditiveComponent
+    from patchc.formats import AdditiveValues as AdditiveValues
+    from patchc.formats import Patch as Patch
     from patchc.formats import open_patch as open_patch
+    from patchc.formats.change_bits import ChangeBits as ChangeBits
+    from patchc.patching.in_place import InPlaceReport as InPlaceReport
+    from patchc.patching.merge_options import MergeReport as MergeReport
+    from patchc.patching.patched_copy import CopyReport as CopyReport
+    from patchc.progress import Progress as Progress
+    from patchc.progress import ProgressEvent as ProgressEvent
+    from patchc.recipe import MergeOverride as MergeOverride
     from patchc.recipe import MergeRecipe as MergeRecipe
+    from patchc.recipe import Override as Override
     from patchc.recipe import Recipe as Recipe
     from patchc.recipe import read_recipe as read_recipe
+    from patchc.selection.compact.holding import Holding as Holding
     from patchc.verbs.apply import apply as apply
     from patchc.verbs.build import build as build
+    from patchc.verbs.build_plan import BuildPlan as BuildPlan
+    from patchc.verbs.build_plan import BuildReport as BuildReport
+    from patchc.verbs.chain import ChainReport as ChainReport
+    from patchc.verbs.chain import Link as Link
     from patchc.verbs.chain import chain as chain
+    from patchc.verbs.derive import DeriveReport as DeriveReport
     from patchc.verbs.derive import derive as derive
     from patchc.verbs.diff import diff as diff
+    from patchc.verbs.evaluate import EvaluateReport as EvaluateReport
     from patchc.verbs.evaluate import evaluate as evaluate
+    from patchc.verbs.fit import FitReport as FitReport
     from patchc.verbs.fit import fit as fit
     from patchc.verbs.fold import fold as fold
+    from patchc.verbs.inspect import ChangeCounts as ChangeCounts
+    from patchc.verbs.inspect import InspectReport as InspectReport
+    from patchc.verbs.inspect import MaskReport as MaskReport
     from patchc.verbs.inspect import inspect as inspect
     from patchc.verbs.revert import revert as revert
+    from patchc.verbs.sweep import SweepReport as SweepReport
     from patchc.verbs.sweep import sweep as sweep
+    from patchc.verbs.updates import FileChange as FileChange
+    from patchc.verbs.updates import UpdateReport as UpdateReport
+    from patchc.verbs.verify import VerifyReport as VerifyReport
     from patchc.verbs.verify import verify as verify
 
-_HOMES = {
-    "DeriveOptions": "patchc.derivation.derive_options",
-    "EvaluateOptions": "patchc.evaluation.evaluate_options",
-    "FitOptions": "patchc.fitting.fit_options",
-    "FixOptions": "patchc.fixing.fix_options",
-    "Limit": "patchc.fitting.fit_options",
-    "MergeRecipe": "patchc.recipe",
-    "PatchcError": "patchc.errors",
-    "Recipe": "patchc.recipe",
-    "apply": "patchc.verbs.apply",
-    "build": "patchc.verbs.build",
-    "chain": "patchc.verbs.chain",
-    "derive": "patchc.verbs.derive",
-    "diff": "patchc.verbs.diff",
-    "evaluate": "patchc.verbs.evaluate",
-    "fit": "patchc.verbs.fit",
-    "fix": "patchc.fixing.fix",
-    "fold": "patchc.verbs.fold",
-    "inspect": "patchc.verbs.inspect",
-    "open_patch": "patchc.formats",
-    "read_recipe": "patchc.recipe",
-    "revert": "patchc.verbs.revert",
-    "sweep": "patchc.verbs.sweep",
-    "verify": "patchc.verbs.verify",
+_NAMES = {
+    "patchc.compiler.pipeline": "CompiledPatch",
+    "patchc.derivation.derive_options": "DeriveOptions TuneOptions",
+    "patchc.derivation.derive_plan": "DerivePlan",
+    "patchc.derivation.direction_report": "DirectionReport",
+    "patchc.errors": (
+        "AlreadyPatchedError CheckpointError DeriveError EvaluateError InUseError MismatchError "
+        "MissingExtraError NotPatchedError NumericError OutputError PartlyPatchedError "
+        "PatchFormatError PatchcError RankError ResultMismatchError StorageError UnfixedError "
+        "UnsupportedInputError UnsupportedPatchError UsageError WrongBaseError"
+    ),
+    "patchc.evaluation.evaluate_options": "EvaluateOptions",
+    "patchc.evaluation.measure": "Evaluation",
+    "patchc.evaluation.paired": "Change",
+    "patchc.evaluation.rates": "Rate",
+    "patchc.evaluation.trials": "Trial",
+    "patchc.fitting.choice": "Candidate",
+    "patchc.fitting.fit_options": "FitOptions Limit",
+    "patchc.fitting.fitted": "Fitted",
+    "patchc.fitting.search": "Range",
+    "patchc.fixing.fix": "fix",
+    "patchc.fixing.fix_options": "FixOptions",
+    "patchc.fixing.report": "Comparison Development Figures FixReport Point",
+    "patchc.fixing.split": "SetSplit",
+    "patchc.formats": "AdditiveComponent AdditiveValues Patch open_patch",
+    "patchc.formats.change_bits": "ChangeBits",
+    "patchc.patching.in_place": "InPlaceReport",
+    "patchc.patching.merge_options": "MergeReport",
+    "patchc.patching.patched_copy": "CopyReport",
+    "patchc.progress": "Progress ProgressEvent",
+    "patchc.recipe": "MergeOverride MergeRecipe Override Recipe read_recipe",
+    "patchc.selection.compact.holding": "Holding",
+    "patchc.verbs.apply": "apply",
+    "patchc.verbs.build": "build",
+    "patchc.verbs.build_plan": "BuildPlan BuildReport",
+    "patchc.verbs.chain": "ChainReport Link chain",
+    "patchc.verbs.derive": "DeriveReport derive",
+    "patchc.verbs.diff": "diff",
+    "patchc.verbs.evaluate": "EvaluateReport evaluate",
+    "patchc.verbs.fit": "FitReport fit",
+    "patchc.verbs.fold": "fold",
+    "patchc.verbs.inspect": "ChangeCounts InspectReport MaskReport inspect",
+    "patchc.verbs.revert": "revert",
+    "patchc.verbs.sweep": "SweepReport sweep",
+    "patchc.verbs.updates": "FileChange UpdateReport",
+    "patchc.verbs.verify": "VerifyReport verify",
 }
+"""The public names by the module that has them; the imports above tell them to type checkers."""
 
-__all__ = [*_HOMES, "__version__"]
+_HOMES = {name: home for home, names in _NAMES.items() for name in names.split()}
+
+__all__ = [*sorted(_HOMES), "__version__"]
 
 
 def __getattr__(name: str) -> object:
@@ -76,3 +167,7 @@ def __getattr__(name: str) -> object:
     value = getattr(import_module(_HOMES[name]), name)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "torch"})

@@ -10,7 +10,7 @@ from patchc.selection.compact.component_folder import is_compact
 
 if TYPE_CHECKING:
     from patchc.derivation.derive_plan import DerivePlan
-    from patchc.derivation.direction import DirectionReport
+    from patchc.derivation.direction_report import DirectionReport
     from patchc.verbs.derive import DeriveReport
 
 

@@ -17,7 +17,8 @@ from patchc.derivation.base_model import load_tokenizer
 from patchc.derivation.budget import Budget
 from patchc.derivation.derive_options import DeriveOptions, Direction
 from patchc.derivation.derive_plan import DerivePlan
-from patchc.derivation.direction import DirectionDerivation, DirectionReport, Material
+from patchc.derivation.direction import DirectionDerivation, Material
+from patchc.derivation.direction_report import DirectionReport
 from patchc.derivation.examples import encode
 from patchc.derivation.margin_tuning import MarginTuning
 from patchc.derivation.output import RECORD

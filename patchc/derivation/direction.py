@@ -19,6 +19,7 @@ from patchc.derivation.base_model import load_stored
 from patchc.derivation.compact_output import CompactWriter
 from patchc.derivation.conversations import Conversation
 from patchc.derivation.derive_options import DeriveOptions, Direction
+from patchc.derivation.direction_report import DirectionReport
 from patchc.derivation.examples import Example
 from patchc.derivation.gradient_store import GradientStore, HeldGradients, ScratchGradients
 from patchc.derivation.margin import Labelled, Openings
@@ -56,33 +57,6 @@ class Material:
     openings: Openings | None = None
     anchors: tuple[Example, ...] = ()
     record: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class DirectionReport:
-    """One derived direction.
-
-    Attributes:
-        direction: "se", "osm" or "margin".
-        path: its folder.
-        steps: optimiser steps taken.
-        first_loss: mean loss of the first batch, before any step.
-        last_loss: mean loss of the last batch seen.
-        at_ceiling: whether the loss ceiling ended the tuning.
-        scored_tensors: number of tensors with scores.
-        scored_samples: number of conversations or requests whose gradients were summed.
-        anchors: number of the base's replies that anchored the tuning.
-    """
-
-    direction: Direction
-    path: Path
-    steps: int
-    first_loss: float
-    last_loss: float
-    at_ceiling: bool
-    scored_tensors: int
-    scored_samples: int
-    anchors: int = 0
 
 
 class DirectionDerivation:

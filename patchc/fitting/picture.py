@@ -9,7 +9,7 @@ from patchc.errors import import_errors
 from patchc.files import staged_file
 
 if TYPE_CHECKING:
-    from patchc.fitting.run import Fitted
+    from patchc.fitting.fitted import Fitted
 
 
 def draw_fit(fitted: Fitted, path: Path) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-from patchc.evaluation.trials import Trial
 from patchc.fitting.choice import Candidate, choose, judge_trial
 from patchc.fitting.descent import Descent, Step, check_finite
 from patchc.fitting.development import Studied
 from patchc.fitting.fit_options import FitOptions
+from patchc.fitting.fitted import Fitted
 from patchc.fitting.inputs import Gathering
 from patchc.fitting.live import LiveModel
 from patchc.fitting.measuring import agreement, measure_live, validation_loss
@@ -20,37 +20,6 @@ from patchc.recipe import MergeRecipe, Recipe
 
 _BETWEEN_VALIDATIONS = 5
 """Steps from one validation to the next."""
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """What a fit found.
-
-    Attributes:
-        base: the base on the development requests.
-        candidates: the measured points, the best on validation first.
-        best: the chosen one; None where something speaks against each.
-        recipe: of the chosen point; None without one.
-        openings: how refusals begin, as texts.
-        covered: share of the base's refusals that begin so.
-        steps: steps taken.
-        seconds: time spent on them.
-        ended: why the steps ended.
-        losses: for each point, its step, its batch's loss and its validation loss.
-    """
-
-    base: Trial
-    candidates: tuple[Candidate, ...]
-    best: Candidate | None
-    recipe: Recipe | MergeRecipe | None
-    openings: tuple[str, ...]
-    covered: float
-    steps: int
-    seconds: float
-    ended: str
-    losses: tuple[tuple[int, float | None, float | None], ...] = field(
-        default=(), metadata={"json": False}
-    )
 
 
 @dataclass

@@ -25,7 +25,7 @@ from patchc.verbs.fit import fit
 from patchc.version import __version__
 
 if TYPE_CHECKING:
-    from patchc.fitting.run import Fitted
+    from patchc.fitting.fitted import Fitted
 
 Inputs = dict[str, Any]
 Result = dict[str, Any]

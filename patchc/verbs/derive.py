@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from patchc.checkpoint import open_checkpoint, refuse_quantised, refuse_single_file
 from patchc.derivation.derive_options import DeriveOptions, Objective
 from patchc.derivation.derive_plan import DerivePlan
+from patchc.derivation.direction_report import DirectionReport
 from patchc.derivation.for_recipe import options_for
 from patchc.derivation.held_tensors import written_bytes
 from patchc.errors import import_errors
@@ -20,9 +21,6 @@ from patchc.output_checks import check_output, check_space
 from patchc.progress import Progress, ignore_progress
 from patchc.recipe import MergeRecipe, Recipe
 from patchc.verbs.derive_inputs import check_files, read_inputs
-
-if TYPE_CHECKING:
-    from patchc.derivation.direction import DirectionReport
 
 
 @dataclass(frozen=True)
@@ -75,16 +73,16 @@ def derive(
     scores as ``scores-delta.safetensors`` and so on, and the record of the run as ``derive.json``.
     It is written completely or not at all. A compact component is no model; it holds only the
     entries that builds retain, about 4 · p bytes per parameter for the weights and for each kind of
-    scores (``docs/design/compact-components.md``). The same inputs and options give the same bytes
-    on the same machine.
+    scores (``docs/explanation/design/compact-components.md``). The same inputs and options
+    give the same bytes on the same machine.
 
     Where weights, gradients and moments do not fit into ``max_memory``, they lie in scratch files,
     and a layer's weights are in memory only while the layer is computed. On the CPU, the bytes are
     the same.
     Without scratch files, tuning takes 16 bytes per parameter with optimizer "adamw" and 10 with
     "adamw8bit", besides activations; with them, about two layers and blocks of the output head
-    (``docs/derive.md``). A derivation with scratch files that is killed goes on, when it is called
-    again in the same way, from its last finished step, or the last layer that was scored.
+    (``docs/explanation/derive.md``). A derivation with scratch files that is killed goes on, when it is
+    called again in the same way, from its last finished step, or the last layer that was scored.
 
     Args:
         base: the aligned model, a checkpoint folder with config, tokenizer and chat template.

@@ -18,7 +18,8 @@ from patchc.derivation.budget import Budget, process_memory
 from patchc.derivation.derivation import derive_directions, plan_directions
 from patchc.derivation.derive_options import DeriveOptions
 from patchc.derivation.derive_plan import DerivePlan
-from patchc.derivation.direction import DirectionReport, Material
+from patchc.derivation.direction import Material
+from patchc.derivation.direction_report import DirectionReport
 from patchc.derivation.output import RECORD
 from patchc.derivation.session import choose_device
 from patchc.derivation.trainer import Layout

@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
@@ -20,6 +19,7 @@ from patchc.evaluation.paired import Change, check_scipy, compare
 from patchc.evaluation.rates import Kinds, rates_by_kind
 from patchc.evaluation.requests import PathLike
 from patchc.fitting.fit_options import FitOptions, Limit, unmeasured
+from patchc.fitting.fitted import Fitted
 from patchc.fitting.inputs import Gathering, Sources, gather_entries
 from patchc.fitting.search import Range, check_ranges, search_shares, with_most
 from patchc.formats import ValueType
@@ -32,9 +32,6 @@ from patchc.stages import file_digests
 from patchc.verbs.bench import Bench, open_bench
 from patchc.verbs.build import Values, build
 from patchc.version import __version__
-
-if TYPE_CHECKING:
-    from patchc.fitting.run import Fitted
 
 
 @dataclass(frozen=True)

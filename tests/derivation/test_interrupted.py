@@ -20,7 +20,8 @@ from derivations import OPTIONS, STREAMED, derived, digests_of, material_of, wri
 from interrupted import InterruptedRunError, Moments, watched
 from tiny_families import write_family
 
-from patchc.derivation.direction import DirectionReport, Material
+from patchc.derivation.direction import Material
+from patchc.derivation.direction_report import DirectionReport
 from patchc.errors import StorageError
 from patchc.layered.scratch import noted
 

@@ -16,7 +16,8 @@ from patchc.derivation.base_model import load_tokenizer
 from patchc.derivation.conversations import read_conversations
 from patchc.derivation.derivation import derive_directions
 from patchc.derivation.derive_options import DeriveOptions, TuneOptions
-from patchc.derivation.direction import DirectionReport, Material
+from patchc.derivation.direction import Material
+from patchc.derivation.direction_report import DirectionReport
 from patchc.derivation.examples import Example, encode
 from patchc.derivation.margin import Labelled, Openings
 from patchc.derivation.trainer import IN_MEMORY, Layout
