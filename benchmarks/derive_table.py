@@ -2,9 +2,9 @@
 
     python benchmarks/derive_table.py
 
-prints the table of ``docs/derive.md``. The models are files of holes: the planner reads their
-headers and one layer. Memory, scratch files and traffic are the planner's. Times are computed from
-them with the rates below, which are assumptions, and not measured.
+prints the table of ``docs/explanation/derive.md``. The models are files of holes: the planner reads
+their headers and one layer. Memory, scratch files and traffic are the planner's. Times are computed
+from them with the rates below, which are assumptions, and not measured.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 One folder holds one operation. In it ``reference`` is the plain definition, which the tests compare
 with bit for bit; ``cpu`` has the compiled loops; ``triton`` the code for a device; and the package
 itself its types and, where there is one, the function on torch tensors that runs one or the other
-(``docs/design/device-kernels.md``).
+(``docs/explanation/design/device-kernels.md``).
 
 ====================== ============================================================================
 ``rounding``           small floats to fp32 and back

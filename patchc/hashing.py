@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 DIGEST_BYTES = 32
 SHORT_DIGEST_BYTES = 8
 """Digests of bodies, chunks and tensors are stored cut to 64 bits, and those over full ones at 256:
-of both models, both sides' files, and all bodies together (``docs/design/framing.md``)."""
+of both models, both sides' files, and all bodies together
+(``docs/explanation/design/framing.md``)."""
 
 _TENSOR_CONTEXT = "patchc 2026-11 v1 tensor"
 _MODEL_CONTEXT = "patchc 2026-11 v1 model"

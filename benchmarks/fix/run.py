@@ -34,7 +34,7 @@ from patchc.fixing.report import Comparison, Figures
 from patchc.json_values import json_values
 
 WORK = smollm2.cache() / "bench-fix"
-TABLES = Path(__file__).parents[2] / "docs" / "fix-tables.md"
+TABLES = Path(__file__).parents[2] / "docs/explanation/fix-tables.md"
 REFERENCE = Path(__file__).parents[1] / "smollm2" / "reference.txt"
 TEACHING = Teaching(steps=72)
 HELD_OUT = "places"

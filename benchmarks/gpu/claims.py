@@ -56,7 +56,9 @@ def _hot_patch(words: str, column: str, document: str = "benchmarks/README.md") 
 BUILD = "build, chunks of 2^20 words"
 CLAIMS = (
     _tests("README.md", "It has not run on a GPU yet"),
-    _tests("docs/design/device-kernels.md", "Both give the same bits as `reference.py`."),
+    _tests(
+        "docs/explanation/design/device-kernels.md", "Both give the same bits as `reference.py`."
+    ),
     _tests("benchmarks/README.md", "bit-identical to its oracle under Triton's interpreter"),
     Claim(
         *("benchmarks/README.md", "an assumed copy bandwidth of 4 TB/s (one H200)"),
@@ -80,7 +82,7 @@ CLAIMS = (
     _hot_patch("1.0 to 1.3 s on 16 threads", "prepare_seconds"),
     _hot_patch(
         *("a server pauses only for as long as the memory traffic takes", "commit_milliseconds"),
-        "docs/design/hot-patch.md",
+        "docs/explanation/design/hot-patch.md",
     ),
     _stream(BUILD, "3 to 5 s: 37 to 60 % of the bus"),
     _stream("build, chunks of 2^22 words", "2.2 to 2.8 s: 65 to 85 %"),

@@ -31,7 +31,7 @@ from patchc.verbs.bench import Bench, open_bench
 from patchc.verbs.sweep import SweepReport
 
 WORK = smollm2.cache() / "bench-smollm2"
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[2] / "docs/explanation"
 TEACHING = Teaching(steps=160)
 LESSONS = 2000
 DERIVE = DeriveOptions(scores=SCORES, precision="bfloat16", device="cpu")

@@ -128,8 +128,8 @@ class DeriveOptions:
         exclude: regular expressions of tensors that are not scored.
         shard_bytes: most bytes of tensors in one written file.
 
-    ``docs/defaults.md`` says where the learning rates and steps come from, since the paper gives
-    none. Those of the pair belong to the default scales of :class:`patchc.recipe.Recipe`.
+    ``docs/reference/defaults.md`` says where the learning rates and steps come from, since the
+    paper gives none. Those of the pair belong to the default scales of :class:`patchc.recipe.Recipe`.
 
     Raises:
         UsageError: a parameter is of the wrong type, out of range, or of another objective.

@@ -55,7 +55,8 @@ class Recipe(BaseRecipe):
     """How a SafePatching patch is selected and scaled (arXiv 2405.13820).
 
     It adds a safety-enhancement (SE) and an over-safety-mitigation (OSM) component to the base.
-    The defaults are our own, from the sweep recorded in ``docs/defaults.md``; the paper gives none.
+    The defaults are our own, from the sweep recorded in ``docs/reference/defaults.md``; the
+    paper gives none.
 
     Raises:
         UsageError: a parameter is of the wrong type or out of range.

@@ -139,7 +139,7 @@ def test_every_command_is_documented(name: str) -> None:
 
 
 def test_the_table_of_exit_codes_is_the_error_tree() -> None:
-    table = (ROOT / "docs" / "exit-codes.md").read_text()
+    table = (ROOT / "docs/reference/exit-codes.md").read_text()
     documented = {
         name: int(code) for code, name in re.findall(r"^\| (\d+) \| `(\w+)`", table, re.M)
     }

@@ -1,4 +1,4 @@
-"""One set of numbers: the options, the command line, docs/defaults.md and the experiment."""
+"""One set of numbers: the options, the command line, docs/reference/defaults.md, the experiment."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ def find(options: dict[str, Any], name: str) -> Any:
 
 
 def documented() -> dict[str, str]:
-    """The options in the tables of docs/defaults.md; a row may name several."""
+    """The options in the tables of docs/reference/defaults.md; a row may name several."""
     found = {}
-    for line in (ROOT / "docs/defaults.md").read_text(encoding="utf-8").splitlines():
+    for line in (ROOT / "docs/reference/defaults.md").read_text(encoding="utf-8").splitlines():
         if match := re.fullmatch(r"\| (`--.*?) \| (.*?) \|", line):
             names, values = match[1].replace("`", "").split(", "), match[2].split(", ")
             found |= dict(zip(names, values, strict=True))

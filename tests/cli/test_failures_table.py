@@ -1,4 +1,4 @@
-"""The table of docs/failures.md, row by row and command by command, held against real runs."""
+"""The table of docs/reference/failures.md, row by row and command by command, against real runs."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Row:
 
 
 def _rows() -> list[Row]:
-    lines = (ROOT / "docs" / "failures.md").read_text().splitlines()
+    lines = (ROOT / "docs/reference/failures.md").read_text().splitlines()
     start = lines.index("| fault | command | code | message | then |") + 2
     rows = []
     for line in lines[start : lines.index("", start)]:

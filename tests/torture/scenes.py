@@ -1,4 +1,4 @@
-"""What can happen to a command: each fault that docs/failures.md names, ready to be staged."""
+"""What can happen to a command: each fault of docs/reference/failures.md, ready to be staged."""
 
 from __future__ import annotations
 
