@@ -1,6 +1,7 @@
 """The one error tree. Each class carries the exit code that the command line returns for it.
 
-The table of exit codes in ``docs/exit-codes.md`` is checked against this module by a test.
+The table of exit codes in ``docs/reference/exit-codes.md`` is checked against this module by a
+test.
 """
 
 from __future__ import annotations

@@ -129,7 +129,8 @@ class DeriveOptions:
         shard_bytes: most bytes of tensors in one written file.
 
     ``docs/reference/defaults.md`` says where the learning rates and steps come from, since the
-    paper gives none. Those of the pair belong to the default scales of :class:`patchc.recipe.Recipe`.
+    paper gives none. Those of the pair belong to the default scales of
+    :class:`patchc.recipe.Recipe`.
 
     Raises:
         UsageError: a parameter is of the wrong type, out of range, or of another objective.

@@ -81,8 +81,8 @@ def derive(
     the same.
     Without scratch files, tuning takes 16 bytes per parameter with optimizer "adamw" and 10 with
     "adamw8bit", besides activations; with them, about two layers and blocks of the output head
-    (``docs/explanation/derive.md``). A derivation with scratch files that is killed goes on, when it
-    is called again in the same way, from its last finished step, or the last scored layer.
+    (``docs/explanation/derive.md``). A derivation with scratch files that is killed goes on from
+    its last finished step, or the last scored layer, when it is called again in the same way.
 
     Args:
         base: the aligned model, a checkpoint folder with config, tokenizer and chat template.
