@@ -161,8 +161,10 @@ def fit(
 def _show(report: FitReport, figure: Path | None, json: bool) -> None:
     """Print the report, then draw it: an error while drawing leaves the report printed."""
     from patchc.cli.fit_tables import render_fit
-    from patchc.cli.output import print_json
+    from patchc.cli.output import print_json, warn
 
+    for note in report.notes:
+        warn(note)
     if json:
         print_json(report)
     else:

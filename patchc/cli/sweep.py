@@ -90,7 +90,7 @@ def sweep(
     data = only(locals(), "harmful", "harmless", "utility", "reference")
     given = only(locals(), "se", "osm", "out", "threads")
     import patchc
-    from patchc.cli.output import print_facts, print_json, progress_bar
+    from patchc.cli.output import print_facts, print_json, progress_bar, warn
     from patchc.evaluation.figures import draw_sweep
     from patchc.recipe import find_recipe
 
@@ -106,6 +106,8 @@ def sweep(
             options=patchc.EvaluateOptions(judge, max_new_tokens, limit=limit),
             progress=progress,
         )
+    for note in report.notes:
+        warn(note)
     drawn = draw_sweep(report.base, report.trials, report.best, figures) if figures else []
     shown = _shown(report, list(grid))
     if json:

@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 
 from patchc.checkpoint import Checkpoint
 from patchc.chunks import Chunk
-from patchc.compiler.pipeline import CompiledPatch, Source, TensorCoder, write_patch
+from patchc.compiler.pipeline import (
+    Check,
+    CompiledPatch,
+    Source,
+    TensorCoder,
+    accept,
+    write_patch,
+)
 from patchc.compiler.rank_messages import CodedChunk, TensorReport
 from patchc.dtypes import Words
 from patchc.errors import NumericError
@@ -70,18 +77,22 @@ def compile_additive(
     value_type: ValueType,
     chunk_words: int,
     runtime: Runtime,
+    check: Check = accept,
 ) -> CompiledPatch:
     """Stream the base and the deltas into an additive patch that appears whole or not at all.
 
-    A delta of 0 is not stored: it would add nothing.
+    A delta of 0 is not stored: it would add nothing. ``check`` is as for
+    :func:`~patchc.compiler.steps.compile_steps`.
 
     Raises:
         NumericError: a delta cannot be stored; names tensor and flat index.
         StorageError: the output cannot be written.
-        PatchcError: whatever the source raises.
+        PatchcError: whatever the source or the check raises.
     """
     coder = _DeltaCoder(source, components, value_type)
-    return write_patch(out, unchanged_pairs(base), coder, chunk_words, "build", runtime)
+    return write_patch(
+        out, unchanged_pairs(base), coder, chunk_words, "build", runtime, check=check
+    )
 
 
 class _DeltaCoder:

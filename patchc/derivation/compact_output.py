@@ -25,10 +25,10 @@ from patchc.selection.compact.description import (
     VALUES,
     Description,
     HeldTensor,
-    base_digest,
     compact_scores_stem,
 )
 from patchc.selection.compact.holding import Holding, drawn
+from patchc.selection.component_record import sample_digest
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class CompactWriter:
             seed=self.holding.seed,
             scores=self.options.scores,
             rest_unchanged=self.options.objective == "margin",
-            base=base_digest(self.base),
+            base=sample_digest(self.base),
             tensors=tensors,
         )
         write_json(self.folder / COMPONENT_FILE, description.to_json())

@@ -21,7 +21,6 @@ from patchc.derivation.direction import DirectionDerivation, Material
 from patchc.derivation.direction_report import DirectionReport
 from patchc.derivation.examples import encode
 from patchc.derivation.margin_tuning import MarginTuning
-from patchc.derivation.output import RECORD
 from patchc.derivation.planning import Planner
 from patchc.derivation.response_tuning import ResponseTuning
 from patchc.derivation.session import choose_device, quiet_transformers, reproducible
@@ -31,6 +30,7 @@ from patchc.layered.scratch import Scratch
 from patchc.output_place import reserved_path
 from patchc.progress import Progress
 from patchc.reserved import clear_leftovers
+from patchc.selection.component_record import RECORD, identify_base
 
 
 def derive_directions(
@@ -51,6 +51,7 @@ def derive_directions(
     """
     place = _workplace(base, options, layout, scratch)
     objective = _objective(base, material, options)
+    identity = identify_base(base, progress)
     with ExitStack() as stack:
         stack.enter_context(reproducible(place.device, options.seed))
         stack.enter_context(quiet_transformers())
@@ -58,9 +59,9 @@ def derive_directions(
             stack.enter_context(lean_allocation())
         return tuple(
             _written(scratch, direction, out / direction)
-            or DirectionDerivation(place, material, objective, direction, options, progress).derive(
-                out / direction
-            )
+            or DirectionDerivation(
+                place, material, objective, direction, options, progress, identity
+            ).derive(out / direction)
             for direction in options.folders
         )
 

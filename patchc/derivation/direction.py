@@ -24,7 +24,7 @@ from patchc.derivation.examples import Example
 from patchc.derivation.gradient_store import GradientStore, HeldGradients, ScratchGradients
 from patchc.derivation.margin import Labelled, Openings
 from patchc.derivation.margin_tuning import MarginTuning
-from patchc.derivation.output import RECORD, write_json, write_whole
+from patchc.derivation.output import write_json, write_whole
 from patchc.derivation.response_tuning import ResponseTuning
 from patchc.derivation.scores import GradientSums, scored_tensors, snip_score
 from patchc.derivation.trainer import Trainer, Workplace
@@ -37,6 +37,7 @@ from patchc.layered.passes import Pass, Term
 from patchc.layered.sources import read_whole
 from patchc.progress import Progress, ProgressEvent
 from patchc.recipe.safepatching import Score
+from patchc.selection.component_record import RECORD
 from patchc.version import __version__
 
 
@@ -70,6 +71,7 @@ class DirectionDerivation:
         direction: Direction,
         options: DeriveOptions,
         progress: Progress,
+        base_identity: Mapping[str, str],
     ) -> None:
         self._place = place
         self._base = place.base
@@ -78,6 +80,7 @@ class DirectionDerivation:
         self._direction = direction
         self._options = options
         self._progress = progress
+        self._base_identity = base_identity
         parts = load_parts(place.base, place.device, place.dtype)
         source, remembers = place.source, not place.layout.streams
         self._trained = objective.trained(source, parts, remembers)
@@ -226,7 +229,7 @@ class DirectionDerivation:
             "kind": "derive",
             "objective": self._options.objective,
             "direction": self._direction,
-            "base": self._base.path.resolve().name,
+            **self._base_identity,
             **self._material.record,
             "anchors": len(self._material.anchors),
             "options": self._options.to_json(),

@@ -16,9 +16,8 @@ from patchc.derivation.tensor_file import write_tensors
 from patchc.durability import sync_path
 from patchc.files import copy_file
 from patchc.recipe.safepatching import Score
+from patchc.selection.component_record import RECORD
 from patchc.selection.safepatching.inputs import scores_stem
-
-RECORD = "derive.json"
 
 
 def write_whole(

@@ -21,6 +21,7 @@ from patchc.patching.digest import digest_checkpoint
 from patchc.recipe import MergeRecipe, Recipe
 from patchc.runtime.runtime import Runtime
 from patchc.selection.compact.component_folder import CompactComponent, is_compact
+from patchc.selection.component_record import read_records
 from patchc.selection.safepatching.changes import SafePatchingChanges
 from patchc.selection.safepatching.component import Component
 from patchc.selection.safepatching.inputs import find_candidates, open_components
@@ -95,6 +96,8 @@ class Sources:
                 compact = CompactComponent.open(path, base).tuned() if is_compact(path) else None
                 with compact or open_checkpoint(path) as model:
                     found[name] = digest_checkpoint(model, runtime).hex()
+            derived = [(name, path) for name, path in self.named().items() if name != "base"]
+            read_records(base, derived).check_digest(found["base"])
         for recipe in recipes:
             if isinstance(recipe, MergeRecipe):
                 continue

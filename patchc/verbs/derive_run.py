@@ -20,7 +20,6 @@ from patchc.derivation.derive_options import DeriveOptions
 from patchc.derivation.derive_plan import DerivePlan
 from patchc.derivation.direction import Material
 from patchc.derivation.direction_report import DirectionReport
-from patchc.derivation.output import RECORD
 from patchc.derivation.session import choose_device
 from patchc.derivation.trainer import Layout
 from patchc.errors import (
@@ -37,6 +36,7 @@ from patchc.layered.scratch import Scratch, noted
 from patchc.output_checks import check_place, nearest_folder
 from patchc.progress import Progress
 from patchc.reserved import output_of
+from patchc.selection.component_record import RECORD
 from patchc.system_errors import storage_errors
 from patchc.verbs.derive_inputs import Inputs
 from patchc.verbs.derive_material import gather

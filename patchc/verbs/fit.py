@@ -47,6 +47,7 @@ class FitReport:
         recipe_path: the recipe file, if there is one.
         unchecked: limits whose figure was not measured, because there were no questions or no
             reference text.
+        notes: as in :class:`patchc.BuildReport`.
     """
 
     fitted: Fitted
@@ -56,6 +57,7 @@ class FitReport:
     patch_bytes: int
     recipe_path: Path | None
     unchecked: tuple[Limit, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def fit(
@@ -154,7 +156,7 @@ def fit(
         threads=threads,
     )  # fmt: skip
     # Refuses what the build would refuse, before any request is asked.
-    compiled(recipe=recipe, dry_run=True)
+    notes = compiled(recipe=recipe, dry_run=True).notes
     bench = open_bench(
         base,
         harmful=harmful,
@@ -178,7 +180,7 @@ def fit(
             f"no point lowers harm and over-refusal within the limits ({reasons}). Take other "
             "limits, another way to derive, or more requests; --best-effort takes the best point "
             "that makes no rate significantly worse",
-            FitReport(fitted, {}, kinds, None, 0, None, unchecked),
+            FitReport(fitted, {}, kinds, None, 0, None, unchecked, notes),
         )
     compiled(recipe=fitted.recipe, progress=progress)
     try:
@@ -187,7 +189,8 @@ def fit(
         out.unlink(missing_ok=True)
         raise
     changes = compare(fitted.base.outcomes, fitted.best.trial.outcomes)
-    return FitReport(fitted, changes, kinds, out, out.stat().st_size, recipe_path, unchecked)
+    size = out.stat().st_size
+    return FitReport(fitted, changes, kinds, out, size, recipe_path, unchecked, notes)
 
 
 def _check_outputs(out: Path, recipe: Path, trace: Path, inputs: tuple[Path, ...]) -> None:

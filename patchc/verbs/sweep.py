@@ -38,12 +38,14 @@ class SweepReport:
         trials: every trial in the file: those of the grid in its order, then the others.
         best: the trial of the lowest :func:`~patchc.evaluation.trials.cost`; the first of equals.
         kinds: rates by kind of request, of the "base" and of the "best" trial.
+        notes: as in :class:`patchc.BuildReport`.
     """
 
     base: Trial
     trials: tuple[Trial, ...]
     best: Trial
     kinds: dict[str, Kinds] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def ranked(self) -> list[Trial]:
         """Return the trials by their cost, the best first."""
@@ -103,8 +105,8 @@ def sweep(
     compiled = partial(build, base, se=se, osm=osm, tuned=tuned, threads=threads)
     # Refuses what a build of any recipe would refuse, before anything is measured.
     with TemporaryDirectory(prefix="patchc-sweep-") as scratch:
-        for one in recipes:
-            compiled(recipe=one, out=Path(scratch) / "trial.patchc", dry_run=True)
+        planned = Path(scratch) / "trial.patchc"
+        plans = [compiled(recipe=one, out=planned, dry_run=True) for one in recipes]
     bench = open_bench(
         base,
         harmful=harmful,
@@ -133,7 +135,8 @@ def sweep(
         name: rates_by_kind(bench.requests, trial.outcomes)
         for name, trial in (("base", backbone), ("best", best))
     }
-    return SweepReport(backbone, tuple(rest), best, kinds)
+    notes = tuple(dict.fromkeys(note for plan in plans for note in plan.notes))
+    return SweepReport(backbone, tuple(rest), best, kinds, notes)
 
 
 def grid_parameters(recipe: Recipe | MergeRecipe) -> dict[str, str]:

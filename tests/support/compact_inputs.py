@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tiny_checkpoints import Raw, write_model
 
 from patchc.checkpoint import open_checkpoint
-from patchc.selection.compact.description import base_digest
+from patchc.selection.component_record import sample_digest
 
 BLOCK = 1 << 14
 Arrays = Mapping[str, NDArray]
@@ -65,7 +65,7 @@ def write_component(
     }
     write({n: as_counts(c) for n, c in counts.items()}, stem="component-counts")
     with open_checkpoint(base) as opened:
-        digest = base_digest(opened)
+        digest = sample_digest(opened)
     write_description(
         folder,
         {

@@ -19,11 +19,11 @@ from patchc.selection.compact.checkpoint import CompactCheckpoint
 from patchc.selection.compact.description import (
     VALUES,
     Description,
-    base_digest,
     compact_scores_stem,
     read_description,
 )
 from patchc.selection.compact.holding import drawn
+from patchc.selection.component_record import sample_digest
 
 _AGAIN = "derive it again with --for this recipe"
 _WHOLE = "derive whole models (without --for and --retain, or with --whole)"
@@ -52,7 +52,7 @@ class CompactComponent:
             MismatchError: it was derived from another base.
         """
         description = read_description(Path(folder))
-        if description.base != base_digest(base):
+        if description.base != sample_digest(base):
             raise MismatchError(
                 f"{folder}: this compact component was derived from another base than "
                 f"{base.path}; name that base, or derive it again"

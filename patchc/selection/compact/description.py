@@ -14,12 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from patchc.checkpoint import Checkpoint
 from patchc.checkpoint.refuse import COMPONENT_FILE, COMPONENT_FORM
 from patchc.errors import CheckpointError, UsageError
-from patchc.hashing import chunk_digest, model_digest, tensor_digest
 from patchc.recipe import checks
 from patchc.recipe.safepatching import SCORES, Score
 from patchc.regular_file import read_regular
@@ -30,7 +26,6 @@ VALUES, COUNTS = "component", "component-counts"
 
 _VERSION = 1
 _COMPONENT = re.compile(r"se|osm|model-\d{1,9}")
-_SAMPLED_WORDS = 4096
 
 
 def compact_scores_stem(kind: Score) -> str:
@@ -56,7 +51,7 @@ class Description:
         seed: of the draws.
         scores: the kinds of scores that are there.
         rest_unchanged: whether all tensors that are not held are those of the base.
-        base: the digest of the base (:func:`base_digest`), in hexadecimal.
+        base: the base's :func:`~patchc.selection.component_record.sample_digest`.
         tensors: those that are held, by name.
     """
 
@@ -88,23 +83,6 @@ def read_description(folder: Path) -> Description:
         raise CheckpointError(
             f"{path}: not the description of a compact component ({error}); derive it again"
         ) from error
-
-
-def base_digest(base: Checkpoint) -> str:
-    """A digest by which a component knows its base, in hexadecimal.
-
-    It covers names, dtypes and shapes of all tensors and the first 4096 words of each, which are
-    read in no time. Two models that differ in training differ there.
-
-    Raises:
-        CheckpointError: the base cannot be read.
-    """
-    pairs = []
-    for name, tensor in base.tensors.items():
-        words = np.empty(min(tensor.words, _SAMPLED_WORDS), tensor.dtype.word)
-        sample = chunk_digest(base.read_words(tensor, 0, words))
-        pairs.append((name, tensor_digest(tensor.dtype.name, tensor.shape, [sample])))
-    return model_digest(pairs).hex()
 
 
 def _check(content: Any) -> Description:
