@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from figures import Figures
 from synthetic import GIGABYTE, Synthetic, write_case
 
 import patchc
+from patchc.runtime.device import computing_on
 from patchc.runtime.device_pool import DevicePool
 
 BLOCK = 1 << 22
@@ -116,13 +118,10 @@ class Run:
     def build(self, chunk_bits: int) -> dict[str, float]:
         """Seconds by where the patch was built."""
         took = {}
-        for where, device in self._places():
+        for where, place in self._places():
             out = self.folder / f"{where}.patchc"
-            took[where] = seconds(
-                lambda out=out, device=device: self._build(
-                    out, device=device, chunk_bits=chunk_bits
-                )
-            )
+            with place:
+                took[where] = seconds(lambda out=out: self._build(out, chunk_bits=chunk_bits))
         written = [self.folder / f"{where}.patchc" for where in took]
         self._compare(written)
         for path in written:
@@ -139,19 +138,20 @@ class Run:
     def apply(self, patch: Path) -> dict[str, float]:
         """Seconds by where additive values were added."""
         took = {}
-        for where, device in self._places():
+        for where, place in self._places():
             out = self.folder / where
-            took[where] = seconds(
-                lambda out=out, device=device: patchc.apply(
-                    patch, self.case.base, out=out, threads=self.threads, device=device
+            with place:
+                took[where] = seconds(
+                    lambda out=out: patchc.apply(
+                        patch, self.case.base, out=out, threads=self.threads
+                    )
                 )
-            )
         for path in (self.folder / "cpu").glob("*.safetensors"):
             self._compare([path, self.folder / "device" / path.name])
         return took
 
-    def _places(self) -> Iterable[tuple[str, object]]:
-        return (("cpu", "cpu"), ("device", self.staging))
+    def _places(self) -> Iterable[tuple[str, AbstractContextManager[None]]]:
+        return (("cpu", nullcontext()), ("device", computing_on(self.staging)))
 
     def _build(self, out: Path, **options: object) -> None:
         case = self.case

@@ -18,7 +18,6 @@ from patchc.version import __version__ as __version__
 
 TYPE_CHECKING = False  # typing takes as long to import as all the rest here
 if TYPE_CHECKING:
-    from patchc.compiler.pipeline import CompiledPatch as CompiledPatch
     from patchc.derivation.derive_options import DeriveOptions as DeriveOptions
     from patchc.derivation.derive_options import TuneOptions as TuneOptions
     from patchc.derivation.derive_plan import DerivePlan as DerivePlan
@@ -67,9 +66,8 @@ if TYPE_CHECKING:
     from patchc.formats import Patch as Patch
     from patchc.formats import open_patch as open_patch
     from patchc.formats.change_bits import ChangeBits as ChangeBits
-    from patchc.patching.in_place import InPlaceReport as InPlaceReport
+    from patchc.patching.apply_report import ApplyReport as ApplyReport
     from patchc.patching.merge_options import MergeReport as MergeReport
-    from patchc.patching.patched_copy import CopyReport as CopyReport
     from patchc.progress import Progress as Progress
     from patchc.progress import ProgressEvent as ProgressEvent
     from patchc.recipe import MergeOverride as MergeOverride
@@ -81,7 +79,6 @@ if TYPE_CHECKING:
     from patchc.verbs.apply import apply as apply
     from patchc.verbs.build import build as build
     from patchc.verbs.build_plan import BuildPlan as BuildPlan
-    from patchc.verbs.build_plan import BuildReport as BuildReport
     from patchc.verbs.chain import ChainReport as ChainReport
     from patchc.verbs.chain import Link as Link
     from patchc.verbs.chain import chain as chain
@@ -97,6 +94,10 @@ if TYPE_CHECKING:
     from patchc.verbs.inspect import InspectReport as InspectReport
     from patchc.verbs.inspect import MaskReport as MaskReport
     from patchc.verbs.inspect import inspect as inspect
+    from patchc.verbs.patch_reports import BuildReport as BuildReport
+    from patchc.verbs.patch_reports import DiffReport as DiffReport
+    from patchc.verbs.patch_reports import FoldReport as FoldReport
+    from patchc.verbs.patch_reports import PatchReport as PatchReport
     from patchc.verbs.revert import revert as revert
     from patchc.verbs.sweep import SweepReport as SweepReport
     from patchc.verbs.sweep import sweep as sweep
@@ -106,7 +107,6 @@ if TYPE_CHECKING:
     from patchc.verbs.verify import verify as verify
 
 _NAMES = {
-    "patchc.compiler.pipeline": "CompiledPatch",
     "patchc.derivation.derive_options": "DeriveOptions TuneOptions",
     "patchc.derivation.derive_plan": "DerivePlan",
     "patchc.derivation.direction_report": "DirectionReport",
@@ -131,15 +131,14 @@ _NAMES = {
     "patchc.fixing.split": "SetSplit",
     "patchc.formats": "AdditiveComponent AdditiveValues Patch open_patch",
     "patchc.formats.change_bits": "ChangeBits",
-    "patchc.patching.in_place": "InPlaceReport",
+    "patchc.patching.apply_report": "ApplyReport",
     "patchc.patching.merge_options": "MergeReport",
-    "patchc.patching.patched_copy": "CopyReport",
     "patchc.progress": "Progress ProgressEvent",
     "patchc.recipe": "MergeOverride MergeRecipe Override Recipe read_recipe",
     "patchc.selection.compact.holding": "Holding",
     "patchc.verbs.apply": "apply",
     "patchc.verbs.build": "build",
-    "patchc.verbs.build_plan": "BuildPlan BuildReport",
+    "patchc.verbs.build_plan": "BuildPlan",
     "patchc.verbs.chain": "ChainReport Link chain",
     "patchc.verbs.derive": "DeriveReport derive",
     "patchc.verbs.diff": "diff",
@@ -147,6 +146,7 @@ _NAMES = {
     "patchc.verbs.fit": "FitReport fit",
     "patchc.verbs.fold": "fold",
     "patchc.verbs.inspect": "ChangeCounts InspectReport MaskReport inspect",
+    "patchc.verbs.patch_reports": "BuildReport DiffReport FoldReport PatchReport",
     "patchc.verbs.revert": "revert",
     "patchc.verbs.sweep": "SweepReport sweep",
     "patchc.verbs.updates": "FileChange UpdateReport",

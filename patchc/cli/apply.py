@@ -61,6 +61,6 @@ def apply(
     from patchc.cli.copies import render
     from patchc.cli.ranks import shared_work
 
-    with shared_work() as (ranks, progress):
-        report = patchc.apply(**given, ranks=ranks, progress=progress)
+    with shared_work() as progress:
+        report = patchc.apply(**given, progress=progress)
     render(report, "apply", json)

@@ -57,20 +57,20 @@ def build(
     """
     given = without(locals(), "recipe", "tuned", "json", "chosen")
     import patchc
-    from patchc.cli.output import print_facts, print_json
+    from patchc.cli.output import print_facts, print_json, warn
     from patchc.cli.patches import patch_facts, plan_facts
     from patchc.cli.ranks import shared_work
     from patchc.cli.recipe_options import warn_of_unfitted
 
     selection, keys = choose_recipe(recipe, chosen)
-    with shared_work() as (ranks, progress):
-        report = patchc.build(
-            **given, tuned=tuned or (), recipe=selection, ranks=ranks, progress=progress
-        )
+    with shared_work() as progress:
+        report = patchc.build(**given, tuned=tuned or (), recipe=selection, progress=progress)
     warn_of_unfitted(selection, keys)
+    for note in report.notes:
+        warn(note)
     if json:
         print_json(report)
-    elif report.patch is None:
+    elif report.dry_run:
         print_facts("build: the plan; nothing was written", plan_facts(report.plan, selection))
     else:
-        print_facts(f"build: wrote {out}", patch_facts(report.patch))
+        print_facts(f"build: wrote {out}", patch_facts(report))

@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 from patchc.cli.output import print_facts, print_json, size, warn
-from patchc.patching.in_place import InPlaceReport
+from patchc.patching.apply_report import ApplyReport
 from patchc.patching.merge_options import MergeReport
-from patchc.patching.patched_copy import CopyReport
 
 
-def render(report: CopyReport | InPlaceReport, verb: str, json: bool) -> None:
+def render(report: ApplyReport, verb: str, json: bool) -> None:
     """Print the report of an apply or a revert, and warn of files that were left out."""
-    if isinstance(report, CopyReport) and report.left_out:
+    if report.left_out:
         names = ", ".join(map(str, report.left_out))
         warn(f"not copied, since the patch does not cover these weights: {names}")
     if json:
         print_json(report)
-    elif isinstance(report, InPlaceReport):
+    elif report.in_place:
         _render_in_place(report, verb)
     else:
         _render_copy(report, verb)
 
 
-def _changed(report: CopyReport | InPlaceReport) -> str:
+def _changed(report: ApplyReport) -> str:
     return (
         f"{report.changed_words:,} entries in {report.changed_tensors} of {report.tensors} tensors"
     )
 
 
-def _render_in_place(report: InPlaceReport, verb: str) -> None:
+def _render_in_place(report: ApplyReport, verb: str) -> None:
     facts: dict[str, object] = {
         "model": report.model,
         "changed": _changed(report),
@@ -49,10 +48,11 @@ def _render_in_place(report: InPlaceReport, verb: str) -> None:
         print_facts(f"{verb}: done in place, every digest as promised", facts)
 
 
-def _render_copy(report: CopyReport, verb: str) -> None:
+def _render_copy(report: ApplyReport, verb: str) -> None:
     facts: dict[str, object] = {
         "output": report.out,
-        "files": f"{report.files} safetensors ({size(report.nbytes)}), {report.side_files} other",
+        "files": f"{len(report.files)} safetensors ({size(report.nbytes)}), "
+        f"{report.side_files} other",
         "changed": _changed(report),
     }
     if report.merged:

@@ -39,8 +39,8 @@ def diff(
     from patchc.cli.patches import patch_facts
     from patchc.cli.ranks import shared_work
 
-    with shared_work() as (ranks, progress):
-        report = patchc.diff(**given, ranks=ranks, progress=progress)
+    with shared_work() as progress:
+        report = patchc.diff(**given, progress=progress)
     if json:
         print_json(report)
     else:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from patchc.cli.output import size
-from patchc.compiler.pipeline import CompiledPatch
 from patchc.formats.change_bits import ChangeBits
 
 if TYPE_CHECKING:
     from patchc.recipe import MergeRecipe, Recipe
     from patchc.verbs.build_plan import BuildPlan
+    from patchc.verbs.patch_reports import PatchReport
 
 
 def plan_facts(plan: BuildPlan, recipe: Recipe | MergeRecipe) -> dict[str, object]:
@@ -26,16 +26,15 @@ def plan_facts(plan: BuildPlan, recipe: Recipe | MergeRecipe) -> dict[str, objec
     }
 
 
-def patch_facts(patch: CompiledPatch) -> dict[str, object]:
+def patch_facts(patch: PatchReport) -> dict[str, object]:
     """Describe a written patch: size, density, bits per changed entry, root."""
-    density = patch.entries / patch.words if patch.words else 0.0
     return {
         "size": size(patch.size),
-        "changed": f"{patch.entries:,} of {patch.words:,} entries ({density:.4%})",
+        "changed": f"{patch.entries:,} of {patch.words:,} entries ({patch.density:.4%})",
         **bits_facts(
             patch.size, patch.body_bytes, patch.entries, patch.coded, patch.entropy, patch.masks
         ),
-        "root": patch.root.hex(),
+        "root": patch.root,
     }
 
 

@@ -16,7 +16,6 @@ from patchc.cli.entry import INTERRUPTED, SIGNALS
 
 if TYPE_CHECKING:
     from patchc.progress import Progress
-    from patchc.runtime.ranks import Ranks
 
 _LEFT = "nothing was left at the output; torchrun says which rank ended first"
 _SHARED = ("build", "diff", "apply", "revert")
@@ -55,43 +54,42 @@ def _launched() -> bool:
 
 
 @contextmanager
-def shared_work() -> Iterator[tuple[Ranks, Progress]]:
-    """Give the ranks that share a command's work, and a callback that shows its progress.
+def shared_work() -> Iterator[Progress]:
+    """Share a command's work among the ranks, and give a callback that shows its progress.
 
     Without torchrun there is one rank. Under torchrun, ranks other than the first exit at the end
     of the block, and one rank reports an error.
     """
-    from patchc.cli.output import progress_bar
+    from patchc.cli.showing_progress import showing_progress
 
     if _launched():
-        with _ranks() as found:
-            yield found
-        if found[0].rank:
+        with _ranks() as progress:
+            yield progress
+        if os.environ["RANK"] != "0":
             raise typer.Exit
         return
-    from patchc.runtime.ranks import ALONE
-
-    with progress_bar() as progress:
-        yield ALONE, progress
+    with showing_progress() as progress:
+        yield progress
 
 
 @contextmanager
-def _ranks() -> Iterator[tuple[Ranks, Progress]]:
-    from patchc.cli.output import progress_bar
+def _ranks() -> Iterator[Progress]:
+    from patchc.cli.showing_progress import showing_progress
     from patchc.errors import PatchcError
     from patchc.progress import ignore_progress
+    from patchc.runtime.ranks import sharing
     from patchc.runtime.torchrun import join
 
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _leave)
-    with join() as ranks:
+    with join() as ranks, sharing(ranks):
         try:
             if ranks.rank:
-                yield ranks, ignore_progress
+                yield ignore_progress
             else:
-                with progress_bar() as progress:
-                    yield ranks, progress
+                with showing_progress() as progress:
+                    yield progress
         except KeyboardInterrupt as error:
             if not ranks.speaks():
                 raise typer.Exit(INTERRUPTED) from error

@@ -30,6 +30,6 @@ def revert(
     from patchc.cli.copies import render
     from patchc.cli.ranks import shared_work
 
-    with shared_work() as (ranks, progress):
-        report = patchc.revert(**given, ranks=ranks, progress=progress)
+    with shared_work() as progress:
+        report = patchc.revert(**given, progress=progress)
     render(report, "revert", json)

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from patchc.errors import UsageError
 from patchc.recipe import checks
 from patchc.recipe.safepatching import SCORES, Score
 from patchc.selection.compact.holding import Holding
 
+if TYPE_CHECKING:
+    import torch
+
 Objective = Literal["pair", "refusals", "answers", "npo", "margin"]
 Direction = Literal["se", "osm", "margin"]
 Optimizer = Literal["auto", "adamw", "adamw8bit"]
-Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["float32", "bfloat16"]
 
 DIRECTIONS: tuple[Direction, ...] = ("se", "osm")
@@ -118,7 +120,8 @@ class DeriveOptions:
         score_samples: conversations or requests whose gradients are summed into the scores.
         optimizer: "adamw", or "adamw8bit" with the 8-bit moments of bitsandbytes; "auto" takes
             adamw, unless its scratch files would not fit on the disk.
-        device: "auto" takes CUDA if there is a device.
+        device: "cpu", "cuda", "cuda:1", or a ``torch.device``, which is kept as its name; "auto"
+            takes CUDA if there is a device.
         precision: dtype of the products in the model's forward and backward passes (autocast). The
             tuned weights, the optimiser's state and the scores are always fp32. So is the model,
             except that with ``retain`` below 1 a base in bf16 stays in bf16, with the deltas in
@@ -157,7 +160,7 @@ class DeriveOptions:
     scores: tuple[Score, ...] = ("weight",)
     score_samples: int = 32
     optimizer: Optimizer = "auto"
-    device: Device = "auto"
+    device: str | torch.device = "auto"
     precision: Precision = "float32"
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
@@ -169,7 +172,7 @@ class DeriveOptions:
         checks.seed("seed", self.seed)
         checks.choice("objective", self.objective, get_args(Objective))
         checks.choice("optimizer", self.optimizer, get_args(Optimizer))
-        checks.choice("device", self.device, get_args(Device))
+        object.__setattr__(self, "device", checks.device(self.device))
         checks.choice("precision", self.precision, get_args(Precision))
         _check_selection("directions", self.directions, DIRECTIONS)
         if self.scores:

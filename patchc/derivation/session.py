@@ -9,22 +9,25 @@ from contextlib import contextmanager
 import torch
 from transformers.utils import logging
 
-from patchc.derivation.derive_options import Device
 from patchc.errors import UsageError
+from patchc.recipe import checks
+from patchc.runtime.device import check_number
 
 _CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 
 
-def choose_device(device: Device) -> torch.device:
+def choose_device(device: str | torch.device) -> torch.device:
     """Find the torch device for an option.
 
     Raises:
-        UsageError: CUDA is asked for and there is none.
+        UsageError: CUDA is asked for and there is none, or not the one.
     """
-    available = torch.cuda.is_available()
-    if device == "cuda" and not available:
-        raise UsageError("device is cuda and torch sees no CUDA device; choose cpu")
-    return torch.device("cuda" if available and device != "cpu" else "cpu")
+    name, available = checks.device(device), torch.cuda.is_available()
+    if name == "cpu" or (name == "auto" and not available):
+        return torch.device("cpu")
+    if not available:
+        raise UsageError(f"device is {name} and torch sees no CUDA device; choose cpu")
+    return torch.device(check_number("cuda" if name == "auto" else name))
 
 
 @contextmanager

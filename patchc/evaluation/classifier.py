@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from patchc.derivation.derive_options import Device
 from patchc.errors import UnsupportedInputError, UsageError, import_errors
 from patchc.evaluation.verdicts import Judge
+
+if TYPE_CHECKING:
+    import torch
 
 _BATCH = 32
 _LONGEST = 512
 _STEMS = ("refus", "reject")
 
 
-def open_classifier(spec: str, device: Device) -> Judge:
+def open_classifier(spec: str, device: str | torch.device) -> Judge:
     """Open a judge from ``PATH`` or ``PATH=LABEL``, a classifier's local folder.
 
     The classifier reads the reply alone, its first 512 tokens at most. A reply is a refusal if

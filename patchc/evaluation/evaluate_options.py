@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-from patchc.derivation.derive_options import Device
 from patchc.errors import UsageError
 from patchc.evaluation.verdicts import Judge
 from patchc.json_values import has_half_character
 from patchc.recipe import checks
+
+if TYPE_CHECKING:
+    import torch
 
 Dtype = Literal["auto", "float32", "bfloat16"]
 
@@ -28,7 +30,8 @@ class EvaluateOptions:
         dtype: of the computation; "auto" is the one that most of the weights are stored in.
         system: a system message for requests that have none; None adds nothing.
         limit: how many requests of each set are taken, from the first one; None takes all.
-        device: "auto" takes CUDA if there is a device.
+        device: "cpu", "cuda", "cuda:1", or a ``torch.device``, which is kept as its name; "auto"
+            takes CUDA if there is a device.
         lm_eval: tasks of lm-evaluation-harness to run as well, by name or ``.yaml`` file.
 
     Raises:
@@ -41,7 +44,7 @@ class EvaluateOptions:
     dtype: Dtype = "auto"
     system: str | None = None
     limit: int | None = None
-    device: Device = "auto"
+    device: str | torch.device = "auto"
     lm_eval: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -50,7 +53,7 @@ class EvaluateOptions:
         if self.limit is not None:
             checks.count("limit", self.limit)
         checks.choice("dtype", self.dtype, get_args(Dtype))
-        checks.choice("device", self.device, get_args(Device))
+        object.__setattr__(self, "device", checks.device(self.device))
         if self.system is not None:
             if not isinstance(self.system, str) or not self.system.strip():
                 raise UsageError(f"system is {self.system!r}; it must be a text that is not empty")

@@ -1,4 +1,4 @@
-"""Applies or reverts a patch in a model's own files, and reports what was written."""
+"""Applies or reverts a patch in a model's own files."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from patchc.checkpoint.journal_path import journal_path
 from patchc.checkpoint.own_place import refuse_foreign_place
 from patchc.errors import PatchcError, UsageError, WrongBaseError
 from patchc.formats import Patch, open_patch
+from patchc.patching.apply_report import ApplyReport
 from patchc.patching.in_place_journal import (
     InPlaceJournal,
     JournalImages,
@@ -28,34 +29,6 @@ from patchc.patching.torn_chunks import CopiedChunks, Images
 from patchc.runtime.memory import COPY_BYTES, need_to_patch
 from patchc.runtime.runtime import Runtime
 from patchc.sides import OTHER, Side
-
-
-@dataclass(frozen=True)
-class InPlaceReport:
-    """What was written into a model's own files, or with ``dry_run`` the most that would be.
-
-    Attributes:
-        model: the model.
-        files: the files written into, symbolic links followed.
-        nbytes: bytes of the chunks written.
-        chunks: chunks written; 0 for a model that was on the target already.
-        chunks_kept: changing chunks that were on the target already.
-        chunks_restored: torn chunks that an interrupted run left, and that were restored.
-        tensors: tensors in the model.
-        changed_tensors, changed_words: tensors and words that the patch changes.
-        dry_run: nothing was written, and the model's contents were not read.
-    """
-
-    model: Path
-    files: tuple[Path, ...]
-    nbytes: int
-    chunks: int
-    chunks_kept: int
-    chunks_restored: int
-    tensors: int
-    changed_tensors: int
-    changed_words: int
-    dry_run: bool
 
 
 @dataclass(frozen=True)
@@ -78,7 +51,7 @@ def change_in_place(
     merge: MergeOptions,
     options: InPlaceOptions,
     runtime: Runtime,
-) -> InPlaceReport:
+) -> ApplyReport:
     """Take the model's own files to side ``target``; :func:`patchc.apply` states the contract.
 
     Raises:
@@ -111,7 +84,7 @@ def _interrupted(model: Path, target: Side) -> str:
     return f"nothing new was begun in {model}; verify tells its state"
 
 
-def _foresee(patch: Patch, model: Checkpoint, target: Side) -> InPlaceReport:
+def _foresee(patch: Patch, model: Checkpoint, target: Side) -> ApplyReport:
     pending = everything(patch, model, target)
     check_place(model.path)
     with InPlaceWriter(model, pending.shards(model)) as writer:
@@ -125,7 +98,7 @@ def _change(
     repair_from: str | os.PathLike[str] | None,
     journal: InPlaceJournal,
     runtime: Runtime,
-) -> InPlaceReport:
+) -> ApplyReport:
     model.lock()
     # Another run may have ended since the model was opened; what it left is looked at from here on.
     changed = [shard for shard in model.shards if model.restamp(shard)]
@@ -159,9 +132,12 @@ def _report(
     pending: Pending,
     writer: InPlaceWriter,
     dry_run: bool = False,
-) -> InPlaceReport:
-    return InPlaceReport(
+) -> ApplyReport:
+    return ApplyReport(
         model=model.path,
+        out=None,
+        in_place=True,
+        dry_run=dry_run,
         files=tuple(writer.files.values()),
         nbytes=pending.nbytes(patch),
         chunks=len(pending.chunks),
@@ -170,7 +146,6 @@ def _report(
         tensors=len(model.tensors),
         changed_tensors=patch.index.changed_tensors,
         changed_words=patch.index.changed_words,
-        dry_run=dry_run,
     )
 
 

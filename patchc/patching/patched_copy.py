@@ -1,4 +1,4 @@
-"""Applies or reverts a patch into a checked copy of a model, and reports what was written."""
+"""Applies or reverts a patch into a checked copy of a model."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from patchc.errors import (
 from patchc.files import staged_file, staged_folder
 from patchc.formats import Patch, open_patch
 from patchc.output_checks import check_output, check_space
+from patchc.patching.apply_report import ApplyReport
 from patchc.patching.in_place_journal import interrupted, left_journal
 from patchc.patching.merge_options import MergeOptions, MergeReport, irreversible, plan_merge
 from patchc.patching.rewrite import merge, rewrite
@@ -36,35 +37,6 @@ from patchc.sides import OTHER, Side
 _DEVICE_WORD_BYTES = 32  # a word; for each of two components its position, delta and old value
 
 
-@dataclass(frozen=True)
-class CopyReport:
-    """What was written, or with ``dry_run`` what would be.
-
-    Attributes:
-        out: the output folder or file.
-        files: safetensors files written.
-        nbytes: their size in bytes.
-        side_files: other files: copied from the input folder, or written as the patch says.
-        left_out: weight files of the input folder that do not belong to the checkpoint and were
-            not copied, because they hold weights that the patch does not change.
-        tensors: tensors in the written model.
-        changed_tensors, changed_words: tensors and words that the patch changes.
-        dry_run: nothing was written, and the model's contents were not compared.
-        merged: how an additive patch was merged; None for exact steps.
-    """
-
-    out: Path
-    files: int
-    nbytes: int
-    side_files: int
-    left_out: tuple[Path, ...]
-    tensors: int
-    changed_tensors: int
-    changed_words: int
-    dry_run: bool
-    merged: MergeReport | None = None
-
-
 def write_patched_copy(
     patch_path: str | os.PathLike[str],
     model_path: str | os.PathLike[str],
@@ -73,7 +45,7 @@ def write_patched_copy(
     options: MergeOptions,
     dry_run: bool,
     runtime: Runtime,
-) -> CopyReport:
+) -> ApplyReport:
     """Write the model on side ``target`` to ``out``; :func:`patchc.apply` states the contract."""
     with open_patch(patch_path) as patch, open_checkpoint(model_path) as model:
         if patch.additive and target == "base":
@@ -196,7 +168,7 @@ class _Copy:
             ) from error
         return replace(merged, differing_tensors=len(names), first_differing=tuple(names[:5]))
 
-    def report(self, dry_run: bool, merged: MergeReport | None) -> CopyReport:
+    def report(self, dry_run: bool, merged: MergeReport | None) -> ApplyReport:
         """What the copy will be."""
         model, index, target = self.model, self.patch.index, self.target
         copied, left_out = model.side_files()
@@ -212,16 +184,18 @@ class _Copy:
                 side_files |= {file.name} if file.on(target) else set()
         tensors = index.tensors_on(target).values()
         data_bytes = sum(t.words_on(target) * t.dtype.word_bytes for t in tensors)
-        return CopyReport(
+        return ApplyReport(
+            model=model.path,
             out=self.out,
-            files=len(headers),
+            in_place=False,
+            dry_run=dry_run,
+            files=tuple(self.out / name if model.is_folder else self.out for name in headers),
             nbytes=sum(headers.values()) + data_bytes,
             side_files=len(side_files),
             left_out=tuple(left_out),
             tensors=len(tensors),
             changed_tensors=index.changed_tensors,
             changed_words=index.changed_words,
-            dry_run=dry_run,
             merged=merged,
         )
 

@@ -3,44 +3,72 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib.util import find_spec
-from typing import Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING
 
 from patchc.errors import MissingExtraError, UsageError
+from patchc.recipe import checks
 from patchc.runtime.device_pool import DevicePool
 
-DeviceName = Literal["auto", "cpu", "cuda"]
-Device: TypeAlias = DeviceName | DevicePool
-"""A device by its name, or a pool that also says which card and how much of its memory."""
+if TYPE_CHECKING:
+    import torch
 
 _TORCH = "install torch and triton (pip install 'patchc[gpu]'), or take the CPU (--device cpu)"
 
 
-def open_device(device: Device) -> DevicePool | None:
+_POOL: ContextVar[DevicePool | None] = ContextVar("pool", default=None)
+
+
+@contextmanager
+def computing_on(pool: DevicePool) -> Iterator[None]:
+    """Let the commands of this thread compute on a pool, whatever their option says.
+
+    For tests, which stage tensors on the host, and for measurements with other memory limits.
+    """
+    token = _POOL.set(pool)
+    try:
+        yield
+    finally:
+        _POOL.reset(token)
+
+
+def open_device(device: str | torch.device) -> DevicePool | None:
     """The device to compute on; None is the CPU. Loads torch only if there may be a device.
 
     Raises:
-        UsageError: there is no such name, or no CUDA device.
+        UsageError: there is no such name, or no such CUDA device.
         MissingExtraError: CUDA is asked for by name, and torch or triton is not installed.
     """
-    if isinstance(device, DevicePool):
-        return device
-    if device not in get_args(DeviceName):
-        raise UsageError(f"device is {device!r}; it must be {', '.join(get_args(DeviceName))}")
-    if device == "cpu" or (device == "auto" and not (_is_installed() and _has_driver())):
+    if pool := _POOL.get():
+        return pool
+    name = checks.device(device)
+    if name == "cpu" or (name == "auto" and not (_is_installed() and _has_driver())):
         return None
     if not _is_installed():
-        raise MissingExtraError(f"device is cuda, and torch or triton is missing; {_TORCH}")
+        raise MissingExtraError(f"device is {name}, and torch or triton is missing; {_TORCH}")
     import torch
 
     if torch.cuda.is_available():
-        return DevicePool("cuda")
-    if device == "auto":
+        return DevicePool(check_number("cuda" if name == "auto" else name))
+    if name == "auto":
         return None
     raise UsageError(
-        "device is cuda and torch sees no CUDA device; see that nvidia-smi lists one and that "
+        f"device is {name} and torch sees no CUDA device; see that nvidia-smi lists one and that "
         "torch is a build with CUDA, or take the CPU (--device cpu)"
     )
+
+
+def check_number(name: str) -> str:
+    """Check that torch sees as many CUDA devices as the name of one needs, and return the name."""
+    import torch
+
+    count = torch.cuda.device_count()
+    if int(name.partition(":")[2] or 0) >= count:
+        raise UsageError(f"device is {name} and torch sees {count}, the first of which is cuda:0")
+    return name
 
 
 def _is_installed() -> bool:

@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextvars import ContextVar
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -144,6 +145,26 @@ class Ranks:
 
 
 ALONE = Ranks()
+
+_SHARED = ContextVar("ranks", default=ALONE)
+
+
+@contextmanager
+def sharing(ranks: Ranks) -> Iterator[None]:
+    """Let build, diff, apply and revert share their work with other ranks inside the block.
+
+    Holds for this thread alone: other threads of the process work alone meanwhile.
+    """
+    token = _SHARED.set(ranks)
+    try:
+        yield
+    finally:
+        _SHARED.reset(token)
+
+
+def shared_ranks() -> Ranks:
+    """The ranks that share the work of the verb that asks."""
+    return _SHARED.get()
 
 
 def deal(weights: Sequence[int], size: int) -> list[range]:

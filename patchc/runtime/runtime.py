@@ -8,15 +8,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from patchc.buffers import ThreadBuffer
 from patchc.errors import StorageError, UsageError
 from patchc.progress import Progress, ProgressEvent, ignore_progress
-from patchc.runtime.device import Device, open_device
+from patchc.runtime.device import open_device
 from patchc.runtime.device_pool import DevicePool
 from patchc.runtime.memory import MemoryNeed, usable_cores
 from patchc.runtime.ranks import ALONE, Ranks
+
+if TYPE_CHECKING:
+    import torch
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -80,7 +83,7 @@ class Runtime:
         self,
         threads: int | None = None,
         max_memory: int | None = None,
-        device: Device = "cpu",
+        device: str | torch.device = "cpu",
         ranks: Ranks = ALONE,
         progress: Progress = ignore_progress,
     ) -> None:

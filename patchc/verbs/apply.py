@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from patchc.errors import UsageError
-from patchc.patching.in_place import InPlaceOptions, InPlaceReport, change_in_place
+from patchc.patching.apply_report import ApplyReport
+from patchc.patching.in_place import InPlaceOptions, change_in_place
 from patchc.patching.merge_options import STORED_SCALES, MergeOptions
-from patchc.patching.patched_copy import CopyReport, write_patched_copy
+from patchc.patching.patched_copy import write_patched_copy
 from patchc.progress import Progress, ignore_progress
-from patchc.runtime.device import Device
-from patchc.runtime.ranks import ALONE, Ranks
+from patchc.runtime.ranks import shared_ranks
 from patchc.runtime.runtime import Runtime
 from patchc.sides import Side
+
+if TYPE_CHECKING:
+    import torch
 
 
 def apply(
@@ -31,10 +35,9 @@ def apply(
     repair_from: str | os.PathLike[str] | None = None,
     threads: int | None = None,
     max_memory: int | None = None,
-    device: Device = "cpu",
+    device: str | torch.device = "cpu",
     progress: Progress = ignore_progress,
-    ranks: Ranks = ALONE,
-) -> CopyReport | InPlaceReport:
+) -> ApplyReport:
     """Write the patched model to ``out``, bit for bit what the patch promises.
 
     Shard names, tensor order, metadata, file modes and side files are the model's; untouched
@@ -70,12 +73,10 @@ def apply(
         threads: worker threads; None means one per core.
         max_memory: bytes that the process may take, to within a tenth; it limits the threads. None
             means 300 MB.
-        device: where additive values are added: "cpu", "cuda", "auto" (CUDA if torch finds a
-            device), or a :class:`~patchc.runtime.device_pool.DevicePool`. The result is the same.
-            The CPU always adds exact steps.
+        device: where additive values are added: "cpu", "cuda", "cuda:1", a ``torch.device``, or
+            "auto" (CUDA if torch finds a device). The result is the same. The CPU always adds exact
+            steps.
         progress: called with the bytes done.
-        ranks: the ranks that share the work. Each writes its run of the tensors into one output, on
-            a file system that all of them see; not in place.
 
     Raises:
         WrongBaseError: the model is not the base; names the first tensor that differs.
@@ -96,7 +97,7 @@ def apply(
     """
     merge = MergeOptions(alpha, beta, onto_descendant)
     options = ChangeOptions(in_place, dry_run, resume, repair_from)
-    runtime = Runtime(threads, max_memory, device, ranks, progress)
+    runtime = Runtime(threads, max_memory, device, shared_ranks(), progress)
     return change_model(patch, model, out, "result", options, runtime, merge)
 
 
@@ -118,7 +119,7 @@ def change_model(
     options: ChangeOptions,
     runtime: Runtime,
     merge: MergeOptions = STORED_SCALES,
-) -> CopyReport | InPlaceReport:
+) -> ApplyReport:
     """Take a model to one side of a patch, in a copy or in place; for apply and revert.
 
     Raises:

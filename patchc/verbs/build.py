@@ -9,8 +9,9 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from patchc.checkpoint import Checkpoint, TensorInfo, open_checkpoint, refuse_quantised
 from patchc.compiler.additive_deltas import ScaledComponent, compile_additive
@@ -23,26 +24,33 @@ from patchc.patching.tensor_sides import unchanged_pairs
 from patchc.progress import Progress, ignore_progress
 from patchc.recipe import MergeRecipe, Recipe
 from patchc.recipe.safepatching import Scope
-from patchc.runtime.device import Device
 from patchc.runtime.device_pool import HOST_BYTES
 from patchc.runtime.memory import largest_chunk, need_to_build
-from patchc.runtime.ranks import ALONE, Ranks
+from patchc.runtime.ranks import shared_ranks
 from patchc.runtime.runtime import Runtime
 from patchc.selection.compact.checkpoint import bytes_to_read
+from patchc.selection.component_record import read_records
 from patchc.selection.mask_table import tensor_masks
 from patchc.selection.safepatching.changes import SafePatchingChanges
 from patchc.selection.safepatching.component import Component, ComponentName
-from patchc.selection.safepatching.inputs import find_candidates, open_components
+from patchc.selection.safepatching.inputs import (
+    components_read,
+    find_candidates,
+    open_components,
+)
 from patchc.selection.topk.search import expected_reads
 from patchc.verbs.build_merge import build_merge
 from patchc.verbs.build_plan import (
     BUFFER_BYTES_PER_WORD,
     BuildPlan,
-    BuildReport,
     most_retained,
     plan_build,
 )
+from patchc.verbs.patch_reports import BuildReport, facts_of
 from patchc.verbs.provenance import tool
+
+if TYPE_CHECKING:
+    import torch
 
 PathLike = str | os.PathLike[str]
 Values = Literal["ulp", "additive"]
@@ -65,9 +73,8 @@ def build(
     max_memory: int | None = None,
     chunk_bits: int = DEFAULT_CHUNK_BITS,
     codec: Codec = "auto",
-    device: Device = "cpu",
+    device: str | torch.device = "cpu",
     progress: Progress = ignore_progress,
-    ranks: Ranks = ALONE,
 ) -> BuildReport:
     """Compile a patch: SafePatching by default, or the merge that a :class:`MergeRecipe` asks for.
 
@@ -99,12 +106,10 @@ def build(
         chunk_bits: log2 of the words in a chunk of the patch's grid.
         codec: of exact steps: "auto" codes each chunk in the shorter way; "rice" so that the patch
             decodes alone.
-        device: where SafePatching selects and merges: "cpu", "cuda", "auto" (CUDA if torch finds a
-            device), or a :class:`~patchc.runtime.device_pool.DevicePool`. The file is the same. The
-            CPU computes merges and the deltas of additive values.
+        device: where SafePatching selects and merges: "cpu", "cuda", "cuda:1", a ``torch.device``,
+            or "auto" (CUDA if torch finds a device). The file is the same. The CPU computes merges
+            and the deltas of additive values.
         progress: called with the parameters done.
-        ranks: the ranks that share the work, each with its run of the tensors; rank 0 writes the
-            file. See :mod:`patchc.runtime.torchrun`.
 
     Raises:
         UsageError: an input is missing or foreign to the method, the recipe has weights for another
@@ -112,15 +117,16 @@ def build(
             CUDA is asked for and there is no such device.
         MissingExtraError: CUDA is asked for, and torch or triton is not installed.
         MismatchError: names, shapes or dtypes do not fit, scores are missing, or the recipe needs
-            entries that a compact component does not hold.
+            entries that a compact component does not hold; or a component's record says that it is
+            of another base or of the other direction.
         UnsupportedInputError: a quantised base, an adapter, or a base dtype that cannot be merged.
-        CheckpointError: an input cannot be read, or changed during the run.
+        CheckpointError: an input or a component's record cannot be read, or changed during the run.
         NumericError: a score, weight or merged value inside the selection (in a merge: anywhere in
             a tensor that takes part) is not finite.
         OutputError, StorageError: the patch cannot be written.
     """
     out = Path(out)
-    runtime = Runtime(threads, max_memory, device, ranks, progress)
+    runtime = Runtime(threads, max_memory, device, shared_ranks(), progress)
     if isinstance(recipe, MergeRecipe):
         if values != "ulp":
             raise UsageError(f"values is {values!r}, and {recipe.method} has exact ones only")
@@ -142,6 +148,8 @@ def build(
             "se": (se, se_scores),
             "osm": (osm, osm_scores),
         }
+        named = [(one, path) for one in components_read(recipe) if (path := paths[one][0])]
+        records = read_records(base_model, named)
         components = open_components(inputs, base_model, recipe, paths, runtime.buffers)
         refuse_quantised(base_model.path, base_model.tensors)
         opened = [c for one in components for c in (one.tuned, one.scores)]
@@ -151,8 +159,12 @@ def build(
         inputs.enter_context(runtime)
         candidates = find_candidates(base_model, components, recipe)
         plan = _plan(base_model, components, candidates, chunk_words, value_type, runtime)
+        report = partial(
+            BuildReport, recipe=recipe, plan=plan, dry_run=dry_run, notes=records.notes
+        )
         if dry_run:
-            return BuildReport(plan, None)
+            return report(**facts_of(out, None))
+        check = records.checks_of(base_model, chunk_words, runtime)
         provenance = {"kind": "build", "tool": tool(), "recipe": recipe.to_json()}
         source = _source_type(runtime)(
             base_model, components, recipe, candidates, provenance, runtime, chunk_words
@@ -160,14 +172,16 @@ def build(
         if value_type:
             scaled = [ScaledComponent(one.name, one.stated_scale()) for one in components]
             patch = compile_additive(
-                out, base_model, source, scaled, value_type, chunk_words, runtime
+                out, base_model, source, scaled, value_type, chunk_words, runtime, check
             )
         else:
             names = [tensor.name for tensor in candidates]
             masks = tensor_masks({name: [one.mask(name) for one in components] for name in names})
             pairs = unchanged_pairs(base_model)
-            patch = compile_steps(out, pairs, source, chunk_words, "build", runtime, codec, masks)
-        return BuildReport(plan, patch)
+            patch = compile_steps(
+                out, pairs, source, chunk_words, "build", runtime, codec, masks, check=check
+            )
+        return report(**facts_of(out, patch))
 
 
 def _fit(base: Checkpoint, chunk_words: int, runtime: Runtime) -> None:

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from patchc.checkpoint import Checkpoint, TensorInfo, open_checkpoint, refuse_quantised
@@ -16,6 +17,7 @@ from patchc.recipe import MergeRecipe
 from patchc.runtime.memory import need_to_build
 from patchc.runtime.runtime import Runtime
 from patchc.selection.compact.checkpoint import bytes_to_read
+from patchc.selection.component_record import read_records
 from patchc.selection.mask_table import tensor_masks
 from patchc.selection.task_merge.changes import MergeChanges
 from patchc.selection.task_merge.merge_candidates import find_merge_candidates
@@ -24,10 +26,10 @@ from patchc.selection.topk.search import expected_reads
 from patchc.verbs.build_plan import (
     BUFFER_BYTES_PER_WORD,
     BuildPlan,
-    BuildReport,
     most_retained,
     plan_build,
 )
+from patchc.verbs.patch_reports import BuildReport, facts_of
 from patchc.verbs.provenance import tool
 
 PathLike = str | os.PathLike[str]
@@ -50,6 +52,7 @@ def build_merge(
         raise UsageError(f"{recipe.method} needs at least one tuned model; name it with --tuned")
     with ExitStack() as inputs:
         base_model = inputs.enter_context(open_checkpoint(base))
+        records = read_records(base_model, [("tuned", one) for one in tuned])
         tuned_models = open_tuned(inputs, base_model, tuned, recipe)
         models = [base_model, *tuned_models]
         for model in models:
@@ -61,15 +64,21 @@ def build_merge(
         inputs.enter_context(runtime)
         candidates = find_merge_candidates(base_model, tuned_models, recipe)
         plan = _plan(base_model, tuned_models, recipe, candidates, chunk_words, runtime)
+        report = partial(
+            BuildReport, recipe=recipe, plan=plan, dry_run=dry_run, notes=records.notes
+        )
         if dry_run:
-            return BuildReport(plan, None)
+            return report(**facts_of(out, None))
+        check = records.checks_of(base_model, chunk_words, runtime)
         provenance = {"kind": "build", "tool": tool(), "recipe": recipe.to_json()}
         source = MergeChanges(vectors, recipe, candidates, provenance, runtime, chunk_words)
         masks = drop_masks(vectors, recipe)
         table = tensor_masks({tensor.name: masks for tensor in candidates})
         pairs = unchanged_pairs(base_model)
-        patch = compile_steps(out, pairs, source, chunk_words, "build", runtime, codec, table)
-        return BuildReport(plan, patch)
+        patch = compile_steps(
+            out, pairs, source, chunk_words, "build", runtime, codec, table, check=check
+        )
+        return report(**facts_of(out, patch))
 
 
 def _plan(

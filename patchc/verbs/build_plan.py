@@ -1,4 +1,4 @@
-"""The plan of a build, known before anything heavy starts, and its report."""
+"""The plan of a build, known before anything heavy starts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from patchc.checkpoint import Checkpoint, TensorInfo
-from patchc.compiler.pipeline import CompiledPatch
 from patchc.dtypes import INT8_BLOCK
 from patchc.formats import ValueType
 from patchc.runtime.device_pool import HOST_BYTES
@@ -51,14 +50,6 @@ class BuildPlan:
     def density(self) -> float:
         """Expected share of the model's entries that change, an upper estimate."""
         return self.selected / self.model_words if self.model_words else 0.0
-
-
-@dataclass(frozen=True)
-class BuildReport:
-    """A finished build: its plan, and what was written (None after a dry run)."""
-
-    plan: BuildPlan
-    patch: CompiledPatch | None
 
 
 def plan_build(

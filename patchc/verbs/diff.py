@@ -8,7 +8,6 @@ from pathlib import Path
 from patchc.checkpoint import Checkpoint, open_checkpoint
 from patchc.chunks import Chunk
 from patchc.compiler.pairing import pair_tensors
-from patchc.compiler.pipeline import CompiledPatch
 from patchc.compiler.steps import Codec, ReadChanges, check_patch_output, compile_steps
 from patchc.dtypes import Words
 from patchc.errors import MismatchError
@@ -18,8 +17,9 @@ from patchc.patching.side_files import changed_files
 from patchc.patching.tensor_sides import read_side, unchanged_pairs
 from patchc.progress import Progress, ignore_progress
 from patchc.runtime.memory import need_to_compare
-from patchc.runtime.ranks import ALONE, Ranks
+from patchc.runtime.ranks import shared_ranks
 from patchc.runtime.runtime import Runtime
+from patchc.verbs.patch_reports import DiffReport, facts_of
 from patchc.verbs.provenance import tool
 
 
@@ -34,8 +34,7 @@ def diff(
     chunk_bits: int = DEFAULT_CHUNK_BITS,
     codec: Codec = "auto",
     progress: Progress = ignore_progress,
-    ranks: Ranks = ALONE,
-) -> CompiledPatch:
+) -> DiffReport:
     """Write a patch that takes ``base`` to ``tuned``: every word that differs, any dtype.
 
     Tensors may be added, removed or renamed, and may change shape or dtype. Shards, their headers
@@ -53,7 +52,6 @@ def diff(
         chunk_bits: log2 of the words in a chunk of the patch's grid.
         codec: "auto" codes each chunk in the shorter way; "rice" so that the patch decodes alone.
         progress: called with the parameters done.
-        ranks: the ranks that share the work; see :func:`build`.
 
     Raises:
         MismatchError: with ``weights_only``, the two do not have the same tensors; names the first
@@ -63,7 +61,7 @@ def diff(
         OutputError, StorageError: the patch cannot be written.
         UsageError: ``chunk_bits``, ``codec``, ``threads`` or ``max_memory`` are out of range.
     """
-    runtime = Runtime(threads, max_memory, ranks=ranks, progress=progress)
+    runtime = Runtime(threads, max_memory, ranks=shared_ranks(), progress=progress)
     with open_checkpoint(base) as base_model, open_checkpoint(tuned) as tuned_model, runtime:
         check_patch_output(Path(out), (base_model.path, tuned_model.path), chunk_bits)
         runtime.fit(need_to_compare(base_model, 1 << chunk_bits))
@@ -79,9 +77,10 @@ def diff(
             return before, read_side(tuned_model, pair, chunk, "result", runtime.buffers.tuned)
 
         source = ReadChanges(read, {"kind": "diff", "tool": tool()}, (base_model, tuned_model))
-        return compile_steps(
+        patch = compile_steps(
             Path(out), pairs, source, 1 << chunk_bits, "diff", runtime, codec, files=files
         )
+        return DiffReport(**facts_of(Path(out), patch))
 
 
 def _match(base: Checkpoint, tuned: Checkpoint) -> None:

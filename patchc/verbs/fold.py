@@ -11,12 +11,12 @@ from typing import Any
 from patchc.checkpoint import open_checkpoint
 from patchc.compiler.chain_check import check_chain
 from patchc.compiler.folding import fold_onto, fold_patches
-from patchc.compiler.pipeline import CompiledPatch
 from patchc.compiler.steps import check_patch_output
 from patchc.errors import UnsupportedInputError, UsageError
 from patchc.formats import Patch, open_patch
 from patchc.progress import Progress, ignore_progress
 from patchc.runtime.runtime import Runtime
+from patchc.verbs.patch_reports import FoldReport, facts_of
 from patchc.verbs.provenance import folded_patches, tool
 
 
@@ -27,7 +27,7 @@ def fold(
     base: str | os.PathLike[str] | None = None,
     threads: int | None = None,
     progress: Progress = ignore_progress,
-) -> CompiledPatch:
+) -> FoldReport:
     """Write one patch that takes the first patch's base to the last one's result.
 
     Steps on the same word are added modulo 2^width, and dropped if they cancel. The outcome can be
@@ -61,17 +61,17 @@ def fold(
     runtime = Runtime(threads, progress=progress)
     with ExitStack() as inputs:
         opened = [inputs.enter_context(open_patch(patch)) for patch in patches]
-        for patch in opened:
-            if patch.features:
+        for one in opened:
+            if one.features:
                 raise UnsupportedInputError(
-                    f"{patch.path} has the feature {', '.join(patch.features)}, and fold takes "
+                    f"{one.path} has the feature {', '.join(one.features)}, and fold takes "
                     "exact steps alone; apply the patches one after the other"
                 )
         check_chain(opened)
-        for patch in opened:
-            if base is None and not patch.decodes_alone():
+        for one in opened:
+            if base is None and not one.decodes_alone():
                 raise UsageError(
-                    f"{patch.path} is coded given the words that it applies to; give the base of "
+                    f"{one.path} is coded given the words that it applies to; give the base of "
                     "the first patch with --base"
                 )
         model = None if base is None else inputs.enter_context(open_checkpoint(base))
@@ -80,8 +80,11 @@ def fold(
         metadata = _provenance(opened)
         inputs.enter_context(runtime)
         if model is None:
-            return fold_patches(out, opened, metadata, runtime)
-        return fold_onto(out, model, opened, metadata, runtime)
+            patch = fold_patches(out, opened, metadata, runtime)
+        else:
+            patch = fold_onto(out, model, opened, metadata, runtime)
+        roots = tuple(one.root.hex() for one in opened)
+        return FoldReport(**facts_of(out, patch), folded=roots)
 
 
 def _provenance(patches: Sequence[Patch]) -> Mapping[str, Any]:

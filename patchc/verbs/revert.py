@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
-from patchc.patching.in_place import InPlaceReport
-from patchc.patching.patched_copy import CopyReport
+from patchc.patching.apply_report import ApplyReport
 from patchc.progress import Progress, ignore_progress
-from patchc.runtime.device import Device
-from patchc.runtime.ranks import ALONE, Ranks
+from patchc.runtime.ranks import shared_ranks
 from patchc.runtime.runtime import Runtime
 from patchc.verbs.apply import ChangeOptions, change_model
+
+if TYPE_CHECKING:
+    import torch
 
 
 def revert(
@@ -24,10 +26,9 @@ def revert(
     repair_from: str | os.PathLike[str] | None = None,
     threads: int | None = None,
     max_memory: int | None = None,
-    device: Device = "cpu",
+    device: str | torch.device = "cpu",
     progress: Progress = ignore_progress,
-    ranks: Ranks = ALONE,
-) -> CopyReport | InPlaceReport:
+) -> ApplyReport:
     """Write the base of a patched model to ``out``, or with ``in_place`` into its files.
 
     Guarantees, arguments and errors are those of :func:`patchc.apply`; ``model`` is the patched
@@ -37,6 +38,6 @@ def revert(
         NotPatchedError: the model does not hold the patch; in place it is then left unchanged.
         UnsupportedInputError: the patch is additive and cannot be taken back.
     """
-    runtime = Runtime(threads, max_memory, device, ranks, progress)
+    runtime = Runtime(threads, max_memory, device, shared_ranks(), progress)
     options = ChangeOptions(in_place, dry_run, resume, repair_from)
     return change_model(patch, model, out, "base", options, runtime)

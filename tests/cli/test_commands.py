@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 
 import patchc.errors
 from patchc.cli.main import app
-from patchc.cli.output import progress_bar
+from patchc.cli.showing_progress import showing_progress
 from patchc.jit import inlined
 from patchc.progress import ProgressEvent
 
@@ -62,9 +62,9 @@ def test_the_main_job_by_commands(models: Path) -> None:
 
 def test_json_of_every_command_parses(models: Path) -> None:
     plan = json.loads(build(models, "--dry-run", "--json")[1])
-    assert plan["patch"] is None
+    assert plan["dry_run"]
     assert not (models / "fix.patchc").exists()
-    built = json.loads(build(models, "--json")[1])["patch"]
+    built = json.loads(build(models, "--json")[1])
     patch = models / "fix.patchc"
     described = json.loads(run("inspect", patch, "--json")[1])
     assert described["root"] == built["root"]
@@ -169,11 +169,11 @@ class Terminal(io.StringIO):
 def test_a_terminal_is_told_that_loops_are_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
-    with progress_bar() as progress:
+    with showing_progress() as progress:
         progress(ProgressEvent("apply", 1, 2, "bytes"))
     assert "apply" in terminal.getvalue()
     assert "compiling" not in terminal.getvalue()
-    with progress_bar():
+    with showing_progress():
         assert inlined(lambda number: 2 * number)(3) == 6  # a small function is never kept
     assert "compiling for this processor" in terminal.getvalue()
 

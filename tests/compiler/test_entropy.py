@@ -117,9 +117,8 @@ def test_build_prints_the_bound(tmp_path: Path) -> None:
     built = patchc.build(**paths, out=tmp_path / "fix.patchc", recipe=everything)
     patchc.apply(tmp_path / "fix.patchc", tmp_path / "base", out=fixed)
     again = patchc.diff(tmp_path / "base", fixed, out=tmp_path / "up.patchc", weights_only=True)
-    assert built.patch is not None
-    assert built.patch.entropy == again.entropy
-    assert built.patch.body_bytes == again.body_bytes
+    assert built.entropy == again.entropy
+    assert built.body_bytes == again.body_bytes
 
 
 @pytest.mark.parametrize("sets", ["difference", "se"])
@@ -136,10 +135,9 @@ def test_the_words_of_each_mask_count_apart(tmp_path: Path, sets: Any) -> None:
         for i, part in enumerate(["se"] if sets == "se" else ["se", "osm"])
     )
     parts = [bound("BF16", before[groups == g], after[groups == g]) for g in range(4)]
-    assert built.patch is not None
-    assert built.patch.entropy is not None
-    assert built.patch.entropy.positions == pytest.approx(sum(p for p, *_ in parts))
-    assert built.patch.entropy.values == pytest.approx(sum(v for _, v, _ in parts))
+    assert built.entropy is not None
+    assert built.entropy.positions == pytest.approx(sum(p for p, *_ in parts))
+    assert built.entropy.values == pytest.approx(sum(v for _, v, _ in parts))
 
 
 def test_the_commands_print_the_same_bound(tmp_path: Path, patched: PatchedModel) -> None:

@@ -172,8 +172,7 @@ def test_a_random_selection_is_near_its_bound(tmp_path: Path, share: float) -> N
     inputs = random_inputs({ONE: (500, 400)})
     recipe = Recipe(retain=0.3, top_se=share * 0.3, sets="se", alpha=0.5, seed=11)
     out = tmp_path / "fix.patchc"
-    built = patchc.build(**inputs.write(tmp_path), out=out, recipe=recipe, chunk_bits=18).patch
-    assert built is not None
+    built = patchc.build(**inputs.write(tmp_path), out=out, recipe=recipe, chunk_bits=18)
     assert built.entropy is not None
     assert built.body_bytes < 1.08 * built.entropy.total / 8 + 60
     plain, entries = plain_size(tmp_path, out)

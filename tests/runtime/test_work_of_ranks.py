@@ -34,7 +34,7 @@ from patchc.formats.container.writer import encode_chunk
 from patchc.kernels.bitmask import unpack
 from patchc.kernels.philox import KEEP_ALL, Retention
 from patchc.patching.rewrite import rewrite
-from patchc.runtime.ranks import Ranks, deal, staged_by_first
+from patchc.runtime.ranks import Ranks, deal, shared_ranks, sharing, staged_by_first
 from patchc.runtime.runtime import Runtime
 from patchc.selection.topk.histogram_search import ScoredTensor
 from patchc.selection.topk.search import TopSearch
@@ -238,5 +238,16 @@ def test_a_body_that_one_rank_read_otherwise_is_found_by_all(tmp_path: Path, ran
 
 
 def test_several_ranks_do_not_work_in_place() -> None:
-    with pytest.raises(UsageError, match="a run in place is one process"):
-        patchc.apply("no.patchc", "no model", in_place=True, ranks=Ranks(Seat(Room(2), 0)))
+    ranks = Ranks(Seat(Room(2), 0))
+    with sharing(ranks), pytest.raises(UsageError, match="a run in place is one process"):
+        patchc.apply("no.patchc", "no model", in_place=True)
+
+
+def test_ranks_are_shared_by_one_thread_and_for_one_block() -> None:
+    ranks, elsewhere = Ranks(Seat(Room(2), 0)), []
+    with sharing(ranks):
+        other = threading.Thread(target=lambda: elsewhere.append(shared_ranks().size))
+        other.start()
+        other.join()
+        assert shared_ranks() is ranks
+    assert [*elsewhere, shared_ranks().size] == [1, 1]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from patchc.errors import (
     UsageError,
 )
 from patchc.recipe.safepatching import Override
-from patchc.runtime.device import open_device
+from patchc.runtime.device import computing_on, open_device
 from patchc.runtime.device_pool import DevicePool
 
 CUDA = pytest.param("cuda", marks=pytest.mark.gpu)
@@ -48,7 +49,8 @@ def build_both(
     folder.mkdir(exist_ok=True)
     out = folder / "cpu.patchc", folder / "device.patchc"
     patchc.build(**paths, out=out[0], **options)
-    patchc.build(**paths, out=out[1], device=staging, **options)
+    with computing_on(staging):
+        patchc.build(**paths, out=out[1], **options)
     return out[0].read_bytes(), out[1].read_bytes()
 
 
@@ -183,11 +185,9 @@ def test_the_same_fault_is_named(tmp_path: Path, device: str, change: Any, scope
     paths, recipe = inputs.write(tmp_path), Recipe(scope=scope, alpha=9.0)
     before = tree(tmp_path)
     messages = []
-    for where in ("cpu", DevicePool(device)):
-        with pytest.raises(NumericError, match=LAYER_0) as caught:
-            patchc.build(
-                **paths, out=tmp_path / "x", recipe=recipe, chunk_bits=12, threads=1, device=where
-            )
+    for where in (nullcontext(), computing_on(DevicePool(device))):
+        with where, pytest.raises(NumericError, match=LAYER_0) as caught:
+            patchc.build(**paths, out=tmp_path / "x", recipe=recipe, chunk_bits=12, threads=1)
         messages.append(str(caught.value))
     assert messages[0] == messages[1]
     assert tree(tmp_path) == before
@@ -202,8 +202,9 @@ def test_a_full_device_is_no_traceback(
     paths = random_inputs({LAYER_0: (5, 5)}).write(tmp_path)
     staging = DevicePool(device)
     monkeypatch.setattr(torch, "empty", empty)
-    with pytest.raises(UnsupportedInputError, match=r"\(out of memory: 2 GiB are free\).*cpu"):
-        patchc.build(**paths, out=tmp_path / "fix.patchc", device=staging)
+    told = pytest.raises(UnsupportedInputError, match=r"\(out of memory: 2 GiB are free\).*cpu")
+    with computing_on(staging), told:
+        patchc.build(**paths, out=tmp_path / "fix.patchc")
     assert not (tmp_path / "fix.patchc").exists()
 
 
@@ -221,7 +222,8 @@ def test_additive_values_give_the_same_model(
     patchc.build(**paths, out=patch, recipe=Recipe(retain=0.5, alpha=2, beta=3), **options)
     folders = [tmp_path / "a", tmp_path / "b"]
     patchc.apply(patch, paths["base"], out=folders[0], alpha=1.7)
-    patchc.apply(patch, paths["base"], out=folders[1], alpha=1.7, device=DevicePool(device))
+    with computing_on(DevicePool(device)):
+        patchc.apply(patch, paths["base"], out=folders[1], alpha=1.7)
     assert tree(folders[0]) == tree(folders[1])
     assert tree(folders[0]) != tree(paths["base"])
 
@@ -231,9 +233,9 @@ def test_the_same_fault_of_a_merge_is_named(tmp_path: Path, device: str) -> None
     patch, out = tmp_path / "fix.patchc", tmp_path / "out"
     patchc.build(**paths, out=patch, values="additive", chunk_bits=12)
     messages = []
-    for where in ("cpu", DevicePool(device)):
-        with pytest.raises(NumericError, match=LAYERS[0]) as caught:
-            patchc.apply(patch, paths["base"], out=out, alpha=1e9, threads=1, device=where)
+    for where in (nullcontext(), computing_on(DevicePool(device))):
+        with where, pytest.raises(NumericError, match=LAYERS[0]) as caught:
+            patchc.apply(patch, paths["base"], out=out, alpha=1e9, threads=1)
         messages.append(str(caught.value))
     assert messages[0] == messages[1]
     assert not out.exists()
@@ -289,13 +291,29 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_unknown_device_is_refused(tmp_path: Path, patched: PatchedModel) -> None:
     for call in (
-        lambda: patchc.build(patched.base, out=tmp_path / "x", device="tpu"),  # type: ignore[arg-type]
-        lambda: patchc.apply(patched.patch, patched.base, in_place=True, device=""),  # type: ignore[arg-type]
+        lambda device: patchc.build(patched.base, out=tmp_path / "x", device=device),
+        lambda device: patchc.apply(patched.patch, patched.base, in_place=True, device=device),
     ):
-        with pytest.raises(PatchcError):
-            call()
-    with pytest.raises(UsageError, match="auto, cpu, cuda"):
-        open_device("tpu")  # type: ignore[arg-type]
+        for unknown in ("tpu", torch.device("meta")):
+            with pytest.raises(PatchcError):
+                call(unknown)
+    for unknown in ("tpu", "cuda:", "cuda:x", "", None, 1):
+        with pytest.raises(UsageError, match="auto, cpu, cuda"):
+            open_device(unknown)  # type: ignore[arg-type]
+
+
+def test_a_torch_device_is_taken(
+    tmp_path: Path, patched: PatchedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patchc.apply(patched.patch, patched.base, out=tmp_path / "a", device=torch.device("cpu"))
+    assert tree(tmp_path / "a") == tree(patched.tuned)
+    assert patchc.EvaluateOptions(device=torch.device("cuda", 1)).device == "cuda:1"
+    assert patchc.DeriveOptions(device=torch.device("cpu")).to_json()["device"] == "cpu"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for verb in (patchc.apply, patchc.revert):
+        with pytest.raises(UsageError, match="cuda:2 and torch sees 2"):
+            verb(patched.patch, patched.base, in_place=True, device=torch.device("cuda", 2))
 
 
 def test_auto_loads_no_torch_without_a_driver(tmp_path: Path) -> None:

@@ -77,11 +77,11 @@ def _there_and_back(folder: Path, base: Path, tuned: Path) -> Path:
 def test_everything_at_once_comes_back(tmp_path: Path, update: Update) -> None:
     report = patchc.apply(update.patch, update.base, out=tmp_path / "applied")
     assert tree(tmp_path / "applied") == tree(update.tuned)
-    assert (report.files, report.side_files, report.tensors) == (3, 4, 6)
+    assert (len(report.files), report.side_files, report.tensors) == (3, 4, 6)
     assert report.nbytes == sum(f.stat().st_size for f in update.tuned.glob("*.safetensors"))
     report = patchc.revert(update.patch, update.tuned, out=tmp_path / "reverted", threads=1)
     assert tree(tmp_path / "reverted") == tree(update.base)
-    assert (report.files, report.side_files, report.tensors) == (2, 4, 6)
+    assert (len(report.files), report.side_files, report.tensors) == (2, 4, 6)
 
 
 @settings(max_examples=60)

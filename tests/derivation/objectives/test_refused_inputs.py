@@ -36,8 +36,7 @@ def test_one_folder_of_either_objective_makes_a_pair(
     patchc.derive(base, files["data"], work, options=options_of("refusals"), judge=judge)
     patchc.derive(base, None, work, harmless=answers, options=options_of("answers"))
     report = patchc.build(base, se=work / "se", osm=work / "osm", out=tmp_path / "a.patchc")
-    assert report.patch is not None
-    assert report.patch.entries > 0
+    assert report.entries > 0
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def test_writes_the_other_model_byte_for_byte(tmp_path: Path, direction: Directi
     report = direction.run(tmp_path / "out")
     assert tree(tmp_path / "out") == tree(direction.target)
     assert tree(direction.source) == before
-    assert (report.files, report.side_files, report.tensors) == (2, 4, 6)
+    assert (len(report.files), report.side_files, report.tensors) == (2, 4, 6)
     assert report.nbytes == sum(path.stat().st_size for path in direction.source.glob("model-*"))
     assert (report.changed_tensors, report.left_out, report.dry_run) == (4, (), False)
 
@@ -97,7 +97,7 @@ def test_single_file_keeps_its_mode(tmp_path: Path, direction: Direction) -> Non
     assert out.read_bytes() == expected.read_bytes()
     assert out.stat().st_mode & 0o777 == 0o600
     assert names_of(out.parent) == [out.name]
-    assert (report.files, report.side_files) == (1, 0)
+    assert (len(report.files), report.side_files) == (1, 0)
 
 
 def test_resharded_model_keeps_its_own_layout(tmp_path: Path, direction: Direction) -> None:

@@ -83,9 +83,8 @@ def test_a_build_equals_the_oracle(
             **paths, out=out, recipe=recipe, threads=threads, chunk_bits=chunk_bits
         )
         changed = check_equal(inputs, recipe, out)
-        assert report.patch is not None
-        assert report.patch.entries == changed
-        assert report.patch.size == out.stat().st_size
+        assert report.entries == changed
+        assert report.size == out.stat().st_size
 
 
 @pytest.mark.parametrize("chunk_bits", [12, 13, 14, 20])
@@ -211,7 +210,7 @@ def test_a_build_says_which_scales_are_unfitted(
     out = tmp_path / "fix.patchc"
     code, text, err = run("build", paths["base"], *words, "-o", out, "--dry-run", "--json")
     assert code == 0
-    assert json.loads(text)["patch"] is None
+    assert json.loads(text)["dry_run"]
     if unfitted is None:
         assert err == ""
     else:
@@ -295,19 +294,18 @@ def test_dry_run_writes_nothing_and_bounds_the_truth(
     recipe = Recipe(retain=retain, top_se=1, top_osm=0.5, alpha=0.02, beta=0.02)
     arguments: dict[str, Any] = {**paths, "out": tmp_path / "fix.patchc", "recipe": recipe}
     dry = patchc.build(**arguments, dry_run=True)
-    assert dry.patch is None
+    assert (dry.dry_run, dry.root, dry.size, dry.result_digest) == (True, "", 0, None)
     assert tree(tmp_path) == before
     report = patchc.build(**arguments)
     assert report.plan == dry.plan
-    assert report.patch is not None
     with patchc.open_patch(tmp_path / "fix.patchc") as opened:
         statistics = opened.metadata["statistics"].values()
     assert sum(s["se"] + s["osm"] - s["overlap"] for s in statistics) <= dry.plan.selected
-    assert report.patch.entries <= dry.plan.selected <= dry.plan.candidate_words
-    assert report.patch.size <= dry.plan.patch_bytes
+    assert report.entries <= dry.plan.selected <= dry.plan.candidate_words
+    assert report.size <= dry.plan.patch_bytes
     assert dry.plan.candidates == tuple(names)
     assert dry.plan.candidate_words == 3 * int(np.prod(shape))
-    assert dry.plan.model_words == report.patch.words == dry.plan.candidate_words + 10
+    assert dry.plan.model_words == report.words == dry.plan.candidate_words + 10
 
 
 @pytest.mark.parametrize("scale", [0.02, 1.0])
@@ -315,8 +313,7 @@ def test_the_expected_size_counts_the_finer_steps_of_fp32(tmp_path: Path, scale:
     paths = random_inputs({LAYER_0: (100, 900)}, "F32").write(tmp_path)
     recipe = Recipe(retain=1, alpha=scale, beta=scale)
     report = patchc.build(**paths, out=tmp_path / "fix.patchc", recipe=recipe)
-    assert report.patch is not None
-    assert 0.7 < report.patch.size / report.plan.patch_bytes < 1.4
+    assert 0.7 < report.size / report.plan.patch_bytes < 1.4
 
 
 def test_the_plan_counts_how_often_scores_are_read(

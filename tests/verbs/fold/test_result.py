@@ -18,7 +18,7 @@ from second_reader import read_index
 from tiny_checkpoints import Raw, normal, nudge, tree
 
 import patchc
-from patchc.compiler.pipeline import CompiledPatch
+from patchc import DiffReport
 from patchc.compiler.steps import Codec
 from patchc.dtypes import BY_NAME
 from patchc.errors import (
@@ -26,7 +26,7 @@ from patchc.errors import (
 )
 
 
-def difference(before: Path, after: Path, out: Path, with_base: bool) -> CompiledPatch:
+def difference(before: Path, after: Path, out: Path, with_base: bool) -> DiffReport:
     """What a fold is compared with: coded as it is, given the base or not."""
     return patchc.diff(before, after, out=out, chunk_bits=12, codec="auto" if with_base else "rice")
 
@@ -57,7 +57,7 @@ def test_fold_is_the_difference_of_its_ends(tmp_path: Path, chain: Chain, with_b
         expected.base_digest,
         expected.result_digest,
     )
-    assert patchc.verify(out).root == report.root.hex()
+    assert patchc.verify(out).root == report.root
     check_both_ways(out, chain.models[0], chain.models[-1], tmp_path)
 
 

@@ -55,7 +55,7 @@ def test_every_parameter_matters(tmp_path: Path, method: Any, change: dict[str, 
     paths = write_sources(tmp_path, base, tuned)
     first, second = MergeRecipe(method), MergeRecipe(method).with_changes(**change)
     results = {
-        patchc.build(**paths, out=tmp_path / f"{i}.patchc", recipe=recipe).patch.result_digest
+        patchc.build(**paths, out=tmp_path / f"{i}.patchc", recipe=recipe).result_digest
         for i, recipe in enumerate((first, second))
     }
     assert len(results) == 2
@@ -87,9 +87,8 @@ def test_dry_run_writes_nothing_and_bounds_the_truth(tmp_path: Path, method: Any
     before = tree(tmp_path)
     arguments: dict[str, Any] = {"out": tmp_path / "m.patchc", "recipe": MergeRecipe(method)}
     dry = patchc.build(**paths, **arguments, dry_run=True)
-    assert dry.patch is None
+    assert dry.dry_run
     assert tree(tmp_path) == before
     report = patchc.build(**paths, **arguments)
     assert report.plan == dry.plan
-    assert report.patch is not None
-    assert 0 < report.patch.entries <= dry.plan.selected <= dry.plan.candidate_words == 5463
+    assert 0 < report.entries <= dry.plan.selected <= dry.plan.candidate_words == 5463

@@ -1,0 +1,50 @@
+"""The report of apply and revert, on a copy and in place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from patchc.patching.merge_options import MergeReport
+
+
+@dataclass(frozen=True)
+class ApplyReport:
+    """What apply or revert wrote, or with ``dry_run`` the most that it would write.
+
+    Attributes:
+        model: the model that was given.
+        out: the folder or file that was written; None in place.
+        in_place: whether the model's own files were written.
+        dry_run: whether nothing was written; the model's contents were then not compared.
+        files: the safetensors files written: those of the copy; in place, those that changed, with
+            symbolic links followed.
+        nbytes: bytes written into them: all of a copy; in place, those of the written chunks.
+        tensors: tensors in the written model.
+        changed_tensors: tensors that the patch changes.
+        changed_words: words that the patch changes.
+        side_files: number of other files of the copy; 0 in place.
+        left_out: weight files of the model's folder that do not belong to the checkpoint and were
+            not copied, because they hold weights that the patch does not change; empty in place.
+        chunks: in place, the chunks written; 0 for a model that was as asked for already.
+        chunks_kept: in place, the changing chunks that were as asked for already.
+        chunks_restored: in place, the torn chunks that an interrupted run left and that were
+            restored.
+        merged: how an additive patch was merged; None for exact steps.
+    """
+
+    model: Path
+    out: Path | None
+    in_place: bool
+    dry_run: bool
+    files: tuple[Path, ...]
+    nbytes: int
+    tensors: int
+    changed_tensors: int
+    changed_words: int
+    side_files: int = 0
+    left_out: tuple[Path, ...] = ()
+    chunks: int = 0
+    chunks_kept: int = 0
+    chunks_restored: int = 0
+    merged: MergeReport | None = None
