@@ -10,6 +10,7 @@ from patchc.formats.container.file_changes import EncodedFile, FileRecord, encod
 from patchc.formats.container.index import ChunkRecord, PatchIndex
 from patchc.formats.container.reader import Patch, open_patch
 from patchc.formats.container.retention_masks import RetentionMask, TensorMasks
+from patchc.formats.container.sealing import write_with_metadata
 from patchc.formats.container.tensors import TensorPair, TensorRecord, may_refer, may_resize
 from patchc.formats.container.writer import EncodedChunk, PatchWriter, encode_chunk, encode_deltas
 
@@ -35,4 +36,5 @@ __all__ = [
     "may_refer",
     "may_resize",
     "open_patch",
+    "write_with_metadata",
 ]

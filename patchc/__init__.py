@@ -1,11 +1,12 @@
 """patchc: a compiler for weight patches.
 
 The verbs of the command line are functions here: :func:`fix`, :func:`derive`, :func:`build`,
-:func:`diff`, :func:`apply`, :func:`revert`, :func:`verify`, :func:`inspect`, :func:`fold`,
-:func:`evaluate`, :func:`sweep`, :func:`fit`. :func:`chain` compares patches that follow one
-another, and :func:`open_patch` reads a patch file. Each verb returns a frozen report of its own,
-such as :class:`BuildReport`, and raises subclasses of :class:`PatchcError`; all of them, and the
-types of the reports' fields, are here. :mod:`patchc.torch` changes loaded models.
+:func:`diff`, :func:`apply`, :func:`revert`, :func:`verify`, :func:`inspect`, :func:`status`,
+:func:`fold`, :func:`annotate`, :func:`evaluate`, :func:`sweep`, :func:`fit`. :func:`chain`
+compares patches that follow one another, and :func:`open_patch` reads a patch file. Each verb
+returns a frozen report of its own, such as :class:`BuildReport`, and raises subclasses of
+:class:`PatchcError`; all of them, and the types of the reports' fields, are here.
+:mod:`patchc.torch` changes loaded models.
 
 Names are imported on first use, so that importing this package costs nothing.
 """
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
     from patchc.evaluation.measure import Evaluation as Evaluation
     from patchc.evaluation.paired import Change as Change
     from patchc.evaluation.rates import Rate as Rate
+    from patchc.evaluation.summary import ModelSummary as ModelSummary
+    from patchc.evaluation.summary import ResultsSummary as ResultsSummary
     from patchc.evaluation.trials import Trial as Trial
     from patchc.fitting.choice import Candidate as Candidate
     from patchc.fitting.fit_options import FitOptions as FitOptions
@@ -76,6 +79,9 @@ if TYPE_CHECKING:
     from patchc.recipe import Recipe as Recipe
     from patchc.recipe import read_recipe as read_recipe
     from patchc.selection.compact.holding import Holding as Holding
+    from patchc.verbs.annotate import AnnotateReport as AnnotateReport
+    from patchc.verbs.annotate import annotate as annotate
+    from patchc.verbs.annotation import Annotation as Annotation
     from patchc.verbs.apply import apply as apply
     from patchc.verbs.build import build as build
     from patchc.verbs.build_plan import BuildPlan as BuildPlan
@@ -99,6 +105,9 @@ if TYPE_CHECKING:
     from patchc.verbs.patch_reports import FoldReport as FoldReport
     from patchc.verbs.patch_reports import PatchReport as PatchReport
     from patchc.verbs.revert import revert as revert
+    from patchc.verbs.status import PatchStatus as PatchStatus
+    from patchc.verbs.status import StatusReport as StatusReport
+    from patchc.verbs.status import status as status
     from patchc.verbs.sweep import SweepReport as SweepReport
     from patchc.verbs.sweep import sweep as sweep
     from patchc.verbs.updates import FileChange as FileChange
@@ -120,6 +129,7 @@ _NAMES = {
     "patchc.evaluation.measure": "Evaluation",
     "patchc.evaluation.paired": "Change",
     "patchc.evaluation.rates": "Rate",
+    "patchc.evaluation.summary": "ModelSummary ResultsSummary",
     "patchc.evaluation.trials": "Trial",
     "patchc.fitting.choice": "Candidate",
     "patchc.fitting.fit_options": "FitOptions Limit",
@@ -136,6 +146,8 @@ _NAMES = {
     "patchc.progress": "Progress ProgressEvent",
     "patchc.recipe": "MergeOverride MergeRecipe Override Recipe read_recipe",
     "patchc.selection.compact.holding": "Holding",
+    "patchc.verbs.annotate": "AnnotateReport annotate",
+    "patchc.verbs.annotation": "Annotation",
     "patchc.verbs.apply": "apply",
     "patchc.verbs.build": "build",
     "patchc.verbs.build_plan": "BuildPlan",
@@ -148,6 +160,7 @@ _NAMES = {
     "patchc.verbs.inspect": "ChangeCounts InspectReport MaskReport inspect",
     "patchc.verbs.patch_reports": "BuildReport DiffReport FoldReport PatchReport",
     "patchc.verbs.revert": "revert",
+    "patchc.verbs.status": "PatchStatus StatusReport status",
     "patchc.verbs.sweep": "SweepReport sweep",
     "patchc.verbs.updates": "FileChange UpdateReport",
     "patchc.verbs.verify": "VerifyReport verify",

@@ -6,7 +6,6 @@ whole. Memory grows only with the records of changed chunks and files, not with 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
@@ -25,8 +24,9 @@ from patchc.formats.container import layout
 from patchc.formats.container.file_changes import EncodedFile, find_fault
 from patchc.formats.container.index import ChunkRecord, pack_index
 from patchc.formats.container.retention_masks import RetentionMask, check_masks
+from patchc.formats.container.sealing import pack_metadata, seal
 from patchc.formats.container.tensors import TensorPair, TensorRecord
-from patchc.hashing import DIGEST_BYTES, bodies_digest, files_digest, root_digest, short
+from patchc.hashing import DIGEST_BYTES, bodies_digest, files_digest, short
 from patchc.kernels.histograms import Counts
 from patchc.sides import Side
 
@@ -232,7 +232,7 @@ class PatchWriter:
             both_digests if self._features & layout.UPDATE else None,
         )
         index_size = len(columns) + len(digests)
-        text = json.dumps(metadata, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+        text = pack_metadata(metadata)
         named = sum(len(tensor.name.encode()) for tensor in self._tensors)
         many = len(self._tensors) > layout.MAX_TENSORS or len(self._chunks) > layout.MAX_CHUNKS
         if (
@@ -244,19 +244,9 @@ class PatchWriter:
             raise UnsupportedInputError(
                 "the model has too many tensors or chunks for one patch file; raise chunk_bits"
             )
-        stored_index, stored_text = layout.compress(columns, digests), layout.compress(text)
-        trailer = layout.Trailer(
-            index_offset=self._offset,
-            index_stored=len(stored_index),
-            index_size=index_size,
-            metadata_stored=len(stored_text),
-            metadata_size=len(text),
-            features=self._features,
-            root=bytes(32),
-        )
-        head = trailer.pack()[: layout.TRAILER_ROOT_OFFSET]
-        root = root_digest((self._prologue, stored_index, stored_text, head))
-        self._append(stored_index + stored_text + replace(trailer, root=root).pack())
+        trailer = layout.Trailer(self._offset, 0, index_size, 0, 0, self._features, bytes(32))
+        end, root = seal(self._prologue, trailer, layout.compress(columns, digests), text)
+        self._append(end)
         return root
 
     def _files_digest(self, side: Side) -> bytes:

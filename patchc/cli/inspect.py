@@ -26,16 +26,21 @@ def inspect(
 ) -> None:
     """Show provenance, totals, and density and size by layer and by tensor. Needs no model.
 
-    With several patches, shows whether each one begins where the one before it ends.
+    With several patches, shows whether each one begins where the one before it ends. Exit code 13:
+    one does not.
 
     Example: patchc inspect fix.patchc --json
     """
     import patchc
     from patchc.cli.output import print_json
+    from patchc.errors import MismatchError
 
     if len(patches) > 1:
         chain = patchc.chain(patches)
         print_json(chain) if json else _render_chain(chain)
+        if breaks := chain.breaks():
+            more = f", and there are {len(breaks) - 1} more breaks" if len(breaks) > 1 else ""
+            raise MismatchError(f"{breaks[0]}{more}; name the patches in the order of their chain")
         return
     report = patchc.inspect(patches[0])
     if json:
@@ -47,13 +52,13 @@ def inspect(
 def _render_chain(chain: ChainReport) -> None:
     from patchc.cli.output import print_facts, size
 
+    if chain.whole is False:
+        _render_broken(chain)
+        return
     for number, link in enumerate(chain.links, start=1):
         patch = link.patch
-        follows = {
-            None: "unknown: the patch before it is additive and promises no result",
-            True: "follows the patch before it",
-            False: "DOES NOT follow the patch before it",
-        }[link.follows]
+        unknown = "unknown: the patch before it is additive and promises no result"
+        follows = "follows the patch before it" if link.follows else unknown
         facts = {
             "place": follows if number > 1 else "the first",
             "kind": patch.metadata.get("kind", "unknown"),
@@ -68,15 +73,27 @@ def _render_chain(chain: ChainReport) -> None:
         to = last.result_digest or "not promised"
         print_facts("chain: whole", {"from": first.base_digest, "to": to})
     else:
-        print_facts("chain: unknown" if chain.whole is None else "chain: broken", {})
+        print_facts("chain: unknown", {})
+
+
+def _render_broken(chain: ChainReport) -> None:
+    from patchc.cli.output import print_facts
+
+    words = {None: "unknown", True: "follows", False: "DOES NOT FOLLOW"}
+    facts: dict[str, object] = {
+        f"{number}. {link.patch.path}": words[link.follows] if number > 1 else "the first"
+        for number, link in enumerate(chain.links, start=1)
+    }
+    print_facts("chain: broken", facts)
 
 
 def _render(report: InspectReport) -> None:
+    from patchc.cli.annotations import annotation_facts, print_results
     from patchc.cli.output import print_facts, print_table, size
     from patchc.cli.patches import bits_facts
 
     tool = _section(report, "tool")
-    facts: dict[str, object] = {
+    facts = annotation_facts(report.annotation) | {
         "kind": report.metadata.get("kind", "unknown"),
         "made by": " ".join(str(value) for value in tool.values()) if tool else "unknown",
         "format": report.version,
@@ -114,6 +131,7 @@ def _render(report: InspectReport) -> None:
     for name, value in _section(report, "inputs").items():
         facts[f"input {name}"] = value
     print_facts(report.path, facts)
+    print_results(report.annotation)
     if report.update:
         _render_update(report.update)
     columns = ("changed", "density", "bytes", "bits per change")

@@ -154,6 +154,7 @@ def _report(job: Job, fitted: Result, tested: Result | None, patch: Path | None)
         judge=options.asking.judge_name,
         seed=options.seed,
         requests=requests.splits,
+        data=requests.digests("test"),
         learned=job.learned,
         development=development,
         test=test,

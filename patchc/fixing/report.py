@@ -137,6 +137,7 @@ class FixReport:
         judge: the judge's name.
         seed: the seed of everything that is drawn.
         requests: how each set was split.
+        data: BLAKE3 of the test requests of each set, as they lie in ``work``, in hexadecimal.
         learned: number of development requests to learn from, by set. The fit validates on the
             others.
         development: the result of the fit.
@@ -158,6 +159,7 @@ class FixReport:
     judge: str
     seed: int
     requests: Mapping[SetName, SetSplit]
+    data: Mapping[SetName, str]
     learned: Mapping[SetName, int]
     development: Development
     test: Comparison | None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import filecmp
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -70,14 +70,15 @@ class FileChanges:
         """Names of the side files that the patch writes or removes."""
         return frozenset(file.name for file in self._patch.index.files if not file.is_header)
 
-    def states(self) -> dict[str, Side]:
-        """The side of each file.
+    def states(self, without: Collection[str] = ()) -> dict[str, Side]:
+        """The side of each file, except for those that are named.
 
         Raises:
             WrongBaseError: naming the first file that is on neither.
             CheckpointError: a file cannot be read.
         """
-        return {file.name: self._find(file)[0] for file in self._patch.index.files}
+        files = self._patch.index.files
+        return {file.name: self._find(file)[0] for file in files if file.name not in without}
 
     def headers(self, target: Side) -> dict[str, bytes | None]:
         """Shard name → its header on side ``target``, for the headers that change."""

@@ -36,6 +36,15 @@ class ChainReport:
     links: tuple[Link, ...]
     whole: bool | None
 
+    def breaks(self) -> tuple[str, ...]:
+        """Say of each patch that does not follow the one before it where the two are apart."""
+        return tuple(
+            f"{after.patch.path} does not follow {before.patch.path}: its base is "
+            f"{after.patch.base_digest}, and the other's result is {before.patch.result_digest}"
+            for before, after in pairwise(self.links)
+            if after.follows is False
+        )
+
 
 def chain(patches: Sequence[str | os.PathLike[str]]) -> ChainReport:
     """Describe patches, and compare the digests of each with those of the one before it.

@@ -27,6 +27,7 @@ from patchc.evaluation.replies_from_files import read_replies
 from patchc.evaluation.requests import PathLike, read_request_sets
 from patchc.evaluation.results import evaluation_digest, open_results
 from patchc.progress import Progress, ignore_progress
+from patchc.stages import file_digest
 from patchc.verbs.apply import apply
 from patchc.verbs.verify import verify
 
@@ -41,12 +42,14 @@ class EvaluateReport:
         requests: how many requests each set has.
         changes: by the name of each patched model, how its rates differ from those of the unpatched
             model (:func:`~patchc.evaluation.paired.compare`).
+        data: BLAKE3 of the file of each set, in hexadecimal.
     """
 
     models: tuple[Evaluation, ...]
     judge: str
     requests: dict[str, int]
     changes: dict[str, dict[str, Change]] = field(default_factory=dict)
+    data: dict[str, str] = field(default_factory=dict)
 
 
 def evaluate(
@@ -108,6 +111,8 @@ def evaluate(
         with open_checkpoint(folder):
             refuse_single_file(folder, "evaluate")
     requests = read_request_sets(harmful, harmless, utility, options.limit)
+    asked = {"harmful": harmful, "harmless": harmless, "utility": utility, "reference": reference}
+    data = {name: file_digest(Path(path)) for name, path in asked.items() if path is not None}
     text = read_reference(reference) if reference else None
     names = [path.resolve().name for path in (*folders, *files)]
     if len(set(names)) < len(names):
@@ -152,7 +157,7 @@ def evaluate(
                     changes[patched.model] = compare(plain.outcomes, patched.outcomes)
         found += [measure(subject, requests, judge, results, progress) for subject in replies]
     counts: dict[str, int] = {name: len(asked) for name, asked in requests.items()}
-    return EvaluateReport(tuple(found), options.judge_name, counts, changes)
+    return EvaluateReport(tuple(found), options.judge_name, counts, changes, data)
 
 
 def _check_patch(patch: Path, folder: Path, progress: Progress) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from patchc.formats import AdditiveValues, PatchIndex, TensorRecord, open_patch
 from patchc.formats.change_bits import ChangeBits
 from patchc.selection.candidates import layer_of, natural_order
+from patchc.verbs.annotation import Annotation, annotation_of
 from patchc.verbs.provenance import folded_patches
 from patchc.verbs.updates import UpdateReport, describe_update
 
@@ -64,6 +65,7 @@ class InspectReport:
         additive: for an additive patch its value type, and its components with their scales and
             their numbers of entries (verify counts them); None for a patch of ULP steps.
         metadata: provenance: kind, tool, recipe with seed, digests of the inputs, statistics.
+        annotation: the name, the note and the results that :func:`patchc.annotate` put there.
         masks: the seeded retention masks in which changes are coded.
         coded: the bits of its changes by what they code, if the file states them.
         entropy: the lower bound for the bits of its changes, if the file states it.
@@ -84,6 +86,7 @@ class InspectReport:
     version: str
     additive: AdditiveValues | None
     metadata: dict[str, Any]
+    annotation: Annotation
     masks: tuple[MaskReport, ...]
     coded: ChangeBits | None
     entropy: ChangeBits | None
@@ -118,6 +121,7 @@ def inspect(patch: str | os.PathLike[str]) -> InspectReport:
             version=opened.version,
             additive=opened.additive,
             metadata=opened.metadata,
+            annotation=annotation_of(opened.metadata),
             masks=tuple(
                 MaskReport(
                     mask.component,

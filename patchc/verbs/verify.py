@@ -74,12 +74,17 @@ def verify(
         if model is None:
             return VerifyReport("intact", root)
         with open_checkpoint(model) as checkpoint:
-            report = _find_state(opened, checkpoint, runtime)
+            report = find_report(opened, checkpoint, runtime)
             checkpoint.check_unchanged()
             return report
 
 
-def _find_state(patch: Patch, model: Checkpoint, runtime: Runtime) -> VerifyReport:
+def find_report(patch: Patch, model: Checkpoint, runtime: Runtime) -> VerifyReport:
+    """Read a model and describe its state; the bodies of chunks on the base are not all decoded.
+
+    Raises:
+        CheckpointError, ResultMismatchError, UnsupportedInputError: as :func:`verify`.
+    """
     root, torn = patch.root.hex(), 0
     with left_journal(model.path) as left:
         own = left if left and left.group.root == root else None

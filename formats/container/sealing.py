@@ -1,0 +1,68 @@
+"""The end of a patch file: index, metadata and trailer, under one root digest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, BinaryIO
+
+from patchc.errors import UnsupportedInputError
+from patchc.formats.container import layout
+from patchc.formats.container.reader import Patch
+from patchc.hashing import root_digest
+
+_BLOCK_BYTES = 1 << 20
+
+
+def pack_metadata(metadata: Mapping[str, Any]) -> bytes:
+    """The bytes of metadata before compression."""
+    return json.dumps(metadata, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def seal(
+    prologue: bytes, trailer: layout.Trailer, stored_index: bytes, text: bytes
+) -> tuple[bytes, bytes]:
+    """Make the end of a file, and its root digest.
+
+    Args:
+        prologue: the file's first bytes.
+        trailer: with the index's offset and size, and the features; the rest is found here.
+        stored_index: the index, compressed.
+        text: the metadata, not compressed.
+    """
+    stored_text = layout.compress(text)
+    trailer = replace(
+        trailer,
+        index_stored=len(stored_index),
+        metadata_stored=len(stored_text),
+        metadata_size=len(text),
+    )
+    head = trailer.pack()[: layout.TRAILER_ROOT_OFFSET]
+    root = root_digest((prologue, stored_index, stored_text, head))
+    return stored_index + stored_text + replace(trailer, root=root).pack(), root
+
+
+def write_with_metadata(patch: Patch, file: BinaryIO, metadata: Mapping[str, Any]) -> bytes:
+    """Write a patch again with other metadata, and return the new root digest.
+
+    Prologue, bodies and index are the same bytes, so that base and result stay the same.
+
+    Raises:
+        UnsupportedInputError: the metadata is above the format's cap.
+        PatchFormatError: the patch became unreadable.
+    """
+    text = pack_metadata(metadata)
+    if len(text) > layout.MAX_METADATA:
+        raise UnsupportedInputError(
+            f"{patch.path}: the metadata would have {len(text):,} bytes, and the format takes "
+            f"{layout.MAX_METADATA:,}; shorten what is added"
+        )
+    trailer = patch.trailer
+    for start in range(0, trailer.index_offset, _BLOCK_BYTES):
+        file.write(patch.read(start, min(_BLOCK_BYTES, trailer.index_offset - start)))
+    prologue = patch.read(0, layout.PROLOGUE.size)
+    stored_index = patch.read(trailer.index_offset, trailer.index_stored)
+    end, root = seal(prologue, trailer, stored_index, text)
+    file.write(end)
+    return root

@@ -1,0 +1,61 @@
+"""``patchc status``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from patchc.cli.options import Json, MaxMemory, ModelPath, Threads, argument, without
+
+if TYPE_CHECKING:
+    from patchc.verbs.status import PatchStatus, StatusReport
+
+
+def status(
+    model: ModelPath,
+    patches: Annotated[list[Path], argument("Patch files, in any order.", "PATCH...")],
+    threads: Threads = None,
+    max_memory: MaxMemory = None,
+    json: Json = False,
+) -> None:
+    """Say which of these patches a model holds. Reads the model once for all of them.
+
+    Patches of a chain tell of one another: what the second one leads to holds the first one too.
+
+    Exit code 0: every patch was looked for, whatever was found.
+
+    Example: patchc status models/chat monday.patchc tuesday.patchc
+    """
+    given = without(locals(), "json")
+    import patchc
+    from patchc.cli.output import print_json, warn
+    from patchc.cli.showing_progress import showing_progress
+
+    with showing_progress() as progress:
+        report = patchc.status(**given, progress=progress)
+    if report.interrupted:
+        warn(report.interrupted)
+    print_json(report) if json else _render(report)
+
+
+def _render(report: StatusReport) -> None:
+    from patchc.cli.output import print_facts
+
+    facts: dict[str, object] = {}
+    for number, one in enumerate(report.patches, start=1):
+        name = one.path if one.path not in facts else f"{one.path} ({number})"
+        facts[name] = _in_words(one)
+    held = sum(one.state == "patched" for one in report.patches)
+    print_facts(f"status: {report.model} holds {held} of {len(report.patches)}", facts)
+
+
+def _in_words(one: PatchStatus) -> str:
+    others = ", ".join(one.through)
+    return {
+        "patched": f"patched, and then with {others}" if others else "patched",
+        "base": "base: it can be applied",
+        "before": f"not held: {', '.join(reversed(one.through))} must be applied first",
+        "partly patched": "partly patched: run apply or revert --in-place with it again",
+        "neither": f"neither its base nor patched: {one.difference}",
+        "unknown": "unknown: additive, cannot be recognised in a model that is not its base",
+    }[one.state]

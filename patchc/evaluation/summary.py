@@ -1,0 +1,235 @@
+"""Summaries of measured results, to be stored in patches: rates and digests, and no reply.
+
+They are made of what ``evaluate`` and ``fix`` write, and read from patches as a stranger's.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from blake3 import blake3
+
+from patchc.errors import EvaluateError
+from patchc.evaluation.journal import is_header
+from patchc.evaluation.paired import Change
+from patchc.evaluation.rates import Rate
+from patchc.evaluation.records import read_text
+from patchc.evaluation.results import RESULTS
+from patchc.evaluation.verdicts import OUTCOMES, RATES
+from patchc.json_values import json_values
+from patchc.sides import Side
+
+RATE_NAMES = (*RATES, "degenerate")
+_PERPLEXITIES = ("perplexity", "answer_perplexity")
+_DIGEST = re.compile("[0-9a-f]{32}|[0-9a-f]{64}")
+_MOST_MODELS = 16
+_MOST_TEXT = 200
+_UNFIT = (
+    ValueError, LookupError, TypeError, AttributeError, ZeroDivisionError, OverflowError,
+    RecursionError,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ModelSummary:
+    """The figures of one model.
+
+    Attributes:
+        model: its name in the report.
+        digest: its digest in hexadecimal; empty if the report does not have it.
+        side: "base" or "result" of the patch; None if that is not known.
+        rates: its rates, by name.
+        perplexities: its perplexities, by name.
+    """
+
+    model: str
+    digest: str
+    side: Side | None
+    rates: Mapping[str, Rate]
+    perplexities: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ResultsSummary:
+    """What was measured with a patch and without.
+
+    Attributes:
+        source: what wrote the file that it was made of.
+        file: the BLAKE3 of that file, in hexadecimal.
+        judge: the judge's name; empty if the file does not have it.
+        data: digests of what was asked, by name, in hexadecimal.
+        models: the figures of each model.
+        changes: how the rates of the patched model differ from the base's.
+    """
+
+    source: Literal["evaluate", "fix", "results"]
+    file: str
+    judge: str
+    data: Mapping[str, str]
+    models: tuple[ModelSummary, ...]
+    changes: Mapping[str, Change] = field(default_factory=dict)
+
+    def of_patch(self, base: str, result: str) -> ResultsSummary | None:
+        """Keep the figures of a patch's base and result, by their digests; None without the result.
+
+        The figures of other models are left out. A result without a digest goes by its base.
+        """
+        sides: dict[str, Side] = {base: "base", result: "result"}
+        models = [replace(one, side=sides.get(one.digest, one.side)) for one in self.models]
+        models = [one for one in models if one.digest in ("", *sides)]
+        digests = {one.digest for one in models}
+        known = result in digests or {"", base} <= digests
+        return replace(self, models=tuple(models)) if known else None
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values, for :func:`parse_summary`."""
+        content: dict[str, Any] = json_values(self)
+        return content
+
+
+def read_summary(path: Path) -> ResultsSummary:
+    """Read the report of ``evaluate --json``, ``report.json`` of ``fix``, or a results file.
+
+    Raises:
+        EvaluateError: the file cannot be read, or is none of these; names it.
+    """
+    text = read_text(path)
+    digest = blake3(text.encode()).hexdigest()
+    try:
+        return _summarise(text, digest)
+    except _UNFIT as error:
+        raise EvaluateError(
+            f"{path}: no results that can be summarised ({error}); name what `patchc evaluate "
+            "--json` printed, its results file, or report.json of `patchc fix`"
+        ) from error
+
+
+def parse_summary(content: Any) -> ResultsSummary | None:
+    """Read a summary from a patch's metadata; None if it is not one."""
+    try:
+        return ResultsSummary(
+            content["source"] if content["source"] in ("evaluate", "fix") else "results",
+            _digest(content["file"]),
+            _text(content["judge"]),
+            _digests(content["data"]),
+            tuple(
+                _model(one, one["rates"], one["perplexities"]) for one in _few(content["models"])
+            ),
+            _changes(content["changes"]),
+        )
+    except _UNFIT:
+        return None
+
+
+def _summarise(text: str, file: str) -> ResultsSummary:
+    first, _, rest = text.partition("\n")
+    try:
+        header = json.loads(first)
+    except ValueError:
+        header = None
+    if is_header(header, RESULTS):
+        return _of_lines(header["inputs"], rest.splitlines(), file)
+    content = json.loads(text)
+    return _of_fix(content, file) if "development" in content else _of_report(content, file)
+
+
+def _of_report(content: Any, file: str) -> ResultsSummary:
+    models = []
+    for one in _few(content["models"]):
+        side: Side = "result" if one["patch"] else "base"
+        models.append(_model({**one, "side": side}, one, one))
+    patched = [one["model"] for one in content["models"] if one["patch"]]
+    changes = _changes(content["changes"][patched[0]]) if len(patched) == 1 else {}
+    data = _digests(content.get("data", {}))
+    return ResultsSummary("evaluate", file, _text(content["judge"]), data, tuple(models), changes)
+
+
+def _of_fix(content: Any, file: str) -> ResultsSummary:
+    test = content["test"]
+    if test is None:
+        raise ValueError("there is no patch, and so no test")
+    base = {"model": "base", "digest": content["base_digest"], "side": "base"}
+    patched = {"model": "patched", "digest": "", "side": "result"}
+    models = (
+        _model(base, test["base"], test["base"]),
+        _model(patched, test["patched"], test["patched"]),
+    )
+    data = _digests(content.get("data", {}))
+    changes = _changes(test["changes"])
+    return ResultsSummary("fix", file, _text(content["judge"]), data, models, changes)
+
+
+def _of_lines(evaluation: Any, lines: Iterable[str], file: str) -> ResultsSummary:
+    counts: dict[str, dict[str, list[int]]] = {}
+    for line in map(json.loads, lines):
+        found = counts.setdefault(_digest(line["model"]), {})
+        if line["verdict"] not in OUTCOMES[line["set"]]:
+            raise ValueError(f"{line['verdict']!r:.40} is no verdict on {line['set']} requests")
+        for name, (set_name, is_counted) in RATES.items():
+            if set_name == line["set"]:
+                rate = found.setdefault(name, [0, 0])
+                rate[0] += is_counted(line["verdict"])
+                rate[1] += 1
+    models = [
+        ModelSummary("", digest, None, {name: Rate(*rate) for name, rate in found.items()})
+        for digest, found in counts.items()
+    ]
+    data = {"evaluation": _digest(evaluation)}
+    return ResultsSummary("results", file, "", data, tuple(_few(models)))
+
+
+def _model(facts: Any, rates: Any, perplexities: Any) -> ModelSummary:
+    side = facts["side"]
+    if side not in ("base", "result", None):
+        raise ValueError("a model is on no side")
+    return ModelSummary(
+        _text(facts["model"]),
+        facts["digest"] and _digest(facts["digest"]),
+        side,
+        _named(RATE_NAMES, rates, lambda one: Rate(_count(one["hits"]), _count(one["total"]))),
+        _named(_PERPLEXITIES, perplexities, float),
+    )
+
+
+def _changes(content: Any) -> dict[str, Change]:
+    names = ("difference", "low", "high", "p_value")
+    return _named(tuple(RATES), content, lambda one: Change(*(float(one[n]) for n in names)))
+
+
+def _named(names: Iterable[str], content: Any, read: Callable[[Any], Any]) -> dict[str, Any]:
+    given = {name: content.get(name) for name in names}
+    return {name: read(one) for name, one in given.items() if one is not None}
+
+
+def _digests(content: Any) -> dict[str, str]:
+    return {_text(name): _digest(one) for name, one in _few(content.items())}
+
+
+def _few(items: Iterable[Any]) -> list[Any]:
+    found = list(items)
+    if len(found) > _MOST_MODELS:
+        raise ValueError(f"there are more than {_MOST_MODELS} models or data sets")
+    return found
+
+
+def _digest(value: Any) -> str:
+    if not _DIGEST.fullmatch(value):
+        raise ValueError("a digest is malformed")
+    return str(value)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or len(value) > _MOST_TEXT or not value.isprintable():
+        raise ValueError(f"a name is no line of at most {_MOST_TEXT} characters")
+    return value
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int:
+        raise TypeError("a count is no whole number")
+    return value

@@ -1,0 +1,205 @@
+"""Say which of several patches a model holds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Literal
+
+from patchc.checkpoint import Checkpoint, open_checkpoint
+from patchc.errors import UsageError, WrongBaseError
+from patchc.formats import Patch, open_patch
+from patchc.patching.in_place_journal import interrupted, left_journal
+from patchc.patching.side_files import FileChanges
+from patchc.patching.sightings import Sighting, look_for
+from patchc.progress import Progress, ignore_progress
+from patchc.runtime.memory import need_to_patch
+from patchc.runtime.runtime import Runtime
+from patchc.sides import Side
+from patchc.verbs.verify import find_report
+
+HeldState = Literal["patched", "base", "before", "partly patched", "neither", "unknown"]
+
+
+@dataclass(frozen=True)
+class PatchStatus:
+    """What a model is for one patch.
+
+    Attributes:
+        path: the patch file.
+        root: its root digest, in hexadecimal.
+        state: "patched" if the model holds the patch; "base" if it is the patch's base; "before" if
+            it is what an earlier patch of the chain is for; "partly patched"; "neither"; or
+            "unknown" for an additive patch, unless the model is its base.
+        through: the patches of the chain that tell, nearest first: the later ones that the model
+            holds too, or the earlier ones that come first. Empty where the model's own digest
+            tells.
+        difference: for "neither", the first tensor or file that differs, and how.
+    """
+
+    path: str
+    root: str
+    state: HeldState
+    through: tuple[str, ...] = ()
+    difference: str = ""
+
+
+@dataclass(frozen=True)
+class StatusReport:
+    """Which patches a model holds.
+
+    Attributes:
+        model: its folder or file.
+        patches: one for each patch, in the order given.
+        interrupted: the message about a run in place that was cut off there; empty if none was.
+    """
+
+    model: str
+    patches: tuple[PatchStatus, ...]
+    interrupted: str = ""
+
+
+def status(
+    model: str | os.PathLike[str],
+    patches: Sequence[str | os.PathLike[str]],
+    *,
+    threads: int | None = None,
+    max_memory: int | None = None,
+    progress: Progress = ignore_progress,
+) -> StatusReport:
+    """Say which of some patches a model holds, from digests alone where they tell.
+
+    The model is read once for all patches with chunks of one size, and once more for a patch that
+    it may hold in part. Patches that follow one another, by the digests of their models, tell of
+    one another: the result of the second one holds the first one too.
+
+    Args:
+        model: a checkpoint folder or safetensors file.
+        patches: patch files, in any order.
+        threads: worker threads; None means one per core.
+        max_memory: bytes that the process may take, to within a tenth; it limits the threads.
+        progress: called with the bytes read.
+
+    Raises:
+        UsageError: no patch is given.
+        PatchFormatError, UnsupportedPatchError: a patch is damaged or not readable.
+        CheckpointError, UnsupportedInputError: the model cannot be read.
+        ResultMismatchError: a patch's own digests contradict each other.
+    """
+    if not patches:
+        raise UsageError("status needs at least one patch; name the patches to look for")
+    with ExitStack() as inputs:
+        opened = [inputs.enter_context(open_patch(patch)) for patch in patches]
+        checkpoint = inputs.enter_context(open_checkpoint(model))
+        runtime = inputs.enter_context(Runtime(threads, max_memory, progress=progress))
+        runtime.fit(max(map(need_to_patch, opened), key=lambda need: need.thread_bytes))
+        left = inputs.enter_context(left_journal(checkpoint.path))
+        found = _Findings(checkpoint, look_for(opened, checkpoint, runtime))
+        found.tell_by_digests()
+        found.tell_by_chains()
+        own = left.group.root if left else None
+        found.tell_by_reading(own, runtime)
+        found.tell_by_chains()
+        checkpoint.check_unchanged()
+        cut_off = str(interrupted(checkpoint.path, left.group)) if left else ""
+        return StatusReport(str(checkpoint.path), found.statuses(), cut_off)
+
+
+class _Findings:
+    """What is known of each patch, by its place; the steps that tell more come in turn."""
+
+    def __init__(self, model: Checkpoint, sightings: Sequence[Sighting]) -> None:
+        self._model = model
+        self._sightings = sightings
+        self._patches = [one.patch for one in sightings]
+        self._differences = [one.difference for one in sightings]
+        self._states: dict[int, HeldState] = {}
+        self._through: dict[int, tuple[int, ...]] = {}
+
+    def tell_by_digests(self) -> None:
+        """Compare the model's digest, and the files that a patch changes."""
+        for place, (patch, sighting) in enumerate(zip(self._patches, self._sightings, strict=True)):
+            index = patch.index
+            if patch.additive:
+                at_base = sighting.digest == index.base_digest
+                self._states[place] = "base" if at_base else "unknown"
+                continue
+            files = self._file_sides(place)
+            if sighting.digest == index.base_digest and files <= {"base"}:
+                self._states[place] = "base"
+            elif sighting.digest == index.result_digest and files <= {"result"}:
+                self._states[place] = "patched"
+
+    def tell_by_chains(self) -> None:
+        """Find the patches before those that the model holds, and after those that it does not."""
+        waiting = list(self._states)
+        while waiting:
+            place = waiting.pop(0)
+            for other, state in self._neighbours(place):
+                through = (place, *self._through.get(place, ()))
+                if other not in self._states and self._keeps_files(other, state, through):
+                    self._states[other], self._through[other] = state, through
+                    waiting.append(other)
+
+    def tell_by_reading(self, interrupted_root: str | None, runtime: Runtime) -> None:
+        """Read the model once more for each patch that it may hold in part."""
+        for place, patch in enumerate(self._patches):
+            cut_off = patch.root.hex() == interrupted_root
+            if place in self._states or (self._differences[place] and not cut_off):
+                continue
+            report = find_report(patch, self._model, runtime)
+            if report.state in ("base", "patched", "partly patched"):
+                self._states[place] = report.state
+            self._differences[place] = report.difference
+
+    def statuses(self) -> tuple[PatchStatus, ...]:
+        """Put together what was found."""
+        return tuple(
+            PatchStatus(
+                str(patch.path),
+                patch.root.hex(),
+                state := self._states.get(place, "neither"),
+                tuple(str(self._patches[one].path) for one in self._through.get(place, ())),
+                self._differences[place] if state == "neither" else "",
+            )
+            for place, patch in enumerate(self._patches)
+        )
+
+    def _neighbours(self, place: int) -> Iterable[tuple[int, HeldState]]:
+        """Name the patches next to one in a chain, and what its state tells of them."""
+        state, patch = self._states[place], self._patches[place]
+        for other, one in enumerate(self._patches):
+            if state in ("base", "patched", "partly patched") and _follows(patch, one):
+                yield other, "patched"
+            if state in ("base", "before", "partly patched") and _follows(one, patch):
+                yield other, "before"
+
+    def _keeps_files(self, place: int, state: HeldState, through: tuple[int, ...]) -> bool:
+        """Whether the files that a patch changes, and the others do not, are as its state says."""
+        patches = (self._patches[one] for one in through)
+        others = {file.name for patch in patches for file in patch.index.files}
+        return self._file_sides(place, others) <= {"result" if state == "patched" else "base"}
+
+    def _file_sides(self, place: int, without: Collection[str] = ()) -> set[Side | None]:
+        """Find the sides of the files that a patch changes; None where one is on neither."""
+        try:
+            return set(FileChanges(self._patches[place], self._model).states(without).values())
+        except WrongBaseError as error:
+            self._differences[place] = self._differences[place] or str(error)
+            return {None}
+
+
+def _follows(patch: Patch, before: Patch) -> bool:
+    """Whether a patch begins where the one before it ends: in its tensors, and its files."""
+    grids = patch.chunk_words == before.chunk_words
+    if before.additive or not grids or patch.index.base_digest != before.index.result_digest:
+        return False
+    left = {file.name: file for file in before.index.files}
+    return all(
+        left[file.name].on("result") == file.on("base")
+        and left[file.name].digest_on("result") == file.digest_on("base")
+        for file in patch.index.files
+        if file.name in left
+    )
