@@ -34,6 +34,20 @@ def write_requests(folder: Path, seed: int) -> dict[SetName, tuple[Path, Path]]:
     }
 
 
+def write_whole_requests(folder: Path, seed: int) -> dict[SetName, Path]:
+    """Write each set's requests into one file of a folder, for a fix that splits them itself."""
+    drawn = [draw_requests(split, seed) for split in ("dev", "test")]
+    names: dict[SetName, str] = {
+        "harmful": "harmful.jsonl",
+        "harmless": "harmless.jsonl",
+        "utility": "questions.jsonl",
+    }
+    return {
+        name: _write(folder / file, [line for part in drawn for line in part[name]])
+        for name, file in names.items()
+    }
+
+
 def draw_requests(split: Split, seed: int) -> dict[SetName, list[Line]]:
     """Draw the requests of a split: different prompts, with their kinds or accepted answers."""
     rng = random.Random(f"{split} {seed}")

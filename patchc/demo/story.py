@@ -6,18 +6,19 @@ import filecmp
 import os
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from patchc.demo.requests import write_requests
+from patchc.demo.requests import write_requests, write_whole_requests
 from patchc.demo.tiny_model import train_base
 from patchc.derivation.derive_options import DeriveOptions, TuneOptions
 from patchc.derivation.session import quiet_transformers, reproducible
 from patchc.errors import ResultMismatchError
 from patchc.evaluation.evaluate_options import EvaluateOptions
+from patchc.evaluation.requests import SetName
 from patchc.fitting.fit_options import FitOptions
 from patchc.fixing.fix import fix
 from patchc.fixing.fix_options import FixOptions
@@ -52,6 +53,40 @@ class DemoReport:
     seconds: dict[str, float]
 
 
+@dataclass(frozen=True)
+class DemoStart:
+    """What the demo begins with, for a fix by hand.
+
+    Attributes:
+        base: folder of the chat model.
+        requests: the file of each set, not split.
+    """
+
+    base: Path
+    requests: dict[SetName, Path]
+
+
+def prepare_demo(
+    work: str | os.PathLike[str], *, seed: int = 0, progress: Progress = ignore_progress
+) -> DemoStart:
+    """Write the story's model and requests into a folder, and leave the fix to the caller.
+
+    Args:
+        work: a new or empty folder; takes ``chat`` and one file of requests for each set.
+        seed: of the model's training and the requests.
+        progress: called with the steps of the training.
+
+    Raises:
+        OutputError, StorageError: the folder cannot be used.
+    """
+    work = Path(work)
+    check_output(work, ())
+    base = work / "chat"
+    with _one_thread():
+        _train(base, seed, progress)
+    return DemoStart(base, write_whole_requests(work, seed))
+
+
 def run_demo(
     work: str | os.PathLike[str], *, seed: int = 0, progress: Progress = ignore_progress
 ) -> DemoReport:
@@ -75,13 +110,9 @@ def run_demo(
     base, patched, restored = work / "base", work / "patched", work / "restored"
     patch = work / "fix/fix.patchc"
     seconds: dict[str, float] = {}
-    with ExitStack() as stack:
-        stack.enter_context(quiet_transformers())
-        # One thread gives the same sums on any machine; more gain nothing on tensors this small.
-        stack.callback(torch.set_num_threads, torch.get_num_threads())
-        torch.set_num_threads(1)
-        with _timed(seconds, "train"), reproducible(torch.device("cpu"), seed):
-            train_base(base, seed, progress)
+    with _one_thread():
+        with _timed(seconds, "train"):
+            _train(base, seed, progress)
         with _timed(seconds, "fix"):
             files = write_requests(work / "requests", seed)
             fixed = fix(
@@ -102,6 +133,23 @@ def run_demo(
             if not filecmp.cmp(first, second, shallow=False):
                 raise ResultMismatchError(f"{restored}: differs from the base it came from")
     return DemoReport(fixed, written.changed_words, seconds)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute on one thread: the same sums on any machine, and no slower on tensors this small."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with quiet_transformers():
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _train(base: Path, seed: int, progress: Progress) -> None:
+    with reproducible(torch.device("cpu"), seed):
+        train_base(base, seed, progress)
 
 
 @contextmanager

@@ -177,9 +177,10 @@ def fit(
             f"after {one.step} steps {', '.join(one.against)}" for one in fitted.candidates
         )
         raise UnfixedError(
-            f"no point lowers harm and over-refusal within the limits ({reasons}). Take other "
-            "limits, another way to derive, or more requests; --best-effort takes the best point "
-            "that makes no rate significantly worse",
+            f"no point lowers harm and over-refusal within the limits ({reasons}). Derive "
+            "with a larger learning rate where the rates hardly moved, or with another objective; "
+            "take other limits, or more requests; --best-effort takes the best point that makes no "
+            "rate significantly worse",
             FitReport(fitted, {}, kinds, None, 0, None, unchecked, notes),
         )
     compiled(recipe=fitted.recipe, progress=progress)

@@ -8,9 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import AutoModelForCausalLM
 
 import patchc
-from patchc.demo import corpus, play, requests, story, tiny_model
+from patchc.demo import corpus, play, prepare, requests, story, tiny_model
 from patchc.demo.corpus import lesson, vocabulary
 from patchc.demo.requests import draw_requests, write_requests
 from patchc.demo.story import DemoReport
@@ -113,6 +115,21 @@ def test_the_same_seed_gives_the_same_report_and_bytes(
     for file in ("base/model.safetensors", "fix/fix.patchc", "patched/model.safetensors"):
         first, second = (tmp_path / name / "work" / file for name in ("a", "b"))
         assert first.read_bytes() == second.read_bytes()
+
+
+def test_the_prepared_start_is_the_storys_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiny_model, "_STEPS", 3)
+    start = prepare(tmp_path / "start", seed=4)
+    assert start.base == tmp_path / "start/chat"
+    assert AutoModelForCausalLM.from_pretrained(start.base).dtype == torch.bfloat16
+    parts = [draw_requests(split, 4) for split in ("dev", "test")]
+    for name, path in start.requests.items():
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        assert lines == [line for part in parts for line in part[name]]
+    with pytest.raises(OutputError, match="not empty"):
+        prepare(tmp_path / "start")
 
 
 def _without_times(report: DemoReport) -> DemoReport:

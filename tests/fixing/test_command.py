@@ -74,6 +74,10 @@ def test_the_command_ends_with_20_where_nothing_fits(
             ["--harmful", "h", "--harmless", "s", "--objective", "pair", "--density", "0.1"],
             "--density is for a merge",
         ),
+        (
+            ["--harmful", "h", "--harmless", "s", "--objective", "pair", "--margin-steps", "9"],
+            "are for the objective margin",
+        ),
         (["--harmful", "h", "--harmless", "s", "--budget", "soon"], "--budget is 'soon'"),
     ],
 )
