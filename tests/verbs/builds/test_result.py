@@ -21,6 +21,7 @@ from build_inputs import (
     small_inputs,
 )
 from command_line import run
+from component_records import write_record
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_checkpoints import tree, write_file, write_model
@@ -203,6 +204,8 @@ def test_a_build_says_which_scales_are_unfitted(
     tmp_path: Path, file: str, options: str, unfitted: str | None
 ) -> None:
     paths = small_inputs().write(tmp_path)
+    for part in ("se", "osm"):
+        write_record(paths[part], paths["base"], part)
     words: list[object] = ["--se", paths["se"], "--osm", paths["osm"], *options.split()]
     if file:
         (tmp_path / "recipe.toml").write_text(file)
