@@ -36,6 +36,9 @@ MAX_NAMES = 1 << 26
 """Bytes of all tensor names together, expanded: shared prefixes are stored once."""
 
 MAX_RANK = 16
+TRUNCATED = ": it is truncated or damaged; fetch it again"
+"""What to do about a file that ends too early, after what is wrong with it."""
+
 _ZLIB_RATIO = 1032  # the most that DEFLATE can expand
 
 PROLOGUE = struct.Struct("<8sHHBBH")
@@ -80,7 +83,10 @@ def parse_prologue(data: bytes) -> int:
     """
     magic, major, minor, chunk_bits, reserved, reserved_2 = PROLOGUE.unpack(data)
     if magic != MAGIC:
-        raise PatchFormatError("not a patch file: it does not start with the patchc magic")
+        raise PatchFormatError(
+            "not a patch file: it does not start as patches do; name the file that build, diff, "
+            "fold or fix wrote"
+        )
     if major != MAJOR:
         remedy = "build the patch again" if major < MAJOR else "update patchc"
         raise UnsupportedPatchError(
@@ -101,7 +107,7 @@ def parse_trailer(data: bytes, file_size: int) -> Trailer:
     """
     *fields, signature, magic = TRAILER.unpack(data)
     if magic != END_MAGIC:
-        raise PatchFormatError("the file does not end with the patchc trailer: is it truncated?")
+        raise PatchFormatError(f"the file does not end with the trailer{TRUNCATED}")
     trailer = Trailer(*fields)
     unknown = trailer.features & ~KNOWN_FEATURES
     if unknown:

@@ -30,6 +30,7 @@ from patchc.formats.container.index import ChunkRecord, PatchIndex, parse_index
 from patchc.formats.container.retention_masks import draw_groups
 from patchc.formats.container.tensors import TensorRecord
 from patchc.hashing import root_digest, short
+from patchc.other_kinds import START_BYTES, other_kind
 from patchc.regular_file import open_regular
 from patchc.sides import Side
 from patchc.system_errors import reason
@@ -42,6 +43,7 @@ class Patch:
         path: the file.
         size: its size in bytes.
         root: its root digest, which identifies it.
+        trailer: where its parts lie.
         version: its format version.
         features: names of the features that the file requires.
         chunk_words: words in a full chunk of the grid.
@@ -55,18 +57,23 @@ class Patch:
         self.path = path
         self._descriptor = descriptor
         self.size = os.fstat(descriptor).st_size
+        start = self.read(0, min(self.size, START_BYTES))
+        if not start.startswith(layout.MAGIC) and (kind := other_kind(start)):
+            raise PatchFormatError(f"not a patch file: it is {kind}")
         if self.size < layout.PROLOGUE.size + layout.TRAILER.size:
-            raise PatchFormatError("too short to be a patch file: is it truncated?")
-        prologue = self._read(0, layout.PROLOGUE.size)
+            raise PatchFormatError(f"too short to be a patch file{layout.TRUNCATED}")
+        prologue = self.read(0, layout.PROLOGUE.size)
         self.chunk_words = layout.parse_prologue(prologue)
-        tail = self._read(self.size - layout.TRAILER.size, layout.TRAILER.size)
+        tail = self.read(self.size - layout.TRAILER.size, layout.TRAILER.size)
         trailer = layout.parse_trailer(tail, self.size)
-        stored_index = self._read(trailer.index_offset, trailer.index_stored)
-        stored_text = self._read(trailer.metadata_offset, trailer.metadata_stored)
+        stored_index = self.read(trailer.index_offset, trailer.index_stored)
+        stored_text = self.read(trailer.metadata_offset, trailer.metadata_stored)
         head = tail[: layout.TRAILER_ROOT_OFFSET]
         if root_digest((prologue, stored_index, stored_text, head)) != trailer.root:
-            raise PatchFormatError("the root digest does not match: the file is damaged")
-        self.root = trailer.root
+            raise PatchFormatError(
+                "the root digest does not match: the file is damaged; fetch it again"
+            )
+        self.root, self.trailer = trailer.root, trailer
         self.version = f"{layout.MAJOR}.{int.from_bytes(prologue[10:12], 'little')}"
         names = layout.FEATURE_NAMES.items()
         self.features = tuple(name for bit, name in names if trailer.features & bit)
@@ -233,14 +240,19 @@ class Patch:
             )
 
     def _read_body(self, place: int, record: BodyRecord) -> bytes:
-        body = self._read(record.offset, record.length)
+        body = self.read(record.offset, record.length)
         digest = blake3(body).digest()
         if short(digest) != record.body_digest:
             raise PatchFormatError("its bytes are damaged; fetch the patch again")
         self.bodies.note(place, digest)
         return body
 
-    def _read(self, offset: int, length: int) -> bytes:
+    def read(self, offset: int, length: int) -> bytes:
+        """Read bytes of the file, which are not checked.
+
+        Raises:
+            PatchFormatError: the file became unreadable or shorter.
+        """
         pieces = []
         while length:
             try:
@@ -248,7 +260,7 @@ class Patch:
             except OSError as error:
                 raise PatchFormatError(f"cannot read: {reason(error)}") from error
             if not piece:
-                raise PatchFormatError("ends early: is it truncated?")
+                raise PatchFormatError(f"ends early{layout.TRUNCATED}")
             pieces.append(piece)
             offset, length = offset + len(piece), length - len(piece)
         return b"".join(pieces)

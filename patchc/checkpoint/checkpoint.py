@@ -260,11 +260,18 @@ def _is_folder(path: Path) -> bool:
     try:
         return stat.S_ISDIR(path.stat().st_mode)
     except FileNotFoundError as error:
-        raise CheckpointError(
-            f"{path}: {reason(error)}; a model of a hub has to be downloaded first"
-        ) from error
+        raise CheckpointError(f"{path}: {reason(error)}{_if_of_a_hub(path)}") from error
     except OSError as error:
         raise CheckpointError(f"{path}: cannot open: {reason(error)}") from error
+
+
+def _if_of_a_hub(path: Path) -> str:
+    if len(path.parts) != 2 or path.is_absolute():
+        return "; a model of a hub has to be downloaded first"
+    return (
+        f"; where {path} is a model's name on a hub, download it first: "
+        f"`hf download {path} --local-dir {path.name}`"
+    )
 
 
 def _is_there(path: Path) -> bool:

@@ -11,8 +11,8 @@ from typing import Any, TypeAlias
 from safetensors import SafetensorError, safe_open
 
 from patchc.dtypes import BY_NAME, DType
-from patchc.durability import close
 from patchc.errors import CheckpointError, UnsupportedInputError
+from patchc.other_kinds import START_BYTES, other_kind
 from patchc.regular_file import open_regular
 from patchc.system_errors import reason
 
@@ -101,7 +101,8 @@ def read_shard(path: Path, name: str | None = None) -> Shard:
 def _read_header(path: Path) -> tuple[int, dict[str, Any], os.stat_result]:
     """Read a checked header: its bytes, its content, and the status of the file before that."""
     try:
-        close(open_regular(path))  # safe_open calls each file missing that it cannot open
+        with os.fdopen(open_regular(path), "rb") as file:  # safe_open calls all of them missing
+            start = file.read(START_BYTES)
         with safe_open(path, framework="numpy"):
             pass
         with os.fdopen(open_regular(path), "rb") as file:
@@ -113,13 +114,21 @@ def _read_header(path: Path) -> tuple[int, dict[str, Any], os.stat_result]:
             raise CheckpointError(
                 f"{path}: could not be opened twice; run again when nothing changes it"
             ) from error
-        raise CheckpointError(f"{path}: no such file; is a shard missing?") from error
+        raise CheckpointError(f"{path}: no such file; fetch this shard again") from error
     except OSError as error:
         raise CheckpointError(f"{path}: cannot read: {reason(error)}") from error
     except (SafetensorError, ValueError, RecursionError) as error:
         raise CheckpointError(
-            f"{path}: not a readable safetensors file ({error}); was the download complete?"
+            f"{path}: not a readable safetensors file{_what_then(path, start, error)}"
         ) from error
+
+
+def _what_then(path: Path, start: bytes, error: Exception) -> str:
+    if path.suffix == ".json":
+        return "; name the model's folder"
+    if kind := other_kind(start):
+        return f": it is {kind}"
+    return f" ({error}); was the download complete? If not, fetch it again"
 
 
 def size_by_header(header: bytes) -> int:

@@ -12,6 +12,9 @@ from patchc.regular_file import open_regular, read_regular
 from patchc.system_errors import reason
 
 _PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
+_BELOW = ("*/model.safetensors*", "*/*/model.safetensors*")
+"""Where a model lies whose outer folder is named, such as that of a hub's cache."""
+
 _WEIGHT_SUFFIXES = (".safetensors", ".gguf", ".onnx", ".h5", ".msgpack", ".pth", ".ckpt")
 
 _QUANTISED_SUFFIXES = {
@@ -92,9 +95,14 @@ def refuse_foreign_folder(folder: Path) -> None:
         if path.suffix in _PICKLE_SUFFIXES:
             raise UnsupportedInputError(f"{path}: {_PICKLE}")
     loose = [path.name for path in files if path.suffix == ".safetensors"]
-    hint = f"; it holds {loose[0]}: name that file to use it alone" if loose else ""
+    if loose:
+        hint = f"it holds {loose[0]}: name that file to use it alone"
+    elif below := min((p.parent for n in _BELOW for p in folder.glob(n)), default=None):
+        hint = f"there is one in {below}: name that folder"
+    else:
+        hint = "name the folder that holds the weights"
     raise CheckpointError(
-        f"{folder}: no model.safetensors and no model.safetensors.index.json{hint}"
+        f"{folder}: no model.safetensors and no model.safetensors.index.json; {hint}"
     )
 
 

@@ -23,7 +23,10 @@ def load_tokenizer(base: Path) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
-        raise DeriveError(f"{base}: cannot load the tokenizer ({error})") from error
+        raise DeriveError(
+            f"{base}: cannot load the tokenizer ({' '.join(str(error).split())}); copy the "
+            "tokenizer's files from the model that the weights are of"
+        ) from error
     if tokenizer.chat_template is None:
         raise DeriveError(
             f"{base}: the tokenizer has no chat template; add the chat_template.jinja of the "

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from patchc.errors import DeriveError
 from patchc.json_values import Message, check_messages, check_text
+from patchc.other_kinds import START_BYTES, other_kind
 from patchc.regular_file import read_regular
 from patchc.system_errors import reason
+
+_FORM = 'give one JSON object a line, such as {"prompt": "…", "response": "…"}'
 
 
 @dataclass(frozen=True)
@@ -35,23 +39,27 @@ def read_conversations(path: Path) -> tuple[Conversation, ...]:
         content = read_regular(path)
     except OSError as error:
         raise DeriveError(f"{path}: cannot read the data: {reason(error)}") from error
+    if content and (kind := other_kind(content[:START_BYTES])):
+        raise DeriveError(f"{path}: not JSON lines: it is {kind}")
     conversations = tuple(
         _parse(f"{path}:{number}", line)
         for number, line in enumerate(content.split(b"\n"), start=1)
         if line.strip()
     )
     if not conversations:
-        raise DeriveError(f"{path}: holds no conversation; give one JSON object per line")
+        raise DeriveError(f"{path}: holds no conversation; {_FORM}")
     return conversations
 
 
 def _parse(source: str, line: bytes) -> Conversation:
     try:
-        record = json.loads(line)
+        record = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise DeriveError(f"{source}: not UTF-8 text; save the file as UTF-8") from error
     except (ValueError, RecursionError) as error:
-        raise DeriveError(f"{source}: not a JSON object ({error})") from error
+        raise DeriveError(f"{source}: not a JSON object ({error}); {_FORM}") from error
     if not isinstance(record, dict):
-        raise DeriveError(f"{source}: not a JSON object but {type(record).__name__}")
+        raise DeriveError(f"{source}: not a JSON object but {type(record).__name__}; {_FORM}")
     pair = {"prompt", "response"} & record.keys()
     if "messages" in record and not pair:
         return Conversation(source, _messages(source, record["messages"]))
@@ -60,7 +68,10 @@ def _parse(source: str, line: bytes) -> Conversation:
         response = check_text(source, "response", record["response"], DeriveError)
         messages = {"role": "user", "content": prompt}, {"role": "assistant", "content": response}
         return Conversation(source, messages)
-    raise DeriveError(f'{source}: needs "prompt" and "response", or "messages" alone')
+    raise DeriveError(
+        f'{source}: needs "prompt" and "response", or "messages" alone; found '
+        f"{', '.join(islice(record, 20)) or 'nothing'}"
+    )
 
 
 def _messages(source: str, value: Any) -> tuple[Message, ...]:

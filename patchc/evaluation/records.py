@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from patchc.errors import EvaluateError
+from patchc.other_kinds import START_BYTES, other_kind
 from patchc.regular_file import read_regular
 from patchc.system_errors import reason
+
+_FORM = "give one JSON object a line, or a JSON list of objects, or CSV in a file named .csv"
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ def read_records(path: Path) -> list[Record]:
         EvaluateError: the file cannot be read, is not UTF-8, holds no record, or one is malformed.
     """
     text = read_text(path)
+    if text and (kind := other_kind(text[:START_BYTES].encode())):
+        raise EvaluateError(f"{path}: not records: it is {kind}")
     if path.suffix.lower() == ".csv":
         records = list(_csv(path, text))
     elif text.lstrip().startswith("["):
@@ -62,7 +67,9 @@ def read_text(path: Path, encoding: str = "utf-8-sig") -> str:
         return content.decode(encoding)
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise EvaluateError(f"{path}:{line}: not UTF-8 text; convert the file") from error
+        kind = other_kind(content[:START_BYTES])
+        what = f"it is {kind}" if kind else "save it as UTF-8"
+        raise EvaluateError(f"{path}:{line}: not UTF-8 text; {what}") from error
 
 
 def _csv(path: Path, text: str) -> Iterator[Record]:
@@ -93,10 +100,10 @@ def _parse(source: str, text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise EvaluateError(f"{source}: not JSON ({error})") from error
+        raise EvaluateError(f"{source}: not JSON ({error}); {_FORM}") from error
 
 
 def _record(source: str, value: Any) -> Record:
     if not isinstance(value, dict):
-        raise EvaluateError(f"{source}: not a JSON object but {type(value).__name__}")
+        raise EvaluateError(f"{source}: not a JSON object but {type(value).__name__}; {_FORM}")
     return Record(source, value)

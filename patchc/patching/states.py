@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from patchc.checkpoint import Checkpoint
@@ -154,4 +155,10 @@ def match_tensors(patch: Patch, model: Checkpoint, side: Side = "base") -> None:
             )
     for name in records:
         if name not in model.tensors:
-            raise transition.wrong(name, "the model does not have it")
+            raise transition.wrong(name, f"the model does not have it{_if_one_shard(model.path)}")
+
+
+def _if_one_shard(path: Path) -> str:
+    if not path.is_file() or not (path.parent / "model.safetensors.index.json").exists():
+        return ""
+    return f"; this file is one shard: name the model's folder, {path.parent}"

@@ -1,0 +1,35 @@
+"""What a file is that is not what it should be, told by its first bytes, and what to do then."""
+
+from __future__ import annotations
+
+START_BYTES = 64
+"""How many of a file's first bytes tell its kind."""
+
+_ORDER = "where a command takes a patch and a model, the patch comes first"
+_UTF_16 = "UTF-16 text; save it as UTF-8"
+_KINDS = {
+    b"version https://git-lfs": "a Git LFS pointer; fetch the file itself with `git lfs pull`",
+    b"PATCHC\r\n": f"a patch; {_ORDER}",
+    b"PK\x03\x04": "a spreadsheet or ZIP archive; save the sheet as text, or unpack the archive",
+    b"PAR1": "a Parquet file; write its rows as JSON lines",
+    b"\x1f\x8b": "compressed with gzip; unpack it",
+    b"GGUF": "a GGUF file",
+    b"\xff\xfe": _UTF_16,
+    b"\xfe\xff": _UTF_16,
+}
+_PAGES = (b"<!doctype", b"<html", b"<?xml")
+
+
+def other_kind(start: bytes) -> str | None:
+    """Say of what kind a file is that is not of the expected one; None where it is not known.
+
+    Args:
+        start: its first :data:`START_BYTES` bytes, or all of them.
+    """
+    if not start:
+        return "empty; fetch or write it again"
+    if start.lstrip().lower().startswith(_PAGES):
+        return "a web page and not the file behind it; download the file itself"
+    if start[8:10] == b'{"':
+        return f"a safetensors file, as models are; {_ORDER}"
+    return next((kind for begin, kind in _KINDS.items() if start.startswith(begin)), None)
