@@ -72,7 +72,7 @@ def prepare_demo(
     """Write the story's model and requests into a folder, and leave the fix to the caller.
 
     Args:
-        work: a new or empty folder; takes ``chat`` and one file of requests for each set.
+        work: a new or empty folder; takes ``models/chat`` and one file of requests for each set.
         seed: of the model's training and the requests.
         progress: called with the steps of the training.
 
@@ -81,7 +81,7 @@ def prepare_demo(
     """
     work = Path(work)
     check_output(work, ())
-    base = work / "chat"
+    base = work / "models/chat"
     with _one_thread():
         _train(base, seed, progress)
     return DemoStart(base, write_whole_requests(work, seed))

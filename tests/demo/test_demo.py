@@ -122,7 +122,7 @@ def test_the_prepared_start_is_the_storys_own(
 ) -> None:
     monkeypatch.setattr(tiny_model, "_STEPS", 3)
     start = prepare(tmp_path / "start", seed=4)
-    assert start.base == tmp_path / "start/chat"
+    assert start.base == tmp_path / "start/models/chat"
     assert AutoModelForCausalLM.from_pretrained(start.base).dtype == torch.bfloat16
     parts = [draw_requests(split, 4) for split in ("dev", "test")]
     for name, path in start.requests.items():
