@@ -77,6 +77,26 @@ def test_the_command_shows_the_chain(patches: list[Path]) -> None:
     assert content["whole"] is True
     assert content["links"][1]["patch"]["base_digest"] == patchc.inspect(patches[0]).result_digest
     broken = CliRunner().invoke(app, ["inspect", str(patches[0]), str(patches[2])])
-    assert broken.exit_code == 0
-    assert "chain: broken" in broken.output
-    assert "DOES NOT follow" in broken.output
+    assert broken.exit_code == 13
+    title, first, second = broken.stdout.splitlines()
+    assert title == "chain: broken"
+    assert first.split() == ["1.", str(patches[0]), "the", "first"]
+    assert second.split() == ["2.", str(patches[2]), "DOES", "NOT", "FOLLOW"]
+    reports = [patchc.inspect(path) for path in patches]
+    assert broken.stderr == (
+        f"patchc: error: {patches[2]} does not follow {patches[0]}: its base is "
+        f"{reports[2].base_digest}, and the other's result is {reports[0].result_digest}; name "
+        "the patches in the order of their chain\n"
+    )
+
+
+def test_a_broken_chain_is_told_as_json_too(patches: list[Path]) -> None:
+    order = [patches[1], patches[0], patches[2], patches[1]]
+    broken = CliRunner().invoke(app, ["inspect", *map(str, order), "--json"])
+    assert broken.exit_code == 13
+    content = json.loads(broken.stdout)
+    assert content["whole"] is False
+    assert [link["follows"] for link in content["links"]] == [None, False, False, False]
+    assert f"{patches[0]} does not follow {patches[1]}" in broken.stderr
+    assert "there are 2 more breaks" in broken.stderr
+    assert len(broken.stderr.splitlines()) == 1
