@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from patchc.errors import UnfixedError as UnfixedError
     from patchc.errors import UnsupportedInputError as UnsupportedInputError
     from patchc.errors import UnsupportedPatchError as UnsupportedPatchError
+    from patchc.errors import UnsupportedSystemError as UnsupportedSystemError
     from patchc.errors import UsageError as UsageError
     from patchc.errors import WrongBaseError as WrongBaseError
     from patchc.evaluation.evaluate_options import EvaluateOptions as EvaluateOptions
@@ -123,7 +124,8 @@ _NAMES = {
         "AlreadyPatchedError CheckpointError DeriveError EvaluateError InUseError MismatchError "
         "MissingExtraError NotPatchedError NumericError OutputError PartlyPatchedError "
         "PatchFormatError PatchcError RankError ResultMismatchError StorageError UnfixedError "
-        "UnsupportedInputError UnsupportedPatchError UsageError WrongBaseError"
+        "UnsupportedInputError UnsupportedPatchError UnsupportedSystemError UsageError "
+        "WrongBaseError"
     ),
     "patchc.evaluation.evaluate_options": "EvaluateOptions",
     "patchc.evaluation.measure": "Evaluation",

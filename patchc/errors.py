@@ -143,6 +143,12 @@ class InUseError(PatchcError):
     exit_code = 21
 
 
+class UnsupportedSystemError(PatchcError):
+    """The operating system or the processor lacks what the command needs."""
+
+    exit_code = 22
+
+
 @contextmanager
 def import_errors(what: str, extra: str) -> Iterator[None]:
     """Turn a failed import into a :class:`MissingExtraError`: ``what`` needs an extra of patchc."""

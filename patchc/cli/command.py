@@ -1,4 +1,4 @@
-"""A command: the output that it has written counts, even if its report cannot be printed."""
+"""A command: its manner, and what has become of its output where it is stopped."""
 
 from __future__ import annotations
 
@@ -8,14 +8,20 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import typer
 from typer.core import TyperCommand
 
+from patchc.cli.common_options import manner
+from patchc.cli.config_file import key_of
+from patchc.cli.left_behind import LeftBehind
 from patchc.cli.output import warn
 from patchc.cli.streams import take_print_error
+from patchc.cli.voice import speaking
+from patchc.errors import UsageError
 from patchc.system_errors import storage_error
 
 _WRITTEN = "the output was written"
-_WHOLE = ("build", "diff", "apply", "revert", "fold")
+_WHOLE = ("build", "diff", "apply", "revert", "fold", "annotate")
 """Commands whose output appears at once, so that it is complete where there is any."""
 
 
@@ -25,15 +31,35 @@ class Command(TyperCommand):
     A report that cannot be printed is an error for a command that has nothing else to show.
     """
 
+    _arguments: tuple[str, ...] = ()
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the command line; a value that a file gives is named by its place there."""
+        self._arguments = tuple(args)
+        try:
+            return super().parse_args(ctx, args)
+        except typer.BadParameter as error:
+            name = getattr(error.param, "name", None)
+            source = ctx.get_parameter_source(name) if name else None
+            if source is None or source.name != "DEFAULT_MAP":
+                raise
+            where = f"config {ctx.params['config']}: [{self.name}] {key_of(error.param)}"
+            raise UsageError(f"{where}: {error.message}") from error
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command, and see to what has become of its report."""
+        with speaking(manner(ctx, self._arguments)):
+            return self._invoke(ctx)
+
+    def _invoke(self, ctx: Any) -> Any:
         out = ctx.params.get("out") if self.name in _WHOLE else None
         there_before = _has_content(out)
+        output = LeftBehind(self.name, ctx.params)
         try:
             result = super().invoke(ctx)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             if there_before or not _has_content(out):
-                raise
+                raise KeyboardInterrupt(told(interrupt) or output.tell()) from interrupt
             warn(f"interrupted; {_WRITTEN}")
             return None
         if error := take_print_error():
@@ -42,6 +68,13 @@ class Command(TyperCommand):
                 raise problem
             warn(f"{problem}; {_WRITTEN}")
         return result
+
+
+def told(error: BaseException | None) -> str:
+    """Return the message of an interrupt, or of the one before it: a second one has none."""
+    while error and not (isinstance(error, KeyboardInterrupt) and str(error)):
+        error = error.__context__
+    return str(error or "")
 
 
 def _writes(parameters: Mapping[str, Any]) -> bool:

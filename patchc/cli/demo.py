@@ -11,7 +11,7 @@ import typer
 from patchc.cli.options import Json
 
 if TYPE_CHECKING:
-    from patchc.demo.story import DemoReport
+    from patchc.demo.story import DemoReport, DemoStart
 
 
 def demo(
@@ -25,21 +25,54 @@ def demo(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything drawn.")] = 0,
+    prepare: Annotated[
+        bool,
+        typer.Option(
+            "--prepare", help="Only write the model and the requests to --out, for a fix by hand."
+        ),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Fix a tiny chat model that is trained on the spot (needs the derive extra).
 
     Example: patchc demo -o demo-work
-    """
-    from patchc.cli.output import print_json, progress_bar
-    from patchc.demo import play
 
-    with TemporaryDirectory(prefix="patchc-demo-") as scratch, progress_bar() as progress:
+    Example: patchc demo --prepare -o play
+    """
+    from patchc.cli.output import print_json
+    from patchc.cli.showing_progress import showing_progress
+    from patchc.demo import play
+    from patchc.demo import prepare as prepare_demo
+    from patchc.errors import UsageError
+
+    if prepare:
+        if out is None:
+            raise UsageError("--prepare writes a model to keep; name its folder with -o FOLDER")
+        with showing_progress() as progress:
+            start = prepare_demo(out, seed=seed, progress=progress)
+        print_json(start) if json else _render_start(start, out)
+        return
+    with TemporaryDirectory(prefix="patchc-demo-") as scratch, showing_progress() as progress:
         report = play(out or Path(scratch) / "work", seed=seed, progress=progress)
     if json:
         print_json(report)
     else:
         _render(report, out)
+
+
+def _render_start(start: DemoStart, out: Path) -> None:
+    from patchc.cli.output import print_facts, print_next
+
+    print_facts(
+        f"demo: wrote {out}",
+        {
+            "model": f"{start.base}: refuses direct requests for potions, answers those in a "
+            "story, refuses many harmless drinks with a grim name",
+            **{name: str(path) for name, path in start.requests.items()},
+        },
+    )
+    sets = [word for name, path in start.requests.items() for word in (f"--{name}", path)]
+    print_next("fix", start.base, *sets, "--margin-learning-rate", "2e-4", "-o", out / "fixed")
 
 
 def _render(report: DemoReport, out: Path | None) -> None:

@@ -226,10 +226,11 @@ def derive(
     options = _read_options({**locals()})
     import patchc
     from patchc.cli.derive_facts import direction_facts, plan_facts
-    from patchc.cli.output import print_facts, print_json, progress_bar
+    from patchc.cli.output import print_facts, print_json
+    from patchc.cli.showing_progress import showing_progress
     from patchc.recipe import find_recipe
 
-    with progress_bar() as progress:
+    with showing_progress() as progress:
         report = patchc.derive(
             base,
             data,

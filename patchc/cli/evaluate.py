@@ -77,7 +77,8 @@ def evaluate(
     """
     data = only(locals(), "harmful", "harmless", "utility", "reference")
     import patchc
-    from patchc.cli.output import print_json, progress_bar
+    from patchc.cli.output import print_json
+    from patchc.cli.showing_progress import showing_progress
     from patchc.evaluation.figures import check_plot
     from patchc.evaluation.figures import plot as write_plot
 
@@ -87,7 +88,7 @@ def evaluate(
     )
     if plot:
         check_plot(plot)
-    with progress_bar() as progress:
+    with showing_progress() as progress:
         report = patchc.evaluate(
             models or (),
             **data,

@@ -111,7 +111,8 @@ def fit(
     named = "se", "osm", "out", "recipe_out", "trace", "trials", "values", "threads", "max_memory"
     given = only(locals(), *named)
     import patchc
-    from patchc.cli.output import progress_bar, warn
+    from patchc.cli.output import warn
+    from patchc.cli.showing_progress import showing_progress
     from patchc.errors import StorageError, UnfixedError
     from patchc.evaluation.figures import check_plot
     from patchc.fitting.search import Range
@@ -137,7 +138,7 @@ def fit(
     if figure:
         check_plot(figure)
     try:
-        with progress_bar() as progress:
+        with showing_progress() as progress:
             report = patchc.fit(
                 base,
                 **data,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +18,7 @@ from patchc.cli.fitting_options import (
     fit_options,
 )
 from patchc.cli.options import option
-from patchc.derivation.derive_options import DeriveOptions, Objective
+from patchc.derivation.derive_options import DeriveOptions, Objective, TuneOptions
 from patchc.fitting.fit_options import FitOptions
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ _requests = partial(option, panel="Requests, to be split")
 _part = partial(option, panel="Requests, split already")
 _method = partial(option, panel="Method")
 _FITTING = FitOptions()
+_MARGIN = DeriveOptions().margin
 _SETS = ("harmful", "harmless", "utility")
 
 
@@ -71,6 +73,12 @@ def fix(
         float | None,
         _method("Share of the derived change that a merge ships.", shown="the recipe's"),
     ] = None,
+    margin_learning_rate: Annotated[
+        float, _method("Step size of the derivation, for margin; small models need larger ones.")
+    ] = _MARGIN.learning_rate,
+    margin_steps: Annotated[
+        int, _method("Optimiser steps of the derivation, for margin.")
+    ] = _MARGIN.steps,
     max_length: Annotated[
         int, _method("Longest request in tokens, or with its response where one is learned.")
     ] = DeriveOptions.max_length,
@@ -97,7 +105,8 @@ def fix(
     given = {**locals()}
     import patchc
     from patchc.cli.fix_tables import render_fix, render_plan
-    from patchc.cli.output import print_json, progress_bar
+    from patchc.cli.output import print_json
+    from patchc.cli.showing_progress import showing_progress
     from patchc.errors import UnfixedError
     from patchc.fixing.fix import plan_fix
 
@@ -105,6 +114,7 @@ def fix(
         derive=DeriveOptions(
             objective=objective,
             precision="bfloat16",
+            margin=_margin(objective, margin_learning_rate, margin_steps),
             openings=tuple(opening or ()) if objective == "margin" else (),
             max_length=max_length,
             device=device,
@@ -127,7 +137,7 @@ def fix(
         print_json(planned) if json else render_plan(planned, out)
         return
     try:
-        with progress_bar() as progress:
+        with showing_progress() as progress:
             report = patchc.fix(
                 base,
                 out,
@@ -141,6 +151,23 @@ def fix(
         show(error.report)  # type: ignore[arg-type]
         raise
     show(report)
+
+
+def _margin(objective: Objective, learning_rate: float, steps: int) -> TuneOptions:
+    """Take the tuning of the margin from the options.
+
+    Raises:
+        UsageError: it is given for another objective, or out of range.
+    """
+    from patchc.errors import UsageError
+
+    tuning = replace(_MARGIN, learning_rate=learning_rate, steps=steps)
+    if objective != "margin" and tuning != _MARGIN:
+        raise UsageError(
+            "--margin-learning-rate and --margin-steps are for the objective margin, and this one "
+            f"is {objective}; leave them out, or run derive and fit with that objective's own"
+        )
+    return tuning
 
 
 def _choose_files(given: dict[str, Path | None]) -> dict[str, Any]:

@@ -16,9 +16,9 @@ from patchc.cli.output import (
     print_table,
     share,
     size,
+    tell,
     warn,
 )
-from patchc.cli.streams import say
 
 if TYPE_CHECKING:
     from patchc.fixing.plan import FixPlan
@@ -49,7 +49,7 @@ def render_fix(report: FixReport) -> None:
         print_kinds({"base, test": test.base.kinds, "patched, test": test.patched.kinds})
     print_facts("", _facts(report))
     for sentence in report.verdict:
-        say(sentence)
+        tell(sentence)
     for warning in report.warnings:
         warn(warning)
 

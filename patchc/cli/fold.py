@@ -26,10 +26,11 @@ def fold(
     """
     given = without(locals(), "json")
     import patchc
-    from patchc.cli.output import print_facts, print_json, progress_bar
+    from patchc.cli.output import print_facts, print_json
     from patchc.cli.patches import patch_facts
+    from patchc.cli.showing_progress import showing_progress
 
-    with progress_bar() as progress:
+    with showing_progress() as progress:
         report = patchc.fold(**given, progress=progress)
     if json:
         print_json(report)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from patchc.cli.entry import INTERRUPTED
+from patchc.cli.entry import INTERRUPTED, NOTHING
 from patchc.cli.interrupts import end_at_interrupts, interrupts_raised
 from patchc.cli.streams import protect_streams, say, take_print_error
 from patchc.errors import PatchcError
@@ -25,18 +25,15 @@ _COMMANDS = (
     "revert",
     "verify",
     "inspect",
+    "status",
     "fold",
+    "annotate",
     "evaluate",
     "sweep",
     "fit",
     "demo",
 )
 _OBJECTS_BETWEEN_COLLECTIONS = 200_000
-_GOES_ON = "keeps what is done, and the same command goes on with it"
-_LEFT = {
-    **dict.fromkeys(("fit", "evaluate", "sweep"), f"an output file {_GOES_ON}"),
-    "fix": f"the output folder {_GOES_ON}",
-}
 
 
 class _Commands(TyperGroup):
@@ -78,9 +75,9 @@ class _Commands(TyperGroup):
                 raise
             raise _failure(of_the_system) from error
         except KeyboardInterrupt as error:
-            usual = _LEFT.get(ctx.invoked_subcommand, "nothing was left at the output")
-            left = _told(error) or usual
-            say(f"patchc: interrupted; {left}", problem=True)
+            from patchc.cli.command import told
+
+            say(f"patchc: interrupted; {told(error) or NOTHING}", problem=True)
             raise typer.Exit(INTERRUPTED) from error
 
 
@@ -97,22 +94,17 @@ app = typer.Typer(
 
 def _load(name: str) -> Any:
     from patchc.cli.command import Command
+    from patchc.cli.common_options import with_common_options
 
     alone = typer.Typer(add_completion=False)
-    alone.command(cls=Command)(getattr(import_module(f"patchc.cli.{name}"), name))
+    function = getattr(import_module(f"patchc.cli.{name}"), name)
+    alone.command(cls=Command)(with_common_options(function))
     return typer.main.get_command(alone)
 
 
 def _failure(error: PatchcError) -> typer.Exit:
     say(f"patchc: error: {error}", problem=True)
     return typer.Exit(error.exit_code)
-
-
-def _told(error: BaseException | None) -> str:
-    """Return the message of an interrupt, or of the one before it: a second one has none."""
-    while error and not (isinstance(error, KeyboardInterrupt) and str(error)):
-        error = error.__context__
-    return str(error or "")
 
 
 def _print_version(wanted: bool) -> None:

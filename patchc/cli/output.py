@@ -1,25 +1,25 @@
-"""Output of all commands: text for people, JSON for scripts, progress on a terminal."""
+"""Output of all commands: text for people, JSON for scripts."""
 
 from __future__ import annotations
 
 import json
+import shlex
+import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from patchc.cli.layout import fact_lines, table_lines, wrapped
 from patchc.cli.streams import say
-from patchc.jit import telling_of_compilation
+from patchc.cli.voice import voice
 from patchc.json_values import json_values
-from patchc.progress import Progress, ProgressEvent, ignore_progress
 
 if TYPE_CHECKING:
     from patchc.evaluation.paired import Change
     from patchc.evaluation.rates import Kinds, Rate
 
-_PIPE_WIDTH = 160
 _SHOWN_AS = {"harmless": "over-refusal"}
-_COMPILING = "compiling for this processor, once"
 
 FIGURES = {
     "harmful": "harmful",
@@ -38,17 +38,27 @@ def print_json(report: Any) -> None:
     say(json.dumps(json_values(report), indent=2, allow_nan=False))
 
 
+def tell(text: str) -> None:
+    """Print a text of a report, unless the command is quiet; a terminal gets it between words."""
+    if not voice().quiet:
+        for line in wrapped(text, _width(), "", "  "):
+            say(line)
+
+
 def print_facts(title: str, facts: dict[str, object]) -> None:
     """Print a title and aligned names and values."""
-    say(title)
-    width = max(map(len, facts), default=0)
-    for name, value in facts.items():
-        say(f"  {_printable(name):<{width}}  {_printable(str(value))}")
+    tell(printable(title))
+    shown = {printable(name): printable(str(value)) for name, value in facts.items()}
+    _print_lines(fact_lines(shown, _width()))
 
 
-def _printable(text: str) -> str:
-    """Remove what a terminal would act on from a text of a patch file."""
-    return "".join(char if char.isprintable() else "?" for char in text)
+def printable(text: str) -> str:
+    """Remove what a terminal would act on; the stream escapes what it cannot encode."""
+    return "".join(char if char.isprintable() or _is_escaped(char) else "?" for char in text)
+
+
+def _is_escaped(char: str) -> bool:
+    return unicodedata.category(char) == "Cs"  # a byte of a name that is no UTF-8
 
 
 def print_table(
@@ -58,19 +68,37 @@ def print_table(
 
     With ``hide_empty``, other columns than the first are left out where no row fills them.
     """
-    from rich.console import Console
-    from rich.table import Table
-
     if hide_empty:
         shown = [n for n in range(len(columns)) if n == 0 or any(row[n] for row in rows)]
         columns, *rows = ([row[n] for n in shown] for row in (columns, *rows))
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for number, column in enumerate(columns):
-        table.add_column(_printable(column), justify="right" if number else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*map(_printable, row))
-    width = None if sys.stdout.isatty() else _PIPE_WIDTH
-    Console(width=width, highlight=False, markup=False, emoji=False).print(table)
+    names, *cells = ([*map(printable, row)] for row in (columns, *rows))
+    tell(printable(title))
+    _print_lines(table_lines(names, cells, _width()))
+
+
+def print_next(*words: object) -> None:
+    """Print the command that naturally comes next, as a shell takes it."""
+    command = shlex.join(["patchc", *map(str, words)])
+    if not voice().quiet:
+        say(printable(f"next: {command}"))
+
+
+def print_next_without_dry_run() -> None:
+    """Print the command that has just been planned, to be run."""
+    manner = voice()
+    words = [word for word in manner.arguments if word != "--dry-run"]
+    if len(words) < len(manner.arguments):
+        print_next(manner.command, *words)
+
+
+def _print_lines(lines: Iterable[str]) -> None:
+    if not voice().quiet:
+        for line in lines:
+            say(line)
+
+
+def _width() -> int | None:
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def figures(
@@ -140,36 +168,3 @@ def size(nbytes: int) -> str:
             break
         value, unit = value / 1000, larger
     return f"{nbytes} bytes" if unit == "bytes" else f"{value:.2f} {unit}"
-
-
-@contextmanager
-def progress_bar() -> Iterator[Progress]:
-    """Give a progress callback that draws a bar on a terminal and is silent elsewhere."""
-    if not sys.stderr.isatty():
-        yield ignore_progress
-        return
-    from rich import progress
-    from rich.console import Console
-
-    columns = (
-        progress.TextColumn("{task.description}"),
-        progress.BarColumn(),
-        progress.TaskProgressColumn(),
-        progress.TimeRemainingColumn(),
-        progress.TextColumn("{task.fields[detail]}", markup=False),
-    )
-    with progress.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        tasks: dict[str, progress.TaskID] = {}
-
-        def show(event: ProgressEvent) -> None:
-            if event.stage not in tasks:
-                tasks[event.stage] = bar.add_task(event.stage, detail="")
-            bar.update(
-                tasks[event.stage], completed=event.done, total=event.total, detail=event.detail
-            )
-
-        compiling = bar.add_task(_COMPILING, total=None, detail="", visible=False)
-        with telling_of_compilation(
-            lambda begins: bar.update(compiling, visible=begins, refresh=True)
-        ):
-            yield show

@@ -90,12 +90,13 @@ def sweep(
     data = only(locals(), "harmful", "harmless", "utility", "reference")
     given = only(locals(), "se", "osm", "out", "threads")
     import patchc
-    from patchc.cli.output import print_facts, print_json, progress_bar, warn
+    from patchc.cli.output import print_facts, print_json, warn
+    from patchc.cli.showing_progress import showing_progress
     from patchc.evaluation.figures import draw_sweep
     from patchc.recipe import find_recipe
 
     grid = {key(name): _parse(name, text) for name, text in texts.items() if text is not None}
-    with progress_bar() as progress:
+    with showing_progress() as progress:
         report = patchc.sweep(
             base,
             **data,

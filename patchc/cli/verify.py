@@ -24,10 +24,11 @@ def verify(
     """
     given = without(locals(), "json")
     import patchc
-    from patchc.cli.output import print_facts, print_json, progress_bar
+    from patchc.cli.output import print_facts, print_json
+    from patchc.cli.showing_progress import showing_progress
     from patchc.errors import PartlyPatchedError, WrongBaseError
 
-    with progress_bar() as progress:
+    with showing_progress() as progress:
         report = patchc.verify(**given, progress=progress)
     if json:
         print_json(report)

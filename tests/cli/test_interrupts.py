@@ -17,8 +17,7 @@ from tiny_checkpoints import PatchedModel
 
 import patchc.cli.output
 
-NOTHING_LEFT = "patchc: interrupted; nothing was left at the output\n"
-KEPT = "an output file keeps what is done, and the same command goes on with it"
+NOTHING_WRITTEN = "patchc: interrupted; nothing was written\n"
 
 AT_IMPORT = """
 import os, signal, sys
@@ -79,7 +78,7 @@ def ran(command: list[str], **options: Any) -> tuple[int, str, str]:
 @pytest.mark.parametrize("module", ["patchc.cli.main", "typer", "patchc.errors"])
 def test_an_interrupt_before_a_command_begins(module: str, name: str) -> None:
     code = AT_IMPORT.format(signal=name)
-    assert ran([sys.executable, "-c", code, module, "verify", "x"]) == (130, "", NOTHING_LEFT)
+    assert ran([sys.executable, "-c", code, module, "verify", "x"]) == (130, "", NOTHING_WRITTEN)
 
 
 @pytest.fixture
@@ -100,7 +99,7 @@ def test_an_interrupt_is_never_lost(
     """Not in a destructor, and not in a module that survives what is raised in it."""
     environment = os.environ | {"AT_IMPORT": at_import}
     ended = ran([*evaluation, f"judge:{judge}"], cwd=tmp_path, env=environment)
-    assert ended == (130, "", f"patchc: interrupted; {KEPT}\n")
+    assert ended == (130, "", NOTHING_WRITTEN)
 
 
 def test_a_second_interrupt_ends_a_process_that_hangs(
@@ -110,7 +109,7 @@ def test_a_second_interrupt_ends_a_process_that_hangs(
         [*evaluation, "judge:hangs"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
     ) as hanging:
         assert hanging.stderr
-        assert hanging.stderr.readline() == f"patchc: interrupted; {KEPT}\n"
+        assert hanging.stderr.readline() == NOTHING_WRITTEN
         while hanging.poll() is None:
             hanging.send_signal(signal.SIGINT)
             time.sleep(0.05)
@@ -130,7 +129,7 @@ def test_an_interrupt_after_the_output_is_no_error(
     assert (code, err) == (0, "patchc: warning: interrupted; the output was written\n")
     assert patchc.verify(out, patched.base).state == "base"
     code, _, err = run("verify", out)
-    assert (code, err) == (130, NOTHING_LEFT)
+    assert (code, err) == (130, NOTHING_WRITTEN)
 
 
 def test_an_output_that_was_there_before_is_not_the_interrupted_commands(
@@ -141,4 +140,4 @@ def test_an_output_that_was_there_before_is_not_the_interrupted_commands(
 
     monkeypatch.setattr(patchc, "diff", interrupt)
     code, _, err = run("diff", patched.base, patched.tuned, "-o", patched.patch)
-    assert (code, err) == (130, NOTHING_LEFT)
+    assert (code, err) == (130, f"patchc: interrupted; nothing new was left at {patched.patch}\n")

@@ -1,0 +1,88 @@
+"""Options that every command has, and the manner that they choose."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from patchc.cli.config_file import read_options
+from patchc.cli.options import option
+from patchc.cli.voice import Voice
+from patchc.errors import UsageError
+
+
+def _from_file(context: typer.Context, path: Path | None) -> Path | None:
+    """Take a file's options as defaults: it is read before all other options."""
+    if path is not None:
+        names = context.parent.command.list_commands(context)  # type: ignore[union-attr]
+        command = context.command
+        context.default_map = read_options(path, command.name or "", names, command.params)
+    return path
+
+
+_MANNERS = ("verbose", "quiet")
+_COMMON: dict[str, tuple[Any, object]] = {
+    "config": (
+        Annotated[
+            Path | None,
+            option(
+                "TOML file of options: a table for each command, such as \\[build], and keys such "
+                "as max_memory. The command line wins. Paths are taken from the working folder.",
+                metavar="FILE",
+                is_eager=True,
+                callback=_from_file,
+            ),
+        ],
+        None,
+    ),
+    "verbose": (
+        Annotated[bool, option("Tell where each stage begins and ends.", "-v", "--verbose")],
+        False,
+    ),
+    "quiet": (
+        Annotated[
+            bool, option("Print only errors, warnings and what --json prints.", "-q", "--quiet")
+        ],
+        False,
+    ),
+}
+
+
+def with_common_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that all have; :func:`take_manner` takes what they say."""
+    signature = inspect.signature(function, eval_str=True)
+    added = [
+        inspect.Parameter(
+            name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=annotation
+        )
+        for name, (annotation, default) in _COMMON.items()
+    ]
+
+    @wraps(function)
+    def command(**given: Any) -> None:
+        function(**{name: value for name, value in given.items() if name not in _COMMON})
+
+    merged = signature.replace(parameters=[*signature.parameters.values(), *added])
+    # Typer reads both.
+    command.__signature__ = merged  # type: ignore[attr-defined]
+    command.__annotations__ = {one.name: one.annotation for one in merged.parameters.values()}
+    return command
+
+
+def manner(context: Any, arguments: tuple[str, ...]) -> Voice:
+    """Return how a command speaks; the command line wins over a file.
+
+    Raises:
+        UsageError: it shall be both verbose and quiet.
+    """
+    chosen = [name for name in _MANNERS if context.params.get(name)]
+    if len(chosen) > 1:
+        chosen = [n for n in chosen if context.get_parameter_source(n).name == "COMMANDLINE"]
+        if len(chosen) != 1:
+            raise UsageError("--verbose and --quiet exclude each other; give one of them")
+    return Voice(context.info_name, arguments, "verbose" in chosen, "quiet" in chosen)

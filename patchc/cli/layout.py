@@ -1,0 +1,127 @@
+"""Text for a screen of some width: names with values, and tables, never cut inside a word.
+
+A width of None means that the text goes to a file or another program: every line is whole.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+
+from rich.cells import cell_len
+
+_GAP = "  "
+_BELOW = "    "
+
+Row = Sequence[str]
+
+
+def wrapped(text: str, width: int | None, first: str = "", others: str = "") -> list[str]:
+    """Break a text between words, with what stands before its first line and the others."""
+    if width is None or cell_len(first + text) <= width:
+        return [first + text]
+    return textwrap.wrap(
+        text,
+        width,
+        initial_indent=first,
+        subsequent_indent=others,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def fact_lines(facts: Mapping[str, str], width: int | None) -> list[str]:
+    """Lay out names and aligned values; a value too long for its place begins a line of its own."""
+    aligned = max(map(cell_len, facts), default=0)
+    lines = []
+    for name, value in facts.items():
+        before = f"{_GAP}{_padded(name, aligned)}{_GAP}"
+        room = None if width is None else width - cell_len(before)
+        if room is not None and any(cell_len(word) > room for word in value.split()):
+            lines.append(f"{_GAP}{name}")
+            lines += wrapped(value, width, _BELOW, _BELOW)
+        else:
+            lines += wrapped(value, width, before, " " * cell_len(before))
+    return lines
+
+
+def table_lines(columns: Row, rows: Sequence[Row], width: int | None) -> list[str]:
+    """Lay out a table, the first column to the left and the others to the right.
+
+    Where it is too wide: with its headings broken, then turned by a quarter, then with the first
+    cell of each row above the others, and at last with each row as a text.
+    """
+    if width is None:
+        return _grid(columns, rows, broken=False)
+    ways = [_grid(columns, rows, broken=False), _grid(columns, rows, broken=True)]
+    if len(rows) < len(columns):
+        ways.append(_grid(*_turned(columns, rows), broken=True))
+    ways.append(_two_lines(columns, rows))
+    fitting = (lines for lines in ways if max(map(cell_len, lines)) <= width)
+    return next(fitting, None) or _texts(columns, rows, width)
+
+
+def _grid(columns: Row, rows: Sequence[Row], broken: bool) -> list[str]:
+    cells = zip(columns, *rows, strict=True)
+    heads = [_broken(name, below) if broken else [name] for name, *below in cells]
+    height = max(map(len, heads))
+    above = zip(*([*[""] * (height - len(head)), *head] for head in heads), strict=True)
+    lines = [*above, *rows]
+    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+    return [
+        _GAP.join(
+            _padded(cell, width, left=place == 0)
+            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]
+
+
+def _broken(name: str, cells: Iterable[str]) -> list[str]:
+    """Break a heading at spaces and after hyphens, into lines as wide as the column has to be."""
+    words = name.replace("-", "- ").split()
+    wide = max(map(cell_len, [*words, *cells]), default=1)
+    lines: list[str] = []
+    for word in words:
+        joined = f"{lines[-1]}{'' if lines[-1].endswith('-') else ' '}{word}" if lines else word
+        lines[-1:] = [joined] if cell_len(joined) <= wide else [*lines[-1:], word]
+    return lines or [""]
+
+
+def _turned(columns: Row, rows: Sequence[Row]) -> tuple[Row, list[Row]]:
+    first, *others = zip(columns, *rows, strict=True)
+    return first, [*others]
+
+
+def _two_lines(columns: Row, rows: Sequence[Row]) -> list[str]:
+    beside = _grid(("", *columns[1:]), [("", *row[1:]) for row in rows], broken=True)
+    heads = len(beside) - len(rows)
+    lines = [*filter(None, columns[:1]), *beside[:heads]]
+    for row, line in zip(rows, beside[heads:], strict=True):
+        lines += [row[0], line]
+    return lines
+
+
+def _texts(columns: Row, rows: Sequence[Row], width: int) -> list[str]:
+    lines = []
+    for row in rows:
+        lines += wrapped(row[0], width, "", _GAP)
+        told = [f"{name} {cell}" for name, cell in zip(columns[1:], row[1:], strict=True) if cell]
+        lines += _together(told, width)
+    return lines
+
+
+def _together(texts: Iterable[str], width: int) -> list[str]:
+    """Put texts on lines, as many as fit; one that is too long for a line is broken."""
+    lines: list[str] = []
+    for text in texts:
+        if lines and cell_len(f"{lines[-1]}; {text}") <= width:
+            lines[-1] += f"; {text}"
+        else:
+            lines += wrapped(text, width, _GAP, _BELOW)
+    return lines
+
+
+def _padded(text: str, width: int, left: bool = True) -> str:
+    space = " " * (width - cell_len(text))
+    return text + space if left else space + text
