@@ -42,6 +42,15 @@ def without(given: Mapping[str, Any], *names: str) -> dict[str, Any]:
     return {name: value for name, value in given.items() if name not in names}
 
 
+def parse_number(text: str) -> float:
+    """Read a number."""
+    try:
+        return float(text)
+    except ValueError:
+        share = " (30 % is 0.3)" if "%" in text else ""
+        raise typer.BadParameter(f"{text!r:.40} is not a number such as 0.3{share}") from None
+
+
 def parse_size(text: str) -> int:
     """Read bytes from text such as ``300MB`` or ``1.5 GiB``."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text.lower())

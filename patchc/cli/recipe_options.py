@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from types import NoneType, UnionType
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
-from patchc.cli.options import option
+from patchc.cli.options import option, parse_number
 from patchc.cli.output import warn
 from patchc.errors import UsageError
 from patchc.recipe import MergeRecipe, Recipe, find_recipe_and_keys
@@ -47,7 +47,8 @@ def recipe_option(name: str) -> Any:
     names = f"{flag(name)}/--no-{flag(name)[2:]}" if kind is bool else flag(name)
     default = f"{stated.default:g}" if type(stated.default) in (int, float) else stated.default
     shown = stated.shown_default or (default if isinstance(default, str) else None)
-    info = option(stated.help, names, panel=stated.panel, shown=shown)
+    number = {"parser": parse_number, "metavar": "<float>"} if kind is float else {}
+    info = option(stated.help, names, panel=stated.panel, shown=shown, **number)
     return Annotated[list[kind] | None if several else kind | None, info]  # type: ignore[valid-type]
 
 

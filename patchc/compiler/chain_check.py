@@ -98,4 +98,7 @@ def _chunks(patch: Patch, name: str) -> tuple[Numbers, Digests, Digests]:
 
 
 def _apart(before: Patch, after: Patch, difference: str) -> MismatchError:
-    return MismatchError(f"{after.path} does not follow {before.path}: {difference}")
+    return MismatchError(
+        f"{after.path} does not follow {before.path}: {difference}; name patches in the order in "
+        "which they were made"
+    )

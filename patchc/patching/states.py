@@ -155,10 +155,11 @@ def match_tensors(patch: Patch, model: Checkpoint, side: Side = "base") -> None:
             )
     for name in records:
         if name not in model.tensors:
-            raise transition.wrong(name, f"the model does not have it{_if_one_shard(model.path)}")
+            whole = _model_of_shard(model.path)
+            remedy = {"remedy": f"it is one shard: name the folder {whole}"} if whole else {}
+            raise transition.wrong(name, "the model does not have it", **remedy)
 
 
-def _if_one_shard(path: Path) -> str:
-    if not path.is_file() or not (path.parent / "model.safetensors.index.json").exists():
-        return ""
-    return f"; this file is one shard: name the model's folder, {path.parent}"
+def _model_of_shard(path: Path) -> Path | None:
+    is_shard = path.is_file() and (path.parent / "model.safetensors.index.json").exists()
+    return path.parent if is_shard else None

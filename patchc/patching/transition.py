@@ -240,11 +240,16 @@ class Transition:
         wrong = self.wrong(tensor.name, f"its chunk {change.number} differs")
         return UnknownChunkError(str(wrong))
 
-    def wrong(self, tensor: str, difference: str) -> WrongBaseError:
+    def wrong(
+        self,
+        tensor: str,
+        difference: str,
+        remedy: str = "name that model, in the same revision and dtype",
+    ) -> WrongBaseError:
         """The error for a model that is not the expected one."""
         return WrongBaseError(
             f"{self.model} is not the model that {self.patch.path} was made for: tensor "
-            f"{tensor!r}: {difference}"
+            f"{tensor!r}: {difference}; {remedy}"
         )
 
 

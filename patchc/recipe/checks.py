@@ -45,7 +45,8 @@ def share(name: str, value: object) -> float:
     """Check a number in [0, 1]."""
     checked = number(name, value)
     if not 0.0 <= checked <= 1.0:
-        raise UsageError(f"{name} is {checked}; it must lie between 0 and 1")
+        percent = f", and {checked:g} % is {checked / 100:g}" if 1 < checked <= 100 else ""
+        raise UsageError(f"{name} is {checked}; it must lie between 0 and 1{percent}")
     return checked
 
 
