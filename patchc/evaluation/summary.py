@@ -98,7 +98,7 @@ def read_summary(path: Path) -> ResultsSummary:
     Raises:
         EvaluateError: the file cannot be read, or is none of these; names it.
     """
-    text = read_text(path)
+    text = read_text(path, "utf-8")
     digest = blake3(text.encode()).hexdigest()
     try:
         return _summarise(text, digest)
