@@ -85,7 +85,7 @@ def write_shards(
 def copy_side_files(base: Checkpoint, folder: Path) -> None:
     """Copy config, tokenizer and chat template; the config states that the weights are fp32."""
     for relative in base.side_files()[0]:
-        if relative == Path(RECORD):
+        if relative == Path(RECORD) or base.path / relative == base.index:
             continue
         target = folder / relative
         target.parent.mkdir(parents=True, exist_ok=True)

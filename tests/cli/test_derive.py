@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import run
 from derive_commands import derive, scratch_of
 from streaming import least_of, streaming
 from tiny_checkpoints import tree
+from tiny_llama import write_base, write_data
 
 from patchc.derivation.derive_plan import DerivePlan
 from patchc.layered.scratch import Scratch, ScratchFile
@@ -220,3 +222,16 @@ def test_scratch_files_and_output_share_the_room_of_one_disk(
     assert f"and {plan['scratch_bytes'] - 1:,} are free for them in {tmp_path}" in errors
     assert "free space, name a folder on another disk with scratch" in errors
     assert not list(tmp_path.iterdir())
+
+
+def test_components_of_a_base_in_shards_may_be_one_file(tmp_path: Path) -> None:
+    base = write_base(tmp_path / "base", shard="4KB")
+    write_data(tmp_path / "data.jsonl")
+    assert derive(tmp_path, tmp_path / "work")[0] == 0
+    components = [tmp_path / "work" / name for name in ("se", "osm")]
+    for component in components:
+        assert not (component / "model.safetensors.index.json").exists()
+    code, _, errors = run(
+        "build", base, "--se", components[0], "--osm", components[1], "-o", tmp_path / "x.patchc"
+    )
+    assert code == 0, errors
