@@ -79,7 +79,7 @@ def _render(report: DemoReport, out: Path | None) -> None:
     from dataclasses import replace
 
     from patchc.cli.fix_tables import render_fix
-    from patchc.cli.output import print_facts, size
+    from patchc.cli.output import print_facts, print_next, size
 
     fixed = report.fix
     # A temporary folder is gone by now, so its files are not named.
@@ -94,3 +94,5 @@ def _render(report: DemoReport, out: Path | None) -> None:
             "kept": out or "nothing; -o FOLDER keeps the models, the requests and the patch",
         },
     )
+    sets = ("--harmful", "HARMFUL.jsonl", "--harmless", "HARMLESS.jsonl")
+    print_next("fix", "MODEL", *sets, "-o", "FOLDER", what="with a model of your own")

@@ -63,7 +63,8 @@ def fix(
         Objective,
         _method(
             "What to derive. margin needs no responses; pair and npo learn from those to harmful "
-            "requests, answers from those to harmless ones; refusals from the base's own refusal."
+            "requests, answers from those to harmless ones; refusals from the base's own refusal.",
+            metavar="NAME",
         ),
     ] = "margin",
     recipe: Annotated[
@@ -105,7 +106,7 @@ def fix(
     given = {**locals()}
     import patchc
     from patchc.cli.fix_tables import render_fix, render_plan
-    from patchc.cli.output import print_json
+    from patchc.cli.output import print_json, print_next, print_next_without_dry_run
     from patchc.cli.showing_progress import showing_progress
     from patchc.errors import UnfixedError
     from patchc.fixing.fix import plan_fix
@@ -130,11 +131,20 @@ def fix(
     files = _choose_files(given)
 
     def show(report: FixReport) -> None:
-        print_json(report) if json else render_fix(report)
+        if json:
+            print_json(report)
+            return
+        render_fix(report)
+        if report.out:
+            print_next("verify", report.out, base)
 
     if dry_run:
         planned = plan_fix(base, out, **files, reference=reference, options=options)
-        print_json(planned) if json else render_plan(planned, out)
+        if json:
+            print_json(planned)
+            return
+        render_plan(planned, out)
+        print_next_without_dry_run()
         return
     try:
         with showing_progress() as progress:
