@@ -19,6 +19,7 @@ from patchc.evaluation.splits import is_learned_from
 from patchc.fixing.fix import plan_fix
 from patchc.selection.compact.component_folder import is_compact
 from patchc.selection.compact.holding import Holding
+from patchc.stages import file_digest
 
 
 def test_the_folder_holds_the_three_files_and_the_work(folder: Path) -> None:
@@ -61,6 +62,23 @@ def test_the_patch_is_the_recipe_s_and_fits_the_base(folder: Path, tmp_path: Pat
     assert patchc.verify(out / "fix.patchc", tmp_path / "patched").state == "patched"
     assert report.patch_bytes == (out / "fix.patchc").stat().st_size
     assert report.share == report.patch_bytes / report.model_bytes
+
+
+def test_the_report_s_test_goes_into_the_patch(folder: Path, tmp_path: Path) -> None:
+    out, report = folder / "fixed", fix(folder, folder / "fixed")
+    assert report.test is not None
+    named = tmp_path / "named.patchc"
+    patchc.annotate(out / "fix.patchc", results=out / "report.json", out=named)
+    found = patchc.inspect(named).annotation.results
+    assert found is not None
+    assert (found.source, found.judge, found.changes) == ("fix", report.judge, report.test.changes)
+    assert [one.side for one in found.models] == ["base", "result"]
+    for summary, figures in zip(found.models, (report.test.base, report.test.patched), strict=True):
+        for name, rate in summary.rates.items():
+            assert rate == getattr(figures, name)
+    test = out / "work/split/test"
+    assert found.data == {name: file_digest(test / f"{name}.jsonl") for name in report.data}
+    assert len(found.data) == 3
 
 
 def test_the_parts_are_disjoint_and_hold_every_request(folder: Path) -> None:

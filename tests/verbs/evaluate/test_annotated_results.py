@@ -109,7 +109,7 @@ def test_results_of_another_patch_are_refused(
     alone = tmp_path / "alone.jsonl"
     patchc.evaluate([base], **sets, out=alone, options=NAMED)
     with pytest.raises(
-        MismatchError, match=r"no results of a model with .* name results that were"
+        MismatchError, match=r"no results of a model with .* name results that"
     ):
         patchc.annotate(fix[0], results=alone, out=tmp_path / "refused.patchc")
     assert not (tmp_path / "refused.patchc").exists()
