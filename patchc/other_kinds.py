@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+ORDER = "patch and model may be swapped, and --help shows their order"
+"""What to do about a model where a patch is taken, or the other way round."""
+
 START_BYTES = 64
 """How many of a file's first bytes tell its kind."""
 
-_ORDER = "where a command takes a patch and a model, the patch comes first"
 _UTF_16 = "UTF-16 text; save it as UTF-8"
 _KINDS = {
     b"version https://git-lfs": "a Git LFS pointer; fetch the file itself with `git lfs pull`",
-    b"PATCHC\r\n": f"a patch; {_ORDER}",
+    b"PATCHC\r\n": f"a patch; {ORDER}",
     b"PK\x03\x04": "a spreadsheet or ZIP archive; save the sheet as text, or unpack the archive",
     b"PAR1": "a Parquet file; write its rows as JSON lines",
     b"\x1f\x8b": "compressed with gzip; unpack it",
@@ -31,5 +33,5 @@ def other_kind(start: bytes) -> str | None:
     if start.lstrip().lower().startswith(_PAGES):
         return "a web page and not the file behind it; download the file itself"
     if start[8:10] == b'{"':
-        return f"a safetensors file, as models are; {_ORDER}"
+        return f"a safetensors file, as models are; {ORDER}"
     return next((kind for begin, kind in _KINDS.items() if start.startswith(begin)), None)

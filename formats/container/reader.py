@@ -30,7 +30,7 @@ from patchc.formats.container.index import ChunkRecord, PatchIndex, parse_index
 from patchc.formats.container.retention_masks import draw_groups
 from patchc.formats.container.tensors import TensorRecord
 from patchc.hashing import root_digest, short
-from patchc.other_kinds import START_BYTES, other_kind
+from patchc.other_kinds import ORDER, START_BYTES, other_kind
 from patchc.regular_file import open_regular
 from patchc.sides import Side
 from patchc.system_errors import reason
@@ -279,7 +279,9 @@ def open_patch(path: str | os.PathLike[str]) -> Patch:
     try:
         descriptor = open_regular(path)
     except OSError as error:
-        raise PatchFormatError(f"{path}: cannot open the patch: {reason(error)}") from error
+        order = f"; {ORDER}" if path.is_dir() else ""
+        message = f"{path}: cannot open the patch: {reason(error)}{order}"
+        raise PatchFormatError(message) from error
     try:
         return Patch(path, descriptor)
     except BaseException as error:

@@ -126,7 +126,7 @@ def _read_header(path: Path) -> tuple[int, dict[str, Any], os.stat_result]:
 def _what_then(path: Path, start: bytes, error: Exception) -> str:
     if path.suffix == ".json":
         return "; name the model's folder"
-    if kind := other_kind(start):
+    if start[8:9] != b"{" and (kind := other_kind(start)):
         return f": it is {kind}"
     return f" ({error}); was the download complete? If not, fetch it again"
 
