@@ -1,0 +1,116 @@
+"""The folder in which typical mistakes are made: a model, its patches, and files that mislead."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from command_line import run
+from tiny_llama import PAIRS, write_base, write_data
+
+FEW = (
+    "--se-steps", "1", "--osm-steps", "1", "--batch-size", "2", "--score-samples", "2",
+    "--device", "cpu",
+)  # fmt: skip
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a21\nsize 269060552\n"
+PAGE = "<!DOCTYPE html>\n<html><head><title>Sign in</title></head></html>\n"
+PROMPTS = [pair["prompt"] for pair in PAIRS]
+TEXTS = {
+    "typo.toml": "alhpa = 6.0\n",
+    "options.toml": "[build]\nalhpa = 6.0\n",
+    "colon.toml": "[alpha: 6.0\n",
+    "percent.toml": "retain = 30\n",
+    "word.toml": 'alpha = "six"\n',
+    "method.toml": 'method = "safepatch"\n',
+    "broken.json": '{"prompt": "a potion",\n "response": "sage"}\n',
+    "quotes.jsonl": "{'prompt': 'a potion', 'response': 'sage'}\n",
+    "prompts.txt": "".join(f"{prompt}\n" for prompt in PROMPTS),
+    "data.csv": "prompt,response\n" + "".join(f"{p['prompt']},{p['response']}\n" for p in PAIRS),
+    "empty.jsonl": "",
+    "pointer.patchc": POINTER,
+    "page.patchc": PAGE,
+}
+
+
+def write_place(folder: Path) -> Path:
+    """Write what the mistakes are made with; the working folder is changed to it."""
+    os.chdir(folder)
+    write_base(Path("models/chat"), shard="4KB")
+    write_data(Path("harmful.jsonl"))
+    _write_records()
+    for name, text in TEXTS.items():
+        Path(name).write_text(text)
+    _done("derive models/chat --data harmful.jsonl -o work", *FEW)
+    _done("build models/chat --se work/se --osm work/osm --codec rice -o fix.patchc")
+    _done("apply fix.patchc models/chat -o models/fixed")
+    _change(_shards(_copy("models/fixed", "models/newer"))[0])
+    _done("diff models/fixed models/newer --codec rice -o second.patchc")
+    _write_models()
+    Path("cut.patchc").write_bytes(Path("fix.patchc").read_bytes()[:-100])
+    return folder
+
+
+def _done(command: str, *more: str) -> None:
+    code, _, errors = run(*command.split(), *more)
+    assert code == 0, errors
+
+
+def _write_records() -> None:
+    def put(name: str, records: Iterable[Mapping[str, object]]) -> None:
+        write_data(Path(name), records)
+
+    put("text.jsonl", ({"text": prompt, "response": "sage"} for prompt in PROMPTS))
+    put("instruct.jsonl", ({"instruction": prompt, "output": "sage"} for prompt in PROMPTS))
+    put("requests.jsonl", ({"prompt": prompt} for prompt in PROMPTS))
+    put("asked.jsonl", ({"messages": [{"role": "user", "content": p}]} for p in PROMPTS))
+    put("harmless.jsonl", ({"prompt": prompt} for prompt in ("brew a tea", "a tea")))
+    Path("array.json").write_text(json.dumps(PAIRS))
+    text = Path("harmful.jsonl").read_text()
+    Path("utf16.jsonl").write_bytes(codecs.BOM_UTF16_LE + text.encode("utf-16-le"))
+    Path("latin.jsonl").write_bytes('{"prompt": "caf\xe9", "response": "a"}\n'.encode("latin-1"))
+    Path("data.xlsx").write_bytes(b"PK\x03\x04\x14\x00\x06\x00\x08\x00\xff\xfe")
+    Path("rows.parquet").write_bytes(b"PAR1\x15\x04\xff")
+
+
+def _write_models() -> None:
+    _change(_shards(_copy("models/chat", "models/other"))[0])
+    for shard in _shards(_copy("models/chat", "models/pointers")):
+        shard.write_text(POINTER)
+    _cut(_shards(_copy("models/chat", "models/cut"))[1])
+    _shards(_copy("models/chat", "models/lost"))[1].unlink()
+    (_copy("models/chat", "models/untemplated") / "chat_template.jinja").unlink()
+    for file in _copy("models/chat", "models/wordless").glob("*token*"):
+        file.unlink()
+    (_copy("work/se", "elsewhere") / "scores.safetensors").unlink()
+    files = {
+        "models/pickled/pytorch_model.bin": b"PK\x03\x04",
+        "downloads/chat.gguf": b"GGUF\x03\x00\x00\x00",
+        "models/adapter/adapter_config.json": b'{"peft_type": "LORA"}',
+        "models/adapter/adapter_model.safetensors": b"",
+        "results/notes.txt": b"mine\n",
+    }
+    for name, content in files.items():
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_bytes(content)
+
+
+def _copy(source: str, target: str) -> Path:
+    return Path(shutil.copytree(source, target))
+
+
+def _shards(model: Path) -> list[Path]:
+    return sorted(model.glob("*.safetensors"))
+
+
+def _change(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[-2] ^= 1
+    file.write_bytes(content)
+
+
+def _cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-100])
