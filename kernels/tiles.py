@@ -45,7 +45,7 @@ def convert(words: NDArray[np.integer], code: int, out: Floats) -> None:
             bits[i] = np.uint32(words[i])
     else:
         for i in range(words.size):
-            out[i] = to_fp32(words[i], code)
+            out[i] = to_fp32(np.int64(words[i]), code)
 
 
 @loop

@@ -12,6 +12,10 @@ would cost an innermost loop more than its work. So it can neither make nor retu
 Numba refuses to compile one that tries. ``inlined`` pays only where a call costs as much as the
 work, since a call hands over every field of every array; it makes compilation slow.
 
+The first run on a machine waits for the compiler, so a loop is compiled apart for Python and for
+other loops. Only the former has code that takes Python's objects, half of all code; the latter
+knows no constants of its callers, so that each combination of types is compiled once.
+
 Floating-point contraction and reassociation are off, so that every backend gives the same bits.
 The interpreter lock is released. Machine code is kept from run to run (:mod:`patchc.loop_cache`).
 Numba itself is imported when the first loop is called: that takes longer than many commands.
@@ -31,7 +35,12 @@ R = TypeVar("R")
 Integer: TypeAlias = Any
 """A whole number inside compiled loops, where Python's and NumPy's integers mix freely."""
 
-_COMMON = {"nogil": True, "fastmath": False, "error_model": "numpy"}
+_COMMON = {
+    "nogil": True,
+    "fastmath": False,
+    "error_model": "numpy",
+    "no_cfunc_wrapper": True,  # nothing calls loops from C
+}
 _lock = threading.RLock()
 _listeners: list[Callable[[bool], None]] = []
 
@@ -67,17 +76,49 @@ class _Compiled:
         return numba.njit(**self.options)(function)
 
 
-class _Loop(_Compiled):
+class _Kept(_Compiled):
     """A function whose machine code is kept."""
 
     def _make(self, function: Any) -> Any:
         from patchc.loop_cache import LoopCache
 
         dispatcher = super()._make(function)
-        # No folder can be written, or something has no digest: each process compiles for itself.
-        with suppress(RuntimeError, TypeError):
+        # Where something has no digest, each process compiles for itself.
+        with suppress(TypeError):
             dispatcher._cache = LoopCache(function, self.options)
         return dispatcher
+
+
+class _Part(_Kept):
+    """A loop as other loops call it; Python cannot."""
+
+    def __init__(self, function: Callable[..., Any], **options: Any) -> None:
+        super().__init__(function, no_cpython_wrapper=True, **options)
+
+    def _make(self, function: Any) -> Any:
+        from numba.core.types.misc import unliteral
+
+        dispatcher = super()._make(function)
+        template_for = dispatcher.get_call_template
+
+        def template_without_constants(arguments: Any, named: Any) -> Any:
+            kinds = {name: unliteral(kind) for name, kind in named.items()}
+            return template_for(tuple(map(unliteral, arguments)), kinds)
+
+        dispatcher.get_call_template = template_without_constants
+        return dispatcher
+
+
+class _Loop(_Kept):
+    """A loop as Python calls it."""
+
+    def __init__(self, function: Callable[..., Any], **options: Any) -> None:
+        super().__init__(function, **options)
+        self._part = _Part(function, **options)
+
+    @property
+    def _numba_type_(self) -> Any:
+        return self._part._numba_type_
 
 
 class _Intrinsic(_Compiled):

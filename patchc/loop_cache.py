@@ -13,20 +13,27 @@ digests of both. It follows that
 - changed code is never looked for under an old name, so old code cannot run;
 - files appear whole, by renaming, so processes can write at the same time without a lock;
 - a file begins with a digest of the rest, and counts as missing where it is damaged;
-- where no folder can be written, each process compiles for itself.
+- installations can share a folder: saving a loop removes other code of it only where nothing has
+  used that for a month.
 
-Saving a loop removes the files that earlier versions of it left, by the same Python and Numba. The
-files lie where Numba puts its own: in ``NUMBA_CACHE_DIR``, in ``__pycache__`` beside the source, or
-in the user's cache.
+The files lie in the folder that ``PATCHC_CACHE`` names, and otherwise, or where that cannot be
+written, in the user's cache: ``$XDG_CACHE_HOME/patchc/loops`` or ``~/.cache/patchc/loops``. They
+are code, so a folder that somebody else can write is not used (:mod:`patchc.code_folder`). Where no
+folder can be written, each process compiles for itself, and :func:`not_kept` says why.
 """
 
 from __future__ import annotations
 
+import errno
+import glob
+import os
 import pickle
 import secrets
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
@@ -36,13 +43,57 @@ import llvmlite
 import numba
 import numpy as np
 from blake3 import blake3
-from numba.core.caching import CompileResultCacheImpl, NullCache
+from numba.core.caching import NullCache
+from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 from numba.core.types.containers import BaseTuple, NamedTuple, NamedUniTuple
 
+from patchc.code_folder import check_folder, make_folder, read_code, write_code
+
 _DIGEST_BYTES = 32
+_DAY = 24 * 60 * 60
+_UNUSED = 30 * _DAY
 
 _VERSIONS = f"{sys.implementation.cache_tag} {numba.__version__} {llvmlite.__version__}"
+
+_ADVICE = (
+    "name a folder of your own with PATCHC_CACHE, or fill the one of an installation with "
+    "`patchc warm-up`"
+)
+
+
+@dataclass
+class Counts:
+    """What has become of the loops that this process asked for.
+
+    Attributes:
+        compiled: loops that had to be compiled, for each combination of argument types.
+        found: loops whose code was kept.
+        problem: why code could not be kept, or kept code not be used; "" if nothing was wrong.
+    """
+
+    compiled: int = 0
+    found: int = 0
+    problem: str = ""
+
+
+counts = Counts()
+"""Of this process."""
+
+
+def not_kept() -> str:
+    """Why what this process compiled will be compiled again, and what to do; "" if it will not."""
+    return f"{counts.problem}; {_ADVICE}" if counts.compiled and counts.problem else ""
+
+
+def folders() -> list[Path]:
+    """Where code may be kept; the first that can be written has what is compiled."""
+    named, cache_home = os.environ.get("PATCHC_CACHE"), os.environ.get("XDG_CACHE_HOME")
+    places = [Path(named).absolute()] if named else []
+    with suppress(RuntimeError):  # no home
+        base = Path(cache_home) if cache_home else Path.home() / ".cache"
+        places.append(base.absolute() / "patchc" / "loops")
+    return places
 
 
 class LoopCache(NullCache):  # type: ignore[misc]
@@ -53,63 +104,106 @@ class LoopCache(NullCache):  # type: ignore[misc]
         options: what it is compiled with.
 
     Raises:
-        RuntimeError: no folder can be written.
         TypeError: the loop takes something from elsewhere that has no digest.
     """
 
     def __init__(self, function: FunctionType, options: dict[str, Any]) -> None:
-        self._storage = CompileResultCacheImpl(function)
-        name = f"{Path(function.__code__.co_filename).stem}.{function.__qualname__}"
+        part = ".part" if options.get("no_cpython_wrapper") else ""
+        name = f"{function.__module__}.{function.__qualname__}{part}"
         self._prefix = f"{name}-{_digest(_VERSIONS)[:8]}-"
         self._digest = _digest((options, function_digest(function)))
 
     @property
     def cache_path(self) -> str:
-        """The folder that holds the files."""
-        return str(self._storage.locator.get_cache_path())
+        """The folder that is looked into first."""
+        return str(next(iter(folders()), ""))
 
     def load_overload(self, signature: Any, target: Any) -> Any:
         """The code for a combination of argument types; None where it has to be compiled."""
         target.refresh()
-        try:
-            content = self._path(signature, target.codegen()).read_bytes()
-        except OSError:
-            return None
-        code = content[_DIGEST_BYTES:]
-        if content[:_DIGEST_BYTES] != blake3(code).digest():
-            return None  # damaged
-        try:
-            return self._storage.rebuild(target, pickle.loads(code))
-        except Exception:  # it needs something that is gone, such as a module under another name
-            return None
+        name = self._file_name(signature, target.codegen())
+        for folder in folders():
+            code = _read(folder, name)
+            if code is not None:
+                # It may need something that is gone, such as a module under another name.
+                with suppress(Exception):
+                    found = CompileResult._rebuild(target, *pickle.loads(code))
+                    counts.found += 1
+                    return found
+        return None
 
     def save_overload(self, signature: Any, compiled: Any) -> None:
-        """Keep what has been compiled, if the folder can be written."""
-        if not self._storage.check_cachable(compiled):
+        """Keep what has been compiled, if a folder can be written."""
+        counts.compiled += 1
+        if compiled.lifted or compiled.library.has_dynamic_globals:
+            return  # it has addresses of this process
+        name = self._file_name(signature, compiled.library.codegen)
+        code = dumps(compiled._reduce())
+        content = blake3(code).digest() + code
+        for folder in folders():
+            try:
+                make_folder(folder)
+                real = _checked(folder)
+                _write(real / name, content)
+            except OSError as error:
+                _note(error)
+                continue
+            self._remove_outdated(real)
             return
-        path = self._path(signature, compiled.codegen)
-        staging = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-        code = dumps(self._storage.reduce(compiled))
-        try:
-            with suppress(OSError):
-                staging.write_bytes(blake3(code).digest() + code)
-                staging.replace(path)
-                self._remove_outdated(path.parent)
-        finally:
-            with suppress(OSError):
-                staging.unlink()
+        counts.problem = counts.problem or "no folder for compiled code can be written"
 
-    def _path(self, signature: Any, codegen: Any) -> Path:
+    def _file_name(self, signature: Any, codegen: Any) -> str:
         arguments = signature if isinstance(signature, tuple) else signature.args
         processor = codegen.magic_tuple()
         types_digest = _digest((str(arguments), list(_field_names(arguments)), processor))
-        name = f"{self._prefix}{self._digest}-{types_digest}.nbc"
-        return Path(self.cache_path, name)
+        return f"{self._prefix}{self._digest}-{types_digest}.nbc"
 
     def _remove_outdated(self, folder: Path) -> None:
-        for path in folder.glob(f"{self._prefix}*"):
-            if not path.name.startswith(self._prefix + self._digest):
-                path.unlink(missing_ok=True)
+        """Remove other code of the loop, of an earlier version, that nothing has used for long."""
+        oldest = time.time() - _UNUSED
+        with suppress(OSError):
+            for path in folder.glob(f"{glob.escape(self._prefix)}*"):
+                own = path.name.startswith(self._prefix + self._digest) and path.suffix == ".nbc"
+                if not own and path.stat().st_mtime < oldest:
+                    path.unlink(missing_ok=True)
+
+
+@cache
+def _checked(folder: Path) -> Path:
+    return check_folder(folder)
+
+
+def _read(folder: Path, name: str) -> bytes | None:
+    """The code in a file; None where it is missing, damaged or not to be trusted."""
+    try:
+        path = _checked(folder) / name
+        content = read_code(path)
+    except OSError as error:
+        _note(error)
+        return None
+    code = content[_DIGEST_BYTES:]
+    if content[:_DIGEST_BYTES] != blake3(code).digest():
+        return None
+    with suppress(OSError):
+        if path.stat().st_mtime < time.time() - _DAY:
+            os.utime(path)
+    return code
+
+
+def _write(path: Path, content: bytes) -> None:
+    staging = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    try:
+        write_code(staging, content)
+        staging.replace(path)
+    finally:
+        with suppress(OSError):
+            staging.unlink()
+
+
+def _note(error: OSError) -> None:
+    """Remember that a folder or file is not used because others can write it."""
+    if error.errno == errno.EPERM:
+        counts.problem = f"compiled code in {error.filename} is not used, since {error.strerror}"
 
 
 def _field_names(arguments: Any) -> Iterator[tuple[str, ...]]:

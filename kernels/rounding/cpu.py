@@ -92,7 +92,7 @@ def cast(words: Words, code: int, to_code: int, out: Words) -> None:
     outcome.
     """
     for i in range(words.size):
-        word = from_fp32(to_fp32(words[i], code), to_code)
+        word = from_fp32(to_fp32(np.int64(words[i]), code), to_code)
         out[i] = word if word > 0 else 0
 
 
@@ -101,7 +101,7 @@ def load_fp32(words: Words, code: int, mask: NDArray[np.bool_], out: NDArray[np.
     """Convert the masked words to fp32; other entries of ``out`` stay as they are."""
     for i in range(words.size):
         if mask[i]:
-            out[i] = to_fp32(words[i], code)
+            out[i] = to_fp32(np.int64(words[i]), code)
 
 
 @loop

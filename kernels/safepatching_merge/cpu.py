@@ -95,7 +95,10 @@ def add_scaled_delta(
     """Add ``scale`` · (tuned − base) to ``merged`` where ``mask`` is set; as ``reference.py``."""
     for i in range(base.size):
         if mask[i]:
-            origin, target = to_fp32(base[i], base_code), to_fp32(tuned[i], tuned_code)
+            origin, target = (
+                to_fp32(np.int64(base[i]), base_code),
+                to_fp32(np.int64(tuned[i]), tuned_code),
+            )
             if not (np.isfinite(origin) and np.isfinite(target)):
                 return i
             product = np.float32(scale * np.float32(target - origin))

@@ -27,14 +27,12 @@ from patchc.formats.codecs.conditional.model.step_tokens import (
     top_flips,
     weight_of,
 )
-from patchc.jit import Integer, allocating_loop, loop
+from patchc.jit import Integer, loop
 
 
-@allocating_loop
 def choose_levels(
     model: Model, layout: Layout, changes: Changes, usual: NDArray[np.int16],
-    populations: NDArray[np.int16], sizes: NDArray[np.int64], word_bits: Integer,
-    costs: Costs,
+    populations: NDArray[np.int16], sizes: NDArray[np.int64], word_bits: int, costs: Costs,
 ) -> tuple[float, float]:  # fmt: skip
     """Set levels and tables from the changes of each population and its number of words.
 
@@ -51,8 +49,22 @@ def choose_levels(
     Returns:
         About the bits of all gaps, and of all tables and steps.
     """
-    unused = LOW - model.firsts[layout.group_count]
-    histograms = _count_steps(changes, usual, populations, word_bits, unused)
+    unused, bits = LOW - model.firsts[layout.group_count], np.int64(word_bits)
+    histograms = np.zeros((ALL + 1 - unused, HISTOGRAM), np.int64)
+    _count_steps(changes, usual, populations, bits, unused, histograms)
+    both, freqs = np.empty(HISTOGRAM, np.int64), np.empty(SYMBOLS, np.int64)
+    gap_bits, step_bits = _choose_levels(
+        model, layout, histograms, unused, sizes, bits, costs, both, freqs
+    )
+    return gap_bits, step_bits
+
+
+@loop
+def _choose_levels(
+    model: Model, layout: Layout, histograms: NDArray[np.int64], unused: Integer,
+    sizes: NDArray[np.int64], word_bits: Integer, costs: Costs, both: Histogram,
+    freqs: NDArray[np.int64],
+) -> tuple[float, float]:  # fmt: skip
     gap_bits, step_bits = 0.0, 0.0
     tables = 0
     for wide in range(LOW, ALL + 1):  # after the classes of its group; ``ALL`` has none
@@ -64,13 +76,15 @@ def choose_levels(
             gap_bits += _set_level(model, number, sizes, costs)
             joint = np.inf
             if number > first:
-                both = histograms[number] + histograms[start]
-                joint = _set_table(model, tables, both, word_bits, costs)
-            alone = _set_table(model, tables, histograms[number], word_bits, costs)
+                both[:] = 0
+                add_steps(both, histograms[number])
+                add_steps(both, histograms[start])
+                joint = _set_table(model, tables, both, word_bits, costs, freqs)
+            alone = _set_table(model, tables, histograms[number], word_bits, costs, freqs)
             if joint < together + alone:
                 step_bits += joint - together
-                histograms[start] += histograms[number]
-                _set_table(model, tables - 1, histograms[start], word_bits, costs)
+                add_steps(histograms[start], histograms[number])
+                _set_table(model, tables - 1, histograms[start], word_bits, costs, freqs)
                 together = joint
             else:
                 step_bits += alone
@@ -79,7 +93,9 @@ def choose_levels(
             model.table_of[number] = tables - 1
         if model.hits[wide]:
             gap_bits += _set_level(model, wide, sizes, costs)
-            step_bits += _set_table(model, tables, histograms[wide - unused], word_bits, costs)
+            step_bits += _set_table(
+                model, tables, histograms[wide - unused], word_bits, costs, freqs
+            )
             model.table_of[wide] = tables
             tables += 1
         for number in range(EDGES + first, EDGES + last):
@@ -88,20 +104,19 @@ def choose_levels(
     return gap_bits, step_bits
 
 
-@allocating_loop
+@loop
 def _count_steps(
     changes: Changes, usual: NDArray[np.int16], populations: NDArray[np.int16],
-    word_bits: Integer, unused: Integer,
-) -> NDArray[np.int64]:  # fmt: skip
-    """Histogram of the steps of each population that has a table.
+    word_bits: Integer, unused: Integer, histograms: NDArray[np.int64],
+) -> None:  # fmt: skip
+    """Add up a histogram of the steps of each population that has a table.
 
     The populations after the classes follow without the ``unused`` numbers between.
     """
-    histograms = np.zeros((ALL + 1 - unused, HISTOGRAM), np.int64)
     for cell in range(changes.hits.size):
         if changes.hits[cell]:
             row = usual[cell] if usual[cell] < LOW else usual[cell] - unused
-            histograms[row] += changes.histograms[changes.rows[cell]]
+            add_steps(histograms[row], changes.histograms[changes.rows[cell]])
     for i in range(changes.crossers.size):
         change = changes.crossers[i]
         expected = np.int64(usual[changes.cells[change]])
@@ -116,7 +131,13 @@ def _count_steps(
                 histograms[row, symbol] += one
                 histograms[row, flipped] += one
                 histograms[row, WEIGHT] += one * weight
-    return histograms
+
+
+@loop
+def add_steps(histogram: Histogram, other: Histogram) -> None:
+    """Add a histogram to another."""
+    for i in range(HISTOGRAM):
+        histogram[i] += other[i]
 
 
 @loop
@@ -127,13 +148,15 @@ def _set_level(model: Model, population: Integer, sizes: NDArray[np.int64], cost
     return bits
 
 
-@allocating_loop
+@loop
 def _set_table(
-    model: Model, table: Integer, histogram: Histogram, word_bits: Integer, costs: Costs
-) -> float:
+    model: Model, table: Integer, histogram: Histogram, word_bits: Integer, costs: Costs,
+    freqs: NDArray[np.int64],
+) -> float:  # fmt: skip
     """Set a table to the best for a histogram; return the bits of the table and the steps."""
-    model.weights[table] = 0
-    kind, level, count, bits = best_table(histogram, word_bits, costs, model.weights[table])
+    weights = model.weights[table]
+    weights[:] = 0
+    kind, level, count, bits = best_table(histogram, word_bits, costs, weights, freqs)
     model.kinds[table] = kind
     model.table_levels[table] = level
     model.counts[table] = count
@@ -163,10 +186,11 @@ def estimated_bits(
     return float(best)
 
 
-@allocating_loop
+@loop
 def best_table(
-    counts: Histogram, word_bits: Integer, costs: Costs, weights: Weights
-) -> tuple[Integer, Integer, Integer, float]:
+    counts: Histogram, word_bits: Integer, costs: Costs, weights: Weights,
+    freqs: NDArray[np.int64],
+) -> tuple[Integer, Integer, Integer, float]:  # fmt: skip
     """The shortest kind of table for a histogram.
 
     Args:
@@ -174,6 +198,7 @@ def best_table(
         word_bits: width of a word.
         costs: of levels.
         weights: filled with the weights of a table with tokens.
+        freqs: room for the frequencies of a table.
 
     Returns:
         Kind, level, number of weights, and bits of table and steps together.
@@ -186,7 +211,6 @@ def best_table(
         nearest, bits = best_level(total, total + counts[WEIGHT], costs)
         if bits + total + 10 < best:
             best, kind, level = bits + total + 10, GEOMETRIC, nearest
-    freqs = np.zeros(SYMBOLS, np.int64)
     for other in (EVEN, SIGNED, FLIPS):
         size, raw_bits = symbols, raw
         if other == EVEN:

@@ -32,7 +32,7 @@ from patchc.formats.codecs.conditional.model.window import (
     load_window,
 )
 from patchc.formats.codecs.protocol import Groups, Positions
-from patchc.jit import Integer, allocating_loop, loop
+from patchc.jit import Integer, loop
 from patchc.kernels.histograms import Counts
 from patchc.simd import BLOCK, lowest, popcount, within
 
@@ -113,7 +113,6 @@ def _sift(
     return np.int64(count)
 
 
-@allocating_loop
 def find_populations(
     words: Words, changes: Changes, layout: Layout, model: Model, usual: NDArray[np.int16],
     populations: NDArray[np.int16], sources: NDArray[np.uint32],
@@ -129,7 +128,16 @@ def find_populations(
         populations: filled; one per change.
         sources: filled with the changes, by population and then by position.
     """
-    class_of = np.zeros(usual.size, np.int64)
+    class_of = np.empty(len(usual), np.int64)
+    _find_populations(words, changes, layout, model, usual, populations, class_of)
+    _list_changes(populations, np.cumsum(model.hits) - model.hits, sources)
+
+
+@loop
+def _find_populations(
+    words: Words, changes: Changes, layout: Layout, model: Model, usual: NDArray[np.int16],
+    populations: NDArray[np.int16], class_of: NDArray[np.int64],
+) -> None:  # fmt: skip
     exponents = usual.size // layout.group_count
     for group in range(layout.group_count):
         number, last = model.firsts[group], model.firsts[group + 1] - 1
@@ -163,7 +171,13 @@ def find_populations(
         model.hits[usual[cell]] -= 1
         model.hits[population] += 1
         populations[change] = population
-    slots = np.cumsum(model.hits) - model.hits
+
+
+@loop
+def _list_changes(
+    populations: NDArray[np.int16], slots: NDArray[np.int64], sources: NDArray[np.uint32]
+) -> None:
+    """List the changes by population, from the slot of each population's first on."""
     for change in range(populations.size):
         slot = slots[populations[change]]
         slots[populations[change]] = slot + 1

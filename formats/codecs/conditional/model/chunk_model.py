@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from patchc.dtypes import DType
 from patchc.formats.codecs.conditional.model.levels import EVEN_LEVEL
 from patchc.formats.codecs.conditional.model.step_tokens import GEOMETRIC, RAW, SYMBOLS, table_freqs
-from patchc.jit import Integer, allocating_loop, inlined, loop
+from patchc.jit import Integer, inlined, loop
 
 EXPONENTS = {
     "F64": (52, 11),
@@ -184,13 +184,22 @@ def empty_model() -> Model:
     )
 
 
-@allocating_loop
 def ranges_of(model: Model, layout: Layout) -> Ranges:
     """The populations of a model that have changes, in the order of their stages."""
-    numbers, owners = np.zeros(POPULATIONS, np.int64), np.zeros(POPULATIONS, np.int64)
-    lows, spans = np.zeros(POPULATIONS, np.uint64), np.zeros(POPULATIONS, np.uint64)
-    stages = np.zeros(STAGES + 1, np.int64)
-    count = 0
+    ranges = Ranges(
+        np.empty(POPULATIONS, np.int64), np.empty(POPULATIONS, np.int64),
+        np.empty(POPULATIONS, np.uint64), np.empty(POPULATIONS, np.uint64),
+        np.zeros(STAGES + 1, np.int64),
+    )  # fmt: skip
+    count = _find_ranges(model, layout, ranges)
+    numbers, groups, lows, spans, stages = ranges
+    return Ranges(numbers[:count], groups[:count], lows[:count], spans[:count], stages)
+
+
+@loop
+def _find_ranges(model: Model, layout: Layout, ranges: Ranges) -> Integer:
+    """Fill in the populations that have changes; return their number."""
+    count = np.int64(0)
     for stage in range(STAGES):
         for group in range(layout.group_count if stage else 1):
             first, last = model.firsts[group], model.firsts[group + 1] - 1
@@ -202,11 +211,12 @@ def ranges_of(model: Model, layout: Layout) -> Ranges:
                 first, last = first + EDGES, last + EDGES
             for number in range(first, last):
                 if model.hits[number]:
-                    numbers[count], owners[count] = number, group
-                    lows[count], spans[count] = _magnitudes(model, number, group, layout)
+                    low, span = _magnitudes(model, number, group, layout)
+                    ranges.numbers[count], ranges.groups[count] = number, group
+                    ranges.lows[count], ranges.spans[count] = low, span
                     count += 1
-        stages[stage + 1] = count
-    return Ranges(numbers[:count], owners[:count], lows[:count], spans[:count], stages)
+        ranges.stages[stage + 1] = count
+    return count
 
 
 @loop
@@ -248,13 +258,18 @@ def edge_level(model: Model, number: Integer) -> Integer:
     return max(0, min(max(model.levels[number], model.levels[number + 1]), EVEN_LEVEL) - 8)
 
 
-@allocating_loop
 def model_starts(model: Model) -> NDArray[np.int64]:
     """For each table, the first slots of its symbols, and where the last ends; 0 without tokens."""
-    starts = np.zeros((model.table_of.max() + 1, SYMBOLS + 1), np.int64)
-    for table in range(starts.shape[0]):
-        if model.kinds[table] not in (GEOMETRIC, RAW):
-            freqs = np.zeros(SYMBOLS, np.int64)
-            table_freqs(model.weights[table], model.counts[table], freqs)
-            starts[table, 1:] = np.cumsum(freqs)
+    starts = np.zeros((int(model.table_of.max()) + 1, SYMBOLS + 1), np.int64)
+    _fill_starts(model, starts)
     return starts
+
+
+@loop
+def _fill_starts(model: Model, starts: NDArray[np.int64]) -> None:
+    for table in range(starts.shape[0]):
+        kind = model.kinds[table]
+        if kind != GEOMETRIC and kind != RAW:
+            table_freqs(model.weights[table], model.counts[table], starts[table, 1:])
+            for symbol in range(SYMBOLS):
+                starts[table, symbol + 1] += starts[table, symbol]

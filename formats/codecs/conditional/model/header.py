@@ -38,7 +38,9 @@ from patchc.jit import Integer, loop
 _FIELDS_OF_TABLE = 10 * SYMBOLS
 _OTHER_FIELDS = 64 * LOW
 _NO_FIELDS = np.empty((0, 2), np.int64)
-_NO_STREAM = np.empty(0, np.uint32)
+_NO_STREAM = np.frombuffer(
+    b"", np.uint32
+)  # read-only, as streams are: loops have one type for both
 
 HITS_ORDER = 4
 """The order of the code of a population's number of changes."""
@@ -107,7 +109,7 @@ def _code_model(header: _Header, model: Model, layout: Layout, entries: Integer)
         if count:
             fits, tables = _code_group(header, model, layout, group, tables)
             good &= fits
-    if _code_bits(header, model.levels[ALL] != NONE, 1):
+    if _code_bits(header, np.int64(model.levels[ALL] != NONE), 1):
         good &= _code_population(header, model, ALL, tables)
     unstated = -1
     for number in range(POPULATIONS):
@@ -130,7 +132,7 @@ def _code_group(
     first, last = model.firsts[group], model.firsts[group + 1] - 1
     tops, levels = model.tops, model.levels
     if layout.exponent_bits:
-        tops[first] = _code_bits(header, tops[first], layout.exponent_bits)
+        tops[first] = _code_bits(header, tops[first], np.int64(layout.exponent_bits))
         for number in range(first + 1, last):
             least = tops[number - 1] + 1
             tops[number] = least + _code_number(header, tops[number] - least, 0)
@@ -141,7 +143,7 @@ def _code_group(
         levels[number] = before - _code_signed(header, before - levels[number], 2)
         good &= 0 <= levels[number] <= ALWAYS
         same = model.table_of[number] == model.table_of[number - 1]
-        if not _code_bits(header, same, 1):
+        if not _code_bits(header, np.int64(same), 1):
             good &= _code_table(header, model, tables)
             tables += 1
         model.table_of[number] = tables - 1
@@ -155,7 +157,7 @@ def _code_group(
         good &= _code_population(header, model, LOW + group, tables)
         tables += 1
     for number in range(first + max(0, lows - 1), last):
-        if _code_bits(header, levels[EDGES + number] != NONE, 1):
+        if _code_bits(header, np.int64(levels[EDGES + number] != NONE), 1):
             level = edge_level(model, number)
             less = _code_signed(header, level - levels[EDGES + number], 2)
             levels[EDGES + number] = level - less
@@ -209,7 +211,7 @@ def _code_signed(header: _Header, value: Integer, order: Integer) -> Integer:
 def _code_number(header: _Header, value: Integer, order: Integer) -> Integer:
     start = np.int64(0)
     for _ in range(_RANGES):
-        if not _code_bits(header, (value - start) >> order > 0, 1):
+        if not _code_bits(header, np.int64((value - start) >> order > 0), 1):
             break
         start += np.int64(1) << order
         order += 1

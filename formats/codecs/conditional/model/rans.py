@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchc.errors import PatchFormatError
-from patchc.jit import Integer, allocating_loop, inlined
+from patchc.jit import Integer, inlined, loop
 from patchc.simd import bit_length, multiply_high
 
 SCALE_BITS = 12
@@ -104,19 +104,22 @@ def pop_bits(x: Integer, at: Integer, stream: Stack, count: Integer) -> tuple[
     return value, x, at
 
 
-@allocating_loop
 def symbols_of(starts: NDArray[np.int64]) -> Symbols:
     """The tables for decoding, one per row of ``starts``; see :func:`pushes_of`."""
     tables = np.zeros((starts.shape[0], SCALE), np.uint32)
+    _fill_symbols(starts, tables)
+    return tables
+
+
+@loop
+def _fill_symbols(starts: NDArray[np.int64], tables: Symbols) -> None:
     for table in range(starts.shape[0]):
         for symbol in range(starts.shape[1] - 1):
             first, end = starts[table, symbol], starts[table, symbol + 1]
             for slot in range(first, end):
                 tables[table, slot] = symbol << 24 | (slot - first) << 12 | (end - first - 1)
-    return tables
 
 
-@allocating_loop
 def pushes_of(starts: NDArray[np.int64]) -> Pushes:
     """The tables for encoding, one per row of ``starts``.
 
@@ -129,6 +132,12 @@ def pushes_of(starts: NDArray[np.int64]) -> Pushes:
     Robison, "N-bit unsigned division via N-bit multiply-add" (ARITH 2005).
     """
     tables = np.zeros((starts.shape[0], starts.shape[1] - 1, 2), np.uint64)
+    _fill_pushes(starts, tables)
+    return tables
+
+
+@loop
+def _fill_pushes(starts: NDArray[np.int64], tables: Pushes) -> None:
     for table in range(tables.shape[0]):
         for symbol in range(tables.shape[1]):
             start = np.uint64(starts[table, symbol])
@@ -147,7 +156,6 @@ def pushes_of(starts: NDArray[np.int64]) -> Pushes:
             tables[table, symbol, 1] = (
                 freq | start << _START | round_up << _ROUND_UP | shift << _SHIFT
             )
-    return tables
 
 
 def symbol_lengths(tables: Pushes) -> NDArray[np.float64]:
