@@ -29,7 +29,13 @@ if TYPE_CHECKING:
     from patchc.errors import EvaluateError as EvaluateError
     from patchc.errors import InUseError as InUseError
     from patchc.errors import MismatchError as MismatchError
+    from patchc.errors import MissingCheckpointError as MissingCheckpointError
+    from patchc.errors import MissingConversationsError as MissingConversationsError
     from patchc.errors import MissingExtraError as MissingExtraError
+    from patchc.errors import MissingInputError as MissingInputError
+    from patchc.errors import MissingPatchError as MissingPatchError
+    from patchc.errors import MissingRequestsError as MissingRequestsError
+    from patchc.errors import MissingScoresError as MissingScoresError
     from patchc.errors import NotPatchedError as NotPatchedError
     from patchc.errors import NumericError as NumericError
     from patchc.errors import OutputError as OutputError
@@ -122,10 +128,11 @@ _NAMES = {
     "patchc.derivation.direction_report": "DirectionReport",
     "patchc.errors": (
         "AlreadyPatchedError CheckpointError DeriveError EvaluateError InUseError MismatchError "
-        "MissingExtraError NotPatchedError NumericError OutputError PartlyPatchedError "
-        "PatchFormatError PatchcError RankError ResultMismatchError StorageError UnfixedError "
-        "UnsupportedInputError UnsupportedPatchError UnsupportedSystemError UsageError "
-        "WrongBaseError"
+        "MissingCheckpointError MissingConversationsError MissingExtraError MissingInputError "
+        "MissingPatchError MissingRequestsError MissingScoresError NotPatchedError NumericError "
+        "OutputError PartlyPatchedError PatchFormatError PatchcError RankError "
+        "ResultMismatchError StorageError UnfixedError UnsupportedInputError "
+        "UnsupportedPatchError UnsupportedSystemError UsageError WrongBaseError"
     ),
     "patchc.evaluation.evaluate_options": "EvaluateOptions",
     "patchc.evaluation.measure": "Evaluation",

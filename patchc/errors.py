@@ -6,6 +6,7 @@ test.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,8 +20,8 @@ class PatchcError(Exception):
     exit_code = 1
 
 
-class UsageError(PatchcError):
-    """A parameter, option or recipe is wrong."""
+class UsageError(PatchcError, ValueError):
+    """A parameter, option or recipe is wrong; also a ``ValueError``."""
 
     exit_code = 2
 
@@ -147,6 +148,54 @@ class UnsupportedSystemError(PatchcError):
     """The operating system or the processor lacks what the command needs."""
 
     exit_code = 22
+
+
+class _MissingFileError(FileNotFoundError):
+    """Makes an error one for a file that is not there, with a message of patchc's own."""
+
+    def __init__(self, message: str, filename: object = None) -> None:
+        super().__init__(message)
+        self.errno = errno.ENOENT
+        self.filename = filename
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class MissingInputError(UsageError, _MissingFileError):
+    """A recipe file or a judge's folder is not there; also a ``FileNotFoundError``."""
+
+
+class MissingCheckpointError(CheckpointError, _MissingFileError):
+    """A checkpoint, or a file of it, is not there; also a ``FileNotFoundError``."""
+
+
+class MissingPatchError(PatchFormatError, _MissingFileError):
+    """A patch file is not there; also a ``FileNotFoundError``."""
+
+
+class MissingScoresError(MismatchError, _MissingFileError):
+    """There are no scores beside a tuned model; also a ``FileNotFoundError``."""
+
+
+class MissingConversationsError(DeriveError, _MissingFileError):
+    """A file of conversations is not there; also a ``FileNotFoundError``."""
+
+
+class MissingRequestsError(EvaluateError, _MissingFileError):
+    """A file of requests, replies, results or text is not there; also a ``FileNotFoundError``."""
+
+
+def unreadable(kind: type[PatchcError], message: str, cause: OSError) -> PatchcError:
+    """The error for a file that the system did not let be read.
+
+    Where it is not there, the error is also a ``FileNotFoundError``, if ``kind`` has such a class.
+    """
+    if isinstance(cause, FileNotFoundError):
+        for missing in kind.__subclasses__():
+            if issubclass(missing, _MissingFileError):
+                return missing(message, cause.filename)
+    return kind(message)
 
 
 @contextmanager

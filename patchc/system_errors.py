@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from patchc.errors import StorageError
+from patchc.errors import PatchcError, StorageError
 
 _REMEDIES = {
     errno.ENOSPC: "the disk is full; free space or choose another output, then run again",
@@ -77,6 +77,8 @@ def storage_errors(path: object, action: str) -> Iterator[None]:
     """Turn an error of the operating system into a :class:`StorageError` that names the path."""
     try:
         yield
+    except PatchcError:  # some are also errors of the system
+        raise
     except OSError as error:
         raise storage_error(error, path, action) from error
 

@@ -18,7 +18,7 @@ from blake3 import blake3
 
 from patchc.dtypes import Words
 from patchc.durability import close
-from patchc.errors import PatchcError, PatchFormatError, UnsupportedPatchError
+from patchc.errors import PatchcError, PatchFormatError, UnsupportedPatchError, unreadable
 from patchc.formats.codecs import CODECS, have_trait
 from patchc.formats.codecs.additive_values import NO_VALUES, AdditiveValues, ComponentEntries
 from patchc.formats.codecs.protocol import ChunkBody, Codec, Kept, Positions, Steps
@@ -281,7 +281,7 @@ def open_patch(path: str | os.PathLike[str]) -> Patch:
     except OSError as error:
         order = f"; {ORDER}" if path.is_dir() else ""
         message = f"{path}: cannot open the patch: {reason(error)}{order}"
-        raise PatchFormatError(message) from error
+        raise unreadable(PatchFormatError, message, error) from error
     try:
         return Patch(path, descriptor)
     except BaseException as error:

@@ -26,11 +26,13 @@ from patchc.durability import close, sync
 from patchc.errors import (
     AlreadyPatchedError,
     CheckpointError,
+    MissingCheckpointError,
     NotPatchedError,
     PartlyPatchedError,
     PatchFormatError,
     ResultMismatchError,
     WrongBaseError,
+    unreadable,
 )
 from patchc.locks import lock_descriptor, refuse_if_locked
 from patchc.regular_file import open_regular
@@ -79,7 +81,8 @@ class Checkpoint:
                 try:
                     descriptor = open_regular(shard.path)
                 except OSError as error:
-                    raise CheckpointError(f"{shard.path}: cannot open: {reason(error)}") from error
+                    message = f"{shard.path}: cannot open: {reason(error)}"
+                    raise unreadable(CheckpointError, message, error) from error
                 opened.callback(close, descriptor)
                 self._descriptors[shard.name] = descriptor
             self._files = opened.pop_all()
@@ -260,7 +263,8 @@ def _is_folder(path: Path) -> bool:
     try:
         return stat.S_ISDIR(path.stat().st_mode)
     except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: {reason(error)}{_if_of_a_hub(path)}") from error
+        message = f"{path}: {reason(error)}{_if_of_a_hub(path)}"
+        raise MissingCheckpointError(message, str(path)) from error
     except OSError as error:
         raise CheckpointError(f"{path}: cannot open: {reason(error)}") from error
 

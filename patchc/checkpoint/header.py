@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from safetensors import SafetensorError, safe_open
 
 from patchc.dtypes import BY_NAME, DType
-from patchc.errors import CheckpointError, UnsupportedInputError
+from patchc.errors import CheckpointError, MissingCheckpointError, UnsupportedInputError
 from patchc.other_kinds import START_BYTES, other_kind
 from patchc.regular_file import open_regular
 from patchc.system_errors import reason
@@ -114,7 +114,8 @@ def _read_header(path: Path) -> tuple[int, dict[str, Any], os.stat_result]:
             raise CheckpointError(
                 f"{path}: could not be opened twice; run again when nothing changes it"
             ) from error
-        raise CheckpointError(f"{path}: no such file; fetch this shard again") from error
+        message = f"{path}: no such file; fetch this shard again"
+        raise MissingCheckpointError(message, str(path)) from error
     except OSError as error:
         raise CheckpointError(f"{path}: cannot read: {reason(error)}") from error
     except (SafetensorError, ValueError, RecursionError) as error:

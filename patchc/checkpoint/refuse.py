@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from patchc.errors import CheckpointError, UnsupportedInputError
+from patchc.errors import CheckpointError, MissingCheckpointError, UnsupportedInputError
 from patchc.regular_file import open_regular, read_regular
 from patchc.system_errors import reason
 
@@ -101,8 +101,9 @@ def refuse_foreign_folder(folder: Path) -> None:
         hint = f"there is one in {below}: name that folder"
     else:
         hint = "name the folder that holds the weights"
-    raise CheckpointError(
-        f"{folder}: no model.safetensors and no model.safetensors.index.json; {hint}"
+    raise MissingCheckpointError(
+        f"{folder}: no model.safetensors and no model.safetensors.index.json; {hint}",
+        str(folder / "model.safetensors"),
     )
 
 

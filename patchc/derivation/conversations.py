@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from patchc.errors import DeriveError
+from patchc.errors import DeriveError, unreadable
 from patchc.json_values import Message, check_messages, check_text
 from patchc.other_kinds import START_BYTES, other_kind
 from patchc.regular_file import read_regular
@@ -38,7 +38,8 @@ def read_conversations(path: Path) -> tuple[Conversation, ...]:
     try:
         content = read_regular(path)
     except OSError as error:
-        raise DeriveError(f"{path}: cannot read the data: {reason(error)}") from error
+        message = f"{path}: cannot read the data: {reason(error)}"
+        raise unreadable(DeriveError, message, error) from error
     if content and (kind := other_kind(content[:START_BYTES])):
         raise DeriveError(f"{path}: not JSON lines: it is {kind}")
     conversations = tuple(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from patchc.errors import UnsupportedInputError, UsageError, import_errors
+from patchc.errors import MissingInputError, UnsupportedInputError, UsageError, import_errors
 from patchc.evaluation.verdicts import Judge
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ def open_classifier(spec: str, device: str | torch.device) -> Judge:
         path, label = spec, ""
     folder = Path(path)
     if not folder.is_dir():
-        raise UsageError(f"judge hf:{spec}: {folder} is no folder; download the classifier first")
+        message = f"judge hf:{spec}: {folder} is no folder; download the classifier first"
+        raise MissingInputError(message, str(folder))
     try:
         with quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from patchc.errors import EvaluateError
+from patchc.errors import EvaluateError, unreadable
 from patchc.other_kinds import START_BYTES, other_kind
 from patchc.regular_file import read_regular
 from patchc.system_errors import reason
@@ -62,7 +62,8 @@ def read_text(path: Path, encoding: str = "utf-8-sig") -> str:
     try:
         content = read_regular(path)
     except OSError as error:
-        raise EvaluateError(f"{path}: cannot read: {reason(error)}") from error
+        message = f"{path}: cannot read: {reason(error)}"
+        raise unreadable(EvaluateError, message, error) from error
     try:
         return content.decode(encoding)
     except UnicodeDecodeError as error:

@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from patchc.errors import UsageError
+from patchc.errors import UsageError, unreadable
 from patchc.recipe import checks
 from patchc.recipe.safepatching import Recipe
 from patchc.recipe.task_merge import MergeRecipe
@@ -60,10 +60,8 @@ def _read(path: Path) -> tuple[Recipe | MergeRecipe, frozenset[str]]:
         content = _parse(read_regular(path), path.suffix.lower() in YAML_SUFFIXES)
         return _from_json(content), frozenset(content)
     except OSError as error:
-        raise UsageError(
-            f"recipe {path}: cannot read: {reason(error)}; it is a file, or one of "
-            + ", ".join(METHODS)
-        ) from error
+        message = f"recipe {path}: cannot read: {reason(error)}; it is a file, or one of "
+        raise unreadable(UsageError, message + ", ".join(METHODS), error) from error
     except UsageError as error:
         raise UsageError(f"recipe {path}: {error}") from error
 
@@ -80,6 +78,8 @@ def _parse(raw: bytes, is_yaml: bool) -> Any:
             except yaml.YAMLError as error:
                 raise UsageError(f"not valid YAML ({error})") from error
         return tomllib.loads(raw.decode())
+    except UsageError:
+        raise
     except (ValueError, RecursionError) as error:
         raise UsageError(f"not valid TOML or YAML ({error})") from error
 

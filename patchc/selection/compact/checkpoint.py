@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from patchc.buffers import ThreadBuffer
 from patchc.checkpoint import Checkpoint, TensorInfo, open_checkpoint
 from patchc.dtypes import BY_NAME, MERGEABLE
-from patchc.errors import CheckpointError
+from patchc.errors import CheckpointError, MissingCheckpointError
 from patchc.kernels.philox import Retention
 from patchc.kernels.retained_words import BLOCK_WORDS, put_retained
 from patchc.kernels.tiles import convert
@@ -189,9 +189,10 @@ def _as_tuned(info: TensorInfo) -> TensorInfo:
 def _open(folder: Path, stem: str) -> Checkpoint:
     single = folder / f"{stem}.safetensors"
     if not single.exists() and not (folder / f"{stem}.safetensors.index.json").exists():
-        raise CheckpointError(
+        raise MissingCheckpointError(
             f"{single}: no such file, and it is a part of the compact component; copy the whole "
-            "folder, or derive it again"
+            "folder, or derive it again",
+            str(single),
         )
     return open_checkpoint(folder, stem)
 

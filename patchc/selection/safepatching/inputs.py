@@ -13,7 +13,7 @@ from pathlib import Path
 
 from patchc.checkpoint import Checkpoint, TensorInfo, open_checkpoint, refuse_quantised
 from patchc.dtypes import MERGEABLE
-from patchc.errors import MismatchError, UnsupportedInputError, UsageError
+from patchc.errors import MismatchError, MissingScoresError, UnsupportedInputError, UsageError
 from patchc.recipe import Recipe
 from patchc.recipe.safepatching import Score
 from patchc.runtime.runtime import Buffers
@@ -97,9 +97,10 @@ def _open_scores(name: str, tuned: Path, scores: PathLike | None, kind: Score) -
     folder = tuned if tuned.is_dir() else tuned.parent
     beside = (folder / f"{stem}.safetensors", folder / f"{stem}.safetensors.index.json")
     if not any(path.exists() for path in beside):
-        raise MismatchError(
+        raise MissingScoresError(
             f"{folder}: no {stem}.safetensors beside the {name} model; derive it with "
-            f"`patchc derive --score {kind}`, or name the scores with --{name}-scores"
+            f"`patchc derive --score {kind}`, or name the scores with --{name}-scores",
+            str(beside[0]),
         )
     return open_checkpoint(folder, stem=stem)
 
