@@ -63,4 +63,4 @@ def apply(
 
     with shared_work() as progress:
         report = patchc.apply(**given, progress=progress)
-    render(report, "apply", json)
+    render(report, "apply", patch, json)

@@ -57,7 +57,13 @@ def build(
     """
     given = without(locals(), "recipe", "tuned", "json", "chosen")
     import patchc
-    from patchc.cli.output import print_facts, print_json, warn
+    from patchc.cli.output import (
+        print_facts,
+        print_json,
+        print_next,
+        print_next_without_dry_run,
+        warn,
+    )
     from patchc.cli.patches import patch_facts, plan_facts
     from patchc.cli.ranks import shared_work
     from patchc.cli.recipe_options import warn_of_unfitted
@@ -72,5 +78,7 @@ def build(
         print_json(report)
     elif report.dry_run:
         print_facts("build: the plan; nothing was written", plan_facts(report.plan, selection))
+        print_next_without_dry_run()
     else:
         print_facts(f"build: wrote {out}", patch_facts(report))
+        print_next("verify", out, base)

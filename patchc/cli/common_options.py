@@ -69,9 +69,15 @@ def with_common_options(function: Callable[..., None]) -> Callable[..., None]:
 
     merged = signature.replace(parameters=[*signature.parameters.values(), *added])
     # Typer reads both.
+    command.__doc__ = _paragraphs(function.__doc__ or "")
     command.__signature__ = merged  # type: ignore[attr-defined]
     command.__annotations__ = {one.name: one.annotation for one in merged.parameters.values()}
     return command
+
+
+def _paragraphs(text: str) -> str:
+    """Join the lines of each paragraph, for a screen of any width."""
+    return "\n\n".join(" ".join(one.split()) for one in inspect.cleandoc(text).split("\n\n"))
 
 
 def manner(context: Any, arguments: tuple[str, ...]) -> Voice:

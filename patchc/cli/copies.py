@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
-from patchc.cli.output import print_facts, print_json, size, warn
+from pathlib import Path
+
+from patchc.cli.output import (
+    print_facts,
+    print_json,
+    print_next,
+    print_next_without_dry_run,
+    size,
+    warn,
+)
 from patchc.patching.apply_report import ApplyReport
 from patchc.patching.merge_options import MergeReport
 
 
-def render(report: ApplyReport, verb: str, json: bool) -> None:
+def render(report: ApplyReport, verb: str, patch: Path, json: bool) -> None:
     """Print the report of an apply or a revert, and warn of files that were left out."""
     if report.left_out:
         names = ", ".join(map(str, report.left_out))
         warn(f"not copied, since the patch does not cover these weights: {names}")
     if json:
         print_json(report)
-    elif report.in_place:
+        return
+    if report.in_place:
         _render_in_place(report, verb)
     else:
         _render_copy(report, verb)
+    if report.dry_run:
+        print_next_without_dry_run()
+    elif report.in_place and verb == "apply":
+        print_next("revert", patch, report.model, "--in-place", what="to take it back")
+    elif not report.merged:  # no model can be recognised as holding additive values
+        print_next("verify", patch, report.out or report.model)
 
 
 def _changed(report: ApplyReport) -> str:

@@ -51,7 +51,8 @@ def derive(
             "pair: ascent and descent on the answers to DATA. refusals: descent on a refusal of "
             "DATA. answers: descent on the answers to HARMLESS. npo: negative preference "
             "optimisation on DATA, in place of ascent. margin: raise the odds that DATA is refused "
-            "and HARMLESS is not; needs no answers."
+            "and HARMLESS is not; needs no answers.",
+            metavar="NAME",
         ),
     ] = _DEFAULTS.objective,
     directions: Annotated[
@@ -165,8 +166,9 @@ def derive(
     score: Annotated[
         list[ScoreKind] | None,
         _of_scores(
-            "Scores to write: of the weight or of the delta, on the tuned model or on the base; "
-            "may be repeated.",
+            "Scores to write: weight or delta, with gradients of the tuned model; base-weight or "
+            "base-delta, with those of the base; may be repeated.",
+            metavar="NAME",
             shown=", ".join(_DEFAULTS.scores),
         ),
     ] = None,
@@ -225,8 +227,13 @@ def derive(
     """
     options = _read_options({**locals()})
     import patchc
-    from patchc.cli.derive_facts import direction_facts, plan_facts
-    from patchc.cli.output import print_facts, print_json
+    from patchc.cli.derive_facts import direction_facts, next_words, plan_facts
+    from patchc.cli.output import (
+        print_facts,
+        print_json,
+        print_next,
+        print_next_without_dry_run,
+    )
     from patchc.cli.showing_progress import showing_progress
     from patchc.recipe import find_recipe
 
@@ -251,8 +258,11 @@ def derive(
         return
     if dry_run and report.plan:
         print_facts(f"derive: would write {out}", plan_facts(report.plan, options.folders))
+        print_next_without_dry_run()
+        return
     for direction in report.directions:
         print_facts(f"derive: wrote {direction.path}", direction_facts(report, direction))
+    print_next(*next_words(base, out, options, recipe))
 
 
 def _read_options(given: dict[str, Any]) -> DeriveOptions:

@@ -9,6 +9,9 @@ from patchc.cli.output import size
 from patchc.selection.compact.component_folder import is_compact
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from patchc.derivation.derive_options import DeriveOptions
     from patchc.derivation.derive_plan import DerivePlan
     from patchc.derivation.direction_report import DirectionReport
     from patchc.verbs.derive import DeriveReport
@@ -59,6 +62,34 @@ def direction_facts(report: DeriveReport, direction: DirectionReport) -> dict[st
         "scores": f"{direction.scored_tensors} tensors from {direction.scored_samples} samples",
         "memory": f"weights and moments {_place(plan)}, at most {size(plan.memory_bytes)}",
     }
+
+
+def next_words(base: Path, out: Path, options: DeriveOptions, recipe: str | None) -> list[object]:
+    """Return the words of the command that makes a patch of what was derived."""
+    made: list[object] = []
+    for name in options.folders:
+        made += ["--tuned" if name == "margin" else f"--{name}", out / name]
+    method = ["--recipe", recipe] if recipe else []
+    if options.folders == ("se", "osm") and (recipe or options.retain == 1):
+        requests = ["--harmful", "HARMFUL.jsonl", "--harmless", "HARMLESS.jsonl"]
+        return ["fit", base, *made, *method, *requests, "-o", "fix.patchc"]
+    return ["build", base, *made, *(method or _method(options)), "-o", "fix.patchc"]
+
+
+def _method(options: DeriveOptions) -> list[str]:
+    """Return the options of a build that takes what was derived without a recipe."""
+    retained, margin = options.retain < 1, options.folders == ("margin",)
+    words = []
+    if margin:
+        words += ["--recipe", "dare" if retained else "task-arithmetic"]
+    elif len(options.folders) == 1:
+        words += ["--sets", *options.folders]
+    if retained:
+        words += ["--density" if margin else "--retain", f"{options.retain:g}"]
+        words += ["--no-rescale"] if margin else []
+        seed = options.seed if options.retention_seed is None else options.retention_seed
+        words += ["--seed", str(seed)] if seed else []
+    return words
 
 
 def _place(plan: DerivePlan) -> str:

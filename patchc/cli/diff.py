@@ -35,7 +35,7 @@ def diff(
     """
     given = without(locals(), "json")
     import patchc
-    from patchc.cli.output import print_facts, print_json
+    from patchc.cli.output import print_facts, print_json, print_next
     from patchc.cli.patches import patch_facts
     from patchc.cli.ranks import shared_work
 
@@ -45,3 +45,4 @@ def diff(
         print_json(report)
     else:
         print_facts(f"diff: wrote {out}", patch_facts(report))
+        print_next("verify", out, base)

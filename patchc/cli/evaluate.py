@@ -77,7 +77,7 @@ def evaluate(
     """
     data = only(locals(), "harmful", "harmless", "utility", "reference")
     import patchc
-    from patchc.cli.output import print_json
+    from patchc.cli.output import patched_name, print_json, print_next
     from patchc.cli.showing_progress import showing_progress
     from patchc.evaluation.figures import check_plot
     from patchc.evaluation.figures import plot as write_plot
@@ -104,6 +104,8 @@ def evaluate(
         print_json(report)
     else:
         _render(report)
+        if patch and models and len(models) == 1:
+            print_next("apply", patch, models[0], "-o", patched_name(models[0]))
 
 
 def _render(report: EvaluateReport) -> None:

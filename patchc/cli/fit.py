@@ -152,17 +152,17 @@ def fit(
             )
     except UnfixedError as error:
         try:
-            _show(error.report, figure, json)  # type: ignore[arg-type]
+            _show(error.report, base, figure, json)  # type: ignore[arg-type]
         except StorageError as failure:
             warn(str(failure))
         raise
-    _show(report, figure, json)
+    _show(report, base, figure, json)
 
 
-def _show(report: FitReport, figure: Path | None, json: bool) -> None:
+def _show(report: FitReport, base: Path, figure: Path | None, json: bool) -> None:
     """Print the report, then draw it: an error while drawing leaves the report printed."""
     from patchc.cli.fit_tables import render_fit
-    from patchc.cli.output import print_json, warn
+    from patchc.cli.output import print_json, print_next, warn
 
     for note in report.notes:
         warn(note)
@@ -174,3 +174,5 @@ def _show(report: FitReport, figure: Path | None, json: bool) -> None:
         from patchc.fitting.picture import draw_fit
 
         draw_fit(report.fitted, figure)
+    if report.out and not json:
+        print_next("verify", report.out, base)

@@ -12,7 +12,9 @@ from patchc.fitting.fit_options import DEFAULT_LIMITS, FitOptions, Limit, Sharin
 
 fitting_option = partial(option, panel="Fitting")
 
-Scales = Annotated[Sharing, fitting_option("What shares a scale.")]
+Scales = Annotated[
+    Sharing, fitting_option("What shares a scale: global, layer, module or tensor.", metavar="NAME")
+]
 Budget = Annotated[str, fitting_option("Most steps, or with m most minutes: 60, 10m.")]
 Limits = Annotated[
     list[str] | None,

@@ -26,7 +26,7 @@ def fold(
     """
     given = without(locals(), "json")
     import patchc
-    from patchc.cli.output import print_facts, print_json
+    from patchc.cli.output import print_facts, print_json, print_next
     from patchc.cli.patches import patch_facts
     from patchc.cli.showing_progress import showing_progress
 
@@ -37,3 +37,4 @@ def fold(
     else:
         facts = {"folded": f"{len(patches)} patches"} | patch_facts(report)
         print_facts(f"fold: wrote {out}", facts)
+        print_next("verify", out, *([base] if base else []))

@@ -32,7 +32,7 @@ def inspect(
     Example: patchc inspect fix.patchc --json
     """
     import patchc
-    from patchc.cli.output import print_json
+    from patchc.cli.output import print_json, print_next
     from patchc.errors import MismatchError
 
     if len(patches) > 1:
@@ -47,6 +47,7 @@ def inspect(
         print_json(report)
     else:
         _render(report)
+        print_next("verify", patches[0], "MODEL")
 
 
 def _render_chain(chain: ChainReport) -> None:

@@ -30,12 +30,24 @@ def wrapped(text: str, width: int | None, first: str = "", others: str = "") -> 
     )
 
 
+def command_lines(before: str, words: Iterable[str], width: int | None) -> list[str]:
+    """Lay out a command whose words are quoted; a line that goes on ends as a shell takes it."""
+    lines = [before]
+    for word in words:
+        if width is None or cell_len(f"{lines[-1]} {word} \\") <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines[-1] += " \\"
+            lines.append(f"{_BELOW}{word}")
+    return lines
+
+
 def fact_lines(facts: Mapping[str, str], width: int | None) -> list[str]:
     """Lay out names and aligned values; a value too long for its place begins a line of its own."""
     aligned = max(map(cell_len, facts), default=0)
     lines = []
     for name, value in facts.items():
-        before = f"{_GAP}{_padded(name, aligned)}{_GAP}"
+        before = f"{_GAP}{_padded(name, aligned, left=True)}{_GAP}"
         room = None if width is None else width - cell_len(before)
         if room is not None and any(cell_len(word) > room for word in value.split()):
             lines.append(f"{_GAP}{name}")
@@ -46,35 +58,34 @@ def fact_lines(facts: Mapping[str, str], width: int | None) -> list[str]:
 
 
 def table_lines(columns: Row, rows: Sequence[Row], width: int | None) -> list[str]:
-    """Lay out a table, the first column to the left and the others to the right.
+    """Lay out a table, texts to the left and numbers to the right.
 
     Where it is too wide: with its headings broken, then turned by a quarter, then with the first
     cell of each row above the others, and at last with each row as a text.
     """
     if width is None:
         return _grid(columns, rows, broken=False)
-    ways = [_grid(columns, rows, broken=False), _grid(columns, rows, broken=True)]
+    ways = [_grid(columns, rows, broken) for broken in (False, True)]
     if len(rows) < len(columns):
         ways.append(_grid(*_turned(columns, rows), broken=True))
-    ways.append(_two_lines(columns, rows))
+    ways += [_two_lines(columns, rows, broken) for broken in (False, True)]
     fitting = (lines for lines in ways if max(map(cell_len, lines)) <= width)
     return next(fitting, None) or _texts(columns, rows, width)
 
 
 def _grid(columns: Row, rows: Sequence[Row], broken: bool) -> list[str]:
-    cells = zip(columns, *rows, strict=True)
+    cells = [*zip(columns, *rows, strict=True)]
     heads = [_broken(name, below) if broken else [name] for name, *below in cells]
     height = max(map(len, heads))
     above = zip(*([*[""] * (height - len(head)), *head] for head in heads), strict=True)
     lines = [*above, *rows]
     widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
-    return [
-        _GAP.join(
-            _padded(cell, width, left=place == 0)
-            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    ]
+    left = [place == 0 or _is_text(below) for place, (_, *below) in enumerate(cells)]
+    return [_GAP.join(map(_padded, line, widths, left)).rstrip() for line in lines]
+
+
+def _is_text(cells: Iterable[str]) -> bool:
+    return any(cell[:1].isalpha() for cell in cells)
 
 
 def _broken(name: str, cells: Iterable[str]) -> list[str]:
@@ -93,8 +104,8 @@ def _turned(columns: Row, rows: Sequence[Row]) -> tuple[Row, list[Row]]:
     return first, [*others]
 
 
-def _two_lines(columns: Row, rows: Sequence[Row]) -> list[str]:
-    beside = _grid(("", *columns[1:]), [("", *row[1:]) for row in rows], broken=True)
+def _two_lines(columns: Row, rows: Sequence[Row], broken: bool) -> list[str]:
+    beside = _grid(("", *columns[1:]), [("", *row[1:]) for row in rows], broken)
     heads = len(beside) - len(rows)
     lines = [*filter(None, columns[:1]), *beside[:heads]]
     for row, line in zip(rows, beside[heads:], strict=True):
@@ -122,6 +133,6 @@ def _together(texts: Iterable[str], width: int) -> list[str]:
     return lines
 
 
-def _padded(text: str, width: int, left: bool = True) -> str:
+def _padded(text: str, width: int, left: bool) -> str:
     space = " " * (width - cell_len(text))
     return text + space if left else space + text

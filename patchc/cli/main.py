@@ -76,8 +76,9 @@ class _Commands(TyperGroup):
             raise _failure(of_the_system) from error
         except KeyboardInterrupt as error:
             from patchc.cli.command import told
+            from patchc.cli.output import print_problem
 
-            say(f"patchc: interrupted; {told(error) or NOTHING}", problem=True)
+            print_problem(f"interrupted; {told(error) or NOTHING}")
             raise typer.Exit(INTERRUPTED) from error
 
 
@@ -103,7 +104,9 @@ def _load(name: str) -> Any:
 
 
 def _failure(error: PatchcError) -> typer.Exit:
-    say(f"patchc: error: {error}", problem=True)
+    from patchc.cli.output import print_problem
+
+    print_problem(f"error: {error}")
     return typer.Exit(error.exit_code)
 
 

@@ -123,7 +123,9 @@ CopyDevice = Annotated[
     ),
 ]
 DryRun = Annotated[bool, option("Check and show the plan; write nothing.", "--dry-run")]
-Threads = Annotated[int | None, option("Worker threads.", shown="one per core", min=1, max=1024)]
+Threads = Annotated[
+    int | None, option("Worker threads.", shown="one per core", min=1, max=1024, metavar="N")
+]
 MaxMemory = Annotated[
     int | None,
     option(

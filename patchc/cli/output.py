@@ -8,9 +8,10 @@ import shutil
 import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from patchc.cli.layout import fact_lines, table_lines, wrapped
+from patchc.cli.layout import command_lines, fact_lines, table_lines, wrapped
 from patchc.cli.streams import say
 from patchc.cli.voice import voice
 from patchc.json_values import json_values
@@ -64,7 +65,7 @@ def _is_escaped(char: str) -> bool:
 def print_table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], hide_empty: bool = False
 ) -> None:
-    """Print a table: the first column to the left, the others to the right.
+    """Print a table: texts to the left, numbers to the right.
 
     With ``hide_empty``, other columns than the first are left out where no row fills them.
     """
@@ -76,11 +77,13 @@ def print_table(
     _print_lines(table_lines(names, cells, _width()))
 
 
-def print_next(*words: object) -> None:
-    """Print the command that naturally comes next, as a shell takes it."""
-    command = shlex.join(["patchc", *map(str, words)])
-    if not voice().quiet:
-        say(printable(f"next: {command}"))
+def print_next(*words: object, what: str = "next") -> None:
+    """Print the command that naturally comes next, so that it can be copied into a shell."""
+    if voice().quiet:
+        return
+    quoted = [shlex.quote(printable(str(word))) for word in ("patchc", *words)]
+    for line in command_lines(f"{what}:", quoted, _width()):
+        say(line)
 
 
 def print_next_without_dry_run() -> None:
@@ -89,6 +92,13 @@ def print_next_without_dry_run() -> None:
     words = [word for word in manner.arguments if word != "--dry-run"]
     if len(words) < len(manner.arguments):
         print_next(manner.command, *words)
+
+
+def patched_name(model: Path) -> Path:
+    """Return a name for the patched model, beside the model."""
+    place = model if model.name not in ("", "..") else model.resolve()
+    stem, suffix = (place.stem, place.suffix) if place.is_file() else (place.name, "")
+    return place.with_name(f"{stem}-patched{suffix}")
 
 
 def _print_lines(lines: Iterable[str]) -> None:
@@ -157,7 +167,14 @@ def print_kinds(models: Mapping[str, Kinds]) -> None:
 
 def warn(message: str) -> None:
     """Print a warning to standard error."""
-    say(f"patchc: warning: {message}", problem=True)
+    print_problem(f"warning: {message}")
+
+
+def print_problem(message: str) -> None:
+    """Print what is wrong to standard error; a terminal gets it between words."""
+    width = shutil.get_terminal_size().columns if sys.stderr.isatty() else None
+    for line in wrapped(f"patchc: {message}", width, "", "  "):
+        say(line, problem=True)
 
 
 def size(nbytes: int) -> str:

@@ -47,8 +47,14 @@ def recipe_option(name: str) -> Any:
     names = f"{flag(name)}/--no-{flag(name)[2:]}" if kind is bool else flag(name)
     default = f"{stated.default:g}" if type(stated.default) in (int, float) else stated.default
     shown = stated.shown_default or (default if isinstance(default, str) else None)
-    number = {"parser": parse_number, "metavar": "<float>"} if kind is float else {}
-    info = option(stated.help, names, panel=stated.panel, shown=shown, **number)
+    more = {"parser": parse_number, "metavar": "<float>"} if kind is float else {}
+    text, choices = stated.help, get_args(kind)
+    if choices:  # as a type, they would be folded inside a word
+        text, more = (
+            f"{text} One of {', '.join(choices[:-1])} or {choices[-1]}.",
+            {"metavar": "NAME"},
+        )
+    info = option(text, names, panel=stated.panel, shown=shown, **more)
     return Annotated[list[kind] | None if several else kind | None, info]  # type: ignore[valid-type]
 
 

@@ -32,4 +32,4 @@ def revert(
 
     with shared_work() as progress:
         report = patchc.revert(**given, progress=progress)
-    render(report, "revert", json)
+    render(report, "revert", patch, json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -90,7 +91,7 @@ def sweep(
     data = only(locals(), "harmful", "harmless", "utility", "reference")
     given = only(locals(), "se", "osm", "out", "threads")
     import patchc
-    from patchc.cli.output import print_facts, print_json, warn
+    from patchc.cli.output import print_facts, print_json, print_next, warn
     from patchc.cli.showing_progress import showing_progress
     from patchc.evaluation.figures import draw_sweep
     from patchc.recipe import find_recipe
@@ -117,6 +118,12 @@ def sweep(
     _render(report, shown)
     if drawn:
         print_facts("figures", {path.name: path for path in drawn})
+    if not report.worse(report.best):
+        components = [("--se", se), ("--osm", osm), *(("--tuned", one) for one in tuned or ())]
+        words = [word for name, path in components if path for word in (name, path)]
+        words += ["--recipe", recipe] if recipe != "safepatching" else []
+        words += _as_options(_parameters(report.best, shown))
+        print_next("build", base, *words, "-o", out.with_suffix(".patchc"))
 
 
 def _parse(name: str, text: str) -> list[Any]:
@@ -168,6 +175,16 @@ def _short(report: SweepReport, shown: list[str]) -> dict[str, Any]:
 def _parameters(trial: Trial, shown: list[str]) -> dict[str, Any]:
     recipe = trial.recipe or {}
     return {name: recipe[name] for name in shown if name in recipe}
+
+
+def _as_options(parameters: Mapping[str, Any]) -> list[Any]:
+    words: list[Any] = []
+    for name, value in parameters.items():
+        if isinstance(value, bool):
+            words.append(f"--{'' if value else 'no-'}{flag(name)[2:]}")
+        else:
+            words += [flag(name), str(value)]
+    return words
 
 
 def _render(report: SweepReport, shown: list[str]) -> None:

@@ -24,7 +24,7 @@ def verify(
     """
     given = without(locals(), "json")
     import patchc
-    from patchc.cli.output import print_facts, print_json
+    from patchc.cli.output import patched_name, print_facts, print_json, print_next
     from patchc.cli.showing_progress import showing_progress
     from patchc.errors import PartlyPatchedError, WrongBaseError
 
@@ -49,6 +49,8 @@ def verify(
                         f"{report.files_at_base} base, {report.files_at_result} patched"
                     )
         print_facts(f"verify: {patch}", facts)
+        if report.state == "base" and model is not None:
+            print_next("apply", patch, model, "-o", patched_name(model))
     if report.state == "partly patched":
         raise PartlyPatchedError(
             f"{model} is partly patched; where a run in place was interrupted, run it again: "
