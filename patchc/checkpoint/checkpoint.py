@@ -270,7 +270,7 @@ def _is_folder(path: Path) -> bool:
 
 
 def _if_of_a_hub(path: Path) -> str:
-    if len(path.parts) != 2 or path.is_absolute():
+    if len(path.parts) != 2 or path.parent.exists():
         return "; a model of a hub has to be downloaded first"
     return (
         f"; where {path} is a model's name on a hub, download it first: "

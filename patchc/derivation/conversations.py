@@ -77,7 +77,10 @@ def _parse(source: str, line: bytes) -> Conversation:
 
 def _messages(source: str, value: Any) -> tuple[Message, ...]:
     if not isinstance(value, list) or len(value) < 2:
-        raise DeriveError(f'{source}: "messages" must be a list of at least two messages')
+        raise DeriveError(
+            f'{source}: "messages" must be a list of at least two messages, the last one the '
+            "assistant's"
+        )
     messages = check_messages(source, value, DeriveError)
     if messages[-1]["role"] != "assistant":
         raise DeriveError(

@@ -99,7 +99,7 @@ def evaluate(
     options = options or EvaluateOptions()
     folders, files = list(map(Path, models)), list(map(Path, generations))
     if not folders and not files:
-        raise UsageError("evaluate needs at least one model or file of generations")
+        raise UsageError("evaluate needs at least one model, or a file of --generations")
     for name, given in (("patch", patch), ("reference", reference), ("lm_eval", options.lm_eval)):
         if given and not folders:
             raise UsageError(f"{name} needs a model; a file of replies is only judged")

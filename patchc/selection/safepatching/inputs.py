@@ -142,7 +142,7 @@ def find_candidates(
     if not candidates:
         raise MismatchError(
             f"no tensor of {base.path} has scores from every component and passes include and "
-            "exclude; there is nothing to build"
+            "exclude; there is nothing to build: change include or exclude"
         )
     _check_recipe(base, recipe, candidates)
     return sorted(candidates, key=lambda tensor: tensor.name.encode())

@@ -44,7 +44,7 @@ def find_merge_candidates(
     if not candidates:
         raise MismatchError(
             f"no tensor of {base.path} is {' or '.join(MERGEABLE)} and passes include and exclude; "
-            "there is nothing to build"
+            "there is nothing to build: change include or exclude"
         )
     check_overrides(recipe.overrides, [tensor.name for tensor in candidates])
     return sorted(candidates, key=lambda tensor: tensor.name.encode())
