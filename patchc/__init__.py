@@ -121,6 +121,8 @@ if TYPE_CHECKING:
     from patchc.verbs.updates import UpdateReport as UpdateReport
     from patchc.verbs.verify import VerifyReport as VerifyReport
     from patchc.verbs.verify import verify as verify
+    from patchc.verbs.warm_up import WarmUpReport as WarmUpReport
+    from patchc.verbs.warm_up import warm_up as warm_up
 
 _NAMES = {
     "patchc.derivation.derive_options": "DeriveOptions TuneOptions",
@@ -173,6 +175,7 @@ _NAMES = {
     "patchc.verbs.sweep": "SweepReport sweep",
     "patchc.verbs.updates": "FileChange UpdateReport",
     "patchc.verbs.verify": "VerifyReport verify",
+    "patchc.verbs.warm_up": "WarmUpReport warm_up",
 }
 """The public names by the module that has them; the imports above tell them to type checkers."""
 

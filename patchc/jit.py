@@ -23,6 +23,7 @@ Numba itself is imported when the first loop is called: that takes longer than m
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -160,6 +161,12 @@ def intrinsic(function: Callable[..., Any]) -> Callable[..., Any]:
     It is called without its first argument, the typing context.
     """
     return _Intrinsic(function)
+
+
+def not_kept() -> str:
+    """Why the next run has to compile what this process has compiled; "" if it has not."""
+    cache = sys.modules.get("patchc.loop_cache")  # loaded with the first loop
+    return cast(str, cache.not_kept()) if cache else ""
 
 
 @contextmanager

@@ -70,11 +70,13 @@ class Counts:
         compiled: loops that had to be compiled, for each combination of argument types.
         found: loops whose code was kept.
         problem: why code could not be kept, or kept code not be used; "" if nothing was wrong.
+        folder: where code was last kept or found; "" if nowhere.
     """
 
     compiled: int = 0
     found: int = 0
     problem: str = ""
+    folder: str = ""
 
 
 counts = Counts()
@@ -122,13 +124,15 @@ class LoopCache(NullCache):  # type: ignore[misc]
         """The code for a combination of argument types; None where it has to be compiled."""
         target.refresh()
         name = self._file_name(signature, target.codegen())
-        for folder in folders():
+        for number, folder in enumerate(folders()):
             code = _read(folder, name)
             if code is not None:
                 # It may need something that is gone, such as a module under another name.
                 with suppress(Exception):
                     found = CompileResult._rebuild(target, *pickle.loads(code))
                     counts.found += 1
+                    counts.folder = str(folder)
+                    self._keep(name, code, folders()[:number])
                     return found
         return None
 
@@ -138,19 +142,23 @@ class LoopCache(NullCache):  # type: ignore[misc]
         if compiled.lifted or compiled.library.has_dynamic_globals:
             return  # it has addresses of this process
         name = self._file_name(signature, compiled.library.codegen)
-        code = dumps(compiled._reduce())
-        content = blake3(code).digest() + code
-        for folder in folders():
+        if not self._keep(name, dumps(compiled._reduce()), folders()):
+            counts.problem = counts.problem or "no folder for compiled code can be written"
+
+    def _keep(self, name: str, code: bytes, places: list[Path]) -> bool:
+        """Write code into the first folder that can be written; return whether there was one."""
+        for folder in places:
             try:
                 make_folder(folder)
                 real = _checked(folder)
-                _write(real / name, content)
+                _write(real / name, blake3(code).digest() + code)
             except OSError as error:
                 _note(error)
                 continue
+            counts.folder = str(folder)
             self._remove_outdated(real)
-            return
-        counts.problem = counts.problem or "no folder for compiled code can be written"
+            return True
+        return False
 
     def _file_name(self, signature: Any, codegen: Any) -> str:
         arguments = signature if isinstance(signature, tuple) else signature.args

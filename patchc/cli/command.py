@@ -18,6 +18,7 @@ from patchc.cli.output import warn
 from patchc.cli.streams import take_print_error
 from patchc.cli.voice import speaking
 from patchc.errors import UsageError
+from patchc.jit import not_kept
 from patchc.system_errors import storage_error
 
 _WRITTEN = "the output was written"
@@ -49,7 +50,11 @@ class Command(TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         """Run the command, and see to what has become of its report."""
         with speaking(manner(ctx, self._arguments)):
-            return self._invoke(ctx)
+            try:
+                return self._invoke(ctx)
+            finally:
+                if self.name != "warm-up" and (problem := not_kept()):
+                    warn(problem)
 
     def _invoke(self, ctx: Any) -> Any:
         out = ctx.params.get("out") if self.name in _WHOLE else None

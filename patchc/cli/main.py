@@ -32,6 +32,7 @@ _COMMANDS = (
     "sweep",
     "fit",
     "demo",
+    "warm-up",
 )
 _OBJECTS_BETWEEN_COLLECTIONS = 200_000
 
@@ -98,7 +99,8 @@ def _load(name: str) -> Any:
     from patchc.cli.common_options import with_common_options
 
     alone = typer.Typer(add_completion=False)
-    function = getattr(import_module(f"patchc.cli.{name}"), name)
+    module = name.replace("-", "_")
+    function = getattr(import_module(f"patchc.cli.{module}"), module)
     alone.command(cls=Command)(with_common_options(function))
     return typer.main.get_command(alone)
 

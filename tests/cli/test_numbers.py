@@ -37,6 +37,7 @@ WITH = {
     "sweep": (*_ASKED, "-o", "out"),
     "fit": (*_ASKED, "-o", "out"),
     "demo": ("--unknown",),
+    "warm-up": ("x",),
 }
 """Arguments with which each command fails, and only because nothing of these names exists."""
 
