@@ -162,27 +162,27 @@ class _MissingFileError(FileNotFoundError):
         return str(self.args[0])
 
 
-class MissingInputError(UsageError, _MissingFileError):
+class MissingInputError(_MissingFileError, UsageError):
     """A recipe file or a judge's folder is not there; also a ``FileNotFoundError``."""
 
 
-class MissingCheckpointError(CheckpointError, _MissingFileError):
+class MissingCheckpointError(_MissingFileError, CheckpointError):
     """A checkpoint, or a file of it, is not there; also a ``FileNotFoundError``."""
 
 
-class MissingPatchError(PatchFormatError, _MissingFileError):
+class MissingPatchError(_MissingFileError, PatchFormatError):
     """A patch file is not there; also a ``FileNotFoundError``."""
 
 
-class MissingScoresError(MismatchError, _MissingFileError):
+class MissingScoresError(_MissingFileError, MismatchError):
     """There are no scores beside a tuned model; also a ``FileNotFoundError``."""
 
 
-class MissingConversationsError(DeriveError, _MissingFileError):
+class MissingConversationsError(_MissingFileError, DeriveError):
     """A file of conversations is not there; also a ``FileNotFoundError``."""
 
 
-class MissingRequestsError(EvaluateError, _MissingFileError):
+class MissingRequestsError(_MissingFileError, EvaluateError):
     """A file of requests, replies, results or text is not there; also a ``FileNotFoundError``."""
 
 
@@ -206,6 +206,8 @@ def import_errors(what: str, extra: str) -> Iterator[None]:
     except ImportError as error:
         if (error.name or "").startswith("patchc"):
             raise
+        from patchc.extras import install_command  # rarely needed, and slow to import
+
         raise MissingExtraError(
-            f"{what} needs {error.name}; install it with `pip install 'patchc[{extra}]'`"
+            f"{what} needs {error.name}; install it with `{install_command(extra)}`"
         ) from error

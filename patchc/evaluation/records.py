@@ -53,17 +53,26 @@ def read_records(path: Path) -> list[Record]:
     return records
 
 
+def read_content(path: Path) -> bytes:
+    """Read a file whole.
+
+    Raises:
+        EvaluateError: the file cannot be read; one that is missing, MissingRequestsError.
+    """
+    try:
+        return read_regular(path)
+    except OSError as error:
+        message = f"{path}: cannot read: {reason(error)}"
+        raise unreadable(EvaluateError, message, error) from error
+
+
 def read_text(path: Path, encoding: str = "utf-8-sig") -> str:
     """Read a UTF-8 file whole; by default without its byte order mark.
 
     Raises:
         EvaluateError: the file cannot be read, or is not UTF-8.
     """
-    try:
-        content = read_regular(path)
-    except OSError as error:
-        message = f"{path}: cannot read: {reason(error)}"
-        raise unreadable(EvaluateError, message, error) from error
+    content = read_content(path)
     try:
         return content.decode(encoding)
     except UnicodeDecodeError as error:

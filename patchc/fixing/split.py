@@ -12,7 +12,7 @@ from blake3 import blake3
 
 from patchc.errors import DeriveError, EvaluateError
 from patchc.evaluation.near_duplicates import check_disjoint
-from patchc.evaluation.records import read_records
+from patchc.evaluation.records import read_content, read_records
 from patchc.evaluation.requests import (
     PathLike,
     Request,
@@ -24,7 +24,7 @@ from patchc.evaluation.requests import (
 from patchc.evaluation.splits import is_learned_from, split_requests
 from patchc.fitting.fit_options import FEWEST
 from patchc.fixing.fix_options import FixOptions
-from patchc.stages import Stages, file_digest
+from patchc.stages import Stages
 from patchc.system_errors import storage_errors
 from patchc.version import __version__
 
@@ -185,7 +185,7 @@ def open_split(
         EvaluateError: requests cannot be read or cannot be split.
         StorageError: a file of the kept split cannot be read.
     """
-    digests = {name: [file_digest(path) for path in paths] for name, paths in files.items()}
+    digests = {name: [_digest(path) for path in paths] for name, paths in files.items()}
     inputs = {
         "patchc": __version__,
         "files": {name: some if len(some) > 1 else some[0] for name, some in digests.items()},
@@ -213,6 +213,10 @@ def open_split(
         for split_name, some in zip(_SPLITS, asked, strict=True):
             lines[split_name][name] = [_line(request, responses) for request in some]
     return SplitRequests(inputs, lines, splits)
+
+
+def _digest(path: Path) -> str:
+    return blake3(read_content(path)).hexdigest()
 
 
 def jsonl(lines: Sequence[Line]) -> bytes:

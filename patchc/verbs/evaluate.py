@@ -111,9 +111,9 @@ def evaluate(
         with open_checkpoint(folder):
             refuse_single_file(folder, "evaluate")
     requests = read_request_sets(harmful, harmless, utility, options.limit)
+    text = read_reference(reference) if reference else None
     asked = {"harmful": harmful, "harmless": harmless, "utility": utility, "reference": reference}
     data = {name: file_digest(Path(path)) for name, path in asked.items() if path is not None}
-    text = read_reference(reference) if reference else None
     names = [path.resolve().name for path in (*folders, *files)]
     if len(set(names)) < len(names):
         names = list(map(str, (*folders, *files)))
