@@ -19,6 +19,7 @@ from additive_inputs import (
     write_inputs,
 )
 from command_line import run
+from component_records import write_record
 from tiny_checkpoints import nudge, tree, write_model
 
 from patchc.errors import UnsupportedInputError, UsageError, WrongBaseError
@@ -181,6 +182,8 @@ def test_scales_that_differ_by_tensor(tmp_path: Path, inputs: Inputs) -> None:
         "alpha = 2\nbeta = -3\n"
         f"[[overrides]]\nmatch = '{LAYERS[1]}'\nalpha = -1.5\nbeta = 7.25\n"
     )
+    for part in ("se", "osm"):
+        write_record(inputs.paths[part], inputs.paths["base"], part)
     code, _, err = run(
         "build", inputs.paths["base"], "--se", inputs.paths["se"], "--osm", inputs.paths["osm"],
         "--recipe", recipe, "--values", "additive", "-o", tmp_path / "fix.patchc",
