@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from patchc.errors import UnsupportedSystemError
+
 _UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 _UNSUPPORTED_FOLDER = _UNSUPPORTED | {errno.EBADF, errno.EACCES, errno.EPERM, errno.EISDIR}
 _UNSUPPORTED_MODE = _UNSUPPORTED | {errno.EPERM}
@@ -35,6 +37,21 @@ def sync_content(descriptor: int) -> None:
     """
     with _served(_UNSUPPORTED):
         getattr(os, "fdatasync", os.fsync)(descriptor)
+
+
+def reserve_space(descriptor: int, size: int) -> None:
+    """Make an open file at least ``size`` bytes long, with room for all of them on the disk.
+
+    Raises:
+        OSError: the operating system refused.
+        UnsupportedSystemError: it has no such call.
+    """
+    if not hasattr(os, "posix_fallocate"):
+        raise UnsupportedSystemError(
+            "this system cannot reserve room for a file, which a run in place and a derivation "
+            "need; use Linux"
+        )
+    os.posix_fallocate(descriptor, 0, size)
 
 
 def close(descriptor: int) -> None:

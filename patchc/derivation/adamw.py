@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.optim.adamw import adamw
 
 from patchc.errors import MissingExtraError
+from patchc.extras import install_command
 
 Kind = Literal["adamw", "adamw8bit"]
 Fields = dict[str, Tensor]
@@ -116,7 +117,7 @@ def _maps(device: torch.device) -> tuple[Tensor, Tensor]:
     except ImportError as error:
         raise MissingExtraError(
             "optimizer adamw8bit needs bitsandbytes; install it with "
-            "`pip install 'patchc[derive]'`, or choose adamw"
+            f"`{install_command('derive')}`, or choose adamw"
         ) from error
     signed, unsigned = create_dynamic_map(signed=True), create_dynamic_map(signed=False)
     return signed.to(device), unsigned.to(device)

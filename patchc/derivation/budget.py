@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from patchc.errors import UnsupportedSystemError
 from patchc.output_checks import nearest_folder
 
 _MEMORY_SHARE, _DEVICE_SHARE = 0.8, 0.9
@@ -56,8 +57,18 @@ class Budget:
 
 
 def process_memory() -> int:
-    """Return the bytes that this process has in memory, mapped files included."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    """Return the bytes that this process has in memory, mapped files included.
+
+    Raises:
+        UnsupportedSystemError: the system does not tell.
+    """
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except FileNotFoundError as error:
+        raise UnsupportedSystemError(
+            "this system has no /proc, which tells how much memory is taken; derive and fit on "
+            "Linux"
+        ) from error
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 

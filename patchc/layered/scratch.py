@@ -16,7 +16,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from patchc.durability import close
+from patchc.durability import close, reserve_space
 from patchc.errors import StorageError
 from patchc.locks import LockFile
 from patchc.system_errors import storage_errors
@@ -157,7 +157,7 @@ class ScratchFile:
                 if os.fstat(self._descriptor).st_size != size:
                     os.ftruncate(self._descriptor, 0)
                     if size:
-                        os.posix_fallocate(self._descriptor, 0, size)
+                        reserve_space(self._descriptor, size)
             except BaseException:
                 # An empty one stays: notes of it may be there, and its absence would be damage.
                 with suppress(OSError):
@@ -173,7 +173,7 @@ class ScratchFile:
         """
         with storage_errors(self.path, "make"):
             if size > os.fstat(self._descriptor).st_size:
-                os.posix_fallocate(self._descriptor, 0, size)
+                reserve_space(self._descriptor, size)
 
     def close(self) -> None:
         """Close it; what it holds stays."""

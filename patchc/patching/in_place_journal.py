@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from patchc.checkpoint.journal_path import journal_path
 from patchc.checkpoint.writer import write_all
 from patchc.dtypes import Words
-from patchc.durability import sync, sync_path
+from patchc.durability import reserve_space, sync, sync_path
 from patchc.errors import PartlyPatchedError, StorageError
 from patchc.formats import Patch
 from patchc.locks import OWNER_BYTES, LockFile
@@ -139,7 +139,7 @@ class InPlaceJournal:
         check_space(self._path, max(0, nbytes - have))
         with storage_errors(self._path, "write"):
             try:
-                os.posix_fallocate(self._lock.descriptor, 0, nbytes)
+                reserve_space(self._lock.descriptor, nbytes)
             except OSError as error:
                 if error.errno not in _UNRESERVABLE:
                     raise

@@ -16,8 +16,6 @@ from patchc.runtime.device_pool import DevicePool
 if TYPE_CHECKING:
     import torch
 
-_TORCH = "install torch and triton (pip install 'patchc[gpu]'), or take the CPU (--device cpu)"
-
 
 _POOL: ContextVar[DevicePool | None] = ContextVar("pool", default=None)
 
@@ -48,7 +46,12 @@ def open_device(device: str | torch.device) -> DevicePool | None:
     if name == "cpu" or (name == "auto" and not (_is_installed() and _has_driver())):
         return None
     if not _is_installed():
-        raise MissingExtraError(f"device is {name}, and torch or triton is missing; {_TORCH}")
+        from patchc.extras import install_command  # rarely needed, and slow to import
+
+        raise MissingExtraError(
+            f"device is {name}, and torch or triton is missing; install them with "
+            f"`{install_command('gpu')}`, or take the CPU (--device cpu)"
+        )
     import torch
 
     if torch.cuda.is_available():

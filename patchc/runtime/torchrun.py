@@ -41,8 +41,11 @@ def join() -> Iterator[TorchRanks]:
     try:
         import torch.distributed as distributed
     except ImportError as error:
+        from patchc.extras import install_command
+
         raise MissingExtraError(
-            "a run under torchrun needs torch; install patchc[gpu], or run without torchrun"
+            f"a run under torchrun needs torch; install it with `{install_command('gpu')}`, or run "
+            "without torchrun"
         ) from error
     if not distributed.is_available() or not distributed.is_gloo_available():
         raise MissingExtraError("this torch has no gloo backend; install one that has")

@@ -47,8 +47,10 @@ def __getattr__(name: str) -> object:
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
+        from patchc.extras import install_command
+
         raise MissingExtraError(
-            f"patchc.torch.{name} needs torch; install it: pip install 'patchc[gpu]'"
+            f"patchc.torch.{name} needs torch; install it with `{install_command('gpu')}`"
         ) from error
     value = getattr(home, name)
     globals()[name] = value

@@ -178,27 +178,14 @@ def test_the_legend_names_every_model(
     assert len(drawn[0].axes[0].get_legend().get_texts()) == 2
 
 
-@pytest.mark.parametrize("command", ["evaluate", "sweep"])
-def test_an_interrupt_says_what_is_left(
-    files: list[str], monkeypatch: pytest.MonkeyPatch, command: str
-) -> None:
-    def interrupt(*_arguments: object, **_named: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(f"patchc.{command}", interrupt)
-    requests = ["base", *files[:4], "-o", "out.jsonl"]
-    result = CliRunner().invoke(app, [command, *requests])
-    assert result.exit_code == 130
-    assert "keeps what is done" in result.stderr
-
-
 def test_without_matplotlib_the_remedy_is_named(
     files: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     code, _, err = run(*files, "--plot", "rates.png")
     assert code == patchc.errors.MissingExtraError.exit_code
-    assert "pip install 'patchc[plot]'" in err
+    assert "pip install " in err
+    assert "[plot]" in err
 
 
 @pytest.mark.parametrize(

@@ -49,5 +49,6 @@ def test_the_missing_package_and_the_remedy_are_named(tmp_path: Path, verb: str)
         check=True,
     )
     assert finished.stdout.startswith("MissingExtraError")
-    assert "pip install 'patchc[derive]'" in finished.stdout
+    assert "pip install " in finished.stdout
+    assert "[derive]" in finished.stdout
     assert not (tmp_path / "work").exists()
