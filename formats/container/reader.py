@@ -279,7 +279,7 @@ def open_patch(path: str | os.PathLike[str]) -> Patch:
     try:
         descriptor = open_regular(path)
     except OSError as error:
-        order = f"; {ORDER}" if path.is_dir() else ""
+        order = f"; {ORDER}" if os.path.isdir(path) else ""  # noqa: PTH112 (it never raises)
         message = f"{path}: cannot open the patch: {reason(error)}{order}"
         raise unreadable(PatchFormatError, message, error) from error
     try:
