@@ -39,7 +39,7 @@ def inspect(
         chain = patchc.chain(patches)
         print_json(chain) if json else _render_chain(chain)
         if breaks := chain.breaks():
-            more = f", and there are {len(breaks) - 1} more breaks" if len(breaks) > 1 else ""
+            more = f" (the first of {len(breaks)} breaks)" if len(breaks) > 1 else ""
             raise MismatchError(f"{breaks[0]}{more}; name the patches in the order of their chain")
         return
     report = patchc.inspect(patches[0])

@@ -44,18 +44,20 @@ def _render(report: StatusReport) -> None:
     facts: dict[str, object] = {}
     for number, one in enumerate(report.patches, start=1):
         name = one.path if one.path not in facts else f"{one.path} ({number})"
-        facts[name] = _in_words(one)
+        facts[name] = _in_words(one, report.model)
     held = sum(one.state == "patched" for one in report.patches)
     print_facts(f"status: {report.model} holds {held} of {len(report.patches)}", facts)
 
 
-def _in_words(one: PatchStatus) -> str:
+def _in_words(one: PatchStatus, model: str) -> str:
     others = ", ".join(one.through)
+    known = f"{model} is not the model that {one.path} was made for: "
+    difference = one.difference.removeprefix(known).partition("; ")[0]
     return {
         "patched": f"patched, and then with {others}" if others else "patched",
         "base": "base: it can be applied",
         "before": f"not held: {', '.join(reversed(one.through))} must be applied first",
         "partly patched": "partly patched: run apply or revert --in-place with it again",
-        "neither": f"neither its base nor patched: {one.difference}",
+        "neither": f"neither its base nor patched: {difference}",
         "unknown": "unknown: additive, cannot be recognised in a model that is not its base",
     }[one.state]

@@ -98,5 +98,5 @@ def test_a_broken_chain_is_told_as_json_too(patches: list[Path]) -> None:
     assert content["whole"] is False
     assert [link["follows"] for link in content["links"]] == [None, False, False, False]
     assert f"{patches[0]} does not follow {patches[1]}" in broken.stderr
-    assert "there are 2 more breaks" in broken.stderr
+    assert "(the first of 3 breaks)" in broken.stderr
     assert len(broken.stderr.splitlines()) == 1
