@@ -15,7 +15,6 @@ _KINDS = {
     b"PK\x03\x04": "a spreadsheet or ZIP archive; save the sheet as text, or unpack the archive",
     b"PAR1": "a Parquet file; write its rows as JSON lines",
     b"\x1f\x8b": "compressed with gzip; unpack it",
-    b"GGUF": "a GGUF file",
     b"\xff\xfe": _UTF_16,
     b"\xfe\xff": _UTF_16,
 }

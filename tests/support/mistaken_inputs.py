@@ -73,6 +73,7 @@ def _write_records() -> None:
     Path("utf16.jsonl").write_bytes(codecs.BOM_UTF16_LE + text.encode("utf-16-le"))
     Path("latin.jsonl").write_bytes('{"prompt": "caf\xe9", "response": "a"}\n'.encode("latin-1"))
     Path("data.xlsx").write_bytes(b"PK\x03\x04\x14\x00\x06\x00\x08\x00\xff\xfe")
+    Path("packed.patchc").write_bytes(b"\x1f\x8b\x08\x00")
     Path("rows.parquet").write_bytes(b"PAR1\x15\x04\xff")
 
 
