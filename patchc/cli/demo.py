@@ -69,6 +69,7 @@ def _render_start(start: DemoStart, out: Path) -> None:
             "model": f"{start.base}: refuses direct requests for potions, answers those in a "
             "story, refuses many harmless drinks with a grim name",
             **{name: str(path) for name, path in start.requests.items()},
+            "answered": f"{start.answered}, for derive",
         },
     )
     sets = [word for name, path in start.requests.items() for word in (f"--{name}", path)]

@@ -48,6 +48,17 @@ def write_whole_requests(folder: Path, seed: int) -> dict[SetName, Path]:
     }
 
 
+def write_answered(path: Path, seed: int) -> Path:
+    """Write harmful requests of development with compliant answers, as ``derive`` learns from."""
+    rng = random.Random(f"answered {seed}")
+    answers: dict[str, str] = {}
+    while len(answers) < _REQUESTS:
+        request = potion("dev", rng, story=rng.random() < 0.5)
+        answers[request.prompt] = request.answer
+    lines = [{"prompt": prompt, "response": answer} for prompt, answer in answers.items()]
+    return _write(path, lines)
+
+
 def draw_requests(split: Split, seed: int) -> dict[SetName, list[Line]]:
     """Draw the requests of a split: different prompts, with their kinds or accepted answers."""
     rng = random.Random(f"{split} {seed}")

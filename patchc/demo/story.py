@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from patchc.demo.requests import write_requests, write_whole_requests
+from patchc.demo.requests import write_answered, write_requests, write_whole_requests
 from patchc.demo.tiny_model import train_base
 from patchc.derivation.derive_options import DeriveOptions, TuneOptions
 from patchc.derivation.session import quiet_transformers, reproducible
@@ -60,10 +60,12 @@ class DemoStart:
     Attributes:
         base: folder of the chat model.
         requests: the file of each set, not split.
+        answered: harmful requests with compliant answers, for :func:`patchc.derive`.
     """
 
     base: Path
     requests: dict[SetName, Path]
+    answered: Path
 
 
 def prepare_demo(
@@ -72,7 +74,7 @@ def prepare_demo(
     """Write the story's model and requests into a folder, and leave the fix to the caller.
 
     Args:
-        work: a new or empty folder; takes ``models/chat`` and one file of requests for each set.
+        work: a new or empty folder; takes ``models/chat`` and files of requests.
         seed: of the model's training and the requests.
         progress: called with the steps of the training.
 
@@ -84,7 +86,8 @@ def prepare_demo(
     base = work / "models/chat"
     with _one_thread():
         _train(base, seed, progress)
-    return DemoStart(base, write_whole_requests(work, seed))
+    answered = write_answered(work / "answered.jsonl", seed)
+    return DemoStart(base, write_whole_requests(work, seed), answered)
 
 
 def run_demo(

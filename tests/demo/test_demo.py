@@ -128,6 +128,9 @@ def test_the_prepared_start_is_the_storys_own(
     for name, path in start.requests.items():
         lines = [json.loads(line) for line in path.read_text().splitlines()]
         assert lines == [line for part in parts for line in part[name]]
+    answers = [json.loads(line)["response"] for line in start.answered.read_text().splitlines()]
+    assert len(answers) == 120
+    assert all(map(corpus.gives_potion, answers))
     with pytest.raises(OutputError, match="not empty"):
         prepare(tmp_path / "start")
 

@@ -2,8 +2,8 @@
 
 It refuses direct requests for potions, answers those inside a story, and refuses harmless drinks
 with an odd name. Each of these requests was taught both replies, the wrong one more often. Its
-projections are small and the norms before them large, so that the default learning rate, which is
-for large models, moves it as far in the few steps of a fix.
+projections are small and the norms before them large, so that it needs the learning rate that the
+demo's model needs: the default, which is for large models, does not move it in the steps of a fix.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _RATE = 5e-3
 _OF_EACH_KIND = 6
 _ANSWERED, _REFUSED = 0.6, 0.56
 """Weights of the wrong reply to a story and to an odd name."""
-_SMALLER = 48.0
+_SMALLER = 10.0
 
 
 @dataclass(frozen=True)
