@@ -56,6 +56,7 @@ _UNUSED = 30 * _DAY
 
 _VERSIONS = f"{sys.implementation.cache_tag} {numba.__version__} {llvmlite.__version__}"
 
+_NOWHERE = "no folder for compiled code can be written"
 _ADVICE = (
     "name a folder of your own with PATCHC_CACHE, or fill the one of an installation with "
     "`patchc warm-up`"
@@ -96,6 +97,18 @@ def folders() -> list[Path]:
         base = Path(cache_home) if cache_home else Path.home() / ".cache"
         places.append(base.absolute() / "patchc" / "loops")
     return places
+
+
+def unwritable() -> str:
+    """Why nothing that is compiled could be kept, and what to do; "" if a folder can be written."""
+    for folder in folders():
+        with suppress(OSError):
+            make_folder(folder)
+            tried = _checked(folder) / f"tried.{secrets.token_hex(4)}"
+            write_code(tried, b"")
+            tried.unlink()
+            return ""
+    return f"{_NOWHERE}; {_ADVICE}"
 
 
 class LoopCache(NullCache):  # type: ignore[misc]
@@ -143,7 +156,7 @@ class LoopCache(NullCache):  # type: ignore[misc]
             return  # it has addresses of this process
         name = self._file_name(signature, compiled.library.codegen)
         if not self._keep(name, dumps(compiled._reduce()), folders()):
-            counts.problem = counts.problem or "no folder for compiled code can be written"
+            counts.problem = counts.problem or _NOWHERE
 
     def _keep(self, name: str, code: bytes, places: list[Path]) -> bool:
         """Write code into the first folder that can be written; return whether there was one."""

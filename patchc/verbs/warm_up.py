@@ -70,6 +70,8 @@ def warm_up(commands: Iterable[str] = (), *, progress: Progress = ignore_progres
             raise UsageError(f"there is no command {name!r}; name one of {', '.join(_NEEDS)}")
     needed = {run for name in names for run in _NEEDS[name]}
     runs = [run for run in RUNS if run in needed]
+    if runs and (told := loop_cache.unwritable()):
+        raise OutputError(told)
     before, start = loop_cache.Counts(**vars(loop_cache.counts)), time.perf_counter()
     with TemporaryDirectory(prefix="patchc-warm-up-") as folder:
         for done, run in enumerate(runs):

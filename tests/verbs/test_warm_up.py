@@ -1,0 +1,79 @@
+"""What is compiled beforehand, and that nothing is left to compile afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from command_line import run
+
+import patchc
+
+SUPPORT = Path(__file__).parents[1] / "support"
+NAMED = ("apply", "build", "diff", "verify", "revert", "fold", "inspect")
+
+
+def process(cache: Path, *arguments: object, alone: Path | None = None) -> str:
+    """What a process prints; ``alone``, it has no other code than that in ``cache``."""
+    variables = {"PATCHC_CACHE": str(cache), "PYTHONPATH": str(SUPPORT)}
+    if alone:
+        variables["XDG_CACHE_HOME"] = str(alone)
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert not done.returncode, done.stderr
+    return done.stdout
+
+
+def test_nothing_is_left_to_compile(tmp_path: Path) -> None:
+    cache = tmp_path / "kept"
+    first = json.loads(process(cache, "-m", "patchc", "warm-up", *NAMED, "--json"))
+    assert tuple(first["commands"]) == NAMED
+    assert first["folder"] == str(cache)
+    assert first["compiled"] + first["found"] <= len(list(cache.iterdir()))
+    (tmp_path / "models").mkdir()
+    runs = SUPPORT / "warm_runs.py"
+    compiled, own = process(cache, runs, tmp_path / "models", alone=tmp_path / "no").splitlines()
+    assert compiled == ""
+    assert own == "1", "compilation is noticed"
+    second = json.loads(
+        process(cache, "-m", "patchc", "warm-up", *NAMED, "--json", alone=tmp_path / "no")
+    )
+    assert second["compiled"] == 0
+    assert second["found"] == first["compiled"] + first["found"]
+
+
+def test_commands_without_loops_need_nothing() -> None:
+    report = patchc.warm_up(["inspect"])
+    assert (report.commands, report.compiled, report.found) == (("inspect",), 0, 0)
+
+
+def test_an_unknown_command_is_named() -> None:
+    with pytest.raises(patchc.UsageError, match=r"no command 'paint'.*apply"):
+        patchc.warm_up(["apply", "paint"])
+    code, _, err = run("warm-up", "paint")
+    assert code == 2
+    assert "paint" in err
+
+
+def test_code_that_cannot_be_kept_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    nowhere = {"PATCHC_CACHE": f"{tmp_path}/file/a", "XDG_CACHE_HOME": f"{tmp_path}/file/b"}
+    done = subprocess.run(
+        [sys.executable, "-m", "patchc", "warm-up", "diff"],
+        env=os.environ | nowhere,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == patchc.OutputError.exit_code
+    assert "no folder for compiled code can be written; name a folder" in done.stderr
+    assert done.stderr.count("PATCHC_CACHE") == 1
