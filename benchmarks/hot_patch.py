@@ -100,18 +100,18 @@ def run(
         f"{words / 1e9:.2f} billion bf16 words on {device}, patch {update.stat().st_size:,} bytes"
     )
     figures.add("model", str(device), billion_words=words / 1e9, patch_bytes=update.stat().st_size)
-    for label, options in (("live words read back", {}), ("trusted", {"base": case.base})):
+    for label, options in (("live words read back", {}), ("not verified", {"base": case.base})):
         prepares, commits = [], []
         for _ in range(repeats):
             prepared = []
             work = lambda options=options, prepared=prepared: prepared.append(  # noqa: E731
-                live.prepare(state, update, trust=bool(options), **options)
+                live.prepare(state, update, verify=not options, **options)
             )
             prepares.append(timed(work, device))
-            commits.append(timed(prepared[0].commit, device))
+            commits.append(timed(prepared[0].apply_, device))
             if len(commits) == 1:
                 check(state, case.tuned)
-            commits.append(timed(prepared[0].rollback, device))
+            commits.append(timed(prepared[0].revert_, device))
         check(state, case.base)
         report = prepared[0].report
         print(

@@ -1,9 +1,9 @@
 """Changes a loaded torch model in place, or streams a patched one to a loader.
 
 :func:`apply_` and :func:`revert_` change the parameters of a module or a state dict on their
-devices. :func:`prepare` does everything but the change, which :meth:`PreparedPatch.commit` does
-later. :func:`patched_tensors` yields (name, tensor) from a base on disk. :class:`Part` says which
-rows of the base a fused or sharded parameter holds.
+devices. :func:`prepare` does everything but the change, which the methods of the same names do
+later, in a moment. :func:`patched_tensors` yields (name, tensor) from a base on disk.
+:class:`Slice` says which rows of the base a fused or sharded parameter holds.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from patchc.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from patchc.torch.hot_patch import HotPatchReport, PreparedPatch, apply_, prepare, revert_
-    from patchc.torch.memory_layout import Part
+    from patchc.torch.memory_layout import Slice
     from patchc.torch.stream import patched_tensors
 
 _HOMES = {
     "HotPatchReport": "patchc.torch.hot_patch",
-    "Part": "patchc.torch.memory_layout",
     "PreparedPatch": "patchc.torch.hot_patch",
+    "Slice": "patchc.torch.memory_layout",
     "apply_": "patchc.torch.hot_patch",
     "patched_tensors": "patchc.torch.stream",
     "prepare": "patchc.torch.hot_patch",
@@ -30,8 +30,8 @@ _HOMES = {
 
 __all__ = [
     "HotPatchReport",
-    "Part",
     "PreparedPatch",
+    "Slice",
     "apply_",
     "patched_tensors",
     "prepare",
@@ -55,3 +55,7 @@ def __getattr__(name: str) -> object:
     value = getattr(home, name)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -18,7 +18,7 @@ from patchc.progress import Progress, ignore_progress
 from patchc.runtime.runtime import Runtime
 from patchc.sides import OTHER, Side
 from patchc.torch.live_model import LiveModel
-from patchc.torch.memory_layout import Part, Run, lay_out
+from patchc.torch.memory_layout import Run, Slice, lay_out
 from patchc.torch.preparation import Preparation, refuse_features
 from patchc.torch.tensors import Live
 
@@ -45,67 +45,75 @@ class HotPatchReport:
 class PreparedPatch:
     """A patch whose changes lie ready on the devices of the parameters.
 
+    :meth:`apply_` and :meth:`revert_` only write: a few short launches, for which they wait. Work
+    queued on the current CUDA stream is finished first; nothing else may use the parameters
+    meanwhile. Pointers do not change, so captured CUDA graphs stay valid. An interrupt waits until
+    everything is written. If a launch cannot start, those before it are taken back. A fault of the
+    device itself leaves the parameters undefined.
+
     Attributes:
         report: what it changes.
-        committed: whether the changes are written.
+        applied: whether the model holds the patch; None if nothing has told that yet, as with
+            ``verify=False``.
     """
 
-    def __init__(
-        self, live: LiveModel, steps: Mapping[Run, StepRun], root: str, target: Side
-    ) -> None:
+    def __init__(self, preparation: Preparation, steps: Mapping[Run, StepRun]) -> None:
         runs = list(steps.values())
-        self._live = live
+        self._live = preparation.live
         self._launches = launches(runs)
-        self._target: Side = target
+        self._side = preparation.side
+        self._path = preparation.patch.path
         self._changed = {run.parameter for run in steps}
-        self.committed = False
         self.report = HotPatchReport(
-            root,
+            preparation.patch.root.hex(),
             tuple(sorted(self._changed)),
             sum(run.positions.numel() for run in runs),
             sum(t.numel() * t.element_size() for run in runs for t in (run.positions, run.steps)),
             len(self._launches),
         )
-        live.synchronize()
+        self._live.synchronize()
 
-    def commit(self) -> None:
-        """Write the changes with a few short launches, and wait for them.
+    @property
+    def applied(self) -> bool | None:
+        """Whether the model holds the patch; None if nothing has told that yet."""
+        return None if self._side is None else self._side == "result"
 
-        Work queued on the current CUDA stream is finished first; nothing else may use the
-        parameters meanwhile. Pointers do not change, so captured CUDA graphs stay valid. An
-        interrupt waits until everything is written. If a launch cannot start, those before it are
-        taken back. A fault of the device itself leaves the parameters undefined.
+    def apply_(self) -> None:
+        """Take the model from the base to the result, bit for bit.
 
         Raises:
-            AlreadyPatchedError, NotPatchedError: it is committed already.
+            AlreadyPatchedError: the model holds the patch already.
             UsageError: a parameter was moved, replaced or written to since.
         """
-        if self.committed:
-            error = NotPatchedError if self._target == "base" else AlreadyPatchedError
-            raise error("these changes are committed already; roll them back or prepare others")
-        self._write(committed=True)
+        if self._side == "result":
+            raise AlreadyPatchedError(
+                f"{self._live.path} already holds {self._path}; there is nothing to apply"
+            )
+        self._write("result")
 
-    def rollback(self) -> None:
-        """Take the changes back, bit for bit; otherwise as :meth:`commit`.
+    def revert_(self) -> None:
+        """Take the model from the result to the base, bit for bit.
 
         Raises:
-            UsageError: they are not committed, or a parameter was moved, replaced or written to.
+            NotPatchedError: the model does not hold the patch.
+            UsageError: a parameter was moved, replaced or written to since.
         """
-        if not self.committed:
-            raise UsageError("these changes are not committed; there is nothing to roll back")
-        self._write(committed=False)
+        if self._side == "base":
+            raise NotPatchedError(
+                f"{self._live.path} does not hold {self._path}; there is nothing to revert"
+            )
+        self._write("base")
 
-    def _write(self, committed: bool) -> None:
+    def _write(self, target: Side) -> None:
         self._live.check_untouched()
         streams = {d: torch.cuda.current_stream(d) for d in self._live.devices}
         with ThreadPoolExecutor(1, thread_name_prefix="patchc") as thread:
             # The pool does not wait for a thread whose start was interrupted; start it first.
             thread.submit(int).result()
-            thread.submit(self._scatter, committed, streams).result()
+            thread.submit(self._scatter, target, streams).result()
 
-    def _scatter(self, committed: bool, streams: Mapping[torch.device, torch.cuda.Stream]) -> None:
+    def _scatter(self, target: Side, streams: Mapping[torch.device, torch.cuda.Stream]) -> None:
         """Launch all changes; runs in a thread of its own, which an interrupt cannot stop."""
-        target = self._target if committed else OTHER[self._target]
         done: list[Launch] = []
         try:
             for launch in self._launches:
@@ -117,7 +125,7 @@ class PreparedPatch:
             raise
         finally:
             self._live.count_writes(self._changed)
-        self.committed = committed
+        self._side = target
         for stream in streams.values():
             stream.synchronize()
 
@@ -133,66 +141,66 @@ def prepare(
     patch: str | os.PathLike[str],
     *,
     base: str | os.PathLike[str] | None = None,
-    names: Mapping[str, Sequence[Part]] | None = None,
+    mapping: Mapping[str, Sequence[Slice]] | None = None,
     shard: bool = False,
-    trust: bool = False,
-    revert: bool = False,
+    verify: bool = True,
     threads: int | None = None,
     progress: Progress = ignore_progress,
 ) -> PreparedPatch:
     """Check a loaded model against a patch, decode the changes and lay them on its devices.
 
+    For a short pause: everything that takes time or can be refused is done here, and the model is
+    not changed. :meth:`PreparedPatch.apply_` and :meth:`PreparedPatch.revert_` then only write.
+
     Every word of the model is copied to the CPU once, chunk by chunk. Its digests are compared with
     those in the patch, or with ``base`` word by word. The outcome of every change is computed and
-    checked here, so that :meth:`PreparedPatch.commit` only has to write. The model is not changed.
-    The prepared changes take about 5 bytes per changed word on the device, and a few chunks per
-    thread on the CPU.
+    checked. The prepared changes take about 5 bytes per changed word on the device, and a few
+    chunks per thread on the CPU.
 
     Args:
-        model: a module, or a mapping of names to tensors that share its memory (a state dict).
-            Tied parameters are changed once. Buffers that the base does not have are ignored.
+        model: a module, or a mapping of names to tensors that share its memory (a state dict), at
+            the patch's base or its result. Tied parameters are changed once. Buffers that the base
+            does not have are ignored.
         patch: a patch file of exact steps.
         base: the checkpoint that the patch was made for, or the patched one; a folder or a file.
             Words are then read from it, and the model may hold some of them twice.
-        names: parameter → what it holds, if that is not the base tensor of its name: several
-            tensors fused into one, some rows of one, or no tensor of the base (an empty list).
+        mapping: parameter → slices of the base's tensors that it holds, if that is not the base
+            tensor of its name: several tensors fused into one, some rows of one, or no tensor of
+            the base (an empty list).
         shard: this process holds only some rows or tensors of the base. Needs ``base``, because
             digests are of whole chunks. The tensors that it holds are identified; the digests of
             the whole model are not compared.
-        trust: do not read the live words. Needs ``base``, which is still checked. For a server that
-            has loaded ``base`` and changed nothing since: on any other model the outcome is wrong,
-            and no error says so.
-        revert: prepare to take the patch back.
+        verify: False does not read the live words. Needs ``base``, which is still checked. For a
+            server that has loaded ``base`` and changed nothing since: on any other model the
+            outcome is wrong, and no error says so.
         threads: worker threads; None means one per core.
         progress: called with the bytes done.
 
     Raises:
         WrongBaseError: the model, or ``base``, is not the patch's; names the first tensor.
-        AlreadyPatchedError, NotPatchedError, PartlyPatchedError: the model is on the other side,
-            or some of its chunks are.
+        PartlyPatchedError: some of the model's chunks hold the patch and others do not.
         UnsupportedInputError: the patch is additive or an update, or a parameter is not plain
             memory in row-major order, or is tied to another that the patch changes otherwise.
-        UsageError: ``names`` does not fit the model, or ``base`` is missing.
+        UsageError: ``mapping`` does not fit the model, or ``base`` is missing.
         PatchFormatError, UnsupportedPatchError, CheckpointError: a file cannot be read.
         ResultMismatchError: the outcome would not be the promised one.
         MissingExtraError: a parameter is on a CUDA device and Triton is not installed.
     """
-    for option, given in (("shard", shard), ("trust", trust)):
+    for option, given in (("shard=True", shard), ("verify=False", not verify)):
         if given and base is None:
-            raise UsageError(f"{option}=True needs base=, the checkpoint to take the words from")
+            raise UsageError(f"{option} needs base=, the checkpoint to take the words from")
     with ExitStack() as stack:
         opened = stack.enter_context(open_patch(patch))
         refuse_features(opened)
-        layout = lay_out(opened, model, names or {}, shard, replicas=base is not None)
+        layout = lay_out(opened, model, mapping or {}, shard, replicas=base is not None)
         live = LiveModel(model, layout)
         live.synchronize()
         checkpoint = stack.enter_context(open_checkpoint(base)) if base is not None else None
         runtime = stack.enter_context(Runtime(threads, progress=progress))
-        target: Side = "base" if revert else "result"
-        preparation = Preparation(opened, live, checkpoint, trust, OTHER[target], shard)
+        preparation = Preparation(opened, live, checkpoint, verify, shard)
         steps = preparation.run(runtime)
         live.check_untouched()
-        return PreparedPatch(live, steps, opened.root.hex(), target)
+        return PreparedPatch(preparation, steps)
 
 
 def apply_(
@@ -200,21 +208,26 @@ def apply_(
     patch: str | os.PathLike[str],
     *,
     base: str | os.PathLike[str] | None = None,
-    names: Mapping[str, Sequence[Part]] | None = None,
+    mapping: Mapping[str, Sequence[Slice]] | None = None,
     shard: bool = False,
-    trust: bool = False,
+    verify: bool = True,
     threads: int | None = None,
     progress: Progress = ignore_progress,
 ) -> HotPatchReport:
     """Patch a loaded model in place, on its devices, without a second copy.
 
-    Everything is checked before the first write: after an error nothing has changed. See
-    :func:`prepare` for the arguments and errors.
+    Everything is checked before the first write: after an error nothing has changed. Arguments and
+    errors are those of :func:`prepare`.
+
+    Raises:
+        AlreadyPatchedError: the model holds the patch already.
     """
-    return _commit(prepare(
-        model, patch, base=base, names=names, shard=shard, trust=trust, threads=threads,
+    prepared = prepare(
+        model, patch, base=base, mapping=mapping, shard=shard, verify=verify, threads=threads,
         progress=progress,
-    ))  # fmt: skip
+    )  # fmt: skip
+    prepared.apply_()
+    return prepared.report
 
 
 def revert_(
@@ -222,22 +235,22 @@ def revert_(
     patch: str | os.PathLike[str],
     *,
     base: str | os.PathLike[str] | None = None,
-    names: Mapping[str, Sequence[Part]] | None = None,
+    mapping: Mapping[str, Sequence[Slice]] | None = None,
     shard: bool = False,
-    trust: bool = False,
+    verify: bool = True,
     threads: int | None = None,
     progress: Progress = ignore_progress,
 ) -> HotPatchReport:
     """Take a patch back from a loaded model, bit for bit; otherwise as :func:`apply_`.
 
     ``base`` may be the base or the patched checkpoint.
+
+    Raises:
+        NotPatchedError: the model does not hold the patch.
     """
-    return _commit(prepare(
-        model, patch, base=base, names=names, shard=shard, trust=trust, revert=True,
-        threads=threads, progress=progress,
-    ))  # fmt: skip
-
-
-def _commit(prepared: PreparedPatch) -> HotPatchReport:
-    prepared.commit()
+    prepared = prepare(
+        model, patch, base=base, mapping=mapping, shard=shard, verify=verify, threads=threads,
+        progress=progress,
+    )  # fmt: skip
+    prepared.revert_()
     return prepared.report

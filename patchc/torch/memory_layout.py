@@ -18,6 +18,7 @@ from patchc.torch.tensors import (
     check_plain,
     dtype_of,
     memory_of,
+    name_of,
     named_tensors,
     words_of,
 )
@@ -26,17 +27,17 @@ _RUN_WORDS = 1 << 30
 
 
 @dataclass(frozen=True)
-class Part:
+class Slice:
     """Consecutive rows of a base tensor that a parameter holds.
 
-    A fused parameter has several parts; a sharded one has a part with ``rows``. Rows are counted in
-    the base tensor's first dimension. The parameter has rows of the same length, in its first
+    A fused parameter has several slices; a sharded one has a slice with ``rows``. Rows are counted
+    in the base tensor's first dimension. The parameter has rows of the same length, in its first
     dimension or in several leading ones together, as when a layer's experts are one parameter.
 
     Attributes:
         tensor: name in the base.
         rows: the first row and the one after the last; None for all.
-        at: the parameter's row where they begin; None for the one after the previous part.
+        at: the parameter's row where they begin; None for the one after the previous slice.
     """
 
     tensor: str
@@ -44,8 +45,8 @@ class Part:
     at: int | None = None
 
 
-Names = Mapping[str, Sequence[Part]]
-"""Parameter → what it holds. A parameter without parts is ignored."""
+Slices = Mapping[str, Sequence[Slice]]
+"""Parameter → what it holds. A parameter without slices is ignored."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,38 +87,43 @@ class Layout:
                 yield run, *overlap
 
 
-def lay_out(patch: Patch, model: Live, names: Names, shard: bool, replicas: bool) -> Layout:
+def lay_out(patch: Patch, model: Live, mapping: Slices, shard: bool, replicas: bool) -> Layout:
     """Find every tensor of a patch in a live model.
 
     Args:
         patch: of exact steps, with the same tensors on both sides.
         model: a module or a state dict.
-        names: what parameters hold, if not the base tensor of the same name.
+        mapping: what parameters hold, if not the base tensor of the same name.
         shard: words of the base may be missing from the model.
         replicas: the model may hold words of the base more than once.
 
     Raises:
         WrongBaseError: a tensor is missing, unknown, or of another dtype or shape; names it.
-        UsageError: ``names`` does not fit; names the parameter.
+        UsageError: ``mapping`` does not fit; names the parameter.
         UnsupportedInputError: a parameter cannot be changed in place, or shares memory with another
             that the patch changes otherwise; names it.
     """
     tensors, needed = named_tensors(model)
-    for name in names:
+    for name, slices in mapping.items():
         if name not in tensors:
-            raise UsageError(f"names: the model has no parameter {name!r}")
+            raise UsageError(f"mapping: the model has no parameter {name!r}")
+        if not isinstance(slices, list | tuple) or not all(isinstance(s, Slice) for s in slices):
+            raise UsageError(
+                f"mapping: parameter {name!r} takes a list of slices, such as "
+                f"[Slice('q_proj.weight')]; it has {slices!r:.80}"
+            )
     runs: dict[str, list[Run]] = {}
     parameters: dict[str, torch.Tensor] = {}
     for name, tensor in tensors.items():
-        parts = names.get(name, [Part(name)] if name in patch.index.tensors else [])
-        if parts:
+        slices = mapping.get(name, [Slice(name)] if name in patch.index.tensors else [])
+        if slices:
             check_plain(name, tensor)
-            if name not in names:
+            if name not in mapping:
                 _check_shape(patch, name, tensor)
             parameters[name] = tensor
-            for held, run in _runs(patch, name, tensor, parts):
+            for held, run in _runs(patch, name, tensor, slices):
                 runs.setdefault(held, []).append(run)
-    unknown = [n for n in tensors if n in needed and n not in parameters and n not in names]
+    unknown = [n for n in tensors if n in needed and n not in parameters and n not in mapping]
     _check_unknown(patch, {name: tensors[name] for name in unknown}, parameters)
     settled = _settle_memory(patch, runs)
     for name, record in patch.index.tensors.items():
@@ -132,45 +138,55 @@ def lay_out(patch: Patch, model: Live, names: Names, shard: bool, replicas: bool
 
 def _check_shape(patch: Patch, name: str, tensor: torch.Tensor) -> None:
     record = patch.index.tensors[name]
-    own = dtype_of(tensor)
-    if own != record.dtype or tuple(tensor.shape) != record.shape:
+    if tuple(tensor.shape) != record.shape:
         raise WrongBaseError(
-            f"parameter {name!r} is {own.name if own else tensor.dtype} {list(tensor.shape)} and "
-            f"the base of {patch.path} has {record.dtype.name} {list(record.shape)}; where it is "
-            "fused or sharded, say in names= what it holds"
+            f"parameter {name!r} has shape {list(tensor.shape)} and the base of {patch.path} "
+            f"{list(record.shape)}; where it is fused or sharded, say in mapping= what it holds"
+        )
+    _check_dtype(patch, name, tensor, record)
+
+
+def _check_dtype(patch: Patch, name: str, tensor: torch.Tensor, record: TensorRecord) -> None:
+    if dtype_of(tensor) != record.dtype:
+        wanted = name_of(record.dtype)
+        raise WrongBaseError(
+            f"parameter {name!r} is {str(tensor.dtype).removeprefix('torch.')} and the base of "
+            f"{patch.path} has {wanted}: a patch is bound to the stored bits, so load the model "
+            f"with dtype=torch.{wanted}"
         )
 
 
 def _runs(
-    patch: Patch, name: str, tensor: torch.Tensor, parts: Sequence[Part]
+    patch: Patch, name: str, tensor: torch.Tensor, slices: Sequence[Slice]
 ) -> Iterator[tuple[str, Run]]:
     following = 0
-    for part in parts:
-        record = patch.index.tensors.get(part.tensor)
+    for one in slices:
+        record = patch.index.tensors.get(one.tensor)
         if record is None:
             raise UsageError(
-                f"names: parameter {name!r}: the base of {patch.path} has no {part.tensor!r}"
+                f"mapping: parameter {name!r}: the base of {patch.path} has no {one.tensor!r}"
             )
+        _check_dtype(patch, name, tensor, record)
         rows = record.shape[0] if record.shape else 1
-        first, stop = part.rows or (0, rows)
-        at = following if part.at is None else part.at
+        first, stop = one.rows or (0, rows)
+        at = following if one.at is None else one.at
         following = at + stop - first
         width = math.prod(record.shape[1:])
         widths = {math.prod(tensor.shape[lead:]) for lead in range(1, tensor.dim() + 1)} or {1}
         held = tensor.numel() // width if width else max(tensor.shape[:1], default=1)
-        if dtype_of(tensor) != record.dtype or width not in widths:
+        if width not in widths:
             raise WrongBaseError(
                 f"parameter {name!r} is {tensor.dtype} {list(tensor.shape)} and cannot hold rows "
-                f"of {part.tensor!r}, which is {record.dtype.name} {list(record.shape)}"
+                f"of {one.tensor!r}, which is {record.dtype.name} {list(record.shape)}"
             )
         if not (0 <= first <= stop <= rows and at >= 0 and following <= held):
             raise UsageError(
-                f"names: parameter {name!r} has {held} rows and {part.tensor!r} {rows}; rows "
+                f"mapping: parameter {name!r} has {held} rows and {one.tensor!r} {rows}; rows "
                 f"{first} to {stop} of the one are not at row {at} of the other"
             )
         words = words_of(tensor)[at * width : following * width]
         for cut in range(0, len(words), _RUN_WORDS):
-            yield part.tensor, Run(name, words[cut : cut + _RUN_WORDS], first * width + cut)
+            yield one.tensor, Run(name, words[cut : cut + _RUN_WORDS], first * width + cut)
 
 
 def _check_unknown(
@@ -182,8 +198,8 @@ def _check_unknown(
         check_plain(name, tensor)
         if tensor.numel() and memory_of(tensor) not in found:
             raise WrongBaseError(
-                f"the base of {patch.path} has no tensor {name!r}; say in names= what the "
-                "parameter holds, or give it no parts to leave it alone"
+                f"the base of {patch.path} has no tensor {name!r}; say in mapping= what the "
+                "parameter holds, or give it an empty list to leave it alone"
             )
 
 
@@ -213,7 +229,7 @@ def _settle_memory(patch: Patch, runs: Mapping[str, list[Run]]) -> dict[str, lis
         if left.device == right.device and right.start < left.stop:
             raise UnsupportedInputError(
                 f"parameters {one.parameter!r} and {two.parameter!r} share a part of their memory; "
-                "pass each weight once, the fused one with names="
+                "pass each weight once, the fused one with mapping="
             )
     return settled
 
@@ -237,8 +253,8 @@ def _check_complete(patch: Patch, record: TensorRecord, runs: Sequence[Run]) -> 
     if reached < record.words:
         raise WrongBaseError(
             f"the model does not hold tensor {record.name!r} of the base of {patch.path}, or not "
-            "all of it; say in names= which parameter does, or, if this process has a shard of the "
-            "model, pass shard=True and base="
+            "all of it; say in mapping= which parameter does, or, if this process has a shard of "
+            "the model, pass shard=True and base="
         )
 
 

@@ -14,10 +14,7 @@ from patchc.checkpoint import Checkpoint
 from patchc.chunks import Chunk
 from patchc.dtypes import Words
 from patchc.errors import (
-    AlreadyPatchedError,
-    NotPatchedError,
     PartlyPatchedError,
-    PatchcError,
     UnsupportedInputError,
 )
 from patchc.formats import ChunkRecord, Patch, TensorRecord
@@ -65,26 +62,28 @@ class Preparation:
         patch: of exact steps.
         live: the model to change.
         base: the patch's base or result on disk; None to read the live words instead.
-        trust: with ``base``, assume that the live words are on ``source`` and do not read them.
-        source: the side that the live model should be on.
+        verify: with ``base``, whether to read the live words too.
         shard: whether the model may lack tensors or rows of the base.
     """
 
     patch: Patch
     live: LiveModel
     base: Checkpoint | None
-    trust: bool
-    source: Side
+    verify: bool
     shard: bool
     _seen: set[Side] = field(default_factory=set)
     _changes: dict[Run, Changes] = field(default_factory=dict)
+
+    @property
+    def side(self) -> Side | None:
+        """The side that the live model is on; None before :meth:`run`, or if nothing told it."""
+        return next(iter(self._seen), None)
 
     def run(self, runtime: Runtime) -> dict[Run, StepRun]:
         """The steps of every run that changes, on its device.
 
         Raises:
             WrongBaseError: the model, or the base on disk, is on neither side; names the tensor.
-            AlreadyPatchedError, NotPatchedError: the model is on the other side.
             PartlyPatchedError: some chunks are on one side and some on the other.
             ResultMismatchError: the outcome would not be the promised one.
             PatchFormatError: a body is damaged.
@@ -101,8 +100,11 @@ class Preparation:
             for tensor in tensors:
                 passed.append(tensor)
                 prepared |= self._upload(tensor.record)
-        if self._seen - {self.source}:
-            raise self._other_side()
+        if len(self._seen) > 1:
+            raise PartlyPatchedError(
+                f"{self.live.path} is partly patched: some chunks hold {patch.path} and others do "
+                "not; load it again"
+            )
         patch.check_bodies()
         if not self.shard and not ModelDigests.of(passed).is_promised_by(patch):
             raise unsound(patch)
@@ -121,7 +123,7 @@ class Preparation:
     ) -> ChunkDigests:
         """Take a chunk from disk to the other side, and compare the live words with both sides."""
         words = read_side(base, record, chunk, "base", runtime.buffers.words)
-        pieces = [] if self.trust else list(self.live.layout.pieces(record.name, chunk))
+        pieces = list(self.live.layout.pieces(record.name, chunk)) if self.verify else []
         unlike = neither = self._unlike(record, chunk, pieces, words)
         digests = self._transition(base).flip(record, chunk, words)
         if digests.found_on:
@@ -175,17 +177,6 @@ class Preparation:
                     record.dtype.total_order,
                 )
         return uploaded
-
-    def _other_side(self) -> PatchcError:
-        path, live = self.patch.path, self.live.path
-        if len(self._seen) > 1:
-            return PartlyPatchedError(
-                f"{live} is partly patched: some chunks hold {path} and others do not; load it "
-                "again"
-            )
-        if self.source == "result":
-            return NotPatchedError(f"{live} does not hold {path}; there is nothing to revert")
-        return AlreadyPatchedError(f"{live} already holds {path}; there is nothing to apply")
 
 
 def _cut(

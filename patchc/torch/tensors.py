@@ -61,6 +61,12 @@ def torch_dtype(dtype: DType, tensor: str) -> torch.dtype:
     return own
 
 
+def name_of(dtype: DType) -> str:
+    """Torch's name for a dtype of a checkpoint, or the checkpoint's where this torch has none."""
+    own = _TORCH.get(dtype.name)
+    return dtype.name if own is None else str(own).removeprefix("torch.")
+
+
 def dtype_of(tensor: torch.Tensor) -> DType | None:
     """The dtype of a checkpoint for a tensor's own; None if there is none."""
     return _DTYPES.get(tensor.dtype)
@@ -80,7 +86,7 @@ def check_plain(name: str, tensor: torch.Tensor) -> None:
     if type(tensor).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
         raise UnsupportedInputError(
             f"parameter {name!r} is a {type(tensor).__name__}, not plain memory; pass a state dict "
-            "of the local tensors, with names= for the rows that they hold"
+            "of the local tensors, with mapping= for the rows that they hold"
         )
     if tensor.device.type not in ("cpu", "cuda"):
         raise UnsupportedInputError(

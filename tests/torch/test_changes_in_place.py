@@ -17,7 +17,7 @@ import patchc
 import patchc.torch as live
 from patchc.errors import (
     AlreadyPatchedError,
-    UsageError,
+    NotPatchedError,
 )
 
 UP = "model.layers.{}.mlp.up_proj.weight"
@@ -39,44 +39,62 @@ def test_a_state_dict_changes_in_place_and_back(update: Update) -> None:
     assert bits(state) == stored(update.base)
 
 
-@pytest.mark.parametrize("trust", [False, True])
-def test_words_from_a_base_on_disk(update: Update, trust: bool) -> None:
+@pytest.mark.parametrize("verify", [True, False])
+def test_words_from_a_base_on_disk(update: Update, verify: bool) -> None:
     state = state_of(update.before)
-    live.apply_(state, update.patch, base=update.base, trust=trust)
+    live.apply_(state, update.patch, base=update.base, verify=verify)
     assert bits(state) == stored(update.tuned)
-    live.revert_(state, update.patch, base=update.base, trust=trust)
+    live.revert_(state, update.patch, base=update.base, verify=verify)
     assert bits(state) == stored(update.base)
-    live.apply_(state, update.patch, base=update.tuned, trust=trust)
+    live.apply_(state, update.patch, base=update.tuned, verify=verify)
     assert bits(state) == stored(update.tuned)
 
 
-def test_trust_does_not_read_the_live_words(update: Update) -> None:
+def test_without_verification_the_live_words_are_not_read(update: Update) -> None:
     state = state_of(update.before)
     state["k.fixed"].zero_()
-    live.apply_(state, update.patch, base=update.base, trust=True)
+    live.apply_(state, update.patch, base=update.base, verify=False)
     assert not state["k.fixed"].any()
     assert bits({"a.weight": state["a.weight"]})["a.weight"] == stored(update.tuned)["a.weight"]
 
 
-def test_prepare_writes_nothing_and_commit_only_what_changes(update: Update) -> None:
+def test_prepare_writes_nothing_and_applying_only_what_changes(update: Update) -> None:
     state = state_of(update.before)
     prepared = live.prepare(state, update.patch)
     assert bits(state) == stored(update.base)
-    assert not prepared.committed
+    assert prepared.applied is False
     words = sum(int((a != b).sum()) for a, b in _word_pairs(update))
     assert prepared.report.changed_words == words
     assert 5 * words <= prepared.report.nbytes <= 12 * words
-    prepared.commit()
-    assert prepared.committed
+    prepared.apply_()
+    assert prepared.applied
     assert bits(state) == stored(update.tuned)
-    with pytest.raises(AlreadyPatchedError, match="committed already"):
-        prepared.commit()
-    prepared.rollback()
+    with pytest.raises(AlreadyPatchedError, match="already holds"):
+        prepared.apply_()
+    prepared.revert_()
     assert bits(state) == stored(update.base)
-    with pytest.raises(UsageError, match="nothing to roll back"):
-        prepared.rollback()
-    prepared.commit()
+    with pytest.raises(NotPatchedError, match="nothing to revert"):
+        prepared.revert_()
+    prepared.apply_()
     assert bits(state) == stored(update.tuned)
+
+
+@pytest.mark.parametrize("base", [None, "base", "tuned"])
+def test_what_is_prepared_goes_both_ways_from_either_side(update: Update, base: str | None) -> None:
+    given = {} if base is None else {"base": getattr(update, base)}
+    state = state_of(update.after)
+    prepared = live.prepare(state, update.patch, **given)
+    assert prepared.applied
+    prepared.revert_()
+    assert bits(state) == stored(update.base)
+    prepared.apply_()
+    assert bits(state) == stored(update.tuned)
+    if given:
+        unread = live.prepare(state, update.patch, **given, verify=False)
+        assert unread.applied is None
+        unread.revert_()
+        assert unread.applied is False
+        assert bits(state) == stored(update.base)
 
 
 def _word_pairs(update: Update) -> Iterator[tuple[NDArray, NDArray]]:
@@ -136,9 +154,9 @@ def test_a_model_on_a_device_changes_and_returns(update: Update, with_base: bool
     state = {name: tensor.cuda() for name, tensor in state_of(update.before).items()}
     base = update.base if with_base else None
     prepared = live.prepare(state, update.patch, base=base)
-    prepared.commit()
+    prepared.apply_()
     assert bits({n: t.cpu() for n, t in state.items()}) == stored(update.tuned)
-    prepared.rollback()
+    prepared.revert_()
     assert bits({n: t.cpu() for n, t in state.items()}) == stored(update.base)
     with torch.cuda.stream(torch.cuda.Stream()):
         live.apply_(state, update.patch, base=base)

@@ -1,4 +1,4 @@
-"""Launches that fail, interrupts, and parameters that change between prepare and commit."""
+"""Launches that fail, interrupts, and parameters that change between preparation and change."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ def test_a_parameter_that_was_written_to_is_refused(attention: Update) -> None:
     prepared = live.prepare(state, attention.patch)
     state["embed"].add_(0)
     with pytest.raises(UsageError, match="'embed' was written to"):
-        prepared.commit()
+        prepared.apply_()
     assert bits(state) == stored(attention.base)
 
 
 def test_a_parameter_that_was_moved_is_refused(attention: Update) -> None:
     state = state_of(attention.before)
     prepared = live.prepare(state, attention.patch)
-    prepared.commit()
+    prepared.apply_()
     state["embed"] = state["embed"].clone()
     with pytest.raises(UsageError, match="'embed' was moved or replaced"):
-        prepared.rollback()
+        prepared.revert_()
     assert bits(state) == stored(attention.tuned)
 
 
@@ -54,9 +54,9 @@ def test_a_launch_that_fails_takes_back_those_before_it(
 
     prepared._launches[3] = replace(prepared._launches[3], add=fail)
     with pytest.raises(RuntimeError, match="no such luck"):
-        prepared.commit()
+        prepared.apply_()
     assert bits(state) == stored(update.base)
-    assert not prepared.committed
+    assert prepared.applied is False
 
 
 @pytest.fixture
@@ -79,9 +79,9 @@ def test_an_interrupt_waits_until_all_is_written(update: Update) -> None:
 
     prepared._launches[0] = replace(first, add=interrupted)
     with pytest.raises(KeyboardInterrupt):
-        prepared.commit()
+        prepared.apply_()
     assert bits(state) == stored(update.tuned)
-    assert prepared.committed
+    assert prepared.applied
 
 
 @pytest.mark.usefixtures("interrupts")
@@ -104,7 +104,7 @@ def test_an_interrupt_while_the_thread_starts_waits_too(
     prepared._launches[0] = replace(first, add=interrupted)
     monkeypatch.setattr(threading.Thread, "start", slowly)
     with pytest.raises(KeyboardInterrupt):
-        prepared.commit()
+        prepared.apply_()
     assert bits(state) == stored(update.tuned)
 
 

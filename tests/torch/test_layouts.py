@@ -24,9 +24,9 @@ from patchc.errors import (
     UsageError,
     WrongBaseError,
 )
-from patchc.torch import Part
+from patchc.torch import Slice
 
-FUSED = {"qkv.weight": [Part("q.weight"), Part("k.weight"), Part("v.weight")]}
+FUSED = {"qkv.weight": [Slice("q.weight"), Slice("k.weight"), Slice("v.weight")]}
 
 
 def fused(tensors: Mapping[str, NDArray]) -> State:
@@ -38,14 +38,14 @@ def fused(tensors: Mapping[str, NDArray]) -> State:
 def test_fused_parameters_change_and_return(attention: Update, with_base: bool) -> None:
     state = fused(attention.before)
     base = attention.base if with_base else None
-    live.apply_(state, attention.patch, names=FUSED, base=base)
+    live.apply_(state, attention.patch, mapping=FUSED, base=base)
     assert bits(state) == bits(fused(attention.after))
-    live.revert_(state, attention.patch, names=FUSED, base=base)
+    live.revert_(state, attention.patch, mapping=FUSED, base=base)
     assert bits(state) == bits(fused(attention.before))
 
 
-@pytest.mark.parametrize("trust", [False, True])
-def test_shards_of_two_ranks_with_a_padded_vocabulary(attention: Update, trust: bool) -> None:
+@pytest.mark.parametrize("verify", [True, False])
+def test_shards_of_two_ranks_with_a_padded_vocabulary(attention: Update, verify: bool) -> None:
     def shard(tensors: Mapping[str, NDArray], rank: int) -> State:
         heads = [np.array_split(tensors[f"{name}.weight"], 2)[rank] for name in "qkv"]
         words = tensors["embed"][80 * rank : 80 * rank + 80]
@@ -55,20 +55,20 @@ def test_shards_of_two_ranks_with_a_padded_vocabulary(attention: Update, trust: 
 
     for rank in (0, 1):
         state = shard(attention.before, rank)
-        names = {
+        mapping = {
             "qkv": [
-                Part("q.weight", (32 * rank, 32 * rank + 32)),
-                Part("v.weight", (16 * rank, 16 * rank + 16), at=48),
-                Part("k.weight", (16 * rank, 16 * rank + 16), at=32),
+                Slice("q.weight", (32 * rank, 32 * rank + 32)),
+                Slice("v.weight", (16 * rank, 16 * rank + 16), at=48),
+                Slice("k.weight", (16 * rank, 16 * rank + 16), at=32),
             ],
-            "vocabulary": [Part("embed", (80 * rank, min(80 * rank + 80, 150)))],
+            "vocabulary": [Slice("embed", (80 * rank, min(80 * rank + 80, 150)))],
         }
-        options: Any = {"base": attention.base, "names": names, "shard": True, "trust": trust}
+        options: Any = {"base": attention.base, "mapping": mapping, "shard": True, "verify": verify}
         live.apply_(state, attention.patch, **options)
         assert bits(state) == bits(shard(attention.after, rank))
         live.revert_(state, attention.patch, **options)
         assert bits(state) == bits(shard(attention.before, rank))
-        if not trust:
+        if verify:
             state["qkv"].view(torch.int16)[50, 3] ^= 1
             with pytest.raises(
                 WrongBaseError,
@@ -88,69 +88,72 @@ def test_any_cut_of_a_tensor_into_parameters(
     update = make_update(tmp_path_factory.mktemp("cut"), before, after, codec)
     cuts = sorted(data.draw(st.sets(st.integers(0, rows), max_size=5)) | {0, rows})
     ranges = data.draw(st.permutations(list(pairwise(cuts))))
-    names: dict[str, list[Part]] = {"one": [], "two": []}
+    mapping: dict[str, list[Slice]] = {"one": [], "two": []}
     for bounds in ranges:
-        names[data.draw(st.sampled_from(["one", "two"]))].append(Part("w", bounds))
+        mapping[data.draw(st.sampled_from(["one", "two"]))].append(Slice("w", bounds))
     state, expected = (
         {
             name: to_torch(
                 np.concatenate([t["w"][:0], *(t["w"][slice(*p.rows or ())] for p in parts)])
             )
-            for name, parts in names.items()
+            for name, parts in mapping.items()
         }
         for t in (before, after)
     )
-    live.apply_(state, update.patch, names=names)
+    live.apply_(state, update.patch, mapping=mapping)
     assert bits(state) == bits(expected)
 
 
 @pytest.mark.parametrize(
-    ("names", "message"),
+    ("mapping", "message"),
     [
         ({"qkv": []}, "no parameter 'qkv'"),
-        ({"qkv.weight": [Part("w.weight")]}, "'qkv.weight': the base .* has no 'w.weight'"),
-        ({"qkv.weight": [Part("q.weight", (0, 65))]}, "rows 0 to 65"),
-        ({"qkv.weight": [Part("q.weight", (9, 3))]}, "rows 9 to 3"),
-        ({"qkv.weight": [Part("q.weight", at=65)]}, "at row 65"),
-        ({"qkv.weight": [Part("q.weight", at=-1)]}, "at row -1"),
+        ({"qkv.weight": "q.weight"}, r"takes a list of slices.* it has 'q.weight'"),
+        ({"qkv.weight": ["q.weight"]}, r"takes a list of slices.* it has \['q.weight'\]"),
+        ({"qkv.weight": Slice("q.weight")}, r"takes a list of slices.*Slice\(tensor='q.weight'"),
+        ({"qkv.weight": [Slice("w.weight")]}, "'qkv.weight': the base .* has no 'w.weight'"),
+        ({"qkv.weight": [Slice("q.weight", (0, 65))]}, "rows 0 to 65"),
+        ({"qkv.weight": [Slice("q.weight", (9, 3))]}, "rows 9 to 3"),
+        ({"qkv.weight": [Slice("q.weight", at=65)]}, "at row 65"),
+        ({"qkv.weight": [Slice("q.weight", at=-1)]}, "at row -1"),
     ],
 )
 def test_a_map_that_does_not_fit_is_refused(
-    attention: Update, names: dict[str, list[Part]], message: str
+    attention: Update, mapping: dict[str, Any], message: str
 ) -> None:
     state = fused(attention.before)
     with pytest.raises(UsageError, match=message):
-        live.apply_(state, attention.patch, names=names)
+        live.apply_(state, attention.patch, mapping=mapping)
 
 
 def test_rows_of_another_width_are_refused(attention: Update) -> None:
-    names = FUSED | {"embed": [Part("q.weight")]}
+    mapping = FUSED | {"embed": [Slice("q.weight")]}
     with pytest.raises(WrongBaseError, match=r"'embed' .* cannot hold rows of 'q.weight'"):
-        live.apply_(fused(attention.before), attention.patch, names=names)
+        live.apply_(fused(attention.before), attention.patch, mapping=mapping)
 
 
 def test_rows_that_nothing_holds_are_refused_unless_it_is_a_shard(attention: Update) -> None:
-    names = {"qkv.weight": [*FUSED["qkv.weight"][:2], Part("v.weight", (0, 31))]}
+    mapping = {"qkv.weight": [*FUSED["qkv.weight"][:2], Slice("v.weight", (0, 31))]}
     with pytest.raises(WrongBaseError, match=r"not hold tensor 'v.weight'.*shard=True"):
-        live.apply_(fused(attention.before), attention.patch, names=names)
+        live.apply_(fused(attention.before), attention.patch, mapping=mapping)
     with pytest.raises(UsageError, match="shard=True needs base="):
-        live.apply_(fused(attention.before), attention.patch, names=names, shard=True)
-    with pytest.raises(UsageError, match="trust=True needs base="):
-        live.apply_(state_of(attention.before), attention.patch, trust=True)
+        live.apply_(fused(attention.before), attention.patch, mapping=mapping, shard=True)
+    with pytest.raises(UsageError, match="verify=False needs base="):
+        live.apply_(state_of(attention.before), attention.patch, verify=False)
 
 
 def test_a_tensor_held_twice_needs_a_base_and_both_change(attention: Update) -> None:
     state = state_of(attention.before)
     state["head"] = state["embed"].clone()
-    names = {"head": [Part("embed")]}
+    mapping = {"head": [Slice("embed")]}
     with pytest.raises(UnsupportedInputError, match=r"'embed' is held twice.*'head'.*base="):
-        live.apply_(state, attention.patch, names=names)
-    live.apply_(state, attention.patch, names=names, base=attention.base)
+        live.apply_(state, attention.patch, mapping=mapping)
+    live.apply_(state, attention.patch, mapping=mapping, base=attention.base)
     assert bits({"embed": state["head"]}) == bits({"embed": state["embed"]})
     assert bits({"embed": state["head"]})["embed"] == stored(attention.tuned)["embed"]
     state["head"].copy_(to_torch(attention.before["embed"]))
     with pytest.raises(PartlyPatchedError):
-        live.revert_(state, attention.patch, names=names, base=attention.base)
+        live.revert_(state, attention.patch, mapping=mapping, base=attention.base)
 
 
 def test_two_names_of_one_memory_change_once(tmp_path: Path) -> None:
@@ -188,7 +191,7 @@ def test_views_into_one_another_are_refused(attention: Update) -> None:
     with pytest.raises(UnsupportedInputError, match=r"parameters .* share a part of their memory"):
         live.apply_(
             state, attention.patch, base=attention.base,
-            names={"qkv.weight": [Part("k.weight", at=63), Part("v.weight")]},
+            mapping={"qkv.weight": [Slice("k.weight", at=63), Slice("v.weight")]},
             shard=True,
         )  # fmt: skip
     assert bits(state) == found
@@ -218,19 +221,19 @@ def test_parameters_that_are_not_plain_memory_are_refused(attention: Update) -> 
 
 
 @pytest.mark.parametrize(
-    "names",
-    [{}, {"q.weight": [Part("q.weight")]}, {"q.weight": []}],
+    "mapping",
+    [{}, {"q.weight": [Slice("q.weight")]}, {"q.weight": []}],
     ids=["of the base", "named", "left alone, so missing"],
 )
-def test_a_lazy_parameter_is_refused(attention: Update, names: Mapping[str, list[Part]]) -> None:
+def test_a_lazy_parameter_is_refused(attention: Update, mapping: Mapping[str, list[Slice]]) -> None:
     """One that has no shape yet, as torch.nn.LazyLinear makes it."""
     state = state_of(attention.before) | {"q.weight": torch.nn.UninitializedParameter()}
     error: type[PatchcError] = UnsupportedInputError
     message = "'q.weight' is lazy.*call the model once"
-    if names == {"q.weight": []}:
+    if mapping == {"q.weight": []}:
         error, message = WrongBaseError, "does not hold tensor 'q.weight'"
     with pytest.raises(error, match=message):
-        live.apply_(state, attention.patch, names=names)
+        live.apply_(state, attention.patch, mapping=mapping)
 
 
 def test_a_lazy_parameter_that_the_base_does_not_know_is_refused(attention: Update) -> None:
@@ -243,12 +246,12 @@ def test_experts_stacked_into_one_parameter(tmp_path: Path) -> None:
     shapes = {f"experts.{e}.{part}": (20, 64) for e in range(3) for part in ("gate", "up")}
     before = {name: normal(shape, "BF16", i) for i, (name, shape) in enumerate(shapes.items())}
     update = make_update(tmp_path, before, {n: nudge(v, 0.1, 3) for n, v in before.items()})
-    names = {"gate_up": [Part(name) for name in shapes]}
+    mapping = {"gate_up": [Slice(name) for name in shapes]}
     state, expected = (
         {"gate_up": to_torch(np.stack(list(tensors.values())).reshape(3, 40, 64))}
         for tensors in (update.before, update.after)
     )
-    live.apply_(state, update.patch, names=names)
+    live.apply_(state, update.patch, mapping=mapping)
     assert bits(state) == bits(expected)
 
 
@@ -256,5 +259,5 @@ def test_experts_stacked_into_one_parameter(tmp_path: Path) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_fused_parameters_on_a_device_change_and_return(attention: Update) -> None:
     state = {name: tensor.cuda() for name, tensor in fused(attention.before).items()}
-    live.apply_(state, attention.patch, names=FUSED)
+    live.apply_(state, attention.patch, mapping=FUSED)
     assert bits({n: t.cpu() for n, t in state.items()}) == bits(fused(attention.after))

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 from live_states import State, Update, bits, make_update, state_of, stored, to_torch
-from tiny_checkpoints import write_model
+from safetensors.numpy import load_file
+from tiny_checkpoints import nudge, write_model
 
+import patchc
 import patchc.torch as live
 from patchc.errors import (
     AlreadyPatchedError,
@@ -19,6 +21,8 @@ from patchc.errors import (
     UsageError,
     WrongBaseError,
 )
+
+FILE = "model.safetensors"
 
 
 def test_applied_twice_or_reverted_from_the_base_is_refused(update: Update) -> None:
@@ -61,7 +65,7 @@ def test_a_foreign_base_on_disk_is_refused_by_its_path(tmp_path: Path, update: U
         tmp_path / "other", {**update.before, "k.fixed": update.before["k.fixed"] * 2}
     )
     with pytest.raises(WrongBaseError, match=f"{other} is not .*k.fixed"):
-        live.apply_(state_of(update.before), update.patch, base=other, trust=True)
+        live.apply_(state_of(update.before), update.patch, base=other, verify=False)
 
 
 def _without(state: State, name: str) -> None:
@@ -89,8 +93,8 @@ def _added(state: State, name: str) -> None:
     [
         (_without, "does not hold tensor 'a.weight'"),
         (_renamed, "no tensor 'other'"),
-        (_cast, r"'a.weight' is F32 \[70, 100\] and .* has BF16 \[70, 100\]"),
-        (_reshaped, r"'a.weight' is BF16 \[100, 70\] and .* has BF16 \[70, 100\]"),
+        (_cast, r"'a.weight' is float32 and .* has bfloat16: .* with dtype=torch.bfloat16"),
+        (_reshaped, r"'a.weight' has shape \[100, 70\] and .* \[70, 100\]; .*mapping="),
         (_added, "no tensor 'a.weight.lora'"),
     ],
 )
@@ -113,10 +117,10 @@ def test_a_parameter_without_words_is_left_alone(tmp_path: Path) -> None:
     assert bits(state) == stored(update.tuned)
 
 
-def test_a_parameter_without_parts_is_left_alone(update: Update) -> None:
+def test_a_parameter_without_slices_is_left_alone(update: Update) -> None:
     state = state_of(update.before)
     state["adapter"] = torch.ones(3)
-    live.apply_(state, update.patch, names={"adapter": []})
+    live.apply_(state, update.patch, mapping={"adapter": []})
     assert bits({"adapter": state.pop("adapter")}) == bits({"adapter": torch.ones(3)})
     assert bits(state) == stored(update.tuned)
 
@@ -140,3 +144,36 @@ def test_what_is_no_tensor_and_buffers_of_the_model_are_let_be(attention: Update
     live.apply_(module, attention.patch)
     assert bits(module.state_dict()) == stored(attention.tuned)
     assert module.cache.tolist() == [1.0] * 4
+
+
+def test_a_model_loaded_in_another_dtype_is_told_so(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    import tiny_llama
+
+    base = tiny_llama.write_base(tmp_path / "base")
+    tuned = {name: np.asarray(tensor) for name, tensor in load_file(base / FILE).items()}
+    name = "model.layers.1.mlp.up_proj.weight"
+    tuned[name] = nudge(tuned[name], 0.2, 1)
+    write_model(tmp_path / "tuned", tuned)
+    patch = tmp_path / "update.patchc"
+    patchc.diff(base, tmp_path / "tuned", out=patch, weights_only=True)
+    for dtype in (torch.float32, torch.float16):
+        model = transformers.AutoModelForCausalLM.from_pretrained(base, dtype=dtype)
+        found = bits(model.state_dict())
+        told = rf"is {str(dtype)[6:]} and .* has bfloat16: .* load .* with dtype=torch\.bfloat16"
+        with pytest.raises(WrongBaseError, match=told) as caught:
+            live.apply_(model, patch)
+        assert "fused" not in str(caught.value)
+        assert bits(model.state_dict()) == found
+    model = transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
+    live.apply_(model, patch)
+    with pytest.raises(WrongBaseError, match="is float32 and"):
+        live.revert_(model.float(), patch)
+
+
+def test_a_fused_parameter_in_another_dtype_is_told_so(attention: Update) -> None:
+    qkv = np.concatenate([attention.before[f"{name}.weight"] for name in "qkv"])
+    state = {"qkv": to_torch(qkv).half(), "embed": to_torch(attention.before["embed"])}
+    mapping = {"qkv": [live.Slice(f"{name}.weight") for name in "qkv"]}
+    with pytest.raises(WrongBaseError, match=r"'qkv' is float16 and .* has bfloat16: .*dtype="):
+        live.apply_(state, attention.patch, mapping=mapping)
