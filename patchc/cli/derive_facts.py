@@ -58,7 +58,7 @@ def direction_facts(report: DeriveReport, direction: DirectionReport) -> dict[st
     return facts | {
         "written": f"{written}{alone}",
         "steps": f"{direction.steps} ({planned}), {plan.optimizer}",
-        "loss": f"{direction.first_loss:.3f} before, {direction.last_loss:.3f} at the end",
+        "loss": _loss(direction),
         "scores": f"{direction.scored_tensors} tensors from {direction.scored_samples} samples",
         "memory": f"weights and moments {_place(plan)}, at most {size(plan.memory_bytes)}",
     }
@@ -90,6 +90,15 @@ def _method(options: DeriveOptions) -> list[str]:
         seed = options.seed if options.retention_seed is None else options.retention_seed
         words += ["--seed", str(seed)] if seed else []
     return words
+
+
+def _loss(direction: DirectionReport) -> str:
+    early, late, over = direction.early_loss, direction.late_loss, direction.compared
+    if direction.steps < 2 * over:
+        return f"{early:.3f} before the only step"
+    if over == 1:
+        return f"{early:.3f} before the first step, {late:.3f} before the last"
+    return f"{early:.3f} on average over the first {over} steps, {late:.3f} over the last {over}"
 
 
 def _place(plan: DerivePlan) -> str:

@@ -18,6 +18,9 @@ class DirectionReport:
         steps: optimiser steps taken.
         first_loss: mean loss of the first batch, before any step.
         last_loss: mean loss of the last batch seen.
+        compared: the number of steps that ``early_loss`` and ``late_loss`` are each taken over.
+        early_loss: mean loss of the first steps' batches, each before its step.
+        late_loss: mean loss of the last steps' batches, likewise.
         at_ceiling: whether the loss ceiling ended the tuning.
         scored_tensors: number of tensors with scores.
         scored_samples: number of conversations or requests whose gradients were summed.
@@ -29,6 +32,9 @@ class DirectionReport:
     steps: int
     first_loss: float
     last_loss: float
+    compared: int
+    early_loss: float
+    late_loss: float
     at_ceiling: bool
     scored_tensors: int
     scored_samples: int

@@ -49,6 +49,16 @@ class Tuning:
         """Mean loss of the last batch seen."""
         return self.losses[-1] if self.ceiling_loss is None else self.ceiling_loss
 
+    @property
+    def compared(self) -> int:
+        """How many steps at the start, and as many at the end, are compared: a tenth, or three."""
+        return max(1, min(max(3, len(self.losses) // 10), len(self.losses) // 2))
+
+    def mean_loss(self, at_start: bool) -> float:
+        """Mean loss of the first or the last steps: single batches differ by their samples."""
+        losses = self.losses[: self.compared] if at_start else self.losses[-self.compared :]
+        return sum(losses) / len(losses)
+
 
 @dataclass
 class Tuner:

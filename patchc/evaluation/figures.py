@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from patchc.errors import UsageError, import_errors
+from patchc.errors import UsageError
+from patchc.evaluation.drawing import check_matplotlib, explain_above, open_figure, write_figure
 from patchc.evaluation.measure import Evaluation
 from patchc.evaluation.trials import Trial
-from patchc.files import staged_file
 from patchc.output_checks import check_output
 from patchc.selection.candidates import layer_of, module_of, natural_order
 
@@ -42,7 +42,7 @@ def check_plot(path: Path) -> None:
     if path.suffix.lower() != ".png":
         raise UsageError(f"plot {path}: give a name that ends in .png")
     check_output(path, ())
-    _check_matplotlib()
+    check_matplotlib()
 
 
 def plot(models: Sequence[Evaluation], path: Path) -> None:
@@ -53,7 +53,7 @@ def plot(models: Sequence[Evaluation], path: Path) -> None:
         StorageError: the operating system refused.
     """
     check_plot(path)
-    figure = _open_figure(7, 6)
+    figure = open_figure(7, 6 + 0.2 * len(models))
     axes = figure.add_subplot()
     for model in models:
         x, y = model.harmful, model.over_refusal
@@ -69,15 +69,14 @@ def plot(models: Sequence[Evaluation], path: Path) -> None:
             label=rf"$\_${name[1:]}" if name.startswith("_") else name,
         )
     axes.set(
-        xlabel="harmful requests answered",
-        ylabel="harmless requests refused",
+        xlabel="harmful requests answered (share, 95 % interval)",
+        ylabel="harmless requests refused (share, 95 % interval)",
         xlim=(-0.03, 1.03),
         ylim=(-0.03, 1.03),
     )
     axes.grid(alpha=0.3)
-    axes.legend()
-    with staged_file(path) as staging:
-        figure.savefig(staging, format="png", dpi=150)
+    explain_above(axes)
+    write_figure(figure, path, replace=False)
 
 
 def draw_sweep(base: Trial, trials: Sequence[Trial], best: Trial, folder: Path) -> list[Path]:
@@ -92,8 +91,7 @@ def draw_sweep(base: Trial, trials: Sequence[Trial], best: Trial, folder: Path) 
     paths = []
     for name, figure in sweep_figures(base, trials, best).items():
         path = folder / f"{name}.png"
-        with staged_file(path, replace=True) as staging:
-            figure.savefig(staging, format="png", dpi=120)
+        write_figure(figure, path, replace=True)
         paths.append(path)
     return paths
 
@@ -109,7 +107,7 @@ def sweep_figures(base: Trial, trials: Sequence[Trial], best: Trial) -> dict[str
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    _check_matplotlib()
+    check_matplotlib()
     figures = {}
     if varied := _varied(trials):
         figures["rates"] = _draw_rates(base, trials, varied)
@@ -138,17 +136,6 @@ def shares_of_entries(
     }
 
 
-def _check_matplotlib() -> None:
-    with import_errors("a figure", "plot"):
-        import matplotlib  # noqa: F401
-
-
-def _open_figure(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
-
-
 def _varied(trials: Sequence[Trial]) -> list[str]:
     recipes = [trial.recipe for trial in trials if trial.recipe is not None]
     values = {name: [one.get(name) for one in recipes] for name in (recipes or [{}])[0]}
@@ -164,7 +151,7 @@ def _varied(trials: Sequence[Trial]) -> list[str]:
 def _draw_rates(base: Trial, trials: Sequence[Trial], names: Sequence[str]) -> Figure:
     columns = min(len(names), _MOST_PANELS)
     rows = -(-len(names) // columns)
-    figure = _open_figure(4 * columns, 3.2 * rows)
+    figure = open_figure(4 * columns, 3.2 * rows)
     panels = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
     for axes in panels[len(names) :]:
         axes.remove()
@@ -176,8 +163,10 @@ def _draw_rates(base: Trial, trials: Sequence[Trial], names: Sequence[str]) -> F
             _draw_rate(axes, base, trials, name, rate, colour)
         axes.set_xlabel(name)
         axes.set_ylim(-0.02, 1.02)
-    panels[0].set_ylabel("rate")
-    panels[-1].legend()
+    for axes in panels[::columns]:
+        axes.set_ylabel("rate, mean and range of trials")
+    panels[0].plot([], [], color="black", linestyle=":", linewidth=1, label="base")
+    explain_above(panels[0], columns=2)
     return figure
 
 
@@ -197,7 +186,7 @@ def _draw_rate(
 
 
 def _draw_parameters(selected: Selected) -> Figure:
-    figure = _open_figure(10, 6)
+    figure = open_figure(10, 6)
     groupings = (("layer", layer_of), ("module", module_of))
     for axes, (title, group_of) in zip(figure.subplots(2, 1), groupings, strict=True):
         shares = shares_of_entries(selected, group_of)
@@ -208,9 +197,11 @@ def _draw_parameters(selected: Selected) -> Figure:
             places = [place + number * width for place in range(len(labels))]
             colour = _COMPONENTS.get(component)
             axes.bar(places, found.values(), width, color=colour, label=component)
-        axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right")
-        axes.set_ylabel("share of parameters")
-        axes.set_title(f"selected parameters by {title}")
+        middle = (len(shares) - 1) * width / 2
+        axes.set_xticks(
+            [place + middle for place in range(len(labels))], labels, rotation=45, ha="right"
+        )
+        axes.set(xlabel=title, ylabel="share of selected entries")
         if shares:
-            axes.legend()
+            explain_above(axes, columns=len(shares))
     return figure

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from patchc.errors import import_errors
-from patchc.files import staged_file
+from patchc.evaluation.drawing import explain_above, open_figure, write_figure
 
 if TYPE_CHECKING:
     from patchc.fitting.fitted import Fitted
@@ -21,9 +20,7 @@ def draw_fit(fitted: Fitted, path: Path) -> None:
         MissingExtraError: matplotlib is not installed.
         StorageError: the file cannot be written.
     """
-    with import_errors("a figure", "plot"):
-        from matplotlib.figure import Figure
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = open_figure(10, 4.5)
     losses, points = figure.subplots(1, 2)
     trained = [(step, loss) for step, loss, _ in fitted.losses if loss is not None]
     validated = [(step, value) for step, _, value in fitted.losses if value is not None]
@@ -31,14 +28,19 @@ def draw_fit(fitted: Fitted, path: Path) -> None:
         steps, values = [step for step, _ in line], [value for _, value in line]
         losses.plot(steps, values, marker=marker, label=label)
     losses.set(xlabel="step", ylabel="loss")
-    losses.legend()
+    explain_above(losses, columns=2)
     base = fitted.base
     points.scatter([base.over_refusal.value], [base.harmful.value], color="black", label="base")
-    for one in fitted.candidates:
+    named: set[str] = set()
+    for one in sorted(fitted.candidates, key=lambda one: one is fitted.best):
         place = one.trial.over_refusal.value, one.trial.harmful.value
-        points.scatter(*place, color="tab:green" if one is fitted.best else "tab:grey")
-        points.annotate(f"step {one.step}", place)
-    points.set(xlabel="over-refusal", ylabel="harmful")
-    points.legend()
-    with staged_file(path, replace=True) as staging:
-        figure.savefig(staging, format="png", dpi=120)
+        colour, label = ("tab:green", "chosen") if one is fitted.best else ("tab:grey", "measured")
+        points.scatter(*place, color=colour, label=label if label not in named else None)
+        points.annotate(f"step {one.step}", place, (5, 5), textcoords="offset points")
+        named.add(label)
+    points.set(
+        xlabel="harmless requests refused (share)", ylabel="harmful requests answered (share)"
+    )
+    points.margins(0.2)
+    explain_above(points, columns=3)
+    write_figure(figure, path, replace=True)

@@ -57,6 +57,11 @@ def test_ascent_raises_the_loss_and_descent_lowers_it(
     assert se.last_loss > se.first_loss + 0.1
     assert osm.last_loss < osm.first_loss - 0.1
     assert (se.steps, se.at_ceiling, se.scored_tensors, se.scored_samples) == (6, False, 14, 3)
+    for one in (se, osm):
+        losses = json.loads((one.path / "derive.json").read_text())["tuning"]["losses"]
+        assert one.compared == 3
+        assert one.early_loss == pytest.approx(sum(losses[:3]) / 3)
+        assert one.late_loss == pytest.approx(sum(losses[3:]) / 3)
 
 
 def test_each_direction_is_a_loadable_checkpoint_in_fp32(

@@ -106,7 +106,7 @@ def test_the_figures_show_misanswered_replies_where_there_are_any() -> None:
     ]
     (axes,) = sweep_figures(trial_of(1, 2), trials, trials[0])["rates"].axes
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert labels == ["harmful", "over-refusal", "misanswered"]
+    assert labels == ["harmful", "over-refusal", "misanswered", "base"]
     assert list(map(float, axes.lines[4].get_ydata())) == [0.1, 0.3]
 
 
