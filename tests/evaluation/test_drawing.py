@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 def trial(harmful: int, refused: int, **recipe: object) -> Trial:
     rates = {"harmful": harmful, "over_refusal": refused, "misanswered": 1, "degenerate": 0}
     measured = {name: Rate(hits, 40) for name, hits in rates.items()}
-    applied = {"osm": 70, "osm applied": 60}
     selected = {
         f"model.layers.{layer}.{module}.weight": {
             "se": 60,
