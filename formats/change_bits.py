@@ -10,7 +10,12 @@ _MOST_BITS = 1 << 80
 
 @dataclass(frozen=True)
 class ChangeBits:
-    """Bits of changes: of positions, which words change; and of values, by which steps."""
+    """Bits of changes.
+
+    Attributes:
+        positions: bits of which words change.
+        values: bits of the steps by which they do.
+    """
 
     positions: float = 0.0
     values: float = 0.0

@@ -10,8 +10,12 @@ from dataclasses import dataclass
 class ProgressEvent:
     """One step of a long task.
 
-    ``done`` and ``total`` count in ``unit`` ("bytes", "parameters", "steps", "samples");
-    ``detail`` is a short text for a person, such as the current loss.
+    Attributes:
+        stage: what is being done, such as "apply" or "check patch".
+        done: how much of it is done, in ``unit``.
+        total: how much there is to do.
+        unit: what is counted: "bytes", "parameters", "steps", "samples" and so on.
+        detail: a short text for a person, such as the current loss.
     """
 
     stage: str

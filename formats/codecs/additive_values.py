@@ -45,7 +45,12 @@ class AdditiveComponent:
 
 @dataclass(frozen=True)
 class AdditiveValues:
-    """How values are stored, and the components in the order in which they are added."""
+    """The values of an additive patch.
+
+    Attributes:
+        value_type: how they are stored, "bf16" or "int8".
+        components: what is added, in this order.
+    """
 
     value_type: ValueType
     components: tuple[AdditiveComponent, ...]

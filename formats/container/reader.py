@@ -271,6 +271,9 @@ def open_patch(path: str | os.PathLike[str]) -> Patch:
 
     Chunk bodies are checked when they are read. Needs no model.
 
+    Args:
+        path: the file.
+
     Raises:
         PatchFormatError: missing, truncated or corrupt; names the file.
         UnsupportedPatchError: a version, feature or dtype that this reader does not have.

@@ -16,9 +16,11 @@ _Z = 1.959963984540054
 
 @dataclass(frozen=True)
 class Rate:
-    """``hits`` of ``total`` (at least 1), with the Wilson score interval at 95 %.
+    """A share of requests, with the Wilson score interval at 95 %.
 
     Attributes:
+        hits: requests that count.
+        total: requests in all, at least 1.
         value: hits / total.
         low, high: the interval (Wilson 1927): (p + z²/2n ± z √(p(1−p)/n + z²/4n²)) / (1 + z²/n).
             It covers the sampling of requests and nothing else.

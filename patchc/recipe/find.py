@@ -49,6 +49,9 @@ def read_recipe(path: str | os.PathLike[str]) -> Recipe | MergeRecipe:
     The key ``method`` decides whose they are: those of :class:`MergeRecipe` (``lambda_`` written as
     ``lambda``) for a merge, else those of :class:`Recipe`.
 
+    Args:
+        path: the file.
+
     Raises:
         UsageError: the file is missing, malformed, or has an unknown or invalid key.
     """

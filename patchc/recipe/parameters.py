@@ -68,12 +68,14 @@ def parameters(recipe: type[Any]) -> dict[str, Parameter]:
 
 def document_parameters(recipe: type[Kind]) -> type[Kind]:
     """Write the parameters into the docstring of a recipe's class, before what it raises."""
-    lines = ["Attributes:"]
+    text = recipe.__doc__ or ""
+    lines = [] if "Attributes:" in text else ["    Attributes:"]
     for name, stated in parameters(recipe).items():
-        text = f"{name}: {stated.help} {stated.detail}"
-        lines += textwrap.wrap(text, 100, initial_indent=8 * " ", subsequent_indent=12 * " ")
-    stated_here = "\n".join(lines) + "\n\n    Raises:"
-    recipe.__doc__ = (recipe.__doc__ or "").replace("Raises:", stated_here)
+        told = f"{name}: {stated.help} {stated.detail}"
+        lines += textwrap.wrap(told, 100, initial_indent=8 * " ", subsequent_indent=12 * " ")
+    before, raises, after = text.partition("\n    Raises:")
+    blank = "" if "Attributes:" in text else "\n"
+    recipe.__doc__ = before + blank + "\n".join(lines) + "\n" + raises + after
     return recipe
 
 

@@ -61,6 +61,9 @@ class MergeRecipe(BaseRecipe):
     at random and rescales; "magnitude" keeps the entries of largest |τ|; "ties" (2306.01708) does
     so, elects a sign for every entry and averages the entries that agree.
 
+    Attributes:
+        method: which of them.
+
     Raises:
         UsageError: a parameter is of the wrong type, out of range, or not one of the method's.
     """

@@ -49,6 +49,9 @@ class ChainReport:
 def chain(patches: Sequence[str | os.PathLike[str]]) -> ChainReport:
     """Describe patches, and compare the digests of each with those of the one before it.
 
+    Args:
+        patches: patch files in their order.
+
     Raises:
         PatchFormatError, UnsupportedPatchError: a patch cannot be read.
     """

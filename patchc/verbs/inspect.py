@@ -21,6 +21,7 @@ class ChangeCounts:
     """How much of one tensor, one layer or the whole model a patch changes.
 
     Attributes:
+        name: of the tensor or the layer, or "total".
         words: number of words.
         changed: number of words that the patch changes.
         nbytes: size of their coded bodies.
@@ -44,7 +45,14 @@ class ChangeCounts:
 
 @dataclass(frozen=True)
 class MaskReport:
-    """A seeded retention mask: the share of entries that it retains, and the chunks coded in it."""
+    """A seeded retention mask.
+
+    Attributes:
+        component: whose entries it retains.
+        retain: the share of entries that it retains.
+        seed: of its draws.
+        chunks: number of chunks whose changes are coded in it.
+    """
 
     component: str
     retain: float
@@ -71,6 +79,7 @@ class InspectReport:
         entropy: the lower bound for the bits of its changes, if the file states it.
         folded: the patches that a fold was made from: root and result digest, in hexadecimal.
         model_bytes: bytes of the base's tensors.
+        tensor_count: number of tensors of the base and of the result.
         total: counts of the whole model.
         tensors: counts of the changed tensors. The name of a tensor that only one side has says so.
         layers: counts of the changed layers; a tensor outside any layer stands alone.
@@ -104,6 +113,9 @@ def inspect(patch: str | os.PathLike[str]) -> InspectReport:
     """Describe a patch: provenance, totals, density and size per tensor and per layer.
 
     The base and the model are not needed, and no body is decoded.
+
+    Args:
+        patch: a patch file.
 
     Raises:
         PatchFormatError, UnsupportedPatchError: the patch cannot be read.

@@ -62,6 +62,14 @@ def verify(
 
     With a patch that changes nothing, the state is "base".
 
+    Args:
+        patch: a patch file.
+        model: a checkpoint folder or a safetensors file; None checks the patch alone.
+        threads: worker threads; None means one per core.
+        max_memory: bytes that the process may take, to within a tenth; it limits the threads. None
+            means 300 MB.
+        progress: called with the chunks and bytes done.
+
     Raises:
         PatchFormatError, UnsupportedPatchError: the patch is damaged or not readable.
         CheckpointError, UnsupportedInputError: the model cannot be read.
