@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,8 @@ def run_commands(block: Block, shell: Shell, where: str) -> None:
 
 def run_python(block: Block, names: dict[str, Any], where: str) -> str:
     out = io.StringIO()
-    with contextlib.redirect_stdout(out):
+    with contextlib.redirect_stdout(out), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # a page may leave a file to Python
         exec(compile("\n" * block.line + block.text, where, "exec"), names)
     return out.getvalue()
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 _SECONDS = 300.0
 _END = re.compile(rb"\x1e(\d+)\x1e\n")
+_TELL = r"__tell() { printf '\036%d\036\n' $1; }; "
 
 
 class Shell:
@@ -48,10 +49,8 @@ class Shell:
             stops: end at the first command that fails.
         """
         assert self._bash.stdin is not None
-        inside = f"set -e\n{commands}\nset +e" if stops else commands
-        told = r"printf '\036%d\036\n' "
-        trap = f"trap '{told} $?' EXIT\n" if stops else ""
-        script = f"{trap}{{\n{inside}\n}} </dev/null\n__code=$?; trap - EXIT; {told} $__code\n"
+        inside = f"set -e; trap '__tell $?' EXIT\n{commands}\nset +e" if stops else commands
+        script = f"{_TELL}{{\n{inside}\n}} </dev/null\n__code=$?; trap - EXIT; __tell $__code\n"
         self._bash.stdin.write(f"{script}(exit $__code)\n".encode())
         return self._read()
 

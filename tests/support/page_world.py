@@ -5,8 +5,8 @@ A page's commands run in a folder of their own with these:
 - ``models/chat``: the model to fix; ``models/chat-v2``: its next release; ``models/base``: a copy
   of it; ``models/a``, ``models/b``: fine-tunes of it; ``models/chat-tuned-further``: a descendant
 - ``answered.jsonl``, ``harmful.jsonl``, ``harmless.jsonl`` (with a ``prompt``, ``response`` and
-  ``kind``), ``questions.jsonl`` (``prompt``, ``answer``), ``reference.txt``; in ``dev`` and ``test`` a half
-  of the requests each
+  ``kind``), ``questions.jsonl`` (``prompt``, ``answer``), ``reference.txt``; in ``dev`` and
+  ``test`` a half of the requests each
 - ``work/se``, ``work/osm``: what ``derive`` writes of the pair; ``fix.toml``: a recipe
 - ``fix.patchc``: changes models/chat; ``update.patchc``: models/chat to models/chat-v2;
   ``first.patchc``, ``second.patchc``, ``third.patchc``: a chain that begins with models/chat
@@ -51,6 +51,7 @@ def write_world(folder: Path) -> None:
     shutil.copyfile(folder / "harmful.jsonl", folder / "answered.jsonl")
     write_requests(folder / "dev", slice(None, None, 2))
     write_requests(folder / "test", slice(1, None, 2))
+    shutil.copyfile(folder / "harmful.jsonl", folder / "answered.jsonl")
     (folder / "reference.txt").write_text("Name the capital of France . Mix tea with sage .\n" * 8)
     (folder / "fix.toml").write_text(_RECIPE)
     _write_patches(folder, chat)
