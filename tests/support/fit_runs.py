@@ -41,7 +41,9 @@ def run(models: Path, requests: dict[str, Path], out: Path, **more: Any) -> FitR
         **requests,
         **more,
     }
-    return patchc.fit(models / "base", out=out, **named)
+    report = patchc.fit(models / "base", out=out, **named)
+    assert type(report) is FitReport
+    return report
 
 
 @contextmanager

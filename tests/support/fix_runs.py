@@ -52,4 +52,6 @@ def given(folder: Path) -> dict[str, Any]:
 def fix(folder: Path, out: Path, **changes: Any) -> FixReport:
     """The fix of the folder's requests; ``changes`` replace arguments."""
     arguments = {**given(folder), "options": OPTIONS, **changes}
-    return patchc.fix(folder / "base", out, **arguments)
+    report = patchc.fix(folder / "base", out, **arguments)
+    assert type(report) is FixReport
+    return report

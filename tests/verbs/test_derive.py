@@ -68,6 +68,7 @@ def test_each_direction_is_a_loadable_checkpoint_in_fp32(
     base: Path, data: Path, tmp_path: Path
 ) -> None:
     report = patchc.derive(base, data, tmp_path / "work", options=OPTIONS)
+    assert type(report) is patchc.DeriveReport
     for direction in report.directions:
         assert direction.path == tmp_path / "work" / direction.direction
         model = AutoModelForCausalLM.from_pretrained(direction.path, dtype="auto")

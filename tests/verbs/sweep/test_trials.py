@@ -34,6 +34,7 @@ OPTIONS = EvaluateOptions(judge=says_ash, max_new_tokens=5)
 def run(models: dict[str, Path], requests: dict[str, Path], out: Path, **more: Any) -> SweepReport:
     named = {**models, **requests, "out": out, "grid": GRID, "options": OPTIONS, **more}
     report = patchc.sweep(**named)
+    assert type(report) is SweepReport
     trials = tuple(replace(trial, seconds=0.0) for trial in report.trials)
     best = replace(report.best, seconds=0.0)
     return SweepReport(replace(report.base, seconds=0.0), trials, best, report.kinds)
