@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from patchc.errors import UsageError
 from patchc.recipe import checks
 from patchc.recipe.safepatching import SCORES, Score
+from patchc.runtime.device import device_name
 from patchc.selection.compact.holding import Holding
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ class DeriveOptions:
         checks.seed("seed", self.seed)
         checks.choice("objective", self.objective, get_args(Objective))
         checks.choice("optimizer", self.optimizer, get_args(Optimizer))
-        object.__setattr__(self, "device", checks.device(self.device))
+        object.__setattr__(self, "device", device_name(self.device))
         checks.choice("precision", self.precision, get_args(Precision))
         _check_selection("directions", self.directions, DIRECTIONS)
         if self.scores:

@@ -10,8 +10,7 @@ import torch
 from transformers.utils import logging
 
 from patchc.errors import UsageError
-from patchc.recipe import checks
-from patchc.runtime.device import check_number
+from patchc.runtime.device import check_number, device_name
 
 _CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 
@@ -22,7 +21,7 @@ def choose_device(device: str | torch.device) -> torch.device:
     Raises:
         UsageError: CUDA is asked for and there is none, or not the one.
     """
-    name, available = checks.device(device), torch.cuda.is_available()
+    name, available = device_name(device), torch.cuda.is_available()
     if name == "cpu" or (name == "auto" and not available):
         return torch.device("cpu")
     if not available:

@@ -9,6 +9,7 @@ from patchc.errors import UsageError
 from patchc.evaluation.verdicts import Judge
 from patchc.json_values import has_half_character
 from patchc.recipe import checks
+from patchc.runtime.device import device_name
 
 if TYPE_CHECKING:
     import torch
@@ -53,7 +54,7 @@ class EvaluateOptions:
         if self.limit is not None:
             checks.count("limit", self.limit)
         checks.choice("dtype", self.dtype, get_args(Dtype))
-        object.__setattr__(self, "device", checks.device(self.device))
+        object.__setattr__(self, "device", device_name(self.device))
         if self.system is not None:
             if not isinstance(self.system, str) or not self.system.strip():
                 raise UsageError(f"system is {self.system!r}; it must be a text that is not empty")

@@ -7,14 +7,12 @@ raises :class:`~patchc.errors.UsageError` for any other value; the message names
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 
 from patchc.errors import UsageError
 from patchc.json_values import has_half_character
 
 _MOST_SHOWN = 80
-_DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,4})?")
 
 
 def number(name: str, value: object) -> float:
@@ -103,17 +101,6 @@ def choice(name: str, value: object, choices: Sequence[str]) -> object:
     if value not in choices:
         raise UsageError(f"{name} is {_shown(value)}; it must be one of {', '.join(choices)}")
     return value
-
-
-def device(value: object) -> str:
-    """Check a device, and return its name; a ``torch.device`` goes by its own."""
-    name = str(value)
-    if not _DEVICE.fullmatch(name):
-        raise UsageError(
-            f"device is {_shown(value)}; it must be auto, cpu, cuda, or one of several CUDA "
-            "devices, such as cuda:1"
-        )
-    return name
 
 
 def known_keys(content: Mapping[str, object], known: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -10,13 +11,12 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from patchc.errors import MissingExtraError, UsageError
-from patchc.recipe import checks
 from patchc.runtime.device_pool import DevicePool
 
 if TYPE_CHECKING:
     import torch
 
-
+_NAME = re.compile(r"auto|cpu|cuda(:\d{1,4})?")
 _POOL: ContextVar[DevicePool | None] = ContextVar("pool", default=None)
 
 
@@ -33,6 +33,21 @@ def computing_on(pool: DevicePool) -> Iterator[None]:
         _POOL.reset(token)
 
 
+def device_name(device: object) -> str:
+    """Check a device, and return its name; a ``torch.device`` goes by its own.
+
+    Raises:
+        UsageError: it is none that patchc computes on.
+    """
+    name = str(device)
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"device is {device!r:.80}; it must be auto, cpu, cuda, or one of several CUDA "
+            "devices, such as cuda:1"
+        )
+    return name
+
+
 def open_device(device: str | torch.device) -> DevicePool | None:
     """The device to compute on; None is the CPU. Loads torch only if there may be a device.
 
@@ -42,7 +57,7 @@ def open_device(device: str | torch.device) -> DevicePool | None:
     """
     if pool := _POOL.get():
         return pool
-    name = checks.device(device)
+    name = device_name(device)
     if name == "cpu" or (name == "auto" and not (_is_installed() and _has_driver())):
         return None
     if not _is_installed():
