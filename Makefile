@@ -3,8 +3,10 @@ PYTHON ?= python3
 # One exact torch release, so that a CPU build is enough and runs repeat.
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
+# Material warns of a MkDocs 2 that its requirements exclude.
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
-.PHONY: help setup demo test torture test-lm-eval check gpu gpu-wheels bench bench-build bench-merge bench-memory bench-speed bench-size bench-kernels bench-linear bench-smollm2 bench-fix clean
+.PHONY: help setup demo test torture test-lm-eval check docs docs-serve gpu gpu-wheels bench bench-build bench-merge bench-memory bench-speed bench-size bench-kernels bench-linear bench-smollm2 bench-fix clean
 
 help:
 	@echo "make demo          set everything up and fix a tiny embedded model; SEEDS=\"0 1 2\" fixes three"
@@ -12,6 +14,8 @@ help:
 	@echo "make torture       kills, power losses, system errors and other programs, in full; half an hour;"
 	@echo "                   MATRICES=\"kills faults\" POINTS=50 SEED=7 narrow it down"
 	@echo "make test-lm-eval  the test that needs lm-evaluation-harness, in an environment of its own"
+	@echo "make docs          build the documentation in site/, strictly; it needs no network"
+	@echo "make docs-serve    the same at localhost:8000, anew after every change"
 	@echo "make gpu           all that a CUDA device has to show, in 9 minutes, without a network; WHEELS=folder"
 	@echo "                   installs what PYTHON lacks, OUT=folder takes the results, PARTS=\"tests kernels\""
 	@echo "                   narrows it down; without a device, a rehearsal on the CPU"
@@ -40,11 +44,17 @@ setup: .venv/ready
 demo: setup
 	for seed in $(or $(SEEDS),0); do $(BIN)/patchc demo --seed $$seed || exit; done
 
-check: setup
+check: setup docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: setup
+	$(MKDOCS) build --quiet --config-file docs/site/mkdocs.yml
+
+docs-serve: setup
+	$(MKDOCS) serve --config-file docs/site/mkdocs.yml
 
 test: check
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
@@ -113,4 +123,4 @@ bench-smollm2: setup
 	PYTHONPATH=tests/support $(BIN)/python benchmarks/smollm2/run.py
 
 clean:
-	rm -rf .venv .venv-lm-eval .venv-bench-size .venv-mergekit .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-lm-eval .venv-bench-size .venv-mergekit site .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
