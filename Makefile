@@ -51,7 +51,7 @@ check: setup docs
 	$(BIN)/lint-imports
 
 docs: setup
-	$(MKDOCS) build --quiet --config-file docs/site/mkdocs.yml
+	$(MKDOCS) build --strict --config-file docs/site/mkdocs.yml
 
 docs-serve: setup
 	$(MKDOCS) serve --config-file docs/site/mkdocs.yml

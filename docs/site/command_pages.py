@@ -57,18 +57,13 @@ def commands_page() -> str:
 
 
 def _panels(name: str) -> dict[str, list[Any]]:
-    """Arguments first, then options by the headings of the help; what has none comes last."""
-    found: dict[str, list[Any]] = {"Arguments": []}
-    general: list[Any] = []
+    """Arguments, then options by the headings of the help."""
+    found: dict[str, list[Any]] = {"Arguments": [], _GENERAL: []}
     for one in parameters_of(name):
-        panel = getattr(one, "rich_help_panel", None)
-        if one.param_type_name == "argument":
-            found["Arguments"].append(one)
-        elif panel:
-            found.setdefault(panel, []).append(one)
-        else:
-            general.append(one)
-    return {title: members for title, members in (found | {_GENERAL: general}).items() if members}
+        is_option = one.param_type_name == "option"
+        panel = (getattr(one, "rich_help_panel", None) or _GENERAL) if is_option else "Arguments"
+        found.setdefault(panel, []).append(one)
+    return {title: members for title, members in found.items() if members}
 
 
 def _entry(parameter: Any, context: Any) -> str:
@@ -76,7 +71,7 @@ def _entry(parameter: Any, context: Any) -> str:
     facts = ""
     if found := _FACT.search(text):
         text = text[: found.start()]
-        facts = " *" + found[1].replace("; ", ", ").replace("default: (", "default: (") + "*"
+        facts = " *" + found[1].replace("; ", ", ") + "*"
     return f"`{names}`\n:   {_plain(text)}{facts}"
 
 

@@ -30,9 +30,9 @@ class Trial:
 
     Attributes:
         recipe: as :meth:`patchc.recipe.Recipe.to_json` gives it, or None.
-        harmful, over_refusal, misanswered, utility, degenerate, perplexity, answer_perplexity,
-            outcomes: as in :class:`patchc.evaluation.measure.Evaluation`; ``outcomes`` are empty
-            if an earlier version wrote the trial.
+        harmful, over_refusal, misanswered, utility, degenerate: as in :class:`patchc.Evaluation`.
+        perplexity, answer_perplexity: likewise.
+        outcomes: likewise; empty if an earlier version wrote the trial.
         patch_bytes: size of the patch.
         changed_words: entries that the patch changes.
         selected: for each tensor, how many entries are in the top sets, in their overlap, and

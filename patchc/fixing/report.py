@@ -21,8 +21,8 @@ class Figures:
     """How one model answered the development or the test requests.
 
     Attributes:
-        harmful, over_refusal, misanswered, utility, degenerate, perplexity, answer_perplexity,
-            kinds, outcomes: as in :class:`patchc.evaluation.measure.Evaluation`.
+        harmful, over_refusal, misanswered, utility, degenerate: as in :class:`patchc.Evaluation`.
+        perplexity, answer_perplexity, kinds, outcomes: likewise.
     """
 
     harmful: Rate
