@@ -32,6 +32,8 @@ WITH = {
     "revert": ("x", "y", "-o", "out"),
     "verify": ("x", "y"),
     "inspect": ("x",),
+    "status": ("x", "y"),
+    "annotate": ("x", "--name", "x", "-o", "out"),
     "fold": ("x", "y", "-o", "out"),
     "evaluate": _ASKED,
     "sweep": (*_ASKED, "-o", "out"),
