@@ -12,6 +12,7 @@ from rich.cells import cell_len
 
 _GAP = "  "
 _BELOW = "    "
+_MOST_BLOCKS = 3
 
 Row = Sequence[str]
 
@@ -61,15 +62,19 @@ def table_lines(columns: Row, rows: Sequence[Row], width: int | None) -> list[st
     """Lay out a table, texts to the left and numbers to the right.
 
     Where it is too wide: with its headings broken, then turned by a quarter, then with the first
-    cell of each row above the others, and at last with each row as a text.
+    cell of each row above the others, then with some columns below the others, and at last with
+    each row as a text.
     """
     if width is None:
         return _grid(columns, rows, broken=False)
     ways = [_grid(columns, rows, broken) for broken in (False, True)]
+    tables = [(columns, rows)]
     if len(rows) < len(columns):
-        ways.append(_grid(*_turned(columns, rows), broken=True))
+        tables.insert(0, _turned(columns, rows))
+        ways.append(_grid(*tables[0], broken=True))
     ways += [_two_lines(columns, rows, broken) for broken in (False, True)]
-    fitting = (lines for lines in ways if max(map(cell_len, lines)) <= width)
+    ways += [_blocks(*table, width) for table in tables]
+    fitting = (lines for lines in ways if lines and max(map(cell_len, lines)) <= width)
     return next(fitting, None) or _texts(columns, rows, width)
 
 
@@ -89,17 +94,17 @@ def _is_text(cells: Iterable[str]) -> bool:
 
 
 def _broken(name: str, cells: Iterable[str]) -> list[str]:
-    """Break a heading at spaces and after hyphens, into lines as wide as the column has to be."""
-    words = name.replace("-", "- ").split()
+    """Break a heading between words, into lines as wide as the column has to be."""
+    words = name.split()
     wide = max(map(cell_len, [*words, *cells]), default=1)
     lines: list[str] = []
     for word in words:
-        joined = f"{lines[-1]}{'' if lines[-1].endswith('-') else ' '}{word}" if lines else word
+        joined = f"{lines[-1]} {word}" if lines else word
         lines[-1:] = [joined] if cell_len(joined) <= wide else [*lines[-1:], word]
     return lines or [""]
 
 
-def _turned(columns: Row, rows: Sequence[Row]) -> tuple[Row, list[Row]]:
+def _turned(columns: Row, rows: Sequence[Row]) -> tuple[Row, Sequence[Row]]:
     first, *others = zip(columns, *rows, strict=True)
     return first, [*others]
 
@@ -110,6 +115,26 @@ def _two_lines(columns: Row, rows: Sequence[Row], broken: bool) -> list[str]:
     lines = [*filter(None, columns[:1]), *beside[:heads]]
     for row, line in zip(rows, beside[heads:], strict=True):
         lines += [row[0], line]
+    return lines
+
+
+def _blocks(columns: Row, rows: Sequence[Row], width: int) -> list[str]:
+    """Put columns below one another, each block with the first column; nothing if it takes many."""
+    lines: list[str] = []
+    blocks, begin = 0, 1
+    while begin < len(columns):
+        end, block = begin, []
+        while end < len(columns):
+            parts = [[row[0], *row[begin : end + 1]] for row in (columns, *rows)]
+            grid = _grid(parts[0], parts[1:], broken=True)
+            if max(map(cell_len, grid)) > width:
+                break
+            end, block = end + 1, grid
+        blocks += 1
+        if not block or blocks > _MOST_BLOCKS:
+            return []
+        lines += ["", *block] if lines else block
+        begin = end
     return lines
 
 
