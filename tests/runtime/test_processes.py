@@ -123,7 +123,9 @@ def test_build_gives_the_bytes_of_one_process(
         size, "build", models.base, "--se", models.se, "--osm", models.osm, "--scope", scope,
         "--alpha", 5, "--beta", 4.5, "-o", "shared.patchc", "--json", cwd=tmp_path,
     )  # fmt: skip
-    assert (ended.code, ended.errors) == (0, [])
+    # One rank alone says that the components have no record.
+    assert (ended.code, len(ended.errors)) == (0, 1)
+    assert "no derive.json there" in ended.errors[0]
     assert ended.out.count(report.root) == 1
     assert (tmp_path / "shared.patchc").read_bytes() == alone.read_bytes()
 
@@ -137,8 +139,8 @@ def test_additive_values_and_their_merge_are_shared_too(models: Models, tmp_path
         "-o", "shared.patchc", cwd=tmp_path,
     )  # fmt: skip
     assert ended.code == 0
-    # One rank alone says that the scales are not fitted.
-    assert [line[:16] for line in ended.errors] == ["patchc: warning:"]
+    # One rank alone says that the scales are not fitted, and that the components have no record.
+    assert [line[:16] for line in ended.errors] == ["patchc: warning:"] * 2
     assert (tmp_path / "shared.patchc").read_bytes() == alone.read_bytes()
     ended = ranks.run(
         2, "apply", "shared.patchc", models.base, "--alpha", 2, "-o", "shared", cwd=tmp_path

@@ -12,6 +12,7 @@ from threads_as_ranks import together
 
 from patchc.errors import (
     InUseError,
+    MissingCheckpointError,
     NumericError,
     RankError,
     WrongBaseError,
@@ -52,7 +53,9 @@ def test_ranks_get_what_all_found_in_their_order() -> None:
     assert ALONE.before("here", 5) == 0
 
 
-@pytest.mark.parametrize("kind", [WrongBaseError, OtherSideError, NumericError])
+@pytest.mark.parametrize(
+    "kind", [WrongBaseError, OtherSideError, NumericError, MissingCheckpointError]
+)
 def test_the_error_of_the_lowest_rank_is_raised_in_all(kind: type[Exception]) -> None:
     def run(ranks: Ranks) -> None:
         def work() -> bytes:
