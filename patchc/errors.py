@@ -129,7 +129,11 @@ class RankError(PatchcError):
 
 
 class UnfixedError(PatchcError):
-    """No patch was written: none that was tried lowers harm and over-refusal within the limits."""
+    """No patch was written: none that was tried lowers harm and over-refusal within the limits.
+
+    Attributes:
+        report: the :class:`~patchc.FitReport` or :class:`~patchc.FixReport` without a patch.
+    """
 
     exit_code = 20
 
