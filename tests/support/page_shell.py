@@ -11,7 +11,7 @@ from pathlib import Path
 
 _SECONDS = 300.0
 _END = re.compile(rb"\x1e(\d+)\x1e\n")
-_TELL = r"__tell() { printf '\036%d\036\n' $1; }; "
+_TELL = r"__tell() { printf '\036%d\036\n' $1; }\n"
 
 
 class Shell:
@@ -34,6 +34,7 @@ class Shell:
             env=kept | {"PATH": path, "COLUMNS": "80", "PS1": "", "OMP_NUM_THREADS": "1"},
             bufsize=0,
         )
+        self._write(_TELL)
 
     def __enter__(self) -> Shell:
         return self
@@ -48,11 +49,14 @@ class Shell:
         Args:
             stops: end at the first command that fails.
         """
-        assert self._bash.stdin is not None
         inside = f"set -e; trap '__tell $?' EXIT\n{commands}\nset +e" if stops else commands
-        script = f"{_TELL}{{\n{inside}\n}} </dev/null\n__code=$?; trap - EXIT; __tell $__code\n"
-        self._bash.stdin.write(f"{script}(exit $__code)\n".encode())
+        script = f"{{\n{inside}\n}} </dev/null\n__code=$?; trap - EXIT; __tell $__code\n"
+        self._write(f"{script}(exit $__code)\n")
         return self._read()
+
+    def _write(self, script: str) -> None:
+        assert self._bash.stdin is not None
+        self._bash.stdin.write(script.encode())
 
     def _read(self) -> tuple[int, str]:
         assert self._bash.stdout is not None
