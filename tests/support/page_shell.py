@@ -11,7 +11,7 @@ from pathlib import Path
 
 _SECONDS = 300.0
 _END = re.compile(rb"\x1e(\d+)\x1e\n")
-_TELL = r"__tell() { printf '\036%d\036\n' $1; }\n"
+_TELL = "__tell() { printf '\\036%d\\036\\n' $1; }\n"
 
 
 class Shell:
