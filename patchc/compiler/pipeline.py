@@ -147,7 +147,8 @@ def write_patch(
 ) -> CompiledPatch:
     """Code all tensors and write the patch file.
 
-    Each rank codes its own tensors. Rank 0 writes the file and alone needs ``files`` and ``check``.
+    Each rank codes its own tensors. Rank 0 writes the file and alone needs ``files`` and ``check``;
+    what these raise, all ranks raise.
     """
     ranks, runs = runtime.ranks, deal_pairs(pairs, runtime.ranks.size)
     ranks.agree("tensors", repr((chunk_words, coder.features, coder.masks, pairs)).encode())
@@ -161,10 +162,13 @@ def write_patch(
             ranks.gather("coded tensors", lambda: assembly.take(outcomes))
             for rank in range(1, ranks.size):
                 assembly.take(_received(ranks, rank, runs[rank], chunk_words))
-            packed = ranks.gather("report", lambda: assembly.finish(files).pack())[0]
-            report = CompiledPatch.unpack(packed)
-            check(report)
-            return report
+
+            def finish() -> bytes:
+                report = assembly.finish(files)
+                check(report)
+                return report.pack()
+
+            return CompiledPatch.unpack(ranks.gather("report", finish)[0])
 
 
 def _code(
