@@ -32,14 +32,21 @@ def open_regular(path: str | os.PathLike[str]) -> int:
     return descriptor
 
 
-def read_regular(path: str | os.PathLike[str]) -> bytes:
+def read_regular(path: str | os.PathLike[str], most: int | None = None) -> bytes:
     """Read a file whole.
 
+    Args:
+        path: the file.
+        most: bytes that it may have; None for any number.
+
     Raises:
-        OSError: as :func:`open_regular`.
+        OSError: as :func:`open_regular`, or the file is larger.
     """
     with os.fdopen(open_regular(path), "rb") as file:
-        return file.read()
+        content = file.read() if most is None else file.read(most + 1)
+    if most is not None and len(content) > most:
+        raise OSError(errno.EINVAL, f"it has more than {most:,} bytes", os.fspath(path))
+    return content
 
 
 def _check_regular(path: str | os.PathLike[str], state: os.stat_result) -> None:

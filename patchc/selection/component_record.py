@@ -36,6 +36,8 @@ _DIGEST = re.compile("[0-9a-f]{64}")
 _CHUNK_WORDS = 1 << DEFAULT_CHUNK_BITS
 _SAMPLED_WORDS = 4096
 _THREADS = 4
+_MOST_BYTES = 16 << 20
+_MOST_NAME = 255
 _SERVES = {"se": "se", "margin": "se", "osm": "osm"}
 """For each direction, the component that it serves as."""
 
@@ -156,7 +158,7 @@ def identify_base(base: Checkpoint, progress: Progress) -> dict[str, str]:
     with Runtime(min(_THREADS, usable_cores()), progress=progress) as runtime:
         chunks = read_digests(base, _CHUNK_WORDS, "identify base", runtime)
     return {
-        "base": base.path.resolve().name,
+        "base": os.fsencode(base.path.resolve().name).decode(errors="replace") or "/",
         "base_digest": digest_of(base, chunks).hex(),
         "base_sample": sample_digest(base),
     }
@@ -182,7 +184,7 @@ def sample_digest(base: Checkpoint) -> str:
 def _read(folder: Path) -> ComponentRecord:
     path = folder / RECORD
     try:
-        return _check(folder, json.loads(read_regular(path)))
+        return _check(folder, json.loads(read_regular(path, _MOST_BYTES)))
     except OSError as error:
         raise CheckpointError(f"{path}: cannot read: {reason(error)}") from error
     except (ValueError, RecursionError, KeyError, UsageError) as error:
@@ -201,6 +203,8 @@ def _check(folder: Path, content: Any) -> ComponentRecord:
         raise ValueError(f"it has no {missing[0]}")
     record = ComponentRecord(folder, *(checks.text(name, content[name]) for name in wanted))
     checks.choice("direction", record.direction, tuple(_SERVES))
+    if len(record.base) > _MOST_NAME:
+        raise ValueError(f"base has more than {_MOST_NAME} characters")
     for name in ("base_digest", "base_sample"):
         if not _DIGEST.fullmatch(getattr(record, name)):
             raise ValueError(f"{name} is no digest")

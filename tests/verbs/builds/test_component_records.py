@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,7 @@ def test_the_command_refuses_swapped_components(models: dict[str, Path], tmp_pat
         {"direction": "both"},
         {"direction": 7},
         {"base": ""},
+        {"base": "x" * 256},
         {"base_digest": "abc"},
         {"base_sample": DIGEST[1:] + "G"},
         {"base_digest": None},
@@ -181,6 +183,19 @@ def test_a_record_that_is_no_file_is_an_error(models: dict[str, Path]) -> None:
     path.unlink()
     path.mkdir()
     refuse(models, CheckpointError, r"derive\.json: ")
+
+
+def test_a_record_that_is_too_large_is_not_read_whole(models: dict[str, Path]) -> None:
+    with (models["se"] / "derive.json").open("ab") as file:
+        file.truncate(1 << 25)
+    refuse(models, CheckpointError, r"se/derive\.json: cannot read: it has more than 16,777,216 b")
+
+
+def test_a_base_whose_name_is_no_text_is_known_too(models: dict[str, Path]) -> None:
+    base = models["base"].rename(models["base"].with_name(os.fsdecode(b"caf\xe9")))
+    for part in ("se", "osm"):
+        write_record(models[part], base, part)
+    assert build(models | {"base": base}).notes == ()
 
 
 def test_the_record_of_weights_that_are_given_as_a_file(tmp_path: Path, inputs: Inputs) -> None:
