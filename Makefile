@@ -6,7 +6,7 @@ BIN := .venv/bin
 # Material warns of a MkDocs 2 that its requirements exclude.
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
-.PHONY: help setup demo test torture test-lm-eval check docs docs-serve gpu gpu-wheels bench bench-build bench-merge bench-memory bench-speed bench-size bench-kernels bench-linear bench-smollm2 bench-fix clean
+.PHONY: help setup demo test torture test-lm-eval check docs docs-serve gpu gpu-wheels bench bench-build bench-merge bench-memory bench-speed bench-size bench-kernels bench-linear bench-smollm2 bench-fix bench-first-use clean
 
 help:
 	@echo "make demo          set everything up and fix a tiny embedded model; SEEDS=\"0 1 2\" fixes three"
@@ -29,6 +29,8 @@ help:
 	@echo "make bench-kernels kernels on a CUDA device beside its copy bandwidth; counted bytes without one"
 	@echo "make bench-linear  time and peak memory from 1 to 14 GB, drawn in benchmarks/linear.svg"
 	@echo "make bench-smollm2 the method's experiment on SmolLM2-135M-Instruct, resumable"
+	@echo "make bench-first-use  install and first runs in fresh environments, beside
+	@echo "                   mergekit-yaml --help and hf --help"
 	@echo "make bench-fix     fixes of stand-in policies on SmolLM2-135M-Instruct, resumable, in hours"
 	@echo "make clean         remove the environment and the caches"
 
@@ -115,6 +117,9 @@ bench-kernels: setup
 
 bench-linear: setup
 	$(BIN)/python benchmarks/linear.py
+
+bench-first-use: setup
+	$(BIN)/python benchmarks/first_use.py --torch "$(TORCH)"
 
 bench-fix: setup
 	PYTHONPATH=benchmarks/fix:benchmarks/smollm2:tests/support $(BIN)/python benchmarks/fix/run.py $(if $(ROWS),--rows "$(ROWS)") $(if $(POLICIES),--policies $(POLICIES)) $(if $(SEEDS),--seeds $(SEEDS))
