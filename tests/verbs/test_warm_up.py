@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from command_line import run
+from tiny_checkpoints import PatchedModel
 
 import patchc
 
@@ -64,16 +65,33 @@ def test_an_unknown_command_is_named() -> None:
     assert "paint" in err
 
 
-def test_code_that_cannot_be_kept_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    nowhere = {"PATCHC_CACHE": f"{tmp_path}/file/a", "XDG_CACHE_HOME": f"{tmp_path}/file/b"}
-    done = subprocess.run(
-        [sys.executable, "-m", "patchc", "warm-up", "diff"],
+def without_a_cache(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """A command where no code can be kept."""
+    (folder / "file").write_text("")
+    nowhere = {"PATCHC_CACHE": f"{folder}/file/a", "XDG_CACHE_HOME": f"{folder}/file/b"}
+    return subprocess.run(
+        [sys.executable, "-m", "patchc", *map(str, arguments)],
         env=os.environ | nowhere,
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def test_a_command_says_once_that_code_cannot_be_kept(
+    patched: PatchedModel, tmp_path: Path
+) -> None:
+    patch = tmp_path / "rice.patchc"
+    patchc.diff(patched.base, patched.tuned, out=patch, codec="rice")
+    done = without_a_cache(tmp_path, "verify", patch)
+    assert not done.returncode
+    assert done.stderr.count("no folder for compiled code can be written; name a folder") == 1
+    assert "patchc warm-up" in done.stderr
+    assert without_a_cache(tmp_path, "inspect", patch).stderr == "", "it compiles nothing"
+
+
+def test_code_that_cannot_be_kept_is_an_error(tmp_path: Path) -> None:
+    done = without_a_cache(tmp_path, "warm-up", "diff")
     assert done.returncode == patchc.OutputError.exit_code
     assert "no folder for compiled code can be written; name a folder" in done.stderr
     assert done.stderr.count("PATCHC_CACHE") == 1
