@@ -26,8 +26,9 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(derivable: Path, tmp_path:
     out, scratch = tmp_path / "new/out", tmp_path / "scratch"
     code, printed, errors = derive(derivable, out, "--scratch", scratch, "--dry-run")
     assert (code, errors) == (0, "")
-    title, *lines = printed.splitlines()
+    title, *lines, last = printed.splitlines()
     assert title == f"derive: would write {out}"
+    assert last.startswith("next: patchc derive ")
     facts = {line[2:].split("  ")[0]: line.split("  ")[-1].strip() for line in lines}
     assert list(facts) == [
         "optimizer", "weights", "layers", "memory", "scratch files", "output", "a step moves",
