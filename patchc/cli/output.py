@@ -173,7 +173,8 @@ def warn(message: str) -> None:
 def print_problem(message: str) -> None:
     """Print what is wrong to standard error; a terminal gets it between words."""
     width = shutil.get_terminal_size().columns if sys.stderr.isatty() else None
-    for line in wrapped(f"patchc: {message}", width, "", "  "):
+    safe = "\n".join(map(printable, message.split("\n")))  # file names may be a stranger's
+    for line in wrapped(f"patchc: {safe}", width, "", "  "):
         say(line, problem=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -113,3 +114,15 @@ def test_a_name_that_the_terminal_cannot_show(patched: PatchedModel) -> None:
     code, out, err = shell("", "inspect", folder / name)
     assert (code, err) == (0, "")
     assert r"\udcffé.patchc" in out
+
+
+def test_an_error_holds_nothing_that_a_terminal_acts_on(patched: PatchedModel) -> None:
+    """Such as the name of a file in a downloaded index."""
+    index = patched.base / "model.safetensors.index.json"
+    content = json.loads(index.read_text())
+    content["weight_map"]["lm_head.weight"] = "\x1b]0;title\x07.safetensors"
+    index.write_text(json.dumps(content))
+    code, out, err = shell("", "verify", patched.patch, patched.base)
+    assert (code, out) == (3, "")
+    assert "?]0;title?.safetensors: no such file" in err
+    assert "\x1b" not in err
