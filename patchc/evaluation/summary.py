@@ -77,14 +77,17 @@ class ResultsSummary:
     def of_patch(self, base: str, result: str) -> ResultsSummary | None:
         """Keep the figures of a patch's base and result, by their digests; None without the result.
 
-        The figures of other models are left out. A result without a digest goes by its base.
+        The figures of other models are left out, and changes that are not from this base to this
+        result. A result without a digest goes by its base.
         """
         sides: dict[str, Side] = {base: "base", result: "result"}
-        models = [replace(one, side=sides.get(one.digest, one.side)) for one in self.models]
-        models = [one for one in models if one.digest in ("", *sides)]
+        own = [one for one in self.models if one.digest in ("", *sides)]
+        models = tuple(replace(one, side=sides.get(one.digest, one.side)) for one in own)
         digests = {one.digest for one in models}
-        known = result in digests or {"", base} <= digests
-        return replace(self, models=tuple(models)) if known else None
+        if result not in digests and not {"", base} <= digests:
+            return None
+        changes = self.changes if models == tuple(own) else {}
+        return replace(self, models=models, changes=changes)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values, for :func:`parse_summary`."""
@@ -133,17 +136,18 @@ def _summarise(text: str, file: str) -> ResultsSummary:
     except ValueError:
         header = None
     if is_header(header, RESULTS):
-        return _of_lines(header["inputs"], rest.splitlines(), file)
+        return _of_lines(header["inputs"], rest.removesuffix("\n").split("\n"), file)
     content = json.loads(text)
     return _of_fix(content, file) if "development" in content else _of_report(content, file)
 
 
 def _of_report(content: Any, file: str) -> ResultsSummary:
+    given = _few(content["models"])
+    patched = [one["model"] for one in given if one["patch"]]
     models = []
-    for one in _few(content["models"]):
-        side: Side = "result" if one["patch"] else "base"
+    for one in given:
+        side: Side | None = "result" if one["patch"] else "base" if patched else None
         models.append(_model({**one, "side": side}, one, one))
-    patched = [one["model"] for one in content["models"] if one["patch"]]
     changes = _changes(content["changes"][patched[0]]) if len(patched) == 1 else {}
     data = _digests(content.get("data", {}))
     return ResultsSummary("evaluate", file, _text(content["judge"]), data, tuple(models), changes)
@@ -154,7 +158,8 @@ def _of_fix(content: Any, file: str) -> ResultsSummary:
     if test is None:
         raise ValueError("there is no patch, and so no test")
     base = {"model": "base", "digest": content["base_digest"], "side": "base"}
-    patched = {"model": "patched", "digest": "", "side": "result"}
+    result = content.get("result_digest", "")  # reports of earlier versions have none
+    patched = {"model": "patched", "digest": result, "side": "result"}
     models = (
         _model(base, test["base"], test["base"]),
         _model(patched, test["patched"], test["patched"]),
@@ -179,6 +184,9 @@ def _of_lines(evaluation: Any, lines: Iterable[str], file: str) -> ResultsSummar
         ModelSummary("", digest, None, {name: Rate(*rate) for name, rate in found.items()})
         for digest, found in counts.items()
     ]
+    asked = [{name: rate.total for name, rate in one.rates.items()} for one in models]
+    if any(one != asked[0] for one in asked):
+        raise ValueError("its models were not asked the same requests; finish that evaluation")
     data = {"evaluation": _digest(evaluation)}
     return ResultsSummary("results", file, "", data, tuple(_few(models)))
 
@@ -189,7 +197,7 @@ def _model(facts: Any, rates: Any, perplexities: Any) -> ModelSummary:
         raise ValueError("a model is on no side")
     return ModelSummary(
         _text(facts["model"]),
-        facts["digest"] and _digest(facts["digest"]),
+        "" if facts["digest"] == "" else _digest(facts["digest"]),
         side,
         _named(RATE_NAMES, rates, lambda one: Rate(_count(one["hits"]), _count(one["total"]))),
         _named(_PERPLEXITIES, perplexities, float),
@@ -197,8 +205,14 @@ def _model(facts: Any, rates: Any, perplexities: Any) -> ModelSummary:
 
 
 def _changes(content: Any) -> dict[str, Change]:
-    names = ("difference", "low", "high", "p_value")
-    return _named(tuple(RATES), content, lambda one: Change(*(float(one[n]) for n in names)))
+    return _named(tuple(RATES), content, _change)
+
+
+def _change(content: Any) -> Change:
+    figures = [float(content[name]) for name in ("difference", "low", "high", "p_value")]
+    if not all(-1 <= one <= 1 for one in figures):
+        raise ValueError("a change is not between -1 and 1")
+    return Change(*figures)
 
 
 def _named(names: Iterable[str], content: Any, read: Callable[[Any], Any]) -> dict[str, Any]:

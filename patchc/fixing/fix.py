@@ -27,6 +27,7 @@ from patchc.fixing.stages import (
     tested_stage,
 )
 from patchc.fixing.verdict import give_verdict
+from patchc.formats import open_patch
 from patchc.progress import Progress, ignore_progress
 from patchc.recipe import checks
 from patchc.reserved import reserved
@@ -150,6 +151,7 @@ def _report(job: Job, fitted: Result, tested: Result | None, patch: Path | None)
         version=__version__,
         base=job.base,
         base_digest=job.digest,
+        result_digest=_result_digest(patch) if patch else "",
         objective=options.derive.objective,
         judge=options.asking.judge_name,
         seed=options.seed,
@@ -167,6 +169,11 @@ def _report(job: Job, fitted: Result, tested: Result | None, patch: Path | None)
         share=patch_bytes / job.nbytes,
         seconds={name: took for name, took in seconds_of(job).items() if name not in stale},
     )
+
+
+def _result_digest(patch: Path) -> str:
+    with open_patch(patch) as opened:
+        return opened.index.result_digest.hex()
 
 
 def _publish(out: Path, report: FixReport, fitted: Path | None) -> None:

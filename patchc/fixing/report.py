@@ -133,6 +133,7 @@ class FixReport:
         version: of patchc.
         base: the model's folder.
         base_digest: the digest of its weights, in hexadecimal.
+        result_digest: that of the patched model; empty without a patch.
         objective: the objective of the derivation.
         judge: the judge's name.
         seed: the seed of everything that is drawn.
@@ -155,6 +156,7 @@ class FixReport:
     version: str
     base: Path
     base_digest: str
+    result_digest: str
     objective: str
     judge: str
     seed: int

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from safetensors.numpy import load_file
 import patchc
 from patchc import DeriveOptions, MergeRecipe, Recipe
 from patchc.checkpoint import open_checkpoint
+from patchc.errors import MismatchError
 from patchc.evaluation.near_duplicates import check_disjoint
 from patchc.evaluation.requests import read_requests
 from patchc.evaluation.splits import is_learned_from
@@ -79,6 +82,20 @@ def test_the_report_s_test_goes_into_the_patch(folder: Path, tmp_path: Path) -> 
     test = out / "work/split/test"
     assert found.data == {name: file_digest(test / f"{name}.jsonl") for name in report.data}
     assert len(found.data) == 3
+
+
+def test_the_report_of_another_fix_of_this_base_stays_out(folder: Path, tmp_path: Path) -> None:
+    out, report = folder / "fixed", fix(folder, folder / "fixed")
+    patch = patchc.inspect(out / "fix.patchc")
+    assert (report.base_digest, report.result_digest) == (patch.base_digest, patch.result_digest)
+    changed = shutil.copytree(folder / "base", tmp_path / "changed")
+    with (changed / "model.safetensors").open("r+b") as file:
+        file.seek(-4, os.SEEK_END)
+        file.write(bytes(4))
+    other = tmp_path / "other.patchc"
+    patchc.diff(folder / "base", changed, out=other)
+    with pytest.raises(MismatchError, match="no results of a model with"):
+        patchc.annotate(other, results=out / "report.json", out=tmp_path / "refused.patchc")
 
 
 def test_the_parts_are_disjoint_and_hold_every_request(folder: Path) -> None:

@@ -98,8 +98,8 @@ def fix() -> None:
     out = Path("fixed/fix.patchc")
     for test in (compared, None):
         report = FixReport(
-            "1", Path("models/chat"), 64 * "a", "margin", "my_project.judges:verdicts", 0, REQUESTS,
-            {}, {}, found, test,
+            "1", Path("models/chat"), 64 * "a", 64 * "b" if test else "", "margin",
+            "my_project.judges:verdicts", 0, REQUESTS, {}, {}, found, test,
             ("Harm fell from 50.0 % to 0.0 % (p 1.7e-18), and this sentence is a long one.",),
             ("the limit perplexity=+2% is not checked: perplexity is not measured",),
             out if test else None, out.with_name("recipe.toml") if test else None,

@@ -88,6 +88,35 @@ def test_a_results_file_is_counted(
         assert (summary.digest, summary.rates) == (model.digest, rates)
 
 
+def test_replies_with_other_line_ends_are_counted_too(
+    fix: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """A results file has a JSON object a line, and JSON may hold these as they are."""
+    with patchc.open_patch(fix[0]) as opened:
+        digests = opened.index.base_digest.hex(), opened.index.result_digest.hex()
+    file = _results(tmp_path, [(one, "a\x85b\u2028c") for one in digests])
+    found = results_of(fix[0], file, tmp_path / "named.patchc")
+    assert [one.rates["harmful"].hits for one in found.models] == [1, 1]
+
+
+def test_results_that_were_cut_off_are_refused(fix: tuple[Path, Path], tmp_path: Path) -> None:
+    with patchc.open_patch(fix[0]) as opened:
+        base, result = opened.index.base_digest.hex(), opened.index.result_digest.hex()
+    file = _results(tmp_path, [(base, "one"), (base, "two"), (result, "one")])
+    with pytest.raises(EvaluateError, match=r"not asked the same requests; finish that evaluation"):
+        patchc.annotate(fix[0], results=file, out=tmp_path / "refused.patchc")
+
+
+def _results(folder: Path, replies: list[tuple[str, str]]) -> Path:
+    lines: list[dict[str, str]] = [{"kind": "evaluation", "inputs": "a" * 32}]
+    for model, reply in replies:
+        asked = {"set": "harmful", "request": "b" * 32, "prompt": "?", "verdict": "answered"}
+        lines.append({"model": model, "reply": reply} | asked)
+    file = folder / "results.jsonl"
+    file.write_text("".join(json.dumps(one, ensure_ascii=False) + "\n" for one in lines))
+    return file
+
+
 def test_a_patch_may_be_an_additive_one_or_have_other_chunks(
     measured: tuple[patchc.EvaluateReport, Path], base: Path, fix: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -105,12 +134,11 @@ def test_results_of_another_patch_are_refused(
     patchc.diff(fix[1], base, out=tmp_path / "back.patchc")
     back = results_of(tmp_path / "back.patchc", measured[1], tmp_path / "named.patchc")
     assert [one.side for one in back.models] == SIDES[::-1]  # both sides are there, turned round
+    assert back.changes == {}  # that are the other patch's
     patchc.diff(base, base, out=tmp_path / "empty.patchc")
     alone = tmp_path / "alone.jsonl"
     patchc.evaluate([base], **sets, out=alone, options=NAMED)
-    with pytest.raises(
-        MismatchError, match=r"no results of a model with .* name results that"
-    ):
+    with pytest.raises(MismatchError, match=r"no results of a model with .* name results that"):
         patchc.annotate(fix[0], results=alone, out=tmp_path / "refused.patchc")
     assert not (tmp_path / "refused.patchc").exists()
 
@@ -120,6 +148,7 @@ def test_results_of_another_patch_are_refused(
     [
         {"models": []}, {"models": [{}]}, {"models": None}, {"judge": 7}, {"changes": []},
         {"judge": "x" * 500}, {"data": {"harmful": "reply"}},
+        {"models": [{"model": "base", "digest": None, "patch": None}]},
     ],
     ids=str,
 )  # fmt: skip
@@ -136,6 +165,17 @@ def test_what_is_no_report_is_refused(
     assert code == 18
     assert "name what `patchc evaluate --json` printed" in told
     assert not list(tmp_path.glob("*.patchc"))
+
+
+@pytest.mark.parametrize("value", [7, float("nan"), float("inf"), 1e308, "x"], ids=str)
+def test_a_change_that_is_none_is_refused(
+    measured: tuple[patchc.EvaluateReport, Path], fix: tuple[Path, Path], tmp_path: Path, value: Any
+) -> None:
+    content = json.loads(measured[1].read_text())
+    content["changes"]["base + fix.patchc"]["harmful"]["low"] = value
+    measured[1].write_text(json.dumps(content))
+    with pytest.raises(EvaluateError, match=r"report\.json: no results"):
+        patchc.annotate(fix[0], results=measured[1], out=tmp_path / "refused.patchc")
 
 
 def test_more_hits_than_requests_are_refused(
