@@ -13,7 +13,7 @@ from patchc.dtypes import BY_NAME
 from patchc.formats.codecs import CONDITIONAL, RICE
 from patchc.formats.codecs.conditional.encode import encoder as encoder_module
 from patchc.formats.codecs.conditional.encode.encoder import ChunkEncoder
-from patchc.formats.codecs.conditional.model.levels import ALWAYS, best_level, level_tables
+from patchc.formats.codecs.conditional.model.levels import ALWAYS, best_level, level_costs
 from patchc.formats.codecs.conditional.model.rans import SCALE, push, pushes_of
 from patchc.formats.codecs.protocol import ChunkBody, ExactChanges
 from patchc.formats.codecs.rice import least_bits
@@ -54,7 +54,7 @@ def test_a_push_divides_exactly() -> None:
 
 @given(st.integers(0, 1 << 22), st.integers(0, 1 << 40))
 def test_the_best_level_is_the_best_of_all(hits: int, misses: int) -> None:
-    costs = level_tables().costs
+    costs = level_costs()
     level, bits = best_level(hits, hits + misses, costs)
     if misses == 0:
         assert (level, bits) == (ALWAYS, 0.0)

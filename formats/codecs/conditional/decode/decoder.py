@@ -12,10 +12,15 @@ from patchc.formats.codecs.conditional.decode.place_changes import ChangeQueues,
 from patchc.formats.codecs.conditional.model.chunk_model import (
     ALL,
     EDGES,
+    HITS,
+    KIND,
+    LEVEL,
     ONE_GROUP,
     POPULATIONS,
-    Model,
-    coding_of,
+    STEP_LEVEL,
+    TABLE,
+    Codings,
+    codings_of,
     empty_model,
     layout_of,
     model_starts,
@@ -53,7 +58,7 @@ def decode_changes(
     gaps = _gap_buffer(chunk.entries, np.uint32)
     values = _value_buffer(chunk.entries, np.int64)
     x, at = _pop_changes(
-        x, at, stream, model, symbols_of(model_starts(model)), level_tables(),
+        x, at, stream, codings_of(model), symbols_of(model_starts(model)), level_tables(),
         chunk.dtype.word_bits, np.int64(len(words)), gaps, values,
     )  # fmt: skip
     if x != 1 or at != len(stream) - 1:
@@ -77,14 +82,15 @@ def decode_changes(
 
 @loop
 def _pop_changes(
-    x: Integer, at: Integer, stream: Stack, model: Model, slots: Symbols, levels: LevelTables,
+    x: Integer, at: Integer, stream: Stack, codings: Codings, slots: Symbols, levels: LevelTables,
     word_bits: Integer, limit: Integer, gaps: NDArray[np.uint32], values: NDArray[np.int64],
 ) -> tuple[Integer, Integer]:  # fmt: skip
     """Pop the changes of all populations: gaps, and steps or flipped bits (0 if out of range)."""
     change = np.int64(0)
     for population in range(POPULATIONS):
-        level, table, kind, step_level = coding_of(population, model)
-        end = change + model.hits[population]
+        level, table = codings[population, LEVEL], codings[population, TABLE]
+        kind, step_level = codings[population, KIND], codings[population, STEP_LEVEL]
+        end = change + codings[population, HITS]
         while change < end:
             gap, x, at = pop_geometric(x, at, stream, level, levels, limit)
             gaps[change] = np.uint32(min(gap, limit))

@@ -11,8 +11,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from patchc.formats.codecs.conditional.encode.change_statistics import Changes
-from patchc.formats.codecs.conditional.model.chunk_model import EDGES, POPULATIONS, Model, coding_of
+from patchc.dtypes import Words
+from patchc.formats.codecs.conditional.model.chunk_model import (
+    EDGES,
+    HITS,
+    KIND,
+    LEVEL,
+    POPULATIONS,
+    STEP_LEVEL,
+    TABLE,
+    Codings,
+)
 from patchc.formats.codecs.conditional.model.levels import (
     LevelTables,
     geometric_bits,
@@ -26,6 +35,7 @@ from patchc.formats.codecs.conditional.model.step_tokens import (
     raw_run,
     step_bits,
 )
+from patchc.formats.codecs.protocol import Steps
 from patchc.jit import Integer, loop
 
 
@@ -33,7 +43,8 @@ class Emission(NamedTuple):
     """What to push, and by which tables.
 
     Attributes:
-        model, changes: of the chunk.
+        codings: of the chunk's populations.
+        steps, symbols, flips: of each change.
         sources: the changes, in the order in which they are popped.
         gaps: the gap before each of ``sources``.
         pushes: of each table of steps.
@@ -41,8 +52,10 @@ class Emission(NamedTuple):
         word_bits: width of a word.
     """
 
-    model: Model
-    changes: Changes
+    codings: Codings
+    steps: Steps
+    symbols: NDArray[np.uint8]
+    flips: Words
     sources: NDArray[np.uint32]
     gaps: NDArray[np.uint32]
     pushes: Pushes
@@ -55,12 +68,12 @@ def push_changes(
     x: Integer, at: Integer, out: Stack, emission: Emission, begin: Integer, end: Integer
 ) -> tuple[Integer, Integer]:  # fmt: skip
     """Push the changes from ``begin`` to ``end``, last first."""
-    model, changes, sources, gaps, pushes, levels, word_bits = emission
-    steps, symbols, flips = changes.steps, changes.symbols, changes.flips
+    codings, steps, symbols, flips, sources, gaps, pushes, levels, word_bits = emission
     last = np.int64(sources.size)
     for population in range(POPULATIONS - 1, -1, -1):
-        first = last - model.hits[population]
-        level, table, kind, step_level = coding_of(population, model)
+        first = last - codings[population, HITS]
+        level, table = codings[population, LEVEL], codings[population, TABLE]
+        kind, step_level = codings[population, KIND], codings[population, STEP_LEVEL]
         slot, stop = min(last, end), max(first, begin)
         while slot > stop:
             slot -= 1
@@ -87,14 +100,14 @@ def ideal_bits(
 
     Also returns the sum of 2^b over their runs of b raw bits; a step counts its longer run.
     """
-    model, changes, sources, gaps, _, levels, word_bits = emission
-    steps, symbols, flips = changes.steps, changes.symbols, changes.flips
+    codings, steps, symbols, flips, sources, gaps, _, levels, word_bits = emission
     bits = 0.0
     runs: Integer = np.int64(0)
     first = np.int64(0)
     for population in range(POPULATIONS):
-        last = first + model.hits[population]
-        level, table, kind, step_level = coding_of(population, model)
+        last = first + codings[population, HITS]
+        level, table = codings[population, LEVEL], codings[population, TABLE]
+        kind, step_level = codings[population, KIND], codings[population, STEP_LEVEL]
         for slot in range(first, min(last, end)):
             if population < EDGES:
                 change = sources[slot]

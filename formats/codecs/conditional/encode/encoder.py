@@ -25,6 +25,7 @@ from patchc.formats.codecs.conditional.model.chunk_model import (
     POPULATIONS,
     Layout,
     Model,
+    codings_of,
     empty_model,
     exponent_of,
     layout_of,
@@ -32,7 +33,7 @@ from patchc.formats.codecs.conditional.model.chunk_model import (
     ranges_of,
 )
 from patchc.formats.codecs.conditional.model.header import header_fields, push_fields
-from patchc.formats.codecs.conditional.model.levels import level_tables
+from patchc.formats.codecs.conditional.model.levels import level_costs, level_tables
 from patchc.formats.codecs.conditional.model.rans import pack, pushes_of, symbol_lengths
 from patchc.formats.codecs.conditional.model.window import make_window
 from patchc.formats.codecs.protocol import Coding, ExactChanges
@@ -63,7 +64,7 @@ class ChunkEncoder:
             groups, word_counts = ONE_GROUP, word_counts.sum(axis=0, keepdims=True)
         layout = layout_of(exact.dtype, grouped)
         changes = trace_changes(words, groups, exact.positions, exact.steps, layout)
-        model, costs = empty_model(), level_tables().costs
+        model, costs = empty_model(), level_costs()
         undivided = plan_model(words, changes, layout, word_counts, word_bits, costs, model)
         divided = _prepare(model, changes, self._small, words, layout)
         if not layout.exponent_bits:
@@ -137,7 +138,7 @@ def _prepare(
     model: Model, changes: Changes, ranked: RankedWords, words: Words, layout: Layout
 ) -> _Way:
     """Begin a body whose changes are coded by the classes of ``model``; fill in the rest of it."""
-    levels, word_bits = level_tables(), 8 * words.itemsize
+    word_bits = 8 * words.itemsize
     count = len(changes.positions)
     populations, usual = np.empty(count, np.int16), np.empty(len(changes.hits), np.int16)
     sources, gaps = np.empty(count, np.uint32), np.empty(count, np.uint32)
@@ -147,16 +148,17 @@ def _prepare(
     ends = cursors + model.hits[ranges.numbers]
     nexts, counts = np.zeros_like(cursors), np.zeros_like(cursors)
     rank_changes(
-        ranked, changes, np.int64(len(words)), layout, ranges, make_window(words, ranges), sources,
-        cursors, ends, gaps, nexts, counts,
+        ranked, changes.positions, changes.flips, np.int64(len(words)), layout, ranges,
+        make_window(words, ranges), sources, cursors, ends, gaps, nexts, counts,
     )  # fmt: skip
     sizes = np.zeros(POPULATIONS, np.int64)
     sizes[ranges.numbers] = counts
     gap_bits, step_bits = choose_levels(
-        model, layout, changes, usual, populations, sizes, word_bits, levels.costs
+        model, layout, changes, usual, populations, sizes, word_bits, level_costs()
     )
     fields = header_fields(model, layout)
     emission = Emission(
-        model, changes, sources, gaps, pushes_of(model_starts(model)), levels, np.int64(word_bits)
-    )
+        codings_of(model), changes.steps, changes.symbols, changes.flips, sources, gaps,
+        pushes_of(model_starts(model)), level_tables(), np.int64(word_bits),
+    )  # fmt: skip
     return _Way(emission, fields, gap_bits, step_bits)

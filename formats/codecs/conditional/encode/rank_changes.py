@@ -186,8 +186,8 @@ def _list_changes(
 
 @loop
 def rank_changes(
-    ranked: RankedWords, changes: Changes, words: Integer, layout: Layout, ranges: Ranges,
-    window: Window, sources: NDArray[np.uint32], cursors: NDArray[np.int64],
+    ranked: RankedWords, positions: Positions, flips: Words, words: Integer, layout: Layout,
+    ranges: Ranges, window: Window, sources: NDArray[np.uint32], cursors: NDArray[np.int64],
     ends: NDArray[np.int64], gaps: NDArray[np.uint32], nexts: NDArray[np.int64],
     counts: NDArray[np.int64],
 ) -> None:  # fmt: skip
@@ -195,7 +195,7 @@ def rank_changes(
 
     Args:
         ranked: the words to pass over.
-        changes: of the chunk.
+        positions, flips: of each change.
         words: how many the chunk has.
         layout: of the words.
         ranges: the populations.
@@ -206,7 +206,7 @@ def rank_changes(
         nexts: zeros, one per range; while ranking, the rank after that of the last change.
         counts: zeros, one per range; filled.
     """
-    places, found, ranks, positions = ranked.places, window.found, window.ranks, changes.positions
+    places, found, ranks = ranked.places, window.found, window.ranks
     partial = np.int64(0)
     for k in range(ranges.numbers.size):
         if not _is_whole(k, layout, ranges):
@@ -238,7 +238,7 @@ def rank_changes(
                     gaps[cursor] = np.int64(rank) - nexts[k]
                     nexts[k] = np.int64(rank) + 1
                 if k < ranges.stages[STAGES - 1]:
-                    window.words[place] ^= changes.flips[change]
+                    window.words[place] ^= flips[change]
                 cursor += 1
             cursors[k] = cursor
 

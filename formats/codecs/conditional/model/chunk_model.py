@@ -50,6 +50,13 @@ STAGES = 4
 ONE_GROUP = np.zeros(1, np.uint8)
 """What loops take for groups where all words are in one."""
 
+Codings = NDArray[np.int64]
+"""For each population a row: its changes, the level of its gaps, the table of its steps, and that
+table's kind and level. Loops that code changes take this alone of a :class:`Model`."""
+
+HITS, LEVEL, TABLE, KIND, STEP_LEVEL = range(5)
+"""Columns of :data:`Codings`."""
+
 NEVER = np.int64(1) << 62
 MOST_TABLES = LOW + MOST_GROUPS + 1
 
@@ -245,11 +252,14 @@ def last_magnitude(model: Model, number: Integer, layout: Layout) -> Integer:
     return (np.uint64(model.tops[number] + 1) << layout.mantissa) - np.uint64(1)
 
 
-@inlined
-def coding_of(population: Integer, model: Model) -> tuple[Integer, Integer, Integer, Integer]:
-    """The level of a population's gaps, and the table of its steps with its kind and level."""
-    table = model.table_of[population] if population < EDGES else np.int64(0)
-    return model.levels[population], table, model.kinds[table], model.table_levels[table]
+def codings_of(model: Model) -> Codings:
+    """How the changes of each population are coded; an edge's have no steps to code."""
+    codings = np.zeros((POPULATIONS, 5), np.int64)
+    table = codings[:, TABLE]
+    table[:EDGES] = model.table_of
+    codings[:, HITS], codings[:, LEVEL] = model.hits, model.levels
+    codings[:, KIND], codings[:, STEP_LEVEL] = model.kinds[table], model.table_levels[table]
+    return codings
 
 
 @loop
@@ -261,15 +271,17 @@ def edge_level(model: Model, number: Integer) -> Integer:
 def model_starts(model: Model) -> NDArray[np.int64]:
     """For each table, the first slots of its symbols, and where the last ends; 0 without tokens."""
     starts = np.zeros((int(model.table_of.max()) + 1, SYMBOLS + 1), np.int64)
-    _fill_starts(model, starts)
+    _fill_starts(model.kinds, model.counts, model.weights, starts)
     return starts
 
 
 @loop
-def _fill_starts(model: Model, starts: NDArray[np.int64]) -> None:
+def _fill_starts(
+    kinds: NDArray[np.int64], counts: NDArray[np.int64], weights: NDArray[np.uint8],
+    starts: NDArray[np.int64],
+) -> None:  # fmt: skip
     for table in range(starts.shape[0]):
-        kind = model.kinds[table]
-        if kind != GEOMETRIC and kind != RAW:
-            table_freqs(model.weights[table], model.counts[table], starts[table, 1:])
+        if kinds[table] != GEOMETRIC and kinds[table] != RAW:
+            table_freqs(weights[table], counts[table], starts[table, 1:])
             for symbol in range(SYMBOLS):
                 starts[table, symbol + 1] += starts[table, symbol]

@@ -66,24 +66,29 @@ class LevelTables(NamedTuple):
     Attributes:
         low_bits: raw bits below the token.
         tokens: number of tokens before the one that continues.
-        starts: first slot of each token; one more bounds the last.
         slots, pushes: tables for decoding and for encoding.
         symbol_bits: ideal length of each token.
-        costs: what choosing each level costs.
     """
 
     low_bits: NDArray[np.int64]
     tokens: NDArray[np.int64]
-    starts: NDArray[np.int64]
     slots: Symbols
     pushes: Pushes
     symbol_bits: NDArray[np.float64]
-    costs: Costs
+
+
+def level_tables() -> LevelTables:
+    """The tables of all levels; built once."""
+    return _build()[0]
+
+
+def level_costs() -> Costs:
+    """What choosing each level costs; built once."""
+    return _build()[1]
 
 
 @cache
-def level_tables() -> LevelTables:
-    """The tables of all levels; built once."""
+def _build() -> tuple[LevelTables, Costs]:
     low_bits = np.zeros(LEVELS, np.int64)
     tokens = np.ones(LEVELS, np.int64)
     starts = np.zeros((LEVELS, MOST_TOKENS + 2), np.int64)
@@ -99,7 +104,7 @@ def level_tables() -> LevelTables:
     slots, pushes = symbols_of(starts), pushes_of(starts)
     logs = np.array([0.0, *map(math.log2, range(1, SCALE + 1))])
     costs = Costs(hit_bits, miss_bits, logs)
-    return LevelTables(low_bits, tokens, starts, slots, pushes, symbol_lengths(pushes), costs)
+    return LevelTables(low_bits, tokens, slots, pushes, symbol_lengths(pushes)), costs
 
 
 def token_starts(level: int) -> tuple[list[int], int]:
