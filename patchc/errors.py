@@ -7,6 +7,7 @@ test.
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -160,10 +161,15 @@ class _MissingFileError(FileNotFoundError):
     def __init__(self, message: str, filename: object = None) -> None:
         super().__init__(message)
         self.errno = errno.ENOENT
+        self.strerror = os.strerror(self.errno)
         self.filename = filename
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Keep the file's name in a copy, and on the way from another process."""
+        return type(self), (*self.args, self.filename), vars(self)
 
 
 class MissingInputError(_MissingFileError, UsageError):

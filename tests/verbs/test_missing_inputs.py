@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
 import pickle
 from collections.abc import Callable
+from copy import copy, deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -143,8 +145,11 @@ def test_it_is_named(place: Place, kind: type[PatchcError], call: Callable[[Plac
     assert str(place.gone) in str(error)
     assert (error.errno, error.filename) == (errno.ENOENT, str(place.gone))
     assert not place.out.exists()
-    again = pickle.loads(pickle.dumps(error))
-    assert (type(again), str(again)) == (kind, str(error))
+    error.add_note("told on the way")
+    for again in (pickle.loads(pickle.dumps(error)), copy(error), deepcopy(error)):
+        assert (type(again), str(again), again.args) == (kind, str(error), error.args)
+        assert (again.errno, again.filename) == (errno.ENOENT, error.filename)
+        assert (again.strerror, again.__notes__) == (os.strerror(errno.ENOENT), error.__notes__)
 
 
 def test_scores_beside_a_model_are_missed(place: Place) -> None:
