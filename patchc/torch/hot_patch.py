@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, nullcontext
@@ -20,7 +21,10 @@ from patchc.sides import OTHER, Side
 from patchc.torch.live_model import LiveModel
 from patchc.torch.memory_layout import Run, Slice, lay_out
 from patchc.torch.preparation import Preparation, refuse_features
-from patchc.torch.tensors import Live
+from patchc.torch.tensors import Live, check_model
+
+_WRITING = threading.Lock()
+"""Held from the last check of a model until all is written: by one thread of the process."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,8 @@ class PreparedPatch:
     queued on the current CUDA stream is finished first; nothing else may use the parameters
     meanwhile. Pointers do not change, so captured CUDA graphs stay valid. An interrupt waits until
     everything is written. If a launch cannot start, those before it are taken back. A fault of the
-    device itself leaves the parameters undefined.
+    device itself leaves the parameters undefined. Threads write one after the other, and what they
+    prepared for the same words is refused once another one has written.
 
     Attributes:
         report: what it changes.
@@ -85,11 +90,12 @@ class PreparedPatch:
             AlreadyPatchedError: the model holds the patch already.
             UsageError: a parameter was moved, replaced or written to since.
         """
-        if self._side == "result":
-            raise AlreadyPatchedError(
-                f"{self._live.path} already holds {self._path}; there is nothing to apply"
-            )
-        self._write("result")
+        with _WRITING:
+            if self._side == "result":
+                raise AlreadyPatchedError(
+                    f"{self._live.path} already holds {self._path}; there is nothing to apply"
+                )
+            self._write("result")
 
     def revert_(self) -> None:
         """Take the model from the result to the base, bit for bit.
@@ -98,11 +104,12 @@ class PreparedPatch:
             NotPatchedError: the model does not hold the patch.
             UsageError: a parameter was moved, replaced or written to since.
         """
-        if self._side == "base":
-            raise NotPatchedError(
-                f"{self._live.path} does not hold {self._path}; there is nothing to revert"
-            )
-        self._write("base")
+        with _WRITING:
+            if self._side == "base":
+                raise NotPatchedError(
+                    f"{self._live.path} does not hold {self._path}; there is nothing to revert"
+                )
+            self._write("base")
 
     def _write(self, target: Side) -> None:
         self._live.check_untouched()
@@ -151,6 +158,8 @@ def prepare(
 
     For a short pause: everything that takes time or can be refused is done here, and the model is
     not changed. :meth:`PreparedPatch.apply_` and :meth:`PreparedPatch.revert_` then only write.
+    They refuse a model that was written to since, if torch counted the writes: not those under
+    ``.data``, nor those to tensors made in inference mode, unless a patch did them.
 
     Every word of the model is copied to the CPU once, chunk by chunk. Its digests are compared with
     those in the patch, or with ``base`` word by word. The outcome of every change is computed and
@@ -160,7 +169,7 @@ def prepare(
     Args:
         model: a module, or a mapping of names to tensors that share its memory (a state dict), at
             the patch's base or its result. Tied parameters are changed once. Buffers that the base
-            does not have are ignored.
+            does not have are ignored. What torch.compile wraps goes by the names inside.
         patch: a patch file of exact steps.
         base: the checkpoint that the patch was made for, or the patched one; a folder or a file.
             Words are then read from it, and the model may hold some of them twice.
@@ -189,6 +198,7 @@ def prepare(
     for option, given in (("shard=True", shard), ("verify=False", not verify)):
         if given and base is None:
             raise UsageError(f"{option} needs base=, the checkpoint to take the words from")
+    check_model(model)
     with ExitStack() as stack:
         opened = stack.enter_context(open_patch(patch))
         refuse_features(opened)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
@@ -13,7 +14,10 @@ from patchc.dtypes import Words
 from patchc.errors import UsageError
 from patchc.formats import TensorRecord
 from patchc.torch.memory_layout import Layout, Run
-from patchc.torch.tensors import Live, memory_of, named_tensors
+from patchc.torch.tensors import Live, Memory, memory_of, named_tensors
+
+_WRITES: Counter[Memory] = Counter()
+"""How often patches wrote to tensors of inference mode, whose writes torch does not count."""
 
 
 class LiveModel:
@@ -74,7 +78,8 @@ class LiveModel:
     def check_untouched(self) -> None:
         """Refuse if a parameter was moved, replaced or written to since it was read.
 
-        Writes that torch does not count, through raw pointers or under ``.data``, go unseen.
+        Writes that torch does not count go unseen: through raw pointers, under ``.data``, and in
+        tensors of inference mode all but those of patches.
 
         Raises:
             UsageError: naming the parameter.
@@ -95,16 +100,18 @@ class LiveModel:
                 )
 
     def count_writes(self, changed: set[str]) -> None:
-        """Tell autograd that parameters were written to."""
+        """Tell autograd, and other prepared patches, that parameters were written to."""
         for name in changed:
             tensor = self.layout.parameters[name]
-            if not tensor.is_inference():
+            if tensor.is_inference():
+                _WRITES[self._memory[name]] += 1
+            else:
                 torch.autograd.graph.increment_version(tensor)
         self._versions = self._find_versions()
 
-    def _find_versions(self) -> dict[str, int | None]:
+    def _find_versions(self) -> dict[str, int]:
         return {
-            name: None if tensor.is_inference() else tensor._version
+            name: _WRITES[self._memory[name]] if tensor.is_inference() else tensor._version
             for name, tensor in self.layout.parameters.items()
         }
 

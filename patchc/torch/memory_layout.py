@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from numbers import Integral
 
 import torch
 
@@ -38,11 +39,27 @@ class Slice:
         tensor: name in the base.
         rows: the first row and the one after the last; None for all.
         at: the parameter's row where they begin; None for the one after the previous slice.
+
+    Raises:
+        UsageError: ``rows`` is no pair of numbers, or ``at`` no number.
     """
 
     tensor: str
     rows: tuple[int, int] | None = None
     at: int | None = None
+
+    def __post_init__(self) -> None:
+        rows = (0, 0) if self.rows is None else self.rows
+        if (
+            not isinstance(rows, Sequence)
+            or len(rows) != 2
+            or not _are_numbers(*rows, self.at or 0)
+        ):
+            raise UsageError(
+                f"slice of {self.tensor!r}: rows is {self.rows!r:.80} and at is {self.at!r:.80}; "
+                "rows are the first one and the one after the last, such as (0, 64), and at is one "
+                "number"
+            )
 
 
 Slices = Mapping[str, Sequence[Slice]]
@@ -85,6 +102,10 @@ class Layout:
             overlap = run.overlap(chunk)
             if overlap:
                 yield run, *overlap
+
+
+def _are_numbers(*values: object) -> bool:
+    return all(isinstance(value, Integral) for value in values)
 
 
 def lay_out(patch: Patch, model: Live, mapping: Slices, shard: bool, replicas: bool) -> Layout:
@@ -152,7 +173,7 @@ def _check_dtype(patch: Patch, name: str, tensor: torch.Tensor, record: TensorRe
         raise WrongBaseError(
             f"parameter {name!r} is {str(tensor.dtype).removeprefix('torch.')} and the base of "
             f"{patch.path} has {wanted}: a patch is bound to the stored bits, so load the model "
-            f"with dtype=torch.{wanted}"
+            f"with dtype=torch.{wanted}, or this parameter alone where the others are right"
         )
 
 
@@ -168,7 +189,7 @@ def _runs(
             )
         _check_dtype(patch, name, tensor, record)
         rows = record.shape[0] if record.shape else 1
-        first, stop = one.rows or (0, rows)
+        first, stop = (0, rows) if one.rows is None else one.rows
         at = following if one.at is None else one.at
         following = at + stop - first
         width = math.prod(record.shape[1:])
@@ -197,10 +218,19 @@ def _check_unknown(
     for name, tensor in unknown.items():
         check_plain(name, tensor)
         if tensor.numel() and memory_of(tensor) not in found:
+            wrapper = _wrapper(patch, name)
+            inside = f", and one {name.removeprefix(wrapper)!r}: pass the module inside {wrapper!r}"
             raise WrongBaseError(
-                f"the base of {patch.path} has no tensor {name!r}; say in mapping= what the "
-                "parameter holds, or give it an empty list to leave it alone"
+                f"the base of {patch.path} has no tensor {name!r}{inside if wrapper else ''}; say "
+                "in mapping= what the parameter holds, or give it an empty list to leave it alone"
             )
+
+
+def _wrapper(patch: Patch, name: str) -> str:
+    """What stands before the name of a base tensor in a parameter's name, as "module."; or ""."""
+    parts = name.split(".")
+    rests = (".".join(parts[at:]) for at in range(1, len(parts)))
+    return next((name.removesuffix(rest) for rest in rests if rest in patch.index.tensors), "")
 
 
 def _settle_memory(patch: Patch, runs: Mapping[str, list[Run]]) -> dict[str, list[Run]]:

@@ -88,6 +88,11 @@ def check_plain(name: str, tensor: torch.Tensor) -> None:
             f"parameter {name!r} is a {type(tensor).__name__}, not plain memory; pass a state dict "
             "of the local tensors, with mapping= for the rows that they hold"
         )
+    if tensor.is_meta:
+        raise UnsupportedInputError(
+            f"parameter {name!r} is on device meta, without memory; load its weights first, all of "
+            "them, with none offloaded"
+        )
     if tensor.device.type not in ("cpu", "cuda"):
         raise UnsupportedInputError(
             f"parameter {name!r} is on device {tensor.device}; a model is patched on the CPU or on "
@@ -106,23 +111,33 @@ def check_plain(name: str, tensor: torch.Tensor) -> None:
         )
 
 
+def check_model(model: Live) -> None:
+    """Refuse what is neither a module nor a mapping.
+
+    Raises:
+        UsageError: naming its type.
+    """
+    if not isinstance(model, torch.nn.Module | Mapping):
+        raise UsageError(
+            f"the model is a {type(model).__name__}; pass a module or a state dict, then the "
+            "patch; for a model in files there is patchc.apply"
+        )
+
+
 def named_tensors(model: Live) -> tuple[dict[str, torch.Tensor], frozenset[str]]:
     """A model's parameters and buffers by name, tied ones under each of theirs.
 
     The second answer names those that a checkpoint of the model must have: parameters, and all of a
     state dict. A model may create buffers itself.
-
-    Raises:
-        UsageError: it is neither a module nor a mapping.
     """
-    if not isinstance(model, torch.nn.Module | Mapping):
-        raise UsageError(
-            f"the model is a {type(model).__name__}; pass a module or a state dict, or give "
-            "patchc.apply a folder"
-        )
     if not isinstance(model, torch.nn.Module):
         held = {name: t for name, t in model.items() if isinstance(t, torch.Tensor)}
         return held, frozenset(held)
-    parameters = dict(model.named_parameters(remove_duplicate=False))
-    buffers = dict(model.named_buffers(remove_duplicate=False))
+    parameters = {_own(n): p for n, p in model.named_parameters(remove_duplicate=False)}
+    buffers = {_own(n): b for n, b in model.named_buffers(remove_duplicate=False)}
     return {**buffers, **parameters}, frozenset(parameters)
+
+
+def _own(name: str) -> str:
+    """A parameter's name without what torch.compile puts before those of a module that it wraps."""
+    return name.replace("_orig_mod.", "")

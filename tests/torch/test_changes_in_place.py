@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
-from live_states import Update, bits, make_update, state_of, stored
+from live_states import Update, bits, make_update, state_of, stored, to_torch
 from numpy.typing import NDArray
 from tiny_checkpoints import PatchedModel, nudge, read_model, write_model
 
@@ -137,6 +137,31 @@ def test_a_module_with_tied_embeddings(tmp_path: Path) -> None:
     assert torch.equal(model(tokens).logits, other(tokens).logits)
     live.revert_(model, patch)
     assert bits(dict(model.named_parameters())) == {n: t.data for n, t in kept.items()}
+
+
+def test_a_compiled_module_has_the_names_of_its_own(attention: Update) -> None:
+    """Compiled whole, and in a part: torch puts a name of its own before the module's."""
+    module = torch.nn.Module()
+    for name, array in attention.before.items():
+        weight = torch.nn.Parameter(to_torch(array))
+        if name == "embed":
+            module.embed = weight
+        else:
+            part = torch.nn.Module()
+            part.weight = weight
+            module.register_module(name[0], torch.compile(part, backend="eager"))
+    for model in (module, torch.compile(module, backend="eager")):
+        live.apply_(model, attention.patch)
+        found = {
+            name: dict(module.named_parameters())[_compiled(name)] for name in attention.before
+        }
+        assert bits(found) == stored(attention.tuned)
+        live.revert_(model, attention.patch)
+        assert bits(found) == stored(attention.base)
+
+
+def _compiled(name: str) -> str:
+    return name.replace(".", "._orig_mod.")
 
 
 def test_a_patch_without_changes_leaves_all_as_it_is(tmp_path: Path, attention: Update) -> None:

@@ -16,9 +16,7 @@ from live_states import Update, bits, make_update, state_of, stored, to_torch
 from tiny_checkpoints import normal, nudge
 
 import patchc.torch as live
-from patchc.errors import (
-    UsageError,
-)
+from patchc.errors import AlreadyPatchedError, UsageError
 from patchc.sides import Side
 
 
@@ -127,3 +125,41 @@ def test_tensors_of_inference_mode_change_too(attention: Update) -> None:
         assert bits(state) == stored(attention.tuned)
         live.revert_(state, attention.patch)
         assert bits(state) == stored(attention.base)
+
+
+def test_of_two_threads_one_writes(attention: Update) -> None:
+    state = state_of(attention.before)
+    prepared = live.prepare(state, attention.patch)
+    first, refused = prepared._launches[0], list[Exception]()
+
+    def apply_too() -> None:
+        try:
+            prepared.apply_()
+        except AlreadyPatchedError as error:
+            refused.append(error)
+
+    another = threading.Thread(target=apply_too)
+
+    def with_another(target: Side) -> None:
+        if another.ident is None:
+            another.start()
+            another.join(0.2)
+        first.add(target)
+
+    prepared._launches[0] = replace(first, add=with_another)
+    prepared.apply_()
+    another.join()
+    assert len(refused) == 1
+    assert bits(state) == stored(attention.tuned)
+
+
+def test_what_another_patch_wrote_in_inference_mode_is_seen(attention: Update) -> None:
+    """Torch does not count writes to such tensors."""
+    with torch.inference_mode():
+        state = {name: tensor.clone() for name, tensor in state_of(attention.before).items()}
+    one, two = (live.prepare(state, attention.patch) for _ in range(2))
+    one.apply_()
+    with pytest.raises(UsageError, match="was written to since the patch was prepared"):
+        two.apply_()
+    one.revert_()
+    assert bits(state) == stored(attention.base)

@@ -126,6 +126,17 @@ def test_a_map_that_does_not_fit_is_refused(
         live.apply_(state, attention.patch, mapping=mapping)
 
 
+@pytest.mark.parametrize(
+    "given",
+    [{"rows": one} for one in (5, (1,), (), (0.0, 64.0), range(64), slice(0, 64))] + [{"at": "0"}],
+    ids=repr,
+)
+def test_a_slice_has_two_rows_and_one_place(given: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=r"'q.weight': rows is .*such as \(0, 64\)"):
+        Slice("q.weight", **given)
+    assert Slice("q.weight", np.array([0, 64]).tolist(), np.int64(3)).at == 3
+
+
 def test_rows_of_another_width_are_refused(attention: Update) -> None:
     mapping = FUSED | {"embed": [Slice("q.weight")]}
     with pytest.raises(WrongBaseError, match=r"'embed' .* cannot hold rows of 'q.weight'"):
@@ -211,7 +222,7 @@ def test_parameters_that_are_not_plain_memory_are_refused(attention: Update) -> 
         .t()
         .contiguous()
         .t(),
-        "is on device meta": plain["q.weight"].to("meta"),
+        "is on device meta, without memory; load": plain["q.weight"].to("meta"),
         "is a negated or conjugated view": torch._neg_view(-plain["q.weight"]),
     }
     for message, tensor in cases.items():

@@ -84,6 +84,10 @@ def _reshaped(state: State, name: str) -> None:
     state[name] = state[name].reshape(100, 70)
 
 
+def _wrapped(state: State, name: str) -> None:
+    state[f"module.{name}"] = state.pop(name)
+
+
 def _added(state: State, name: str) -> None:
     state[f"{name}.lora"] = torch.ones(3)
 
@@ -95,7 +99,8 @@ def _added(state: State, name: str) -> None:
         (_renamed, "no tensor 'other'"),
         (_cast, r"'a.weight' is float32 and .* has bfloat16: .* with dtype=torch.bfloat16"),
         (_reshaped, r"'a.weight' has shape \[100, 70\] and .* \[70, 100\]; .*mapping="),
-        (_added, "no tensor 'a.weight.lora'"),
+        (_added, "no tensor 'a.weight.lora'; say in mapping="),
+        (_wrapped, "no tensor 'module.a.weight', and one 'a.weight': pass the .* 'module.'; say"),
     ],
 )
 def test_other_tensors_are_refused_by_name(
@@ -126,8 +131,10 @@ def test_a_parameter_without_slices_is_left_alone(update: Update) -> None:
 
 
 def test_what_is_no_model_is_refused(attention: Update) -> None:
-    with pytest.raises(UsageError, match="the model is a PosixPath"):
-        live.apply_(attention.base, attention.patch)  # type: ignore[arg-type]
+    model = torch.nn.Linear(2, 2)
+    for given, patch in ((attention.base, attention.patch), (attention.patch, model)):
+        with pytest.raises(UsageError, match=r"is a PosixPath; pass a module .*, then the patch"):
+            live.apply_(given, patch)
 
 
 def test_what_is_no_tensor_and_buffers_of_the_model_are_let_be(attention: Update) -> None:
