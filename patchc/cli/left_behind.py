@@ -21,10 +21,11 @@ class LeftBehind:
     """
 
     def __init__(self, command: str | None, given: Mapping[str, Any]) -> None:
-        out = None if given.get("dry_run") else given.get("out")
+        # Typer's early versions give texts in place of paths here.
+        named = {name: Path(given[name]) for name in ("out", "trace") if given.get(name)}
         self._command = command
-        self._out: Path | None = out
-        self._places = _places(command, out, given.get("trace")) if out else ()
+        self._out = None if given.get("dry_run") else named.get("out")
+        self._places = _places(command, self._out, named.get("trace")) if self._out else ()
         # Whoever began the folder of a fix, the same command goes on with it.
         self._before = {} if command == "fix" else self._look()
 
