@@ -6,12 +6,10 @@ what the file's size or a tensor's own size justifies.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from blake3 import blake3
@@ -27,6 +25,7 @@ from patchc.formats.container.additive_metadata import check_additive, parse_add
 from patchc.formats.container.bodies import BodyRecord, ReadBodies
 from patchc.formats.container.file_changes import join_middle
 from patchc.formats.container.index import ChunkRecord, PatchIndex, parse_index
+from patchc.formats.container.metadata import parse_metadata
 from patchc.formats.container.retention_masks import draw_groups
 from patchc.formats.container.tensors import TensorRecord
 from patchc.hashing import root_digest, short
@@ -83,7 +82,7 @@ class Patch:
             index, self.chunk_words, trailer.index_offset, is_update
         )
         self.bodies = ReadBodies(len(self.index.lengths) + len(self.index.files))
-        self.metadata = _parse_metadata(
+        self.metadata = parse_metadata(
             layout.decompress(stored_text, trailer.metadata_size, "metadata")
         )
         self.additive: AdditiveValues | None = None
@@ -296,17 +295,3 @@ def open_patch(path: str | os.PathLike[str]) -> Patch:
 
 def _where(tensor: TensorRecord, chunk: ChunkRecord) -> str:
     return f"tensor {tensor.name!r}, chunk {chunk.number}"
-
-
-def _parse_metadata(text: bytes) -> dict[str, Any]:
-    try:
-        metadata = json.loads(text.decode(), parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise PatchFormatError(f"the metadata is not JSON: {error}") from error
-    if not isinstance(metadata, dict):
-        raise PatchFormatError("the metadata is not a JSON object")
-    return metadata
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")

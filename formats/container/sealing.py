@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, BinaryIO
 
 from patchc.errors import UnsupportedInputError
 from patchc.formats.container import layout
+from patchc.formats.container.metadata import pack_metadata
 from patchc.formats.container.reader import Patch
 from patchc.hashing import root_digest
 
 _BLOCK_BYTES = 1 << 20
-
-
-def pack_metadata(metadata: Mapping[str, Any]) -> bytes:
-    """The bytes of metadata before compression."""
-    return json.dumps(metadata, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
 def seal(

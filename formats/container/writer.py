@@ -23,8 +23,9 @@ from patchc.formats.codecs.protocol import Coding, ExactChanges, Groups
 from patchc.formats.container import layout
 from patchc.formats.container.file_changes import EncodedFile, find_fault
 from patchc.formats.container.index import ChunkRecord, pack_index
+from patchc.formats.container.metadata import pack_metadata
 from patchc.formats.container.retention_masks import RetentionMask, check_masks
-from patchc.formats.container.sealing import pack_metadata, seal
+from patchc.formats.container.sealing import seal
 from patchc.formats.container.tensors import TensorPair, TensorRecord
 from patchc.hashing import DIGEST_BYTES, bodies_digest, files_digest, short
 from patchc.kernels.histograms import Counts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 import tracemalloc
 import zlib
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import run
 from forged_patch import numbers, read_all, refuse
 from hostile_patch import (
     CHUNKS,
@@ -21,7 +23,7 @@ from hostile_patch import (
     u32,
 )
 
-from patchc import inspect, open_patch, verify
+from patchc import annotate, inspect, open_patch, verify
 from patchc.errors import PatchFormatError, UnsupportedPatchError
 from patchc.hashing import root_digest
 
@@ -42,7 +44,7 @@ def test_a_folder_is_no_patch(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [0, 1, 15, 16, 111])
 def test_a_file_that_is_too_short_is_refused(tmp_path: Path, size: int) -> None:
-    with pytest.raises(PatchFormatError, match="truncated|empty"):
+    with pytest.raises(PatchFormatError, match=r"truncated|empty"):
         read_all(tmp_path / "x.patchc", GOLDEN.assemble()[:size])
 
 
@@ -162,10 +164,23 @@ def test_sections_of_another_size_than_declared(tmp_path: Path, change: int) -> 
         b'{"a": -Infinity}',
         b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
         b'{"a": ' + b"9" * 10_000 + b"}",
+        b'{"a": -1e999}',
+        b'{"a": ' + b"[" * 64 + b"]" * 64 + b"}",
+        b'{"a": ' + b'[{"a":' * 32 + b"1" + b"}]" * 32 + b"}",
     ],
 )
 def test_metadata_that_is_no_json_object(tmp_path: Path, text: bytes) -> None:
     refuse(tmp_path, GOLDEN.but(metadata=text), "metadata")
+
+
+def test_metadata_at_its_bounds_is_shown_and_written_again(tmp_path: Path) -> None:
+    text = b'{"a": ' + b"[" * 63 + b"1e308" + b"]" * 63 + b"}"
+    (tmp_path / "deep.patchc").write_bytes(GOLDEN.but(metadata=text).assemble())
+    code, told, _ = run("inspect", tmp_path / "deep.patchc", "--json")
+    assert code == 0
+    metadata = json.loads(told)["metadata"]
+    report = annotate(tmp_path / "deep.patchc", name="x", out=tmp_path / "named.patchc")
+    assert inspect(report.out).metadata == metadata | {"annotation": {"name": "x"}}
 
 
 def test_more_tensors_than_the_cap(tmp_path: Path) -> None:
