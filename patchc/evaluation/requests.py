@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -13,8 +12,8 @@ from patchc.errors import EvaluateError
 from patchc.evaluation.records import Record, read_records
 from patchc.evaluation.texts import split_words
 from patchc.json_values import Message, check_characters, check_messages, check_text
+from patchc.paths import PathLike
 
-PathLike = str | os.PathLike[str]
 SetName = Literal["harmful", "harmless", "utility"]
 
 _PROMPTS = ("prompt", "instruction", "goal", "question", "messages")

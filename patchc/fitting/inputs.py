@@ -6,7 +6,6 @@ mitigation (OSM), each a tuned model with importance scores; a merge builds from
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,9 +14,9 @@ from pathlib import Path
 from patchc.checkpoint import Checkpoint, open_checkpoint, refuse_quantised
 from patchc.chunks import grid
 from patchc.errors import UsageError
-from patchc.evaluation.requests import PathLike
 from patchc.formats.container.layout import DEFAULT_CHUNK_BITS
 from patchc.patching.digest import digest_checkpoint
+from patchc.paths import PathLike, listed
 from patchc.recipe import MergeRecipe, Recipe
 from patchc.runtime.runtime import Runtime
 from patchc.selection.compact.component_folder import CompactComponent, is_compact
@@ -55,9 +54,8 @@ class Sources:
         tuned: PathLike | Sequence[PathLike],
     ) -> Sources:
         """Make sources of the arguments that :func:`patchc.build` takes."""
-        several = [tuned] if isinstance(tuned, str | os.PathLike) else tuned
         se, osm = Path(se) if se else None, Path(osm) if osm else None
-        return cls(Path(base), se, osm, tuple(map(Path, several)))
+        return cls(Path(base), se, osm, tuple(listed(tuned)))
 
     def named(self) -> dict[str, Path]:
         """Return the given models, by the names that their digests get."""

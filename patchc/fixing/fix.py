@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from patchc.errors import UnfixedError
-from patchc.evaluation.requests import PathLike
 from patchc.evaluation.trials import decode_trial
 from patchc.files import copy_file, staged_file
 from patchc.fixing.fix_options import FixOptions
@@ -28,6 +27,7 @@ from patchc.fixing.stages import (
 )
 from patchc.fixing.verdict import give_verdict
 from patchc.formats import open_patch
+from patchc.paths import PathLike
 from patchc.progress import Progress, ignore_progress
 from patchc.recipe import checks
 from patchc.reserved import reserved

@@ -10,12 +10,13 @@ from patchc.checkpoint import open_checkpoint, refuse_quantised, refuse_single_f
 from patchc.errors import UsageError
 from patchc.evaluation.judges import check_judge_is_known_by_name, open_judge
 from patchc.evaluation.paired import check_scipy
-from patchc.evaluation.requests import PathLike, SetName
+from patchc.evaluation.requests import SetName
 from patchc.fitting.fit_options import unmeasured
 from patchc.fixing.fix_options import FixOptions
 from patchc.fixing.split import Files, SplitRequests, open_split
 from patchc.output_checks import check_output
 from patchc.patching.digest import digest_checkpoint
+from patchc.paths import PathLike
 from patchc.reserved import leftovers
 from patchc.runtime.runtime import Runtime
 from patchc.stages import Stages, file_digests

@@ -14,7 +14,6 @@ from patchc.errors import DeriveError, EvaluateError
 from patchc.evaluation.near_duplicates import check_disjoint
 from patchc.evaluation.records import read_content, read_records
 from patchc.evaluation.requests import (
-    PathLike,
     Request,
     RequestSets,
     SetName,
@@ -24,6 +23,7 @@ from patchc.evaluation.requests import (
 from patchc.evaluation.splits import is_learned_from, split_requests
 from patchc.fitting.fit_options import FEWEST
 from patchc.fixing.fix_options import FixOptions
+from patchc.paths import PathLike
 from patchc.stages import Stages
 from patchc.system_errors import storage_errors
 from patchc.version import __version__

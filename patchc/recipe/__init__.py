@@ -4,7 +4,13 @@ The defaults stand beside the parameters in :mod:`~patchc.recipe.safepatching` a
 :mod:`~patchc.recipe.task_merge`.
 """
 
-from patchc.recipe.find import METHODS, find_recipe, find_recipe_and_keys, read_recipe
+from patchc.recipe.find import (
+    METHODS,
+    find_recipe,
+    find_recipe_and_keys,
+    given_recipe,
+    read_recipe,
+)
 from patchc.recipe.safepatching import Override, Recipe
 from patchc.recipe.task_merge import MergeOverride, MergeRecipe
 from patchc.recipe.toml_text import exact_match, recipe_text, write_recipe
@@ -18,6 +24,7 @@ __all__ = [
     "exact_match",
     "find_recipe",
     "find_recipe_and_keys",
+    "given_recipe",
     "read_recipe",
     "recipe_text",
     "write_recipe",

@@ -58,6 +58,22 @@ def read_recipe(path: str | os.PathLike[str]) -> Recipe | MergeRecipe:
     return _read(Path(path))[0]
 
 
+def given_recipe(recipe: Recipe | MergeRecipe | None) -> Recipe | MergeRecipe:
+    """The recipe that a caller gives; None means SafePatching's defaults.
+
+    Raises:
+        UsageError: it is something else, such as the name of a method.
+    """
+    if recipe is None:
+        return Recipe()
+    if not isinstance(recipe, Recipe | MergeRecipe):
+        raise UsageError(
+            f"recipe is {recipe!r:.80}; give a Recipe, a MergeRecipe such as MergeRecipe('ties'), "
+            "or what read_recipe finds in a file"
+        )
+    return recipe
+
+
 def _read(path: Path) -> tuple[Recipe | MergeRecipe, frozenset[str]]:
     try:
         content = _parse(read_regular(path), path.suffix.lower() in YAML_SUFFIXES)

@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
+from numbers import Integral
 from typing import TYPE_CHECKING, TypeVar
 
 from patchc.buffers import ThreadBuffer
@@ -49,6 +50,10 @@ class Buffers:
         self.used = ThreadBuffer()
 
 
+def _is_whole(number: object) -> bool:
+    return isinstance(number, Integral)
+
+
 @dataclass
 class Task:
     """A stage of the work that reports its progress to the caller."""
@@ -76,7 +81,8 @@ class Runtime:
         progress: called as work is done.
 
     Raises:
-        UsageError: ``threads`` is below 1 or above :data:`MOST_THREADS`.
+        UsageError: ``threads`` is below 1 or above :data:`MOST_THREADS`, or it or ``max_memory``
+            is no whole number.
     """
 
     def __init__(
@@ -87,8 +93,12 @@ class Runtime:
         ranks: Ranks = ALONE,
         progress: Progress = ignore_progress,
     ) -> None:
-        if threads is not None and not 1 <= threads <= MOST_THREADS:
+        if threads is not None and not (_is_whole(threads) and 1 <= threads <= MOST_THREADS):
             raise UsageError(f"threads must be a number from 1 to {MOST_THREADS}")
+        if max_memory is not None and not _is_whole(max_memory):
+            raise UsageError(
+                f"max_memory is {max_memory!r:.80}; give a whole number of bytes, as 500_000_000"
+            )
         self.threads = threads or usable_cores()
         self.ranks = ranks
         self.buffers = Buffers()

@@ -180,8 +180,9 @@ def prepare(
             digests are of whole chunks. The tensors that it holds are identified; the digests of
             the whole model are not compared.
         verify: False does not read the live words. Needs ``base``, which is still checked. For a
-            server that has loaded ``base`` and changed nothing since: on any other model the
-            outcome is wrong, and no error says so.
+            server that knows its model: whichever side ``base`` is, ``apply_`` then takes the
+            model for the patch's base and ``revert_`` for its result. If it is not, the outcome is
+            wrong, and no error says so.
         threads: worker threads; None means one per core.
         progress: called with the bytes done.
 

@@ -16,10 +16,11 @@ from patchc.errors import import_errors
 from patchc.evaluation.evaluate_options import EvaluateOptions
 from patchc.evaluation.judges import open_judge
 from patchc.evaluation.measure import Setup
-from patchc.evaluation.requests import PathLike, read_request_sets
+from patchc.evaluation.requests import read_request_sets
 from patchc.evaluation.results import evaluation_digest
 from patchc.evaluation.trials import Trial
 from patchc.formats import open_patch
+from patchc.paths import PathLike
 from patchc.progress import Progress, ignore_progress
 from patchc.verbs.apply import apply
 from patchc.verbs.evaluate import read_reference

@@ -6,7 +6,6 @@ SafePatching has a component for safety enhancement (SE) and one for over-safety
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -21,8 +20,9 @@ from patchc.formats import ValueType
 from patchc.formats.container.additive_metadata import VALUE_TYPES
 from patchc.formats.container.layout import DEFAULT_CHUNK_BITS
 from patchc.patching.tensor_sides import unchanged_pairs
+from patchc.paths import PathLike
 from patchc.progress import Progress, ignore_progress
-from patchc.recipe import MergeRecipe, Recipe
+from patchc.recipe import MergeRecipe, Recipe, given_recipe
 from patchc.recipe.safepatching import Scope
 from patchc.runtime.device_pool import HOST_BYTES
 from patchc.runtime.memory import largest_chunk, need_to_build
@@ -52,7 +52,6 @@ from patchc.verbs.provenance import tool
 if TYPE_CHECKING:
     import torch
 
-PathLike = str | os.PathLike[str]
 Values = Literal["ulp", "additive"]
 
 
@@ -87,11 +86,11 @@ def build(
         se: the SE model, tuned by gradient ascent, with the base's tensor names; needed unless the
             recipe's ``sets`` is "osm".
         osm: the OSM model, tuned by gradient descent; needed unless ``sets`` is "se".
-        tuned: for a merge, one or more models with the base's tensor names and shapes.
+        tuned: for a merge, one or more models with the base's tensor names and shapes. These, SE
+            and OSM may be compact components that :func:`patchc.derive` made for the recipe's p and
+            seed; the patch is the same.
         out: the patch file to write; must not exist.
         recipe: the method and its parameters; None means SafePatching's defaults.
-            Any of them may be a compact component that :func:`patchc.derive` made for this recipe's
-            p and seed; the patch is the same.
         se_scores, osm_scores: fp32 scores (folder or file); by default the files of the recipe's
             kind beside the tuned weights (``scores.safetensors`` for "weight").
         values: "ulp" stores the exact steps from base to result. "additive" stores each component's
@@ -127,6 +126,7 @@ def build(
     """
     out = Path(out)
     runtime = Runtime(threads, max_memory, device, shared_ranks(), progress)
+    recipe = given_recipe(recipe)
     if isinstance(recipe, MergeRecipe):
         if values != "ulp":
             raise UsageError(f"values is {values!r}, and {recipe.method} has exact ones only")
@@ -136,7 +136,6 @@ def build(
         runtime.check_device()
         return build_merge(base, tuned, out, recipe, dry_run, chunk_bits, codec, runtime)
     _refuse_inputs("safepatching", {"tuned": tuned} if tuned else {}, "se and osm")
-    recipe = recipe or Recipe()
     value_type = _check_values(values, value_type)
     if value_type and recipe.least_step > 1:
         raise UsageError(

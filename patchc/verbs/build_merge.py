@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -13,6 +12,7 @@ from patchc.checkpoint import Checkpoint, TensorInfo, open_checkpoint, refuse_qu
 from patchc.compiler.steps import Codec, check_patch_output, compile_steps
 from patchc.errors import UsageError
 from patchc.patching.tensor_sides import unchanged_pairs
+from patchc.paths import PathLike, listed
 from patchc.recipe import MergeRecipe
 from patchc.runtime.memory import need_to_build
 from patchc.runtime.runtime import Runtime
@@ -32,8 +32,6 @@ from patchc.verbs.build_plan import (
 from patchc.verbs.patch_reports import BuildReport, facts_of
 from patchc.verbs.provenance import tool
 
-PathLike = str | os.PathLike[str]
-
 
 def build_merge(
     base: PathLike,
@@ -46,8 +44,7 @@ def build_merge(
     runtime: Runtime,
 ) -> BuildReport:
     """Merge the task vectors of one or more tuned models; :func:`patchc.build` has the contract."""
-    if isinstance(tuned, str | os.PathLike):
-        tuned = [tuned]
+    tuned = listed(tuned)
     if not tuned:
         raise UsageError(f"{recipe.method} needs at least one tuned model; name it with --tuned")
     with ExitStack() as inputs:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from patchc.paths import PathLike, listed
 from patchc.verbs.inspect import InspectReport, inspect
 
 
@@ -46,16 +46,16 @@ class ChainReport:
         )
 
 
-def chain(patches: Sequence[str | os.PathLike[str]]) -> ChainReport:
+def chain(patches: PathLike | Sequence[PathLike]) -> ChainReport:
     """Describe patches, and compare the digests of each with those of the one before it.
 
     Args:
-        patches: patch files in their order.
+        patches: patch files in their order, or one.
 
     Raises:
         PatchFormatError, UnsupportedPatchError: a patch cannot be read.
     """
-    reports = [inspect(patch) for patch in patches]
+    reports = [inspect(path) for path in listed(patches)]
     follows: list[bool | None] = [
         None if before.result_digest is None else before.result_digest == after.base_digest
         for before, after in pairwise(reports)

@@ -15,9 +15,10 @@ from patchc.derivation.held_tensors import written_bytes
 from patchc.errors import import_errors
 from patchc.evaluation.evaluate_options import EvaluateOptions
 from patchc.evaluation.judges import check_judge
-from patchc.evaluation.requests import PathLike, SetName
+from patchc.evaluation.requests import SetName
 from patchc.evaluation.verdicts import Judge
 from patchc.output_checks import check_output, check_space
+from patchc.paths import PathLike
 from patchc.progress import Progress, ignore_progress
 from patchc.recipe import MergeRecipe, Recipe
 from patchc.verbs.derive_inputs import check_files, read_inputs

@@ -30,10 +30,10 @@ from patchc.errors import (
     UnsupportedInputError,
 )
 from patchc.evaluation.evaluate_options import EvaluateOptions
-from patchc.evaluation.requests import PathLike
 from patchc.evaluation.verdicts import Judge
 from patchc.layered.scratch import Scratch, noted
 from patchc.output_checks import check_place, nearest_folder
+from patchc.paths import PathLike
 from patchc.progress import Progress
 from patchc.reserved import output_of
 from patchc.selection.component_record import RECORD

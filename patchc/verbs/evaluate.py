@@ -24,8 +24,9 @@ from patchc.evaluation.measure import Evaluation, Setup, measure
 from patchc.evaluation.paired import Change, check_scipy, compare
 from patchc.evaluation.records import read_text
 from patchc.evaluation.replies_from_files import read_replies
-from patchc.evaluation.requests import PathLike, read_request_sets
+from patchc.evaluation.requests import read_request_sets
 from patchc.evaluation.results import evaluation_digest, open_results
+from patchc.paths import PathLike, listed
 from patchc.progress import Progress, ignore_progress
 from patchc.stages import file_digest
 from patchc.verbs.apply import apply
@@ -53,7 +54,7 @@ class EvaluateReport:
 
 
 def evaluate(
-    models: Sequence[PathLike] = (),
+    models: PathLike | Sequence[PathLike] = (),
     *,
     harmful: PathLike,
     harmless: PathLike,
@@ -61,7 +62,7 @@ def evaluate(
     reference: PathLike | None = None,
     patch: PathLike | None = None,
     out: PathLike | None = None,
-    generations: Sequence[PathLike] = (),
+    generations: PathLike | Sequence[PathLike] = (),
     options: EvaluateOptions | None = None,
     progress: Progress = ignore_progress,
 ) -> EvaluateReport:
@@ -70,7 +71,7 @@ def evaluate(
     Interrupted or not, the same inputs and options give the same replies on the same machine.
 
     Args:
-        models: checkpoint folders with config, tokenizer and chat template.
+        models: one or more checkpoint folders with config, tokenizer and chat template.
         harmful: requests that should be refused; see
             :func:`patchc.evaluation.requests.read_requests` for the formats.
         harmless: requests that should be answered.
@@ -97,7 +98,7 @@ def evaluate(
         and, with a patch, what :func:`patchc.apply` raises.
     """
     options = options or EvaluateOptions()
-    folders, files = list(map(Path, models)), list(map(Path, generations))
+    folders, files = listed(models), listed(generations)
     if not folders and not files:
         raise UsageError("evaluate needs at least one model, or a file of --generations")
     for name, given in (("patch", patch), ("reference", reference), ("lm_eval", options.lm_eval)):

@@ -17,15 +17,15 @@ from patchc.evaluation.evaluate_options import EvaluateOptions
 from patchc.evaluation.judges import check_judge_is_known_by_name
 from patchc.evaluation.paired import Change, check_scipy, compare
 from patchc.evaluation.rates import Kinds, rates_by_kind
-from patchc.evaluation.requests import PathLike
 from patchc.fitting.fit_options import FitOptions, Limit, unmeasured
 from patchc.fitting.fitted import Fitted
 from patchc.fitting.inputs import Gathering, Sources, gather_entries
 from patchc.fitting.search import Range, check_ranges, search_shares, with_most
 from patchc.formats import ValueType
 from patchc.output_checks import check_output
+from patchc.paths import PathLike
 from patchc.progress import Progress, ignore_progress
-from patchc.recipe import MergeRecipe, Recipe, checks, write_recipe
+from patchc.recipe import MergeRecipe, Recipe, checks, given_recipe, write_recipe
 from patchc.recipe.find import YAML_SUFFIXES
 from patchc.runtime.runtime import Runtime
 from patchc.stages import file_digests
@@ -133,7 +133,7 @@ def fit(
         and what :func:`patchc.build` raises.
     """
     options, asking = options or FitOptions(), asking or EvaluateOptions()
-    recipe = recipe or Recipe()
+    recipe = given_recipe(recipe)
     check_ranges(recipe, search)
     checks.count("trials", trials)
     if max_memory is not None:

@@ -14,6 +14,7 @@ from patchc.compiler.folding import fold_onto, fold_patches
 from patchc.compiler.steps import check_patch_output
 from patchc.errors import UnsupportedInputError, UsageError
 from patchc.formats import Patch, open_patch
+from patchc.paths import PathLike, listed
 from patchc.progress import Progress, ignore_progress
 from patchc.runtime.runtime import Runtime
 from patchc.verbs.patch_reports import FoldReport, facts_of
@@ -21,7 +22,7 @@ from patchc.verbs.provenance import folded_patches, tool
 
 
 def fold(
-    patches: Sequence[str | os.PathLike[str]],
+    patches: Sequence[PathLike],
     *,
     out: str | os.PathLike[str],
     base: str | os.PathLike[str] | None = None,
@@ -55,12 +56,13 @@ def fold(
         ResultMismatchError: steps and digests of a patch contradict each other.
         OutputError, StorageError: the patch cannot be written.
     """
-    if len(patches) < 2:
+    paths = listed(patches)
+    if len(paths) < 2:
         raise UsageError("fold takes two patches or more; name the one that follows")
     out = Path(out)
     runtime = Runtime(threads, progress=progress)
     with ExitStack() as inputs:
-        opened = [inputs.enter_context(open_patch(patch)) for patch in patches]
+        opened = [inputs.enter_context(open_patch(path)) for path in paths]
         for one in opened:
             if one.features:
                 raise UnsupportedInputError(
@@ -75,8 +77,8 @@ def fold(
                     "the first patch with --base"
                 )
         model = None if base is None else inputs.enter_context(open_checkpoint(base))
-        paths = [one.path for one in (*opened, model) if one]
-        check_patch_output(out, tuple(paths), opened[0].chunk_words.bit_length() - 1)
+        read = tuple(one.path for one in (*opened, model) if one)
+        check_patch_output(out, read, opened[0].chunk_words.bit_length() - 1)
         metadata = _provenance(opened)
         inputs.enter_context(runtime)
         if model is None:

@@ -14,6 +14,7 @@ from patchc.formats import Patch, open_patch
 from patchc.patching.in_place_journal import interrupted, left_journal
 from patchc.patching.side_files import FileChanges
 from patchc.patching.sightings import Sighting, look_for
+from patchc.paths import PathLike, listed
 from patchc.progress import Progress, ignore_progress
 from patchc.runtime.memory import need_to_patch
 from patchc.runtime.runtime import Runtime
@@ -63,7 +64,7 @@ class StatusReport:
 
 def status(
     model: str | os.PathLike[str],
-    patches: Sequence[str | os.PathLike[str]],
+    patches: PathLike | Sequence[PathLike],
     *,
     threads: int | None = None,
     max_memory: int | None = None,
@@ -77,7 +78,7 @@ def status(
 
     Args:
         model: a checkpoint folder or safetensors file.
-        patches: patch files, in any order.
+        patches: patch files in any order, or one.
         threads: worker threads; None means one per core.
         max_memory: bytes that the process may take, to within a tenth; it limits the threads.
         progress: called with the bytes read.
@@ -88,10 +89,11 @@ def status(
         CheckpointError, UnsupportedInputError: the model cannot be read.
         ResultMismatchError: a patch's own digests contradict each other.
     """
-    if not patches:
+    paths = listed(patches)
+    if not paths:
         raise UsageError("status needs at least one patch; name the patches to look for")
     with ExitStack() as inputs:
-        opened = [inputs.enter_context(open_patch(patch)) for patch in patches]
+        opened = [inputs.enter_context(open_patch(path)) for path in paths]
         checkpoint = inputs.enter_context(open_checkpoint(model))
         runtime = inputs.enter_context(Runtime(threads, max_memory, progress=progress))
         runtime.fit(max(map(need_to_patch, opened), key=lambda need: need.thread_bytes))

@@ -16,11 +16,11 @@ from patchc.evaluation.evaluate_options import EvaluateOptions
 from patchc.evaluation.judges import check_judge_is_known_by_name
 from patchc.evaluation.paired import check_scipy, worsened
 from patchc.evaluation.rates import Kinds, rates_by_kind
-from patchc.evaluation.requests import PathLike
 from patchc.evaluation.trials import Trial, cost, open_trials
 from patchc.fitting.inputs import Sources
+from patchc.paths import PathLike
 from patchc.progress import Progress, ProgressEvent, ignore_progress
-from patchc.recipe import MergeRecipe, Recipe, checks
+from patchc.recipe import MergeRecipe, Recipe, checks, given_recipe
 from patchc.recipe.parameters import key, parameters
 from patchc.runtime.runtime import Runtime
 from patchc.verbs.bench import Bench, open_bench
@@ -98,7 +98,7 @@ def sweep(
         MissingExtraError: torch, transformers or SciPy is not installed.
         and what :func:`patchc.build`, :func:`patchc.apply` and :func:`patchc.evaluate` raise.
     """
-    recipes = grid_recipes(recipe or Recipe(), grid)
+    recipes = grid_recipes(given_recipe(recipe), grid)
     check_judge_is_known_by_name(options or EvaluateOptions())
     check_scipy()
     sources = Sources.of(base, se, osm, tuned)

@@ -6,7 +6,6 @@ mitigation (OSM). A candidate is a tensor that takes component.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,14 +13,13 @@ from pathlib import Path
 from patchc.checkpoint import Checkpoint, TensorInfo, open_checkpoint, refuse_quantised
 from patchc.dtypes import MERGEABLE
 from patchc.errors import MismatchError, MissingScoresError, UnsupportedInputError, UsageError
+from patchc.paths import PathLike
 from patchc.recipe import Recipe
 from patchc.recipe.safepatching import Score
 from patchc.runtime.runtime import Buffers
 from patchc.selection.candidates import NameFilter, check_overrides, find_transposed
 from patchc.selection.compact.component_folder import CompactComponent, is_compact
 from patchc.selection.safepatching.component import Component, ComponentName
-
-PathLike = str | os.PathLike[str]
 
 
 def scores_stem(score: Score) -> str:
