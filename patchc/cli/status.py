@@ -10,6 +10,8 @@ from patchc.cli.options import Json, MaxMemory, ModelPath, Threads, argument, wi
 if TYPE_CHECKING:
     from patchc.verbs.status import PatchStatus, StatusReport
 
+_MOST_LISTED = 3
+
 
 def status(
     model: ModelPath,
@@ -50,14 +52,21 @@ def _render(report: StatusReport) -> None:
 
 
 def _in_words(one: PatchStatus, model: str) -> str:
-    others = ", ".join(one.through)
+    others = _listed(one.through)
     known = f"{model} is not the model that {one.path} was made for: "
     difference = one.difference.removeprefix(known).partition("; ")[0]
     return {
         "patched": f"patched, and then with {others}" if others else "patched",
         "base": "base: it can be applied",
-        "before": f"not held: {', '.join(reversed(one.through))} must be applied first",
+        "before": f"not held: {_listed(one.through[::-1])} must be applied first",
         "partly patched": "partly patched: run apply or revert --in-place with it again",
         "neither": f"neither its base nor patched: {difference}",
         "unknown": "unknown: additive, cannot be recognised in a model that is not its base",
     }[one.state]
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    """Name a few; a long chain would fill the screen once for each of its patches."""
+    if len(names) <= _MOST_LISTED:
+        return ", ".join(names)
+    return f"{', '.join(names[: _MOST_LISTED - 1])} and {len(names) - _MOST_LISTED + 1} more"

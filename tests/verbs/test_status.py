@@ -203,6 +203,20 @@ def test_the_command(chain: Chain) -> None:
     assert (code, out.count("neither its base nor patched: ")) == (0, 2)
 
 
+def test_a_long_chain_names_a_few_patches_in_a_line(tmp_path: Path) -> None:
+    weights = [{UP: normal((60, 100), "BF16", 0)}]
+    for number in range(5):
+        weights.append({UP: nudge(weights[-1][UP], 0.1, number)})
+    chain = chain_of(tmp_path, weights)
+    first, second, third, *_ = chain.patches
+    code, out, _ = run("status", chain.models[0], *chain.patches)
+    assert code == 0
+    assert f"not held: {first}, {second}, {third} must be applied first" in out
+    assert f"not held: {first}, {second} and 2 more must be applied first" in out
+    code, out, _ = run("status", chain.models[5], *chain.patches)
+    assert f"patched, and then with {second}, {third} and 2 more" in out
+
+
 def test_what_cannot_be_read_is_an_error(chain: Chain, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="at least one patch"):
         patchc.status(chain.models[0], [])
