@@ -10,8 +10,6 @@ import pytest
 from command_server import command_server
 from page_world import write_world
 
-import patchc
-
 
 @pytest.fixture(scope="session")
 def shared_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -46,6 +44,5 @@ def programs(shared_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 @pytest.fixture
 def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of the test, which is the working folder."""
-    assert patchc
     monkeypatch.chdir(tmp_path)
     return tmp_path
