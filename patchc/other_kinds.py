@@ -9,9 +9,9 @@ START_BYTES = 64
 """How many of a file's first bytes tell its kind."""
 
 _UTF_16 = "UTF-16 text; save it as UTF-8"
+_PATCH = b"PATCHC\r\n"
 _KINDS = {
     b"version https://git-lfs": "a Git LFS pointer; fetch the file itself with `git lfs pull`",
-    b"PATCHC\r\n": f"a patch; {ORDER}",
     b"PK\x03\x04": "a spreadsheet or ZIP archive; save the sheet as text, or unpack the archive",
     b"PAR1": "a Parquet file; write its rows as JSON lines",
     b"\x1f\x8b": "compressed with gzip; unpack it",
@@ -21,16 +21,19 @@ _KINDS = {
 _PAGES = (b"<!doctype", b"<html", b"<?xml")
 
 
-def other_kind(start: bytes) -> str | None:
+def other_kind(start: bytes, instead: str = "name another file") -> str | None:
     """Say of what kind a file is that is not of the expected one; None where it is not known.
 
     Args:
         start: its first :data:`START_BYTES` bytes, or all of them.
+        instead: what to do about a patch or a model; :data:`ORDER` where one takes the other.
     """
     if not start:
         return "empty; fetch or write it again"
     if start.lstrip().lower().startswith(_PAGES):
         return "a web page and not the file behind it; download the file itself"
-    if start[8:10] == b'{"':
-        return f"a safetensors file, as models are; {ORDER}"
+    if start[4:10] == b'\0\0\0\0{"':  # behind the length of a header
+        return f"a safetensors file, as models are; {instead}"
+    if start.startswith(_PATCH):
+        return f"a patch; {instead}"
     return next((kind for begin, kind in _KINDS.items() if start.startswith(begin)), None)

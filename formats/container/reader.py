@@ -57,7 +57,7 @@ class Patch:
         self._descriptor = descriptor
         self.size = os.fstat(descriptor).st_size
         start = self.read(0, min(self.size, START_BYTES))
-        if not start.startswith(layout.MAGIC) and (kind := other_kind(start)):
+        if not start.startswith(layout.MAGIC) and (kind := other_kind(start, ORDER)):
             raise PatchFormatError(f"not a patch file: it is {kind}")
         if self.size < layout.PROLOGUE.size + layout.TRAILER.size:
             raise PatchFormatError(f"too short to be a patch file{layout.TRUNCATED}")

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from patchc.dtypes import BY_NAME, DType
 from patchc.errors import CheckpointError, MissingCheckpointError, UnsupportedInputError
-from patchc.other_kinds import START_BYTES, other_kind
+from patchc.other_kinds import ORDER, START_BYTES, other_kind
 from patchc.regular_file import open_regular
 from patchc.system_errors import reason
 
@@ -127,7 +127,7 @@ def _read_header(path: Path) -> tuple[int, dict[str, Any], os.stat_result]:
 def _what_then(path: Path, start: bytes, error: Exception) -> str:
     if path.suffix == ".json":
         return "; name the model's folder"
-    if start[8:9] != b"{" and (kind := other_kind(start)):
+    if start[8:9] != b"{" and (kind := other_kind(start, ORDER)):
         return f": it is {kind}"
     return f" ({error}); was the download complete? If not, fetch it again"
 

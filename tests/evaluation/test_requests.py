@@ -291,3 +291,20 @@ def test_a_set_without_prompts_of_its_kind_is_refused(tmp_path: Path) -> None:
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(EvaluateError, match="cannot read"):
         read_requests(tmp_path / "none.jsonl", "harmful")
+
+
+@pytest.mark.parametrize(
+    "line", ['{"meta":{"id":1},"prompt":"Hi"}', '{"src": {"id": 1}, "prompt": "Hi"}']
+)
+def test_an_object_at_the_place_of_a_safetensors_header_is_data(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "data.jsonl"
+    path.write_text(line)
+    assert [one.prompt for one in read_requests(path, "harmful")] == ["Hi"]
+
+
+def test_a_patch_and_a_model_in_place_of_requests_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    for start, kind in ((b"PATCHC\r\n", "a patch"), (b"\x02" + bytes(7) + b'{"', "a safetensors")):
+        path.write_bytes(start)
+        with pytest.raises(EvaluateError, match=f"it is {kind}.*; name another file$"):
+            read_requests(path, "harmful")
