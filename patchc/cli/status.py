@@ -59,7 +59,8 @@ def _in_words(one: PatchStatus, model: str) -> str:
         "patched": f"patched, and then with {others}" if others else "patched",
         "base": "base: it can be applied",
         "before": f"not held: {_listed(one.through[::-1])} must be applied first",
-        "partly patched": "partly patched: run apply or revert --in-place with it again",
+        "partly patched": "partly patched: run apply or revert --in-place again if it was cut off, "
+        "else take an intact copy",
         "neither": f"neither its base nor patched: {difference}",
         "unknown": "unknown: additive, cannot be recognised in a model that is not its base",
     }[one.state]

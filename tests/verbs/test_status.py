@@ -167,6 +167,7 @@ def test_files_count_too(tmp_path: Path) -> None:
     assert "config.json" in report.patches[0].difference
     (models[1] / "config.json").write_text('{"version": 0}')
     assert states(models[1], *patches) == ["partly patched", "before", "before"]
+    assert "else take an intact copy" in run("status", models[1], *patches)[1]  # none in place
 
 
 def test_a_patch_that_changes_nothing(patched: PatchedModel, tmp_path: Path) -> None:
