@@ -58,7 +58,7 @@ def _render_chain(chain: ChainReport) -> None:
         return
     for number, link in enumerate(chain.links, start=1):
         patch = link.patch
-        unknown = "unknown: the patch before it is additive and promises no result"
+        unknown = "unknown: the patch before it is additive, or has chunks of another size"
         follows = "follows the patch before it" if link.follows else unknown
         facts = {
             "place": follows if number > 1 else "the first",

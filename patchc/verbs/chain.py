@@ -16,8 +16,9 @@ class Link:
 
     Attributes:
         patch: what the patch says about itself.
-        follows: whether its base is the result of the patch before it. None for the first patch and
-            after an additive patch, which promises no result.
+        follows: whether its base is the result of the patch before it. None for the first patch,
+            after an additive patch, which promises no result, and after one with chunks of another
+            size, whose digests are others.
     """
 
     patch: InspectReport
@@ -57,7 +58,9 @@ def chain(patches: PathLike | Sequence[PathLike]) -> ChainReport:
     """
     reports = [inspect(path) for path in listed(patches)]
     follows: list[bool | None] = [
-        None if before.result_digest is None else before.result_digest == after.base_digest
+        None
+        if before.result_digest is None or before.chunk_words != after.chunk_words
+        else before.result_digest == after.base_digest
         for before, after in pairwise(reports)
     ]
     whole = False if False in follows else None if None in follows else True

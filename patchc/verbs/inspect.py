@@ -70,6 +70,7 @@ class InspectReport:
         base_digest, result_digest: digests of the base and the patched model, in hexadecimal; an
             additive patch promises no result.
         version: format version.
+        chunk_words: words of a chunk; patches with other chunks have other digests of a model.
         additive: for an additive patch its value type, and its components with their scales and
             their numbers of entries (verify counts them); None for a patch of ULP steps.
         metadata: provenance: kind, tool, recipe with seed, digests of the inputs, statistics.
@@ -93,6 +94,7 @@ class InspectReport:
     base_digest: str
     result_digest: str | None
     version: str
+    chunk_words: int
     additive: AdditiveValues | None
     metadata: dict[str, Any]
     annotation: Annotation
@@ -131,6 +133,7 @@ def inspect(patch: str | os.PathLike[str]) -> InspectReport:
             base_digest=index.base_digest.hex(),
             result_digest=None if opened.additive else index.result_digest.hex(),
             version=opened.version,
+            chunk_words=opened.chunk_words,
             additive=opened.additive,
             metadata=opened.metadata,
             annotation=annotation_of(opened.metadata),

@@ -100,3 +100,16 @@ def test_a_broken_chain_is_told_as_json_too(patches: list[Path]) -> None:
     assert f"{patches[0]} does not follow {patches[1]}" in broken.stderr
     assert "(the first of 3 breaks)" in broken.stderr
     assert len(broken.stderr.splitlines()) == 1
+
+
+def test_a_patch_with_other_chunks_may_follow_all_the_same(
+    patches: list[Path], tmp_path: Path
+) -> None:
+    """Its digests of the models are others, so that they cannot be compared."""
+    second = tmp_path / "chunks.patchc"
+    patchc.diff(tmp_path / "1", tmp_path / "2", out=second, chunk_bits=12)
+    report = patchc.chain([patches[0], second])
+    assert (report.links[1].follows, report.whole, report.breaks()) == (None, None, ())
+    result = CliRunner().invoke(app, ["inspect", str(patches[0]), str(second)])
+    assert result.exit_code == 0
+    assert "chain: unknown" in result.output
