@@ -69,7 +69,8 @@ def test_the_table_of_changes_shows_what_the_json_holds(
     assert code == 0, err
     (changes,) = json.loads(run(*words, "--json")[1])["changes"].values()
     assert changes["harmful"]["difference"] == 0.0
-    title, header, row = shown.splitlines()[-3:]
+    title, header, row, following = shown.splitlines()[-4:]
+    assert following.startswith("next: patchc apply ")
     assert title.startswith("patched − base on the same requests: points [95 %], p")
     assert header.split() == ["model", "harmful", "over-refusal", "misanswered", "utility"]
     assert row.startswith("base + fix.patchc")
