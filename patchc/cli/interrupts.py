@@ -35,6 +35,7 @@ def interrupts_raised() -> Iterator[None]:
     finally:
         for number in (*ours, signal.SIGALRM):
             signal.signal(number, _ignore)
+        signal.setitimer(signal.ITIMER_REAL, 0)  # Python's end makes an alarm deadly again
 
 
 def end_at_interrupts(code: int) -> None:

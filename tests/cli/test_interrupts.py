@@ -117,6 +117,29 @@ def test_a_second_interrupt_ends_a_process_that_hangs(
     assert hanging.returncode == 130
 
 
+def test_an_interrupt_that_waited_to_the_end_kills_nothing() -> None:
+    code = """
+import os, signal, sys, time
+from patchc.cli import interrupts
+
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == "this":
+            os.kill(os.getpid(), signal.SIGINT)
+
+interrupts._AGAIN = 0.5
+signal.signal(signal.SIGINT, interrupts.end_at_once)
+sys.meta_path.insert(0, Interrupt())
+with interrupts.interrupts_raised():
+    import this
+for number in signal.valid_signals():  # as Python does at its end
+    if signal.getsignal(number) is interrupts._ignore:
+        signal.signal(number, signal.SIG_DFL)
+time.sleep(1)
+"""
+    assert ran([sys.executable, "-c", code])[0] == 0
+
+
 def test_an_interrupt_after_the_output_is_no_error(
     patched: PatchedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
