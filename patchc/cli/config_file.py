@@ -62,9 +62,11 @@ def key_of(parameter: Any) -> str:
 
 def _parse(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(read_regular(path).decode())
+        return tomllib.loads(read_regular(path).decode("utf-8-sig"))
     except OSError as error:
         raise UsageError(f"config {path}: cannot read: {reason(error)}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"config {path}: not UTF-8 text; save the file as UTF-8") from error
     except (ValueError, RecursionError) as error:
         raise UsageError(f"config {path}: not valid TOML ({error})") from error
 

@@ -130,8 +130,16 @@ def test_a_file_that_cannot_be_read(work: PatchedModel) -> None:
         code, _, err = run("verify", work.patch, "--config", name)
         assert code == 2
         assert f"config {name}: cannot read: {reason}" in err
-    Path("latin.toml").write_bytes(b"[verify]\n# \xe9\n")
-    assert "not valid TOML" in run("verify", work.patch, "--config", "latin.toml")[2]
+    for content in (b"[verify]\n# \xe9\n", "[verify]\n".encode("utf-16")):
+        Path("other.toml").write_bytes(content)
+        code, _, err = run("verify", work.patch, "--config", "other.toml")
+        assert code == 2
+        assert "config other.toml: not UTF-8 text; save the file as UTF-8" in err
+
+
+def test_a_file_that_windows_wrote(work: PatchedModel) -> None:
+    Path("windows.toml").write_bytes(b"\xef\xbb\xbf[verify]\r\nquiet = true\r\n")
+    assert run("verify", work.patch, "--config", "windows.toml") == (0, "", "")
 
 
 def test_verbose_and_quiet_in_one_file(work: PatchedModel) -> None:
