@@ -85,7 +85,7 @@ def _method(options: DeriveOptions) -> list[str]:
     elif len(options.folders) == 1:
         words += ["--sets", *options.folders]
     if retained:
-        words += ["--density" if margin else "--retain", f"{options.retain:g}"]
+        words += ["--density" if margin else "--retain", str(options.retain)]
         words += ["--no-rescale"] if margin else []
         seed = options.seed if options.retention_seed is None else options.retention_seed
         words += ["--seed", str(seed)] if seed else []

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,12 +80,20 @@ def print_table(
 
 
 def print_next(*words: object, what: str = "next") -> None:
-    """Print the command that naturally comes next, so that it can be copied into a shell."""
-    if voice().quiet:
+    """Print the command that naturally comes next, so that it can be copied into a shell.
+
+    A name that cannot be printed cannot be copied, so that there is no command then.
+    """
+    given = ["patchc", *map(_as_word, words)]
+    if voice().quiet or not all(map(str.isprintable, given)):
         return
-    quoted = [shlex.quote(printable(str(word))) for word in ("patchc", *words)]
-    for line in command_lines(f"{what}:", quoted, _width()):
+    for line in command_lines(f"{what}:", map(shlex.quote, given), _width()):
         say(line)
+
+
+def _as_word(one: object) -> str:
+    """Write an argument of a command; a path is never one that is taken for an option."""
+    return f"./{one}" if isinstance(one, Path) and str(one).startswith("-") else str(one)
 
 
 def print_next_without_dry_run() -> None:
@@ -95,10 +105,12 @@ def print_next_without_dry_run() -> None:
 
 
 def patched_name(model: Path) -> Path:
-    """Return a name for the patched model, beside the model."""
+    """Return a name for the patched model, beside the model, that nothing has."""
     place = model if model.name not in ("", "..") else model.resolve()
     stem, suffix = (place.stem, place.suffix) if place.is_file() else (place.name, "")
-    return place.with_name(f"{stem}-patched{suffix}")
+    numbers = chain([""], (f"-{n}" for n in count(2)))
+    names = (place.with_name(f"{stem}-patched{number}{suffix}") for number in numbers)
+    return next(name for name in names if not os.path.lexists(name))
 
 
 def _print_lines(lines: Iterable[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -16,6 +17,8 @@ from patchc.jit import telling_of_compilation
 from patchc.progress import Progress, ProgressEvent, ignore_progress
 
 _COMPILING = "compiling for this processor, once"
+_WITHOUT_A_BAR = ("dumb", "unknown")
+"""Terminals whose lines stay as they are once written."""
 _FIRST, _EVERY, _EVERY_IF_VERBOSE = 10.0, 30.0, 5.0
 """Seconds before the first line, and between lines."""
 
@@ -26,7 +29,7 @@ def showing_progress() -> Iterator[Progress]:
     manner = voice()
     if manner.quiet:
         yield ignore_progress
-    elif sys.stderr.isatty():
+    elif sys.stderr.isatty() and os.environ.get("TERM") not in _WITHOUT_A_BAR:
         with _bar(manner) as show:
             yield show
     else:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
+from pathlib import Path
 
 import pytest
 from command_line import run
 from tiny_checkpoints import PatchedModel
 
-from patchc.cli.showing_progress import ProgressLines
+from patchc.cli.derive_facts import next_words
+from patchc.cli.showing_progress import ProgressLines, showing_progress
 from patchc.cli.voice import Voice
+from patchc.derivation.derive_options import DeriveOptions
 from patchc.progress import ProgressEvent
 
 
@@ -113,6 +118,16 @@ def test_what_a_terminal_would_act_on_is_not_told() -> None:
     assert "\x1b" not in told.lines[0]
 
 
+@pytest.mark.parametrize(("kind", "lines"), [("dumb", True), ("unknown", True), ("xterm", False)])
+def test_a_terminal_that_cannot_redraw_a_bar_gets_lines(
+    monkeypatch: pytest.MonkeyPatch, kind: str, lines: bool
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", kind)
+    with showing_progress() as progress:
+        assert isinstance(progress, ProgressLines) == lines
+
+
 def test_a_quiet_command_prints_nothing_but_json(patched: PatchedModel) -> None:
     folder = patched.patch.parent
     for number, command in enumerate(
@@ -160,8 +175,6 @@ def test_verbose_and_quiet_exclude_each_other(patched: PatchedModel) -> None:
 
 @pytest.mark.parametrize("arguments", [(), ("-o", "it's $HOME")])
 def test_the_command_that_comes_next(patched: PatchedModel, arguments: tuple[str, ...]) -> None:
-    import shlex
-
     folder = patched.patch.parent
     out = folder / (arguments[1] if arguments else "copy")
     last = run("apply", patched.patch, patched.base, "-o", out)[1].splitlines()[-1]
@@ -180,3 +193,34 @@ def test_a_dry_run_names_the_command_that_writes(patched: PatchedModel) -> None:
     last = run(*given)[1].splitlines()[-1]
     assert last == f"to take it back: patchc revert {patched.patch} {patched.base} --in-place"
     assert "next" not in run(*given, "--dry-run", "--json")[1]
+
+
+def test_the_next_command_takes_a_path_for_no_option(
+    patched: PatchedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(patched.patch.parent)
+    last = run("diff", patched.base, patched.tuned, "-o", "-q.patchc")[1].splitlines()[-1]
+    assert last == f"next: patchc verify ./-q.patchc {patched.base}"
+    assert run(*shlex.split(last)[2:])[0] == 0
+
+
+def test_a_name_that_cannot_be_copied_is_in_no_next_command(patched: PatchedModel) -> None:
+    named = patched.patch.with_name("\x1b[2J.patchc")
+    code, out, _ = run("diff", patched.base, patched.tuned, "-o", named)
+    assert code == 0
+    assert "wrote" in out
+    assert "next" not in out
+
+
+def test_the_next_command_writes_where_nothing_is(patched: PatchedModel) -> None:
+    for ending in ("", "-2", "-3"):
+        last = run("verify", patched.patch, patched.base)[1].splitlines()[-1]
+        *command, out = shlex.split(last)[2:]
+        assert out == f"{patched.base}-patched{ending}"
+        assert run(*command, out)[0] == 0
+
+
+def test_what_was_derived_is_built_with_the_very_share() -> None:
+    options = DeriveOptions(retain=0.12345678)
+    words = next_words(Path("model"), Path("work"), options, None)
+    assert words[words.index("--retain") + 1] == "0.12345678"
