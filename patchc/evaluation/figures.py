@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 from patchc.errors import UsageError
@@ -22,6 +23,8 @@ _RATES = (("harmful", "tab:red"), ("over_refusal", "tab:blue"))
 _MISANSWERED = ("misanswered", "tab:orange")
 _COMPONENTS = {"se": "tab:red", "osm": "tab:blue"}
 _MOST_PANELS = 4
+_LONGEST_LINE = 64
+"""Letters of a model's name beside each other, so that the legend is no wider than the figure."""
 _APPLIED = " applied"
 
 Selected = Mapping[str, Mapping[str, int]]
@@ -53,11 +56,12 @@ def plot(models: Sequence[Evaluation], path: Path) -> None:
         StorageError: the operating system refused.
     """
     check_plot(path)
-    figure = open_figure(7, 6 + 0.2 * len(models))
+    names = [fill(model.model, _LONGEST_LINE) for model in models]
+    figure = open_figure(7, 6 + 0.2 * sum(1 + name.count("\n") for name in names))
     axes = figure.add_subplot()
-    for model in models:
+    for model, written in zip(models, names, strict=True):
         x, y = model.harmful, model.over_refusal
-        name = model.model.replace("$", r"\$")
+        name = written.replace("$", r"\$")
         axes.errorbar(
             x.value,
             y.value,

@@ -72,11 +72,14 @@ def saved(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     return figures
 
 
+@pytest.mark.parametrize("folder", ["models", "/" + "a_folder_that_holds_a_folder/" * 7])
 @pytest.mark.parametrize("models", [1, 2, 6])
-def test_the_plot_of_an_evaluation(tmp_path: Path, saved: list[Figure], models: int) -> None:
+def test_the_plot_of_an_evaluation(
+    tmp_path: Path, saved: list[Figure], models: int, folder: str
+) -> None:
     found = [
         Evaluation(
-            f"models/a-rather-long-name-of-a-chat-model-{number}", "", "", Rate(6 * number, 40),
+            f"{folder}/a-rather-long-name-of-a-chat-model-{number}", "", "", Rate(6 * number, 40),
             Rate(40 - 6 * number, 40), Rate(0, 40), None, Rate(0, 120),
         )
         for number in range(models)
