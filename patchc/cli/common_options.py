@@ -54,7 +54,7 @@ _COMMON: dict[str, tuple[Any, object]] = {
 
 
 def with_common_options(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that all have; :func:`take_manner` takes what they say."""
+    """Give a command the options that all have; :func:`manner` takes what they say."""
     signature = inspect.signature(function, eval_str=True)
     added = [
         inspect.Parameter(
