@@ -15,7 +15,7 @@ from patchc.cli.common_options import manner
 from patchc.cli.config_file import key_of
 from patchc.cli.left_behind import LeftBehind
 from patchc.cli.output import warn
-from patchc.cli.streams import take_print_error
+from patchc.cli.streams import drop_output, take_print_error
 from patchc.cli.voice import speaking
 from patchc.errors import UsageError
 from patchc.jit import not_kept
@@ -65,6 +65,7 @@ class Command(TyperCommand):
         except KeyboardInterrupt as interrupt:
             if there_before or not _has_content(out):
                 raise KeyboardInterrupt(told(interrupt) or output.tell()) from interrupt
+            drop_output()
             warn(f"interrupted; {_WRITTEN}")
             return None
         if error := take_print_error():

@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from patchc.cli.entry import INTERRUPTED, NOTHING
 from patchc.cli.interrupts import end_at_interrupts, interrupts_raised
-from patchc.cli.streams import protect_streams, say, take_print_error
+from patchc.cli.streams import drop_output, protect_streams, say, take_print_error
 from patchc.errors import PatchcError
 from patchc.version import __version__
 
@@ -79,6 +79,7 @@ class _Commands(TyperGroup):
             from patchc.cli.command import told
             from patchc.cli.output import print_problem
 
+            drop_output()
             print_problem(f"interrupted; {told(error) or NOTHING}")
             raise typer.Exit(INTERRUPTED) from error
 

@@ -66,8 +66,19 @@ def take_print_error() -> OSError | None:
     A reader that has closed the pipe has all that it wanted.
     """
     sys.stdout.flush()
-    stream = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
-    if not isinstance(stream, _Stream) or stream.taken:
+    stream = _standard_output()
+    if stream is None or stream.taken:
         return None
     stream.taken = True
     return stream.error if stream.error and stream.error.errno != errno.EPIPE else None
+
+
+def drop_output() -> None:
+    """Print nothing more on standard output: at an interrupt, its reader may take nothing more."""
+    if (stream := _standard_output()) and stream.error is None:
+        stream.error = OSError(errno.EPIPE, "interrupted")
+
+
+def _standard_output() -> _Stream | None:
+    stream = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    return stream if isinstance(stream, _Stream) else None

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,48 @@ for number in signal.valid_signals():  # as Python does at its end
 time.sleep(1)
 """
     assert ran([sys.executable, "-c", code])[0] == 0
+
+
+@pytest.mark.parametrize("writes", [True, False])
+def test_an_interrupt_of_a_report_that_nobody_reads(
+    patched: PatchedModel, tmp_path: Path, writes: bool
+) -> None:
+    """As where ``less`` shows a part of it."""
+    code = """
+import os, signal
+from patchc.cli.entry import main
+
+write = os.write
+
+def interrupted(descriptor, data):
+    if descriptor == 1:
+        os.kill(os.getpid(), signal.SIGINT)
+    return write(descriptor, data)
+
+os.write = interrupted
+signal.signal(signal.SIGINT, signal.default_int_handler)
+main()
+"""
+    given = ("apply", patched.patch, patched.base, "-o", tmp_path / "copy")
+    command = [*map(str, given)] if writes else ["inspect", str(patched.patch)]
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writer, b"x" * 4096)
+    os.set_blocking(writer, True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    os.close(writer)
+    os.close(reader)
+    written = "patchc: warning: interrupted; the output was written\n"
+    assert (done.returncode, done.stderr) == ((0, written) if writes else (130, NOTHING_WRITTEN))
 
 
 def test_an_interrupt_after_the_output_is_no_error(
