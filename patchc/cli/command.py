@@ -62,13 +62,14 @@ class Command(TyperCommand):
         output = LeftBehind(self.name, ctx.params)
         try:
             result = super().invoke(ctx)
+            error = take_print_error()
         except KeyboardInterrupt as interrupt:
             if there_before or not _has_content(out):
                 raise KeyboardInterrupt(told(interrupt) or output.tell()) from interrupt
             drop_output()
             warn(f"interrupted; {_WRITTEN}")
             return None
-        if error := take_print_error():
+        if error:
             problem = storage_error(error, "the report", "print")
             if not _writes(ctx.params):
                 raise problem

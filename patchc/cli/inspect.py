@@ -131,7 +131,7 @@ def _render(report: InspectReport) -> None:
         facts[f"recipe {name}"] = value
     for name, value in _section(report, "inputs").items():
         facts[f"input {name}"] = value
-    print_facts(report.path, facts)
+    print_facts(str(report.path), facts)
     print_results(report.annotation)
     if report.update:
         _render_update(report.update)

@@ -45,13 +45,13 @@ def _render(report: StatusReport) -> None:
 
     facts: dict[str, object] = {}
     for number, one in enumerate(report.patches, start=1):
-        name = one.path if one.path not in facts else f"{one.path} ({number})"
-        facts[name] = _in_words(one, report.model)
+        name = str(one.path)
+        facts[name if name not in facts else f"{name} ({number})"] = _in_words(one, report.model)
     held = sum(one.state == "patched" for one in report.patches)
     print_facts(f"status: {report.model} holds {held} of {len(report.patches)}", facts)
 
 
-def _in_words(one: PatchStatus, model: str) -> str:
+def _in_words(one: PatchStatus, model: Path) -> str:
     others = _listed(one.through)
     known = f"{model} is not the model that {one.path} was made for: "
     difference = one.difference.removeprefix(known).partition("; ")[0]
@@ -66,8 +66,9 @@ def _in_words(one: PatchStatus, model: str) -> str:
     }[one.state]
 
 
-def _listed(names: tuple[str, ...]) -> str:
+def _listed(paths: tuple[Path, ...]) -> str:
     """Name a few; a long chain would fill the screen once for each of its patches."""
+    names = [*map(str, paths)]
     if len(names) <= _MOST_LISTED:
         return ", ".join(names)
     return f"{', '.join(names[: _MOST_LISTED - 1])} and {len(names) - _MOST_LISTED + 1} more"

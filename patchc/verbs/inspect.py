@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -88,7 +89,7 @@ class InspectReport:
         update: other changes of tensors and files; None unless the patch is an update.
     """
 
-    path: str
+    path: Path
     size: int
     root: str
     base_digest: str
@@ -127,7 +128,7 @@ def inspect(patch: str | os.PathLike[str]) -> InspectReport:
         records = index.records
         counts = [_counts(index, record) for record in records]
         return InspectReport(
-            path=str(opened.path),
+            path=opened.path,
             size=opened.size,
             root=opened.root.hex(),
             base_digest=index.base_digest.hex(),

@@ -6,6 +6,7 @@ import os
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from patchc.checkpoint import Checkpoint, open_checkpoint
@@ -40,10 +41,10 @@ class PatchStatus:
         difference: for "neither", the first tensor or file that differs, and how.
     """
 
-    path: str
+    path: Path
     root: str
     state: HeldState
-    through: tuple[str, ...] = ()
+    through: tuple[Path, ...] = ()
     difference: str = ""
 
 
@@ -57,7 +58,7 @@ class StatusReport:
         interrupted: the message about a run in place that was cut off there; empty if none was.
     """
 
-    model: str
+    model: Path
     patches: tuple[PatchStatus, ...]
     interrupted: str = ""
 
@@ -106,7 +107,7 @@ def status(
         found.tell_by_chains()
         checkpoint.check_unchanged()
         cut_off = str(interrupted(checkpoint.path, left.group)) if left else ""
-        return StatusReport(str(checkpoint.path), found.statuses(), cut_off)
+        return StatusReport(checkpoint.path, found.statuses(), cut_off)
 
 
 class _Findings:
@@ -160,10 +161,10 @@ class _Findings:
         """Put together what was found."""
         return tuple(
             PatchStatus(
-                str(patch.path),
+                patch.path,
                 patch.root.hex(),
                 state := self._states.get(place, "neither"),
-                tuple(str(self._patches[one].path) for one in self._through.get(place, ())),
+                tuple(self._patches[one].path for one in self._through.get(place, ())),
                 self._differences[place] if state == "neither" else "",
             )
             for place, patch in enumerate(self._patches)

@@ -141,9 +141,10 @@ time.sleep(1)
     assert ran([sys.executable, "-c", code])[0] == 0
 
 
+@pytest.mark.parametrize("manner", [(), ("--json",)])
 @pytest.mark.parametrize("writes", [True, False])
 def test_an_interrupt_of_a_report_that_nobody_reads(
-    patched: PatchedModel, tmp_path: Path, writes: bool
+    patched: PatchedModel, tmp_path: Path, writes: bool, manner: tuple[str, ...]
 ) -> None:
     """As where ``less`` shows a part of it."""
     code = """
@@ -170,7 +171,7 @@ main()
             os.write(writer, b"x" * 4096)
     os.set_blocking(writer, True)
     done = subprocess.run(
-        [sys.executable, "-c", code, *command],
+        [sys.executable, "-c", code, *command, *manner],
         stdout=writer,
         stderr=subprocess.PIPE,
         text=True,

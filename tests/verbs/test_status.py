@@ -46,13 +46,13 @@ def test_every_model_of_a_chain(chain: Chain, shuffled: bool) -> None:
         report = patchc.status(model, patches)
         expected = ["patched"] * number + ["base", "before", "before"][: 3 - number]
         assert [one.state for one in report.patches] == [expected[place] for place in order]
-        assert [one.path for one in report.patches] == [str(path) for path in patches]
+        assert [one.path for one in report.patches] == patches
         assert not any(one.difference for one in report.patches)
         assert tree(model) == before
 
 
 def test_the_patches_between_are_told(chain: Chain) -> None:
-    first, second, third = map(str, chain.patches)
+    first, second, third = chain.patches
     found = patchc.status(chain.models[3], chain.patches).patches
     assert [one.through for one in found] == [(second, third), (third,), ()]
     found = patchc.status(chain.models[0], chain.patches).patches
