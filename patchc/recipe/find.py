@@ -87,18 +87,21 @@ def _read(path: Path) -> tuple[Recipe | MergeRecipe, frozenset[str]]:
 
 def _parse(raw: bytes, is_yaml: bool) -> Any:
     try:
+        text = raw.decode("utf-8-sig")
         if is_yaml:
             import yaml
 
             from patchc.recipe.yaml_text import load_yaml
 
             try:
-                return load_yaml(raw.decode())
+                return load_yaml(text)
             except yaml.YAMLError as error:
                 raise UsageError(f"not valid YAML ({error})") from error
-        return tomllib.loads(raw.decode())
+        return tomllib.loads(text)
     except UsageError:
         raise
+    except UnicodeDecodeError as error:
+        raise UsageError("not UTF-8 text; save the file as UTF-8") from error
     except (ValueError, RecursionError) as error:
         raise UsageError(f"not valid TOML or YAML ({error})") from error
 

@@ -97,8 +97,15 @@ def test_recipe_file_missing_or_not_text(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot read"):
         patchc.read_recipe(tmp_path / "recipe.toml")
     (tmp_path / "recipe.toml").write_bytes(b"\xff\xfe")
-    with pytest.raises(UsageError, match="not valid TOML"):
+    with pytest.raises(UsageError, match="not UTF-8 text; save the file as UTF-8"):
         patchc.read_recipe(tmp_path / "recipe.toml")
+
+
+@pytest.mark.parametrize(("suffix", "text"), [("toml", "alpha = 2.0"), ("yaml", "alpha: 2.0")])
+def test_a_byte_order_mark_is_no_part_of_a_recipe(tmp_path: Path, suffix: str, text: str) -> None:
+    path = tmp_path / f"recipe.{suffix}"
+    path.write_text(text, encoding="utf-8-sig")
+    assert patchc.read_recipe(path).alpha == 2.0
 
 
 FULL = Recipe(
