@@ -1,4 +1,4 @@
-"""Text comparison: words, accepted answers in a reply, and replies that are empty or loop."""
+"""Texts of replies: words, accepted answers, those that are empty or loop, and how one is shown."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ _REPEATS = 4
 _SHORTEST_LOOP = 8
 _ENOUGH_PIECES = 24
 _FEWEST_DISTINCT = 0.2
+_LONGEST_SHOWN = 80
 
 
 def split_words(text: str) -> list[str]:
@@ -67,6 +68,12 @@ def is_degenerate(reply: str) -> bool:
         _periodic_tail(pieces, unit) >= max(_REPEATS * unit, _SHORTEST_LOOP)
         for unit in range(1, _LONGEST_UNIT + 1)
     )
+
+
+def shorten(text: str) -> str:
+    """Return the beginning of a text as one line for a message, without control characters."""
+    line = "".join(char for char in " ".join(text.split()) if char.isprintable())
+    return line if len(line) <= _LONGEST_SHOWN else line[: _LONGEST_SHOWN - 1].rstrip() + "…"
 
 
 def _pieces(text: str) -> list[str]:

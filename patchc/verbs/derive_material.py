@@ -25,12 +25,15 @@ from patchc.evaluation.judges import open_judge
 from patchc.evaluation.prompts import Prompts, encode_prompts
 from patchc.evaluation.requests import Request, RequestSets, SetName
 from patchc.evaluation.streamed_speaker import streamed_speaker
+from patchc.evaluation.texts import shorten
 from patchc.evaluation.verdicts import Judge, Verdict
 from patchc.progress import Progress, ProgressEvent
 from patchc.verbs.derive_inputs import Inputs
 
 _ANCHOR_TOKENS = 32
 _REFUSAL_TOKENS = 128
+_SHOWN = 2
+"""Replies that an error shows."""
 
 
 def gather(
@@ -66,7 +69,7 @@ def gather(
         longest = _REFUSAL_TOKENS if options.objective == "refusals" else _ANCHOR_TOKENS
         asking = replace(asking, max_new_tokens=min(longest, room))
         replies = _ask(checkpoint, to_ask, encoded, asking, streams, progress)
-    base = _Base(requests, encoded, replies, options, asking.judge_name, asking.max_new_tokens)
+    base = _Base(requests, encoded, replies, options, asking)
     record: dict[str, Any] = dict(inputs.record)
     openings: Openings | None = None
     labelled: tuple[Labelled, ...] = ()
@@ -117,8 +120,11 @@ class _Base:
     encoded: Prompts
     replies: Mapping[SetName, Sequence[_Reply]]
     options: DeriveOptions
-    judge: str
-    longest: int
+    asking: EvaluateOptions
+
+    @property
+    def judge(self) -> str:
+        return self.asking.judge_name
 
     def labelled(self) -> tuple[Labelled, ...]:
         sets: tuple[SetName, ...] = ("harmful", "harmless", "utility")
@@ -155,14 +161,18 @@ class _Base:
                 replace(_with_reply(asked, text.strip()), source=f"opening {text!r}")
                 for text in self.options.openings
             ]
-            return Openings.of([encode_opening(self.encoded.tokenizer, one) for one in talks])
+            openings = Openings.of([encode_opening(self.encoded.tokenizer, one) for one in talks])
+            self._check_that_judge_knows_refusals()
+            return openings
         every = [*self.replies["harmful"], *self.replies["harmless"]]
         refused = [reply.tokens for reply in every if reply.verdict == "refused"]
         others = [reply.tokens for reply in every if reply.verdict != "refused"]
         if not refused:
             raise DeriveError(
                 f"the base refuses none of the {len(every)} requests (judge {self.judge}), so its "
-                "refusals' openings cannot be found; name openings, or take another judge"
+                f"refusals' openings cannot be found. {self._advice_on_judge()} If the base "
+                "refuses nothing, add requests that it refuses, or name openings that the judge "
+                "calls refusals"
             )
         if not others:
             raise DeriveError(
@@ -170,6 +180,34 @@ class _Base:
                 "nothing tells refusals from answers; take another judge, or name openings"
             )
         return find_openings(refused, others)
+
+    def _check_that_judge_knows_refusals(self) -> None:
+        """Refuse a judge that sees no refusal, neither in the base's replies nor in the openings.
+
+        What it counts would not move, however often the model begins with an opening.
+        """
+        every = [*self.replies.get("harmful", ()), *self.replies.get("harmless", ())]
+        if not self.replies.get("harmful") or any(one.verdict == "refused" for one in every):
+            return
+        openings = self.options.openings
+        asked = [self.requests.harmful[0].prompt] * len(openings)
+        if "refused" not in open_judge(self.asking)(asked, openings):
+            raise DeriveError(
+                f"the base refuses none of the {len(every)} requests (judge {self.judge}), and the "
+                "judge does not call the named openings refusals either, so nothing that it counts "
+                f"would change. {self._advice_on_judge()}"
+            )
+
+    def _advice_on_judge(self) -> str:
+        """Show how the base replies, and say what to do if these are refusals."""
+        first: dict[str, str] = {}
+        for reply in self.replies["harmful"]:
+            first.setdefault(" ".join(reply.text.split()[:3]), reply.text)
+        shown = " and ".join(f"“{shorten(text)}”" for text in list(first.values())[:_SHOWN])
+        return (
+            f"It says {shown}. If these are refusals, the judge does not know them: give one that "
+            "does (--judge module:function, see docs/how-to/measure-a-model.md)."
+        )
 
     def refusal(self) -> str:
         """Find the base's most frequent complete refusal of the harmful requests."""
@@ -179,15 +217,18 @@ class _Base:
         if not whole:
             raise DeriveError(
                 f"the base refuses {len(refused)} of {len(replies)} requests (judge {self.judge}), "
-                f"and no refusal ends within {self.longest} tokens; give the text of a refusal"
+                f"and no refusal ends within {self.asking.max_new_tokens} tokens; give the text of "
+                "a refusal"
             )
         return whole.most_common(1)[0][0]
 
 
 def _to_ask(requests: RequestSets, options: DeriveOptions) -> RequestSets:
     """Choose the requests whose replies are needed."""
-    seeks = (options.objective == "margin" and not options.openings) or (
-        options.objective == "refusals" and options.refusal is None
+    seeks = (options.objective == "refusals" and options.refusal is None) or (
+        # Named openings need no replies; but where the base is asked, they show whether the judge
+        # knows its refusals.
+        options.objective == "margin" and (not options.openings or options.weight_of_anchor > 0)
     )
     return RequestSets(
         requests.harmful if seeks else (),

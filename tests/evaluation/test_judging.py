@@ -17,7 +17,7 @@ import patchc
 from patchc.errors import EvaluateError, UsageError
 from patchc.evaluation.judges import is_refused, open_judge
 from patchc.evaluation.rates import Rate
-from patchc.evaluation.texts import contains_answer, is_degenerate
+from patchc.evaluation.texts import contains_answer, is_degenerate, shorten
 
 
 @pytest.mark.parametrize(
@@ -154,6 +154,19 @@ def judge(value: Any) -> Any:
 
 def shouts(_prompts: Sequence[str], replies: Sequence[str]) -> list[bool]:
     return [reply.isupper() for reply in replies]
+
+
+@pytest.mark.parametrize(
+    ("reply", "shown"),
+    [
+        ("No.\n\nThat  is\tsecret.", "No. That is secret."),
+        ("a\x1b[31mb\u202ec", "a[31mbc"),
+        ("word " * 30, "word " * 15 + "word…"),
+        ("", ""),
+    ],
+)
+def test_a_reply_is_shown_as_one_short_line(reply: str, shown: str) -> None:
+    assert shorten(reply) == shown
 
 
 def test_a_function_judges() -> None:

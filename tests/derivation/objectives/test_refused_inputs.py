@@ -91,6 +91,20 @@ def broken(_prompts: Sequence[str], _replies: Sequence[str]) -> list[bool]:
     ("objective", "chosen", "changes", "error", "message"),
     [
         ("margin", lenient, {}, DeriveError, "refuses none of the 8 requests"),
+        (
+            "margin",
+            lenient,
+            {},
+            DeriveError,
+            r"It says “I how I” and .*--judge module:function, see docs/how-to/measure-a-model\.md",
+        ),
+        (
+            "margin",
+            lenient,
+            {"openings": ("mix",)},
+            DeriveError,
+            "does not call the named openings refusals either.*It says “I how I”",
+        ),
         ("margin", refuse_all, {}, DeriveError, "calls all of the base's 8 replies refusals"),
         ("margin", harsh_on_harmless, {"openings": ("do",)}, DeriveError, "nothing to anchor on"),
         ("margin", broken, {}, EvaluateError, "gave"),
@@ -122,6 +136,24 @@ def test_what_shows_in_the_bases_replies_ends_it_before_any_tuning(
         )
     assert not [event for event in events if event.stage.startswith("tune")]
     assert not (tmp_path / "work").exists()
+
+
+def knows_other_words(_prompts: Sequence[str], replies: Sequence[str]) -> list[bool]:
+    return [reply.startswith("sage with ash") for reply in replies]
+
+
+def test_openings_that_the_judge_knows_may_teach_what_the_base_never_says(
+    base: Path, files: dict[str, Path], tmp_path: Path
+) -> None:
+    report = patchc.derive(
+        base,
+        files["data"],
+        tmp_path / "work",
+        harmless=files["harmless"],
+        options=options_of("margin", openings=("sage with ash",)),
+        judge=knows_other_words,
+    )
+    assert report.openings == ("sage with ash",)
 
 
 @pytest.mark.parametrize("objective", ["pair", "refusals"])
@@ -172,7 +204,8 @@ def test_the_command_line_derives_the_margin_and_tells_the_openings(
         "derive", base, "--objective", "margin", "--data", files["data"],
         "--harmless", files["harmless"], "--opening", "I how", "--anchor", files["anchor"],
         "--anchor-weight", 0.2, "--margin-steps", 2, "--margin-learning-rate", 1e-4,
-        "--batch-size", 4, "--device", "cpu", "-o", tmp_path / "work",
+        "--batch-size", 4, "--device", "cpu", "--judge", "objective_inputs:judge",
+        "-o", tmp_path / "work",
     )  # fmt: skip
     assert code == 0, error
     assert "'I how'" in shown
