@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from patchc.verbs.fit import FitReport
 
 _SHOWN = ("harmful", "over_refusal", "misanswered", "utility", "perplexity")
+_OPTIONS = {"utility": "--utility", "perplexity": "--reference"}
 
 
 def render_fit(report: FitReport) -> None:
@@ -35,7 +36,7 @@ def render_fit(report: FitReport) -> None:
     print_kinds(dict(report.kinds))
     facts: dict[str, object] = {
         "steps": f"{fitted.steps} ({fitted.ended}), {fitted.seconds / 60:.1f} minutes",
-        **{f"not checked: {limit}": "nothing measures it" for limit in report.unchecked},
+        **{f"not checked: {one}": f"{_OPTIONS[one.name]} FILE does" for one in report.unchecked},
         "openings": name_openings(fitted.openings, fitted.covered),
     }
     for name, change in report.changes.items():

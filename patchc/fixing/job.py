@@ -25,6 +25,10 @@ from patchc.verbs.evaluate import read_reference
 
 _WORK = "work"
 _OURS = {"made by": "patchc fix"}
+_MEASURED_BY = {
+    "utility": "questions (--utility FILE)",
+    "perplexity": "a text (--reference FILE)",
+}
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,10 @@ class Job:
         )
         return (
             *self.requests.warnings(self.options),
-            *(f"the limit {one} is not checked: {one.name} is not measured" for one in unchecked),
+            *(
+                f"the limit {one} is not checked; {_MEASURED_BY[one.name]} would check it"
+                for one in unchecked
+            ),
         )
 
 

@@ -86,6 +86,8 @@ def test_limits_that_nothing_measures_are_warned_of(folder: Path, tmp_path: Path
     plan = plan_fix(folder / "base", tmp_path / "out", **few, options=OPTIONS)
     told = [one for one in plan.warnings if "not checked" in one]
     assert [one.split("=")[0] for one in told] == ["the limit utility", "the limit perplexity"]
+    assert "(--utility FILE)" in told[0]
+    assert "(--reference FILE)" in told[1]
 
 
 def test_errors_name_lines_that_are_there(folder: Path, tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def fix() -> None:
             "1", Path("models/chat"), 64 * "a", 64 * "b" if test else "", "margin",
             "my_project.judges:verdicts", 0, REQUESTS, {}, {}, found, test,
             ("Harm fell from 50.0 % to 0.0 % (p 1.7e-18), and this sentence is a long one.",),
-            ("the limit perplexity=+2% is not checked: perplexity is not measured",),
+            ("the limit perplexity=+2% is not checked; a text (--reference FILE) would check it",),
             out if test else None, out.with_name("recipe.toml") if test else None,
             14_650, 1_570_000, 0.0093, {"split": 0.1, "derived": 372.0, "fitted": 281.0},
         )  # fmt: skip
