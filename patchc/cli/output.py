@@ -106,10 +106,19 @@ def print_next_without_dry_run() -> None:
 
 def patched_name(model: Path) -> Path:
     """Return a name for the patched model, beside the model, that nothing has."""
+    return _free_name(model, "patched")
+
+
+def reverted_name(model: Path) -> Path:
+    """Return a name for the reverted model, beside the model, that nothing has."""
+    return _free_name(model, "reverted")
+
+
+def _free_name(model: Path, what: str) -> Path:
     place = model if model.name not in ("", "..") else model.resolve()
     stem, suffix = (place.stem, place.suffix) if place.is_file() else (place.name, "")
     numbers = chain([""], (f"-{n}" for n in count(2)))
-    names = (place.with_name(f"{stem}-patched{number}{suffix}") for number in numbers)
+    names = (place.with_name(f"{stem}-{what}{number}{suffix}") for number in numbers)
     return next(name for name in names if not os.path.lexists(name))
 
 

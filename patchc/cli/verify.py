@@ -24,7 +24,13 @@ def verify(
     """
     given = without(locals(), "json")
     import patchc
-    from patchc.cli.output import patched_name, print_facts, print_json, print_next
+    from patchc.cli.output import (
+        patched_name,
+        print_facts,
+        print_json,
+        print_next,
+        reverted_name,
+    )
     from patchc.cli.showing_progress import showing_progress
     from patchc.errors import PartlyPatchedError, WrongBaseError
 
@@ -51,6 +57,9 @@ def verify(
         print_facts(f"verify: {patch}", facts)
         if report.state == "base" and model is not None:
             print_next("apply", patch, model, "-o", patched_name(model))
+        if report.state == "patched" and model is not None:
+            out = reverted_name(model)
+            print_next("revert", patch, model, "-o", out, what="to take it back")
     if report.state == "partly patched":
         raise PartlyPatchedError(
             f"{model} is partly patched; where a run in place was interrupted, run it again: "

@@ -11,6 +11,7 @@ import pytest
 from command_line import run
 from tiny_checkpoints import PatchedModel
 
+import patchc
 from patchc.cli.derive_facts import next_words
 from patchc.cli.showing_progress import ProgressLines, showing_progress
 from patchc.cli.voice import Voice
@@ -184,6 +185,13 @@ def test_the_command_that_comes_next(patched: PatchedModel, arguments: tuple[str
     code, told, _ = run(*command[1:])
     assert code == 0
     assert "patched" in told
+    what, back = told.splitlines()[-1].split(": ")
+    reverted = out.with_name(f"{out.name}-reverted")
+    assert what == "to take it back"
+    command = shlex.split(back)
+    assert command == ["patchc", "revert", str(patched.patch), str(out), "-o", str(reverted)]
+    assert run(*command[1:])[0] == 0
+    assert patchc.verify(patched.patch, reverted).state == "base"
 
 
 def test_a_dry_run_names_the_command_that_writes(patched: PatchedModel) -> None:
