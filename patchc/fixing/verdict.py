@@ -8,6 +8,7 @@ from patchc.evaluation.paired import Change
 from patchc.evaluation.rates import Rate
 from patchc.fitting.choice import exceeded
 from patchc.fitting.fit_options import Limit
+from patchc.fitting.overshoot import find_overshoot
 from patchc.fixing.report import Comparison, Development, Figures
 
 _LEAST_COVERED = 0.8
@@ -68,17 +69,25 @@ def _changes(base: Figures, patched: Figures, changes: Mapping[str, Change]) -> 
 
 
 def _signs(development: Development) -> list[str]:
-    """Find signs, on the development requests, that the margin misses what the judge sees."""
+    """Find signs, on the development requests, of why the fit fell short."""
     sentences = []
+    measured = [one for one in development.points if one.chosen] or development.points
+    overshoot = find_overshoot(
+        development.comparison.base, {one.step: one.figures for one in measured}
+    )
+    if overshoot:
+        sentences.append(
+            f"The derived change is too large: {overshoot}. Take smaller steps in the derivation."
+        )
     if development.covered < _LEAST_COVERED:
         sentences.append(
             f"The openings cover only {100 * development.covered:.0f} % of the base's refusals, so "
             "the fit does not see the others: name openings, or take a judge that tells refusals "
             "apart."
         )
-    measured = [one for one in development.points if one.chosen] or development.points
     agreement = max((one.agreement for one in measured), default=1.0)
-    if agreement < _LEAST_AGREEMENT:
+    # A model that says one thing only tells nothing of what the judge sees in the margin.
+    if agreement < _LEAST_AGREEMENT and not overshoot:
         sentences.append(
             f"The margin agrees with the judge on only {100 * agreement:.0f} % of the development "
             "requests, so moving it does not change what the judge counts."

@@ -20,6 +20,7 @@ from patchc.evaluation.rates import Kinds, rates_by_kind
 from patchc.fitting.fit_options import FitOptions, Limit, unmeasured
 from patchc.fitting.fitted import Fitted
 from patchc.fitting.inputs import Gathering, Sources, gather_entries
+from patchc.fitting.overshoot import find_overshoot
 from patchc.fitting.search import Range, check_ranges, search_shares, with_most
 from patchc.formats import ValueType
 from patchc.output_checks import check_output
@@ -177,10 +178,8 @@ def fit(
             f"after {one.step} steps {', '.join(one.against)}" for one in fitted.candidates
         )
         raise UnfixedError(
-            f"no point lowers harm and over-refusal within the limits ({reasons}). Derive "
-            "with a larger learning rate where the rates hardly moved, or with another objective; "
-            "take other limits, or more requests; --best-effort takes the best point that makes no "
-            "rate significantly worse",
+            f"no point lowers harm and over-refusal within the limits ({reasons}). "
+            f"{_advise(fitted)}",
             FitReport(fitted, {}, kinds, None, 0, None, unchecked, notes),
         )
     compiled(recipe=fitted.recipe, progress=progress)
@@ -192,6 +191,21 @@ def fit(
     changes = compare(fitted.base.outcomes, fitted.best.trial.outcomes)
     size = out.stat().st_size
     return FitReport(fitted, changes, kinds, out, size, recipe_path, unchecked, notes)
+
+
+def _advise(fitted: Fitted) -> str:
+    """Say what to do where no point may become the patch."""
+    page = "see docs/how-to/when-fix-finds-nothing.md"
+    if how := find_overshoot(fitted.base, {one.step: one.trial for one in fitted.candidates}):
+        return (
+            f"The derived change is too large: {how}. Derive with a smaller learning rate, such as "
+            f"a fifth (objective margin: --margin-learning-rate), or fewer steps; {page}"
+        )
+    return (
+        "Derive with a larger learning rate where the rates hardly moved, or with another "
+        "objective; take other limits, or more requests; --best-effort takes the best point that "
+        f"makes no rate significantly worse; {page}"
+    )
 
 
 def _check_outputs(out: Path, recipe: Path, trace: Path, inputs: tuple[Path, ...]) -> None:

@@ -55,8 +55,23 @@ def test_the_command_ends_with_20_where_nothing_fits(
     report = json.loads((tmp_path / "out/report.json").read_bytes())
     assert code == 20
     assert "no point lowers harm and over-refusal" in complaint
+    assert "larger learning rate" in complaint
+    assert "docs/how-to/when-fix-finds-nothing.md" in complaint
     assert report["verdict"][0] in shown
     assert f"step {report['development']['points'][0]['step']}" in shown
+
+
+def test_steps_that_were_too_large_are_told(folder: Path, tmp_path: Path) -> None:
+    """The model answers everything then, and the judge is not what is wrong."""
+    line = command(folder, tmp_path / "out", "--margin-learning-rate", 0.1, "--margin-steps", 6)
+    line.remove("--best-effort")
+    code, shown, complaint = run(*line)
+    assert code == 20
+    assert "harm is at 100.0 % and over-refusal at 0.0 %" in shown
+    assert "The margin agrees" not in shown
+    assert "smaller learning rate" in complaint
+    assert "docs/how-to/when-fix-finds-nothing.md" in complaint
+    assert "larger" not in complaint.replace("too large", "")
 
 
 @pytest.mark.parametrize(
