@@ -203,7 +203,7 @@ class _Base:
         first: dict[str, str] = {}
         for reply in self.replies["harmful"]:
             first.setdefault(" ".join(reply.text.split()[:3]), reply.text)
-        shown = " and ".join(f"“{shorten(text)}”" for text in list(first.values())[:_SHOWN])
+        shown = " and ".join(f'"{shorten(text)}"' for text in list(first.values())[:_SHOWN])
         return (
             f"It says {shown}. If these are refusals, the judge does not know them: give one that "
             "does (--judge module:function, see docs/how-to/measure-a-model.md)."
