@@ -9,6 +9,7 @@ from patchc.evaluation.rates import Rate
 from patchc.fitting.choice import exceeded
 from patchc.fitting.fit_options import Limit
 from patchc.fitting.overshoot import find_overshoot
+from patchc.fixing.remaining import describe_remaining
 from patchc.fixing.report import Comparison, Development, Figures
 
 _LEAST_COVERED = 0.8
@@ -29,6 +30,7 @@ def give_verdict(
     ]
     if test and test.patched:
         sentences += _changes(test.base, test.patched, test.changes)
+        sentences += describe_remaining(test)
         sentences += [
             f"On test the patch is beyond {one}."
             for one in exceeded(test.base, test.patched, limits)
