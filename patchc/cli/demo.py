@@ -20,7 +20,7 @@ def demo(
         typer.Option(
             "-o",
             "--out",
-            help="Folder that keeps the models and the patch.",
+            help="Folder that keeps the models, the requests and the patch.",
             show_default="a temporary folder",
         ),
     ] = None,
@@ -35,9 +35,9 @@ def demo(
 ) -> None:
     """Fix a tiny chat model that is trained on the spot (needs the derive extra).
 
-    Example: patchc demo -o demo-work
+    Example: patchc demo -o play
 
-    Example: patchc demo --prepare -o play
+    Example: patchc demo --prepare -o play --seed 1
     """
     from patchc.cli.output import print_json
     from patchc.cli.showing_progress import showing_progress
@@ -61,7 +61,7 @@ def demo(
 
 
 def _render_start(start: DemoStart, out: Path) -> None:
-    from patchc.cli.output import print_facts, print_next
+    from patchc.cli.output import print_facts
 
     print_facts(
         f"demo: wrote {out}",
@@ -72,8 +72,19 @@ def _render_start(start: DemoStart, out: Path) -> None:
             "answered": f"{start.answered}, for derive",
         },
     )
-    sets = [word for name, path in start.requests.items() for word in (f"--{name}", path)]
-    print_next("fix", start.base, *sets, "--margin-learning-rate", "2e-4", "-o", out / "fixed")
+    _print_next_by_hand(start, out, "next")
+
+
+def _print_next_by_hand(start: DemoStart, out: Path, what: str) -> None:
+    from patchc.cli.output import print_next
+
+    sets = [
+        word
+        for name, path in start.requests.items()
+        for word in (f"--{name}", path.relative_to(out))
+    ]
+    words = (start.base.relative_to(out), *sets, "--margin-learning-rate", "2e-4", "-o", "fixed")
+    print_next("fix", *words, what=what, folder=out)
 
 
 def _render(report: DemoReport, out: Path | None) -> None:
@@ -95,5 +106,7 @@ def _render(report: DemoReport, out: Path | None) -> None:
             "kept": out or "nothing; -o FOLDER keeps the models, the requests and the patch",
         },
     )
-    sets = ("--harmful", "HARMFUL.jsonl", "--harmless", "HARMLESS.jsonl")
-    print_next("fix", "MODEL", *sets, "-o", "FOLDER", what="with a model of your own")
+    if out:
+        _print_next_by_hand(report.start, out, "next, by hand")
+    else:
+        print_next("demo", "--prepare", "-o", "play", what="next, the same by hand")

@@ -79,15 +79,21 @@ def print_table(
     _print_lines(table_lines(names, cells, _width()))
 
 
-def print_next(*words: object, what: str = "next") -> None:
+def print_next(*words: object, what: str = "next", folder: Path | None = None) -> None:
     """Print the command that naturally comes next, so that it can be copied into a shell.
 
     A name that cannot be printed cannot be copied, so that there is no command then.
+
+    Args:
+        words: the command and its arguments.
+        what: what stands before it.
+        folder: where it is to run, if not here.
     """
-    given = ["patchc", *map(_as_word, words)]
+    place = ["cd", shlex.quote(_as_word(folder)), "&&"] if folder else []
+    given = [*place, "patchc", *(shlex.quote(_as_word(word)) for word in words)]
     if voice().quiet or not all(map(str.isprintable, given)):
         return
-    for line in command_lines(f"{what}:", map(shlex.quote, given), _width()):
+    for line in command_lines(f"{what}:", given, _width()):
         say(line)
 
 

@@ -39,21 +39,6 @@ _ASKING = EvaluateOptions(judge="patchc.demo.judge:verdicts", max_new_tokens=20,
 
 
 @dataclass(frozen=True)
-class DemoReport:
-    """What the demo found.
-
-    Attributes:
-        fix: the report of :func:`patchc.fix`.
-        changed_words: entries that the patch changes.
-        seconds: seconds spent, by stage of the story.
-    """
-
-    fix: FixReport
-    changed_words: int
-    seconds: dict[str, float]
-
-
-@dataclass(frozen=True)
 class DemoStart:
     """What the demo begins with, for a fix by hand.
 
@@ -66,6 +51,23 @@ class DemoStart:
     base: Path
     requests: dict[SetName, Path]
     answered: Path
+
+
+@dataclass(frozen=True)
+class DemoReport:
+    """What the demo found.
+
+    Attributes:
+        start: the model and the requests, as :func:`prepare_demo` writes them.
+        fix: the report of :func:`patchc.fix`.
+        changed_words: entries that the patch changes.
+        seconds: seconds spent, by stage of the story.
+    """
+
+    start: DemoStart
+    fix: FixReport
+    changed_words: int
+    seconds: dict[str, float]
 
 
 def prepare_demo(
@@ -84,8 +86,8 @@ def prepare_demo(
     work = Path(work)
     check_output(work, ())
     base = work / "models/chat"
-    with _one_thread():
-        _train(base, seed, progress)
+    with _one_thread(), reproducible(torch.device("cpu"), seed):
+        train_base(base, seed, progress)
     answered = write_answered(work / "answered.jsonl", seed)
     return DemoStart(base, write_whole_requests(work, seed), answered)
 
@@ -95,8 +97,10 @@ def run_demo(
 ) -> DemoReport:
     """Play the whole story in a folder, through the functions that users call.
 
-    The same seed gives the same report on the same machine. The folder keeps ``base``,
-    ``requests``, ``fix`` with all that :func:`patchc.fix` writes, ``patched`` and ``restored``.
+    The same seed gives the same report on the same machine. The folder keeps what
+    :func:`prepare_demo` writes, so that the same can be done by hand, and in ``demo`` what the
+    story makes of it: ``requests``, split; ``fix`` with all that :func:`patchc.fix` writes;
+    ``patched`` and ``reverted``.
 
     Args:
         work: a new or empty folder.
@@ -106,21 +110,20 @@ def run_demo(
     Raises:
         OutputError, StorageError: the folder cannot be used.
         UnfixedError: the fit found no acceptable point.
-        ResultMismatchError: the patched or the restored model is wrong.
+        ResultMismatchError: the patched or the reverted model is wrong.
     """
-    work = Path(work)
-    check_output(work, ())
-    base, patched, restored = work / "base", work / "patched", work / "restored"
-    patch = work / "fix/fix.patchc"
     seconds: dict[str, float] = {}
+    with _timed(seconds, "train"):
+        start = prepare_demo(work, seed=seed, progress=progress)
+    base, made = start.base, Path(work) / "demo"
+    patched, reverted, patch = made / "patched", made / "reverted", made / "fix/fix.patchc"
     with _one_thread():
-        with _timed(seconds, "train"):
-            _train(base, seed, progress)
         with _timed(seconds, "fix"):
-            files = write_requests(work / "requests", seed)
+            made.mkdir()
+            files = write_requests(made / "requests", seed)
             fixed = fix(
                 base,
-                work / "fix",
+                made / "fix",
                 harmful=files["harmful"],
                 harmless=files["harmless"],
                 utility=files["utility"],
@@ -131,11 +134,11 @@ def run_demo(
             written = apply(patch, base, out=patched)
             if (state := verify(patch, patched).state) != "patched":
                 raise ResultMismatchError(f"{patched}: verify finds it in state {state!r}")
-            revert(patch, patched, out=restored)
-            first, second = (folder / "model.safetensors" for folder in (base, restored))
+            revert(patch, patched, out=reverted)
+            first, second = (folder / "model.safetensors" for folder in (base, reverted))
             if not filecmp.cmp(first, second, shallow=False):
-                raise ResultMismatchError(f"{restored}: differs from the base it came from")
-    return DemoReport(fixed, written.changed_words, seconds)
+                raise ResultMismatchError(f"{reverted}: differs from the base it came from")
+    return DemoReport(start, fixed, written.changed_words, seconds)
 
 
 @contextmanager
@@ -148,11 +151,6 @@ def _one_thread() -> Iterator[None]:
             yield
     finally:
         torch.set_num_threads(threads)
-
-
-def _train(base: Path, seed: int, progress: Progress) -> None:
-    with reproducible(torch.device("cpu"), seed):
-        train_base(base, seed, progress)
 
 
 @contextmanager

@@ -112,7 +112,11 @@ def test_the_same_seed_gives_the_same_report_and_bytes(
         monkeypatch.chdir(tmp_path / name)
         reports.append(_without_times(play("work", seed=4)))
     assert reports[0] == reports[1]
-    for file in ("base/model.safetensors", "fix/fix.patchc", "patched/model.safetensors"):
+    for file in (
+        "models/chat/model.safetensors",
+        "demo/fix/fix.patchc",
+        "demo/patched/model.safetensors",
+    ):
         first, second = (tmp_path / name / "work" / file for name in ("a", "b"))
         assert first.read_bytes() == second.read_bytes()
 
@@ -160,5 +164,8 @@ def test_the_fix_reaches_its_targets(tmp_path: Path) -> None:
     assert patched.over_refusal.value <= 0.1
     assert patched.utility.value >= base.utility.low
     assert 0 < report.fix.patch_bytes < 0.05 * report.fix.model_bytes
-    weights = [(work / name / "model.safetensors").read_bytes() for name in ("base", "restored")]
-    assert weights[0] == weights[1] != (work / "patched/model.safetensors").read_bytes()
+    base_weights, patched_weights, reverted_weights = (
+        (work / name / "model.safetensors").read_bytes()
+        for name in ("models/chat", "demo/patched", "demo/reverted")
+    )
+    assert base_weights == reverted_weights != patched_weights
