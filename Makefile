@@ -9,7 +9,8 @@ MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 .PHONY: help setup demo test torture test-lm-eval check docs docs-serve gpu gpu-wheels bench bench-build bench-merge bench-memory bench-speed bench-size bench-kernels bench-linear bench-smollm2 bench-fix bench-first-use clean
 
 help:
-	@echo "make demo          set everything up and fix a tiny embedded model; SEEDS=\"0 1 2\" fixes three"
+	@echo "make demo          set everything up and fix a tiny embedded model, kept in play;"
+	@echo "                   SEEDS=\"0 1 2\" fixes three"
 	@echo "make test          set everything up, check style, types and layering, run the tests"
 	@echo "make torture       kills, power losses, system errors and other programs, in full; half an hour;"
 	@echo "                   MATRICES=\"kills faults\" POINTS=50 SEED=7 narrow it down"
@@ -36,15 +37,30 @@ help:
 
 setup: .venv/ready
 
-.venv/ready: pyproject.toml
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip
-	$(BIN)/pip install --quiet --disable-pip-version-check "$(TORCH)"
+.venv/ready: .venv/derive
+	@echo "installing the tools of development into .venv; a minute or more"
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[derive,dev]"
 	touch $@
 
-demo: setup
-	for seed in $(or $(SEEDS),0); do $(BIN)/patchc demo --seed $$seed || exit; done
+.venv/derive: pyproject.toml
+	$(PYTHON) -m venv .venv
+	@echo "installing $(TORCH) into .venv; minutes, as fast as the network is"
+	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip
+	$(BIN)/pip install --quiet --disable-pip-version-check "$(TORCH)"
+	@echo "installing patchc with transformers into .venv; a minute or more"
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[derive]"
+	touch $@
+
+# A folder that is there may hold somebody's work, so that another demo leaves it alone.
+demo: .venv/derive
+	@for seed in $(or $(SEEDS),0); do \
+		folder=play; [ "$$seed" = 0 ] || folder=play-$$seed; \
+		if [ -e "$$folder" ]; \
+		then echo "$$folder is there already and stays as it is; this demo keeps nothing"; kept=; \
+		else kept="-o $$folder"; fi; \
+		$(BIN)/patchc demo --seed "$$seed" $$kept || exit; \
+	done
+	@echo "before a command of your own: source .venv/bin/activate"
 
 check: setup docs
 	$(BIN)/ruff check .
