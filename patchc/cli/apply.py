@@ -52,7 +52,7 @@ def apply(
 
     An additive patch takes other scales and descendants of its base, and cannot be reverted.
 
-    Example: patchc apply fix.patchc models/chat -o models/chat-fixed
+    Example: patchc apply fix.patchc models/chat -o models/chat-patched
 
     Example: patchc apply fix.patchc models/chat --in-place
     """

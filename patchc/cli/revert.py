@@ -21,7 +21,7 @@ def revert(
 ) -> None:
     """Take the patch back: write the base of a patched MODEL, bit for bit.
 
-    Example: patchc revert fix.patchc models/chat-fixed -o models/chat
+    Example: patchc revert fix.patchc models/chat-patched -o models/chat
 
     Example: patchc revert fix.patchc models/chat --in-place
     """
