@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,19 @@ Entry = TypeVar("Entry")
 _NO_ENTRY = (
     ValueError, LookupError, TypeError, AttributeError, ZeroDivisionError, RecursionError,
 )  # fmt: skip
+
+
+_TEXTS = {
+    "evaluation": "requests, judge or how they are asked",
+    "patchc": "the version of patchc",
+}
+"""What inputs are called in messages, where their names do not say it."""
+
+Remedy = Callable[[Path, Sequence[str]], str]
+
+
+def _advise(_path: Path, _differing: Sequence[str]) -> str:
+    return "name a new file, or continue with the inputs that began it"
 
 
 @dataclass(frozen=True)
@@ -52,16 +65,28 @@ class Journal(Generic[Entry]):
         self._append(b"".join(_line(self._encode(entry)) for entry in new.values()))
         self._entries.update(new)
 
-    def _read(self, header: bytes, kind: str, decode: Callable[[Any], Entry]) -> None:
+    def _read(
+        self,
+        header: bytes,
+        earlier: bytes | None,
+        kind: str,
+        decode: Callable[[Any], Entry],
+        remedy: Remedy,
+    ) -> None:
         with storage_errors(self.path, "read"):
             self._file.seek(0)
             content = self._file.read()
         whole = content.rfind(b"\n") + 1
         first, *lines = content[:whole].split(b"\n")[:-1] or [header[:-1]]
+        if first + b"\n" == earlier:
+            header = earlier
         if first + b"\n" != header and _is_begun(first, kind):
+            differing = _find_differing(json.loads(first)["inputs"], json.loads(header)["inputs"])
+            texts = (_TEXTS.get(name, name) for name in differing)
+            named = ", ".join(texts) or "models, requests, options or judge"
             raise EvaluateError(
-                f"{self.path}: holds {kind} results of other inputs: models, requests, options or "
-                "judge; name a new file, or continue with the inputs that began it"
+                f"{self.path}: holds {kind} results of other inputs: {named}; "
+                f"{remedy(self.path, differing)}"
             )
         if first + b"\n" != header or not (whole or header.startswith(content)):
             raise _foreign(self.path, kind, 1)
@@ -90,6 +115,8 @@ def open_journal(
     encode: Callable[[Entry], dict[str, Any]],
     decode: Callable[[Any], Entry],
     key: Callable[[Entry], Any] | None = None,
+    earlier: Any = None,
+    remedy: Remedy = _advise,
 ) -> Iterator[Journal[Entry]]:
     """Open a journal, or begin one; its first line states its kind and inputs.
 
@@ -104,6 +131,8 @@ def open_journal(
         decode: its inverse. ValueError, LookupError, TypeError, AttributeError and
             ZeroDivisionError mean that a line is no entry.
         key: what an entry is found by, as a JSON value; None takes all that ``encode`` gives.
+        earlier: the same inputs as earlier versions stated them, or None.
+        remedy: says what to do about a file of other inputs, from its path and what differs.
 
     Raises:
         EvaluateError: the file is no such journal, or one of other inputs.
@@ -112,12 +141,13 @@ def open_journal(
         StorageError: the operating system refused.
     """
     header = _line({"kind": kind, "inputs": inputs})
+    before = None if earlier is None else _line({"kind": kind, "inputs": earlier})
     with storage_errors(path, "reach"):
         file_path = Path(os.path.realpath(path))
         _refuse_no_file(file_path)
     with made_folders(file_path.parent), reserved(file_path, path), _opened(file_path) as file:
         journal = Journal(path, file, encode, key or encode)
-        journal._read(header, kind, decode)
+        journal._read(header, before, kind, decode, remedy)
         yield journal
 
 
@@ -142,6 +172,14 @@ def _is_begun(line: bytes, kind: str) -> bool:
     with suppress(ValueError, RecursionError):
         return is_header(json.loads(line), kind)
     return False
+
+
+def _find_differing(begun: object, given: object) -> list[str]:
+    """Name the inputs that differ, where both have names."""
+    if not (isinstance(begun, dict) and isinstance(given, dict)):
+        return []
+    names = dict.fromkeys((*begun, *given))
+    return [name for name in names if begun.get(name) != given.get(name)]
 
 
 def _text(key: Any) -> str:

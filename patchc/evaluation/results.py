@@ -38,16 +38,30 @@ Results = Journal[ResultLine]
 """An open results file; a line's key is its model, set and request."""
 
 
-def open_results(path: Path, evaluation: str) -> AbstractContextManager[Results]:
-    """Open a results file, or begin one; ``evaluation`` is the digest that its lines belong to.
+def open_results(
+    path: Path, requests: RequestSets, options: EvaluateOptions
+) -> AbstractContextManager[Results]:
+    """Open a results file, or begin one; its first line states requests, options and judge.
 
-    The file may hold lines of other models.
+    The file may hold lines of other models. Earlier versions stated one digest of all of these.
 
     Raises:
         EvaluateError, StorageError: see :func:`patchc.evaluation.journal.open_journal`.
     """
     key = attrgetter("model", "set", "request")
-    return open_journal(path, RESULTS, evaluation, asdict, _decode, key)
+    inputs = {"requests": _digest(_asked(requests)), **_settings(options)}
+    earlier = evaluation_digest(requests, options)
+    return open_journal(path, RESULTS, inputs, asdict, _decode, key, earlier, _advise)
+
+
+def _advise(path: Path, differing: Sequence[str]) -> str:
+    if list(differing) == ["judge"]:
+        return (
+            "name a new file, and the model is asked again; or, where the file holds one model, "
+            f"judge its replies: --generations {path} in place of the model "
+            "(docs/how-to/measure-a-model.md)"
+        )
+    return "name a new file, or continue with the inputs that began it"
 
 
 def check_requests(results: Results, model: str, name: SetName, requests: Sequence[str]) -> None:
@@ -69,10 +83,16 @@ def evaluation_digest(requests: RequestSets, options: EvaluateOptions) -> str:
 
     It covers what replies and verdicts depend on: not a request's kind, group or reference.
     """
-    sets = {name: [[r.messages, r.answers] for r in asked] for name, asked in requests.items()}
+    return _digest({"requests": _asked(requests), **_settings(options)})
+
+
+def _asked(requests: RequestSets) -> dict[str, Any]:
+    return {name: [[r.messages, r.answers] for r in asked] for name, asked in requests.items()}
+
+
+def _settings(options: EvaluateOptions) -> dict[str, Any]:
     names = ("max_new_tokens", "batch_size", "dtype", "system", "device")
-    settings = {name: getattr(options, name) for name in names}
-    return _digest({"requests": sets, "judge": options.judge_name, **settings})
+    return {"judge": options.judge_name} | {name: getattr(options, name) for name in names}
 
 
 def request_digests(

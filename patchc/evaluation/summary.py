@@ -169,7 +169,7 @@ def _of_fix(content: Any, file: str) -> ResultsSummary:
     return ResultsSummary("fix", file, _text(content["judge"]), data, models, changes)
 
 
-def _of_lines(evaluation: Any, lines: Iterable[str], file: str) -> ResultsSummary:
+def _of_lines(inputs: Any, lines: Iterable[str], file: str) -> ResultsSummary:
     counts: dict[str, dict[str, list[int]]] = {}
     for line in map(json.loads, lines):
         found = counts.setdefault(_digest(line["model"]), {})
@@ -187,8 +187,10 @@ def _of_lines(evaluation: Any, lines: Iterable[str], file: str) -> ResultsSummar
     asked = [{name: rate.total for name, rate in one.rates.items()} for one in models]
     if any(one != asked[0] for one in asked):
         raise ValueError("its models were not asked the same requests; finish that evaluation")
-    data = {"evaluation": _digest(evaluation)}
-    return ResultsSummary("results", file, "", data, tuple(_few(models)))
+    # Earlier versions stated one digest of requests, options and judge.
+    named = inputs if isinstance(inputs, dict) else {"requests": inputs, "judge": ""}
+    data = {"evaluation": _digest(named["requests"])}
+    return ResultsSummary("results", file, _text(named["judge"]), data, tuple(_few(models)))
 
 
 def _model(facts: Any, rates: Any, perplexities: Any) -> ModelSummary:

@@ -25,7 +25,7 @@ from patchc.evaluation.paired import Change, check_scipy, compare
 from patchc.evaluation.records import read_text
 from patchc.evaluation.replies_from_files import read_replies
 from patchc.evaluation.requests import read_request_sets
-from patchc.evaluation.results import evaluation_digest, open_results
+from patchc.evaluation.results import open_results
 from patchc.paths import PathLike, listed
 from patchc.progress import Progress, ignore_progress
 from patchc.stages import file_digest
@@ -132,8 +132,7 @@ def evaluate(
     with ExitStack() as stack:
         results = None
         if out:
-            evaluation = evaluation_digest(requests, options)
-            results = stack.enter_context(open_results(Path(out), evaluation))
+            results = stack.enter_context(open_results(Path(out), requests, options))
         if folders:
             with import_errors("evaluate", "derive"):
                 from patchc.evaluation.model import evaluate_model

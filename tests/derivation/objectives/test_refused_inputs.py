@@ -96,7 +96,7 @@ def broken(_prompts: Sequence[str], _replies: Sequence[str]) -> list[bool]:
             lenient,
             {},
             DeriveError,
-            r"It says \"I how I\" and .*--judge module:function, see docs/how-to/measure-a-model\.md",
+            r"It says \"I how I\" and .*--judge module:function, see docs/how-to/measure-a-model",
         ),
         (
             "margin",

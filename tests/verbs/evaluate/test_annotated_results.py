@@ -81,7 +81,11 @@ def test_a_results_file_is_counted(
     file = tmp_path / "results.jsonl"
     report = patchc.evaluate([base, tuned], **sets, out=file, options=NAMED)
     found = results_of(patch, file, tmp_path / "named.patchc")
-    assert (found.source, found.judge, set(found.data)) == ("results", "", {"evaluation"})
+    assert (found.source, found.judge, set(found.data)) == (
+        "results",
+        report.judge,
+        {"evaluation"},
+    )
     assert [one.side for one in found.models] == SIDES
     for summary, model in zip(found.models, report.models, strict=True):
         rates = {n: getattr(model, n) for n in RATE_NAMES if n != "degenerate"}

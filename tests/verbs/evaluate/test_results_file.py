@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -123,26 +124,40 @@ def test_a_results_file_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "differing"),
     [
-        {"max_new_tokens": 3},
-        {"batch_size": 4},
-        {"system": "ash"},
-        {"judge": "phrases"},
-        {"limit": 2},
+        ({"max_new_tokens": 3}, "max_new_tokens"),
+        ({"batch_size": 4}, "batch_size"),
+        ({"system": "ash"}, "system"),
+        ({"judge": "phrases"}, "judge"),
+        ({"judge": "phrases", "dtype": "auto"}, "judge, dtype"),
+        ({"limit": 2}, "requests"),
     ],
 )
 def test_a_file_of_other_options_is_refused(
-    base: Path, sets: dict[str, Path], tmp_path: Path, change: dict[str, Any]
+    base: Path, sets: dict[str, Path], tmp_path: Path, change: dict[str, Any], differing: str
 ) -> None:
     out = tmp_path / "out.jsonl"
     patchc.evaluate([base], **sets, out=out, options=OPTIONS)
     before = out.read_bytes()
     other = {"judge": odd, "max_new_tokens": NEW, "batch_size": 3, "dtype": "float32"} | change
     options = patchc.EvaluateOptions(device="cpu", **other)
-    with pytest.raises(EvaluateError, match="results of other"):
+    with pytest.raises(EvaluateError, match=f"results of other inputs: {differing};") as told:
         patchc.evaluate([base], **sets, out=out, options=options)
     assert out.read_bytes() == before
+    assert ("--generations" in str(told.value)) == (differing == "judge")
+
+
+def test_replies_of_a_results_file_can_be_judged_by_another_judge(
+    base: Path, sets: dict[str, Path], tmp_path: Path
+) -> None:
+    """As the message about another judge says; what a model said is the same."""
+    out, again = tmp_path / "out.jsonl", tmp_path / "again.jsonl"
+    patchc.evaluate([base], **sets, out=out, options=OPTIONS)
+    other = replace(OPTIONS, judge="phrases")
+    (asked,) = patchc.evaluate([base], **sets, options=other).models
+    (judged,) = patchc.evaluate(**sets, generations=[out], out=again, options=other).models
+    assert judged.outcomes == asked.outcomes
 
 
 def test_a_file_of_other_requests_is_refused(

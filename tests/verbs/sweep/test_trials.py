@@ -158,19 +158,19 @@ def test_a_file_of_other_inputs_is_refused_and_kept(
         copy = tmp_path / f"{changed}-{file}"
         shutil.copytree(models[changed], copy)
         spoil(copy / file)
-        with pytest.raises(EvaluateError, match="other inputs: models, requests, options"):
+        with pytest.raises(EvaluateError, match="other inputs: models;"):
             run({**models, changed: copy}, requests, out, **same)
     base = tmp_path / "base"
     shutil.copytree(models["base"], base)
     (base / "chat_template.jinja").write_text(TEMPLATE.replace("<assistant>{%", "<system>{%"))
-    with pytest.raises(EvaluateError, match="other inputs: models, requests, options"):
+    with pytest.raises(EvaluateError, match="other inputs: requests, judge or how"):
         run({**models, "base": base}, requests, out, **same)
     answers = [{"prompt": prompt, "response": "ash"} for prompt in FILES["harmless"]]
     harmless = write_data(tmp_path / "harmless.jsonl", answers)
-    with pytest.raises(EvaluateError, match="other inputs: models, requests, options"):
+    with pytest.raises(EvaluateError, match="other inputs: requests, judge or how"):
         run(models, {**requests, "harmless": harmless}, out, **same)
     reference.write_text("mix ash with sage")
-    with pytest.raises(EvaluateError, match="other inputs: models, requests, options"):
+    with pytest.raises(EvaluateError, match="other inputs: requests, judge or how"):
         run(models, requests, out, **same)
     assert out.read_bytes() == content
 
