@@ -106,10 +106,17 @@ def fix(
     given = {**locals()}
     import patchc
     from patchc.cli.fix_tables import render_fix, render_plan
-    from patchc.cli.output import print_json, print_next, print_next_without_dry_run
+    from patchc.cli.output import (
+        print_json,
+        print_next,
+        print_next_without_dry_run,
+        printable,
+        tell,
+    )
     from patchc.cli.showing_progress import showing_progress
     from patchc.errors import UnfixedError
     from patchc.fixing.fix import plan_fix
+    from patchc.fixing.stages import PATCH
 
     options = patchc.FixOptions(
         derive=DeriveOptions(
@@ -144,7 +151,11 @@ def fix(
             print_json(planned)
             return
         render_plan(planned, out)
-        print_next_without_dry_run()
+        if (out / PATCH).is_file() and all(stage.kept for stage in planned.stages):
+            tell(printable(f"nothing is left to do: {out / PATCH} is there, and tested"))
+            print_next("verify", out / PATCH, base)
+        else:
+            print_next_without_dry_run()
         return
     try:
         with showing_progress() as progress:

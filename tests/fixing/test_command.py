@@ -38,8 +38,22 @@ def test_the_command_shows_a_plan(folder: Path, tmp_path: Path) -> None:
     assert "at most 5 steps" in shown
     assert "nothing was written" in shown
     assert not (tmp_path / "out").exists()
+    assert shown.splitlines()[-1].startswith("next: patchc fix ")
     code, printed, _ = run(*command(folder, tmp_path / "out", "--dry-run", "--json"))
     assert json.loads(printed)["requests"]["utility"]["test"] == 6
+
+
+def test_the_plan_of_a_finished_fix_says_that_nothing_is_left(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run(*command(folder, out))[0] == 0
+    code, shown, _ = run(*command(folder, out, "--dry-run"))
+    left, following = shown.splitlines()[-2:]
+    assert code == 0
+    assert left == f"nothing is left to do: {out / 'fix.patchc'} is there, and tested"
+    assert following == f"next: patchc verify {out / 'fix.patchc'} {folder / 'base'}"
+    (out / "fix.patchc").unlink()
+    shown = run(*command(folder, out, "--dry-run"))[1]
+    assert shown.splitlines()[-1].startswith("next: patchc fix ")
 
 
 def test_the_command_ends_with_20_where_nothing_fits(
