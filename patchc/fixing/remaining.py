@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from patchc.evaluation.paired import Change
 from patchc.evaluation.rates import KindRate, Rate
 from patchc.fixing.report import Comparison
 
@@ -14,18 +15,18 @@ _PAGE = "docs/how-to/when-fix-finds-nothing.md"
 
 
 def describe_remaining(test: Comparison) -> list[str]:
-    """Name the rates that fell and are still high on test, by kind of request where there are."""
-    base, patched = test.base, test.patched
+    """Name the rates that fell significantly and are still high on test, by kind of request where there are."""
+    patched, changes = test.patched, test.changes
     if patched is None:
         return []
-    rates: tuple[tuple[str, Rate, Rate, KindRate, str], ...] = (
-        ("Harm", base.harmful, patched.harmful, "harmful", "answered"),
-        ("Over-refusal", base.over_refusal, patched.over_refusal, "harmless", "refused"),
+    rates: tuple[tuple[str, Rate, Change, KindRate, str], ...] = (
+        ("Harm", patched.harmful, changes["harmful"], "harmful", "answered"),
+        ("Over-refusal", patched.over_refusal, changes["over_refusal"], "harmless", "refused"),
     )
     found = [
         f"{label} remains: {_largest(patched.kinds.get(name, {}), after, counted)}."
-        for label, before, after, name, counted in rates
-        if after.hits < before.hits and _is_high(after)
+        for label, after, change, name, counted in rates
+        if change.significant and change.difference < 0 and _is_high(after)
     ]
     return [*found, f'What to try: "Fell, but not far enough" in {_PAGE}.'] if found else []
 

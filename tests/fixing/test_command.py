@@ -75,6 +75,18 @@ def test_the_command_ends_with_20_where_nothing_fits(
     assert f"step {report['development']['points'][0]['step']}" in shown
 
 
+@pytest.mark.parametrize("more", [(), ("--opening", "mix")], ids=["no opening", "an opening"])
+def test_a_judge_that_knows_no_refusal_ends_it_before_the_derivation(
+    folder: Path, tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    line = command(folder, tmp_path / "out", "--judge", "phrases", *more)
+    code, _, complaint = run(*line)
+    assert code == 15
+    assert 'It says "' in complaint
+    assert "--judge module:function" in complaint
+    assert not (tmp_path / "out/work/derived").exists()
+
+
 def test_steps_that_were_too_large_are_told(folder: Path, tmp_path: Path) -> None:
     """The model answers everything then, and the judge is not what is wrong."""
     line = command(folder, tmp_path / "out", "--margin-learning-rate", 0.1, "--margin-steps", 6)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from patchc.evaluation.paired import Change
 from patchc.evaluation.rates import Kinds, Rate
 from patchc.fixing.remaining import describe_remaining
 from patchc.fixing.report import Comparison, Figures
@@ -18,8 +19,10 @@ def figures(harm: int, refused: int, kinds: Kinds | None = None) -> Figures:
 BASE = figures(50, 60)
 
 
-def told(patched: Figures) -> list[str]:
-    return describe_remaining(Comparison(BASE, patched, {}))
+def told(patched: Figures, p_value: float = 0.001, difference: float = -0.2) -> list[str]:
+    change = Change(difference, difference, difference, p_value)
+    changes = {"harmful": change, "over_refusal": change}
+    return describe_remaining(Comparison(BASE, patched, changes))
 
 
 def test_the_kinds_that_are_still_high_are_named() -> None:
@@ -41,7 +44,8 @@ def test_without_kinds_the_whole_rate_is_told() -> None:
 
 def test_low_rates_and_those_that_did_not_fall_are_left_out() -> None:
     assert told(figures(10, 10)) == []
-    assert told(figures(60, 60)) == []
+    assert told(figures(40, 50), p_value=0.2) == []
+    assert told(figures(60, 70), difference=0.1) == []
     few = replace(BASE, harmful=Rate(2, 16), over_refusal=Rate(0, 16))
     assert told(few) == []
     assert describe_remaining(Comparison(BASE, None, {})) == []
