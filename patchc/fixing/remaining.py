@@ -15,7 +15,7 @@ _PAGE = "docs/how-to/when-fix-finds-nothing.md"
 
 
 def describe_remaining(test: Comparison) -> list[str]:
-    """Name the rates that fell significantly and are still high on test, by kind of request where there are."""
+    """Name the rates that fell significantly and are still high on test, by kind of request."""
     patched, changes = test.patched, test.changes
     if patched is None:
         return []
