@@ -40,7 +40,7 @@ setup: .venv/ready
 .venv/ready: .venv/derive
 	@echo "installing the tools of development into .venv; a minute or more"
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[derive,dev]"
-	touch $@
+	@touch $@
 
 .venv/derive: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -49,7 +49,7 @@ setup: .venv/ready
 	$(BIN)/pip install --quiet --disable-pip-version-check "$(TORCH)"
 	@echo "installing patchc with transformers into .venv; a minute or more"
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[derive]"
-	touch $@
+	@touch $@
 
 # A folder that is there may hold somebody's work, so that another demo leaves it alone.
 demo: .venv/derive
@@ -109,7 +109,7 @@ bench-merge: setup .venv-mergekit/ready
 	$(PYTHON) -m venv .venv-mergekit
 	.venv-mergekit/bin/pip install --quiet --disable-pip-version-check "$(TORCH)"
 	.venv-mergekit/bin/pip install --quiet --disable-pip-version-check "mergekit==0.1.5"
-	touch $@
+	@touch $@
 
 bench-memory: setup
 	$(BIN)/python benchmarks/memory.py
@@ -126,7 +126,7 @@ bench-size: .venv-bench-size/ready
 	.venv-bench-size/bin/pip install --quiet --disable-pip-version-check "$(TORCH)"
 	.venv-bench-size/bin/pip install --quiet --disable-pip-version-check -e ".[derive]" "gguf>=0.10" \
 		"fireworks-delta-compression==0.1.0" "deltatensors==0.2.0" "zstandard>=0.23" "bsdiff4==1.3.2"
-	touch $@
+	@touch $@
 
 bench-kernels: setup
 	$(BIN)/python benchmarks/kernels.py
