@@ -165,8 +165,9 @@ def intrinsic(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def not_kept() -> str:
     """Why the next run has to compile what this process has compiled; "" if it has not."""
-    cache = sys.modules.get("patchc.loop_cache")  # loaded with the first loop
-    return cast(str, cache.not_kept()) if cache else ""
+    # It is loaded with the first loop, and another thread may be loading it at an interrupt.
+    told = getattr(sys.modules.get("patchc.loop_cache"), "not_kept", None)
+    return cast(str, told()) if told else ""
 
 
 @contextmanager

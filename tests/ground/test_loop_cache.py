@@ -10,12 +10,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
-from patchc.jit import allocating_loop, inlined, loop
+from patchc.jit import allocating_loop, inlined, loop, not_kept
 from patchc.loop_cache import function_digest
 
 SCALED = """
@@ -234,3 +235,9 @@ def test_a_loop_that_loops_call_has_one_version_for_all_constants() -> None:
     assert run(4) == 20
     assert len(near._part.signatures) == 1
     assert near(4, 2) == 8, "Python can call it as well"
+
+
+def test_an_interrupt_while_the_cache_is_being_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker thread loads it with the first loop, and the main thread asks at an interrupt."""
+    monkeypatch.setitem(sys.modules, "patchc.loop_cache", ModuleType("patchc.loop_cache"))
+    assert not_kept() == ""
