@@ -5,13 +5,31 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from evaluate_inputs import HARMFUL, HARMLESS, UTILITY
 from tiny_llama import write_base, write_data
+from transformers import AutoModelForCausalLM
+
+import patchc
 
 
 @pytest.fixture(scope="session")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_base(tmp_path_factory.mktemp("models") / "base")
+
+
+@pytest.fixture(scope="session")
+def fix(base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The patch to another model with the same tokenizer, and that model."""
+    folder = tmp_path_factory.mktemp("fix")
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(-1.5)
+    write_base(folder / "tuned")
+    model.save_pretrained(folder / "tuned")
+    patchc.diff(base, folder / "tuned", out=folder / "fix.patchc")
+    return folder / "fix.patchc", folder / "tuned"
 
 
 @pytest.fixture

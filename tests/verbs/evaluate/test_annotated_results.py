@@ -8,12 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from blake3 import blake3
 from command_line import run
 from evaluate_inputs import OPTIONS
-from tiny_llama import write_base
-from transformers import AutoModelForCausalLM
 
 import patchc
 from patchc import ResultsSummary
@@ -23,20 +20,6 @@ from patchc.json_values import json_values
 
 NAMED = replace(OPTIONS, judge="phrases")
 SIDES = ["base", "result"]
-
-
-@pytest.fixture(scope="module")
-def fix(base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """The patch to another model with the same tokenizer, and that model."""
-    folder = tmp_path_factory.mktemp("fix")
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(-1.5)
-    write_base(folder / "tuned")
-    model.save_pretrained(folder / "tuned")
-    patchc.diff(base, folder / "tuned", out=folder / "fix.patchc")
-    return folder / "fix.patchc", folder / "tuned"
 
 
 @pytest.fixture

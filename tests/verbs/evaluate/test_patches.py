@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 from command_line import run
 from evaluate_inputs import OPTIONS
 from safetensors.torch import load_file, save_file
@@ -19,20 +18,6 @@ from patchc.errors import (
     WrongBaseError,
 )
 from patchc.evaluation.paired import compare
-
-
-@pytest.fixture(scope="module")
-def fix(base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Another model with the same tokenizer, and the patch that leads to it."""
-    folder = tmp_path_factory.mktemp("fix")
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(-1.5)
-    write_base(folder / "tuned")
-    model.save_pretrained(folder / "tuned")
-    patchc.diff(base, folder / "tuned", out=folder / "fix.patchc")
-    return folder / "fix.patchc", folder / "tuned"
 
 
 def test_a_patch_gives_a_second_row_that_is_the_patched_model(
