@@ -191,11 +191,13 @@ def test_a_scale_left_out_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("scale", ["1e400", "-1e400", "3.5e38", "1" + 300 * "0"])
 def test_a_scale_that_fp32_does_not_hold(tmp_path: Path, scale: str) -> None:
     parts = GOLDEN.but(metadata=GOLDEN.metadata.replace(b"8.0", scale.encode()))
-    refuse(tmp_path, parts, r"'se': its scale is no finite fp32 number|1e400 is beyond every num")
+    refuse(
+        tmp_path, parts, r"its scale is no finite fp32 number|beyond every num|more than 64 bits"
+    )
 
 
 def test_scales_at_the_edge_are_read(tmp_path: Path) -> None:
-    for scale in (0, -0.0, 5e-324, (2 - 2**-23) * 2.0**127, -(2**127)):
+    for scale in (0, -0.0, 5e-324, (2 - 2**-23) * 2.0**127, -(2.0**127)):
         assert read_all(tmp_path / "x.patchc", with_component({"scale": scale}).assemble()) == 5
 
 

@@ -1,0 +1,98 @@
+"""Reads JSON that a stranger may have written: plain values alone, each with one meaning."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from typing import Any
+
+from patchc.json_values import has_half_character
+
+MOST_NESTED = 64
+"""Objects and arrays within each other, the outermost counted."""
+
+_SMALLEST, _LARGEST = -(1 << 63), (1 << 64) - 1
+_MOST_DIGITS = 20
+_SHOWN = 40
+
+
+def parse_json(text: bytes | str) -> Any:
+    """Read one JSON value.
+
+    Refused beside what is not JSON: ``NaN`` and ``Infinity``, numbers that neither 64 bits nor a
+    finite fp64 number hold, a key that an object gives twice, more than :data:`MOST_NESTED` objects
+    and arrays within each other, and half a character (a lone surrogate).
+
+    Memory is in proportion to the text, up to some 50 times its size; callers limit the size.
+
+    Raises:
+        ValueError: any of these; says which, on one line.
+    """
+    try:
+        if isinstance(text, bytes):
+            text = text.decode()
+        value = json.loads(
+            text,
+            parse_constant=_refuse_constant,
+            parse_float=_finite_number,
+            parse_int=_number_of_64_bits,
+            object_pairs_hook=_object,
+        )
+    except UnicodeDecodeError as error:
+        raise ValueError(f"it is not UTF-8 text (byte {error.start})") from error
+    except RecursionError as error:
+        raise ValueError(_TOO_DEEP) from error
+    _check_nesting(value)
+    if "\\u" in text and any(map(has_half_character, _texts(value))):
+        raise ValueError("it holds half a character (a lone surrogate)")
+    return value
+
+
+_TOO_DEEP = f"it is nested more than {MOST_NESTED} deep"
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite_number(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:_SHOWN]} is beyond every number")
+    return number
+
+
+def _number_of_64_bits(text: str) -> int:
+    if len(text.lstrip("-")) > _MOST_DIGITS or not _SMALLEST <= int(text) <= _LARGEST:
+        raise ValueError(f"{text[:_SHOWN]} takes more than 64 bits")
+    return int(text)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"the key {twice[:_SHOWN]!r} is given twice")
+    return found
+
+
+def _check_nesting(value: Any) -> None:
+    level: list[Any] = [value] if isinstance(value, dict | list) else []
+    for _ in range(MOST_NESTED):
+        inner = (one.values() if isinstance(one, dict) else one for one in level)
+        level = [held for values in inner for held in values if isinstance(held, dict | list)]
+        if not level:
+            return
+    raise ValueError(_TOO_DEEP)
+
+
+def _texts(value: Any) -> list[str]:
+    """All texts of a value, keys too; the value is nested no deeper than is allowed."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, dict):
+        return [text for pair in value.items() for one in pair for text in _texts(one)]
+    if isinstance(value, list):
+        return [text for one in value for text in _texts(one)]
+    return []
