@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from patchc.errors import MissingConversationsError as MissingConversationsError
     from patchc.errors import MissingExtraError as MissingExtraError
     from patchc.errors import MissingInputError as MissingInputError
+    from patchc.errors import MissingKeyError as MissingKeyError
     from patchc.errors import MissingPatchError as MissingPatchError
     from patchc.errors import MissingRequestsError as MissingRequestsError
     from patchc.errors import MissingScoresError as MissingScoresError
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from patchc.errors import PatchFormatError as PatchFormatError
     from patchc.errors import RankError as RankError
     from patchc.errors import ResultMismatchError as ResultMismatchError
+    from patchc.errors import SignatureError as SignatureError
     from patchc.errors import StorageError as StorageError
     from patchc.errors import UnfixedError as UnfixedError
     from patchc.errors import UnsupportedInputError as UnsupportedInputError
@@ -86,6 +88,7 @@ if TYPE_CHECKING:
     from patchc.recipe import Recipe as Recipe
     from patchc.recipe import read_recipe as read_recipe
     from patchc.selection.compact.holding import Holding as Holding
+    from patchc.signing.trust import Trust as Trust
     from patchc.verbs.annotate import AnnotateReport as AnnotateReport
     from patchc.verbs.annotate import annotate as annotate
     from patchc.verbs.annotation import Annotation as Annotation
@@ -112,6 +115,8 @@ if TYPE_CHECKING:
     from patchc.verbs.patch_reports import FoldReport as FoldReport
     from patchc.verbs.patch_reports import PatchReport as PatchReport
     from patchc.verbs.revert import revert as revert
+    from patchc.verbs.sign_model import SignModelReport as SignModelReport
+    from patchc.verbs.sign_model import sign_model as sign_model
     from patchc.verbs.status import PatchStatus as PatchStatus
     from patchc.verbs.status import StatusReport as StatusReport
     from patchc.verbs.status import status as status
@@ -121,6 +126,8 @@ if TYPE_CHECKING:
     from patchc.verbs.updates import UpdateReport as UpdateReport
     from patchc.verbs.verify import VerifyReport as VerifyReport
     from patchc.verbs.verify import verify as verify
+    from patchc.verbs.verify_model import VerifyModelReport as VerifyModelReport
+    from patchc.verbs.verify_model import verify_model as verify_model
     from patchc.verbs.warm_up import WarmUpReport as WarmUpReport
     from patchc.verbs.warm_up import warm_up as warm_up
 
@@ -131,9 +138,10 @@ _NAMES = {
     "patchc.errors": (
         "AlreadyPatchedError CheckpointError DeriveError EvaluateError InUseError MismatchError "
         "MissingCheckpointError MissingConversationsError MissingExtraError MissingInputError "
-        "MissingPatchError MissingRequestsError MissingScoresError NotPatchedError NumericError "
-        "OutputError PartlyPatchedError PatchFormatError PatchcError RankError "
-        "ResultMismatchError StorageError UnfixedError UnsupportedInputError "
+        "MissingKeyError MissingPatchError MissingRequestsError MissingScoresError "
+        "NotPatchedError NumericError OutputError PartlyPatchedError PatchFormatError PatchcError "
+        "RankError ResultMismatchError SignatureError StorageError UnfixedError "
+        "UnsupportedInputError "
         "UnsupportedPatchError UnsupportedSystemError UsageError WrongBaseError"
     ),
     "patchc.evaluation.evaluate_options": "EvaluateOptions",
@@ -157,6 +165,7 @@ _NAMES = {
     "patchc.progress": "Progress ProgressEvent",
     "patchc.recipe": "MergeOverride MergeRecipe Override Recipe read_recipe",
     "patchc.selection.compact.holding": "Holding",
+    "patchc.signing.trust": "Trust",
     "patchc.verbs.annotate": "AnnotateReport annotate",
     "patchc.verbs.annotation": "Annotation",
     "patchc.verbs.apply": "apply",
@@ -171,10 +180,12 @@ _NAMES = {
     "patchc.verbs.inspect": "ChangeCounts InspectReport MaskReport inspect",
     "patchc.verbs.patch_reports": "BuildReport DiffReport FoldReport PatchReport",
     "patchc.verbs.revert": "revert",
+    "patchc.verbs.sign_model": "SignModelReport sign_model",
     "patchc.verbs.status": "PatchStatus StatusReport status",
     "patchc.verbs.sweep": "SweepReport sweep",
     "patchc.verbs.updates": "FileChange UpdateReport",
     "patchc.verbs.verify": "VerifyReport verify",
+    "patchc.verbs.verify_model": "VerifyModelReport verify_model",
     "patchc.verbs.warm_up": "WarmUpReport warm_up",
 }
 """The public names by the module that has them; the imports above tell them to type checkers."""

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from patchc.cli import options as shared
 from patchc.cli.options import option, without
+from patchc.cli.trust_options import AllowCode, with_trust
 
 _of_additive = partial(option, panel="Additive patches")
 
@@ -43,6 +44,7 @@ def apply(
     threads: shared.Threads = None,
     max_memory: shared.MaxMemory = None,
     device: shared.CopyDevice = "cpu",
+    allow_code: AllowCode = False,
     json: shared.Json = False,
 ) -> None:
     """Write MODEL with the patch applied; exact, checked, whole or not at all.
@@ -56,7 +58,7 @@ def apply(
 
     Example: patchc apply fix.patchc models/chat --in-place
     """
-    given = without(locals(), "json")
+    given = with_trust(without(locals(), "json"))
     import patchc
     from patchc.cli.copies import render
     from patchc.cli.ranks import shared_work

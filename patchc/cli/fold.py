@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from patchc.cli.options import Json, OutPatch, Threads, argument, option, without
+from patchc.cli.trust_options import AllowCode, with_trust
 
 
 def fold(
@@ -16,6 +17,7 @@ def fold(
         option("Base of the first patch, for patches coded given their base's words."),
     ] = None,
     threads: Threads = None,
+    allow_code: AllowCode = False,
     json: Json = False,
 ) -> None:
     """Make one patch of consecutive ones: from the first one's base to the last one's result.
@@ -24,7 +26,7 @@ def fold(
 
     Example: patchc fold monday.patchc tuesday.patchc --base models/chat -o both.patchc
     """
-    given = without(locals(), "json")
+    given = with_trust(without(locals(), "json"))
     import patchc
     from patchc.cli.output import print_facts, print_json, print_next
     from patchc.cli.patches import patch_facts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from patchc.cli import options as shared
 from patchc.cli.options import without
+from patchc.cli.trust_options import AllowCode, with_trust
 
 
 def revert(
@@ -17,6 +18,7 @@ def revert(
     threads: shared.Threads = None,
     max_memory: shared.MaxMemory = None,
     device: shared.CopyDevice = "cpu",
+    allow_code: AllowCode = False,
     json: shared.Json = False,
 ) -> None:
     """Take the patch back: write the base of a patched MODEL, bit for bit.
@@ -25,7 +27,7 @@ def revert(
 
     Example: patchc revert fix.patchc models/chat --in-place
     """
-    given = without(locals(), "json")
+    given = with_trust(without(locals(), "json"))
     import patchc
     from patchc.cli.copies import render
     from patchc.cli.ranks import shared_work

@@ -12,7 +12,7 @@ from patchc.checkpoint.checkpoint import changed_meanwhile
 from patchc.checkpoint.journal_path import journal_path
 from patchc.checkpoint.own_place import refuse_foreign_place
 from patchc.errors import PatchcError, UsageError, WrongBaseError
-from patchc.formats import Patch, open_patch
+from patchc.formats import Patch
 from patchc.patching.apply_report import ApplyReport
 from patchc.patching.in_place_journal import (
     InPlaceJournal,
@@ -26,6 +26,7 @@ from patchc.patching.pending_groups import COPIES, GROUP_BYTES, PendingGroups
 from patchc.patching.rewrite import VERBS
 from patchc.patching.states import match_tensors
 from patchc.patching.torn_chunks import CopiedChunks, Images
+from patchc.paths import PathLike
 from patchc.runtime.memory import COPY_BYTES, need_to_patch
 from patchc.runtime.runtime import Runtime
 from patchc.sides import OTHER, Side
@@ -45,8 +46,8 @@ class InPlaceOptions:
 
 
 def change_in_place(
-    patch_path: str | os.PathLike[str],
-    model_path: str | os.PathLike[str],
+    patch: Patch,
+    model_path: PathLike,
     target: Side,
     merge: MergeOptions,
     options: InPlaceOptions,
@@ -58,7 +59,7 @@ def change_in_place(
         KeyboardInterrupt: its message says how the model was left.
     """
     try:
-        with open_patch(patch_path) as patch, open_checkpoint(model_path) as model, runtime:
+        with open_checkpoint(model_path) as model, runtime:
             check_in_place(patch, target)
             plan_merge(patch, merge)
             match_tensors(patch, model)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ from patchc.errors import (
     WrongBaseError,
 )
 from patchc.files import staged_file, staged_folder
-from patchc.formats import Patch, open_patch
+from patchc.formats import Patch
 from patchc.output_checks import check_output, check_space
 from patchc.patching.apply_report import ApplyReport
 from patchc.patching.in_place_journal import interrupted, left_journal
@@ -28,6 +27,7 @@ from patchc.patching.rewrite import merge, rewrite
 from patchc.patching.side_files import FileChanges
 from patchc.patching.states import find_side, find_state, match_tensors
 from patchc.patching.transition import OtherSideError
+from patchc.paths import PathLike
 from patchc.runtime.device_pool import HOST_BYTES
 from patchc.runtime.memory import need_to_patch
 from patchc.runtime.ranks import staged_by_first
@@ -38,8 +38,8 @@ _DEVICE_WORD_BYTES = 32  # a word; for each of two components its position, delt
 
 
 def write_patched_copy(
-    patch_path: str | os.PathLike[str],
-    model_path: str | os.PathLike[str],
+    patch: Patch,
+    model_path: PathLike,
     out: Path,
     target: Side,
     options: MergeOptions,
@@ -47,7 +47,7 @@ def write_patched_copy(
     runtime: Runtime,
 ) -> ApplyReport:
     """Write the model on side ``target`` to ``out``; :func:`patchc.apply` states the contract."""
-    with open_patch(patch_path) as patch, open_checkpoint(model_path) as model:
+    with open_checkpoint(model_path) as model:
         if patch.additive and target == "base":
             raise irreversible(patch)
         merged = plan_merge(patch, options)

@@ -18,6 +18,7 @@ from patchc.kernels.ulp_steps import Launch, StepRun, launches
 from patchc.progress import Progress, ignore_progress
 from patchc.runtime.runtime import Runtime
 from patchc.sides import OTHER, Side
+from patchc.signing.trust import ANYBODY, Trust, demand_trust
 from patchc.torch.live_model import LiveModel
 from patchc.torch.memory_layout import Run, Slice, lay_out
 from patchc.torch.preparation import Preparation, refuse_features
@@ -152,6 +153,7 @@ def prepare(
     shard: bool = False,
     verify: bool = True,
     threads: int | None = None,
+    trust: Trust = ANYBODY,
     progress: Progress = ignore_progress,
 ) -> PreparedPatch:
     """Check a loaded model against a patch, decode the changes and lay them on its devices.
@@ -184,6 +186,7 @@ def prepare(
             model for the patch's base and ``revert_`` for its result. If it is not, the outcome is
             wrong, and no error says so.
         threads: worker threads; None means one per core.
+        trust: what the patch has to be; see :class:`patchc.Trust`.
         progress: called with the bytes done.
 
     Raises:
@@ -202,6 +205,7 @@ def prepare(
     check_model(model)
     with ExitStack() as stack:
         opened = stack.enter_context(open_patch(patch))
+        demand_trust(opened, trust)
         refuse_features(opened)
         layout = lay_out(opened, model, mapping or {}, shard, replicas=base is not None)
         live = LiveModel(model, layout)
@@ -223,6 +227,7 @@ def apply_(
     shard: bool = False,
     verify: bool = True,
     threads: int | None = None,
+    trust: Trust = ANYBODY,
     progress: Progress = ignore_progress,
 ) -> HotPatchReport:
     """Patch a loaded model in place, on its devices, without a second copy.
@@ -235,7 +240,7 @@ def apply_(
     """
     prepared = prepare(
         model, patch, base=base, mapping=mapping, shard=shard, verify=verify, threads=threads,
-        progress=progress,
+        trust=trust, progress=progress,
     )  # fmt: skip
     prepared.apply_()
     return prepared.report
@@ -250,6 +255,7 @@ def revert_(
     shard: bool = False,
     verify: bool = True,
     threads: int | None = None,
+    trust: Trust = ANYBODY,
     progress: Progress = ignore_progress,
 ) -> HotPatchReport:
     """Take a patch back from a loaded model, bit for bit; otherwise as :func:`apply_`.
@@ -261,7 +267,7 @@ def revert_(
     """
     prepared = prepare(
         model, patch, base=base, mapping=mapping, shard=shard, verify=verify, threads=threads,
-        progress=progress,
+        trust=trust, progress=progress,
     )  # fmt: skip
     prepared.revert_()
     return prepared.report

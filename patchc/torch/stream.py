@@ -17,6 +17,7 @@ from patchc.patching.states import match_tensors
 from patchc.patching.transition import ChunkDigests, OtherSideError, Transition, unsound
 from patchc.progress import Progress, ignore_progress
 from patchc.runtime.runtime import Runtime
+from patchc.signing.trust import ANYBODY, Trust, demand_trust
 from patchc.torch.preparation import refuse_features
 from patchc.torch.tensors import torch_dtype, words_of
 
@@ -26,6 +27,7 @@ def patched_tensors(
     base: str | os.PathLike[str],
     *,
     threads: int | None = None,
+    trust: Trust = ANYBODY,
     progress: Progress = ignore_progress,
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """Every tensor of the patched model, in the base's order, from files and on the CPU.
@@ -39,6 +41,7 @@ def patched_tensors(
         patch: a patch file of exact steps.
         base: the checkpoint that it was made for, a folder or a file.
         threads: worker threads; None means one per core.
+        trust: what the patch has to be; see :class:`patchc.Trust`.
         progress: called with the bytes done.
 
     Raises:
@@ -53,6 +56,7 @@ def patched_tensors(
         open_checkpoint(base) as model,
         Runtime(threads, progress=progress) as runtime,
     ):
+        demand_trust(opened, trust)
         refuse_features(opened)
         match_tensors(opened, model)
         records = [opened.index.tensors[name] for name in model.tensors]

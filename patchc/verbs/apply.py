@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from patchc.errors import UsageError
+from patchc.formats import open_patch
 from patchc.patching.apply_report import ApplyReport
 from patchc.patching.in_place import InPlaceOptions, change_in_place
 from patchc.patching.merge_options import STORED_SCALES, MergeOptions
@@ -16,6 +17,7 @@ from patchc.progress import Progress, ignore_progress
 from patchc.runtime.ranks import shared_ranks
 from patchc.runtime.runtime import Runtime
 from patchc.sides import Side
+from patchc.signing.trust import ANYBODY, Trust, demand_trust
 
 if TYPE_CHECKING:
     import torch
@@ -36,6 +38,7 @@ def apply(
     threads: int | None = None,
     max_memory: int | None = None,
     device: str | torch.device = "cpu",
+    trust: Trust = ANYBODY,
     progress: Progress = ignore_progress,
 ) -> ApplyReport:
     """Write the patched model to ``out``, bit for bit what the patch promises.
@@ -76,6 +79,7 @@ def apply(
         device: where additive values are added: "cpu", "cuda", "cuda:1", a ``torch.device``, or
             "auto" (CUDA if torch finds a device). The result is the same. The CPU always adds exact
             steps.
+        trust: what the patch has to be; see :class:`Trust`.
         progress: called with the bytes done.
 
     Raises:
@@ -98,7 +102,7 @@ def apply(
     merge = MergeOptions(alpha, beta, onto_descendant)
     options = ChangeOptions(in_place, dry_run, resume, repair_from)
     runtime = Runtime(threads, max_memory, device, shared_ranks(), progress)
-    return change_model(patch, model, out, "result", options, runtime, merge)
+    return change_model(patch, model, out, "result", options, trust, runtime, merge)
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,7 @@ def change_model(
     out: str | os.PathLike[str] | None,
     target: Side,
     options: ChangeOptions,
+    trust: Trust,
     runtime: Runtime,
     merge: MergeOptions = STORED_SCALES,
 ) -> ApplyReport:
@@ -131,20 +136,18 @@ def change_model(
         raise UsageError(
             "a run in place is one process; start it without torchrun, or give an output (-o)"
         )
-    if options.in_place:
+    if not options.in_place:
+        if options.resume or options.repair_from is not None:
+            raise UsageError("only a run in place is resumed or repaired; add --in-place")
+        if out is None:
+            raise UsageError(
+                "there is no output; give one (-o), or ask for a run in place (--in-place)"
+            )
+    with open_patch(patch) as opened:
+        demand_trust(opened, trust)
+        if out is not None:
+            dry_run = options.dry_run
+            return write_patched_copy(opened, model, Path(out), target, merge, dry_run, runtime)
         runtime.check_device()
-        return change_in_place(
-            patch,
-            model,
-            target,
-            merge,
-            InPlaceOptions(options.dry_run, options.repair_from),
-            runtime,
-        )
-    if options.resume or options.repair_from is not None:
-        raise UsageError("only a run in place is resumed or repaired; add --in-place")
-    if out is None:
-        raise UsageError(
-            "there is no output; give one (-o), or ask for a run in place (--in-place)"
-        )
-    return write_patched_copy(patch, model, Path(out), target, merge, options.dry_run, runtime)
+        in_place = InPlaceOptions(options.dry_run, options.repair_from)
+        return change_in_place(opened, model, target, merge, in_place, runtime)

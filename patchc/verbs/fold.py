@@ -17,6 +17,7 @@ from patchc.formats import Patch, open_patch
 from patchc.paths import PathLike, listed
 from patchc.progress import Progress, ignore_progress
 from patchc.runtime.runtime import Runtime
+from patchc.signing.trust import ANYBODY, Trust, demand_trust
 from patchc.verbs.patch_reports import FoldReport, facts_of
 from patchc.verbs.provenance import folded_patches, tool
 
@@ -27,6 +28,7 @@ def fold(
     out: str | os.PathLike[str],
     base: str | os.PathLike[str] | None = None,
     threads: int | None = None,
+    trust: Trust = ANYBODY,
     progress: Progress = ignore_progress,
 ) -> FoldReport:
     """Write one patch that takes the first patch's base to the last one's result.
@@ -43,6 +45,7 @@ def fold(
             patch. With it, every step is checked against the digests; without it, ``apply`` and
             ``revert`` check them.
         threads: worker threads; None means one per core.
+        trust: what each of the patches has to be; see :class:`Trust`.
         progress: called with the chunks done; with ``base``, with the parameters.
 
     Raises:
@@ -63,6 +66,8 @@ def fold(
     runtime = Runtime(threads, progress=progress)
     with ExitStack() as inputs:
         opened = [inputs.enter_context(open_patch(path)) for path in paths]
+        for one in opened:
+            demand_trust(one, trust)
         for one in opened:
             if one.features:
                 raise UnsupportedInputError(

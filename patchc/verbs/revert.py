@@ -9,6 +9,7 @@ from patchc.patching.apply_report import ApplyReport
 from patchc.progress import Progress, ignore_progress
 from patchc.runtime.ranks import shared_ranks
 from patchc.runtime.runtime import Runtime
+from patchc.signing.trust import ANYBODY, Trust
 from patchc.verbs.apply import ChangeOptions, change_model
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def revert(
     threads: int | None = None,
     max_memory: int | None = None,
     device: str | torch.device = "cpu",
+    trust: Trust = ANYBODY,
     progress: Progress = ignore_progress,
 ) -> ApplyReport:
     """Write the base of a patched model to ``out``, or with ``in_place`` into its files.
@@ -40,4 +42,4 @@ def revert(
     """
     runtime = Runtime(threads, max_memory, device, shared_ranks(), progress)
     options = ChangeOptions(in_place, dry_run, resume, repair_from)
-    return change_model(patch, model, out, "base", options, runtime)
+    return change_model(patch, model, out, "base", options, trust, runtime)
