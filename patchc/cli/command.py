@@ -22,7 +22,7 @@ from patchc.jit import not_kept
 from patchc.system_errors import storage_error
 
 _WRITTEN = "the output was written"
-_WHOLE = ("build", "diff", "apply", "revert", "fold", "annotate")
+_WHOLE = ("build", "diff", "apply", "revert", "fold", "annotate", "sign-model")
 """Commands whose output appears at once, so that it is complete where there is any."""
 
 

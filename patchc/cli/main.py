@@ -28,6 +28,8 @@ _COMMANDS = (
     "status",
     "fold",
     "annotate",
+    "sign-model",
+    "verify-model",
     "evaluate",
     "sweep",
     "fit",

@@ -138,6 +138,14 @@ MaxMemory = Annotated[
 ]
 Json = Annotated[bool, option("Print the result as JSON.", "--json")]
 
+FollowLinks = Annotated[
+    bool,
+    option(
+        "Take what links to files lead to, as in a hub's cache; otherwise a link is refused.",
+        "--follow-links",
+    ),
+]
+
 # How models are asked, and their replies judged.
 
 asking_option = partial(option, panel="Asking and judging")

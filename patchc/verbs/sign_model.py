@@ -1,0 +1,106 @@
+"""Sign a model's files as OpenSSF model signing does."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from patchc.checkpoint import open_checkpoint
+from patchc.checkpoint.journal_path import is_own_file
+from patchc.errors import (
+    CheckpointError,
+    MismatchError,
+    OutputError,
+    PartlyPatchedError,
+    import_errors,
+)
+from patchc.files import staged_file
+from patchc.model_bundle.bundle_file import read_bundle
+from patchc.model_bundle.curve_keys import check_private
+from patchc.model_bundle.model_files import list_files
+from patchc.output_checks import check_output
+
+
+@dataclass(frozen=True)
+class SignModelReport:
+    """A model that was signed.
+
+    Attributes:
+        out: the bundle that was written.
+        model: the model.
+        digest: SHA-256 over the digests of its files, which stands for the model, in hexadecimal.
+        key_id: of the key: the SHA-256 of the public key's PEM text, in hexadecimal.
+        files: the files that are signed.
+        left_out: entries of the folder that are not: git's own.
+    """
+
+    out: Path
+    model: Path
+    digest: str
+    key_id: str
+    files: tuple[str, ...]
+    left_out: tuple[str, ...]
+
+
+def sign_model(
+    model: str | os.PathLike[str],
+    *,
+    key: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    password: str | None = None,
+    follow_links: bool = False,
+) -> SignModelReport:
+    """Write an OpenSSF model-signing bundle: the signed SHA-256 of every file of a model.
+
+    ``model_signing verify key`` accepts it, and :func:`verify_model`. It needs ``patchc[oms]``,
+    and no network.
+
+    Args:
+        model: a checkpoint folder or a safetensors file.
+        key: a private key of curve P-256, P-384 or P-521, a PEM file.
+        out: the bundle to write, outside the model's folder; must not exist.
+        password: of an encrypted key.
+        follow_links: sign what links to files lead to, as in a hub's cache; otherwise a link is
+            refused.
+
+    Raises:
+        CheckpointError, UnsupportedInputError: the model cannot be read, or holds a link, or
+            something that is no file.
+        PartlyPatchedError: an interrupted run in place has left something in it.
+        SignatureError: the key cannot be used.
+        MissingExtraError: ``patchc[oms]`` is not installed.
+        MismatchError: the model's files changed meanwhile.
+        OutputError, StorageError: the bundle cannot be written.
+    """
+    model, key, out = Path(model), Path(key), Path(out)
+    with open_checkpoint(model):
+        pass
+    files = list_files(model, follow_links)
+    for name in files.signed:
+        if is_own_file(Path(name).name):
+            raise PartlyPatchedError(
+                f"{model / name} is left from a run in place; if that was cut off, run the same "
+                "command again, and sign the model then"
+            )
+    check_private(key, password)
+    check_output(out, (model, key))
+    if out.is_dir():
+        raise OutputError(f"output {out} is a folder and a bundle is a file; name a file")
+    with import_errors("signing a model", "oms"):
+        from model_signing.hashing import Config as Hashing
+        from model_signing.signing import Config as Signing
+    secret = None if password is None else password.encode()
+    signing = Signing().use_elliptic_key_signer(private_key=key, password=secret)
+    signing.set_hashing_config(Hashing().set_allow_symlinks(follow_links))
+    with staged_file(out) as staging:
+        try:
+            signing.sign(model, staging)
+        except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.filename == str(staging):
+                raise
+            raise CheckpointError(f"{model}: its files cannot be signed: {error}") from error
+        bundle = read_bundle(staging)
+        if tuple(sorted(bundle.files)) != files.signed:
+            raise MismatchError(f"{model}: files came or went while it was signed; sign it again")
+    return SignModelReport(out, model, bundle.digest, bundle.key_id, files.signed, files.left_out)
