@@ -15,6 +15,9 @@ _KINDS = {
     b"PK\x03\x04": "a spreadsheet or ZIP archive; save the sheet as text, or unpack the archive",
     b"PAR1": "a Parquet file; write its rows as JSON lines",
     b"\x1f\x8b": "compressed with gzip; unpack it",
+    b"BZh": "compressed with bzip2; unpack it",
+    b"\xfd7zXZ": "compressed with xz; unpack it",
+    b"\x28\xb5\x2f\xfd": "compressed with Zstandard; unpack it",
     b"\xff\xfe": _UTF_16,
     b"\xfe\xff": _UTF_16,
 }

@@ -7,6 +7,8 @@ import os
 import stat
 from pathlib import Path
 
+_PART = 1 << 20  # a read allocates as much as is asked for, before it knows what is there
+
 _KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a pipe",
@@ -43,10 +45,14 @@ def read_regular(path: str | os.PathLike[str], most: int | None = None) -> bytes
         OSError: as :func:`open_regular`, or the file is larger.
     """
     with os.fdopen(open_regular(path), "rb") as file:
-        content = file.read() if most is None else file.read(most + 1)
-    if most is not None and len(content) > most:
+        if most is None:
+            return file.read()
+        content = bytearray()
+        while part := file.read(min(_PART, most + 1 - len(content))):
+            content += part
+    if len(content) > most:
         raise OSError(errno.EINVAL, f"it has more than {most:,} bytes", os.fspath(path))
-    return content
+    return bytes(content)
 
 
 def _check_regular(path: str | os.PathLike[str], state: os.stat_result) -> None:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from patchc.errors import DeriveError, unreadable
+from patchc.errors import DeriveError
+from patchc.json_lines import name_some, read_data, read_objects
 from patchc.json_values import Message, check_messages, check_text
-from patchc.other_kinds import START_BYTES, other_kind
-from patchc.regular_file import read_regular
-from patchc.system_errors import reason
 
 _FORM = 'give one JSON object a line, such as {"prompt": "…", "response": "…"}'
 
@@ -33,34 +29,21 @@ def read_conversations(path: Path) -> tuple[Conversation, ...]:
 
     Raises:
         DeriveError: the file cannot be read, a line is malformed (named by number), or no line
-            holds a conversation.
+            holds a conversation; see :mod:`patchc.json_lines` for the limits of files and lines.
     """
-    try:
-        content = read_regular(path)
-    except OSError as error:
-        message = f"{path}: cannot read the data: {reason(error)}"
-        raise unreadable(DeriveError, message, error) from error
-    if content and (kind := other_kind(content[:START_BYTES])):
-        raise DeriveError(f"{path}: not JSON lines: it is {kind}")
+    content = read_data(path, DeriveError, "cannot read the data")
+    if content.lstrip().startswith(b"["):
+        raise DeriveError(f"{path}:1: not a JSON object but list; {_FORM}")
     conversations = tuple(
-        _parse(f"{path}:{number}", line)
-        for number, line in enumerate(content.split(b"\n"), start=1)
-        if line.strip()
+        _conversation(source, record)
+        for source, record in read_objects(path, content, DeriveError, _FORM)
     )
     if not conversations:
         raise DeriveError(f"{path}: holds no conversation; {_FORM}")
     return conversations
 
 
-def _parse(source: str, line: bytes) -> Conversation:
-    try:
-        record = json.loads(line.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise DeriveError(f"{source}: not UTF-8 text; save the file as UTF-8") from error
-    except (ValueError, RecursionError) as error:
-        raise DeriveError(f"{source}: not a JSON object ({error}); {_FORM}") from error
-    if not isinstance(record, dict):
-        raise DeriveError(f"{source}: not a JSON object but {type(record).__name__}; {_FORM}")
+def _conversation(source: str, record: dict[str, Any]) -> Conversation:
     pair = {"prompt", "response"} & record.keys()
     if "messages" in record and not pair:
         return Conversation(source, _messages(source, record["messages"]))
@@ -70,8 +53,7 @@ def _parse(source: str, line: bytes) -> Conversation:
         messages = {"role": "user", "content": prompt}, {"role": "assistant", "content": response}
         return Conversation(source, messages)
     raise DeriveError(
-        f'{source}: needs "prompt" and "response", or "messages" alone; found '
-        f"{', '.join(islice(record, 20)) or 'nothing'}"
+        f'{source}: needs "prompt" and "response", or "messages" alone; found {name_some(record)}'
     )
 
 
@@ -84,7 +66,7 @@ def _messages(source: str, value: Any) -> tuple[Message, ...]:
     messages = check_messages(source, value, DeriveError)
     if messages[-1]["role"] != "assistant":
         raise DeriveError(
-            f"{source}: the last message is from {messages[-1]['role']!r}; it must be the "
+            f"{source}: the last message is from {messages[-1]['role']!r:.80}; it must be the "
             "assistant's, the one to train on"
         )
     return tuple(messages)

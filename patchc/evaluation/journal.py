@@ -13,7 +13,9 @@ from typing import IO, Any, Generic, TypeVar
 
 from patchc.errors import EvaluateError, OutputError
 from patchc.files import made_folders
+from patchc.json_lines import name_some
 from patchc.reserved import reserved
+from patchc.strict_json import parse_json
 from patchc.system_errors import storage_errors
 
 Entry = TypeVar("Entry")
@@ -81,9 +83,9 @@ class Journal(Generic[Entry]):
         if first + b"\n" == earlier:
             header = earlier
         if first + b"\n" != header and _is_begun(first, kind):
-            differing = _find_differing(json.loads(first)["inputs"], json.loads(header)["inputs"])
+            differing = _find_differing(parse_json(first)["inputs"], json.loads(header)["inputs"])
             texts = (_TEXTS.get(name, name) for name in differing)
-            named = ", ".join(texts) or "models, requests, options or judge"
+            named = name_some(texts) if differing else "models, requests, options or judge"
             raise EvaluateError(
                 f"{self.path}: holds {kind} results of other inputs: {named}; "
                 f"{remedy(self.path, differing)}"
@@ -92,7 +94,7 @@ class Journal(Generic[Entry]):
             raise _foreign(self.path, kind, 1)
         for number, line in enumerate(lines, start=2):
             try:
-                entry = decode(json.loads(line))
+                entry = decode(parse_json(line))
             except _NO_ENTRY as error:
                 raise _foreign(self.path, kind, number) from error
             self._entries[_text(self._key(entry))] = entry
@@ -169,8 +171,8 @@ def is_header(content: object, kind: str) -> bool:
 
 
 def _is_begun(line: bytes, kind: str) -> bool:
-    with suppress(ValueError, RecursionError):
-        return is_header(json.loads(line), kind)
+    with suppress(ValueError):
+        return is_header(parse_json(line), kind)
     return False
 
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import csv
 import io
-import json
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from patchc.errors import EvaluateError, unreadable
+from patchc.json_lines import MOST_BYTES, check_object, decode, read_data, read_objects
 from patchc.other_kinds import START_BYTES, other_kind
 from patchc.regular_file import read_regular
+from patchc.strict_json import parse_json
 from patchc.system_errors import reason
 
+_MOST_LIST_BYTES = 1 << 28
 _FORM = "give one JSON object a line, or a JSON list of objects, or CSV in a file named .csv"
 
 
@@ -31,23 +34,19 @@ def read_records(path: Path) -> list[Record]:
 
     A file whose name ends in ``.csv`` is CSV (RFC 4180) with a header line. Any other file is a
     JSON list of objects if it begins with ``[``, and otherwise JSONL. Blank lines and a byte order
-    mark are skipped.
+    mark are skipped. See :mod:`patchc.json_lines` for the limits of files and lines.
 
     Raises:
         EvaluateError: the file cannot be read, is not UTF-8, holds no record, or one is malformed.
     """
-    text = read_text(path)
-    if text and (kind := other_kind(text[:START_BYTES].encode())):
-        raise EvaluateError(f"{path}: not records: it is {kind}")
+    content = read_data(path, EvaluateError, "cannot read").removeprefix(BOM_UTF8)
     if path.suffix.lower() == ".csv":
-        records = list(_csv(path, text))
-    elif text.lstrip().startswith("["):
-        items = enumerate(_parse(str(path), text), start=1)
-        records = [_record(f"{path}: item {number}", item) for number, item in items]
+        records = list(_csv(path, decode(path, content, EvaluateError)))
+    elif content.lstrip().startswith(b"["):
+        records = _items(path, content)
     else:
-        lines = enumerate(text.split("\n"), start=1)
-        sources = ((f"{path}:{number}", line) for number, line in lines if line.strip())
-        records = [_record(source, _parse(source, line)) for source, line in sources]
+        lines = read_objects(path, content, EvaluateError, _FORM)
+        records = [Record(source, values) for source, values in lines]
     if not records:
         raise EvaluateError(f"{path}: holds no record; give one per line")
     return records
@@ -60,7 +59,7 @@ def read_content(path: Path) -> bytes:
         EvaluateError: the file cannot be read; one that is missing, MissingRequestsError.
     """
     try:
-        return read_regular(path)
+        return read_regular(path, MOST_BYTES)
     except OSError as error:
         message = f"{path}: cannot read: {reason(error)}"
         raise unreadable(EvaluateError, message, error) from error
@@ -106,14 +105,15 @@ def _csv(path: Path, text: str) -> Iterator[Record]:
         raise EvaluateError(f"{path}:{line}: not CSV ({error})") from error
 
 
-def _parse(source: str, text: str) -> Any:
+def _items(path: Path, content: bytes) -> list[Record]:
+    if len(content) > _MOST_LIST_BYTES:
+        raise EvaluateError(
+            f"{path}: a JSON list of more than {_MOST_LIST_BYTES:,} bytes; write one JSON object a "
+            "line"
+        )
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise EvaluateError(f"{source}: not JSON ({error}); {_FORM}") from error
-
-
-def _record(source: str, value: Any) -> Record:
-    if not isinstance(value, dict):
-        raise EvaluateError(f"{source}: not a JSON object but {type(value).__name__}; {_FORM}")
-    return Record(source, value)
+        items = parse_json(decode(path, content, EvaluateError))
+    except ValueError as error:
+        raise EvaluateError(f"{path}: not a JSON list ({error}); {_FORM}") from error
+    sources = ((f"{path}: item {number}", item) for number, item in enumerate(items, start=1))
+    return [Record(one, check_object(one, item, EvaluateError, _FORM)) for one, item in sources]

@@ -12,7 +12,7 @@ from blake3 import blake3
 from patchc.errors import EvaluateError
 from patchc.evaluation.journal import is_header
 from patchc.evaluation.measure import Subject
-from patchc.evaluation.records import Record, read_records
+from patchc.evaluation.records import Record, read_content, read_records
 from patchc.evaluation.requests import Request, RequestSets, SetName
 from patchc.evaluation.results import RESULTS, request_digests
 from patchc.json_values import has_half_character
@@ -66,7 +66,7 @@ def read_replies(path: Path, requests: RequestSets, name: str) -> Subject:
     return Subject(
         name=name,
         path=str(path),
-        digest=blake3(path.read_bytes()).hexdigest(),
+        digest=blake3(read_content(path)).hexdigest(),
         batches={name: [range(len(asked))] for name, asked in requests.items()},
         keys=request_digests(requests),
         speak=speak,

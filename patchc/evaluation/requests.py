@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from patchc.errors import EvaluateError
 from patchc.evaluation.records import Record, read_records
 from patchc.evaluation.texts import split_words
+from patchc.json_lines import name_some
 from patchc.json_values import Message, check_characters, check_messages, check_text
 from patchc.paths import PathLike
 
@@ -141,7 +141,9 @@ def _is_unsafe(record: Record, labelled: bool) -> bool:
         return str(values["type"]).startswith(_UNSAFE_TYPE)
     label = values.get("label")
     if label not in _XSTEST_LABELS:
-        raise EvaluateError(f'{record.source}: label is {label!r}; it must be "safe" or "unsafe"')
+        raise EvaluateError(
+            f'{record.source}: label is {label!r:.80}; it must be "safe" or "unsafe"'
+        )
     return bool(label == "unsafe")
 
 
@@ -151,7 +153,7 @@ def _request(record: Record, answered: bool, referenced: bool) -> Request:
     if len(found) != 1:
         raise EvaluateError(
             f"{source}: {'no' if not found else 'more than one'} column with a request; found "
-            f"{', '.join(map(str, islice(values, 20))) or 'nothing'}; understood is one of "
+            f"{name_some(values)}; understood is one of "
             f"{', '.join(_PROMPTS)}"
         )
     if found == ["messages"]:
@@ -213,5 +215,5 @@ def _answers(source: str, values: dict[str, Any]) -> tuple[str, ...]:
     answers = tuple(check_text(source, "answer", answer, EvaluateError) for answer in given)
     for answer in answers:
         if not split_words(answer):
-            raise EvaluateError(f"{source}: answer {answer!r} holds no word to look for")
+            raise EvaluateError(f"{source}: answer {answer!r:.80} holds no word to look for")
     return answers

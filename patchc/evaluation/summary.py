@@ -5,7 +5,6 @@ They are made of what ``evaluate`` and ``fix`` write, and read from patches as a
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -23,6 +22,7 @@ from patchc.evaluation.results import RESULTS
 from patchc.evaluation.verdicts import OUTCOMES, RATES
 from patchc.json_values import json_values
 from patchc.sides import Side
+from patchc.strict_json import parse_json
 
 RATE_NAMES = (*RATES, "degenerate")
 _PERPLEXITIES = ("perplexity", "answer_perplexity")
@@ -107,8 +107,8 @@ def read_summary(path: Path) -> ResultsSummary:
         return _summarise(text, digest)
     except _UNFIT as error:
         raise EvaluateError(
-            f"{path}: no results that can be summarised ({error}); name what `patchc evaluate "
-            "--json` printed, its results file, or report.json of `patchc fix`"
+            f"{path}: no results that can be summarised ({error!s:.200}); name what "
+            "`patchc evaluate --json` printed, its results file, or report.json of `patchc fix`"
         ) from error
 
 
@@ -132,12 +132,12 @@ def parse_summary(content: Any) -> ResultsSummary | None:
 def _summarise(text: str, file: str) -> ResultsSummary:
     first, _, rest = text.partition("\n")
     try:
-        header = json.loads(first)
+        header = parse_json(first)
     except ValueError:
         header = None
     if is_header(header, RESULTS):
         return _of_lines(header["inputs"], rest.removesuffix("\n").split("\n"), file)
-    content = json.loads(text)
+    content = parse_json(text)
     return _of_fix(content, file) if "development" in content else _of_report(content, file)
 
 
@@ -171,7 +171,7 @@ def _of_fix(content: Any, file: str) -> ResultsSummary:
 
 def _of_lines(inputs: Any, lines: Iterable[str], file: str) -> ResultsSummary:
     counts: dict[str, dict[str, list[int]]] = {}
-    for line in map(json.loads, lines):
+    for line in map(parse_json, lines):
         found = counts.setdefault(_digest(line["model"]), {})
         if line["verdict"] not in OUTCOMES[line["set"]]:
             raise ValueError(f"{line['verdict']!r:.40} is no verdict on {line['set']} requests")

@@ -121,7 +121,7 @@ def test_references_are_the_responses_outside_the_harmful_set(tmp_path: Path) ->
 
 def test_a_reference_with_half_a_character_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, '{"prompt": "a", "response": "\\ud800"}')
-    with pytest.raises(EvaluateError, match=r"requests\.jsonl:1: response holds half"):
+    with pytest.raises(EvaluateError, match=r"requests\.jsonl:1: .*holds half"):
         read_requests(path, "harmless")
 
 
@@ -203,8 +203,8 @@ GOOD = '{"prompt": "a"}\n'
 @pytest.mark.parametrize(
     ("content", "line", "message"),
     [
-        (GOOD + "{", 2, "not JSON"),
-        (GOOD + "[" * 100_000, 2, "not JSON"),
+        (GOOD + "{", 2, "not a JSON object"),
+        (GOOD + "[" * 100_000, 2, "not a JSON object"),
         (GOOD + '"text"', 2, "not a JSON object but str"),
         (GOOD + '{"query": "a", "note": 1}', 2, "found query, note; understood is one of prompt"),
         (GOOD + "{}", 2, "found nothing"),
@@ -212,10 +212,10 @@ GOOD = '{"prompt": "a"}\n'
         (GOOD + '{"prompt": ""}', 2, "prompt must be a text that is not empty"),
         (GOOD + '{"prompt": 7}', 2, "prompt must be a text"),
         (GOOD + '{"prompt": "\\ud800"}', 2, "half a character"),
-        (GOOD + '{"prompt": "a", "kind": "\\ud800"}', 2, "kind holds half a character"),
-        (GOOD + '{"prompt": "a", "category": "\\ud800"}', 2, "category holds half a character"),
-        (GOOD + '{"prompt": "a", "template": "\\ud800"}', 2, "template holds half a character"),
-        (GOOD + '{"messages": [{"role": "\\ud800", "content": "a"}]}', 2, "message 1: role holds"),
+        (GOOD + '{"prompt": "a", "kind": "\\ud800"}', 2, "holds half a character"),
+        (GOOD + '{"prompt": "a", "category": "\\ud800"}', 2, "holds half a character"),
+        (GOOD + '{"prompt": "a", "template": "\\ud800"}', 2, "holds half a character"),
+        (GOOD + '{"messages": [{"role": "\\ud800", "content": "a"}]}', 2, "holds half a character"),
         (GOOD + '{"messages": "a"}', 2, "must be a list"),
         (GOOD + '{"messages": []}', 2, "must end with the user's turn"),
         (GOOD + '{"messages": [{"role": "assistant", "content": "a"}]}', 2, "the user's turn"),
