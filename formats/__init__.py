@@ -6,11 +6,13 @@ from patchc.formats.codecs.additive_values import (
     ComponentEntries,
     ValueType,
 )
+from patchc.formats.container.envelope import Envelope, EnvelopeSignature, parse_envelope
 from patchc.formats.container.file_changes import EncodedFile, FileRecord, encode_file
 from patchc.formats.container.index import ChunkRecord, PatchIndex
 from patchc.formats.container.reader import Patch, open_patch
 from patchc.formats.container.retention_masks import RetentionMask, TensorMasks
-from patchc.formats.container.sealing import write_with_metadata
+from patchc.formats.container.sealing import write_with_metadata, write_with_signatures
+from patchc.formats.container.statement import Statement
 from patchc.formats.container.tensors import TensorPair, TensorRecord, may_refer, may_resize
 from patchc.formats.container.writer import EncodedChunk, PatchWriter, encode_chunk, encode_deltas
 
@@ -21,11 +23,14 @@ __all__ = [
     "ComponentEntries",
     "EncodedChunk",
     "EncodedFile",
+    "Envelope",
+    "EnvelopeSignature",
     "FileRecord",
     "Patch",
     "PatchIndex",
     "PatchWriter",
     "RetentionMask",
+    "Statement",
     "TensorMasks",
     "TensorPair",
     "TensorRecord",
@@ -36,5 +41,7 @@ __all__ = [
     "may_refer",
     "may_resize",
     "open_patch",
+    "parse_envelope",
     "write_with_metadata",
+    "write_with_signatures",
 ]

@@ -2,10 +2,10 @@
 
 The verbs of the command line are functions here: :func:`fix`, :func:`derive`, :func:`build`,
 :func:`diff`, :func:`apply`, :func:`revert`, :func:`verify`, :func:`inspect`, :func:`status`,
-:func:`fold`, :func:`annotate`, :func:`evaluate`, :func:`sweep`, :func:`fit`. :func:`chain`
-compares patches that follow one another, and :func:`open_patch` reads a patch file. Each verb
-returns a frozen report of its own, such as :class:`BuildReport`, and raises subclasses of
-:class:`PatchcError`; all of them, and the types of the reports' fields, are here.
+:func:`fold`, :func:`annotate`, :func:`keygen`, :func:`sign`, :func:`evaluate`, :func:`sweep`,
+:func:`fit`. :func:`chain` compares patches that follow one another, and :func:`open_patch` reads a
+patch file. Each verb returns a frozen report of its own, such as :class:`BuildReport`, and raises
+subclasses of :class:`PatchcError`; all of them, and the types of the reports' fields, are here.
 :mod:`patchc.torch` changes loaded models.
 
 Names are imported on first use, so that importing this package costs nothing.
@@ -88,6 +88,8 @@ if TYPE_CHECKING:
     from patchc.recipe import Recipe as Recipe
     from patchc.recipe import read_recipe as read_recipe
     from patchc.selection.compact.holding import Holding as Holding
+    from patchc.signing.check import CheckedSignature as CheckedSignature
+    from patchc.signing.check import SignatureReport as SignatureReport
     from patchc.signing.trust import Trust as Trust
     from patchc.verbs.annotate import AnnotateReport as AnnotateReport
     from patchc.verbs.annotate import annotate as annotate
@@ -110,11 +112,15 @@ if TYPE_CHECKING:
     from patchc.verbs.inspect import InspectReport as InspectReport
     from patchc.verbs.inspect import MaskReport as MaskReport
     from patchc.verbs.inspect import inspect as inspect
+    from patchc.verbs.keygen import KeygenReport as KeygenReport
+    from patchc.verbs.keygen import keygen as keygen
     from patchc.verbs.patch_reports import BuildReport as BuildReport
     from patchc.verbs.patch_reports import DiffReport as DiffReport
     from patchc.verbs.patch_reports import FoldReport as FoldReport
     from patchc.verbs.patch_reports import PatchReport as PatchReport
     from patchc.verbs.revert import revert as revert
+    from patchc.verbs.sign import SignReport as SignReport
+    from patchc.verbs.sign import sign as sign
     from patchc.verbs.sign_model import SignModelReport as SignModelReport
     from patchc.verbs.sign_model import sign_model as sign_model
     from patchc.verbs.status import PatchStatus as PatchStatus
@@ -166,6 +172,7 @@ _NAMES = {
     "patchc.recipe": "MergeOverride MergeRecipe Override Recipe read_recipe",
     "patchc.selection.compact.holding": "Holding",
     "patchc.signing.trust": "Trust",
+    "patchc.signing.check": "CheckedSignature SignatureReport",
     "patchc.verbs.annotate": "AnnotateReport annotate",
     "patchc.verbs.annotation": "Annotation",
     "patchc.verbs.apply": "apply",
@@ -178,9 +185,11 @@ _NAMES = {
     "patchc.verbs.fit": "FitReport fit",
     "patchc.verbs.fold": "fold",
     "patchc.verbs.inspect": "ChangeCounts InspectReport MaskReport inspect",
+    "patchc.verbs.keygen": "KeygenReport keygen",
     "patchc.verbs.patch_reports": "BuildReport DiffReport FoldReport PatchReport",
     "patchc.verbs.revert": "revert",
     "patchc.verbs.sign_model": "SignModelReport sign_model",
+    "patchc.verbs.sign": "SignReport sign",
     "patchc.verbs.status": "PatchStatus StatusReport status",
     "patchc.verbs.sweep": "SweepReport sweep",
     "patchc.verbs.updates": "FileChange UpdateReport",

@@ -155,6 +155,12 @@ class UnsupportedSystemError(PatchcError):
     exit_code = 22
 
 
+class SignatureError(PatchcError):
+    """The patch is not signed as is asked for, or a key or a detached signature is no such file."""
+
+    exit_code = 23
+
+
 class _MissingFileError(FileNotFoundError):
     """Makes an error one for a file that is not there, with a message of patchc's own."""
 
@@ -194,6 +200,10 @@ class MissingConversationsError(_MissingFileError, DeriveError):
 
 class MissingRequestsError(_MissingFileError, EvaluateError):
     """A file of requests, replies, results or text is not there; also a ``FileNotFoundError``."""
+
+
+class MissingKeyError(_MissingFileError, SignatureError):
+    """A key, or a detached signature, is not there; also a ``FileNotFoundError``."""
 
 
 def unreadable(kind: type[PatchcError], message: str, cause: OSError) -> PatchcError:

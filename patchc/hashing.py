@@ -24,6 +24,7 @@ _MODEL_CONTEXT = "patchc 2026-11 v1 model"
 _BODIES_CONTEXT = "patchc 2026-11 v1 bodies"
 _FILES_CONTEXT = "patchc 2026-11 v1 files"
 _ROOT_CONTEXT = "patchc 2026-11 v1 root"
+_SIGNATURES_CONTEXT = "patchc 2026-11 v1 signatures"
 
 
 def chunk_digest(words: NDArray[np.unsignedinteger]) -> bytes:
@@ -74,6 +75,11 @@ def files_digest(files: Iterable[tuple[str, bytes]]) -> bytes:
 def root_digest(sections: Iterable[bytes]) -> bytes:
     """Digest that identifies a patch file, over the sections that its specification names."""
     return _keyed_digest(_ROOT_CONTEXT, sections)
+
+
+def signatures_digest(envelope: bytes) -> bytes:
+    """Digest that binds a file's envelope of signatures, which the root does not cover."""
+    return _keyed_digest(_SIGNATURES_CONTEXT, (envelope,))
 
 
 def _keyed_digest(context: str, messages: Iterable[bytes]) -> bytes:

@@ -29,6 +29,7 @@ CHUNK_BITS = range(12, 23)
 
 MAX_METADATA = 8 << 20
 MAX_INDEX = 1 << 28
+MAX_SIGNATURE_SECTION = 1 << 16
 MAX_TENSORS = 1 << 18
 MAX_CHUNKS = 1 << 21
 MAX_NAME = 4096
@@ -58,15 +59,21 @@ class Trailer:
     metadata_size: int
     features: int
     root: bytes
+    signature_size: int = 0
 
     @property
     def metadata_offset(self) -> int:
         """Where the metadata starts."""
         return self.index_offset + self.index_stored
 
+    @property
+    def signature_offset(self) -> int:
+        """Where the signature section starts, which is empty in a file that is not signed."""
+        return self.metadata_offset + self.metadata_stored
+
     def pack(self) -> bytes:
         """The trailer's bytes."""
-        return TRAILER.pack(*astuple(self), 0, END_MAGIC)
+        return TRAILER.pack(*astuple(self), END_MAGIC)
 
 
 def pack_prologue(chunk_words: int) -> bytes:
@@ -105,7 +112,7 @@ def parse_trailer(data: bytes, file_size: int) -> Trailer:
         PatchFormatError: truncated, or a field out of range.
         UnsupportedPatchError: a required feature that this reader does not have.
     """
-    *fields, signature, magic = TRAILER.unpack(data)
+    *fields, magic = TRAILER.unpack(data)
     if magic != END_MAGIC:
         raise PatchFormatError(f"the file does not end with the trailer{TRUNCATED}")
     trailer = Trailer(*fields)
@@ -116,11 +123,14 @@ def parse_trailer(data: bytes, file_size: int) -> Trailer:
             f"the patch requires feature {', '.join(bits)}, "
             "which this patchc does not have; update it"
         )
-    if signature:
-        raise UnsupportedPatchError("the patch is signed, which this patchc cannot read; update it")
     if trailer.metadata_size > MAX_METADATA or trailer.index_size > MAX_INDEX:
         raise PatchFormatError("the trailer declares an index or metadata above the size cap")
-    end = trailer.metadata_offset + trailer.metadata_stored + TRAILER.size
+    if trailer.signature_size > MAX_SIGNATURE_SECTION:
+        raise PatchFormatError(
+            f"the trailer declares a signature section of {trailer.signature_size:,} bytes, and "
+            f"{MAX_SIGNATURE_SECTION:,} are the most"
+        )
+    end = trailer.signature_offset + trailer.signature_size + TRAILER.size
     if trailer.index_offset < PROLOGUE.size or end != file_size:
         raise PatchFormatError("the trailer's offsets do not add up to the file's size")
     return trailer

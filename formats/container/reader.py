@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +24,13 @@ from patchc.formats.codecs.protocol import ChunkBody, Codec, Kept, Positions, St
 from patchc.formats.container import layout
 from patchc.formats.container.additive_metadata import check_additive, parse_additive
 from patchc.formats.container.bodies import BodyRecord, ReadBodies
+from patchc.formats.container.envelope import Envelope
 from patchc.formats.container.file_changes import join_middle
 from patchc.formats.container.index import ChunkRecord, PatchIndex, parse_index
 from patchc.formats.container.metadata import parse_metadata
 from patchc.formats.container.retention_masks import draw_groups
+from patchc.formats.container.signature_section import parse_section
+from patchc.formats.container.statement import Subject, subject_of
 from patchc.formats.container.tensors import TensorRecord
 from patchc.hashing import root_digest, short
 from patchc.other_kinds import ORDER, START_BYTES, other_kind
@@ -49,6 +53,8 @@ class Patch:
         index: every tensor and changed chunk.
         metadata: provenance, JSON values.
         additive: value type and components of an additive patch; None where values are exact.
+        signatures: the envelope of signatures in the file, which is about this patch, and whose
+            signatures are not checked; None where it is not signed.
         bodies: digests of the bodies that were read.
     """
 
@@ -93,12 +99,23 @@ class Patch:
             check_additive(self.index)
         elif np.any(have_trait(self.index.codecs, "is_additive")):
             raise PatchFormatError("it holds additive chunks and does not say so in its features")
+        self.signatures: Envelope | None = None
+        if trailer.signature_size:
+            section = self.read(trailer.signature_offset, trailer.signature_size)
+            self.signatures = parse_section(section, self.subject)
 
     def __enter__(self) -> Patch:
         return self
 
     def __exit__(self, *_: object) -> None:
         close(self._descriptor)
+
+    @cached_property
+    def subject(self) -> Subject:
+        """What a signed statement about this patch has to say of it."""
+        result = None if self.additive else self.index.result_digest
+        base, words = self.index.base_digest, self.chunk_words
+        return subject_of(self.root, base, result, words, self.metadata)
 
     def decodes_alone(self) -> bool:
         """Whether all bodies decode from the file alone, without the words that they apply to."""
@@ -201,6 +218,15 @@ class Patch:
             if short(blake3(content).digest()) != file.digest_on(target):
                 raise PatchFormatError("its content is not the promised one")
         return content
+
+    def read_middles(self, number: int) -> bytes:
+        """Read what a changed file stores: the base's part that differs, then the result's.
+
+        Raises:
+            PatchFormatError: the body is damaged; names the file.
+        """
+        with self._naming(f"file {self.index.files[number].name!r}"):
+            return self._read_middles(number)
 
     def _read_middles(self, number: int) -> bytes:
         file = self.index.files[number]

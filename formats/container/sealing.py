@@ -1,4 +1,4 @@
-"""The end of a patch file: index, metadata and trailer, under one root digest."""
+"""The end of a patch file: index, metadata and trailer under one root digest, and signatures."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any, BinaryIO
 
 from patchc.errors import UnsupportedInputError
 from patchc.formats.container import layout
+from patchc.formats.container.envelope import Envelope
 from patchc.formats.container.metadata import pack_metadata
 from patchc.formats.container.reader import Patch
+from patchc.formats.container.signature_section import pack_section
 from patchc.hashing import root_digest
 
 _BLOCK_BYTES = 1 << 20
@@ -38,10 +40,22 @@ def seal(
     return stored_index + stored_text + replace(trailer, root=root).pack(), root
 
 
+def write_with_signatures(patch: Patch, file: BinaryIO, envelope: Envelope | None) -> None:
+    """Write a patch again with other signatures, or with none; it keeps its root digest.
+
+    Raises:
+        PatchFormatError: the patch became unreadable.
+    """
+    section = pack_section(envelope)
+    _copy(patch, file, patch.trailer.signature_offset)
+    file.write(section + replace(patch.trailer, signature_size=len(section)).pack())
+
+
 def write_with_metadata(patch: Patch, file: BinaryIO, metadata: Mapping[str, Any]) -> bytes:
     """Write a patch again with other metadata, and return the new root digest.
 
-    Prologue, bodies and index are the same bytes, so that base and result stay the same.
+    Prologue, bodies and index are the same bytes, so that base and result stay the same. Signatures
+    are left out, since they are of the old root.
 
     Raises:
         UnsupportedInputError: the metadata is above the format's cap.
@@ -54,10 +68,14 @@ def write_with_metadata(patch: Patch, file: BinaryIO, metadata: Mapping[str, Any
             f"{layout.MAX_METADATA:,}; shorten what is added"
         )
     trailer = patch.trailer
-    for start in range(0, trailer.index_offset, _BLOCK_BYTES):
-        file.write(patch.read(start, min(_BLOCK_BYTES, trailer.index_offset - start)))
+    _copy(patch, file, trailer.index_offset)
     prologue = patch.read(0, layout.PROLOGUE.size)
     stored_index = patch.read(trailer.index_offset, trailer.index_stored)
     end, root = seal(prologue, trailer, stored_index, text)
     file.write(end)
     return root
+
+
+def _copy(patch: Patch, file: BinaryIO, end: int) -> None:
+    for start in range(0, end, _BLOCK_BYTES):
+        file.write(patch.read(start, min(_BLOCK_BYTES, end - start)))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -28,6 +30,8 @@ _COMMANDS = (
     "status",
     "fold",
     "annotate",
+    "keygen",
+    "sign",
     "sign-model",
     "verify-model",
     "evaluate",
@@ -37,6 +41,8 @@ _COMMANDS = (
     "warm-up",
 )
 _OBJECTS_BETWEEN_COLLECTIONS = 200_000
+_WrongUse: Any = typer.BadParameter.__base__
+"""The class of all errors in the use of commands and options, which Typer does not export."""
 
 
 class _Commands(TyperGroup):
@@ -64,9 +70,13 @@ class _Commands(TyperGroup):
         refuse_ranks(found[0])
         return found
 
+    def make_context(self, *values: Any, **named: Any) -> Any:
+        with _visible_usage_errors():
+            return super().make_context(*values, **named)
+
     def invoke(self, ctx: Any) -> Any:
         try:
-            with interrupts_raised():
+            with interrupts_raised(), _visible_usage_errors():
                 return super().invoke(ctx)
         except PatchcError as error:
             raise _failure(error) from error
@@ -95,6 +105,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+@contextmanager
+def _visible_usage_errors() -> Iterator[None]:
+    """Write out in messages on wrong options what a terminal would act on, and cut them."""
+    try:
+        yield
+    except _WrongUse as error:
+        from patchc.escaping import MOST_IN_MESSAGE, shown
+
+        error.message = shown(error.message, MOST_IN_MESSAGE)
+        raise
 
 
 def _load(name: str) -> Any:

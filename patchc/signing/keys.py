@@ -1,0 +1,214 @@
+"""Ed25519 keys: made, and read from files that may be wrong in every way.
+
+Needs the extra ``sign``, which is imported when a key is used.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from patchc.errors import SignatureError, import_errors, unreadable
+from patchc.regular_file import open_regular, read_regular
+from patchc.system_errors import reason
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from securesystemslib.signer import CryptoSigner, SSlibKey
+
+PUBLIC_SUFFIX = ".pub"
+EXTRA = "sign"
+
+_MAX_KEY_FILE = 1 << 14
+_BEGIN = b"-----BEGIN "
+_PRIVATE = b"PRIVATE KEY-----"
+_FOR_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+@contextmanager
+def signing_library() -> Iterator[None]:
+    """Turn a failed import of what signatures need into an error that names the extra."""
+    with import_errors("signing a patch, and checking its signatures,", EXTRA):
+        yield
+
+
+def make_key() -> Ed25519PrivateKey:
+    """A new private key.
+
+    Raises:
+        MissingExtraError: the extra ``sign`` is not installed.
+    """
+    with signing_library():
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    return Ed25519PrivateKey.generate()
+
+
+def private_pem(key: Ed25519PrivateKey, password: bytes | None) -> bytes:
+    """A private key as the text of a file (PEM, PKCS #8), encrypted where there is a password."""
+    from cryptography.hazmat.primitives import serialization as forms
+
+    cipher: forms.KeySerializationEncryption = forms.NoEncryption()
+    if password is not None:
+        cipher = forms.BestAvailableEncryption(password)
+    return key.private_bytes(forms.Encoding.PEM, forms.PrivateFormat.PKCS8, cipher)
+
+
+def public_pem(key: Ed25519PrivateKey) -> bytes:
+    """The public half of a key as the text of a file (PEM, SubjectPublicKeyInfo)."""
+    from cryptography.hazmat.primitives import serialization as forms
+
+    form = forms.PublicFormat.SubjectPublicKeyInfo
+    return key.public_key().public_bytes(forms.Encoding.PEM, form)
+
+
+def signer_of(key: Ed25519PrivateKey) -> CryptoSigner:
+    """What signs with a key; its ``public_key.keyid`` is the key's id."""
+    with signing_library():
+        import cryptography.hazmat.primitives.asymmetric.ed25519  # noqa: F401 (named if missing)
+        from securesystemslib.signer import CryptoSigner
+    return CryptoSigner(key)
+
+
+def is_encrypted(path: Path) -> bool:
+    """Whether a private key's file says that it takes a password.
+
+    Raises:
+        SignatureError: the file cannot be read, or is readable by others.
+    """
+    return b"ENCRYPTED " + _PRIVATE in _read_private(path)
+
+
+def load_private(path: Path, password: bytes | None = None) -> Ed25519PrivateKey:
+    """Read a private key.
+
+    Args:
+        path: its file.
+        password: what it is encrypted with; not used where it is not encrypted.
+
+    Raises:
+        SignatureError: the file cannot be read, is readable by others, holds another kind of key or
+            none, or the password is missing or wrong.
+        MissingExtraError: the extra ``sign`` is not installed.
+    """
+    text = _read_private(path)
+    with signing_library():
+        from cryptography.exceptions import UnsupportedAlgorithm
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+        from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    encrypted = b"ENCRYPTED " + _PRIVATE in text
+    if encrypted and password is None:
+        raise SignatureError(
+            f"key {path} is encrypted, and there is no password; give --password-file, or set "
+            "PATCHC_KEY_PASSWORD"
+        )
+    _refuse_others(path, text, private=True)
+    try:
+        key = load_pem_private_key(text, password if encrypted else None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        if encrypted:
+            raise SignatureError(
+                f"key {path} does not open with this password; check the password, and that the "
+                "file is whole"
+            ) from error
+        raise SignatureError(f"key {path} is damaged; take the copy that you keep") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise SignatureError(f"key {path} is not an Ed25519 key; make one with `patchc keygen`")
+    return key
+
+
+def load_trusted(places: Sequence[Path]) -> dict[str, SSlibKey]:
+    """Read trusted public keys; one that is named twice counts once.
+
+    Args:
+        places: files, and folders whose files ``*.pub`` are taken, all of them.
+
+    Returns:
+        The keys by their ids.
+
+    Raises:
+        SignatureError: a place cannot be read, a folder holds no key, or a file is not one key.
+        MissingExtraError: the extra ``sign`` is not installed.
+    """
+    keys = (_load_public(path) for place in places for path in _files_of(place))
+    return {key.keyid: key for key in keys}
+
+
+def _files_of(place: Path) -> list[Path]:
+    try:
+        if not stat.S_ISDIR(place.stat().st_mode):
+            return [place]
+        found = sorted(path for path in place.iterdir() if path.suffix == PUBLIC_SUFFIX)
+    except OSError as error:
+        message = f"cannot read the trusted keys {place}: {reason(error)}"
+        raise unreadable(SignatureError, message, error) from error
+    if not found:
+        raise SignatureError(
+            f"the folder of trusted keys {place} holds no file *{PUBLIC_SUFFIX}, so that nobody is "
+            "trusted; put the public keys there that `patchc keygen` wrote"
+        )
+    return found
+
+
+def _load_public(path: Path) -> SSlibKey:
+    try:
+        text = read_regular(path, most=_MAX_KEY_FILE)
+    except OSError as error:
+        message = f"cannot read the trusted key {path}: {reason(error)}"
+        raise unreadable(SignatureError, message, error) from error
+    with signing_library():
+        from cryptography.exceptions import UnsupportedAlgorithm
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+        from cryptography.hazmat.primitives.serialization import load_pem_public_key
+        from securesystemslib.signer import SSlibKey
+
+    _refuse_others(path, text, private=False)
+    try:
+        key = load_pem_public_key(text)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise SignatureError(f"trusted key {path} is damaged; fetch it again") from error
+    if not isinstance(key, Ed25519PublicKey):
+        raise SignatureError(
+            f"trusted key {path} is not an Ed25519 key; patches are signed with those that `patchc "
+            "keygen` makes"
+        )
+    return SSlibKey.from_crypto(key)
+
+
+def _refuse_others(path: Path, text: bytes, private: bool) -> None:
+    """Refuse what is not one PEM block of the kind that is needed."""
+    what = "key" if private else "trusted key"
+    if text.count(_BEGIN) != 1:
+        number = "several keys" if _BEGIN in text else "no key"
+        raise SignatureError(f"{what} {path} holds {number}; it must be one key as PEM text")
+    if private and _PRIVATE not in text:
+        raise SignatureError(
+            f"key {path} is not a private key; name the file that `patchc keygen` wrote beside it, "
+            f"without {PUBLIC_SUFFIX}"
+        )
+    if not private and _PRIVATE in text:
+        raise SignatureError(
+            f"trusted key {path} is a private key; name its public half, the file "
+            f"*{PUBLIC_SUFFIX}, and keep this one to yourself"
+        )
+
+
+def _read_private(path: Path) -> bytes:
+    try:
+        with os.fdopen(open_regular(path), "rb") as file:
+            if os.fstat(file.fileno()).st_mode & _FOR_OTHERS:
+                raise SignatureError(
+                    f"key {path} can be used by others on this system; run `chmod 600 {path}`, and "
+                    "make a new key if somebody may have copied it"
+                )
+            text = file.read(_MAX_KEY_FILE + 1)
+    except OSError as error:
+        message = f"cannot read the key {path}: {reason(error)}"
+        raise unreadable(SignatureError, message, error) from error
+    if len(text) > _MAX_KEY_FILE:
+        raise SignatureError(f"key {path} is too large to be a key; name the file of the key")
+    return text
