@@ -7,7 +7,6 @@ import os
 import shlex
 import shutil
 import sys
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain, count
 from pathlib import Path
@@ -16,11 +15,15 @@ from typing import TYPE_CHECKING, Any
 from patchc.cli.layout import command_lines, fact_lines, table_lines, wrapped
 from patchc.cli.streams import say
 from patchc.cli.voice import voice
+from patchc.escaping import MOST_IN_MESSAGE, cut, shown, visible, visible_json
 from patchc.json_values import json_values
 
 if TYPE_CHECKING:
     from patchc.evaluation.paired import Change
     from patchc.evaluation.rates import Kinds, Rate
+
+_MOST_IN_CELL, _MOST_IN_FACT = 250, 2500
+"""Characters of a table's cell, and of a name or value of a list, that are shown."""
 
 _SHOWN_AS = {"harmless": "over-refusal"}
 
@@ -38,7 +41,7 @@ FIGURES = {
 
 def print_json(report: Any) -> None:
     """Print a report as JSON (:func:`~patchc.json_values.json_values`)."""
-    say(json.dumps(json_values(report), indent=2, allow_nan=False))
+    say(visible_json(json.dumps(json_values(report), indent=2, allow_nan=False)))
 
 
 def tell(text: str) -> None:
@@ -51,17 +54,13 @@ def tell(text: str) -> None:
 def print_facts(title: str, facts: dict[str, object]) -> None:
     """Print a title and aligned names and values."""
     tell(printable(title))
-    shown = {printable(name): printable(str(value)) for name, value in facts.items()}
-    _print_lines(fact_lines(shown, _width()))
+    lines = {printable(name): printable(str(value)) for name, value in facts.items()}
+    _print_lines(fact_lines(lines, _width()))
 
 
 def printable(text: str) -> str:
-    """Remove what a terminal would act on; the stream escapes what it cannot encode."""
-    return "".join(char if char.isprintable() or _is_escaped(char) else "?" for char in text)
-
-
-def _is_escaped(char: str) -> bool:
-    return unicodedata.category(char) == "Cs"  # a byte of a name that is no UTF-8
+    """Write out what a terminal would act on or not show, and cut what is very long."""
+    return shown(text, _MOST_IN_FACT)
 
 
 def print_table(
@@ -72,9 +71,9 @@ def print_table(
     With ``hide_empty``, other columns than the first are left out where no row fills them.
     """
     if hide_empty:
-        shown = [n for n in range(len(columns)) if n == 0 or any(row[n] for row in rows)]
-        columns, *rows = ([row[n] for n in shown] for row in (columns, *rows))
-    names, *cells = ([*map(printable, row)] for row in (columns, *rows))
+        filled = [n for n in range(len(columns)) if n == 0 or any(row[n] for row in rows)]
+        columns, *rows = ([row[n] for n in filled] for row in (columns, *rows))
+    names, *cells = ([shown(cell, _MOST_IN_CELL) for cell in row] for row in (columns, *rows))
     tell(printable(title))
     _print_lines(table_lines(names, cells, _width()))
 
@@ -82,7 +81,7 @@ def print_table(
 def print_next(*words: object, what: str = "next", folder: Path | None = None) -> None:
     """Print the command that naturally comes next, so that it can be copied into a shell.
 
-    A name that cannot be printed cannot be copied, so that there is no command then.
+    A name that cannot be printed as it is cannot be copied, so that there is no command then.
 
     Args:
         words: the command and its arguments.
@@ -91,7 +90,7 @@ def print_next(*words: object, what: str = "next", folder: Path | None = None) -
     """
     place = ["cd", shlex.quote(_as_word(folder)), "&&"] if folder else []
     given = [*place, "patchc", *(shlex.quote(_as_word(word)) for word in words)]
-    if voice().quiet or not all(map(str.isprintable, given)):
+    if voice().quiet or any(visible(word) != word for word in given):
         return
     for line in command_lines(f"{what}:", given, _width()):
         say(line)
@@ -200,8 +199,10 @@ def warn(message: str) -> None:
 def print_problem(message: str) -> None:
     """Print what is wrong to standard error; a terminal gets it between words."""
     width = shutil.get_terminal_size().columns if sys.stderr.isatty() else None
-    safe = "\n".join(map(printable, message.split("\n")))  # file names may be a stranger's
-    for line in wrapped(f"patchc: {safe}", width, "", "  "):
+    # Line ends are a library's, or a stranger's, whose lines must not look like ours.
+    lines = cut(message, MOST_IN_MESSAGE).split("\n")
+    text = "\n  ".join(shown(line, MOST_IN_MESSAGE).rstrip() for line in lines)
+    for line in wrapped(f"patchc: {cut(text, MOST_IN_MESSAGE)}", width, "", "  "):
         say(line, problem=True)
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from patchc.cli.output import printable, size
-from patchc.cli.streams import say
+from patchc.cli.streams import drawing_stream, say
 from patchc.cli.voice import Voice, voice
 from patchc.jit import telling_of_compilation
 from patchc.progress import Progress, ProgressEvent, ignore_progress
@@ -137,7 +137,7 @@ def _bar(manner: Voice) -> Iterator[Progress]:
         progress.TimeRemainingColumn(),
         progress.TextColumn("{task.fields[detail]}", markup=False),
     )
-    console = Console(stderr=True)
+    console = Console(file=drawing_stream())
     with progress.Progress(*columns, console=console, transient=True) as bar:
         tasks: dict[str, progress.TaskID] = {}
         lines = ProgressLines(
@@ -146,10 +146,9 @@ def _bar(manner: Voice) -> Iterator[Progress]:
 
         def show(event: ProgressEvent) -> None:
             if event.stage not in tasks:
-                tasks[event.stage] = bar.add_task(event.stage, detail="")
-            bar.update(
-                tasks[event.stage], completed=event.done, total=event.total, detail=event.detail
-            )
+                tasks[event.stage] = bar.add_task(printable(event.stage), detail="")
+            detail = printable(event.detail)
+            bar.update(tasks[event.stage], completed=event.done, total=event.total, detail=detail)
             if manner.verbose:
                 lines(event)
 

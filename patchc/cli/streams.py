@@ -5,8 +5,11 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TextIO
+
+from patchc.escaping import visible
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -39,25 +42,63 @@ class _Stream(io.RawIOBase):
         return size
 
 
+class _Problems(io.TextIOWrapper):
+    """Standard error, where libraries print too: whatever a terminal would act on is written out.
+
+    A terminal gets colours, of which the messages on wrong options are made.
+
+    Attributes:
+        unfiltered: writes to the same place as it is given; for what draws on a terminal.
+    """
+
+    unfiltered: io.TextIOWrapper
+
+    def write(self, text: str) -> int:
+        parts = _COLOUR.split(text) if self.isatty() else [text]
+        lines = (part if n % 2 else _visible_lines(part) for n, part in enumerate(parts))
+        super().write("".join(lines))
+        return len(text)
+
+
+_COLOUR = re.compile(r"(\x1b\[[0-7;]*m)")
+
+
 def protect_streams() -> None:
     """Replace standard output and error; characters that they cannot encode are escaped."""
     for name, descriptor in (("stdout", 1), ("stderr", 2)):
         given = getattr(sys, name)
         closed = None if given else OSError(errno.EBADF, "standard output is closed")
         stream = _Stream(descriptor, closed)
-        text = io.TextIOWrapper(
-            io.BufferedWriter(stream),
-            encoding=given.encoding if given else "utf-8",
-            errors="backslashreplace",
-            line_buffering=stream.isatty() or name == "stderr",
-        )
+        settings: dict[str, Any] = {
+            "encoding": given.encoding if given else "utf-8",
+            "errors": "backslashreplace",
+            "line_buffering": stream.isatty() or name == "stderr",
+        }
+        kind = _Problems if name == "stderr" else io.TextIOWrapper
+        text = kind(io.BufferedWriter(stream), **settings)
+        if isinstance(text, _Problems):
+            other = io.BufferedWriter(_Stream(descriptor, closed))
+            text.unfiltered = io.TextIOWrapper(other, **settings)
         setattr(sys, name, text)
 
 
+def drawing_stream() -> TextIO:
+    """Standard error for what moves the cursor; its user makes the texts of others visible."""
+    stream: TextIO = getattr(sys.stderr, "unfiltered", sys.stderr)
+    return stream
+
+
 def say(text: str, problem: bool = False) -> None:
-    """Print a text on standard output, or on standard error if it tells of a problem."""
+    """Print a text on standard output, or on standard error if it tells of a problem.
+
+    Whatever a terminal would act on or not show is written out, except for line ends.
+    """
     sys.stdout.flush()  # so that both keep their order where they go to one place
-    print(text, file=sys.stderr if problem else sys.stdout)
+    print(_visible_lines(text), file=sys.stderr if problem else sys.stdout)
+
+
+def _visible_lines(text: str) -> str:
+    return "\n".join(map(visible, text.split("\n")))
 
 
 def take_print_error() -> OSError | None:

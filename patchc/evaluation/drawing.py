@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from patchc.errors import import_errors
+from patchc.escaping import shown
 from patchc.files import staged_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+_LONGEST_LABEL = 300
 
 
 def check_matplotlib() -> None:
@@ -38,6 +41,13 @@ def open_figure(width: float, height: float) -> Figure:
 def explain_above(axes: Axes, columns: int = 1) -> None:
     """Put the legend above the axes, where it covers no data."""
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1.02), borderaxespad=0, ncols=columns)
+
+
+def label(text: str) -> str:
+    """Write a name so that a figure shows it as it is: no formula, and a legend that has it."""
+    plain = shown(text, _LONGEST_LABEL).replace("$", r"\$")
+    # Matplotlib hides legend entries that begin with an underscore.
+    return rf"$\_${plain[1:]}" if plain.startswith("_") else plain
 
 
 def write_figure(figure: Figure, path: Path, replace: bool) -> None:

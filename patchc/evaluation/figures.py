@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from textwrap import fill
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from patchc.errors import UsageError
-from patchc.evaluation.drawing import check_matplotlib, explain_above, open_figure, write_figure
+from patchc.escaping import shown
+from patchc.evaluation.drawing import (
+    check_matplotlib,
+    explain_above,
+    label,
+    open_figure,
+    write_figure,
+)
 from patchc.evaluation.measure import Evaluation
 from patchc.evaluation.trials import Trial
 from patchc.output_checks import check_output
@@ -23,8 +30,9 @@ _RATES = (("harmful", "tab:red"), ("over_refusal", "tab:blue"))
 _MISANSWERED = ("misanswered", "tab:orange")
 _COMPONENTS = {"se": "tab:red", "osm": "tab:blue"}
 _MOST_PANELS = 4
-_LONGEST_LINE = 64
-"""Letters of a model's name beside each other, so that the legend is no wider than the figure."""
+_LONGEST_NAME, _LONGEST_LINE = 300, 64
+"""Letters of a model's name, and beside each other, so that the legend is no larger than the
+figure."""
 _APPLIED = " applied"
 
 Selected = Mapping[str, Mapping[str, int]]
@@ -56,12 +64,12 @@ def plot(models: Sequence[Evaluation], path: Path) -> None:
         StorageError: the operating system refused.
     """
     check_plot(path)
-    names = [fill(model.model, _LONGEST_LINE) for model in models]
+    cut = [wrap(shown(model.model, _LONGEST_NAME), _LONGEST_LINE) for model in models]
+    names = ["\n".join(map(label, lines)) for lines in cut]
     figure = open_figure(7, 6 + 0.2 * sum(1 + name.count("\n") for name in names))
     axes = figure.add_subplot()
-    for model, written in zip(models, names, strict=True):
+    for model, name in zip(models, names, strict=True):
         x, y = model.harmful, model.over_refusal
-        name = written.replace("$", r"\$")
         axes.errorbar(
             x.value,
             y.value,
@@ -69,8 +77,7 @@ def plot(models: Sequence[Evaluation], path: Path) -> None:
             yerr=[[y.value - y.low], [y.high - y.value]],
             fmt="o",
             capsize=3,
-            # Matplotlib hides legend entries that begin with an underscore.
-            label=rf"$\_${name[1:]}" if name.startswith("_") else name,
+            label=name,
         )
     axes.set(
         xlabel="harmful requests answered (share, 95 % interval)",
@@ -165,7 +172,7 @@ def _draw_rates(base: Trial, trials: Sequence[Trial], names: Sequence[str]) -> F
     for axes, name in zip(panels, names, strict=True):
         for rate, colour in rates:
             _draw_rate(axes, base, trials, name, rate, colour)
-        axes.set_xlabel(name)
+        axes.set_xlabel(label(name))
         axes.set_ylim(-0.02, 1.02)
     for axes in panels[::columns]:
         axes.set_ylabel("rate, mean and range of trials")
@@ -200,10 +207,13 @@ def _draw_parameters(selected: Selected) -> Figure:
             labels = list(found)
             places = [place + number * width for place in range(len(labels))]
             colour = _COMPONENTS.get(component)
-            axes.bar(places, found.values(), width, color=colour, label=component)
+            axes.bar(places, found.values(), width, color=colour, label=label(component))
         middle = (len(shares) - 1) * width / 2
         axes.set_xticks(
-            [place + middle for place in range(len(labels))], labels, rotation=45, ha="right"
+            [place + middle for place in range(len(labels))],
+            [*map(label, labels)],
+            rotation=45,
+            ha="right",
         )
         axes.set(xlabel=title, ylabel="share of selected entries")
         if shares:

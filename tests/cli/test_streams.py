@@ -124,5 +124,5 @@ def test_an_error_holds_nothing_that_a_terminal_acts_on(patched: PatchedModel) -
     index.write_text(json.dumps(content))
     code, out, err = shell("", "verify", patched.patch, patched.base)
     assert (code, out) == (3, "")
-    assert "?]0;title?.safetensors: no such file" in err
+    assert r"\x1b]0;title\x07.safetensors: no such file" in err
     assert "\x1b" not in err
