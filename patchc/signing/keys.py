@@ -79,7 +79,7 @@ def is_encrypted(path: Path) -> bool:
     Raises:
         SignatureError: the file cannot be read, or is readable by others.
     """
-    return b"ENCRYPTED " + _PRIVATE in _read_private(path)
+    return b"ENCRYPTED " + _PRIVATE in private_text(path)
 
 
 def load_private(path: Path, password: bytes | None = None) -> Ed25519PrivateKey:
@@ -94,7 +94,7 @@ def load_private(path: Path, password: bytes | None = None) -> Ed25519PrivateKey
             none, or the password is missing or wrong.
         MissingExtraError: the extra ``sign`` is not installed.
     """
-    text = _read_private(path)
+    text = private_text(path)
     with signing_library():
         from cryptography.exceptions import UnsupportedAlgorithm
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -106,7 +106,6 @@ def load_private(path: Path, password: bytes | None = None) -> Ed25519PrivateKey
             f"key {path} is encrypted, and there is no password; give --password-file, or set "
             "PATCHC_KEY_PASSWORD"
         )
-    _refuse_others(path, text, private=True)
     try:
         key = load_pem_private_key(text, password if encrypted else None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
@@ -134,11 +133,16 @@ def load_trusted(places: Sequence[Path]) -> dict[str, SSlibKey]:
         SignatureError: a place cannot be read, a folder holds no key, or a file is not one key.
         MissingExtraError: the extra ``sign`` is not installed.
     """
-    keys = (_load_public(path) for place in places for path in _files_of(place))
+    keys = (_load_public(path) for place in places for path in key_files(place))
     return {key.keyid: key for key in keys}
 
 
-def _files_of(place: Path) -> list[Path]:
+def key_files(place: Path) -> list[Path]:
+    """The files of trusted keys that a file or a folder stands for; at least one.
+
+    Raises:
+        SignatureError: the place cannot be read, or is a folder without a key.
+    """
     try:
         if not stat.S_ISDIR(place.stat().st_mode):
             return [place]
@@ -155,18 +159,13 @@ def _files_of(place: Path) -> list[Path]:
 
 
 def _load_public(path: Path) -> SSlibKey:
-    try:
-        text = read_regular(path, most=_MAX_KEY_FILE)
-    except OSError as error:
-        message = f"cannot read the trusted key {path}: {reason(error)}"
-        raise unreadable(SignatureError, message, error) from error
+    text = public_text(path)
     with signing_library():
         from cryptography.exceptions import UnsupportedAlgorithm
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
         from cryptography.hazmat.primitives.serialization import load_pem_public_key
         from securesystemslib.signer import SSlibKey
 
-    _refuse_others(path, text, private=False)
     try:
         key = load_pem_public_key(text)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
@@ -197,7 +196,28 @@ def _refuse_others(path: Path, text: bytes, private: bool) -> None:
         )
 
 
-def _read_private(path: Path) -> bytes:
+def public_text(path: Path) -> bytes:
+    """Read the file of a public key.
+
+    Raises:
+        SignatureError: it cannot be read, or holds something else than one public key as PEM text.
+    """
+    try:
+        text = read_regular(path, most=_MAX_KEY_FILE)
+    except OSError as error:
+        message = f"cannot read the trusted key {path}: {reason(error)}"
+        raise unreadable(SignatureError, message, error) from error
+    _refuse_others(path, text, private=False)
+    return text
+
+
+def private_text(path: Path) -> bytes:
+    """Read the file of a private key.
+
+    Raises:
+        SignatureError: it cannot be read, others can use it, or it holds something else than one
+            private key as PEM text.
+    """
     try:
         with os.fdopen(open_regular(path), "rb") as file:
             if os.fstat(file.fileno()).st_mode & _FOR_OTHERS:
@@ -211,4 +231,5 @@ def _read_private(path: Path) -> bytes:
         raise unreadable(SignatureError, message, error) from error
     if len(text) > _MAX_KEY_FILE:
         raise SignatureError(f"key {path} is too large to be a key; name the file of the key")
+    _refuse_others(path, text, private=True)
     return text
