@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from patchc.cli.options import FollowLinks, Json, ModelPath, option, without
+from patchc.cli.passwords import PasswordFile
 
 
 def sign_model(
@@ -15,6 +16,7 @@ def sign_model(
     ],
     out: Annotated[Path, option("Bundle to write, outside MODEL.", "-o", "--out")],
     follow_links: FollowLinks = False,
+    password_file: PasswordFile = None,
     json: Json = False,
 ) -> None:
     """Sign the files of a model, such as a patched one, as OpenSSF model signing does.
@@ -24,11 +26,12 @@ def sign_model(
 
     Example: patchc sign-model models/fixed --key p256.key -o fixed.sig
     """
-    given = without(locals(), "json")
+    given = without(locals(), "json", "password_file")
     import patchc
     from patchc.cli.output import print_facts, print_json
+    from patchc.cli.passwords import password_of
 
-    report = patchc.sign_model(**given)
+    report = patchc.sign_model(**given, password=password_of(key, password_file))
     if json:
         print_json(report)
         return

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from patchc.errors import SignatureError, import_errors, unreadable
-from patchc.regular_file import read_regular
+from patchc.errors import SignatureError, import_errors
+from patchc.signing.keys import key_files, private_text, public_text
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
-_MOST_BYTES = 1 << 16
-_SUFFIXES = (".pub", ".pem")
+EXTRA = "oms"
+
 _HASHES = {"secp256r1": "SHA256", "secp384r1": "SHA384", "secp521r1": "SHA512"}
-_MAKE = "make one with `patchc keygen --type p256`"
+_MAKE = "`openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out model.key`"
 
 
 @dataclass(frozen=True)
@@ -40,113 +39,88 @@ class CurveKey:
         from cryptography.hazmat.primitives import hashes
         from cryptography.hazmat.primitives.asymmetric import ec
 
+        digest = getattr(hashes, _HASHES[self._key.curve.name])()
         try:
-            digest = getattr(hashes, _HASHES[self._key.curve.name])()
             self._key.verify(signature, message, ec.ECDSA(digest))
         except InvalidSignature:
             return False
         return True
 
 
-def read_trusted(places: Iterable[str | os.PathLike[str]]) -> dict[str, CurveKey]:
-    """Read trusted public keys: files, or folders whose ``.pub`` and ``.pem`` files are read.
+def load_trusted_curves(places: Sequence[Path]) -> dict[str, CurveKey]:
+    """Read trusted public keys.
 
-    Ed25519 keys in a folder are passed over: they sign patches.
+    Args:
+        places: files, and folders whose files ``*.pub`` are taken, all of them.
 
     Returns:
-        The keys by their ids; at least one.
+        The keys by their ids.
 
     Raises:
-        SignatureError: a file is no such public key or cannot be read, or there is no key.
+        SignatureError: a place cannot be read, a folder holds no key, or a file is not such a key.
+        MissingExtraError: the extra ``oms`` is not installed.
     """
-    given = [Path(place) for place in places]
-    found: dict[str, CurveKey] = {}
-    for place in given:
-        whole = place.is_dir()
-        for path in _key_files(place) if whole else [place]:
-            key = _public_key(path)
-            if not (whole and _is_ed25519(key)):
-                pem = _pem(_checked(path, key))
-                found[sha256(pem).hexdigest()] = CurveKey(path, sha256(pem).hexdigest(), key)
-    if not found:
-        raise SignatureError(
-            f"{', '.join(map(str, given)) or 'no place'}: no public key of curve P-256, P-384 or "
-            "P-521 (a .pub or .pem file) to trust; put the signer's there"
-        )
-    return found
+    keys = (_load_public(path) for place in places for path in key_files(place))
+    return {key.id: key for key in keys}
 
 
-def check_private(path: Path, password: str | None) -> None:
+def check_private(path: Path, password: bytes | None) -> None:
     """Refuse a file that is no private key that model signing takes, or has another password.
 
     Raises:
         SignatureError: saying what it is.
+        MissingExtraError: the extra ``oms`` is not installed.
     """
-    with import_errors("signing a model", "oms"):
+    text = private_text(path)
+    with import_errors("signing a model", EXTRA):
+        from cryptography.exceptions import UnsupportedAlgorithm
         from cryptography.hazmat.primitives.serialization import load_pem_private_key
-    content = _content(path)
     try:
-        key = load_pem_private_key(content, None if password is None else password.encode())
+        key = load_pem_private_key(text, password)
     except TypeError as error:
-        told = "is encrypted; give its password" if password is None else "is not encrypted"
-        raise SignatureError(f"key {path} {told}") from error
-    except ValueError as error:
         told = (
-            "is a public key, and signing needs the private one"
-            if b"PUBLIC KEY" in content
-            else "is no private key in PEM"
+            "encrypted, and there is no password; give --password-file, or set PATCHC_KEY_PASSWORD"
             if password is None
-            else "does not open with this password, or is no private key in PEM"
+            else "not encrypted, and a password is given; leave it out"
         )
-        raise SignatureError(f"key {path} {told}") from error
-    _checked(path, key.public_key())
+        raise SignatureError(f"key {path} is {told}") from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        told = "damaged" if password is None else "damaged, or has another password"
+        raise SignatureError(f"key {path} is {told}; take the copy that you keep") from error
+    _curve_key(f"key {path}", key.public_key())
 
 
-def _key_files(folder: Path) -> list[Path]:
+def _load_public(path: Path) -> CurveKey:
+    text = public_text(path)
+    with import_errors("checking the signature of a model", EXTRA):
+        from cryptography.exceptions import UnsupportedAlgorithm
+        from cryptography.hazmat.primitives.serialization import (
+            Encoding,
+            PublicFormat,
+            load_pem_public_key,
+        )
     try:
-        return sorted(path for path in folder.iterdir() if path.suffix in _SUFFIXES)
-    except OSError as error:
-        raise SignatureError(f"trusted keys {folder}: cannot read: {error.strerror}") from error
+        found = load_pem_public_key(text)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise SignatureError(f"trusted key {path} is damaged; fetch it again") from error
+    key = _curve_key(f"trusted key {path}", found)
+    pem = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return CurveKey(path, sha256(pem).hexdigest(), key)
 
 
-def _public_key(path: Path) -> Any:
-    with import_errors("checking the signature of a model", "oms"):
-        from cryptography.hazmat.primitives.serialization import load_pem_public_key
-    try:
-        return load_pem_public_key(_content(path))
-    except ValueError as error:
-        raise SignatureError(
-            f"trusted key {path} is no public key in PEM; remove it or replace it"
-        ) from error
-
-
-def _checked(path: Path, key: Any) -> Any:
-    """The key, if model signing takes its kind."""
-    curve = getattr(getattr(key, "curve", None), "name", None)
-    if curve in _HASHES:
-        return key
-    kind = "an Ed25519 key, which signs patches" if _is_ed25519(key) else "of another kind"
-    raise SignatureError(
-        f"key {path} is {kind}; OpenSSF model signing takes P-256, P-384 and P-521: {_MAKE}"
-    )
-
-
-def _is_ed25519(key: Any) -> bool:
+def _curve_key(what: str, key: Any) -> EllipticCurvePublicKey:
+    """The public key, if it is one that model signing takes; ``what`` names it in messages."""
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-    return isinstance(key, Ed25519PublicKey)
-
-
-def _pem(key: EllipticCurvePublicKey) -> bytes:
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return read_regular(path, _MOST_BYTES)
-    except OSError as error:
-        raise unreadable(
-            SignatureError, f"key {path}: cannot read: {error.strerror}", error
-        ) from error
+    if isinstance(key, EllipticCurvePublicKey) and key.curve.name in _HASHES:
+        return key
+    kind = (
+        "an Ed25519 key, which signs patches"
+        if isinstance(key, Ed25519PublicKey)
+        else "of another kind"
+    )
+    raise SignatureError(
+        f"{what} is {kind}; models are signed with a key of curve P-256, P-384 or P-521, such as "
+        f"{_MAKE} makes"
+    )

@@ -220,11 +220,7 @@ def private_text(path: Path) -> bytes:
     """
     try:
         with os.fdopen(open_regular(path), "rb") as file:
-            if os.fstat(file.fileno()).st_mode & _FOR_OTHERS:
-                raise SignatureError(
-                    f"key {path} can be used by others on this system; run `chmod 600 {path}`, and "
-                    "make a new key if somebody may have copied it"
-                )
+            mode = os.fstat(file.fileno()).st_mode
             text = file.read(_MAX_KEY_FILE + 1)
     except OSError as error:
         message = f"cannot read the key {path}: {reason(error)}"
@@ -232,4 +228,9 @@ def private_text(path: Path) -> bytes:
     if len(text) > _MAX_KEY_FILE:
         raise SignatureError(f"key {path} is too large to be a key; name the file of the key")
     _refuse_others(path, text, private=True)
+    if mode & _FOR_OTHERS:
+        raise SignatureError(
+            f"key {path} can be used by others on this system; run `chmod 600 {path}`, and make a "
+            "new key if somebody may have copied it"
+        )
     return text

@@ -17,7 +17,7 @@ from patchc.errors import (
 )
 from patchc.files import staged_file
 from patchc.model_bundle.bundle_file import read_bundle
-from patchc.model_bundle.curve_keys import check_private
+from patchc.model_bundle.curve_keys import EXTRA, check_private
 from patchc.model_bundle.model_files import list_files
 from patchc.output_checks import check_output
 
@@ -48,7 +48,7 @@ def sign_model(
     *,
     key: str | os.PathLike[str],
     out: str | os.PathLike[str],
-    password: str | None = None,
+    password: str | bytes | None = None,
     follow_links: bool = False,
 ) -> SignModelReport:
     """Write an OpenSSF model-signing bundle: the signed SHA-256 of every file of a model.
@@ -83,14 +83,14 @@ def sign_model(
                 f"{model / name} is left from a run in place; if that was cut off, run the same "
                 "command again, and sign the model then"
             )
-    check_private(key, password)
+    secret = password.encode() if isinstance(password, str) else password
+    check_private(key, secret)
     check_output(out, (model, key))
     if out.is_dir():
         raise OutputError(f"output {out} is a folder and a bundle is a file; name a file")
-    with import_errors("signing a model", "oms"):
+    with import_errors("signing a model", EXTRA):
         from model_signing.hashing import Config as Hashing
         from model_signing.signing import Config as Signing
-    secret = None if password is None else password.encode()
     signing = Signing().use_elliptic_key_signer(private_key=key, password=secret)
     signing.set_hashing_config(Hashing().set_allow_symlinks(follow_links))
     with staged_file(out) as staging:

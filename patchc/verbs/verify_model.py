@@ -9,7 +9,7 @@ from pathlib import Path
 
 from patchc.errors import SignatureError, import_errors
 from patchc.model_bundle.bundle_file import ModelBundle, read_bundle
-from patchc.model_bundle.curve_keys import CurveKey, read_trusted
+from patchc.model_bundle.curve_keys import EXTRA, CurveKey, load_trusted_curves
 from patchc.model_bundle.model_files import WHOLE, list_files
 
 _Place = str | os.PathLike[str]
@@ -70,7 +70,8 @@ def verify_model(
         MissingExtraError: ``patchc[oms]`` is not installed.
     """
     model, signature = Path(model), Path(signature)
-    keys = read_trusted([trusted] if isinstance(trusted, str | os.PathLike) else trusted)
+    places = [trusted] if isinstance(trusted, str | os.PathLike) else trusted
+    keys = load_trusted_curves([Path(place) for place in places])
     bundle = read_bundle(signature)
     key = _signer(bundle, keys)
     files = list_files(model, follow_links)
@@ -167,7 +168,7 @@ def _digests(
     bundle: ModelBundle, model: Path, names: Sequence[str], follow_links: bool
 ) -> dict[str, str]:
     """The digests of files, as the bundle has them."""
-    with import_errors("checking the signature of a model", "oms"):
+    with import_errors("checking the signature of a model", EXTRA):
         from model_signing.hashing import Config
     hashing = Config().use_file_serialization(hashing_algorithm=bundle.hashing)
     hashing.set_allow_symlinks(follow_links)
