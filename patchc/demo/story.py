@@ -25,6 +25,7 @@ from patchc.fixing.fix_options import FixOptions
 from patchc.fixing.report import FixReport
 from patchc.output_checks import check_output
 from patchc.progress import Progress, ignore_progress
+from patchc.signing.trust import JUST_MADE
 from patchc.verbs.apply import apply
 from patchc.verbs.revert import revert
 from patchc.verbs.verify import verify
@@ -131,10 +132,10 @@ def run_demo(
                 progress=progress,
             )
         with _timed(seconds, "check"):
-            written = apply(patch, base, out=patched)
+            written = apply(patch, base, out=patched, trust=JUST_MADE)
             if (state := verify(patch, patched).state) != "patched":
                 raise ResultMismatchError(f"{patched}: verify finds it in state {state!r}")
-            revert(patch, patched, out=reverted)
+            revert(patch, patched, out=reverted, trust=JUST_MADE)
             first, second = (folder / "model.safetensors" for folder in (base, reverted))
             if not filecmp.cmp(first, second, shallow=False):
                 raise ResultMismatchError(f"{reverted}: differs from the base it came from")

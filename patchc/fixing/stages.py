@@ -16,6 +16,7 @@ from patchc.evaluation.trials import Trial, encode_trial
 from patchc.fixing.job import Job
 from patchc.fixing.split import files_of, jsonl
 from patchc.progress import Progress
+from patchc.signing.trust import JUST_MADE
 from patchc.stages import file_digest, file_digests
 from patchc.system_errors import storage_errors
 from patchc.verbs.derive import derive
@@ -129,6 +130,7 @@ def tested_stage(job: Job, split: Path, fitted: Path, progress: Progress) -> Pat
             **files_of(split, "test", job.requests.splits),
             reference=job.reference,
             patch=patch,
+            trust=JUST_MADE,
             out=replies / "results.jsonl",
             options=job.options.speaking,
             progress=progress,

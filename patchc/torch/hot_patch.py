@@ -18,7 +18,7 @@ from patchc.kernels.ulp_steps import Launch, StepRun, launches
 from patchc.progress import Progress, ignore_progress
 from patchc.runtime.runtime import Runtime
 from patchc.sides import OTHER, Side
-from patchc.signing.trust import ANYBODY, Trust, demand_trust
+from patchc.signing.trust import ANYBODY, PolicyAnswer, Trust, demand_trust
 from patchc.torch.live_model import LiveModel
 from patchc.torch.memory_layout import Run, Slice, lay_out
 from patchc.torch.preparation import Preparation, refuse_features
@@ -38,6 +38,7 @@ class HotPatchReport:
         changed_words: words that change.
         nbytes: memory of the prepared changes on the parameters' devices.
         launches: number of kernels that write them.
+        policies: the policies that the patch satisfies.
     """
 
     root: str
@@ -45,6 +46,7 @@ class HotPatchReport:
     changed_words: int
     nbytes: int
     launches: int
+    policies: tuple[PolicyAnswer, ...] = ()
 
 
 class PreparedPatch:
@@ -63,7 +65,12 @@ class PreparedPatch:
             ``verify=False``.
     """
 
-    def __init__(self, preparation: Preparation, steps: Mapping[Run, StepRun]) -> None:
+    def __init__(
+        self,
+        preparation: Preparation,
+        steps: Mapping[Run, StepRun],
+        policies: tuple[PolicyAnswer, ...],
+    ) -> None:
         runs = list(steps.values())
         self._live = preparation.live
         self._launches = launches(runs)
@@ -76,6 +83,7 @@ class PreparedPatch:
             sum(run.positions.numel() for run in runs),
             sum(t.numel() * t.element_size() for run in runs for t in (run.positions, run.steps)),
             len(self._launches),
+            policies,
         )
         self._live.synchronize()
 
@@ -186,7 +194,7 @@ def prepare(
             model for the patch's base and ``revert_`` for its result. If it is not, the outcome is
             wrong, and no error says so.
         threads: worker threads; None means one per core.
-        trust: what the patch has to be; see :class:`patchc.Trust`.
+        trust: who must have signed the patch; see :func:`patchc.apply`.
         progress: called with the bytes done.
 
     Raises:
@@ -197,7 +205,9 @@ def prepare(
         UsageError: ``mapping`` does not fit the model, or ``base`` is missing.
         PatchFormatError, UnsupportedPatchError, CheckpointError: a file cannot be read.
         ResultMismatchError: the outcome would not be the promised one.
-        MissingExtraError: a parameter is on a CUDA device and Triton is not installed.
+        SignatureError: as :func:`patchc.apply`.
+        MissingExtraError: a parameter is on a CUDA device and Triton is not installed; or a policy
+            is in force, and the extra ``sign`` is not.
     """
     for option, given in (("shard=True", shard), ("verify=False", not verify)):
         if given and base is None:
@@ -205,7 +215,7 @@ def prepare(
     check_model(model)
     with ExitStack() as stack:
         opened = stack.enter_context(open_patch(patch))
-        demand_trust(opened, trust)
+        policies = demand_trust(opened, trust)
         refuse_features(opened)
         layout = lay_out(opened, model, mapping or {}, shard, replicas=base is not None)
         live = LiveModel(model, layout)
@@ -215,7 +225,7 @@ def prepare(
         preparation = Preparation(opened, live, checkpoint, verify, shard)
         steps = preparation.run(runtime)
         live.check_untouched()
-        return PreparedPatch(preparation, steps)
+        return PreparedPatch(preparation, steps, policies)
 
 
 def apply_(

@@ -41,7 +41,7 @@ def patched_tensors(
         patch: a patch file of exact steps.
         base: the checkpoint that it was made for, a folder or a file.
         threads: worker threads; None means one per core.
-        trust: what the patch has to be; see :class:`patchc.Trust`.
+        trust: who must have signed the patch; see :func:`patchc.apply`.
         progress: called with the bytes done.
 
     Raises:
@@ -50,6 +50,7 @@ def patched_tensors(
         UnsupportedInputError: the patch is additive or an update, or torch lacks a dtype.
         PatchFormatError, UnsupportedPatchError, CheckpointError: a file cannot be read.
         ResultMismatchError: the outcome is not the promised one.
+        SignatureError, MissingExtraError: as :func:`patchc.apply`, about a policy.
     """
     with (
         open_patch(patch) as opened,

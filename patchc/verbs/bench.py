@@ -20,11 +20,10 @@ from patchc.evaluation.requests import read_request_sets
 from patchc.evaluation.results import evaluation_digest
 from patchc.evaluation.trials import Trial
 from patchc.formats import open_patch
-from patchc.patching.merge_options import STORED_SCALES
-from patchc.patching.patched_copy import write_patched_copy
 from patchc.paths import PathLike
 from patchc.progress import Progress, ignore_progress
-from patchc.runtime.runtime import Runtime
+from patchc.signing.trust import JUST_MADE
+from patchc.verbs.apply import apply
 from patchc.verbs.evaluate import read_reference
 
 
@@ -56,12 +55,10 @@ class Bench(Setup):
         start = time.perf_counter()
         with TemporaryDirectory(prefix="patchc-bench-") as scratch:
             model = Path(scratch) / "patched"
-            with open_patch(patch) as opened:  # just built, and applied to a model that is removed
-                report = write_patched_copy(
-                    opened, base, model, "result", STORED_SCALES, dry_run=False, runtime=Runtime()
-                )
-                metadata = opened.metadata
+            report = apply(patch, base, out=model, trust=JUST_MADE)
             trial = self.measure(model, patch.name, progress)
+        with open_patch(patch) as opened:
+            metadata = opened.metadata
         selected = metadata.get("statistics")
         return replace(
             trial,

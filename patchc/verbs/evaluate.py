@@ -26,8 +26,10 @@ from patchc.evaluation.records import read_text
 from patchc.evaluation.replies_from_files import read_replies
 from patchc.evaluation.requests import read_request_sets
 from patchc.evaluation.results import open_results
+from patchc.formats import open_patch
 from patchc.paths import PathLike, listed
 from patchc.progress import Progress, ignore_progress
+from patchc.signing.trust import ANYBODY, Trust, demand_trust
 from patchc.stages import file_digest
 from patchc.verbs.apply import apply
 from patchc.verbs.verify import verify
@@ -61,6 +63,7 @@ def evaluate(
     utility: PathLike | None = None,
     reference: PathLike | None = None,
     patch: PathLike | None = None,
+    trust: Trust = ANYBODY,
     out: PathLike | None = None,
     generations: PathLike | Sequence[PathLike] = (),
     options: EvaluateOptions | None = None,
@@ -79,6 +82,7 @@ def evaluate(
         reference: a UTF-8 text to take the perplexity of.
         patch: measure each model without and with this patch. The patch is applied to a copy in
             the system's temporary folder, which must have room for it.
+        trust: who must have signed ``patch``; see :func:`patchc.apply`.
         out: a results file that gets one line per reply. If an interrupted run left one, its
             replies are not asked for again.
         generations: files of replies to judge beside models, or in their place; see
@@ -125,6 +129,8 @@ def evaluate(
     judge = open_judge(options)
     if patch:
         check_scipy()
+        with open_patch(patch) as opened:
+            demand_trust(opened, trust)
         for folder in folders:
             _check_patch(Path(patch), folder, progress)
     found: list[Evaluation] = []
@@ -152,7 +158,9 @@ def evaluate(
                 if patch is None:
                     found.append(one(folder, name))
                 else:
-                    plain, patched = _with_and_without(Path(patch), folder, name, one, progress)
+                    plain, patched = _with_and_without(
+                        Path(patch), folder, name, one, trust, progress
+                    )
                     found += [plain, patched]
                     changes[patched.model] = compare(plain.outcomes, patched.outcomes)
         found += [measure(subject, requests, judge, results, progress) for subject in replies]
@@ -171,12 +179,17 @@ def _check_patch(patch: Path, folder: Path, progress: Progress) -> None:
 
 
 def _with_and_without(
-    patch: Path, folder: Path, name: str, ask: Callable[[Path, str], Evaluation], progress: Progress
+    patch: Path,
+    folder: Path,
+    name: str,
+    ask: Callable[[Path, str], Evaluation],
+    trust: Trust,
+    progress: Progress,
 ) -> tuple[Evaluation, Evaluation]:
     """Measure a model without and with a patch, which is applied before any request is asked."""
     with TemporaryDirectory(prefix="patchc-evaluate-") as scratch:
         copy = Path(scratch) / "patched"
-        apply(patch, folder, out=copy, progress=progress)
+        apply(patch, folder, out=copy, trust=trust, progress=progress)
         plain = ask(folder, name)
         patched = ask(copy, f"{name} + {patch.name}")
     return plain, replace(patched, path=str(folder), patch=str(patch))

@@ -45,7 +45,7 @@ def fold(
             patch. With it, every step is checked against the digests; without it, ``apply`` and
             ``revert`` check them.
         threads: worker threads; None means one per core.
-        trust: what each of the patches has to be; see :class:`Trust`.
+        trust: who must have signed each of the patches; see :func:`patchc.apply`.
         progress: called with the chunks done; with ``base``, with the parameters.
 
     Raises:
@@ -57,6 +57,7 @@ def fold(
         CheckpointError: ``base`` cannot be read.
         WrongBaseError: ``base`` is not the first patch's; names the first tensor that differs.
         ResultMismatchError: steps and digests of a patch contradict each other.
+        SignatureError, MissingExtraError: as :func:`patchc.apply`, about a policy.
         OutputError, StorageError: the patch cannot be written.
     """
     paths = listed(patches)
@@ -66,8 +67,7 @@ def fold(
     runtime = Runtime(threads, progress=progress)
     with ExitStack() as inputs:
         opened = [inputs.enter_context(open_patch(path)) for path in paths]
-        for one in opened:
-            demand_trust(one, trust)
+        policies = tuple(answer for one in opened for answer in demand_trust(one, trust))
         for one in opened:
             if one.features:
                 raise UnsupportedInputError(
@@ -91,7 +91,7 @@ def fold(
         else:
             patch = fold_onto(out, model, opened, metadata, runtime)
         roots = tuple(one.root.hex() for one in opened)
-        return FoldReport(**facts_of(out, patch), folded=roots)
+        return FoldReport(**facts_of(out, patch), folded=roots, policies=policies)
 
 
 def _provenance(patches: Sequence[Patch]) -> Mapping[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 from patchc.compiler.pipeline import CompiledPatch
 from patchc.formats.change_bits import ChangeBits
 from patchc.recipe import MergeRecipe, Recipe
+from patchc.signing.trust import PolicyAnswer
 from patchc.verbs.build_plan import BuildPlan
 
 
@@ -80,9 +81,11 @@ class FoldReport(PatchReport):
 
     Attributes:
         folded: root digests of the patches that it takes the place of, in their order.
+        policies: the policies that each of these satisfies.
     """
 
     folded: tuple[str, ...]
+    policies: tuple[PolicyAnswer, ...] = ()
 
 
 def facts_of(out: Path, patch: CompiledPatch | None) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from patchc.recipe import MergeRecipe, Recipe
 from patchc.recipe.safepatching import SCOPES
 from patchc.recipe.task_merge import MERGE_METHODS
+from patchc.signing.trust import JUST_MADE
 from patchc.verbs.apply import apply
 from patchc.verbs.build import build
 from patchc.verbs.diff import diff
@@ -73,14 +74,15 @@ def _merge(folder: Path) -> None:
 def _apply(folder: Path) -> None:
     for patch, base in _patches(folder):
         out = folder / f"{patch.stem}-applied"
-        apply(patch, base, out=out)
+        apply(patch, base, out=out, trust=JUST_MADE)
         if "additive" not in patch.stem:
-            revert(patch, out, in_place=True)
-            apply(patch, out, in_place=True)
-            revert(patch, out, out=folder / f"{patch.stem}-reverted")
+            revert(patch, out, in_place=True, trust=JUST_MADE)
+            apply(patch, out, in_place=True, trust=JUST_MADE)
+            revert(patch, out, out=folder / f"{patch.stem}-reverted", trust=JUST_MADE)
         else:
             tuned = base.parent / "tuned-0"
-            apply(patch, tuned, out=folder / f"{patch.stem}-onto", onto_descendant=True)
+            onto = folder / f"{patch.stem}-onto"
+            apply(patch, tuned, out=onto, onto_descendant=True, trust=JUST_MADE)
 
 
 def _verify(folder: Path) -> None:
@@ -95,12 +97,12 @@ def _fold(folder: Path) -> None:
     for dtype in _DTYPES:
         base = _base(folder, dtype)
         both = [folder / f"{dtype}-{part}.patchc" for part in ("first", "second")]
-        fold(both, out=folder / f"{dtype}-folded.patchc", base=base)
+        fold(both, out=folder / f"{dtype}-folded.patchc", base=base, trust=JUST_MADE)
     parts = [folder / f"{dtype}-{part}-alone.patchc" for part in ("first", "second")]
     models = [_base(folder, dtype), *(folder / dtype / f"tuned-{number}" for number in (0, 1))]
     for out, before, after in zip(parts, models, models[1:], strict=False):
         diff(before, after, out=out, codec="rice")
-    fold(parts, out=folder / "folded-alone.patchc")
+    fold(parts, out=folder / "folded-alone.patchc", trust=JUST_MADE)
 
 
 RUNS: dict[str, Callable[[Path], None]] = {
