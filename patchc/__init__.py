@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from patchc.derivation.direction_report import DirectionReport as DirectionReport
     from patchc.errors import AlreadyPatchedError as AlreadyPatchedError
     from patchc.errors import CheckpointError as CheckpointError
+    from patchc.errors import CodeError as CodeError
     from patchc.errors import DeriveError as DeriveError
     from patchc.errors import EvaluateError as EvaluateError
     from patchc.errors import InUseError as InUseError
@@ -79,7 +80,11 @@ if TYPE_CHECKING:
     from patchc.formats import open_patch as open_patch
     from patchc.formats.change_bits import ChangeBits as ChangeBits
     from patchc.patching.apply_report import ApplyReport as ApplyReport
+    from patchc.patching.code_files import CodeFile as CodeFile
+    from patchc.patching.code_files import CodeReport as CodeReport
+    from patchc.patching.foreign_names import NameNote as NameNote
     from patchc.patching.merge_options import MergeReport as MergeReport
+    from patchc.patching.side_files import SideFileChange as SideFileChange
     from patchc.progress import Progress as Progress
     from patchc.progress import ProgressEvent as ProgressEvent
     from patchc.recipe import MergeOverride as MergeOverride
@@ -90,6 +95,8 @@ if TYPE_CHECKING:
     from patchc.selection.compact.holding import Holding as Holding
     from patchc.signing.check import CheckedSignature as CheckedSignature
     from patchc.signing.check import SignatureReport as SignatureReport
+    from patchc.signing.policy import Policy as Policy
+    from patchc.signing.trust import PolicyAnswer as PolicyAnswer
     from patchc.signing.trust import Trust as Trust
     from patchc.verbs.annotate import AnnotateReport as AnnotateReport
     from patchc.verbs.annotate import annotate as annotate
@@ -142,7 +149,8 @@ _NAMES = {
     "patchc.derivation.derive_plan": "DerivePlan",
     "patchc.derivation.direction_report": "DirectionReport",
     "patchc.errors": (
-        "AlreadyPatchedError CheckpointError DeriveError EvaluateError InUseError MismatchError "
+        "AlreadyPatchedError CheckpointError CodeError DeriveError EvaluateError InUseError "
+        "MismatchError "
         "MissingCheckpointError MissingConversationsError MissingExtraError MissingInputError "
         "MissingKeyError MissingPatchError MissingRequestsError MissingScoresError "
         "NotPatchedError NumericError OutputError PartlyPatchedError PatchFormatError PatchcError "
@@ -167,11 +175,15 @@ _NAMES = {
     "patchc.formats": "AdditiveComponent AdditiveValues Patch open_patch",
     "patchc.formats.change_bits": "ChangeBits",
     "patchc.patching.apply_report": "ApplyReport",
+    "patchc.patching.code_files": "CodeFile CodeReport",
+    "patchc.patching.foreign_names": "NameNote",
     "patchc.patching.merge_options": "MergeReport",
+    "patchc.patching.side_files": "SideFileChange",
     "patchc.progress": "Progress ProgressEvent",
     "patchc.recipe": "MergeOverride MergeRecipe Override Recipe read_recipe",
     "patchc.selection.compact.holding": "Holding",
-    "patchc.signing.trust": "Trust",
+    "patchc.signing.policy": "Policy",
+    "patchc.signing.trust": "PolicyAnswer Trust",
     "patchc.signing.check": "CheckedSignature SignatureReport",
     "patchc.verbs.annotate": "AnnotateReport annotate",
     "patchc.verbs.annotation": "Annotation",

@@ -39,6 +39,10 @@ class UnsupportedInputError(PatchcError):
     exit_code = 4
 
 
+class CodeError(UnsupportedInputError):
+    """A patch writes files that a loader or an interpreter would run, and that was not allowed."""
+
+
 class PatchFormatError(PatchcError):
     """A patch file is missing, truncated or corrupt."""
 

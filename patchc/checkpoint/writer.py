@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -15,8 +15,11 @@ from numpy.typing import NDArray
 from patchc.checkpoint.checkpoint import Checkpoint
 from patchc.checkpoint.header import Shard, TensorInfo, read_shard, size_by_header
 from patchc.durability import set_mode, sync
-from patchc.errors import CheckpointError, UnsupportedInputError
+from patchc.errors import CheckpointError, OutputError, UnsupportedInputError
 from patchc.files import copy_file
+
+NEW_FILE = 0o644
+"""The permission bits of a side file that the source does not have."""
 
 
 class HeaderError(CheckpointError):
@@ -41,6 +44,7 @@ class CheckpointCopy:
 
     Raises:
         HeaderError: a header is malformed, or a tensor would be stored twice.
+        OutputError: two names of the copy are one on its file system.
         OSError: the operating system refused.
     """
 
@@ -81,20 +85,22 @@ class CheckpointCopy:
             if relative.as_posix() not in but:
                 target = self._target / relative
                 target.parent.mkdir(parents=True, exist_ok=True)
-                copy_file(self._source.path / relative, target)
+                with _created(relative.as_posix()):
+                    copy_file(self._source.path / relative, target)
 
     def write_side_file(self, name: str, content: bytes) -> None:
         """Create a side file with the permission bits of the source's file of that name.
 
-        A file that the source does not have gets those of the source's first shard.
+        A file that the source does not have may be read by all and written by its owner, and run by
+        nobody.
         """
         target = self._target / name
         target.parent.mkdir(parents=True, exist_ok=True)
         model = self._source.path / name
-        with target.open("xb") as file:
+        with _created(name), target.open("xb") as file:
             file.write(content)
             file.flush()
-            mode = stat.S_IMODE(model.stat().st_mode) if model.exists() else self._mode_of(name)
+            mode = stat.S_IMODE(model.stat().st_mode) if model.exists() else NEW_FILE
             set_mode(file.fileno(), mode)
             sync(file.fileno())
 
@@ -118,7 +124,8 @@ class CheckpointCopy:
         return self._target / name if self._source.is_folder else self._target
 
     def _open(self, name: str, flags: int) -> int:
-        descriptor = os.open(self._path(name), flags, 0o600)
+        with _created(name):
+            descriptor = os.open(self._path(name), flags, 0o600)
         self._files.callback(os.close, descriptor)
         self._descriptors[name] = descriptor
         return descriptor
@@ -148,6 +155,18 @@ class JoinedCopy(CheckpointCopy):
     def _finish(self) -> None:
         for descriptor in self._descriptors.values():
             sync(descriptor)
+
+
+@contextmanager
+def _created(name: str) -> Iterator[None]:
+    """Tell of a file that is there already, in a copy that was empty at first."""
+    try:
+        yield
+    except FileExistsError as error:
+        raise OutputError(
+            f"file {name!r} and another one of the model are one file on this file system, which "
+            "does not tell their names apart; choose an output elsewhere"
+        ) from error
 
 
 def write_all(descriptor: int, offset: int, data: NDArray[np.generic]) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from patchc.patching.code_files import CodeFile
+from patchc.patching.foreign_names import NameNote
 from patchc.patching.merge_options import MergeReport
+from patchc.patching.side_files import SideFileChange
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,9 @@ class ApplyReport:
         chunks_kept: in place, the changing chunks that were as asked for already.
         chunks_restored: in place, the torn chunks that an interrupted run left and that were
             restored.
+        written: the side files that the patch adds, changes or removes in the copy.
+        code: those of them that a loader or an interpreter would run.
+        name_notes: names in the copy that other systems cannot have, or not tell apart.
         merged: how an additive patch was merged; None for exact steps.
     """
 
@@ -47,4 +53,7 @@ class ApplyReport:
     chunks: int = 0
     chunks_kept: int = 0
     chunks_restored: int = 0
+    written: tuple[SideFileChange, ...] = ()
+    code: tuple[CodeFile, ...] = ()
+    name_notes: tuple[NameNote, ...] = ()
     merged: MergeReport | None = None

@@ -21,6 +21,8 @@ from patchc.files import staged_file, staged_folder
 from patchc.formats import Patch
 from patchc.output_checks import check_output, check_space
 from patchc.patching.apply_report import ApplyReport
+from patchc.patching.code_files import CodeFile, code_to_write, refuse_code
+from patchc.patching.foreign_names import names_of_copy
 from patchc.patching.in_place_journal import interrupted, left_journal
 from patchc.patching.merge_options import MergeOptions, MergeReport, irreversible, plan_merge
 from patchc.patching.rewrite import merge, rewrite
@@ -45,6 +47,7 @@ def write_patched_copy(
     options: MergeOptions,
     dry_run: bool,
     runtime: Runtime,
+    allow_code: bool = False,
 ) -> ApplyReport:
     """Write the model on side ``target`` to ``out``; :func:`patchc.apply` states the contract."""
     with open_checkpoint(model_path) as model:
@@ -59,7 +62,10 @@ def write_patched_copy(
             copy = _Copy(patch, model, out, target, runtime)
             try:
                 copy.check_source()
-                report = copy.report(dry_run, merged)
+                code = code_to_write(patch, model, target)
+                if not allow_code:
+                    refuse_code(patch, code)
+                report = copy.report(dry_run, merged, code)
                 check_space(out, report.nbytes)
                 if dry_run:
                     return report
@@ -134,8 +140,8 @@ class _Copy:
                 copy = copies.enter_context(CheckpointCopy(self.model, staging, headers))
                 self._check_headers(copy)
                 copy.copy_side_files(but=files.names)
-                for name, content in files.side_files(self.target):
-                    copy.write_side_file(name, content)
+                for file, _, content in files.side_files(self.target):
+                    copy.write_side_file(file.name, content)
                 ranks.gather("files")
                 yield copy
         except HeaderError as error:
@@ -168,7 +174,9 @@ class _Copy:
             ) from error
         return replace(merged, differing_tensors=len(names), first_differing=tuple(names[:5]))
 
-    def report(self, dry_run: bool, merged: MergeReport | None) -> ApplyReport:
+    def report(
+        self, dry_run: bool, merged: MergeReport | None, code: tuple[CodeFile, ...]
+    ) -> ApplyReport:
         """What the copy will be."""
         model, index, target = self.model, self.patch.index, self.target
         copied, left_out = model.side_files()
@@ -196,6 +204,9 @@ class _Copy:
             tensors=len(tensors),
             changed_tensors=index.changed_tensors,
             changed_words=index.changed_words,
+            written=self.files.changes(target),
+            code=code,
+            name_notes=names_of_copy(self.patch, model, target),
             merged=merged,
         )
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 import filecmp
 import os
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from blake3 import blake3
@@ -46,6 +48,19 @@ def changed_files(base: Checkpoint, result: Checkpoint) -> Iterator[EncodedFile]
                 yield encode_file(name, contents[0], contents[1], name in shards)
 
 
+@dataclass(frozen=True)
+class SideFileChange:
+    """A side file that a patch writes or removes in a copy.
+
+    Attributes:
+        name: path below the model's folder.
+        change: what happens to it.
+    """
+
+    name: str
+    change: Literal["added", "removed", "changed"]
+
+
 class FileChanges:
     """What a patch does to the files of a model.
 
@@ -70,6 +85,19 @@ class FileChanges:
         """Names of the side files that the patch writes or removes."""
         return frozenset(file.name for file in self._patch.index.files if not file.is_header)
 
+    def changes(self, target: Side) -> tuple[SideFileChange, ...]:
+        """What a copy on side ``target`` has otherwise than the model."""
+        return tuple(
+            SideFileChange(
+                file.name,
+                "changed" if file.in_base and file.in_result
+                else "added" if file.on(target)
+                else "removed",
+            )
+            for file in self._patch.index.files
+            if not file.is_header
+        )  # fmt: skip
+
     def states(self, without: Collection[str] = ()) -> dict[str, Side]:
         """The side of each file, except for those that are named.
 
@@ -83,15 +111,18 @@ class FileChanges:
     def headers(self, target: Side) -> dict[str, bytes | None]:
         """Shard name → its header on side ``target``, for the headers that change."""
         return {
-            name if self._model.is_folder else next(iter(self._model.shards)): content
-            for name, content in self._contents(target, of_headers=True)
+            file.name if self._model.is_folder else next(iter(self._model.shards)): content
+            for file, _, content in self._contents(target, of_headers=True)
         }
 
-    def side_files(self, target: Side) -> Iterator[tuple[str, bytes]]:
-        """The side files to write to reach side ``target``, one at a time."""
-        for name, content in self._contents(target, of_headers=False):
+    def side_files(self, target: Side) -> Iterator[tuple[FileRecord, bytes | None, bytes]]:
+        """The side files to write to reach side ``target``, one at a time.
+
+        Each comes with its content now, None where there is none, and the one to write.
+        """
+        for file, source, content in self._contents(target, of_headers=False):
             if content is not None:
-                yield name, content
+                yield file, source, content
 
     def check(self) -> None:
         """Compare both sides' full digests over all changed files with those in the index.
@@ -115,11 +146,13 @@ class FileChanges:
                 "patch is not sound, fetch or build it again"
             )
 
-    def _contents(self, target: Side, of_headers: bool) -> Iterator[tuple[str, bytes | None]]:
+    def _contents(
+        self, target: Side, of_headers: bool
+    ) -> Iterator[tuple[FileRecord, bytes | None, bytes | None]]:
         for number, file in enumerate(self._patch.index.files):
             if file.is_header == of_headers:
                 source = self._read(file)
-                yield file.name, self._patch.read_file(number, source, target)
+                yield file, source, self._patch.read_file(number, source, target)
 
     def _find(self, file: FileRecord) -> tuple[Side, bytes | None]:
         content = self._read(file)

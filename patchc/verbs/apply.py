@@ -44,8 +44,8 @@ def apply(
     """Write the patched model to ``out``, bit for bit what the patch promises.
 
     Shard names, tensor order, metadata, file modes and side files are the model's; untouched
-    tensors are byte-identical. The output appears whole or not at all. Memory does not grow with
-    the model.
+    tensors are byte-identical. A side file that the patch adds gets the mode 0644. The output
+    appears whole or not at all. Memory does not grow with the model.
 
     With ``in_place``, the model's own files are written instead. Everything is read first. A model
     with a chunk that is neither the base's nor the result's is refused before anything is written.
@@ -93,6 +93,8 @@ def apply(
             applied in place.
         OutputError, StorageError: the output, or the model in place, cannot be written.
         ResultMismatchError: the outcome is not the promised one.
+        CodeError: the patch would write files that a loader or an interpreter runs, and ``trust``
+            does not allow code; names them.
         NumericError: a merged value is not finite; names tensor and flat index.
         UsageError: both ``out`` and ``in_place``, or neither; resume or repair_from without
             ``in_place``; alpha, beta or onto_descendant with a patch of exact steps, or out of
@@ -147,7 +149,9 @@ def change_model(
         demand_trust(opened, trust)
         if out is not None:
             dry_run = options.dry_run
-            return write_patched_copy(opened, model, Path(out), target, merge, dry_run, runtime)
+            return write_patched_copy(
+                opened, model, Path(out), target, merge, dry_run, runtime, trust.allow_code
+            )
         runtime.check_device()
         in_place = InPlaceOptions(options.dry_run, options.repair_from)
         return change_in_place(opened, model, target, merge, in_place, runtime)
