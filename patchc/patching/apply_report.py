@@ -9,6 +9,7 @@ from patchc.patching.code_files import CodeFile
 from patchc.patching.foreign_names import NameNote
 from patchc.patching.merge_options import MergeReport
 from patchc.patching.side_files import SideFileChange
+from patchc.signing.trust import PolicyAnswer
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class ApplyReport:
         code: those of them that a loader or an interpreter would run.
         name_notes: names in the copy that other systems cannot have, or not tell apart.
         merged: how an additive patch was merged; None for exact steps.
+        policies: the policies that the patch satisfies, and its signatures as each sees them.
     """
 
     model: Path
@@ -57,3 +59,4 @@ class ApplyReport:
     code: tuple[CodeFile, ...] = ()
     name_notes: tuple[NameNote, ...] = ()
     merged: MergeReport | None = None
+    policies: tuple[PolicyAnswer, ...] = ()

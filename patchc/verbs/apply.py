@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,7 +79,8 @@ def apply(
         device: where additive values are added: "cpu", "cuda", "cuda:1", a ``torch.device``, or
             "auto" (CUDA if torch finds a device). The result is the same. The CPU always adds exact
             steps.
-        trust: what the patch has to be; see :class:`Trust`.
+        trust: who must have signed the patch, beside what the policies in force ask for, and
+            whether it may bring code.
         progress: called with the bytes done.
 
     Raises:
@@ -99,7 +100,9 @@ def apply(
         UsageError: both ``out`` and ``in_place``, or neither; resume or repair_from without
             ``in_place``; alpha, beta or onto_descendant with a patch of exact steps, or out of
             range; CUDA is asked for and there is no such device.
-        MissingExtraError: CUDA is asked for, and torch or triton is not installed.
+        SignatureError: the patch does not satisfy a policy, or a policy or a key cannot be used.
+        MissingExtraError: CUDA is asked for, and torch or triton is not installed; or a policy is
+            in force, and the extra ``sign`` is not.
     """
     merge = MergeOptions(alpha, beta, onto_descendant)
     options = ChangeOptions(in_place, dry_run, resume, repair_from)
@@ -146,12 +149,14 @@ def change_model(
                 "there is no output; give one (-o), or ask for a run in place (--in-place)"
             )
     with open_patch(patch) as opened:
-        demand_trust(opened, trust)
+        policies = demand_trust(opened, trust)
         if out is not None:
             dry_run = options.dry_run
-            return write_patched_copy(
+            report = write_patched_copy(
                 opened, model, Path(out), target, merge, dry_run, runtime, trust.allow_code
             )
-        runtime.check_device()
-        in_place = InPlaceOptions(options.dry_run, options.repair_from)
-        return change_in_place(opened, model, target, merge, in_place, runtime)
+        else:
+            runtime.check_device()
+            in_place = InPlaceOptions(options.dry_run, options.repair_from)
+            report = change_in_place(opened, model, target, merge, in_place, runtime)
+        return replace(report, policies=policies)
