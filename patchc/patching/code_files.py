@@ -49,6 +49,8 @@ class CodeReport:
     unchecked: tuple[str, ...] = ()
 
 
+NO_CODE = CodeReport()
+
 _WRITTEN_BY: dict[Side, Verb] = {"result": "apply", "base": "revert"}
 
 
