@@ -1,0 +1,42 @@
+"""What commands print of a patch's files: those it writes, those that run, and their names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from patchc.cli.output import print_table
+
+if TYPE_CHECKING:
+    from patchc.patching.code_files import CodeFile, CodeReport
+    from patchc.patching.foreign_names import NameNote
+    from patchc.patching.side_files import SideFileChange
+
+
+def print_written(written: Sequence[SideFileChange], dry_run: bool) -> None:
+    """Print each side file that a copy has otherwise than the model."""
+    if written:
+        title = "side files that would be written" if dry_run else "side files"
+        print_table(title, ("what", "file"), [(one.change, one.name) for one in written])
+
+
+def print_code(files: Sequence[CodeFile]) -> None:
+    """Print the files that a loader or an interpreter would run."""
+    if files:
+        rows = [(one.name, one.written_by, one.reason) for one in files]
+        print_table("code: files that are run", ("file", "written by", "why"), rows)
+
+
+def print_code_report(report: CodeReport) -> None:
+    """Print the code in a patch, and the files that only a run with the model can tell of."""
+    print_code(report.files)
+    if report.unchecked:
+        rows = [(name,) for name in report.unchecked]
+        print_table("settings: apply looks for code in the whole of", ("file",), rows)
+
+
+def print_name_notes(notes: Sequence[NameNote]) -> None:
+    """Print names that other systems cannot have, or not tell apart."""
+    if notes:
+        rows = [(", ".join(map(repr, note.names)), note.reason) for note in notes]
+        print_table("names", ("name", "what"), rows)
