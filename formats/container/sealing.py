@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 from patchc.errors import UnsupportedInputError
 from patchc.formats.container import layout
 from patchc.formats.container.envelope import Envelope
+from patchc.formats.container.expansion import compress
 from patchc.formats.container.metadata import pack_metadata
 from patchc.formats.container.reader import Patch
 from patchc.formats.container.signature_section import pack_section
@@ -24,16 +25,18 @@ def seal(
 
     Args:
         prologue: the file's first bytes.
-        trailer: with the index's offset and size, and the features; the rest is found here.
+        trailer: with the index's offset and size, and the features; the rest is found here, and
+            signatures are none.
         stored_index: the index, compressed.
         text: the metadata, not compressed.
     """
-    stored_text = layout.compress(text)
+    stored_text = compress("metadata", [text])
     trailer = replace(
         trailer,
         index_stored=len(stored_index),
         metadata_stored=len(stored_text),
         metadata_size=len(text),
+        signature_size=0,
     )
     head = trailer.pack()[: layout.TRAILER_ROOT_OFFSET]
     root = root_digest((prologue, stored_index, stored_text, head))

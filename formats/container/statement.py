@@ -74,6 +74,16 @@ class Statement:
     issued: datetime
     expires: datetime | None
 
+    @property
+    def issued_text(self) -> str:
+        """When it was stated, as the statement has it (RFC 3339, UTC, seconds)."""
+        return time_text(self.issued)
+
+    @property
+    def expires_text(self) -> str | None:
+        """From when on it no longer counts, as the statement has it; None for never."""
+        return None if self.expires is None else time_text(self.expires)
+
     def expired(self, now: datetime) -> bool:
         """Whether it no longer counts."""
         return self.expires is not None and now >= self.expires
@@ -97,8 +107,8 @@ class Statement:
             "predicateType": PREDICATE_TYPE,
             "predicate": {
                 "chunkBits": subject.chunk_bits,
-                "expires": None if self.expires is None else time_text(self.expires),
-                "issued": time_text(self.issued),
+                "expires": self.expires_text,
+                "issued": self.issued_text,
                 "kind": subject.kind,
                 "materials": materials,
             },
@@ -150,7 +160,7 @@ def canonical_json(value: Any) -> bytes:
 
 
 def time_text(time: datetime) -> str:
-    """A time as a statement has it (RFC 3339, UTC, seconds)."""
+    """A time as a statement has it."""
     return time.astimezone(UTC).strftime(_TIME_FORMAT)
 
 

@@ -28,14 +28,15 @@ def annotate(
 ) -> None:
     """Write a patch again with a name, a note and measured results. Its changes stay the same.
 
-    The new file has a root digest of its own; base and result are those of PATCH.
+    The new file has a root digest of its own, so that it is not signed; base and result are those
+    of PATCH.
 
     Example: patchc annotate fix.patchc --name "No cellar key" --results report.json -o named.patchc
     """
     given = without(locals(), "json")
     import patchc
     from patchc.cli.annotations import annotation_facts, print_results
-    from patchc.cli.output import print_facts, print_json, print_next
+    from patchc.cli.output import print_facts, print_json, print_next, tell
 
     report = patchc.annotate(**given)
     if json:
@@ -44,4 +45,7 @@ def annotate(
     facts = {"old root": report.old_root, "new root": report.root}
     print_facts(f"annotate: wrote {out}", annotation_facts(report.annotation) | facts)
     print_results(report.annotation)
+    if report.signatures_dropped:
+        many = "a signature" if report.signatures_dropped == 1 else "signatures"
+        tell(f"{patch} has {many}, which {out} has not: they are of the old root; sign it again")
     print_next("inspect", out)

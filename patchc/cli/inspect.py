@@ -90,6 +90,7 @@ def _render_broken(chain: ChainReport) -> None:
 
 def _render(report: InspectReport) -> None:
     from patchc.cli.annotations import annotation_facts, print_results
+    from patchc.cli.file_notes import print_code_report, print_name_notes
     from patchc.cli.output import print_facts, print_table, size
     from patchc.cli.patches import bits_facts
 
@@ -114,6 +115,10 @@ def _render(report: InspectReport) -> None:
         "result": report.result_digest or "not promised",
         "values": "exact steps (ulp)",
     }
+    for number, key_id in enumerate(report.signatures, start=1):
+        facts[f"signature {number}"] = f"names key {key_id} (not checked)"
+    if report.signatures:
+        facts |= {"issued": report.issued, "expires": report.expires or "never"}
     if report.additive:
         facts["values"] = f"additive, {report.additive.value_type}"
         for component in report.additive.components:
@@ -135,6 +140,8 @@ def _render(report: InspectReport) -> None:
     print_results(report.annotation)
     if report.update:
         _render_update(report.update)
+    print_code_report(report.code)
+    print_name_notes(report.name_notes)
     columns = ("changed", "density", "bytes", "bits per change")
     print_table("by layer", ("layer", *columns), [_row(layer) for layer in report.layers])
     types = {name: f"{dtype} {list(shape)}" for name, (dtype, shape) in report.dtypes.items()}

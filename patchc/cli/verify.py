@@ -6,24 +6,30 @@ from pathlib import Path
 from typing import Annotated
 
 from patchc.cli.options import Json, MaxMemory, PatchFile, Threads, argument, without
+from patchc.cli.signature_options import Require, Signatures, Trusted
 
 
 def verify(
     patch: PatchFile,
     model: Annotated[Path | None, argument("Checkpoint folder or safetensors file.")] = None,
+    trusted: Trusted = None,
+    require: Require = None,
+    signatures: Signatures = None,
     threads: Threads = None,
     max_memory: MaxMemory = None,
     json: Json = False,
 ) -> None:
-    """Check that a patch is intact, and with MODEL whether it is the base or already patched.
+    """Check that a patch is intact and who signed it, and whether MODEL is the base or patched.
 
-    Exit code 0: intact; with MODEL: it is the base, or patched. 10: partly patched. 7: neither. A
-    model that holds an additive patch cannot be recognised, and ends with 7 too.
+    Exit code 0: intact; with --trusted: signed as required; with MODEL: it is the base, or patched.
+    23: not signed as required. 10: partly patched. 7: neither. A model that holds an additive patch
+    cannot be recognised, and ends with 7 too.
 
     Example: patchc verify fix.patchc models/chat
     """
-    given = without(locals(), "json")
+    given = without(locals(), "json") | {"trusted": trusted or (), "signatures": signatures or ()}
     import patchc
+    from patchc.cli.file_notes import print_code_report, print_name_notes
     from patchc.cli.output import (
         patched_name,
         print_facts,
@@ -32,7 +38,9 @@ def verify(
         reverted_name,
     )
     from patchc.cli.showing_progress import showing_progress
+    from patchc.cli.signatures import signature_facts
     from patchc.errors import PartlyPatchedError, WrongBaseError
+    from patchc.signing.check import demand
 
     with showing_progress() as progress:
         report = patchc.verify(**given, progress=progress)
@@ -40,8 +48,10 @@ def verify(
         print_json(report)
     else:
         facts: dict[str, object] = {"patch": "intact", "root": report.root}
+        facts |= signature_facts(report)
         if model is not None:
             facts["model"] = report.state
+            facts |= {"base": report.base, "result": report.result}
             if report.state == "not the base":
                 facts["note"] = "a model that holds this additive patch cannot be recognised"
             else:
@@ -55,11 +65,15 @@ def verify(
                         f"{report.files_at_base} base, {report.files_at_result} patched"
                     )
         print_facts(f"verify: {patch}", facts)
+        print_code_report(report.code)
+        print_name_notes(report.name_notes)
         if report.state == "base" and model is not None:
             print_next("apply", patch, model, "-o", patched_name(model))
         if report.state == "patched" and model is not None:
             out = reverted_name(model)
             print_next("revert", patch, model, "-o", out, what="to take it back")
+    if report.signatures:
+        demand(report.signatures)
     if report.state == "partly patched":
         raise PartlyPatchedError(
             f"{model} is partly patched; where a run in place was interrupted, run it again: "

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Literal
 from patchc.errors import PatchFormatError, SignatureError, UsageError, unreadable
 from patchc.formats import Envelope, EnvelopeSignature, Patch, parse_envelope
 from patchc.formats.container.envelope import MAX_ENVELOPE, PAYLOAD_TYPE
-from patchc.formats.container.statement import time_text
 from patchc.regular_file import read_regular
 from patchc.signing.keys import load_trusted, signing_library
 from patchc.system_errors import reason
@@ -122,8 +121,8 @@ def _fault(report: SignatureReport) -> str:
         )
     if len(report.trusted) < report.required:
         return (
-            f"{report.required} trusted keys must have signed, and only {len(report.trusted)} are "
-            "trusted; name the others, or require fewer"
+            f"{report.required} of the trusted keys must have signed, and there are only "
+            f"{len(report.trusted)}; name the others, or require fewer"
         )
     faults = {
         state: [one for one in report.signatures if one.state == state] for state in _TOLD_FIRST
@@ -199,8 +198,9 @@ def _checked(
         state = "other patch"
     elif statement.expired(now):
         state = "expired"
-    expires = None if statement.expires is None else time_text(statement.expires)
-    return CheckedSignature(signature.key_id, state, source, time_text(statement.issued), expires)
+    return CheckedSignature(
+        signature.key_id, state, source, statement.issued_text, statement.expires_text
+    )
 
 
 def is_valid(key: SSlibKey, payload: bytes, signature: EnvelopeSignature) -> bool:

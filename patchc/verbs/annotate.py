@@ -24,6 +24,8 @@ class AnnotateReport:
         old_root: that of the patch that it was made from.
         size: its size in bytes.
         annotation: what it says now.
+        signatures_dropped: how many signatures the old file had; they are of its root digest, and
+            so not in the new one.
     """
 
     out: Path
@@ -31,6 +33,7 @@ class AnnotateReport:
     old_root: str
     size: int
     annotation: Annotation
+    signatures_dropped: int = 0
 
 
 def annotate(
@@ -44,7 +47,8 @@ def annotate(
     """Write a patch again with a name, a note and measured results in its metadata.
 
     The changes, and the digests of base and result, are the same bytes: it applies, reverts and
-    verifies as before. Its root digest, which identifies the file, is a new one.
+    verifies as before. Its root digest, which identifies the file, is a new one; so signatures of
+    the old file are left out.
 
     Args:
         patch: the patch file, which stays as it is.
@@ -80,7 +84,8 @@ def annotate(
         with staged_file(out) as staging, staging.open("wb") as file:
             root = write_with_metadata(opened, file, metadata)
             size = file.tell()
-        return AnnotateReport(out, root.hex(), opened.root.hex(), size, annotation)
+        dropped = len(opened.signatures.signatures) if opened.signatures else 0
+        return AnnotateReport(out, root.hex(), opened.root.hex(), size, annotation, dropped)
 
 
 def _with_results(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import numpy as np
 
 from patchc.formats import AdditiveValues, PatchIndex, TensorRecord, open_patch
 from patchc.formats.change_bits import ChangeBits
+from patchc.patching.code_files import CodeReport, code_in_patch
+from patchc.patching.foreign_names import NameNote, names_of_patch
 from patchc.selection.candidates import layer_of, natural_order
 from patchc.verbs.annotation import Annotation, annotation_of
 from patchc.verbs.provenance import folded_patches
@@ -87,6 +90,11 @@ class InspectReport:
         layers: counts of the changed layers; a tensor outside any layer stands alone.
         dtypes: dtype and shape of each changed tensor, by name.
         update: other changes of tensors and files; None unless the patch is an update.
+        code: the files that it brings and that a loader or an interpreter would run.
+        name_notes: names that some systems cannot have, or not tell apart.
+        signatures: ids of the keys that the file's signatures name; nothing here checks them.
+        issued: when what they sign was stated; None in a file that is not signed.
+        expires: from when on the signatures no longer count; None for never.
     """
 
     path: Path
@@ -110,12 +118,17 @@ class InspectReport:
     layers: tuple[ChangeCounts, ...]
     dtypes: dict[str, tuple[str, tuple[int, ...]]]
     update: UpdateReport | None
+    code: CodeReport
+    name_notes: tuple[NameNote, ...]
+    signatures: tuple[str, ...]
+    issued: str | None
+    expires: str | None
 
 
 def inspect(patch: str | os.PathLike[str]) -> InspectReport:
     """Describe a patch: provenance, totals, density and size per tensor and per layer.
 
-    The base and the model are not needed, and no body is decoded.
+    The base and the model are not needed. Only bodies of files are read: they may hold code.
 
     Args:
         patch: a patch file.
@@ -124,9 +137,9 @@ def inspect(patch: str | os.PathLike[str]) -> InspectReport:
         PatchFormatError, UnsupportedPatchError: the patch cannot be read.
     """
     with open_patch(patch) as opened:
-        index = opened.index
+        index, signed = opened.index, opened.signatures
         records = index.records
-        counts = [_counts(index, record) for record in records]
+        counts = _counts(index, records)
         return InspectReport(
             path=opened.path,
             size=opened.size,
@@ -157,13 +170,26 @@ def inspect(patch: str | os.PathLike[str]) -> InspectReport:
             layers=_layers(counts),
             dtypes={_label(r): (r.dtype.name, r.shape) for r in records if r.chunks},
             update=describe_update(index),
+            code=code_in_patch(opened),
+            name_notes=names_of_patch(opened),
+            signatures=tuple(one.key_id for one in signed.signatures) if signed else (),
+            issued=signed.statement.issued_text if signed else None,
+            expires=signed.statement.expires_text if signed else None,
         )
 
 
-def _counts(index: PatchIndex, record: TensorRecord) -> ChangeCounts:
-    places = slice(record.chunks.start, record.chunks.stop)
-    changed, nbytes = (int(of[places].sum(dtype=np.int64)) for of in (index.entries, index.lengths))
-    return ChangeCounts(_label(record), record.words, changed, nbytes)
+def _counts(index: PatchIndex, records: Sequence[TensorRecord]) -> list[ChangeCounts]:
+    """The counts of all tensors: of each, the difference of two running sums."""
+    starts = [0, *(record.chunks.stop for record in records)]
+    columns = (index.entries, index.lengths)
+    running = [
+        np.concatenate((np.zeros(1, np.int64), np.cumsum(of, dtype=np.int64))) for of in columns
+    ]
+    changed, nbytes = (np.diff(of[starts]).tolist() for of in running)
+    return [
+        ChangeCounts(_label(record), record.words, *own)
+        for record, *own in zip(records, changed, nbytes, strict=True)
+    ]
 
 
 def _label(record: TensorRecord) -> str:

@@ -13,7 +13,6 @@ from patchc.durability import set_mode
 from patchc.errors import OutputError, PatchFormatError, SignatureError, UsageError
 from patchc.files import staged_file
 from patchc.formats import Envelope, EnvelopeSignature, Patch, open_patch, write_with_signatures
-from patchc.formats.container.statement import time_text
 from patchc.output_checks import check_output, check_space
 from patchc.signing.check import pae_of
 from patchc.signing.keys import load_private, signer_of
@@ -148,12 +147,12 @@ class _Signing:
             raise SignatureError(f"{patch.path}: {error}; write yours with --detached") from error
 
     def _check_statement(self, path: Path, before: Envelope) -> None:
-        expires, count = before.statement.expires, len(before.signatures)
-        text = "never" if expires is None else f"at {time_text(expires)}"
+        statement, count = before.statement, len(before.signatures)
+        text = f"at {statement.expires_text}" if statement.expires else "never"
         anew = f"give --replace, which drops what {count} signed, or write your own with --detached"
-        if before.statement.expired(self.now):
+        if statement.expired(self.now):
             raise UsageError(f"{path}: its statement expired {text}; {anew}")
-        if self.expires not in (None, expires):
+        if self.expires not in (None, statement.expires):
             raise UsageError(
                 f"{path}: the statement that others have signed expires {text}, and yours would "
                 f"expire at another time; leave --expires out to sign the same, {anew}"
@@ -167,8 +166,8 @@ class _Signing:
             self.key_id,
             added,
             tuple(one.key_id for one in envelope.signatures),
-            time_text(statement.issued),
-            None if statement.expires is None else time_text(statement.expires),
+            statement.issued_text,
+            statement.expires_text,
         )
 
 

@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Literal
 
 from patchc.checkpoint import Checkpoint, open_checkpoint
-from patchc.errors import WrongBaseError
+from patchc.errors import UsageError, WrongBaseError
 from patchc.formats import Patch, TensorRecord, open_patch
 from patchc.patching.additive_merge import EntryCount
+from patchc.patching.code_files import NO_CODE, CodeReport, code_in_patch, code_to_write
+from patchc.patching.foreign_names import NameNote, names_of_patch
 from patchc.patching.in_place_journal import interrupted, left_journal
 from patchc.patching.states import find_state, find_torn_state
 from patchc.patching.torn_chunks import MAY_BE_TORN
 from patchc.patching.transition import UnknownChunkError
+from patchc.paths import PathLike, listed
 from patchc.progress import Progress, ignore_progress
 from patchc.runtime.memory import need_to_patch
 from patchc.runtime.runtime import Runtime
+from patchc.sides import Side
+from patchc.signing.check import SignatureReport, check_signatures
 
 State = Literal["intact", "base", "patched", "partly patched", "neither", "not the base"]
+SignatureAnswer = Literal["none", "not checked", "as required", "not as required"]
+Identity = Literal["not asked", "yes", "no", "partly", "not promised"]
 
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """The answer of :func:`verify`.
+    """The answers of :func:`verify`.
+
+    Four questions have an answer each: ``integrity`` (is the file whole), ``signature`` (is it
+    signed as required), ``base`` and ``result`` (is the model what the patch leads from, or to).
 
     Attributes:
         state: "intact" if no model was given: the patch file is whole and every body decodes.
@@ -37,6 +49,16 @@ class VerifyReport:
         journal: whether the journal of such a run, with this patch, is beside the model.
         files_at_base, files_at_result: changing files of the model on each side.
         difference: for an unknown model, the first tensor or file that differs, and how.
+        integrity: "intact"; a patch that is not raises an error.
+        signature: "none": the patch is not signed, and nothing asks for it; "not checked": it is
+            signed, and there are no trusted keys to check that with; "as required" and "not as
+            required": what ``signatures`` says.
+        signatures: the signatures, checked with the trusted keys; None without such keys.
+        code: the files that the patch brings and that a loader or an interpreter would run; given
+            its base or the patched model, those that the next apply or revert would write.
+        name_notes: names in the patch that some systems cannot have, or not tell apart.
+        base: whether the model is the patch's base.
+        result: whether it is the patched model; "not promised" by an additive patch.
     """
 
     state: State
@@ -48,43 +70,90 @@ class VerifyReport:
     files_at_base: int = 0
     files_at_result: int = 0
     difference: str = ""
+    integrity: Literal["intact"] = "intact"
+    signature: SignatureAnswer = "none"
+    signatures: SignatureReport | None = None
+    code: CodeReport = NO_CODE
+    name_notes: tuple[NameNote, ...] = ()
+    base: Identity = "not asked"
+    result: Identity = "not asked"
 
 
 def verify(
     patch: str | os.PathLike[str],
     model: str | os.PathLike[str] | None = None,
     *,
+    trusted: PathLike | Sequence[PathLike] = (),
+    require: int | None = None,
+    signatures: PathLike | Sequence[PathLike] = (),
     threads: int | None = None,
     max_memory: int | None = None,
     progress: Progress = ignore_progress,
 ) -> VerifyReport:
-    """Check a patch file in full, and find the state of a model if one is given.
+    """Check a patch file in full, its signatures, and the state of a model if one is given.
 
-    With a patch that changes nothing, the state is "base".
+    With a patch that changes nothing, the state is "base". A signature that is not valid is told in
+    the report, and raises nothing.
 
     Args:
         patch: a patch file.
         model: a checkpoint folder or a safetensors file; None checks the patch alone.
+        trusted: public keys, files or folders of ``*.pub``, whose signatures count.
+        require: how many of them must have signed; None means 1.
+        signatures: files of detached signatures.
         threads: worker threads; None means one per core.
         max_memory: bytes that the process may take, to within a tenth; it limits the threads. None
             means 300 MB.
         progress: called with the chunks and bytes done.
 
     Raises:
+        UsageError: signatures are to be checked, and no key is trusted.
+        SignatureError: a trusted key or a detached signature cannot be read.
+        MissingExtraError: signatures are to be checked, and the extra ``sign`` is not installed.
         PatchFormatError, UnsupportedPatchError: the patch is damaged or not readable.
         CheckpointError, UnsupportedInputError: the model cannot be read.
         ResultMismatchError: the patch's own digests contradict each other.
     """
+    keys, detached = listed(trusted), listed(signatures)
+    if not keys and (detached or require is not None):
+        raise UsageError(
+            "signatures are checked with keys that you trust, and there is none; give --trusted"
+        )
     with open_patch(patch) as opened, Runtime(threads, max_memory, progress=progress) as runtime:
         runtime.fit(need_to_patch(opened))
+        signature: SignatureAnswer = "not checked" if opened.signatures else "none"
+        checked = None
+        if keys:
+            required = 1 if require is None else require
+            checked = check_signatures(opened, detached, keys, required, datetime.now(UTC))
+            signature = "as required" if checked.satisfied else "not as required"
         _check_bodies(opened, runtime)
-        root = opened.root.hex()
-        if model is None:
-            return VerifyReport("intact", root)
-        with open_checkpoint(model) as checkpoint:
-            report = find_report(opened, checkpoint, runtime)
-            checkpoint.check_unchanged()
-            return report
+        report = VerifyReport("intact", opened.root.hex())
+        code = code_in_patch(opened)
+        if model is not None:
+            with open_checkpoint(model) as checkpoint:
+                report = _with_identities(find_report(opened, checkpoint, runtime), opened)
+                code = _code_for(opened, checkpoint, report.state) or code
+                checkpoint.check_unchanged()
+        notes = names_of_patch(opened)
+        return replace(report, signature=signature, signatures=checked, code=code, name_notes=notes)
+
+
+def _code_for(patch: Patch, model: Checkpoint, state: State) -> CodeReport | None:
+    targets: dict[State, Side] = {"base": "result", "patched": "base"}
+    if state not in targets:
+        return None
+    return CodeReport(code_to_write(patch, model, targets[state]))
+
+
+def _with_identities(report: VerifyReport, patch: Patch) -> VerifyReport:
+    sides: dict[State, tuple[Identity, Identity]] = {
+        "base": ("yes", "no"),
+        "patched": ("no", "yes"),
+        "partly patched": ("partly", "partly"),
+    }
+    base, result = sides.get(report.state, ("no", "no"))
+    return replace(report, base=base, result="not promised" if patch.additive else result)
 
 
 def find_report(patch: Patch, model: Checkpoint, runtime: Runtime) -> VerifyReport:
