@@ -10,7 +10,9 @@ from patchc.cli.passwords import PasswordFile
 
 
 def keygen(
-    name: Annotated[Path, argument("File of the private key; NAME.pub gets the public one.")],
+    out: Annotated[
+        Path, argument("File of the private key; NAME.pub gets the public one.", "NAME")
+    ],
     encrypt: Annotated[
         bool, option("Encrypt the private key with a password.", "--encrypt")
     ] = False,
@@ -30,7 +32,7 @@ def keygen(
 
     if password_file is not None and not encrypt:
         raise UsageError("a password file is for a key that is encrypted; add --encrypt")
-    report = patchc.keygen(name, password=new_password(password_file) if encrypt else None)
+    report = patchc.keygen(out, password=new_password(password_file) if encrypt else None)
     if json:
         print_json(report)
         return

@@ -22,9 +22,10 @@ class LeftBehind:
 
     def __init__(self, command: str | None, given: Mapping[str, Any]) -> None:
         # Typer's early versions give texts in place of paths here.
-        named = {name: Path(given[name]) for name in ("out", "trace") if given.get(name)}
-        self._command = command
-        self._out = None if given.get("dry_run") else named.get("out")
+        outputs = ("out", "trace", "detached")
+        named = {name: Path(given[name]) for name in outputs if given.get(name)}
+        self._command, self._patch = command, given.get("patch")
+        self._out = None if given.get("dry_run") else named.get("out") or named.get("detached")
         self._places = _places(command, self._out, named.get("trace")) if self._out else ()
         # Whoever began the folder of a fix, the same command goes on with it.
         self._before = {} if command == "fix" else self._look()
@@ -32,7 +33,8 @@ class LeftBehind:
     def tell(self) -> str:
         """Say in a clause what is left now."""
         if self._out is None:
-            return NOTHING
+            signs = self._command == "sign"
+            return f"{self._patch} is whole, signed or as it was" if signs else NOTHING
         if not self._places:
             return f"nothing new was left at {self._out}"  # it appears at once, when it is whole
         there = self._look()

@@ -25,6 +25,8 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "diff": ("model", "other"),
     "fold": ("x.patchc", "y.patchc"),
     "annotate": ("x.patchc",),
+    "sign": ("x.patchc", "--key", "k"),
+    "keygen": ("k",),
     "verify": ("x.patchc",),
     "inspect": ("x.patchc",),
     "evaluate": ("model", *REQUESTS),
@@ -86,6 +88,17 @@ def test_an_output_that_was_not_begun(monkeypatch: pytest.MonkeyPatch, command: 
 def test_an_output_that_appears_at_once(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     interrupted(monkeypatch, command, lambda: None)
     assert told(command, *COMMANDS[command], "-o", "out") == "nothing new was left at out"
+
+
+def test_keys_and_signatures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("patchc.cli.passwords.password_of", lambda *_: None)
+    for command in ("keygen", "sign"):
+        interrupted(monkeypatch, command, lambda: None)
+    assert told("keygen", "k") == "nothing new was left at k"
+    given = ("sign", *COMMANDS["sign"])
+    for output in ("-o", "--detached"):
+        assert told(*given, output, "out") == "nothing new was left at out"
+    assert told(*given) == "x.patchc is whole, signed or as it was"
 
 
 @pytest.mark.parametrize(

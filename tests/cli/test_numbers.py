@@ -35,6 +35,8 @@ WITH = {
     "status": ("x", "y"),
     "annotate": ("x", "--name", "x", "-o", "out"),
     "fold": ("x", "y", "-o", "out"),
+    "keygen": ("x.pub",),
+    "sign": ("x", "--key", "x"),
     "evaluate": _ASKED,
     "sweep": (*_ASKED, "-o", "out"),
     "fit": (*_ASKED, "-o", "out"),

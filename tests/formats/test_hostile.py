@@ -111,8 +111,9 @@ def test_unknown_features_are_named(tmp_path: Path) -> None:
     refuse(tmp_path, parts, "feature 5, 63", UnsupportedPatchError)
 
 
-def test_a_signature_is_refused(tmp_path: Path) -> None:
-    refuse(tmp_path, GOLDEN.but(signature=64), "signed", UnsupportedPatchError)
+@pytest.mark.parametrize("size", [1, 64, 2**16, 2**64 - 8])
+def test_a_signature_section_that_does_not_add_up(tmp_path: Path, size: int) -> None:
+    refuse(tmp_path, GOLDEN.but(signature=size), "add up|65,536 are the most")
 
 
 @pytest.mark.parametrize("offset", [0, 8, 15, 26, 28, 2**63, 2**64 - 8])
