@@ -7,6 +7,7 @@ from typing import Annotated
 
 from patchc.cli import options as shared
 from patchc.cli.options import option, without
+from patchc.cli.signature_options import Require, Signatures, Trusted
 from patchc.cli.trust_options import AllowCode, with_trust
 
 _of_additive = partial(option, panel="Additive patches")
@@ -44,6 +45,9 @@ def apply(
     threads: shared.Threads = None,
     max_memory: shared.MaxMemory = None,
     device: shared.CopyDevice = "cpu",
+    trusted: Trusted = None,
+    require: Require = None,
+    signatures: Signatures = None,
     allow_code: AllowCode = False,
     json: shared.Json = False,
 ) -> None:

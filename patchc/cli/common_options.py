@@ -91,4 +91,10 @@ def manner(context: Any, arguments: tuple[str, ...]) -> Voice:
         chosen = [n for n in chosen if context.get_parameter_source(n).name == "COMMANDLINE"]
         if len(chosen) != 1:
             raise UsageError("--verbose and --quiet exclude each other; give one of them")
-    return Voice(context.info_name, arguments, "verbose" in chosen, "quiet" in chosen)
+    return Voice(
+        context.info_name,
+        arguments,
+        "verbose" in chosen,
+        "quiet" in chosen,
+        context.params.get("config"),
+    )

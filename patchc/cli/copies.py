@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from patchc.cli.file_notes import print_code, print_name_notes, print_written
 from patchc.cli.output import (
     print_facts,
     print_json,
@@ -12,6 +13,7 @@ from patchc.cli.output import (
     size,
     warn,
 )
+from patchc.cli.trust_options import policy_facts
 from patchc.patching.apply_report import ApplyReport
 from patchc.patching.merge_options import MergeReport
 
@@ -52,6 +54,7 @@ def _render_in_place(report: ApplyReport, verb: str) -> None:
         facts["restored"] = f"{report.chunks_restored} torn chunks of an interrupted run"
     if report.files:
         facts["files"] = ", ".join(map(str, report.files))
+    facts |= policy_facts(report.policies)
     if report.dry_run:
         facts["chunks"] = f"up to {report.chunks} to write ({size(report.nbytes)})"
         facts["checked"] = "names, dtypes, shapes and permissions; contents are checked before"
@@ -73,6 +76,7 @@ def _render_copy(report: ApplyReport, verb: str) -> None:
     }
     if report.merged:
         facts |= _merge_facts(report.merged)
+    facts |= policy_facts(report.policies)
     if report.dry_run:
         facts["checked"] = "names, dtypes and shapes; contents are checked while writing"
         print_facts(f"would {verb}; nothing was written", facts)
@@ -80,6 +84,9 @@ def _render_copy(report: ApplyReport, verb: str) -> None:
         print_facts(f"{verb}: done; additive values, so no digest of the result is promised", facts)
     else:
         print_facts(f"{verb}: done, every digest as promised", facts)
+    print_written(report.written, report.dry_run)
+    print_code(report.code)
+    print_name_notes(report.name_notes)
 
 
 def _merge_facts(merged: MergeReport) -> dict[str, object]:

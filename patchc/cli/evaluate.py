@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from patchc.cli import options as shared
 from patchc.cli.options import argument, asking_option, only, option
+from patchc.cli.signature_options import Require, Signatures, Trusted
+from patchc.cli.trust_options import AllowCode, with_trust
 
 if TYPE_CHECKING:
     from patchc.verbs.evaluate import EvaluateReport
@@ -40,6 +42,10 @@ def evaluate(
     patch: Annotated[
         Path | None, option("Measure each MODEL as it is, and with this patch.")
     ] = None,
+    trusted: Trusted = None,
+    require: Require = None,
+    signatures: Signatures = None,
+    allow_code: AllowCode = False,
     out: Annotated[
         Path | None, option("Results file: a line a reply; a second run goes on.", "-o", "--out")
     ] = None,
@@ -76,6 +82,7 @@ def evaluate(
     Example: patchc evaluate models/chat --patch fix.patchc --harmful h.jsonl --harmless s.jsonl
     """
     data = only(locals(), "harmful", "harmless", "utility", "reference")
+    trust = with_trust(only(locals(), "trusted", "require", "signatures", "allow_code"))
     import patchc
     from patchc.cli.output import patched_name, print_json, print_next
     from patchc.cli.showing_progress import showing_progress
@@ -93,6 +100,7 @@ def evaluate(
             models or (),
             **data,
             patch=patch,
+            **trust,
             out=out,
             generations=generations or (),
             options=options,

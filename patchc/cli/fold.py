@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 from patchc.cli.options import Json, OutPatch, Threads, argument, option, without
-from patchc.cli.trust_options import AllowCode, with_trust
+from patchc.cli.signature_options import Require, Signatures, Trusted
+from patchc.cli.trust_options import AllowCode, policy_facts, with_trust
 
 
 def fold(
@@ -17,6 +18,9 @@ def fold(
         option("Base of the first patch, for patches coded given their base's words."),
     ] = None,
     threads: Threads = None,
+    trusted: Trusted = None,
+    require: Require = None,
+    signatures: Signatures = None,
     allow_code: AllowCode = False,
     json: Json = False,
 ) -> None:
@@ -38,5 +42,6 @@ def fold(
         print_json(report)
     else:
         facts = {"folded": f"{len(patches)} patches"} | patch_facts(report)
+        facts |= policy_facts(report.policies)
         print_facts(f"fold: wrote {out}", facts)
         print_next("verify", out, *([base] if base else []))

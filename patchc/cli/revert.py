@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from patchc.cli import options as shared
 from patchc.cli.options import without
+from patchc.cli.signature_options import Require, Signatures, Trusted
 from patchc.cli.trust_options import AllowCode, with_trust
 
 
@@ -18,6 +19,9 @@ def revert(
     threads: shared.Threads = None,
     max_memory: shared.MaxMemory = None,
     device: shared.CopyDevice = "cpu",
+    trusted: Trusted = None,
+    require: Require = None,
+    signatures: Signatures = None,
     allow_code: AllowCode = False,
     json: shared.Json = False,
 ) -> None:

@@ -3,31 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 from patchc.cli.options import option
+from patchc.cli.voice import voice
 
 if TYPE_CHECKING:
-    from patchc.signing.trust import Trust
-
-_of_trust = partial(option, panel="Whose patches are taken")
+    from patchc.signing.trust import PolicyAnswer
 
 AllowCode = Annotated[
     bool,
-    _of_trust(
+    option(
         "Take a patch that brings files which a loader or an interpreter would run.", "--allow-code"
     ),
 ]
 
 
 def with_trust(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Put what a command was given of these options together, as its verb takes them."""
-    rest = dict(given)
-    return rest | {"trust": _trust(rest.pop("allow_code"))}
+    """Put what a command was given of these options together, as its verb takes them.
 
-
-def _trust(allow_code: bool) -> Trust:
+    A table ``[policy]`` of the file given with --config counts, too.
+    """
+    from patchc.signing.policy import read_config_policy
     from patchc.signing.trust import Trust
 
-    return Trust(allow_code=allow_code)
+    rest, config = dict(given), voice().config
+    policy = read_config_policy(config) if config else None
+    rest["trust"] = Trust(
+        keys=rest.pop("trusted"),
+        require=rest.pop("require"),
+        signatures=rest.pop("signatures") or (),
+        policies=(policy,) if policy else (),
+        allow_code=rest.pop("allow_code", False),
+    )
+    return rest
+
+
+def policy_facts(policies: tuple[PolicyAnswer, ...]) -> dict[str, object]:
+    """Say whose signatures a patch was taken for, and which policies asked for them."""
+    if not policies:
+        return {}
+    keys = dict.fromkeys(key for one in policies for key in one.signed.valid)
+    sources = dict.fromkeys(one.source for one in policies)
+    return {"signed by": f"{', '.join(keys)}, as {' and '.join(sources)} asks"}

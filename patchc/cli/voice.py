@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -17,12 +18,14 @@ class Voice:
         arguments: what follows the name on the command line.
         verbose: tell where each stage begins and ends.
         quiet: print only errors, warnings and JSON.
+        config: the file of options that it was given.
     """
 
     command: str = ""
     arguments: tuple[str, ...] = ()
     verbose: bool = False
     quiet: bool = False
+    config: Path | None = None
 
 
 _PLAIN = Voice()
