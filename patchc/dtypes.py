@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,17 +33,17 @@ class DType:
     bits: int
     total_order: bool
 
-    @property
+    @cached_property
     def word_bytes(self) -> int:
         """Bytes of one word."""
         return self.bits // 8 if self.bits % 8 == 0 else 1
 
-    @property
+    @cached_property
     def word_bits(self) -> int:
         """Bits of one word."""
         return 8 * self.word_bytes
 
-    @property
+    @cached_property
     def word(self) -> np.dtype[np.unsignedinteger]:
         """The unsigned NumPy type of one word, little-endian."""
         return np.dtype(f"<u{self.word_bytes}")

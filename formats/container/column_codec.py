@@ -18,6 +18,14 @@ from patchc.errors import PatchFormatError
 
 Width = Literal[1, 2, 4, 8]
 
+_MOST_EXPANSION = 16
+_SLACK = 1 << 16
+
+
+def most_names(index_size: int) -> int:
+    """Bytes that the names of an index of this size may have together (SPEC.md, section 4.5)."""
+    return _MOST_EXPANSION * index_size + _SLACK
+
 
 def pack_numbers(values: Sequence[int]) -> bytes:
     """A column of numbers, as narrow as the largest allows: width, then plane by plane."""
@@ -74,7 +82,8 @@ class ColumnReader:
             PatchFormatError: a name that is not UTF-8, or not above the one before it.
         """
         shared, rests = self.numbers(count, 2), self.numbers(count, 2)
-        if int(shared.sum(dtype=np.int64) + rests.sum(dtype=np.int64)) > largest:
+        total = int(shared.sum(dtype=np.int64) + rests.sum(dtype=np.int64))
+        if total > min(largest, most_names(len(self._data))):
             raise PatchFormatError(f"the index's {what} names are above the size cap")
         encoded = self.take(int(rests.sum(dtype=np.int64)))
         found: list[str] = []

@@ -6,7 +6,6 @@ their start and at their end, and stores the middle of both.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from patchc.errors import PatchFormatError, UnsupportedInputError
 from patchc.formats.container.bodies import NO_DIGEST, BodyRecord
 from patchc.formats.container.column_codec import ColumnReader, pack_names, pack_numbers
+from patchc.formats.container.expansion import compress
 from patchc.hashing import short
 from patchc.sides import Side
 
@@ -103,8 +103,7 @@ def encode_file(
         suffix = _shared(left[prefix:][::-1], right[prefix:][::-1])
     contents = (memoryview(base or b""), memoryview(result or b""))
     middles = [content[prefix : len(content) - suffix] for content in contents]
-    packer = zlib.compressobj(9)
-    body = b"".join(map(packer.compress, middles)) + packer.flush()
+    body = compress("body", middles)
     base_digest = None if base is None else blake3(base).digest()
     result_digest = None if result is None else blake3(result).digest()
     body_digest = blake3(body).digest()

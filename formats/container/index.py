@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from patchc.errors import PatchFormatError
 from patchc.formats.container.bodies import BodyRecord
+from patchc.formats.container.chunk_columns import check_chunks
 from patchc.formats.container.column_codec import ColumnReader, pack_numbers
 from patchc.formats.container.file_changes import FileRecord
 from patchc.formats.container.layout import MAX_CHUNKS, MAX_TENSORS, PROLOGUE, chunks_in_grid
@@ -30,7 +31,6 @@ from patchc.hashing import DIGEST_BYTES, SHORT_DIGEST_BYTES
 from patchc.sides import Side
 
 _COUNTS = struct.Struct("<II")
-_MAX_NUMBER = (1 << 32) - 1
 _DIGESTS = ("body_digest", "base_digest", "result_digest")
 
 
@@ -228,18 +228,9 @@ def parse_index(data: bytes, chunk_words: int, bodies_end: int, is_update: bool)
         _check_counts(counts, chunk_count)
     base_digest, result_digest, bodies_digest = (columns.take(DIGEST_BYTES) for _ in range(3))
     files_digests = (columns.take(DIGEST_BYTES), columns.take(DIGEST_BYTES)) if is_update else None
-    numbers = np.empty(chunk_count, np.uint32)
-    tensors: list[TensorRecord] = []
-    first = 0
-    for pair, count in zip(pairs, counts, strict=True):
-        own = slice(first, first + count)
-        if count:
-            numbers[own] = _chunk_numbers(pair, skips[own], entries[own], chunk_words)
-        is_pinned = count == chunks_in_grid(pair.words, chunk_words)
-        digest = None if is_pinned else columns.take(SHORT_DIGEST_BYTES)
-        chunks = range(first, first + count)
-        tensors.append(TensorRecord(**vars(pair), digest=digest, chunks=chunks))
-        first += count
+    words = [pair.words for pair in pairs]
+    numbers = check_chunks(pairs, words, counts, skips, entries, lengths, chunk_words)
+    tensors = _records(columns, pairs, words, counts, chunk_words)
     body, base, result = (columns.take(SHORT_DIGEST_BYTES * chunk_count) for _ in range(3))
     of_files = np.array([file.length for file in files], np.uint64)
     offsets = _offsets(np.concatenate((lengths.astype(np.uint64), of_files)), bodies_end)
@@ -269,22 +260,22 @@ def _with_digests(
     ]
 
 
-def _chunk_numbers(
-    tensor: TensorPair,
-    skips: NDArray[np.unsignedinteger],
-    entries: NDArray[np.unsignedinteger],
+def _records(
+    columns: ColumnReader,
+    pairs: Sequence[TensorPair],
+    words: Sequence[int],
+    counts: Sequence[int],
     chunk_words: int,
-) -> NDArray[np.int64]:
-    """Numbers of a tensor's changed chunks; they increase, whatever the skips are."""
-    numbers = np.cumsum(skips.astype(np.int64) + 1) - 1
-    if numbers[-1] > min(chunks_in_grid(tensor.words, chunk_words) - 1, _MAX_NUMBER):
-        raise PatchFormatError(f"tensor {tensor.name!r}: its chunk numbers are out of range")
-    sizes = np.minimum(tensor.words - numbers * chunk_words, chunk_words)
-    if np.any(entries == 0) or np.any(entries > sizes):
-        raise PatchFormatError(
-            f"tensor {tensor.name!r}: a chunk changes no word, or more than it has"
-        )
-    return numbers
+) -> list[TensorRecord]:
+    """The records of tensors, for which their digests are read."""
+    tensors = []
+    first = 0
+    for pair, size, count in zip(pairs, words, counts, strict=True):
+        is_pinned = count == chunks_in_grid(size, chunk_words)
+        digest = None if is_pinned else columns.take(SHORT_DIGEST_BYTES)
+        tensors.append(TensorRecord.of(pair, digest, range(first, first + count)))
+        first += count
+    return tensors
 
 
 def _offsets(lengths: NDArray[np.uint64], bodies_end: int) -> NDArray[np.uint64]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import struct
-import zlib
 from dataclasses import astuple, dataclass
 
 from patchc.errors import PatchFormatError, UnsupportedPatchError
+from patchc.formats.container.expansion import check_sizes
 
 MAGIC = b"PATCHC\r\n"
 END_MAGIC = b"\r\nPATCHC"
@@ -39,8 +39,6 @@ MAX_NAMES = 1 << 26
 MAX_RANK = 16
 TRUNCATED = ": it is truncated or damaged; fetch it again"
 """What to do about a file that ends too early, after what is wrong with it."""
-
-_ZLIB_RATIO = 1032  # the most that DEFLATE can expand
 
 PROLOGUE = struct.Struct("<8sHHBBH")
 TRAILER = struct.Struct("<QQQQQQ32sQ8s")
@@ -130,6 +128,8 @@ def parse_trailer(data: bytes, file_size: int) -> Trailer:
             f"the trailer declares a signature section of {trailer.signature_size:,} bytes, and "
             f"{MAX_SIGNATURE_SECTION:,} are the most"
         )
+    check_sizes("index", trailer.index_stored, trailer.index_size)
+    check_sizes("metadata", trailer.metadata_stored, trailer.metadata_size)
     end = trailer.signature_offset + trailer.signature_size + TRAILER.size
     if trailer.index_offset < PROLOGUE.size or end != file_size:
         raise PatchFormatError("the trailer's offsets do not add up to the file's size")
@@ -138,38 +138,10 @@ def parse_trailer(data: bytes, file_size: int) -> Trailer:
 
 def is_tensor_name(name: str) -> bool:
     """Whether a tensor's name may stand in a patch file: printable, not path-like, not too long."""
-    acceptable = name.isprintable() and not set(name) & set("/\\")
+    acceptable = name.isprintable() and "/" not in name and "\\" not in name
     return acceptable and 0 < len(name.encode()) <= MAX_NAME
 
 
 def chunks_in_grid(words: int, chunk_words: int) -> int:
     """Chunks of the fixed grid in a tensor of ``words`` words."""
     return -(-words // chunk_words)
-
-
-def compress(*pieces: bytes) -> bytes:
-    """A section's stored form: one zlib stream, in which each piece of data begins a new block.
-
-    So names and digests, for example, do not share a Huffman code.
-    """
-    packer = zlib.compressobj(9)
-    blocks = [packer.compress(piece) + packer.flush(zlib.Z_BLOCK) for piece in pieces[:-1]]
-    return b"".join(blocks) + packer.compress(pieces[-1]) + packer.flush()
-
-
-def decompress(stored: bytes, size: int, section: str) -> bytes:
-    """Expand a section to exactly the declared ``size``; never allocates more than that.
-
-    Raises:
-        PatchFormatError: naming the section.
-    """
-    if size > len(stored) * _ZLIB_RATIO + 64:
-        raise PatchFormatError(f"the {section} declares a size that its stored bytes cannot hold")
-    expander = zlib.decompressobj()
-    try:
-        data = expander.decompress(stored, size + 1)
-    except zlib.error as error:
-        raise PatchFormatError(f"the {section} is corrupt: {error}") from error
-    if len(data) != size or not expander.eof or expander.unused_data:
-        raise PatchFormatError(f"the {section} does not expand to its declared size")
-    return data

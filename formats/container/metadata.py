@@ -9,6 +9,17 @@ from typing import Any
 from patchc.errors import PatchFormatError
 from patchc.strict_json import parse_json
 
+_MOST_CONTAINERS = 1 << 17
+_MOST_COMMAS = 1 << 19
+
+
+def has_too_many_values(text: bytes) -> bool:
+    """Whether metadata holds more than a reader takes, whose every value costs it memory.
+
+    Brackets and commas are counted wherever they stand.
+    """
+    return text.count(b"{") + text.count(b"[") > _MOST_CONTAINERS or text.count(b",") > _MOST_COMMAS
+
 
 def pack_metadata(metadata: Mapping[str, Any]) -> bytes:
     """The bytes of metadata before compression."""
@@ -21,6 +32,11 @@ def parse_metadata(text: bytes) -> dict[str, Any]:
     Raises:
         PatchFormatError: it is not such an object.
     """
+    if has_too_many_values(text):
+        raise PatchFormatError(
+            f"the metadata has more than {_MOST_CONTAINERS:,} objects and arrays, or more than "
+            f"{_MOST_COMMAS:,} commas"
+        )
     try:
         metadata = parse_json(text)
     except ValueError as error:

@@ -25,6 +25,7 @@ from patchc.formats.container import layout
 from patchc.formats.container.additive_metadata import check_additive, parse_additive
 from patchc.formats.container.bodies import BodyRecord, ReadBodies
 from patchc.formats.container.envelope import Envelope
+from patchc.formats.container.expansion import decompress
 from patchc.formats.container.file_changes import join_middle
 from patchc.formats.container.index import ChunkRecord, PatchIndex, parse_index
 from patchc.formats.container.metadata import parse_metadata
@@ -82,15 +83,13 @@ class Patch:
         self.version = f"{layout.MAJOR}.{int.from_bytes(prologue[10:12], 'little')}"
         names = layout.FEATURE_NAMES.items()
         self.features = tuple(name for bit, name in names if trailer.features & bit)
-        index = layout.decompress(stored_index, trailer.index_size, "index")
+        index = decompress("index", stored_index, trailer.index_size)
         is_update = bool(trailer.features & layout.UPDATE)
         self.index: PatchIndex = parse_index(
             index, self.chunk_words, trailer.index_offset, is_update
         )
         self.bodies = ReadBodies(len(self.index.lengths) + len(self.index.files))
-        self.metadata = parse_metadata(
-            layout.decompress(stored_text, trailer.metadata_size, "metadata")
-        )
+        self.metadata = parse_metadata(decompress("metadata", stored_text, trailer.metadata_size))
         self.additive: AdditiveValues | None = None
         if trailer.features & layout.ADDITIVE:
             if is_update:
@@ -231,7 +230,7 @@ class Patch:
     def _read_middles(self, number: int) -> bytes:
         file = self.index.files[number]
         body = self._read_body(len(self.index.lengths) + number, file)
-        return layout.decompress(body, file.base_middle + file.result_middle, "body")
+        return decompress("body", body, file.base_middle + file.result_middle)
 
     @contextmanager
     def _naming(self, what: str) -> Iterator[None]:

@@ -23,7 +23,7 @@ _MOST_GROWTH = 16
 _ANY_GROWTH = 1 << 20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TensorPair:
     """A tensor with its two sides: the base has it, or the result, or both with one dtype.
 
@@ -50,6 +50,8 @@ class TensorPair:
     @property
     def words(self) -> int:
         """Words of the longer side."""
+        if self.is_plain:
+            return self.words_on("base")
         return max(self.words_on("base"), self.words_on("result"))
 
     @property
@@ -79,7 +81,7 @@ class TensorPair:
         return 0 if shape is None else self.dtype.words(shape)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TensorRecord(TensorPair):
     """A tensor in the index: its digest, and which of its chunks change.
 
@@ -91,6 +93,12 @@ class TensorRecord(TensorPair):
 
     digest: bytes | None
     chunks: range
+
+    @classmethod
+    def of(cls, pair: TensorPair, digest: bytes | None, chunks: range) -> TensorRecord:
+        """The record of a tensor."""
+        shapes = pair.base_shape, pair.result_shape
+        return cls(pair.name, pair.dtype, *shapes, pair.reference, digest=digest, chunks=chunks)
 
 
 def may_resize(words: int, other: int) -> bool:

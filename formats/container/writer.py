@@ -21,9 +21,11 @@ from patchc.formats.codecs import ADDITIVE, RICE
 from patchc.formats.codecs.additive_values import ComponentEntries
 from patchc.formats.codecs.protocol import Coding, ExactChanges, Groups
 from patchc.formats.container import layout
+from patchc.formats.container.column_codec import most_names
+from patchc.formats.container.expansion import compress
 from patchc.formats.container.file_changes import EncodedFile, find_fault
 from patchc.formats.container.index import ChunkRecord, pack_index
-from patchc.formats.container.metadata import pack_metadata
+from patchc.formats.container.metadata import has_too_many_values, pack_metadata
 from patchc.formats.container.retention_masks import RetentionMask, check_masks
 from patchc.formats.container.sealing import seal
 from patchc.formats.container.tensors import TensorPair, TensorRecord
@@ -193,7 +195,7 @@ class PatchWriter:
         chunks = range(start, len(self._chunks))
         pinned = len(chunks) == layout.chunks_in_grid(pair.words, self._chunk_words)
         stored = None if pinned else short(digest)
-        self._tensors.append(TensorRecord(**vars(pair), digest=stored, chunks=chunks))
+        self._tensors.append(TensorRecord.of(pair, stored, chunks))
         if not pair.is_plain:
             self._features |= layout.UPDATE
 
@@ -238,15 +240,17 @@ class PatchWriter:
         many = len(self._tensors) > layout.MAX_TENSORS or len(self._chunks) > layout.MAX_CHUNKS
         if (
             many
-            or named > layout.MAX_NAMES
+            or named > min(layout.MAX_NAMES, most_names(index_size))
             or index_size > layout.MAX_INDEX
             or len(text) > layout.MAX_METADATA
+            or has_too_many_values(text)
         ):
             raise UnsupportedInputError(
                 "the model has too many tensors or chunks for one patch file; raise chunk_bits"
             )
+        stored_index = compress("index", [columns, digests], apart=True)
         trailer = layout.Trailer(self._offset, 0, index_size, 0, 0, self._features, bytes(32))
-        end, root = seal(self._prologue, trailer, layout.compress(columns, digests), text)
+        end, root = seal(self._prologue, trailer, stored_index, text)
         self._append(end)
         return root
 
