@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from patchc.errors import SignatureError, import_errors, unreadable
 from patchc.regular_file import open_regular, read_regular
+from patchc.signing.key_encryption import encrypted_pem
 from patchc.system_errors import reason
 
 if TYPE_CHECKING:
@@ -51,10 +52,9 @@ def private_pem(key: Ed25519PrivateKey, password: bytes | None) -> bytes:
     """A private key as the text of a file (PEM, PKCS #8), encrypted where there is a password."""
     from cryptography.hazmat.primitives import serialization as forms
 
-    cipher: forms.KeySerializationEncryption = forms.NoEncryption()
-    if password is not None:
-        cipher = forms.BestAvailableEncryption(password)
-    return key.private_bytes(forms.Encoding.PEM, forms.PrivateFormat.PKCS8, cipher)
+    encoding = forms.Encoding.PEM if password is None else forms.Encoding.DER
+    text = key.private_bytes(encoding, forms.PrivateFormat.PKCS8, forms.NoEncryption())
+    return text if password is None else encrypted_pem(text, password)
 
 
 def public_pem(key: Ed25519PrivateKey) -> bytes:
