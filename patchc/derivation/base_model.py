@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import AutoTokenizer
 
 from patchc.checkpoint import Checkpoint
+from patchc.derivation.chat_template import check_chat_template
 from patchc.errors import DeriveError, UnsupportedInputError
 
 
@@ -27,11 +28,7 @@ def load_tokenizer(base: Path) -> Any:
             f"{base}: cannot load the tokenizer ({' '.join(str(error).split())}); copy the "
             "tokenizer's files from the model that the weights are of"
         ) from error
-    if tokenizer.chat_template is None:
-        raise DeriveError(
-            f"{base}: the tokenizer has no chat template; add the chat_template.jinja of the "
-            "model's chat version, or take that version as the base"
-        )
+    check_chat_template(tokenizer, base)
     return tokenizer
 
 

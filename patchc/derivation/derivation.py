@@ -124,8 +124,7 @@ def _objective(
     if material.openings:
         return MarginTuning(material.labelled, material.openings, options)
     tokenizer = load_tokenizer(base.path)
-    examples = [encode(tokenizer, one, options.max_length) for one in material.conversations]
-    return ResponseTuning(examples, options)
+    return ResponseTuning(encode(tokenizer, material.conversations, options.max_length), options)
 
 
 def _written(scratch: Scratch | None, direction: Direction, out: Path) -> DirectionReport | None:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
-from jinja2 import TemplateError
 from torch import Tensor
 
+from patchc.derivation.chat_template import Talk, all_of, render
 from patchc.derivation.conversations import Conversation
 from patchc.derivation.head_places import chosen_log_probabilities
 from patchc.errors import DeriveError
@@ -43,43 +43,50 @@ class Batch:
     weights: Tensor
 
 
-def encode(tokenizer: Any, conversation: Conversation, max_length: int) -> Example:
-    """Tokenise a conversation as generation would see it: prompt first, then the response.
+def encode(tokenizer: Any, conversations: Sequence[Conversation], max_length: int) -> list[Example]:
+    """Tokenise conversations as generation would see them: prompt first, then the response.
 
     The prompt ends where the chat template asks the assistant to speak. The response runs to the
     end of its turn, end-of-turn token included, and is cut so that both fit in ``max_length``.
 
     Raises:
-        DeriveError: the template fails on the conversation or does not place the last turn at the
-            end, or the prompt alone fills ``max_length``.
+        DeriveError: the template fails on a conversation, leaves out what was said or does not
+            place the last turn at the end, or the prompt alone fills ``max_length``.
     """
-    prompt_text, response_text = _split(tokenizer, conversation)
-    prompt = tokenizer.encode(prompt_text, add_special_tokens=False)
-    response = tokenizer.encode(response_text.rstrip(), add_special_tokens=False)
-    room = max_length - len(prompt)
-    if room < 1 or not response or not prompt:
-        raise DeriveError(
-            f"{conversation.source}: {len(prompt)} prompt tokens and {len(response)} response "
-            f"tokens do not fit a length of {max_length}; raise the maximum length or shorten the "
-            "conversation"
-        )
-    return Example(tuple(prompt), tuple(response[:room]))
+    texts = all_of(_split(tokenizer, conversations))
+    return [
+        _encode(tokenizer, one.source, *text, max_length)
+        for one, text in zip(conversations, texts, strict=True)
+    ]
 
 
-def encode_opening(tokenizer: Any, conversation: Conversation) -> Tokens:
-    """Tokenise the last turn as the beginning of a reply, without the end of the turn.
+def encode_openings(
+    tokenizer: Any, conversations: Sequence[Conversation]
+) -> list[Tokens | DeriveError]:
+    """Tokenise each last turn as the beginning of a reply, without the end of the turn.
+
+    Where :func:`encode` would raise an error, or the template does not repeat the turn unchanged,
+    the error stands in its place.
 
     Raises:
-        DeriveError: as :func:`encode`, or the template does not repeat the turn unchanged.
+        DeriveError: the template takes too long.
     """
-    text = conversation.messages[-1]["content"]
-    before, found, _ = _split(tokenizer, conversation)[1].partition(text)
-    if not found:
-        raise DeriveError(
-            f"{conversation.source}: the chat template does not repeat {text!r} unchanged; leave "
-            "out what it changes, such as outer white space"
+    found: list[Tokens | DeriveError] = []
+    for one, texts in zip(conversations, _split(tokenizer, conversations), strict=True):
+        if isinstance(texts, DeriveError):
+            found.append(texts)
+            continue
+        said = one.messages[-1]["content"]
+        before, repeated, _ = texts[1].partition(said)
+        found.append(
+            tuple(tokenizer.encode(before + said, add_special_tokens=False))
+            if repeated
+            else DeriveError(
+                f"{one.source}: the chat template does not repeat {said!r:.80} unchanged; leave "
+                "out what it changes, such as outer white space"
+            )
         )
-    return tuple(tokenizer.encode(before + text, add_special_tokens=False))
+    return found
 
 
 def pad(examples: Sequence[Example], device: torch.device) -> Batch:
@@ -136,20 +143,40 @@ def _token_losses(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
     return -likely[:, 0], counted
 
 
-def _split(tokenizer: Any, conversation: Conversation) -> tuple[str, str]:
-    """Render a conversation, and cut it where the assistant speaks for the last time."""
-    source, messages = conversation.source, list(conversation.messages)
-    try:
-        prompt: str = tokenizer.apply_chat_template(
-            messages[:-1], tokenize=False, add_generation_prompt=True
+def _encode(
+    tokenizer: Any, source: str, prompt_text: str, response_text: str, max_length: int
+) -> Example:
+    prompt = tokenizer.encode(prompt_text, add_special_tokens=False)
+    response = tokenizer.encode(response_text.rstrip(), add_special_tokens=False)
+    room = max_length - len(prompt)
+    if room < 1 or not response or not prompt:
+        raise DeriveError(
+            f"{source}: {len(prompt)} prompt tokens and {len(response)} response tokens do not fit "
+            f"a length of {max_length}; raise the maximum length or shorten the conversation"
         )
-        text: str = tokenizer.apply_chat_template(messages, tokenize=False)
-    except TemplateError as error:
-        raise DeriveError(
-            f"{source}: the model's chat template refuses the conversation ({error})"
-        ) from error
+    return Example(tuple(prompt), tuple(response[:room]))
+
+
+def _split(
+    tokenizer: Any, conversations: Sequence[Conversation]
+) -> list[tuple[str, str] | DeriveError]:
+    """Render conversations, and cut each where the assistant speaks for the last time."""
+    prompts = [Talk(one.source, one.messages[:-1], asks=True) for one in conversations]
+    wholes = [Talk(one.source, one.messages, asks=False) for one in conversations]
+    rendered = render(tokenizer, [*prompts, *wholes])
+    sources = [one.source for one in conversations]
+    return list(map(_cut, sources, rendered[: len(prompts)], rendered[len(prompts) :]))
+
+
+def _cut(
+    source: str, prompt: str | DeriveError, text: str | DeriveError
+) -> tuple[str, str] | DeriveError:
+    if isinstance(prompt, DeriveError):
+        return prompt
+    if isinstance(text, DeriveError):
+        return text
     if not text.startswith(prompt):
-        raise DeriveError(
+        return DeriveError(
             f"{source}: the chat template does not render the conversation as the prompt followed "
             "by the response; use a template whose assistant turn extends its prompt"
         )

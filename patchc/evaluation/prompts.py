@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from patchc.derivation.base_model import load_tokenizer
+from patchc.derivation.chat_template import Talk, all_of, render
 from patchc.derivation.examples import Example, in_batches
 from patchc.errors import DeriveError, EvaluateError
 from patchc.evaluation.evaluate_options import EvaluateOptions
@@ -38,16 +39,18 @@ def encode_prompts(folder: Path, requests: RequestSets, options: EvaluateOptions
     """Render all requests with the chat template of a model's folder and tokenise them.
 
     Raises:
-        EvaluateError: there is no tokenizer or chat template, or the template refuses a request.
+        EvaluateError: there is no tokenizer or chat template, or the template refuses a request or
+            leaves out what it says.
     """
+    asked = [(name, request) for name, each in requests.items() for request in each]
     try:
         tokenizer = load_tokenizer(folder)
+        texts = all_of(render(tokenizer, [_talk(request, options.system) for _, request in asked]))
     except DeriveError as error:
         raise EvaluateError(str(error)) from error
-    tokens = {
-        name: [_encode(tokenizer, request, options.system) for request in asked]
-        for name, asked in requests.items()
-    }
+    tokens: dict[SetName, list[list[int]]] = {name: [] for name, _ in requests.items()}
+    for (name, request), text in zip(asked, texts, strict=True):
+        tokens[name].append(_encode(tokenizer, request, text))
     batches: dict[SetName, list[Sequence[int]]] = {}
     for name, encoded in tokens.items():
         order = sorted(range(len(encoded)), key=[*map(len, encoded)].__getitem__)
@@ -68,15 +71,11 @@ def encode_answers(prompts: Prompts, harmless: Sequence[Request]) -> list[Exampl
     ]
 
 
-def _encode(tokenizer: Any, request: Request, system: str | None) -> list[int]:
-    messages = with_system(request.messages, system)
-    try:
-        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    except Exception as error:
-        raise EvaluateError(
-            f"{request.source}: the model's chat template refuses the request "
-            f"({type(error).__name__}: {error})"
-        ) from error
+def _talk(request: Request, system: str | None) -> Talk:
+    return Talk(request.source, with_system(request.messages, system), asks=True)
+
+
+def _encode(tokenizer: Any, request: Request, text: str) -> list[int]:
     encoded: list[int] = tokenizer.encode(text, add_special_tokens=False)
     if not encoded:
         raise EvaluateError(f"{request.source}: the chat template turns the request into no token")

@@ -15,7 +15,6 @@ from patchc.evaluation.measure import Subject
 from patchc.evaluation.records import Record, read_content, read_records
 from patchc.evaluation.requests import Request, RequestSets, SetName
 from patchc.evaluation.results import RESULTS, request_digests
-from patchc.json_values import has_half_character
 
 _Key = tuple[str | None, str, str]
 """A set, or None for any; "id" or "prompt"; and its text."""
@@ -78,8 +77,8 @@ def _line(record: Record) -> _Line:
     reply, set_name, prompt, number = (
         values.get(name) for name in ("reply", "set", "prompt", "id")
     )
-    if not isinstance(reply, str) or has_half_character(reply):
-        raise EvaluateError(f'{source}: needs a text "reply", without half characters')
+    if not isinstance(reply, str):
+        raise EvaluateError(f'{source}: needs a text "reply"')
     for name, value in (("set", set_name), ("prompt", prompt)):
         if not isinstance(value, str | None):
             raise EvaluateError(f'{source}: "{name}" must be a text')

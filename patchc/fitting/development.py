@@ -13,7 +13,7 @@ from typing import Any
 
 from patchc.derivation.anchor import Anchor, anchors_of_batch
 from patchc.derivation.conversations import Conversation
-from patchc.derivation.examples import Example, Tokens, encode_opening, in_batches
+from patchc.derivation.examples import Example, Tokens, encode_openings, in_batches
 from patchc.derivation.margin import Openings, find_openings
 from patchc.errors import DeriveError, EvaluateError
 from patchc.evaluation.measure import Setup
@@ -70,18 +70,20 @@ def study_base(
     trial, replies = measured.trial, measured.replies
     _check(trial)
     requests, prompts = setup.requests, setup.prompts
-    encode = partial(_encode_reply, prompts.tokenizer)
     asked = {name: [tuple(one) for one in tokens] for name, tokens in prompts.tokens.items()}
     spoken = {
-        name: [encode(one, text) for one, text in zip(each, replies[name], strict=True)]
+        name: _encode_replies(prompts.tokenizer, each, replies[name])
         for name, each in requests.items()
     }
     openings = _find_openings(given_openings(setup, options), spoken, trial)
     anchors = _find_anchors(opened.model, asked, spoken, trial)
+    stated = [request.response or "" for request in requests.harmless]
     answers = {
         number: Example(asked["harmless"][number], reply)
-        for number, request in enumerate(requests.harmless)
-        if request.response and (reply := encode(request, request.response))
+        for number, reply in enumerate(
+            _encode_replies(prompts.tokenizer, requests.harmless, stated)
+        )
+        if reply
     }
     learned = {
         (name, number): flag
@@ -105,7 +107,8 @@ def study_base(
 def given_openings(setup: Setup, options: FitOptions) -> Openings | None:
     """Encode the openings that the options name; None if they are to be found in replies."""
     first = setup.requests.harmful[0]
-    texts = [_encode_reply(setup.prompts.tokenizer, first, text) for text in options.openings]
+    asked = [first] * len(options.openings)
+    texts = _encode_replies(setup.prompts.tokenizer, asked, options.openings)
     return Openings.of(texts) if texts else None
 
 
@@ -133,18 +136,25 @@ def _check(base: Trial) -> None:
         )
 
 
-def _encode_reply(tokenizer: Any, request: Request, text: str) -> Tokens:
-    """Encode the first tokens of a reply, as the model would begin its turn with them."""
-    text = text.strip()
-    if not text:
-        return ()
-    reply = {"role": "assistant", "content": text}
-    try:
-        said = Conversation(request.source, (*request.messages, reply))
-        return encode_opening(tokenizer, said)[:LONGEST_REPLY]
-    except DeriveError:
-        # The template changes what was said; the best tokens left are those of the text alone.
-        return tuple(tokenizer.encode(text, add_special_tokens=False))[:LONGEST_REPLY]
+def _encode_replies(
+    tokenizer: Any, requests: Sequence[Request], texts: Sequence[str]
+) -> list[Tokens]:
+    """Encode the first tokens of replies, as the model would begin its turn with them."""
+    texts = [text.strip() for text in texts]
+    said = [
+        Conversation(one.source, (*one.messages, {"role": "assistant", "content": text}))
+        for one, text in zip(requests, texts, strict=True)
+        if text
+    ]
+    encoded = iter(encode_openings(tokenizer, said))
+    found: list[Tokens] = []
+    for text in texts:
+        tokens: Tokens | DeriveError = next(encoded) if text else ()
+        if isinstance(tokens, DeriveError):
+            # The template changes what was said; the best tokens left are those of the text alone.
+            tokens = tuple(tokenizer.encode(text, add_special_tokens=False))
+        found.append(tokens[:LONGEST_REPLY])
+    return found
 
 
 def _find_openings(given: Openings | None, spoken: TokensBySet, base: Trial) -> Openings:

@@ -12,10 +12,11 @@ from typing import Any
 from transformers import AutoConfig
 
 from patchc.checkpoint import Checkpoint
+from patchc.derivation.chat_template import all_of
 from patchc.derivation.conversations import Conversation
 from patchc.derivation.derive_options import DeriveOptions
 from patchc.derivation.direction import Material
-from patchc.derivation.examples import Example, encode_opening
+from patchc.derivation.examples import Example, encode_openings
 from patchc.derivation.margin import Labelled, Openings, find_openings
 from patchc.derivation.session import choose_device, quiet_transformers, reproducible
 from patchc.errors import DeriveError
@@ -158,10 +159,10 @@ class _Base:
         if self.options.openings:
             asked = self.requests.harmful[0]
             talks = [
-                replace(_with_reply(asked, text.strip()), source=f"opening {text!r}")
+                replace(_with_reply(asked, text.strip()), source=f"opening {text!r:.80}")
                 for text in self.options.openings
             ]
-            openings = Openings.of([encode_opening(self.encoded.tokenizer, one) for one in talks])
+            openings = Openings.of(all_of(encode_openings(self.encoded.tokenizer, talks)))
             self._check_that_judge_knows_refusals()
             return openings
         every = [*self.replies["harmful"], *self.replies["harmless"]]

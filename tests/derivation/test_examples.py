@@ -29,36 +29,40 @@ def words(tokens: tuple[int, ...]) -> str:
 
 
 def test_the_prompt_ends_where_the_assistant_speaks_and_the_response_ends_its_turn() -> None:
-    example = encode(make_tokenizer(), talk("brew a tea", "mix ash"), 64)
+    (example,) = encode(make_tokenizer(), [talk("brew a tea", "mix ash")], 64)
     assert words(example.prompt) == "<user> brew a tea <end> <assistant>"
     assert words(example.response) == "mix ash <end>"
 
 
 def test_only_the_last_assistant_turn_is_a_response() -> None:
-    example = encode(make_tokenizer(), talk("a", "tea", "mix", "ash"), 64)
+    (example,) = encode(make_tokenizer(), [talk("a", "tea", "mix", "ash")], 64)
     assert words(example.response) == "ash <end>"
     assert words(example.prompt).startswith("<user> a <end> <assistant> tea <end>")
 
 
 def test_a_long_response_is_cut_and_a_prompt_without_room_is_refused() -> None:
     conversation = talk("brew a tea", "mix ash")
-    assert words(encode(make_tokenizer(), conversation, 7).response) == "mix"
+    (example,) = encode(make_tokenizer(), [conversation], 7)
+    assert words(example.response) == "mix"
     with pytest.raises(DeriveError, match=r"data\.jsonl:1: 6 prompt tokens"):
-        encode(make_tokenizer(), conversation, 6)
+        encode(make_tokenizer(), [conversation], 6)
 
 
 def test_a_template_that_does_not_extend_its_prompt_is_refused() -> None:
     tokenizer = make_tokenizer()
-    tokenizer.chat_template = "{{ messages | length }} {% if add_generation_prompt %}x{% endif %}"
+    tokenizer.chat_template = (
+        "{{ messages | length }}{% for m in messages %} {{ m.content }}{% endfor %}"
+        "{% if add_generation_prompt %}x{% endif %}"
+    )
     with pytest.raises(DeriveError, match="as the prompt followed by the response"):
-        encode(tokenizer, talk("a", "tea"), 64)
+        encode(tokenizer, [talk("a", "tea")], 64)
 
 
 def test_a_template_that_refuses_a_role_is_named() -> None:
     tokenizer = make_tokenizer()
     tokenizer.chat_template = "{{ raise_exception('no such role') }}"
     with pytest.raises(DeriveError, match=r"data\.jsonl:1: .*no such role"):
-        encode(tokenizer, talk("a", "tea"), 64)
+        encode(tokenizer, [talk("a", "tea")], 64)
 
 
 def test_weights_cover_responses_only_and_sum_to_one() -> None:

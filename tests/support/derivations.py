@@ -58,7 +58,7 @@ def examples_of(folder: Path, base: Path) -> list[Example]:
     """The same conversations as tokens."""
     tokenizer = load_tokenizer(base)
     found = read_conversations(write_data(folder / "data.jsonl", PAIRS))
-    return [encode(tokenizer, one, OPTIONS.max_length) for one in found]
+    return encode(tokenizer, found, OPTIONS.max_length)
 
 
 def derived(

@@ -109,7 +109,7 @@ def test_replies_are_found_by_id_before_prompt(tmp_path: Path) -> None:
         ([{"prompt": "a", "reply": "x"}, {"prompt": "a", "reply": "y"}], "r:2: another reply"),
         ([{"prompt": "a", "reply": "x", "set": []}], 'r:1: "set" must be a text'),
         ([{"prompt": ["a"], "reply": "x", "id": 1}], 'r:1: "prompt" must be a text'),
-        ([{"prompt": "a", "reply": "\ud800"}], "r:1: .*half characters"),
+        ([{"prompt": "a", "reply": "\ud800"}], "r:1: .*half a character"),
     ],
 )
 def test_replies_that_do_not_fit_are_refused(
