@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
+from itertools import chain
 
 from patchc.patching.code_contents import Content
 
@@ -24,7 +25,7 @@ def _is_set(value: object) -> bool:
 
 def _is_foreign(value: object) -> bool:
     """Whether a class is named with its module, which is neither torch's nor a loader's."""
-    own = ("torch.nn.", "sentence_transformers.")
+    own = ("torch.nn.", "sentence_transformers.", "transformers.")
     return isinstance(value, str) and "." in value and not value.startswith(own)
 
 
@@ -43,6 +44,8 @@ _KEYS: dict[str, _Check] = {
     "custom_pipeline": _is_set,
     "trust_remote_code": _is_set,
     "_target_": _is_set,
+    "model_file": _is_set,
+    "parent_library": lambda value: not str(value).startswith("transformers."),
     "attn_implementation": _is_of_a_hub,
     "_attn_implementation": _is_of_a_hub,
     "_attn_implementation_internal": _is_of_a_hub,
@@ -62,7 +65,7 @@ def _pattern(keys: dict[str, _Check], form: str) -> re.Pattern[bytes]:
     return re.compile(form.format("|".join(map(re.escape, keys))).encode())
 
 
-_JSON_KEY = r'"({})"\s*:'
+_JSON_KEY, _KEY_AT_START = r'"({})"\s*:', r'({})"\s*:'
 _YAML_WORD = _pattern(
     {key: check for key, check in _KEYS.items() if check is _is_set}, r"(?<![\w.-])({})(?![\w.-])"
 )
@@ -117,7 +120,9 @@ def _in_yaml(content: Content) -> Iterator[str]:
 def _in_json(last: str, content: Content) -> Iterator[tuple[str, str]]:
     """Give a reason for each setting, with its value."""
     keys = _KEYS | _KEYS_OF_FILES.get(last, {})
-    for number, match in enumerate(_pattern(keys, _JSON_KEY).finditer(content)):
+    start = _pattern(keys, _KEY_AT_START).match(content)  # of what differs: the quote may not
+    matches = chain([start] if start else [], _pattern(keys, _JSON_KEY).finditer(content))
+    for number, match in enumerate(matches):
         if number == _MOST_FOUND:
             yield f"it has more than {_MOST_FOUND} settings that may name code", ""
             break
