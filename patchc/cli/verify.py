@@ -7,6 +7,7 @@ from typing import Annotated
 
 from patchc.cli.options import Json, MaxMemory, PatchFile, Threads, argument, without
 from patchc.cli.signature_options import Require, Signatures, Trusted
+from patchc.cli.trust_options import with_trust
 
 
 def verify(
@@ -21,13 +22,13 @@ def verify(
 ) -> None:
     """Check that a patch is intact and who signed it, and whether MODEL is the base or patched.
 
-    Exit code 0: intact; with --trusted: signed as required; with MODEL: it is the base, or patched.
-    23: not signed as required. 10: partly patched. 7: neither. A model that holds an additive patch
-    cannot be recognised, and ends with 7 too.
+    Exit code 0: intact; signed as --trusted or a policy requires; with MODEL: it is the base, or
+    patched. 23: not signed as required. 10: partly patched. 7: neither. A model that holds an
+    additive patch cannot be recognised, and ends with 7 too.
 
     Example: patchc verify fix.patchc models/chat
     """
-    given = without(locals(), "json") | {"trusted": trusted or (), "signatures": signatures or ()}
+    given = with_trust(without(locals(), "json"))
     import patchc
     from patchc.cli.file_notes import print_code_report, print_name_notes
     from patchc.cli.output import (
@@ -40,7 +41,7 @@ def verify(
     from patchc.cli.showing_progress import showing_progress
     from patchc.cli.signatures import signature_facts
     from patchc.errors import PartlyPatchedError, WrongBaseError
-    from patchc.signing.check import demand
+    from patchc.signing.trust import demand_all
 
     with showing_progress() as progress:
         report = patchc.verify(**given, progress=progress)
@@ -72,8 +73,7 @@ def verify(
         if report.state == "patched" and model is not None:
             out = reverted_name(model)
             print_next("revert", patch, model, "-o", out, what="to take it back")
-    if report.signatures:
-        demand(report.signatures)
+    demand_all(report.policies)
     if report.state == "partly patched":
         raise PartlyPatchedError(
             f"{model} is partly patched; where a run in place was interrupted, run it again: "

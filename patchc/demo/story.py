@@ -133,7 +133,7 @@ def run_demo(
             )
         with _timed(seconds, "check"):
             written = apply(patch, base, out=patched, trust=JUST_MADE)
-            if (state := verify(patch, patched).state) != "patched":
+            if (state := verify(patch, patched, trust=JUST_MADE).state) != "patched":
                 raise ResultMismatchError(f"{patched}: verify finds it in state {state!r}")
             revert(patch, patched, out=reverted, trust=JUST_MADE)
             first, second = (folder / "model.safetensors" for folder in (base, reverted))

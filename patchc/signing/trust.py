@@ -101,10 +101,19 @@ def demand_trust(patch: Patch, trust: Trust) -> tuple[PolicyAnswer, ...]:
         MissingExtraError: there is a policy, and the extra ``sign`` is not installed.
     """
     answers = ask_policies(patch, trust)
+    demand_all(answers)
+    return answers
+
+
+def demand_all(answers: Sequence[PolicyAnswer]) -> None:
+    """Refuse a patch that does not satisfy all of its policies.
+
+    Raises:
+        SignatureError: says which one, and why.
+    """
     for answer in answers:
         with naming(answer.source):
             demand(answer.signed)
-    return answers
 
 
 def ask_policies(patch: Patch, trust: Trust) -> tuple[PolicyAnswer, ...]:

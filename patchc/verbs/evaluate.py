@@ -132,7 +132,7 @@ def evaluate(
         with open_patch(patch) as opened:
             demand_trust(opened, trust)
         for folder in folders:
-            _check_patch(Path(patch), folder, progress)
+            _check_patch(Path(patch), folder, trust, progress)
     found: list[Evaluation] = []
     changes: dict[str, dict[str, Change]] = {}
     with ExitStack() as stack:
@@ -168,8 +168,8 @@ def evaluate(
     return EvaluateReport(tuple(found), options.judge_name, counts, changes, data)
 
 
-def _check_patch(patch: Path, folder: Path, progress: Progress) -> None:
-    report = verify(patch, folder, progress=progress)
+def _check_patch(patch: Path, folder: Path, trust: Trust, progress: Progress) -> None:
+    report = verify(patch, folder, trust=trust, progress=progress)
     if report.state != "base":
         refusals = {"patched": AlreadyPatchedError, "partly patched": PartlyPatchedError}
         raise refusals.get(report.state, WrongBaseError)(

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Literal
 
 from patchc.checkpoint import Checkpoint, open_checkpoint
-from patchc.errors import UsageError, WrongBaseError
+from patchc.errors import WrongBaseError
 from patchc.formats import Patch, TensorRecord, open_patch
 from patchc.patching.additive_merge import EntryCount
 from patchc.patching.code_files import NO_CODE, CodeReport, code_in_patch, code_to_write
@@ -18,12 +16,11 @@ from patchc.patching.in_place_journal import interrupted, left_journal
 from patchc.patching.states import find_state, find_torn_state
 from patchc.patching.torn_chunks import MAY_BE_TORN
 from patchc.patching.transition import UnknownChunkError
-from patchc.paths import PathLike, listed
 from patchc.progress import Progress, ignore_progress
 from patchc.runtime.memory import need_to_patch
 from patchc.runtime.runtime import Runtime
 from patchc.sides import Side
-from patchc.signing.check import SignatureReport, check_signatures
+from patchc.signing.trust import ANYBODY, PolicyAnswer, Trust, ask_policies
 
 State = Literal["intact", "base", "patched", "partly patched", "neither", "not the base"]
 SignatureAnswer = Literal["none", "not checked", "as required", "not as required"]
@@ -52,8 +49,8 @@ class VerifyReport:
         integrity: "intact"; a patch that is not raises an error.
         signature: "none": the patch is not signed, and nothing asks for it; "not checked": it is
             signed, and there are no trusted keys to check that with; "as required" and "not as
-            required": what ``signatures`` says.
-        signatures: the signatures, checked with the trusted keys; None without such keys.
+            required": what ``policies`` say.
+        policies: what asks for signatures, and what it finds; empty where nothing does.
         code: the files that the patch brings and that a loader or an interpreter would run; given
             its base or the patched model, those that the next apply or revert would write.
         name_notes: names in the patch that some systems cannot have, or not tell apart.
@@ -72,7 +69,7 @@ class VerifyReport:
     difference: str = ""
     integrity: Literal["intact"] = "intact"
     signature: SignatureAnswer = "none"
-    signatures: SignatureReport | None = None
+    policies: tuple[PolicyAnswer, ...] = ()
     code: CodeReport = NO_CODE
     name_notes: tuple[NameNote, ...] = ()
     base: Identity = "not asked"
@@ -83,24 +80,21 @@ def verify(
     patch: str | os.PathLike[str],
     model: str | os.PathLike[str] | None = None,
     *,
-    trusted: PathLike | Sequence[PathLike] = (),
-    require: int | None = None,
-    signatures: PathLike | Sequence[PathLike] = (),
+    trust: Trust = ANYBODY,
     threads: int | None = None,
     max_memory: int | None = None,
     progress: Progress = ignore_progress,
 ) -> VerifyReport:
     """Check a patch file in full, its signatures, and the state of a model if one is given.
 
-    With a patch that changes nothing, the state is "base". A signature that is not valid is told in
-    the report, and raises nothing.
+    With a patch that changes nothing, the state is "base". A signature that is not valid, or
+    missing, is told in the report, and raises nothing.
 
     Args:
         patch: a patch file.
         model: a checkpoint folder or a safetensors file; None checks the patch alone.
-        trusted: public keys, files or folders of ``*.pub``, whose signatures count.
-        require: how many of them must have signed; None means 1.
-        signatures: files of detached signatures.
+        trust: who must have signed the patch, beside what the policies in force ask for; see
+            :func:`patchc.apply`.
         threads: worker threads; None means one per core.
         max_memory: bytes that the process may take, to within a tenth; it limits the threads. None
             means 300 MB.
@@ -108,25 +102,19 @@ def verify(
 
     Raises:
         UsageError: signatures are to be checked, and no key is trusted.
-        SignatureError: a trusted key or a detached signature cannot be read.
+        SignatureError: a policy, a trusted key or a detached signature cannot be used.
         MissingExtraError: signatures are to be checked, and the extra ``sign`` is not installed.
         PatchFormatError, UnsupportedPatchError: the patch is damaged or not readable.
         CheckpointError, UnsupportedInputError: the model cannot be read.
         ResultMismatchError: the patch's own digests contradict each other.
     """
-    keys, detached = listed(trusted), listed(signatures)
-    if not keys and (detached or require is not None):
-        raise UsageError(
-            "signatures are checked with keys that you trust, and there is none; give --trusted"
-        )
     with open_patch(patch) as opened, Runtime(threads, max_memory, progress=progress) as runtime:
         runtime.fit(need_to_patch(opened))
         signature: SignatureAnswer = "not checked" if opened.signatures else "none"
-        checked = None
-        if keys:
-            required = 1 if require is None else require
-            checked = check_signatures(opened, detached, keys, required, datetime.now(UTC))
-            signature = "as required" if checked.satisfied else "not as required"
+        policies = ask_policies(opened, trust)
+        if policies:
+            met = all(one.signed.satisfied for one in policies)
+            signature = "as required" if met else "not as required"
         _check_bodies(opened, runtime)
         report = VerifyReport("intact", opened.root.hex())
         code = code_in_patch(opened)
@@ -136,7 +124,7 @@ def verify(
                 code = _code_for(opened, checkpoint, report.state) or code
                 checkpoint.check_unchanged()
         notes = names_of_patch(opened)
-        return replace(report, signature=signature, signatures=checked, code=code, name_notes=notes)
+        return replace(report, signature=signature, policies=policies, code=code, name_notes=notes)
 
 
 def _code_for(patch: Patch, model: Checkpoint, state: State) -> CodeReport | None:
