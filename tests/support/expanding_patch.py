@@ -90,3 +90,13 @@ def metadata_of(piece: bytes, size: int = 8 << 20) -> Parts:
     start, end = b'{"a":[', b"]}"
     count = (size - len(start) - len(end) + 1) // (len(piece) + 1)
     return golden_parts().but(metadata=start + b",".join([piece] * count) + end)
+
+
+def one_file(body: bytes, size: int) -> Parts:
+    """An update that adds a file ``a`` of so many bytes, and changes nothing else."""
+    files = column([1], 1) + all_of(0, 1) + all_of(1, 1) + b"a" + b"\x02"
+    files += column([0], 4) * 3 + column([size], 4) + column([len(body)], 4)
+    update = b"\x01" + column([0], 1) + b"\x01\x01\x01\x01" + b"\x01" + files
+    index = struct.pack("<II", 0, 0) + b"\0\x01\x01\x01\x01\x01\x01\x01" + update
+    digests = blake3(body).digest()[:8] + bytes(16)
+    return GOLDEN.but(index=index + DIGESTS + bytes(64) + digests, bodies=body, features=UPDATE)

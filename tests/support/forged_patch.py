@@ -23,7 +23,7 @@ from patchc.hashing import bodies_digest, root_digest
 
 @dataclass(frozen=True)
 class Parts:
-    """The parts of a patch file; None for a size means the true one."""
+    """The parts of a patch file; None for a size, or for stored bytes, means the true ones."""
 
     prologue: bytes
     bodies: bytes
@@ -34,6 +34,8 @@ class Parts:
     index_size: int | None = None
     metadata_size: int | None = None
     index_offset: int | None = None
+    stored_index: bytes | None = None
+    stored_metadata: bytes | None = None
     tail: bytes = b""
 
     def but(self, **changes: Any) -> Parts:
@@ -72,8 +74,9 @@ class Parts:
             body_digests=[digest[:8] for digest in digests],
         )
 
-    def assemble(self) -> bytes:
-        index, metadata = zlib.compress(self.index, 9), zlib.compress(self.metadata, 9)
+    def assemble(self, level: int = 9) -> bytes:
+        index = self.stored_index or zlib.compress(self.index, level)
+        metadata = self.stored_metadata or zlib.compress(self.metadata, level)
         offset = len(self.prologue) + len(self.bodies)
         fields = [
             offset if self.index_offset is None else self.index_offset,
