@@ -148,7 +148,7 @@ def verified(path: Path, data: bytes) -> int:
 
 
 def test_a_writer_stores_plainly_what_packs_too_well(tmp_path: Path) -> None:
-    """Tensors that are all alike have one digest, so their index packs by more than a reader takes."""
+    """Equal tensors have one digest, so their index packs by more than a reader takes."""
     file, count = io.BytesIO(), 20_000
     writer = PatchWriter(file)
     for number in range(count):
