@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -22,9 +22,18 @@ from patchc.system_errors import reason
 if TYPE_CHECKING:
     from securesystemslib.signer import SSlibKey
 
-State = Literal["valid", "unknown key", "invalid", "expired", "other patch"]
+State = Literal["valid", "unknown key", "invalid", "issued later", "expired", "other patch"]
 
-_TOLD_FIRST: tuple[State, ...] = ("invalid", "other patch", "expired", "unknown key")
+CLOCK_TOLERANCE = timedelta(minutes=5)
+"""How far behind the signer's clock this system's may be."""
+
+_TOLD_FIRST: tuple[State, ...] = (
+    "invalid",
+    "other patch",
+    "issued later",
+    "expired",
+    "unknown key",
+)
 """Why no signature counts: of several reasons, the one that is told."""
 
 
@@ -35,7 +44,8 @@ class CheckedSignature:
     Attributes:
         key_id: the key that it names.
         state: "valid"; "unknown key": no trusted key has this id; "invalid": it is not that key's
-            signature of this statement; "expired"; "other patch": the key signed another patch.
+            signature of this statement; "other patch": the key signed another patch; "issued
+            later": than this system's clock says, so that the clock is wrong; "expired".
         source: the file of a detached signature; None for one in the patch.
         issued: when it was stated.
         expires: from when on it no longer counts; None for never.
@@ -148,6 +158,10 @@ _MEANINGS: dict[State, str] = {
         "of key {one.key_id} is valid, but for another patch; name the signature that belongs to "
         "this file"
     ),
+    "issued later": (
+        "of key {one.key_id} was issued at {one.issued}, which this system's clock has not reached "
+        "yet; set the clock, since a wrong one does not tell what has expired"
+    ),
     "expired": (
         "of key {one.key_id} expired at {one.expires}; ask for a newer patch, or have it signed "
         "again"
@@ -196,6 +210,8 @@ def _checked(
         state = "invalid"
     elif statement.subject.difference(patch.subject):
         state = "other patch"
+    elif statement.issued > now + CLOCK_TOLERANCE:
+        state = "issued later"
     elif statement.expired(now):
         state = "expired"
     return CheckedSignature(

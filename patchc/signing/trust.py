@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +13,10 @@ from patchc.formats import Patch
 from patchc.paths import PathLike, listed
 from patchc.signing.check import SignatureReport, check_signatures, demand
 from patchc.signing.policy import THIS_CALL, Policy, naming, read_policy, standing_policies
+
+
+def _each(given: PathLike | Policy | Iterable[PathLike | Policy]) -> list[PathLike | Policy]:
+    return [given] if isinstance(given, str | os.PathLike | Policy) else [*given]
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,17 @@ class Trust:
     allow_code: bool = False
 
     def __post_init__(self) -> None:
-        if self.keys is not None and not listed(self.keys):
-            raise UsageError("keys is empty, so that nobody is trusted; name the trusted keys")
+        # Kept as tuples: what can be gone through once would be empty for a second patch.
+        kept: dict[str, Sequence[object]] = {
+            "signatures": listed(self.signatures),
+            "policies": _each(self.policies),
+        }
+        if self.keys is not None:
+            kept["keys"] = listed(self.keys)
+            if not kept["keys"]:
+                raise UsageError("keys is empty, so that nobody is trusted; name the trusted keys")
+        for name, values in kept.items():
+            object.__setattr__(self, name, tuple(values))
         number = self.require
         if number is not None and (not isinstance(number, int) or number < 1 or number is True):
             raise UsageError(f"require is {number!r:.80}; give a whole number, at least 1")
@@ -161,7 +174,3 @@ def _ask(policy: Policy, patch: Patch, detached: Sequence[Path], now: datetime) 
 
 def _opened(given: PathLike | Policy) -> Policy:
     return given if isinstance(given, Policy) else read_policy(Path(given))
-
-
-def _each(given: PathLike | Policy | Sequence[PathLike | Policy]) -> Sequence[PathLike | Policy]:
-    return [given] if isinstance(given, str | os.PathLike | Policy) else given
