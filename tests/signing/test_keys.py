@@ -1,0 +1,168 @@
+"""Key files: what keygen writes, and which private keys sign."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import serialization as forms
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from failing_renames import at_rename
+from golden_patch import golden_bytes
+from signed_patches import FIRST, SECOND
+
+import patchc
+from patchc.errors import OutputError, SignatureError, StorageError, UsageError
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("x.patchc").write_bytes(golden_bytes())
+
+
+def sign(key: str, password: str | None = None) -> str:
+    """Sign with a key; the message where it is refused."""
+    before = Path("x.patchc").read_bytes()
+    try:
+        patchc.sign("x.patchc", key=key, password=password, detached=f"{key}.{os.urandom(4).hex()}")
+    except SignatureError as error:
+        return str(error)
+    finally:
+        assert Path("x.patchc").read_bytes() == before
+    return ""
+
+
+def names() -> list[str]:
+    return sorted(path.name for path in Path().iterdir())
+
+
+@pytest.mark.parametrize("umask", [0o022, 0, 0o277])
+def test_a_pair_has_modes_of_its_own(umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        report = patchc.keygen("key")
+    finally:
+        os.umask(before)
+    modes = [stat.S_IMODE(Path(name).stat().st_mode) for name in ("key", "key.pub")]
+    assert modes == [0o600, 0o644]
+    assert (report.private, report.public) == (Path("key"), Path("key.pub"))
+    assert not report.encrypted
+    assert names() == ["key", "key.pub", "x.patchc"]
+
+
+def test_two_pairs_differ() -> None:
+    assert patchc.keygen("a").key_id != patchc.keygen("b").key_id
+
+
+@pytest.mark.parametrize("taken", ["key", "key.pub"])
+@pytest.mark.parametrize("make", [Path.touch, Path.mkdir, lambda path: path.symlink_to("nowhere")])
+def test_nothing_is_replaced(taken: str, make: Callable[[Path], None]) -> None:
+    make(Path(taken))
+    with pytest.raises(OutputError, match=rf"output {re.escape(taken)} "):
+        patchc.keygen("key")
+    assert names() == sorted([taken, "x.patchc"])
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_no_half_of_a_pair_stays(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    at_rename(monkeypatch, number, lambda: errno.EIO)
+    with pytest.raises(StorageError, match="Input/output error"):
+        patchc.keygen("key")
+    assert names() == ["x.patchc"]
+
+
+def test_a_name_of_a_public_key() -> None:
+    with pytest.raises(UsageError, match=r"key\.pub would be the private key, and \*\.pub are"):
+        patchc.keygen("key.pub")
+
+
+@pytest.mark.parametrize("password", ["swordfish", "Zaubertränk ∞", " ", "x" * 1000])
+def test_an_encrypted_key_opens_with_its_password_alone(password: str) -> None:
+    assert patchc.keygen("key", password=password).encrypted
+    text = Path("key").read_bytes()
+    assert b"ENCRYPTED" in text
+    assert not sign("key", password)
+    assert "does not open with this password" in sign("key", password + "x")
+    assert "is encrypted, and there is no password" in sign("key")
+    assert forms.load_pem_private_key(text, password.encode())
+
+
+def test_an_empty_password() -> None:
+    with pytest.raises(UsageError, match="the password is empty"):
+        patchc.keygen("key", password="")
+    assert names() == ["x.patchc"]
+
+
+def test_guessing_a_password_is_slow() -> None:
+    """OpenSSL tells the rounds that each guess takes."""
+    patchc.keygen("key", password="swordfish")
+    command = ["openssl", "asn1parse", "-in", "key"]
+    parsed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert ":PBKDF2" in parsed
+    assert ":hmacWithSHA256" in parsed
+    rounds = re.search(r"INTEGER\s+:([0-9A-F]+)", parsed)
+    assert rounds
+    assert int(rounds[1], 16) == 600_000
+
+
+def test_a_password_of_a_key_that_has_none_is_not_used() -> None:
+    FIRST.write_private(Path("key"))
+    assert not sign("key", "swordfish")
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o620, 0o644])
+def test_a_key_that_others_can_use(mode: int) -> None:
+    FIRST.write_private(Path("key")).chmod(mode)
+    assert "can be used by others on this system; run `chmod 600 key`" in sign("key")
+    Path("key").chmod(0o600)
+    assert not sign("key")
+    Path("key").chmod(0o400)
+    assert not sign("key")
+
+
+def _another_kind() -> bytes:
+    key = generate_private_key(SECP256R1())
+    return key.private_bytes(forms.Encoding.PEM, forms.PrivateFormat.PKCS8, forms.NoEncryption())
+
+
+def _pem() -> bytes:
+    return FIRST.write_private(Path("whole")).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (lambda: b"", "holds no key"),
+        (lambda: b"\xff\x00", "holds no key"),
+        (lambda: _pem() + _pem(), "holds several keys"),
+        (lambda: _pem()[:70], "is damaged"),
+        (lambda: _pem().replace(b"MC4C", b"MC5C"), "is damaged"),
+        (lambda: SECOND.pem, "is not a private key"),
+        (_another_kind, "is not an Ed25519 key"),
+        (lambda: b"x" * (1 << 15), "too large to be a key"),
+    ],
+    ids=["empty", "bytes", "two", "cut", "damaged", "public", "P-256", "large"],
+)
+def test_a_file_that_is_no_key(text: Callable[[], bytes], reason: str) -> None:
+    content = text()
+    Path("key").touch(0o600)
+    Path("key").write_bytes(content)
+    message = sign("key")
+    assert message.startswith("key key ")
+    assert reason in message
+
+
+def test_places_that_are_no_files() -> None:
+    os.mkfifo("pipe", 0o600)
+    assert "it is a pipe, and a file is needed" in sign("pipe")
+    Path("folder").mkdir(0o700)
+    assert "it is a folder, and a file is needed" in sign("folder")
+    with pytest.raises(FileNotFoundError, match="cannot read the key none: no such file"):
+        patchc.sign("x.patchc", key="none")
