@@ -66,11 +66,13 @@ def _pattern(keys: dict[str, _Check], form: str) -> re.Pattern[bytes]:
 
 
 _JSON_KEY, _KEY_AT_START = r'"({})"\s*:', r'({})"\s*:'
-_YAML_WORD = _pattern(
-    {key: check for key, check in _KEYS.items() if check is _is_set}, r"(?<![\w.-])({})(?![\w.-])"
-)
-_YAML_TAG = re.compile(rb"(!!|!<tag:yaml\.org,2002:)python/|^%TAG", re.M)
-_YAML_JOINED = re.compile(rb"\\\r?\n")
+_YAML_WORDS = {  # each begins with plain letters, which are found fast
+    key: re.compile(re.escape(key).encode() + rb"(?![\w.-])")
+    for key, check in _KEYS.items()
+    if check is _is_set
+}
+_YAML_TAGS = re.compile(rb"!(!|<tag:yaml\.org,2002:)python/"), re.compile(rb"%TAG")
+_YAML_JOINED = re.compile(rb"\\\n"), re.compile(rb"\\\r\n")
 _LETTER = rb"(?:u00|x|U000000)(?:3[0-9]|[46][1-9a-fA-F]|[57][0-9aA]|5[fF])"
 _UP_TO_HIDDEN_LETTER = re.compile(rb"(?:[^\\]++|\\(?!" + _LETTER + rb").)*+\\" + _LETTER, re.S)
 """Up to a letter, digit or underscore behind an escape; writers of JSON leave those as they are.
@@ -108,11 +110,12 @@ def reason_by_settings(name: str, before: Content, after: Content) -> str | None
 
 def _in_yaml(content: Content) -> Iterator[str]:
     """Give reasons; a value may go on for lines, so that each key counts whatever it was before."""
-    if match := _YAML_WORD.search(content):
-        yield _IMPORTS.format(bytes(match[1]).decode())
-    if _YAML_TAG.search(content):
+    for key, word in _YAML_WORDS.items():
+        if word.search(content):
+            yield _IMPORTS.format(key)
+    if any(tag.search(content) for tag in _YAML_TAGS):
         yield "it has YAML tags that make objects"
-    if _YAML_JOINED.search(content):
+    if any(joined.search(content) for joined in _YAML_JOINED):
         yield _HIDES
     yield from _unreadable(content)
 
