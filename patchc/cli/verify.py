@@ -68,11 +68,12 @@ def verify(
         print_facts(f"verify: {patch}", facts)
         print_code_report(report.code)
         print_name_notes(report.name_notes)
-        if report.state == "base" and model is not None:
-            print_next("apply", patch, model, "-o", patched_name(model))
-        if report.state == "patched" and model is not None:
-            out = reverted_name(model)
-            print_next("revert", patch, model, "-o", out, what="to take it back")
+        asked = model if report.signature != "not as required" else None
+        if report.state == "base" and asked:
+            print_next("apply", patch, asked, "-o", patched_name(asked))
+        if report.state == "patched" and asked:
+            out = reverted_name(asked)
+            print_next("revert", patch, asked, "-o", out, what="to take it back")
     demand_all(report.policies)
     if report.state == "partly patched":
         raise PartlyPatchedError(
