@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from patchc.json_values import has_half_character
@@ -17,7 +18,20 @@ _MOST_DIGITS = 20
 _SHOWN = 40
 
 
-def parse_json(text: bytes | str) -> Any:
+def has_more_values(text: bytes, containers: int, commas: int) -> bool:
+    """Whether a text may hold more values than so many; they are counted before any is made.
+
+    Args:
+        text: JSON.
+        containers: opening brackets and braces that it may have, wherever they stand.
+        commas: commas that it may have.
+    """
+    return text.count(b"{") + text.count(b"[") > containers or text.count(b",") > commas
+
+
+def parse_json(
+    text: bytes | str, convert: Callable[[dict[str, Any]], Any] = lambda found: found
+) -> Any:
     """Read one JSON value.
 
     Refused beside what is not JSON: ``NaN`` and ``Infinity``, numbers that neither 64 bits nor a
@@ -25,6 +39,11 @@ def parse_json(text: bytes | str) -> Any:
     and arrays within each other, and half a character (a lone surrogate).
 
     Memory is in proportion to the text, up to some 50 times its size; callers limit the size.
+
+    Args:
+        text: the text.
+        convert: makes of each object what takes its place, the innermost first, so that many equal
+            ones need not stay. Only objects and arrays that stay are checked for their depth.
 
     Raises:
         ValueError: any of these; says which, on one line.
@@ -37,7 +56,7 @@ def parse_json(text: bytes | str) -> Any:
             parse_constant=_refuse_constant,
             parse_float=_finite_number,
             parse_int=_number_of_64_bits,
-            object_pairs_hook=_object,
+            object_pairs_hook=lambda pairs: convert(_object(pairs)),
         )
     except UnicodeDecodeError as error:
         raise ValueError(f"it is not UTF-8 text (byte {error.start})") from error
@@ -63,7 +82,9 @@ def _finite_number(text: str) -> float:
     return number
 
 
-def _number_of_64_bits(text: str) -> int:
+def _number_of_64_bits(text: str) -> int | float:
+    if text == "-0":
+        return -0.0  # as other readers take it, for whom it is no integer
     if len(text.lstrip("-")) > _MOST_DIGITS or not _SMALLEST <= int(text) <= _LARGEST:
         raise ValueError(f"{text[:_SHOWN]} takes more than 64 bits")
     return int(text)

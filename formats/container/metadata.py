@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from patchc.errors import PatchFormatError
-from patchc.strict_json import parse_json
+from patchc.strict_json import has_more_values, parse_json
 
 _MOST_CONTAINERS = 1 << 17
 _MOST_COMMAS = 1 << 19
@@ -18,7 +18,7 @@ def has_too_many_values(text: bytes) -> bool:
 
     Brackets and commas are counted wherever they stand.
     """
-    return text.count(b"{") + text.count(b"[") > _MOST_CONTAINERS or text.count(b",") > _MOST_COMMAS
+    return has_more_values(text, _MOST_CONTAINERS, _MOST_COMMAS)
 
 
 def pack_metadata(metadata: Mapping[str, Any]) -> bytes:

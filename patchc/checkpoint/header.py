@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-from safetensors import SafetensorError, safe_open
-
-from patchc.dtypes import BY_NAME, DType
+from patchc.checkpoint.header_text import MOST_HEADER, parse_header
+from patchc.dtypes import DType
 from patchc.errors import CheckpointError, MissingCheckpointError, UnsupportedInputError
 from patchc.other_kinds import ORDER, START_BYTES, other_kind
 from patchc.regular_file import open_regular
@@ -69,79 +67,72 @@ def stamp_of(state: os.stat_result) -> Stamp:
 def read_shard(path: Path, name: str | None = None) -> Shard:
     """Read and check a file's header, without reading tensors.
 
-    The reference implementation checks the file (overlaps, holes, sizes, limits). The offsets are
-    then taken from the same header.
-
     Args:
         path: the file.
         name: the shard's name, if the file does not have it yet.
 
     Raises:
         CheckpointError: the file is missing, unreadable, truncated or malformed.
-        UnsupportedInputError: it holds a dtype that this version does not know.
+        UnsupportedInputError: it holds an unknown dtype, or too many tensors.
     """
-    header_bytes, header, state = _read_header(path)
-    metadata = header.pop("__metadata__", None) or {}
-    data_start = 8 + header_bytes
-    shard = name or path.name
-    tensors = []
-    for tensor, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
-        dtype = BY_NAME.get(entry["dtype"])
-        if dtype is None:
-            raise UnsupportedInputError(
-                f"{path}: tensor {tensor!r} has dtype {entry['dtype']}, which this version of "
-                "patchc does not know; update patchc"
-            )
-        offset = data_start + entry["data_offsets"][0]
-        tensors.append(TensorInfo(tensor, dtype, tuple(entry["shape"]), shard, offset))
-    size, stamp = state.st_size, stamp_of(state)
-    return Shard(shard, path, size, stamp, data_start, metadata, tuple(tensors))
-
-
-def _read_header(path: Path) -> tuple[int, dict[str, Any], os.stat_result]:
-    """Read a checked header: its bytes, its content, and the status of the file before that."""
+    text, state = _read_header(path)
+    data_start, name = 8 + len(text), name or path.name
     try:
-        with os.fdopen(open_regular(path), "rb") as file:  # safe_open calls all of them missing
-            start = file.read(START_BYTES)
-        with safe_open(path, framework="numpy"):
-            pass
+        metadata, entries = parse_header(text, state.st_size - data_start)
+    except UnsupportedInputError as error:
+        raise UnsupportedInputError(f"{path}: {error}") from error
+    except CheckpointError as error:
+        start = len(text).to_bytes(8, "little") + text[:START_BYTES]
+        raise _unreadable(path, start, str(error)) from error
+    tensors = tuple(
+        TensorInfo(tensor, entry.dtype, entry.shape, name, data_start + entry.start)
+        for tensor, entry in entries.items()
+    )
+    return Shard(name, path, state.st_size, stamp_of(state), data_start, metadata, tensors)
+
+
+def _read_header(path: Path) -> tuple[bytes, os.stat_result]:
+    """Read a header's text, and the status of its file before that."""
+    try:
         with os.fdopen(open_regular(path), "rb") as file:
             state = os.fstat(file.fileno())
-            header_bytes = int.from_bytes(file.read(8), "little")
-            return header_bytes, json.loads(file.read(header_bytes)), state
+            start = file.read(START_BYTES)
+            size = int.from_bytes(start[:8], "little")
+            if len(start) < 8 or size > state.st_size - 8:
+                raise _unreadable(path, start, "it ends before its header does")
+            if size > MOST_HEADER:
+                raise _unreadable(path, start, f"a header of {size:,} bytes is above the cap")
+            file.seek(8)
+            text = file.read(size)
+            if len(text) < size:
+                raise _unreadable(path, start, "it ends before its header does")
+            return text, state
     except FileNotFoundError as error:
-        if error.errno is None:  # from safe_open, after the file was opened here
-            raise CheckpointError(
-                f"{path}: could not be opened twice; run again when nothing changes it"
-            ) from error
         message = f"{path}: no such file; fetch this shard again"
         raise MissingCheckpointError(message, str(path)) from error
     except OSError as error:
         raise CheckpointError(f"{path}: cannot read: {reason(error)}") from error
-    except (SafetensorError, ValueError, RecursionError) as error:
-        raise CheckpointError(
-            f"{path}: not a readable safetensors file{_what_then(path, start, error)}"
-        ) from error
 
 
-def _what_then(path: Path, start: bytes, error: Exception) -> str:
+def _unreadable(path: Path, start: bytes, why: str) -> CheckpointError:
+    then = _what_then(path, start, why)
+    return CheckpointError(f"{path}: not a readable safetensors file{then}")
+
+
+def _what_then(path: Path, start: bytes, why: str) -> str:
     if path.suffix == ".json":
         return "; name the model's folder"
     if start[8:9] != b"{" and (kind := other_kind(start, ORDER)):
         return f": it is {kind}"
-    return f" ({error}); was the download complete? If not, fetch it again"
+    return f" ({why}); was the download complete? If not, fetch it again"
 
 
 def size_by_header(header: bytes) -> int:
-    """Compute the size of a safetensors file from its header, which is not checked further.
+    """Compute the size of a safetensors file from its header.
 
     Raises:
         CheckpointError: the bytes are not a header.
+        UnsupportedInputError: it lists an unknown dtype, or too many tensors.
     """
-    try:
-        entries = json.loads(header[8:])
-        entries.pop("__metadata__", None)
-        ends = [int(entry["data_offsets"][1]) for entry in entries.values()]
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError("it is not the header of a safetensors file") from error
-    return len(header) + max(ends, default=0)
+    _, entries = parse_header(header[8:])
+    return len(header) + max((entry.end for entry in entries.values()), default=0)

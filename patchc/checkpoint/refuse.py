@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from patchc.errors import CheckpointError, MissingCheckpointError, UnsupportedInputError
 from patchc.regular_file import open_regular, read_regular
+from patchc.strict_json import has_more_values, parse_json
 from patchc.system_errors import reason
 
 _PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
+_MOST_CONFIG = 1 << 24
+_MOST_VALUES = 1 << 18
 _BELOW = ("*/model.safetensors*", "*/*/model.safetensors*")
 """Where a model lies whose outer folder is named, such as that of a hub's cache."""
 
@@ -150,17 +152,20 @@ def refuse_quantised(path: Path, names: Iterable[str] = ()) -> None:
     config = (path if path.is_dir() else path.parent) / "config.json"
     if os.path.lexists(config):
         try:
-            content = json.loads(read_regular(config))
+            text = read_regular(config, _MOST_CONFIG)
+            if has_more_values(text, _MOST_VALUES, _MOST_VALUES):
+                raise ValueError(f"it has more than {_MOST_VALUES:,} values")
+            content = parse_json(text)
         except OSError as error:
             raise CheckpointError(f"{config}: cannot read: {reason(error)}") from error
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise CheckpointError(f"{config}: not readable JSON ({error})") from error
         quantised = content.get("quantization_config") if isinstance(content, dict) else None
         if quantised:
             method = quantised.get("quant_method") if isinstance(quantised, dict) else None
-            kinds.append(str(method or "a quantisation_config in config.json"))
+            kinds.append(str(method or "a quantisation_config in config.json")[:80])
     kinds += [
-        f"{method}: tensor {name!r}"
+        f"{method}: tensor {name[:80]!r}"
         for name in names
         for suffix, method in _QUANTISED_SUFFIXES.items()
         if name.endswith(suffix)
