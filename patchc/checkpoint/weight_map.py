@@ -55,8 +55,9 @@ def _read_weight_map(index: Path) -> dict[str, str]:
     except OSError as error:
         raise CheckpointError(f"{index}: cannot read: {reason(error)}") from error
     if has_more_values(text, _MOST_CONTAINERS, 2 * MOST_TENSORS):
-        raise UnsupportedInputError(
-            f"{index}: has more entries than a model may have tensors here, {MOST_TENSORS:,}"
+        raise CheckpointError(
+            f"{index}: not readable JSON (more entries than the {MOST_TENSORS:,} tensors that a "
+            "model may have here)"
         )
     try:
         content = parse_json(text)
