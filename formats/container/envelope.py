@@ -1,4 +1,4 @@
-"""The envelope around a signed statement: DSSE, in one encoding (SPEC.md, section 5.3).
+"""The envelope around a signed statement: DSSE, in one encoding (SPEC.md, section 5.4).
 
 Nothing here checks a signature, so that a patch can be read without any cryptography.
 """

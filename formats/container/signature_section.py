@@ -1,4 +1,4 @@
-"""The signature section of a patch file, between metadata and trailer (SPEC.md, section 5.2)."""
+"""The signature section of a patch file, between metadata and trailer (SPEC.md, section 5.3)."""
 
 from __future__ import annotations
 

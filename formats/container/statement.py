@@ -1,4 +1,4 @@
-"""What a signature of a patch states: an in-toto statement, in one encoding (SPEC.md, section 5.4).
+"""What a signature of a patch states: an in-toto statement, in one encoding (SPEC.md, section 5.5).
 
 Reading one needs no cryptography. Whether a signature of it is valid is another question.
 """

@@ -116,7 +116,7 @@ def test_guessing_a_password_is_slow() -> None:
 
 
 def test_the_key_id_is_the_digest_of_the_key_in_canonical_json() -> None:
-    """As securesystemslib makes it; see the specification, section 5.3."""
+    """As securesystemslib makes it; see the specification, section 5.4."""
     text = f'{{"keytype":"ed25519","keyval":{{"public":"{FIRST.raw.hex()}"}},"scheme":"ed25519"}}'
     key_id = hashlib.sha256(text.encode()).hexdigest()
     assert patchc.sign("x.patchc", key="first").key_id == key_id
