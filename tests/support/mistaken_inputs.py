@@ -33,6 +33,8 @@ TEXTS = {
     "empty.jsonl": "",
     "pointer.patchc": POINTER,
     "page.patchc": PAGE,
+    "flags.toml": '[apply]\ntrusted = ["keys"]\n',
+    "trust.toml": '[policy]\ntrust = ["keys"]\n',
 }
 
 
@@ -50,6 +52,9 @@ def write_place(folder: Path) -> Path:
     _change(_shards(_copy("models/fixed", "models/newer"))[0])
     _done("diff models/fixed models/newer --codec rice -o second.patchc")
     _write_models()
+    _write_keys()
+    (_copy("models/chat", "models/coded") / "modeling.py").write_text("import os\n")
+    _done("diff models/chat models/coded -o coded.patchc")
     Path("cut.patchc").write_bytes(Path("fix.patchc").read_bytes()[:-100])
     return folder
 
@@ -57,6 +62,17 @@ def write_place(folder: Path) -> Path:
 def _done(command: str, *more: str) -> None:
     code, _, errors = run(*command.split(), *more)
     assert code == 0, errors
+
+
+def _write_keys() -> None:
+    """The key of those whose patches are taken, a stranger's, and a signed patch."""
+    for name in ("release", "stranger"):
+        _done(f"keygen {name}")
+    Path("keys").mkdir()
+    shutil.copy("release.pub", "keys")
+    _done("sign fix.patchc --key release -o signed.patchc")
+    for name in ("trust.toml", "flags.toml"):
+        Path(name).chmod(0o644)
 
 
 def _write_records() -> None:
