@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from patchc.errors import UsageError
-from patchc.regular_file import read_regular
+from patchc.recipe.plain_values import parse_toml, read_text
 from patchc.system_errors import reason
 
 _NOT_FROM_FILES = ("help", "config")
+_OF_POLICY = ("trusted", "require")
+_POLICY = "policy"
+"""The table of what patches have to be (:mod:`patchc.signing.policy`)."""
 
 
 def read_options(
@@ -32,18 +34,25 @@ def read_options(
     """
     tables = _parse(path)
     for name, content in tables.items():
+        if name == _POLICY:
+            continue
         if name not in commands:
             raise UsageError(
-                f"config {path}: {name!r} is no command; a file has a table for each command, such "
-                f"as [{_nearest(name, commands) or command}]"
+                f"config {path}: {name!r:.80} is no command; a file has a table for each command, "
+                f"such as [{_nearest(name, commands) or command}]"
             )
         if not isinstance(content, dict):
             raise UsageError(f"config {path}: {name} is not a table; write [{name}]")
     known = {key_of(one): one for one in parameters if key_of(one) not in _NOT_FROM_FILES}
     found = {}
     for key, value in tables.get(command, {}).items():
-        where = f"config {path}: [{command}] {key}"
+        where = f"config {path}: [{command}] {key:.80}"
         parameter = known.get(key)
+        if parameter and key in _OF_POLICY:
+            raise UsageError(
+                f"{where} would not hold where the command line says otherwise; write it in "
+                f"[{_POLICY}], where nothing weakens it"
+            )
         if parameter is None:
             near = _nearest(key.replace("-", "_"), known)
             advice = f"did you mean {near}?" if near else f"see `patchc {command} --help`"
@@ -62,13 +71,11 @@ def key_of(parameter: Any) -> str:
 
 def _parse(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(read_regular(path).decode("utf-8-sig"))
+        return parse_toml(read_text(path))
     except OSError as error:
         raise UsageError(f"config {path}: cannot read: {reason(error)}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"config {path}: not UTF-8 text; save the file as UTF-8") from error
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"config {path}: not valid TOML ({error})") from error
+    except UsageError as error:
+        raise UsageError(f"config {path}: {error}") from error
 
 
 def _nearest(name: str, names: Iterable[str]) -> str | None:

@@ -163,7 +163,7 @@ class FitOptions:
             checks.positive(name, getattr(self, name))
         for name in ("anchor_weight", "answer_weight", "shrinkage"):
             checks.positive(name, getattr(self, name), or_zero=True)
-        for opening in checks.expressions("openings", self.openings):
+        for opening in checks.texts("openings", self.openings):
             checks.text("openings", opening)
         if not isinstance(self.limits, list | tuple) or not all(
             isinstance(limit, Limit) for limit in self.limits

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from patchc.errors import UsageError
 from patchc.fitting.fit_options import Sharing
 from patchc.recipe import MergeOverride, MergeRecipe, Override, Recipe, exact_match
+from patchc.recipe.expressions import expression
 from patchc.selection.candidates import layer_of, module_of, natural_order
 
 Values = NDArray[np.float64]
@@ -147,7 +148,7 @@ def group_tensors(tensors: Sequence[str], sharing: Sharing) -> tuple[Group, ...]
     groups = []
     for shared, names in members.items():
         match = _expression(sharing, shared)
-        if [name for name in ordered if re.search(match, name)] != names:
+        if [name for name in ordered if expression(match).matches(name)] != names:
             match = "|".join(exact_match(name) for name in names)
         groups.append(Group(match, tuple(names)))
     return tuple(groups)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from patchc.errors import UsageError
 from patchc.json_values import has_half_character
+from patchc.recipe.expressions import expression
 
 _MOST_SHOWN = 80
 
@@ -19,11 +20,11 @@ def number(name: str, value: object) -> float:
     """Check a number; a truth value does not count as one."""
     if isinstance(value, str):
         raise UsageError(
-            f"{name} is the text {_shown(value)}; it must be a number (YAML takes 1e1 for a text "
+            f"{name} is the text {brief(value)}; it must be a number (YAML takes 1e1 for a text "
             "and 1.0e+1 for a number)"
         )
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise UsageError(f"{name} is {_shown(value)}; it must be a number")
+        raise UsageError(f"{name} is {brief(value)}; it must be a number")
     try:
         return float(value)
     except OverflowError as error:
@@ -35,7 +36,7 @@ def positive(name: str, value: object, or_zero: bool = False) -> float:
     checked = number(name, value)
     if not math.isfinite(checked) or checked < 0 or (checked == 0 and not or_zero):
         bound = ", at least 0" if or_zero else " above 0"
-        raise UsageError(f"{name} is {_shown(value)}; it must be a finite number{bound}")
+        raise UsageError(f"{name} is {brief(value)}; it must be a finite number{bound}")
     return checked
 
 
@@ -59,7 +60,7 @@ def scale(name: str, value: object) -> float:
 def seed(name: str, value: object) -> int:
     """Check a whole number in [0, 2**64)."""
     if type(value) is not int or not 0 <= value < 2**64:
-        raise UsageError(f"{name} is {_shown(value)}; it must be a whole number below 2**64")
+        raise UsageError(f"{name} is {brief(value)}; it must be a whole number below 2**64")
     return value
 
 
@@ -67,39 +68,47 @@ def count(name: str, value: object, below: float = math.inf) -> int:
     """Check a whole number of at least 1, and below ``below``."""
     if type(value) is not int or not 1 <= value < below:
         most = "" if below == math.inf else f" and below {below:,}"
-        raise UsageError(
-            f"{name} is {_shown(value)}; it must be a whole number of at least 1{most}"
-        )
+        raise UsageError(f"{name} is {brief(value)}; it must be a whole number of at least 1{most}")
     return value
 
 
 def truth(name: str, value: object) -> bool:
     """Check a truth value."""
     if not isinstance(value, bool):
-        raise UsageError(f"{name} is {_shown(value)}; it must be true or false")
+        raise UsageError(f"{name} is {brief(value)}; it must be true or false")
     return value
 
 
 def expressions(name: str, value: object) -> tuple[str, ...]:
+    """Check a list of regular expressions."""
+    for text in texts(name, value):
+        try:
+            expression(text)
+        except UsageError as error:
+            raise UsageError(f"{name}: {error}") from error
+    return texts(name, value)
+
+
+def texts(name: str, value: object) -> tuple[str, ...]:
     """Check a list of texts."""
     if not isinstance(value, list | tuple) or not all(isinstance(text, str) for text in value):
-        raise UsageError(f"{name} is {_shown(value)}; it must be a list of expressions")
+        raise UsageError(f"{name} is {brief(value)}; it must be a list of texts")
     return tuple(value)
 
 
 def text(name: str, value: object) -> str:
     """Check a text that is not empty and that a file can hold."""
     if not isinstance(value, str) or not value.strip():
-        raise UsageError(f"{name}: {_shown(value)} must be a text that is not empty")
+        raise UsageError(f"{name}: {brief(value)} must be a text that is not empty")
     if has_half_character(value):
-        raise UsageError(f"{name}: {_shown(value)} holds half a character (a lone surrogate)")
+        raise UsageError(f"{name}: {brief(value)} holds half a character (a lone surrogate)")
     return value
 
 
 def choice(name: str, value: object, choices: Sequence[str]) -> object:
     """Check one of ``choices``."""
     if value not in choices:
-        raise UsageError(f"{name} is {_shown(value)}; it must be one of {', '.join(choices)}")
+        raise UsageError(f"{name} is {brief(value)}; it must be one of {', '.join(choices)}")
     return value
 
 
@@ -107,12 +116,15 @@ def known_keys(content: Mapping[str, object], known: Sequence[str]) -> None:
     """Check that every key of a table is known."""
     for key in content:
         if key not in known:
-            raise UsageError(f"unknown key {key!r}; known are {', '.join(known)}")
+            # In ASCII, since a key of another alphabet may look like one that is known.
+            raise UsageError(f"unknown key {key!a:.80}; known are {', '.join(known)}")
 
 
-def _shown(value: object) -> str:
+def brief(value: object) -> str:
+    """Write a value as Python does, cut where it is long."""
     try:
-        text = repr(value)
+        text = repr(value[:_MOST_SHOWN]) if isinstance(value, str) else repr(value)
     except ValueError:  # Python writes no number of more than 4300 digits
         return "a number of very many digits"
-    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
+    is_cut = len(text) > _MOST_SHOWN or (isinstance(value, str) and len(value) > _MOST_SHOWN)
+    return f"{text[:_MOST_SHOWN]}…" if is_cut else text

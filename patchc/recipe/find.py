@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from pathlib import Path
 from typing import Any
 
 from patchc.errors import UsageError, unreadable
 from patchc.recipe import checks
+from patchc.recipe.plain_values import check_plain, parse_toml, read_text
 from patchc.recipe.safepatching import Recipe
 from patchc.recipe.task_merge import MergeRecipe
-from patchc.regular_file import read_regular
 from patchc.system_errors import reason
 
 METHODS = (*Recipe.methods, *MergeRecipe.methods)
@@ -76,7 +75,7 @@ def given_recipe(recipe: Recipe | MergeRecipe | None) -> Recipe | MergeRecipe:
 
 def _read(path: Path) -> tuple[Recipe | MergeRecipe, frozenset[str]]:
     try:
-        content = _parse(read_regular(path), path.suffix.lower() in YAML_SUFFIXES)
+        content = _parse(read_text(path), path.suffix.lower() in YAML_SUFFIXES)
         return _from_json(content), frozenset(content)
     except OSError as error:
         message = f"recipe {path}: cannot read: {reason(error)}; it is a file, or one of "
@@ -85,25 +84,17 @@ def _read(path: Path) -> tuple[Recipe | MergeRecipe, frozenset[str]]:
         raise UsageError(f"recipe {path}: {error}") from error
 
 
-def _parse(raw: bytes, is_yaml: bool) -> Any:
+def _parse(text: str, is_yaml: bool) -> Any:
+    if not is_yaml:
+        return parse_toml(text)
+    from patchc.recipe.yaml_text import load_yaml
+
     try:
-        text = raw.decode("utf-8-sig")
-        if is_yaml:
-            import yaml
-
-            from patchc.recipe.yaml_text import load_yaml
-
-            try:
-                return load_yaml(text)
-            except yaml.YAMLError as error:
-                raise UsageError(f"not valid YAML ({error})") from error
-        return tomllib.loads(text)
-    except UsageError:
-        raise
-    except UnicodeDecodeError as error:
-        raise UsageError("not UTF-8 text; save the file as UTF-8") from error
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"not valid TOML or YAML ({error})") from error
+        content = load_yaml(text)
+    except ValueError as error:
+        raise UsageError(f"not valid YAML ({error})") from error
+    check_plain(content)
+    return content
 
 
 def _from_json(content: Any) -> Recipe | MergeRecipe:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from functools import cached_property
 from typing import Any, TypeVar
 
 from patchc.errors import UsageError
 from patchc.recipe import checks
+from patchc.recipe.expressions import expression
 from patchc.recipe.parameters import key
 
 Kind = TypeVar("Kind", bound="TensorOverride")
@@ -20,32 +19,36 @@ class TensorOverride:
     """The base class of overrides; the class of each method adds its values.
 
     Attributes:
-        match: regular expression over tensor names, with :func:`re.search` semantics.
+        match: :class:`regular expression <patchc.recipe.expressions.Expression>` over tensor names,
+            with :func:`re.search` semantics.
 
     Raises:
-        UsageError: the expression is malformed, or no value is given.
+        UsageError: the expression is malformed or not supported, or no value is given.
     """
 
     match: str
 
     def __post_init__(self) -> None:
         if not isinstance(self.match, str):
-            raise UsageError(f"match is {self.match!r}; it must be a regular expression")
-        try:
-            _ = self._expression
-        except (re.error, OverflowError, RecursionError) as error:
-            raise UsageError(f"{self.match!r} is not a regular expression ({error})") from error
+            raise UsageError(
+                f"match is {checks.brief(self.match)}; it must be a regular expression"
+            )
+        expression(self.match)
         if not self.values():
-            raise UsageError(f"the override for {self.match!r} changes nothing; give it a value")
+            raise UsageError(f"{self.called} changes nothing; give it a value")
 
-    @cached_property
-    def _expression(self) -> re.Pattern[str]:
-        # The cache of the re module has room for 512 expressions only.
-        return re.compile(self.match)
+    @property
+    def called(self) -> str:
+        """What messages call it."""
+        return f"the override for {checks.brief(self.match)}"
 
     def matches(self, name: str) -> bool:
-        """Return whether it is for the tensor of this name."""
-        return self._expression.search(name) is not None
+        """Return whether it is for the tensor of this name.
+
+        Raises:
+            UsageError: the expression takes too long for it.
+        """
+        return expression(self.match).matches(name)
 
     def values(self) -> dict[str, Any]:
         """Return the values that it sets, by their fields' names."""
@@ -65,7 +68,7 @@ def read_overrides(name: str, value: object, kind: type[Kind]) -> tuple[Kind, ..
         UsageError: it is not such a list, a key is unknown, or a value is invalid.
     """
     if not isinstance(value, list | tuple):
-        raise UsageError(f"{name} is {value!r}; it must be a list of tables")
+        raise UsageError(f"{name} is {checks.brief(value)}; it must be a list of tables")
     return tuple(one if isinstance(one, kind) else _from_table(one, kind) for one in value)
 
 
@@ -87,7 +90,7 @@ def as_json(value: Any) -> Any:
 
 def _from_table(content: object, kind: type[Kind]) -> Kind:
     if not isinstance(content, Mapping) or "match" not in content:
-        raise UsageError(f"an override is {content!r}; it must be a table with a match")
+        raise UsageError(f"an override is {checks.brief(content)}; it must be a table with a match")
     names = {key(field.name): field.name for field in fields(kind)}
     checks.known_keys(content, list(names))
     return kind(**{names[word]: value for word, value in content.items()})

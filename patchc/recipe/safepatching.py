@@ -31,7 +31,8 @@ class Override(TensorOverride):
     """Other values for the tensors whose name matches; None keeps the recipe's.
 
     Attributes:
-        match: regular expression over tensor names, with :func:`re.search` semantics.
+        match: :class:`regular expression <patchc.recipe.expressions.Expression>` over tensor names,
+            with :func:`re.search` semantics.
         retain, top_se, top_osm, alpha, beta: as in :class:`Recipe`.
 
     Raises:
@@ -148,7 +149,7 @@ class Recipe(BaseRecipe):
             for override in self.overrides:
                 if {"top_se", "top_osm"} & override.values().keys():
                     raise UsageError(
-                        f"the override for {override.match!r} sets a share, and in global scope "
+                        f"{override.called} sets a share, and in global scope "
                         "one share is counted over all tensors; override retain, alpha or beta"
                     )
 

@@ -28,7 +28,8 @@ class MergeOverride(TensorOverride):
     """Other scales for the tensors whose name matches; None keeps the recipe's.
 
     Attributes:
-        match: regular expression over tensor names, with :func:`re.search` semantics.
+        match: :class:`regular expression <patchc.recipe.expressions.Expression>` over tensor names,
+            with :func:`re.search` semantics.
         weight, lambda_: as in :class:`MergeRecipe`.
 
     Raises:
@@ -143,7 +144,7 @@ class MergeRecipe(BaseRecipe):
         self.weights(models)
         for override in self.overrides:
             if override.weight is not None:
-                _one_each(override.weight, models, f"the override for {override.match!r}: ")
+                _one_each(override.weight, models, f"{override.called}: ")
 
     def to_json(self) -> dict[str, Any]:
         """Return the recipe as JSON values; without overrides there is no key for them."""

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from patchc.errors import UsageError
+from patchc.recipe import checks
+from patchc.recipe.expressions import expression
 from patchc.recipe.overrides import TensorOverride
 
 _LAYER_NUMBER = re.compile(r"(?:^|\.)\d+\.")
@@ -90,26 +92,20 @@ class NameFilter:
     No ``include`` admits every name; ``exclude`` wins over ``include``.
 
     Raises:
-        UsageError: an expression is malformed.
+        UsageError: an expression is malformed or not supported; later, that one takes too long.
     """
 
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for pattern in (*self.include, *self.exclude):
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise UsageError(
-                    f"{pattern!r} is not a regular expression ({error}); correct the "
-                    "include or exclude option"
-                ) from error
+        checks.expressions("include", self.include)
+        checks.expressions("exclude", self.exclude)
 
     def matches(self, name: str) -> bool:
         """Whether the filter admits a tensor name."""
-        included = not self.include or any(re.search(p, name) for p in self.include)
-        return included and not any(re.search(p, name) for p in self.exclude)
+        included = not self.include or any(expression(p).matches(name) for p in self.include)
+        return included and not any(expression(p).matches(name) for p in self.exclude)
 
 
 def check_overrides(overrides: Sequence[TensorOverride], names: Sequence[str]) -> None:
@@ -121,6 +117,6 @@ def check_overrides(overrides: Sequence[TensorOverride], names: Sequence[str]) -
     for override in overrides:
         if not any(override.matches(name) for name in names):
             raise UsageError(
-                f"the override for {override.match!r} matches none of the {len(names)} "
+                f"{override.called} matches none of the {len(names)} "
                 "tensors that take part; correct the expression"
             )

@@ -94,7 +94,7 @@ def test_an_option_whose_name_is_not_its_parameters(
         ("[verify]\nthreads = [1]\n", "[verify] threads is [1]; write one text or number"),
         ("[verify]\nthreads = 'many'\n", "[verify] threads: "),
         ("[verify]\nthreads = 0\n", "[verify] threads: "),
-        ("[verify]\nthreads = 2025-01-01\n", "[verify] threads is datetime.date(2025, 1, 1); "),
+        ("[verify]\nthreads = 2025-01-01\n", "verify.threads is datetime.date(2025, 1, 1); "),
         ("[verify]\nmax_memory = 'lots'\n", "[verify] max_memory: 'lots' is not a size"),
         ("[build]\ntuned = 'a'\n", None),
         ("threads = 1\n", "'threads' is no command; a file has a table for each command"),

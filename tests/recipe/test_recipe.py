@@ -182,7 +182,7 @@ def test_bad_yaml_is_refused(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("alpha: 1\nbeta: 2\nalpha: 3", "'alpha' is given twice(.|\n)*line 3"),
+        ("alpha: 1\nbeta: 2\nalpha: 3", "line 3, column 1: the key 'alpha' is given twice"),
         ("overrides:\n- {match: a, alpha: 1, 'alpha': 2}", "'alpha' is given twice"),
         ("alpha: 1e1", r"alpha is the text '1e1'.*1\.0e\+1 for a number"),
     ],
@@ -263,8 +263,8 @@ SAFEPATCHING = st.builds(
     sets=st.sampled_from(SET_OPERATIONS),
     rescale=st.booleans(),
     least_step=st.integers(1, 2**31 - 1),
-    include=st.lists(TEXTS, max_size=2),
-    exclude=st.lists(TEXTS, max_size=2),
+    include=st.lists(MATCHES, max_size=2),
+    exclude=st.lists(MATCHES, max_size=2),
     overrides=st.lists(
         overrides_of(
             Override,
@@ -293,8 +293,8 @@ def merge_recipes(draw: st.DrawFn) -> MergeRecipe:
     common = {
         "weight": weight,
         "lambda_": SCALES,
-        "include": st.lists(TEXTS, max_size=2),
-        "exclude": st.lists(TEXTS, max_size=2),
+        "include": st.lists(MATCHES, max_size=2),
+        "exclude": st.lists(MATCHES, max_size=2),
         "overrides": st.lists(
             overrides_of(MergeOverride, {"weight": weight, "lambda_": SCALES}), max_size=3
         ),
@@ -305,7 +305,7 @@ def merge_recipes(draw: st.DrawFn) -> MergeRecipe:
 
 @given(recipe=SAFEPATCHING | merge_recipes())
 @example(recipe=FULL)
-@example(recipe=Recipe(alpha=-0.0, beta=5e-324, include=("\x00\x7f\u2028\U0001f9ea\r\n'\"\\",)))
+@example(recipe=Recipe(alpha=-0.0, beta=5e-324, include=("\x00\x7f\u2028\U0001f9ea\r\n'\"\\\\",)))
 def test_the_text_of_a_recipe_is_read_back_as_it_was(recipe: Recipe | MergeRecipe) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "recipe.toml"

@@ -99,7 +99,7 @@ def _check(content: Any) -> Description:
     checks.seed("seed", description.seed)
     checks.truth("rest_unchanged", description.rest_unchanged)
     checks.text("base", description.base)
-    scores = checks.expressions("scores", description.scores)
+    scores = checks.texts("scores", description.scores)
     for kind in scores:
         checks.choice("scores", kind, SCORES)
     return Description(**{**vars(description), "scores": scores})

@@ -96,7 +96,6 @@ REFUSED: dict[str, tuple[Change, Recipe, type[PatchcError], str]] = {
     "no scores": (_no_scores_at_all, Recipe(), MismatchError, "nothing to build"),
     "all excluded": (_no_change, Recipe(exclude=("",)), MismatchError, "nothing to build"),
     "none included": (_no_change, Recipe(include=("zzz",)), MismatchError, "nothing to build"),
-    "bad expression": (_no_change, Recipe(include=("(",)), UsageError, "regular expression"),
     "quantised": (_quantised_tensor, Recipe(), UnsupportedInputError, "GPTQ or AWQ"),
     "adapter": (_adapter_tensor, Recipe(), UnsupportedInputError, "LoRA adapter"),
 }

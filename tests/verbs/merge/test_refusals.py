@@ -89,12 +89,6 @@ ODD: dict[str, tuple[Change, MergeRecipe, type[PatchcError], str]] = {
         MismatchError,
         "nothing to build",
     ),
-    "bad expression": (
-        lambda *_: None,
-        MergeRecipe("dare", include=("(",)),
-        UsageError,
-        "regular expression",
-    ),
     "weights": (
         lambda *_: None,
         MergeRecipe("dare", weight=(1.0, 2.0, 3.0)),
