@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_SUFFIXES = {
+SUFFIXES = {
     "Python code": ".py .pyw .pyc .pyo .pyd .pyx .pyz .pex .egg .whl .ipynb ._pth",
     "a script": (
         ".sh .bash .zsh .fish .csh .ksh .bat .cmd .ps1 .psm1 .psd1 .vbs .vbe .wsf .wsh .hta .js "
@@ -26,12 +26,12 @@ _SUFFIXES = {
     "a Keras or TensorFlow model": ".keras .h5 .hdf5 .pb",
     "a build file": ".mk .cmake .gradle .gemspec .csproj .vcxproj",
 }
-_NAMES = {
+NAMES = {
     "a build file": (
         "makefile gnumakefile bsdmakefile cmakelists.txt dockerfile containerfile compose.yaml "
         "compose.yml docker-compose.yaml docker-compose.yml justfile rakefile gemfile jenkinsfile "
         "vagrantfile procfile pipfile setup.cfg pyproject.toml tox.ini pytest.ini package.json "
-        "environment.yml environment.yaml build meson.build"
+        "environment.yml environment.yaml meson.build"
     ),
     "a tool's settings, which run commands": (
         ".gitmodules .gitconfig .gitlab-ci.yml .travis.yml azure-pipelines.yml .npmrc .envrc .env "
@@ -40,7 +40,7 @@ _NAMES = {
         "autorun.inf crontab"
     ),
 }
-_FOLDERS = {
+FOLDERS = {
     "in a folder of hooks": "hooks .githooks .husky",
     "in a tool's folder, whose files run commands": (
         ".git .hg .svn .github .gitlab .circleci .vscode .idea .devcontainer .cargo .jupyter "
@@ -49,6 +49,7 @@ _FOLDERS = {
 }
 _COMPRESSED = re.compile(r"(\.(gz|bz2|xz|lzma|zst|z|lz4))+$")
 _VERSIONED = re.compile(r"\.so(\.\d+)+$")
+_WITH_MORE = re.compile(r"(make|docker|container)file\.")
 _PACKAGES = re.compile(r"requirements[^/]*\.(txt|in)$")
 
 
@@ -56,7 +57,7 @@ def _by_word(table: dict[str, str]) -> dict[str, str]:
     return {word: reason for reason, words in table.items() for word in words.split()}
 
 
-_BY_SUFFIX, _BY_NAME, _BY_FOLDER = map(_by_word, (_SUFFIXES, _NAMES, _FOLDERS))
+_BY_SUFFIX, _BY_NAME, _BY_FOLDER = map(_by_word, (SUFFIXES, NAMES, FOLDERS))
 
 
 def reason_by_name(name: str) -> str | None:
@@ -73,9 +74,9 @@ def reason_by_name(name: str) -> str | None:
         return _BY_SUFFIX[".so"]
     if _PACKAGES.match(plain):
         return "a list of packages, which are run where they are installed"
-    stem, dot, suffix = plain.rpartition(".")
-    own = _BY_NAME.get(plain) or _BY_NAME.get(stem if dot else "")
-    return own if own else _BY_SUFFIX.get(dot + suffix)
+    if _WITH_MORE.match(plain):
+        return _BY_NAME["makefile"]
+    return _BY_NAME.get(plain) or _BY_SUFFIX.get("".join(plain.rpartition(".")[1:]))
 
 
 def _as_windows_sees(part: str) -> str:

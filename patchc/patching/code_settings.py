@@ -38,7 +38,7 @@ def _is_lambda(value: object) -> bool:
 
 
 _Check = Callable[[object], bool]
-_KEYS: dict[str, _Check] = {
+KEYS: dict[str, _Check] = {
     "auto_map": _is_set,
     "custom_pipelines": _is_set,
     "custom_pipeline": _is_set,
@@ -68,7 +68,7 @@ def _pattern(keys: dict[str, _Check], form: str) -> re.Pattern[bytes]:
 _JSON_KEY, _KEY_AT_START = r'"({})"\s*:', r'({})"\s*:'
 _YAML_WORDS = {  # each begins with plain letters, which are found fast
     key: re.compile(re.escape(key).encode() + rb"(?![\w.-])")
-    for key, check in _KEYS.items()
+    for key, check in KEYS.items()
     if check is _is_set
 }
 _YAML_TAGS = re.compile(rb"!(!|<tag:yaml\.org,2002:)python/"), re.compile(rb"%TAG")
@@ -122,7 +122,7 @@ def _in_yaml(content: Content) -> Iterator[str]:
 
 def _in_json(last: str, content: Content) -> Iterator[tuple[str, str]]:
     """Give a reason for each setting, with its value."""
-    keys = _KEYS | _KEYS_OF_FILES.get(last, {})
+    keys = KEYS | _KEYS_OF_FILES.get(last, {})
     start = _pattern(keys, _KEY_AT_START).match(content)  # of what differs: the quote may not
     matches = chain([start] if start else [], _pattern(keys, _JSON_KEY).finditer(content))
     for number, match in enumerate(matches):

@@ -7,6 +7,7 @@ import io
 import json
 import pickle
 import py_compile
+import re
 import sys
 import tarfile
 import zipfile
@@ -19,6 +20,9 @@ from tiny_checkpoints import tree
 from update_files import write_update
 
 import patchc
+from patchc.patching.code_names import FOLDERS, SUFFIXES
+from patchc.patching.code_names import NAMES as NAMES_OF_CODE
+from patchc.patching.code_settings import KEYS
 
 
 class Calls:
@@ -205,3 +209,19 @@ def test_settings_that_name_code(tmp_path: Path, both: bool) -> None:
 def test_settings_that_name_none(tmp_path: Path) -> None:
     before, after = (_files(PLAIN_SETTINGS, side) for side in (0, 1))
     assert _refused(tmp_path, before, after) == set()
+
+
+def test_the_page_lists_what_counts() -> None:
+    page = (Path(__file__).parents[2] / "docs/reference/code-in-patches.md").read_text()
+    tables = "\n".join(line for line in page.splitlines() if line.startswith("| "))
+    listed = set(re.findall(r"`([^` ]+)`", tables))
+    words = {one for table in (SUFFIXES, NAMES_OF_CODE, FOLDERS) for one in _words(table)}
+    settings = {"type", *KEYS}
+    assert listed >= words | settings
+    in_cells = {"modules.json", "requirements", ".txt", ".in", "/", "Lambda", "__lambda__"}
+    owners = {"torch.nn", "transformers", "sentence_transformers"}
+    assert listed == words | settings | in_cells | owners
+
+
+def _words(table: Mapping[str, str]) -> list[str]:
+    return [word for words in table.values() for word in words.split()]
