@@ -184,6 +184,8 @@ class DeriveOptions:
             raise UsageError("retain is 0, so nothing would be tuned; it must be above 0")
         if self.anchor_weight is not None:
             checks.positive("anchor_weight", self.anchor_weight, or_zero=True)
+        for name in ("include", "exclude"):
+            checks.expressions(name, getattr(self, name))
         for opening in checks.texts("openings", self.openings):
             checks.text("openings", opening)
         if self.refusal is not None:
