@@ -95,7 +95,7 @@ if TYPE_CHECKING:
     from patchc.selection.compact.holding import Holding as Holding
     from patchc.signing.check import CheckedSignature as CheckedSignature
     from patchc.signing.check import SignatureReport as SignatureReport
-    from patchc.signing.policy import Policy as Policy
+    from patchc.signing.policy import SigningPolicy as SigningPolicy
     from patchc.signing.trust import PolicyAnswer as PolicyAnswer
     from patchc.signing.trust import Trust as Trust
     from patchc.verbs.annotate import AnnotateReport as AnnotateReport
@@ -182,7 +182,7 @@ _NAMES = {
     "patchc.progress": "Progress ProgressEvent",
     "patchc.recipe": "MergeOverride MergeRecipe Override Recipe read_recipe",
     "patchc.selection.compact.holding": "Holding",
-    "patchc.signing.policy": "Policy",
+    "patchc.signing.policy": "SigningPolicy",
     "patchc.signing.trust": "PolicyAnswer Trust",
     "patchc.signing.check": "CheckedSignature SignatureReport",
     "patchc.verbs.annotate": "AnnotateReport annotate",

@@ -45,4 +45,5 @@ def policy_facts(policies: tuple[PolicyAnswer, ...]) -> dict[str, object]:
         return {}
     keys = dict.fromkeys(key for one in policies for key in one.signed.valid)
     sources = dict.fromkeys(one.source for one in policies)
-    return {"signed by": f"{', '.join(keys)}; required by {' and '.join(sources)}"}
+    ask = "asks" if len(sources) == 1 else "ask"
+    return {"signed by": f"{', '.join(keys)}, as {' and '.join(sources)} {ask}"}

@@ -37,7 +37,7 @@ _CLOSED = "no patch is taken while a policy cannot be read"
 
 
 @dataclass(frozen=True)
-class Policy:
+class SigningPolicy:
     """What a patch needs in order to be taken.
 
     Attributes:
@@ -54,7 +54,7 @@ class Policy:
     allow_code: bool = False
 
 
-def standing_policies() -> tuple[Policy, ...]:
+def standing_policies() -> tuple[SigningPolicy, ...]:
     """The policies of the environment, of the user, and of the machine.
 
     Raises:
@@ -72,7 +72,7 @@ def standing_policies() -> tuple[Policy, ...]:
     return tuple(map(read_policy, places))
 
 
-def read_policy(path: Path) -> Policy:
+def read_policy(path: Path) -> SigningPolicy:
     """Read a policy file.
 
     Raises:
@@ -84,7 +84,7 @@ def read_policy(path: Path) -> Policy:
     return _policy(f"policy {path}", path, content)
 
 
-def read_config_policy(path: Path) -> Policy | None:
+def read_config_policy(path: Path) -> SigningPolicy | None:
     """Read the table ``[policy]`` of a file of options; None where it has none.
 
     Raises:
@@ -155,7 +155,7 @@ def _parse(source: str, path: Path) -> tuple[dict[str, Any], os.stat_result]:
         raise SignatureError(f"{source}: not valid TOML ({error!s:.200})") from error
 
 
-def _policy(source: str, path: Path, given: dict[str, Any]) -> Policy:
+def _policy(source: str, path: Path, given: dict[str, Any]) -> SigningPolicy:
     for key in given.keys() - _KEYS:
         near = get_close_matches(key, _KEYS, 1)
         advice = f"did you mean {near[0]}?" if near else f"a policy has {', '.join(_KEYS)}"
@@ -179,7 +179,7 @@ def _policy(source: str, path: Path, given: dict[str, Any]) -> Policy:
     with naming(source):
         for file in (file for place in places for file in key_files(place)):
             _refuse_writable(f"trusted key {file}", file, _state_of(file))
-    return Policy(source, places, require, allow_code)
+    return SigningPolicy(source, places, require, allow_code)
 
 
 def _is_text(value: Any) -> bool:

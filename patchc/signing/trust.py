@@ -12,11 +12,14 @@ from patchc.errors import SignatureError, UsageError
 from patchc.formats import Patch
 from patchc.paths import PathLike, listed
 from patchc.signing.check import SignatureReport, check_signatures, demand
-from patchc.signing.policy import THIS_CALL, Policy, naming, read_policy, standing_policies
+from patchc.signing.policy import THIS_CALL, SigningPolicy, naming, read_policy, standing_policies
+
+NamedPolicy = PathLike | SigningPolicy
+"""A policy file, or what was read from one."""
 
 
-def _each(given: PathLike | Policy | Iterable[PathLike | Policy]) -> list[PathLike | Policy]:
-    return [given] if isinstance(given, str | os.PathLike | Policy) else [*given]
+def _each(given: NamedPolicy | Iterable[NamedPolicy]) -> list[NamedPolicy]:
+    return [given] if isinstance(given, str | os.PathLike | SigningPolicy) else [*given]
 
 
 @dataclass(frozen=True)
@@ -41,15 +44,13 @@ class Trust:
     keys: PathLike | Sequence[PathLike] | None = None
     require: int | None = None
     signatures: PathLike | Sequence[PathLike] = ()
-    policies: PathLike | Policy | Sequence[PathLike | Policy] = ()
+    policies: NamedPolicy | Sequence[NamedPolicy] = ()
     allow_code: bool = False
 
     def __post_init__(self) -> None:
         # Kept as tuples: what can be gone through once would be empty for a second patch.
-        kept: dict[str, Sequence[object]] = {
-            "signatures": listed(self.signatures),
-            "policies": _each(self.policies),
-        }
+        kept: dict[str, Sequence[object]] = {"policies": _each(self.policies)}
+        kept["signatures"] = listed(self.signatures)
         if self.keys is not None:
             kept["keys"] = listed(self.keys)
             if not kept["keys"]:
@@ -62,17 +63,20 @@ class Trust:
         if not isinstance(self.allow_code, bool):
             raise UsageError(f"allow_code is {self.allow_code!r:.80}; give True or False")
 
-    def asked(self) -> tuple[Policy, ...]:
+    def asked(self) -> tuple[SigningPolicy, ...]:
         """What the call itself asks for, as policies.
 
         Raises:
             SignatureError: a policy file cannot be used.
             UsageError: ``require`` without ``keys``.
         """
-        policies = tuple(map(_opened, _each(self.policies)))
+        policies = tuple(
+            one if isinstance(one, SigningPolicy) else read_policy(Path(one))
+            for one in _each(self.policies)
+        )
         if self.keys is not None:
-            own = Policy(THIS_CALL, tuple(listed(self.keys)), self.require or 1, self.allow_code)
-            return (own, *policies)
+            keys, require = tuple(listed(self.keys)), self.require or 1
+            return (SigningPolicy(THIS_CALL, keys, require, self.allow_code), *policies)
         if self.require is not None:
             raise UsageError(
                 "a number of signatures is required, and nobody is trusted; name the trusted keys "
@@ -139,7 +143,7 @@ def ask_policies(patch: Patch, trust: Trust) -> tuple[PolicyAnswer, ...]:
     return tuple(_ask(policy, patch, listed(trust.signatures), now) for policy in policies)
 
 
-def policies_in_force(trust: Trust) -> tuple[Policy, ...]:
+def policies_in_force(trust: Trust) -> tuple[SigningPolicy, ...]:
     """All policies that a patch has to satisfy: those of the call, and those that stand anyway.
 
     Raises:
@@ -161,7 +165,9 @@ def policies_in_force(trust: Trust) -> tuple[Policy, ...]:
     return policies
 
 
-def _ask(policy: Policy, patch: Patch, detached: Sequence[Path], now: datetime) -> PolicyAnswer:
+def _ask(
+    policy: SigningPolicy, patch: Patch, detached: Sequence[Path], now: datetime
+) -> PolicyAnswer:
     with naming(policy.source):
         signed = check_signatures(patch, detached, policy.trusted, policy.require, now)
         if len(signed.trusted) < policy.require:
@@ -170,7 +176,3 @@ def _ask(policy: Policy, patch: Patch, detached: Sequence[Path], now: datetime) 
                 f"{len(signed.trusted)}; name the others, or require fewer"
             )
     return PolicyAnswer(policy.source, signed)
-
-
-def _opened(given: PathLike | Policy) -> Policy:
-    return given if isinstance(given, Policy) else read_policy(Path(given))

@@ -49,8 +49,8 @@ def test_a_report_names_the_signers_and_what_asked_for_them(world: PolicyWorld) 
         code, out, err = run(*given, *more)
         assert (code, err) == (0, "")
         text = " ".join(out.split())
-        asked = f"required by this call and policy {world.place('machine')}"
-        assert f"signed by {ids['ann']}, {ids['ben']}; {asked}" in text
+        asked = f"as this call and policy {world.place('machine')} ask"
+        assert f"signed by {ids['ann']}, {ids['ben']}, {asked}" in text
     code, out, _ = run("revert", patch, "out", "--in-place", "--json")
     (answer,) = json.loads(out)["policies"]
     assert answer["source"] == f"policy {world.place('machine')}"
@@ -127,7 +127,7 @@ def test_the_table_of_a_file_of_options(world: PolicyWorld) -> None:
     given = ("apply", world.model.signed("ann"), world.model.base, "--config", options)
     code, out, err = run(*given)
     assert (code, err) == (0, "")
-    assert f"; required by config {options}: [policy]" in " ".join(out.split())
+    assert f", as config {options}: [policy] asks" in " ".join(out.split())
     # Commands that take no patch do not mind it.
     assert run("diff", world.model.base, world.model.tuned, "-o", "x", "--config", options)[0] == 0
     code, out, _ = run("verify", world.model.signed(), "--config", options)

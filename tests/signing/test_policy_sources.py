@@ -94,7 +94,7 @@ def test_without_any_policy_nothing_is_asked(world: PolicyWorld) -> None:
 
 
 def test_what_was_read_can_be_asked_again(world: PolicyWorld) -> None:
-    policy = patchc.Policy("ours", (world.folder / "ann-keys",), require=1)
+    policy = patchc.SigningPolicy("ours", (world.folder / "ann-keys",), require=1)
     refused(world, patchc.Trust(policies=policy), "^ours: .*not signed")
     trust = patchc.Trust(policies=[policy, *world.ask("file", "ben").policies])  # type: ignore[misc]
     refused(world, trust, "^policy .*not trusted", "ann")
