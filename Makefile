@@ -6,7 +6,7 @@ BIN := .venv/bin
 # Material warns of a MkDocs 2 that its requirements exclude.
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
-.PHONY: help setup demo test torture test-lm-eval check docs docs-serve gpu gpu-wheels bench bench-build bench-merge bench-memory bench-speed bench-size bench-kernels bench-linear bench-smollm2 bench-fix bench-first-use clean
+.PHONY: help setup demo test torture test-lm-eval check docs docs-serve gpu gpu-wheels bench bench-build bench-merge bench-memory bench-speed bench-size bench-kernels bench-linear bench-smollm2 bench-fix bench-first-use bench-signing clean
 
 help:
 	@echo "make demo          set everything up and fix a tiny embedded model, kept in play;"
@@ -32,6 +32,7 @@ help:
 	@echo "make bench-smollm2 the method's experiment on SmolLM2-135M-Instruct, resumable"
 	@echo "make bench-first-use  install and first runs in fresh environments, beside
 	@echo "                   mergekit-yaml --help and hf --help"
+	@echo "make bench-signing what signatures cost at build and apply, and of the install"
 	@echo "make bench-fix     fixes of stand-in policies on SmolLM2-135M-Instruct, resumable, in hours"
 	@echo "make clean         remove the environment and the caches"
 
@@ -136,6 +137,9 @@ bench-linear: setup
 
 bench-first-use: setup
 	$(BIN)/python benchmarks/first_use.py --torch "$(TORCH)"
+
+bench-signing: setup
+	$(BIN)/python benchmarks/signing.py
 
 bench-fix: setup
 	PYTHONPATH=benchmarks/fix:benchmarks/smollm2:tests/support $(BIN)/python benchmarks/fix/run.py $(if $(ROWS),--rows "$(ROWS)") $(if $(POLICIES),--policies $(POLICIES)) $(if $(SEEDS),--seeds $(SEEDS))

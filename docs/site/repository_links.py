@@ -20,6 +20,7 @@ ELSEWHERE = {
     "benchmarks/linear.svg": "explanation/linear.svg",
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
+    "SECURITY.md": "security.md",
     "README.md": "index.md",
 }
 """Files outside ``docs`` that the site has, and where."""
