@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import stat
@@ -11,9 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from blake3 import blake3
+from build_inputs import small_inputs
 from failing_renames import at_rename
 from golden_patch import golden_bytes
+from patch_chains import chain_of
 from signed_patches import FIRST, NOW, SECOND, THIRD, TestKey, digests, signed
+from tiny_checkpoints import normal, nudge
 
 import patchc
 from patchc.errors import (
@@ -78,7 +83,9 @@ def test_other_kinds_of_patches(name: str) -> None:
     assert counted("first") == 1
     with patchc.open_patch(PATCH) as patch:
         assert patch.signatures is not None
-        assert (patch.signatures.statement.subject.result is None) == bool(patch.additive)
+        subject = patch.signatures.statement.subject
+        assert (subject.result is None) == bool(patch.additive)
+        assert (subject.recipe, subject.kind) == (None, patch.metadata["kind"])
 
 
 def test_the_statement_says_what_the_patch_is() -> None:
@@ -92,6 +99,17 @@ def test_the_statement_says_what_the_patch_is() -> None:
     assert (subject.chunk_bits, subject.kind, subject.recipe) == (12, "diff", None)
     assert abs(statement.issued - datetime.now(UTC)) < timedelta(minutes=5)
     assert statement.expires == datetime(2999, 1, 1, tzinfo=UTC)
+
+
+def test_the_recipe_of_a_build_is_stated_by_its_digest(tmp_path: Path) -> None:
+    patchc.build(**small_inputs().write(tmp_path), out="built.patchc", alpha=0.1)
+    patchc.sign("built.patchc", key="first")
+    with patchc.open_patch("built.patchc") as patch:
+        text = json.dumps(patch.metadata["recipe"], sort_keys=True, separators=(",", ":"))
+        assert '"alpha":0.1' in text
+        assert patch.signatures is not None
+        subject = patch.signatures.statement.subject
+    assert (subject.kind, subject.recipe) == ("build", blake3(text.encode()).hexdigest())
 
 
 def test_a_second_signer_signs_the_same_statement() -> None:
@@ -118,8 +136,6 @@ def test_the_same_key_twice_changes_nothing() -> None:
 def test_a_false_signature_of_ones_own_key_is_replaced() -> None:
     """Somebody has put another signature under this key's id."""
     data = signed(DATA, FIRST).replace(FIRST.key_id.encode(), SECOND.key_id.encode())
-    from blake3 import blake3
-
     section = data[len(DATA) - 96 : -96]
     digest = blake3(section[32:], derive_key_context="patchc 2026-11 v1 signatures").digest()
     PATCH.write_bytes(data.replace(section[:32], digest))
@@ -302,3 +318,15 @@ def test_a_copy_with_a_name_drops_the_signatures() -> None:
     again = patchc.annotate("named.patchc", name="other", out="other.patchc")
     assert again.signatures_dropped == 0
     assert re.fullmatch("[0-9a-f]{64}", again.root)
+
+
+def test_a_fold_of_signed_patches_is_not_signed(tmp_path: Path) -> None:
+    weights = [{"up.weight": normal((64, 64), "BF16", 1)}]
+    for seed in (2, 3):
+        weights.append({"up.weight": nudge(weights[-1]["up.weight"], 0.3, seed)})
+    patches = chain_of(tmp_path, weights).patches
+    for patch in patches:
+        patchc.sign(patch, key="first")
+    patchc.fold(patches, out="all.patchc")
+    assert patchc.inspect("all.patchc").signatures == ()
+    assert len(patchc.inspect("all.patchc").folded) == 2
