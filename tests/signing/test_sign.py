@@ -102,7 +102,9 @@ def test_the_statement_says_what_the_patch_is() -> None:
 
 
 def test_the_recipe_of_a_build_is_stated_by_its_digest(tmp_path: Path) -> None:
-    patchc.build(**small_inputs().write(tmp_path), out="built.patchc", alpha=0.1)
+    patchc.build(
+        **small_inputs().write(tmp_path), out="built.patchc", recipe=patchc.Recipe(alpha=0.1)
+    )
     patchc.sign("built.patchc", key="first")
     with patchc.open_patch("built.patchc") as patch:
         text = json.dumps(patch.metadata["recipe"], sort_keys=True, separators=(",", ":"))
