@@ -271,6 +271,15 @@ def _mount(place: Place) -> Callable[[], None]:
     return end
 
 
+def _name_policy(place: Place) -> Callable[[], None]:
+    os.environ["PATCHC_POLICY"] = str(place.folder.parent / "policy.toml")
+
+    def end() -> None:
+        del os.environ["PATCHC_POLICY"]
+
+    return end
+
+
 SCENES = {
     "The process is killed": Scene(act=_kill, how=KILLED),
     "The disk has too little room": with_space(0),
@@ -302,6 +311,7 @@ SCENES = {
     "The folder cannot be synced": failing("EINVAL", _syncs_folder),
     "The folder is synced with an I/O error": failing("EIO", _syncs_place),
     "Permission bits cannot be set": failing("EPERM", lambda call: call.kind == "chmod"),
+    "The policy cannot be read": Scene(before=_name_policy),
     "Standard output is full": Scene(how=FULL),
     "Ctrl-C": Scene(act=_interrupt),
 }
