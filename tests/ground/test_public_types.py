@@ -24,7 +24,7 @@ VERBS = {
     for name, one in NAMES.items()
     if inspect.isfunction(one) and name not in ("open_patch", "read_recipe")
 }
-REPORTS = {"revert": "ApplyReport", "warm_up": "WarmUpReport"}
+REPORTS = {"revert": "ApplyReport"}
 FUNCTIONS = [
     *(one for one in EXPORTED if inspect.isfunction(one)),
     patchc.torch.PreparedPatch.apply_,
@@ -86,7 +86,7 @@ def _documented(one: type) -> set[str]:
 @pytest.mark.parametrize("name", VERBS)
 def test_each_verb_returns_a_report_of_its_name(name: str) -> None:
     report = _hints(VERBS[name])["return"]
-    assert report is NAMES[REPORTS.get(name, f"{name.capitalize()}Report")]
+    assert report is NAMES[REPORTS.get(name, f"{name.title().replace('_', '')}Report")]
     assert report.__dataclass_params__.frozen
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -219,3 +220,18 @@ def test_passwords(signed, tmp_path: Path) -> None:
     for password, reason in ((None, "is encrypted"), ("poppy", "has another password")):
         with pytest.raises(patchc.SignatureError, match=reason):
             patchc.sign_model(signed.model, key=key, out=tmp_path / "2.sig", password=password)
+
+
+@pytest.mark.parametrize("package", ["model_signing.hashing", "cryptography.exceptions"])
+def test_a_missing_package_names_the_extra(
+    signed, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    code, _, told = signed.verify()
+    assert code == 16
+    assert "[oms]" in told
+    code, _, told = run(
+        *("sign-model", signed.model, "--key", signed.key, "-o", signed.bundle.with_name("2.sig"))
+    )
+    assert code == 16
+    assert "[oms]" in " ".join(told.split())
