@@ -6,7 +6,7 @@ BIN := .venv/bin
 # Material warns of a MkDocs 2 that its requirements exclude.
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
-.PHONY: help setup demo test torture test-lm-eval check docs docs-serve gpu gpu-wheels bench bench-build bench-merge bench-memory bench-speed bench-size bench-kernels bench-linear bench-smollm2 bench-fix bench-first-use bench-signing clean
+.PHONY: help setup demo test torture fuzz test-lm-eval check docs docs-serve gpu gpu-wheels bench bench-build bench-merge bench-memory bench-speed bench-size bench-kernels bench-linear bench-smollm2 bench-fix bench-first-use bench-signing clean
 
 help:
 	@echo "make demo          set everything up and fix a tiny embedded model, kept in play;"
@@ -14,6 +14,8 @@ help:
 	@echo "make test          set everything up, check style, types and layering, run the tests"
 	@echo "make torture       kills, power losses, system errors and other programs, in full; half an hour;"
 	@echo "                   MATRICES=\"kills faults\" POINTS=50 SEED=7 narrow it down"
+	@echo "make fuzz          look for inputs that crash a reader, a minute for each of 14 readers;"
+	@echo "                   FUZZ_SECONDS=600 TARGETS=\"rice recipes\" JOBS=2 OUT=folder change it"
 	@echo "make test-lm-eval  the test that needs lm-evaluation-harness, in an environment of its own"
 	@echo "make docs          build the documentation in site/, strictly; it needs no network"
 	@echo "make docs-serve    the same at localhost:8000, anew after every change"
@@ -80,6 +82,14 @@ test: check
 
 torture: setup
 	OMP_NUM_THREADS=1 $(BIN)/python tests/torture/run.py $(MATRICES) $(if $(POINTS),--points $(POINTS)) $(if $(SEED),--seed $(SEED))
+
+fuzz: .venv/fuzz
+	PYTHONPATH=tests/fuzz:tests/support $(BIN)/python -m fuzzing $(TARGETS) --seconds $(or $(FUZZ_SECONDS),60) \
+		$(if $(JOBS),--jobs $(JOBS)) $(if $(OUT),--out "$(OUT)")
+
+.venv/fuzz: .venv/ready
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[fuzz]"
+	@touch $@
 
 test-lm-eval:
 	$(PYTHON) -m venv .venv-lm-eval

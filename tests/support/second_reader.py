@@ -168,6 +168,7 @@ def read_index(index: bytes, is_update: bool = False) -> Index:
 
     def numbers(count: int) -> list[int]:
         width = take(1)[0]
+        assert 1 <= width <= 8
         planes = [take(count) for _ in range(width)]
         return [sum(plane[i] << 8 * k for k, plane in enumerate(planes)) for i in range(count)]
 

@@ -1,0 +1,52 @@
+"""A fixed number of mutated inputs from fixed seeds: what `make test` runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from fuzzing.mutation.draws import Draws
+from fuzzing.target import Target, attempt, place_of
+
+_MOST_KEPT = 40
+
+
+@dataclass(frozen=True)
+class Finding:
+    """An input with which a target did what it must not.
+
+    Attributes:
+        place: what tells findings apart.
+        error: what was raised.
+        data: the input.
+    """
+
+    place: str
+    error: Exception
+    data: bytes
+
+
+def inputs(target: Target, seeds: list[bytes], count: int, part: int = 0) -> Iterator[bytes]:
+    """Mutated inputs, the same in each run and others in each part; some are mutated again."""
+    kept: list[bytes] = []
+    for number in range(count):
+        draws = Draws(f"{target.name} {part} {number}")
+        pool = kept if kept and draws.chance(0.3) else seeds
+        data = draws.choice(pool)
+        data = target.mutate(data, draws)[: target.most_bytes]
+        if draws.chance(0.5):
+            if len(kept) == _MOST_KEPT:
+                del kept[draws.place(kept)]
+            kept.append(data)
+        yield data
+
+
+def run(target: Target, seeds: list[bytes], count: int, part: int = 0) -> list[Finding]:
+    """Let a target read its inputs; the first finding of each place."""
+    found: dict[str, Finding] = {}
+    for data in inputs(target, seeds, count, part):
+        error = attempt(target, data)
+        if error:
+            place = place_of(error)
+            found.setdefault(place, Finding(place, error, data))
+    return [*found.values()]

@@ -1,0 +1,42 @@
+"""All targets; each has a module of its own."""
+
+from __future__ import annotations
+
+from fuzzing.target import Target
+from fuzzing.targets import (
+    additive,
+    checkpoint,
+    components,
+    conditional,
+    conversations,
+    json_values,
+    options,
+    patch_reader,
+    policies,
+    recipes,
+    requests,
+    results,
+    rice,
+    signatures,
+)
+
+TARGETS: dict[str, Target] = {
+    module.TARGET.name: module.TARGET
+    for module in (
+        patch_reader,
+        rice,
+        additive,
+        conditional,
+        checkpoint,
+        signatures,
+        policies,
+        recipes,
+        conversations,
+        requests,
+        results,
+        components,
+        options,
+        json_values,
+    )
+}
+"""By name."""
