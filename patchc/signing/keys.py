@@ -178,7 +178,7 @@ def _load_public(path: Path) -> SSlibKey:
     return SSlibKey.from_crypto(key)
 
 
-def _refuse_others(path: Path, text: bytes, private: bool) -> None:
+def _refuse_other_content(path: Path, text: bytes, private: bool) -> None:
     """Refuse what is not one PEM block of the kind that is needed."""
     what = "key" if private else "trusted key"
     if text.count(_BEGIN) != 1:
@@ -207,7 +207,7 @@ def public_text(path: Path) -> bytes:
     except OSError as error:
         message = f"cannot read the trusted key {path}: {reason(error)}"
         raise unreadable(SignatureError, message, error) from error
-    _refuse_others(path, text, private=False)
+    _refuse_other_content(path, text, private=False)
     return text
 
 
@@ -227,7 +227,7 @@ def private_text(path: Path) -> bytes:
         raise unreadable(SignatureError, message, error) from error
     if len(text) > _MAX_KEY_FILE:
         raise SignatureError(f"key {path} is too large to be a key; name the file of the key")
-    _refuse_others(path, text, private=True)
+    _refuse_other_content(path, text, private=True)
     if mode & _FOR_OTHERS:
         raise SignatureError(
             f"key {path} can be used by others on this system; run `chmod 600 {path}`, and make a "
