@@ -40,6 +40,10 @@ FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "one bit of a weight": (change_word, "00001-of-00002.safetensors' was changed after"),
     "removed": (lambda m: (m / "config.json").unlink(), "'config.json' was signed and not there"),
     "added": (lambda m: (m / "extra.py").write_text("1"), "'extra.py' was added after"),
+    "a name for the screen": (
+        lambda m: (m / "a\x1b[2Jb").write_text("1"),
+        r"'a\x1b[2Jb' was added after",
+    ),
     "hidden": (lambda m: (m / "tokenizer/.gitignore").write_text(""), ".gitignore' was added"),
     "renamed": (rename, "'config.json' was renamed to 'settings.json' after"),
 }
