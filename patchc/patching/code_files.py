@@ -93,7 +93,7 @@ def code_to_write(patch: Patch, model: Checkpoint, target: Side) -> tuple[CodeFi
     return tuple(found)
 
 
-def refuse_code(patch: Patch, found: Sequence[CodeFile]) -> None:
+def refuse_code(patch: Path, found: Sequence[CodeFile]) -> None:
     """Refuse to write code.
 
     Raises:
@@ -105,7 +105,7 @@ def refuse_code(patch: Patch, found: Sequence[CodeFile]) -> None:
     listed = "; ".join(f"{one.name!r} ({one.reason})" for one in found[:_MOST_NAMED])
     more = f"; and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
     raise CodeError(
-        f"{patch.path}: {verb} would write files that a loader or an interpreter runs: "
+        f"{patch}: {verb} would write files that a loader or an interpreter runs: "
         f"{listed}{more}. Read them; where you trust who made the patch, give --allow-code"
     )
 

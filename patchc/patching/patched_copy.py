@@ -64,7 +64,7 @@ def write_patched_copy(
                 copy.check_source()
                 code = code_to_write(patch, model, target)
                 if not allow_code:
-                    refuse_code(patch, code)
+                    refuse_code(patch.path, code)
                 report = copy.report(dry_run, merged, code)
                 check_space(out, report.nbytes)
                 if dry_run:

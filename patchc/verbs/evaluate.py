@@ -27,6 +27,7 @@ from patchc.evaluation.replies_from_files import read_replies
 from patchc.evaluation.requests import read_request_sets
 from patchc.evaluation.results import open_results
 from patchc.formats import open_patch
+from patchc.patching.code_files import refuse_code
 from patchc.paths import PathLike, listed
 from patchc.progress import Progress, ignore_progress
 from patchc.signing.trust import ANYBODY, Trust, demand_trust
@@ -98,6 +99,7 @@ def evaluate(
         MissingExtraError: torch, transformers, SciPy (with a patch) or a named judge's or task's
             package is missing.
         CheckpointError, UnsupportedInputError: a model cannot be read or loaded.
+        CodeError: the patch has files that would be run, and ``trust`` does not allow code.
         StorageError: ``out`` or the temporary folder cannot be written.
         and, with a patch, what :func:`patchc.apply` raises.
     """
@@ -176,6 +178,8 @@ def _check_patch(patch: Path, folder: Path, trust: Trust, progress: Progress) ->
             report.difference
             or f"{folder} is {report.state} with {patch}; name the model without it"
         )
+    if not trust.allow_code:
+        refuse_code(patch, report.code.files)
 
 
 def _with_and_without(

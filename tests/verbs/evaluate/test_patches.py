@@ -65,6 +65,18 @@ def test_the_table_of_changes_shows_what_the_json_holds(
     assert "+0.0 [-41.0, +41.0] p=1" in row
 
 
+def test_a_patch_with_code_is_refused_before_anything_is_asked(
+    base: Path, sets: dict[str, Path], tmp_path: Path
+) -> None:
+    coded = write_base(tmp_path / "coded")
+    (coded / "modeling.py").write_text("import os\n")
+    patchc.diff(base, coded, out=tmp_path / "coded.patchc")
+    out = tmp_path / "replies.jsonl"
+    with pytest.raises(patchc.CodeError, match=r"modeling\.py"):
+        patchc.evaluate([base], **sets, patch=tmp_path / "coded.patchc", out=out, options=OPTIONS)
+    assert not out.exists()
+
+
 def test_a_patch_of_another_model_is_refused_before_anything_is_asked(
     fix: tuple[Path, Path], sets: dict[str, Path], tmp_path: Path
 ) -> None:
