@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fuzzing import fixed
 from fuzzing.report import name_of
@@ -24,7 +26,8 @@ REGRESSION_INPUTS = sorted(path for path in REGRESSIONS.glob("*/*") if path.is_f
 @pytest.mark.parametrize("name", TARGETS)
 def test_mutated_inputs_are_read_or_refused(name: str, part: int, tmp_path: Path) -> None:
     target = TARGETS[name]
-    found = fixed.run(target, target.seeds(), target.executions // _PARTS, part)
+    seeds, count = target.seeds(), target.executions // _PARTS
+    found = fixed.run(target, seeds, count, part, measured=part == 0)
     for finding in found:
         (tmp_path / name_of(finding.data)).write_bytes(finding.data)
     told = [f"{finding.place} ({name_of(finding.data)}): {finding.error!r}" for finding in found]
@@ -90,6 +93,14 @@ def test_a_planted_wrong_answer_is_found(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_planted_hole_in_the_json_reader_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(strict_json, "_finite_number", float)
     assert any("BrokenPromise" in place for place in _found(TARGETS["json_values"], 1000))
+
+
+def test_planted_greed_is_found() -> None:
+    """A reader that takes more than the caps of its format."""
+    target = replace(TARGETS["options"], read=lambda _: len(np.empty(80 << 20, np.uint8)))
+    assert fixed.run(target, target.seeds(), 3) == []
+    (found,) = fixed.run(target, target.seeds(), 3, measured=True)
+    assert isinstance(found.error, MemoryError)
 
 
 def test_inputs_are_the_same_in_each_run() -> None:
