@@ -15,7 +15,11 @@ from urllib.parse import unquote, urlsplit
 
 def install_command(extra: str) -> str:
     """The shell command that adds an extra to the environment that this process runs in."""
-    return f"{_installer()} {_requirement(extra, _origin())}"
+    try:
+        requirement = _requirement(extra, _origin())
+    except (LookupError, TypeError, AttributeError, ValueError):  # not as PEP 610 has it
+        requirement = _requirement(extra, {})
+    return f"{_installer()} {requirement}"
 
 
 def _installer() -> str:
@@ -31,7 +35,7 @@ def _origin() -> dict[str, Any]:
     """What the installer noted of the place that patchc came from; empty for an index."""
     try:
         found = json.loads(distribution("patchc").read_text("direct_url.json") or "{}")
-    except (PackageNotFoundError, ValueError, OSError):
+    except (PackageNotFoundError, ValueError, OSError, RecursionError):
         return {}
     return found if isinstance(found, dict) and isinstance(found.get("url"), str) else {}
 

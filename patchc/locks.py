@@ -15,12 +15,15 @@ from typing import Self
 
 from patchc.durability import close
 from patchc.errors import InUseError, OutputError
+from patchc.strict_json import parse_json
 from patchc.system_errors import storage_errors
 
 OWNER_BYTES = 512
 """Bytes at the start of a lock file that say who holds it; what follows is the caller's."""
 
 _TRIES, _PAUSE = 4, 0.05
+_NAMED = ("pid", "host", "command", "since")
+_LARGEST_PID = (1 << 31) - 1
 _UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 
@@ -172,7 +175,7 @@ def _program() -> str:
 
 def _read_owner(descriptor: int) -> dict[str, object]:
     with suppress(OSError, ValueError):
-        owner = json.loads(os.pread(descriptor, OWNER_BYTES, 0))
+        owner = parse_json(os.pread(descriptor, OWNER_BYTES, 0))
         if isinstance(owner, dict):
             return owner
     return {}
@@ -180,7 +183,11 @@ def _read_owner(descriptor: int) -> dict[str, object]:
 
 def _lives(owner: dict[str, object]) -> bool:
     pid = owner.get("pid")
-    if not isinstance(pid, int) or owner.get("host") != os.uname().nodename:
+    if (
+        type(pid) is not int
+        or not 0 < pid <= _LARGEST_PID
+        or owner.get("host") != os.uname().nodename
+    ):
         return bool(owner)
     try:
         os.kill(pid, 0)
@@ -193,11 +200,9 @@ def _lives(owner: dict[str, object]) -> bool:
 
 def _in_use(owner: dict[str, object], path: Path, subject: object) -> InUseError:
     who = "another process"
-    if {"pid", "host", "since", "command"} <= owner.keys():
-        who = (
-            f"process {owner['pid']} on {owner['host']} ({owner['command']}, since "
-            f"{owner['since']})"
-        )
+    if owner.keys() >= set(_NAMED):
+        pid, host, command, since = (f"{owner[name]!s:.80}" for name in _NAMED)
+        who = f"process {pid} on {host} ({command}, since {since})"
     return InUseError(
         f"{subject} is in use: {who} works there, and holds {path}; wait until it has ended, "
         "then run again"

@@ -15,12 +15,15 @@ from pathlib import Path
 from patchc.durability import sync, sync_path
 from patchc.regular_file import read_regular
 from patchc.renaming import discard, remove, rename_new
+from patchc.strict_json import parse_json
 from patchc.system_errors import storage_errors
 
 LIST, STAGED = ".moves", ".partial"
 """Suffixes of the list and of the folder that is emptied; the two have one stem."""
 
 _LOADABLE = ("model.safetensors", "model.safetensors.index.json")
+
+_MOST_BYTES = 16 << 20
 
 _Identity = list[int]
 
@@ -99,9 +102,9 @@ def _read(record: Path) -> dict[str, _Identity]:
 
     A list of anything but entries beside it is none of ours.
     """
-    with suppress(OSError, ValueError, TypeError, RecursionError):
-        entries = dict(json.loads(read_regular(record)))
-        if all(_is_entry(name) for name in entries):
+    with suppress(OSError, ValueError):
+        entries = parse_json(read_regular(record, _MOST_BYTES))
+        if isinstance(entries, dict) and all(map(_is_entry, entries)):
             return entries
     return {}
 

@@ -18,10 +18,13 @@ from blake3 import blake3
 from patchc.durability import sync_path
 from patchc.errors import OutputError
 from patchc.files import staged_folder
+from patchc.regular_file import read_regular
 from patchc.reserved import clear_leftovers
+from patchc.strict_json import parse_json
 from patchc.system_errors import storage_errors
 
 _STAMP = "stage.json"
+_MOST_BYTES = 4 << 20
 
 
 class Stages:
@@ -100,12 +103,12 @@ def _read_stamp(folder: Path) -> dict[str, Any] | None:
     """The stamp of a folder; None where there is none, or something else under its name."""
     path = folder / _STAMP
     with storage_errors(path, "read"):
-        if not path.is_file():
+        if not path.is_file() or path.stat().st_size > _MOST_BYTES:
             return None
-        content = path.read_bytes()
+        content = read_regular(path, _MOST_BYTES)
     try:
-        stamp = json.loads(content)
-    except (ValueError, RecursionError):
+        stamp = parse_json(content)
+    except ValueError:
         return None
     if not isinstance(stamp, dict) or stamp.keys() != {"inputs", "seconds"}:
         return None

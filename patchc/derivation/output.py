@@ -14,10 +14,17 @@ from patchc.checkpoint import Checkpoint
 from patchc.derivation.derive_options import DeriveOptions
 from patchc.derivation.tensor_file import write_tensors
 from patchc.durability import sync_path
+from patchc.errors import CheckpointError
 from patchc.files import copy_file
 from patchc.recipe.safepatching import Score
+from patchc.regular_file import read_regular
 from patchc.selection.component_record import RECORD
 from patchc.selection.safepatching.inputs import scores_stem
+from patchc.strict_json import parse_json
+from patchc.system_errors import storage_errors
+
+_MOST_BYTES = 4 << 20
+"""Bytes of a model's configuration."""
 
 
 def write_whole(
@@ -90,11 +97,22 @@ def copy_side_files(base: Checkpoint, folder: Path) -> None:
         target = folder / relative
         target.parent.mkdir(parents=True, exist_ok=True)
         if relative == Path("config.json"):
-            config = json.loads((base.path / relative).read_bytes())
+            config = _read_config(base.path / relative)
             config.pop("torch_dtype", None)
             write_json(target, {**config, "dtype": "float32"})
         else:
             copy_file(base.path / relative, target)
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        with storage_errors(path, "read"):
+            config = parse_json(read_regular(path, _MOST_BYTES))
+    except ValueError as error:
+        raise CheckpointError(f"{path}: not JSON ({error})") from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path}: not a JSON object")
+    return config
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

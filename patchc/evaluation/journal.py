@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import IO, Any, Generic, TypeVar
 
 from patchc.errors import EvaluateError, OutputError
+from patchc.escaping import visible_json
 from patchc.files import made_folders
-from patchc.json_lines import name_some
+from patchc.json_lines import MOST_BYTES, name_some
 from patchc.reserved import reserved
 from patchc.strict_json import parse_json
 from patchc.system_errors import storage_errors
@@ -77,13 +78,16 @@ class Journal(Generic[Entry]):
     ) -> None:
         with storage_errors(self.path, "read"):
             self._file.seek(0)
-            content = self._file.read()
+            content = self._file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise EvaluateError(f"{self.path}: has more than {MOST_BYTES:,} bytes; name a new file")
         whole = content.rfind(b"\n") + 1
         first, *lines = content[:whole].split(b"\n")[:-1] or [header[:-1]]
-        if first + b"\n" == earlier:
-            header = earlier
-        if first + b"\n" != header and _is_begun(first, kind):
-            differing = _find_differing(parse_json(first)["inputs"], json.loads(header)["inputs"])
+        inputs, begun = _inputs(header, kind), _inputs(first, kind)
+        if first + b"\n" == earlier or (begun is not None and begun == inputs):
+            header = first + b"\n"
+        elif begun is not None:
+            differing = _find_differing(begun, inputs)
             texts = (_TEXTS.get(name, name) for name in differing)
             named = name_some(texts) if differing else "models, requests, options or judge"
             raise EvaluateError(
@@ -96,7 +100,8 @@ class Journal(Generic[Entry]):
             try:
                 entry = decode(parse_json(line))
             except _NO_ENTRY as error:
-                raise _foreign(self.path, kind, number) from error
+                why = f" ({type(error).__name__}: {error!s:.200})" if str(error) else ""
+                raise _foreign(self.path, kind, number, why) from error
             self._entries[_text(self._key(entry))] = entry
         with storage_errors(self.path, "write"):
             self._file.truncate(whole)
@@ -170,10 +175,13 @@ def is_header(content: object, kind: str) -> bool:
     return isinstance(content, dict) and content.keys() == names and content["kind"] == kind
 
 
-def _is_begun(line: bytes, kind: str) -> bool:
+def _inputs(line: bytes, kind: str) -> Any:
+    """The inputs that a first line states; None where it is no first line."""
     with suppress(ValueError):
-        return is_header(parse_json(line), kind)
-    return False
+        content = parse_json(line)
+        if is_header(content, kind):
+            return content["inputs"]
+    return None
 
 
 def _find_differing(begun: object, given: object) -> list[str]:
@@ -189,10 +197,12 @@ def _text(key: Any) -> str:
 
 
 def _line(content: dict[str, Any]) -> bytes:
-    return json.dumps(content, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False)
+    return visible_json(text).encode() + b"\n"
 
 
-def _foreign(path: Path, kind: str, line: int) -> EvaluateError:
+def _foreign(path: Path, kind: str, line: int, why: str = "") -> EvaluateError:
     return EvaluateError(
-        f"{path}:{line}: not a line of {kind} results; name a new file, or a file of such results"
+        f"{path}:{line}: not a line of {kind} results; name a new file, or a file of such "
+        f"results{why}"
     )

@@ -29,6 +29,7 @@ _PERPLEXITIES = ("perplexity", "answer_perplexity")
 _DIGEST = re.compile("[0-9a-f]{32}|[0-9a-f]{64}")
 _MOST_MODELS = 16
 _MOST_TEXT = 200
+_MOST_REPORT = 64 << 20
 _UNFIT = (
     ValueError, LookupError, TypeError, AttributeError, ZeroDivisionError, OverflowError,
     RecursionError,
@@ -107,7 +108,7 @@ def read_summary(path: Path) -> ResultsSummary:
         return _summarise(text, digest)
     except _UNFIT as error:
         raise EvaluateError(
-            f"{path}: no results that can be summarised ({error!s:.200}); name what "
+            f"{path}: no results that can be summarised ({_told(error)}); name what "
             "`patchc evaluate --json` printed, its results file, or report.json of `patchc fix`"
         ) from error
 
@@ -137,6 +138,8 @@ def _summarise(text: str, file: str) -> ResultsSummary:
         header = None
     if is_header(header, RESULTS):
         return _of_lines(header["inputs"], rest.removesuffix("\n").split("\n"), file)
+    if len(text) > _MOST_REPORT:
+        raise ValueError(f"it has more than {_MOST_REPORT:,} characters")
     content = parse_json(text)
     return _of_fix(content, file) if "development" in content else _of_report(content, file)
 
@@ -171,10 +174,14 @@ def _of_fix(content: Any, file: str) -> ResultsSummary:
 
 def _of_lines(inputs: Any, lines: Iterable[str], file: str) -> ResultsSummary:
     counts: dict[str, dict[str, list[int]]] = {}
-    for line in map(parse_json, lines):
-        found = counts.setdefault(_digest(line["model"]), {})
-        if line["verdict"] not in OUTCOMES[line["set"]]:
-            raise ValueError(f"{line['verdict']!r:.40} is no verdict on {line['set']} requests")
+    for number, text in enumerate(lines, start=2):
+        try:
+            line = parse_json(text)
+            found = counts.setdefault(_digest(line["model"]), {})
+            if line["verdict"] not in OUTCOMES[line["set"]]:
+                raise ValueError(f"{line['verdict']!r:.40} is no verdict on {line['set']} requests")
+        except _UNFIT as error:
+            raise ValueError(f"line {number}: {_told(error)}") from error
         for name, (set_name, is_counted) in RATES.items():
             if set_name == line["set"]:
                 rate = found.setdefault(name, [0, 0])
@@ -191,6 +198,11 @@ def _of_lines(inputs: Any, lines: Iterable[str], file: str) -> ResultsSummary:
     named = inputs if isinstance(inputs, dict) else {"requests": inputs, "judge": ""}
     data = {"evaluation": _digest(named["requests"])}
     return ResultsSummary("results", file, _text(named["judge"]), data, tuple(_few(models)))
+
+
+def _told(error: Exception) -> str:
+    missing = isinstance(error, KeyError)
+    return f"{error.args[0]!s:.40} is missing" if missing else f"{error!s:.200}"
 
 
 def _model(facts: Any, rates: Any, perplexities: Any) -> ModelSummary:

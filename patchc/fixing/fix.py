@@ -21,7 +21,7 @@ from patchc.fixing.stages import (
     derived_stage,
     encode_fitted,
     fitted_stage,
-    read_result,
+    reading_result,
     seconds_of,
     tested_stage,
 )
@@ -130,7 +130,8 @@ def _run(job: Job, max_memory: int | None, progress: Progress) -> FixReport:
         _publish(job.out, report, None)
         raise UnfixedError(str(error), report) from error
     tested = tested_stage(job, split, fitted, progress)
-    report = _report(job, read_result(fitted), read_result(tested), fitted / PATCH)
+    with reading_result(fitted) as found, reading_result(tested) as figures:
+        report = _report(job, found, figures, fitted / PATCH)
     _publish(job.out, report, fitted)
     return report
 

@@ -23,8 +23,11 @@ from patchc.evaluation.requests import (
 from patchc.evaluation.splits import is_learned_from, split_requests
 from patchc.fitting.fit_options import FEWEST
 from patchc.fixing.fix_options import FixOptions
+from patchc.json_lines import read_data, read_objects
 from patchc.paths import PathLike
+from patchc.regular_file import read_regular
 from patchc.stages import Stages
+from patchc.strict_json import parse_json
 from patchc.system_errors import storage_errors
 from patchc.version import __version__
 
@@ -38,6 +41,9 @@ Lines = dict[SetName, list[Line]]
 _SETS: tuple[SetName, ...] = ("harmful", "harmless", "utility")
 _SPLITS: tuple[SplitName, ...] = ("development", "test")
 _SUMMARY = "split.json"
+_MOST_BYTES = 1 << 20
+_UNFIT = (ValueError, LookupError, TypeError, AttributeError)
+_AGAIN = "remove the folder of the split, and it is made again"
 _ANSWERED: dict[str, SetName] = {"pair": "harmful", "npo": "harmful", "answers": "harmless"}
 """Objectives that learn from responses, and the set that must have them."""
 
@@ -225,16 +231,24 @@ def jsonl(lines: Sequence[Line]) -> bytes:
 
 
 def _read_split(folder: Path, inputs: dict[str, Any]) -> SplitRequests:
-    with storage_errors(folder, "read"):
-        summary = json.loads((folder / _SUMMARY).read_bytes())
+    path = folder / _SUMMARY
+    try:
+        with storage_errors(path, "read"):
+            summary = parse_json(read_regular(path, _MOST_BYTES))
         splits = {name: _read_set_split(content) for name, content in summary.items()}
-        lines: dict[SplitName, Lines] = {
-            split_name: {
-                name: [json.loads(line) for line in path.read_bytes().splitlines()]
-                for name, path in files_of(folder, split_name, splits).items()
-            }
-            for split_name in _SPLITS
-        }
+        lines: dict[SplitName, Lines] = {}
+        for split_name in _SPLITS:
+            lines[split_name] = {}
+            for name, path in files_of(folder, split_name, splits).items():
+                content = read_data(path, EvaluateError, "cannot read")
+                found = read_objects(path, content, EvaluateError, _AGAIN)
+                lines[split_name][name] = [line for _, line in found]
+                _requests(lines[split_name][name])
+    except _UNFIT as error:
+        raise EvaluateError(
+            f"{path}: not what a split was written as ({type(error).__name__}: {error!s:.200}); "
+            f"{_AGAIN}"
+        ) from error
     return SplitRequests(inputs, lines, splits)
 
 

@@ -7,17 +7,22 @@ inputs have changed.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blake3 import blake3
 
+from patchc.errors import EvaluateError
 from patchc.evaluation.trials import Trial, encode_trial
 from patchc.fixing.job import Job
 from patchc.fixing.split import files_of, jsonl
 from patchc.progress import Progress
+from patchc.regular_file import read_regular
 from patchc.signing.trust import JUST_MADE
 from patchc.stages import file_digest, file_digests
+from patchc.strict_json import parse_json
 from patchc.system_errors import storage_errors
 from patchc.verbs.derive import derive
 from patchc.verbs.derive_inputs import ARGUMENTS
@@ -35,6 +40,11 @@ PATCH, RECIPE = "fix.patchc", "recipe.toml"
 
 _STAGES = ("split", "derived", "fitted", "tested")
 _RESULT = "found.json"
+_MOST_BYTES = 64 << 20
+_UNFIT = (
+    ValueError, LookupError, TypeError, AttributeError, ZeroDivisionError, OverflowError,
+    RecursionError,
+)  # fmt: skip
 
 
 def derived_stage(job: Job, max_memory: int | None, progress: Progress) -> Path:
@@ -163,9 +173,28 @@ def encode_fitted(fitted: Fitted) -> Result:
     }
 
 
-def read_result(folder: Path) -> Result:
-    """Read what a stage computed."""
-    result: Result = json.loads((folder / _RESULT).read_bytes())
+@contextmanager
+def reading_result(folder: Path) -> Iterator[Result]:
+    """Read what a stage computed, and refuse it where the block cannot take it.
+
+    Raises:
+        EvaluateError: the file is damaged; says what to do.
+        StorageError: it cannot be read.
+    """
+    path = folder / _RESULT
+    try:
+        yield _read_result(path)
+    except _UNFIT as error:
+        raise EvaluateError(
+            f"{path}: not the result of a stage ({type(error).__name__}: {error!s:.200}); remove "
+            f"{folder}, and it is made again"
+        ) from error
+
+
+def _read_result(path: Path) -> Result:
+    with storage_errors(path, "read"):
+        content = read_regular(path, _MOST_BYTES)
+    result: Result = parse_json(content)
     return result
 
 
@@ -202,10 +231,12 @@ def _derived_inputs(job: Job) -> Inputs:
 
 def _trace_inputs(job: Job) -> Inputs:
     """Collect what every step and measured point of a fit depends on."""
-    result = job.work / "derived" / _RESULT
-    with storage_errors(result, "read"):
-        # Another machine may round the same derivation differently.
-        weights = json.loads(result.read_bytes()).get("weights") if result.exists() else None
+    folder = job.work / "derived"
+    weights = None
+    if (folder / _RESULT).exists():
+        with reading_result(folder) as found:
+            # Another machine may round the same derivation differently.
+            weights = found.get("weights")
     return {
         **_derived_inputs(job),
         "derived": weights,

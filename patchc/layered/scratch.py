@@ -19,12 +19,15 @@ from torch import Tensor
 from patchc.durability import close, reserve_space
 from patchc.errors import StorageError
 from patchc.locks import LockFile
+from patchc.regular_file import read_regular
+from patchc.strict_json import parse_json
 from patchc.system_errors import storage_errors
 
 _NOTES = "notes.json"
 _NEW = "notes.new"
 _SUFFIX = ".scratch"
 _LOCK = "in-use"
+_MOST_BYTES = 64 << 20
 
 
 class Scratch:
@@ -221,13 +224,19 @@ def noted(folder: Path, fingerprint: Mapping[str, Any]) -> dict[str, Any]:
 def _read_notes(folder: Path) -> dict[str, Any]:
     """Read the notes; none where a file that they speak of is gone."""
     try:
-        found = json.loads((folder / _NOTES).read_bytes())
+        found = parse_json(read_regular(folder / _NOTES, _MOST_BYTES))
     except (OSError, ValueError):
         return {}
-    if not isinstance(found, dict):
+    if not isinstance(found, dict) or not isinstance(found.get("notes"), dict):
         return {}
-    files = found.get("files", [])
+    files = found.get("files")
+    if not isinstance(files, list) or not all(map(_is_name, files)):
+        return {}
     return found if all((folder / f"{name}{_SUFFIX}").exists() for name in files) else {}
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and Path(name).name == name and "\0" not in name
 
 
 def _bytes_of(values: Tensor) -> memoryview:

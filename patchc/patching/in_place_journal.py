@@ -34,6 +34,7 @@ from patchc.output_checks import check_space
 from patchc.patching.chunk_images import ChunkImage, image_nbytes
 from patchc.patching.rewrite import VERBS
 from patchc.sides import OTHER, Side
+from patchc.strict_json import parse_json
 from patchc.system_errors import storage_errors
 
 _MAGIC = b"patchcJ1"
@@ -240,7 +241,7 @@ def _read_images(path: Path, descriptor: int) -> JournalImages | None:
         listed = os.pread(descriptor, size, OWNER_BYTES + _HEADER)
         if blake3(listed).digest() == head[len(_MAGIC) : _LENGTH]:
             room = os.fstat(descriptor).st_size
-            group = _parse_group(json.loads(listed), OWNER_BYTES + _HEADER + size, room)
+            group = _parse_group(parse_json(listed), OWNER_BYTES + _HEADER + size, room)
             return JournalImages(path, descriptor, group)
     return None
 

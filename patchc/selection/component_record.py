@@ -5,7 +5,6 @@ It is read as a stranger's. A component that another tool made has none.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterable
@@ -26,6 +25,7 @@ from patchc.recipe import checks
 from patchc.regular_file import read_regular
 from patchc.runtime.memory import usable_cores
 from patchc.runtime.runtime import Runtime
+from patchc.strict_json import parse_json
 from patchc.system_errors import reason
 
 RECORD = "derive.json"
@@ -36,7 +36,7 @@ _DIGEST = re.compile("[0-9a-f]{64}")
 _CHUNK_WORDS = 1 << DEFAULT_CHUNK_BITS
 _SAMPLED_WORDS = 4096
 _THREADS = 4
-_MOST_BYTES = 16 << 20
+_MOST_BYTES = 4 << 20
 _MOST_NAME = 255
 _SERVES = {"se": "se", "margin": "se", "osm": "osm"}
 """For each direction, the component that it serves as."""
@@ -184,10 +184,10 @@ def sample_digest(base: Checkpoint) -> str:
 def _read(folder: Path) -> ComponentRecord:
     path = folder / RECORD
     try:
-        return _check(folder, json.loads(read_regular(path, _MOST_BYTES)))
+        return _check(folder, parse_json(read_regular(path, _MOST_BYTES)))
     except OSError as error:
         raise CheckpointError(f"{path}: cannot read: {reason(error)}") from error
-    except (ValueError, RecursionError, KeyError, UsageError) as error:
+    except (ValueError, UsageError) as error:
         raise CheckpointError(
             f"{path}: not the record of a derivation ({error}); derive the component again, or "
             "remove this file to take the weights without a record"

@@ -6,25 +6,27 @@ beside it are checked against the draws (:mod:`~patchc.selection.compact.checkpo
 
 from __future__ import annotations
 
-import json
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from patchc.checkpoint.refuse import COMPONENT_FILE, COMPONENT_FORM
 from patchc.errors import CheckpointError, UsageError
+from patchc.formats.container.layout import MAX_RANK
 from patchc.recipe import checks
 from patchc.recipe.safepatching import SCORES, Score
 from patchc.regular_file import read_regular
+from patchc.strict_json import parse_json
 from patchc.system_errors import reason
 
 VALUES, COUNTS = "component", "component-counts"
 """Starts of file names: of the tuned weights, and of how many of each block there are."""
 
 _VERSION = 1
+_MOST_BYTES = 8 << 20
 _COMPONENT = re.compile(r"se|osm|model-\d{1,9}")
 
 
@@ -67,6 +69,10 @@ class Description:
         return {"kind": COMPONENT_FORM, "version": _VERSION, **asdict(self)}
 
 
+_KEYS = tuple(field.name for field in fields(Description))
+_KEYS_OF_TENSOR = tuple(field.name for field in fields(HeldTensor))
+
+
 def read_description(folder: Path) -> Description:
     """Read what a compact component holds.
 
@@ -75,14 +81,24 @@ def read_description(folder: Path) -> Description:
     """
     path = folder / COMPONENT_FILE
     try:
-        content = json.loads(read_regular(path))
-        return _check(content)
+        return _check(parse_json(read_regular(path, _MOST_BYTES)))
     except OSError as error:
         raise CheckpointError(f"{path}: cannot read: {reason(error)}") from error
-    except (ValueError, RecursionError, KeyError, TypeError, UsageError) as error:
+    except (ValueError, UsageError) as error:
         raise CheckpointError(
             f"{path}: not the description of a compact component ({error}); derive it again"
         ) from error
+
+
+def _check_keys(what: str, content: Any, keys: Collection[str]) -> None:
+    if not isinstance(content, dict):
+        raise ValueError(f"{what} is no object")
+    for key in keys:
+        if key not in content:
+            raise ValueError(f"{what} has no {key}")
+    for key in content:
+        if key not in keys:
+            raise ValueError(f"{what} has an unknown key {key!r:.80}")
 
 
 def _check(content: Any) -> Description:
@@ -90,6 +106,7 @@ def _check(content: Any) -> Description:
         raise ValueError(f"its kind is not {COMPONENT_FORM!r}")
     if content.pop("version", None) != _VERSION:
         raise ValueError("another version of patchc wrote it")
+    _check_keys("it", content, _KEYS)
     tensors = content.pop("tensors")
     if not isinstance(tensors, dict):
         raise ValueError("tensors is no object")
@@ -99,16 +116,18 @@ def _check(content: Any) -> Description:
     checks.seed("seed", description.seed)
     checks.truth("rest_unchanged", description.rest_unchanged)
     checks.text("base", description.base)
-    scores = checks.texts("scores", description.scores)
+    scores: Any = checks.texts("scores", description.scores)
     for kind in scores:
         checks.choice("scores", kind, SCORES)
     return Description(**{**vars(description), "scores": scores})
 
 
 def _held(name: str, content: Any) -> HeldTensor:
-    shape, retain = content["shape"], checks.share("retain", content["retain"])
+    what = f"tensor {name!r:.80}"
+    _check_keys(what, content, _KEYS_OF_TENSOR)
+    shape, retain = content["shape"], checks.share(f"retain of {what}", content["retain"])
     if not isinstance(shape, list) or not all(type(one) is int and one >= 0 for one in shape):
-        raise ValueError(f"tensor {name!r} has shape {shape!r:.80}")
-    if math.prod(shape) >= 1 << 63:
-        raise ValueError(f"tensor {name!r} has more entries than any file")
+        raise ValueError(f"{what} has shape {checks.brief(shape)}")
+    if len(shape) > MAX_RANK or math.prod(shape) >= 1 << 63:
+        raise ValueError(f"{what} has more dimensions or entries than any file")
     return HeldTensor(tuple(shape), retain)

@@ -188,7 +188,7 @@ def test_a_record_that_is_no_file_is_an_error(models: dict[str, Path]) -> None:
 def test_a_record_that_is_too_large_is_not_read_whole(models: dict[str, Path]) -> None:
     with (models["se"] / "derive.json").open("ab") as file:
         file.truncate(1 << 25)
-    refuse(models, CheckpointError, r"se/derive\.json: cannot read: it has more than 16,777,216 b")
+    refuse(models, CheckpointError, r"se/derive\.json: cannot read: it has more than 4,194,304 b")
 
 
 def test_a_base_whose_name_is_no_text_is_known_too(models: dict[str, Path]) -> None:
