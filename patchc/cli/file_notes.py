@@ -32,7 +32,7 @@ def print_code_report(report: CodeReport) -> None:
     print_code(report.files)
     if report.unchecked:
         rows = [(name,) for name in report.unchecked]
-        print_table("settings: apply looks for code in the whole of", ("file",), rows)
+        print_table("changed in part: apply looks for code in the whole of", ("file",), rows)
 
 
 def print_name_notes(notes: Sequence[NameNote]) -> None:

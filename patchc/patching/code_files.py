@@ -12,7 +12,7 @@ from patchc.errors import CodeError
 from patchc.formats import Patch
 from patchc.patching.code_contents import Content, reason_by_content
 from patchc.patching.code_names import reason_by_name
-from patchc.patching.code_settings import is_configuration, reason_by_settings
+from patchc.patching.code_settings import reason_by_settings
 from patchc.patching.side_files import FileChanges
 from patchc.sides import OTHER, Side
 
@@ -41,8 +41,8 @@ class CodeReport:
 
     Attributes:
         files: those that are code; a file may be code on either side.
-        unchecked: configuration files of which the patch holds a part alone, so that only a run
-            with the model can tell.
+        unchecked: other files of which the patch holds a part alone, so that only a run with the
+            model can tell.
     """
 
     files: tuple[CodeFile, ...] = ()
@@ -71,7 +71,7 @@ def code_in_patch(patch: Patch) -> CodeReport:
             reason = _reason(file.name, parts[source], parts[target], at_start=not file.prefix)
             if file.on(target) and reason:
                 found.append(CodeFile(file.name, reason, _WRITTEN_BY[target]))
-        if (file.prefix or file.suffix) and is_configuration(file.name):
+        if file.prefix or file.suffix:
             unchecked.append(file.name)
     certain = {one.name for one in found if one.written_by == "apply"}
     return CodeReport(tuple(found), tuple(name for name in unchecked if name not in certain))

@@ -23,7 +23,7 @@ SUFFIXES = {
         ".bin .pt .pt2 .ptl .pth .th .t7 .ckpt .pkl .pickle .cpickle .joblib .dill .sav .dpr .nemo "
         ".mar"
     ),
-    "a Keras or TensorFlow model": ".keras .h5 .hdf5 .pb",
+    "a Keras or TensorFlow model": ".keras .h5 .hdf5 .pb .pbtxt",
     "a build file": ".mk .cmake .gradle .gemspec .csproj .vcxproj",
 }
 NAMES = {

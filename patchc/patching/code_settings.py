@@ -15,7 +15,6 @@ from patchc.patching.code_contents import Content
 
 _IMPORTS = "{} names code that a loader imports"
 _HIDES = "it writes letters as escapes, which hides the names of settings"
-_JSON = ".json"
 _MOST_FOUND, _LONGEST_VALUE = 64, 1 << 16
 
 
@@ -82,15 +81,6 @@ Backslashes are taken in pairs from the start, each byte once.
 _NUL = re.compile(rb"\0")
 
 
-def is_configuration(name: str) -> bool:
-    """Whether a file is one whose settings are looked at."""
-    return _last(name).endswith((_JSON, ".yaml", ".yml"))
-
-
-def _last(name: str) -> str:
-    return name.casefold().rpartition("/")[2].rstrip(". ")
-
-
 def reason_by_settings(name: str, before: Content, after: Content) -> str | None:
     """Say what a configuration file sets that makes a loader run code, and did not before.
 
@@ -99,11 +89,11 @@ def reason_by_settings(name: str, before: Content, after: Content) -> str | None
         before: its content on the other side; empty where there is no such file.
         after: its content on the side that is looked at.
     """
-    if not is_configuration(name):
-        return None
-    last = _last(name)
-    if not last.endswith(_JSON):
+    last = name.casefold().rpartition("/")[2].rstrip(". ")
+    if last.endswith((".yaml", ".yml")):
         return next(_in_yaml(after), None)
+    if not last.endswith(".json"):
+        return None
     known = set(_in_json(last, before))
     return next((one[0] for one in _in_json(last, after) if one not in known), None)
 

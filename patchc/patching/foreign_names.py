@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, islice
+
+import numpy as np
 
 from patchc.checkpoint import Checkpoint
 from patchc.formats import Patch
@@ -32,8 +34,9 @@ class NameNote:
 
 def names_of_patch(patch: Patch) -> tuple[NameNote, ...]:
     """Note the names of a patch's tensors and files, on either side; a hundred at most."""
-    both = [note for side in OTHER for note in _notes(patch, side, ())]
-    return tuple(islice(dict.fromkeys(both), _MOST_NOTES))
+    sides: list[Side] = [*OTHER] if patch.index.files_digests else ["base"]  # others are alike
+    notes = (note for side in sides for note in islice(_notes(patch, side, ()), _MOST_NOTES))
+    return tuple(islice(dict.fromkeys(notes), _MOST_NOTES))
 
 
 def names_of_copy(patch: Patch, model: Checkpoint, target: Side) -> tuple[NameNote, ...]:
@@ -45,8 +48,9 @@ def names_of_copy(patch: Patch, model: Checkpoint, target: Side) -> tuple[NameNo
 
 def _notes(patch: Patch, side: Side, others: Iterable[str]) -> Iterator[NameNote]:
     files = sorted({*others, *(file.name for file in patch.index.files if file.on(side))})
-    yield from _one_name("tensor", patch.index.tensors_on(side))
-    yield from _one_name("file", dict.fromkeys(place for name in files for place in _places(name)))
+    tensors = [one.name for one in patch.index.records if one.only in (None, side)]
+    yield from _one_name("tensor", tensors)
+    yield from _one_name("file", [*dict.fromkeys(p for name in files for p in _places(name))])
     for name in files:
         if reason := _reason_on_windows(name):
             yield NameNote((name,), reason)
@@ -57,10 +61,13 @@ def _places(name: str) -> Iterator[str]:
     return accumulate(name.split("/"), "{}/{}".format)
 
 
-def _one_name(what: str, names: Iterable[str]) -> Iterator[NameNote]:
+def _one_name(what: str, names: Sequence[str]) -> Iterator[NameNote]:
+    """Note names that are one; a million of them are compared by their hashes first."""
+    hashes = np.fromiter((hash(_as_one(name)) for name in names), np.int64, len(names))
+    values, counts = np.unique(hashes, return_counts=True)
     groups: dict[str, list[str]] = {}
-    for name in names:
-        groups.setdefault(_as_one(name), []).append(name)
+    for place in np.flatnonzero(np.isin(hashes, values[counts > 1])).tolist():
+        groups.setdefault(_as_one(names[place]), []).append(names[place])
     for group in groups.values():
         if len(group) > 1:
             reason = f"one {what} name where case, forms of Unicode or final dots are ignored"
@@ -70,7 +77,8 @@ def _one_name(what: str, names: Iterable[str]) -> Iterator[NameNote]:
 def _as_one(name: str) -> str:
     if not name.isascii():
         name = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
-    return "/".join(part.rstrip(". ") for part in name.lower().split("/"))
+    name = name.lower().rstrip(". ")
+    return "/".join(part.rstrip(". ") for part in name.split("/")) if "/" in name else name
 
 
 def _reason_on_windows(name: str) -> str | None:
