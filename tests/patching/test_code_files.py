@@ -123,6 +123,15 @@ def test_verify_with_a_model_reads_the_whole_of_its_settings(tmp_path: Path) -> 
         assert report.unchecked == ()
 
 
+def test_what_the_patch_holds_a_part_of_is_looked_at_with_the_model(tmp_path: Path) -> None:
+    """A byte makes a script of a text, and the patch has that byte alone."""
+    update = write_update(tmp_path, {"notes": b"# /bin/sh\n"}, {"notes": b"#!/bin/sh\n"})
+    alone = patchc.inspect(update.patch).code
+    assert (alone.files, alone.unchecked) == ((), ("notes",))
+    with pytest.raises(patchc.CodeError, match=r"'notes' \(a script\)"):
+        patchc.apply(update.patch, update.base, out=tmp_path / "out")
+
+
 def test_a_setting_that_is_added_is_seen_without_a_model(tmp_path: Path) -> None:
     before, after = b'{"a": 1, "b": "c"}', b'{"a": 1, "auto_map": {"AutoModel": "x.Y"}, "b": "c"}'
     update = write_update(tmp_path, {"config.json": before}, {"config.json": after})
