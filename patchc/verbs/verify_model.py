@@ -110,8 +110,9 @@ def _signer(bundle: ModelBundle, keys: dict[str, CurveKey]) -> CurveKey:
 
 
 def _place_inside(signature: Path, model: Path) -> str | None:
-    """Where in the model's folder the bundle is, if it is there."""
-    place, folder = Path(os.path.realpath(signature)), Path(os.path.realpath(model))
+    """Where in the model's folder the bundle is, if it is there; it may be a link, as in a hub."""
+    place = Path(os.path.realpath(signature.parent)) / signature.name
+    folder = Path(os.path.realpath(model))
     if folder == place or not place.is_relative_to(folder):
         return None
     return place.relative_to(folder).as_posix()

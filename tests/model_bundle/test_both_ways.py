@@ -146,6 +146,21 @@ def test_links_are_refused_and_followed_if_asked(signed, tmp_path: Path) -> None
     assert signed.verify("--follow-links")[0] == 23
 
 
+def test_a_snapshot_of_a_hub_is_all_links_its_bundle_too(signed, tmp_path: Path) -> None:
+    blobs = tmp_path / "blobs"
+    blobs.mkdir()
+    inside = signed.bundle.rename(signed.model / "model.sig")
+    for number, path in enumerate(sorted(signed.model.rglob("*"))):
+        if path.is_file():
+            path.rename(blobs / str(number))
+            path.symlink_to(os.path.relpath(blobs / str(number), path.parent))
+    arguments = ("verify-model", signed.model, "--signature", inside, "--trusted", signed.public)
+    assert run(*arguments)[0] == 4
+    code, out, errors = run(*arguments, "--follow-links")
+    assert code == 0, errors
+    assert "model.sig" in out
+
+
 def test_a_link_to_a_folder_is_refused_since_no_bundle_would_hold_its_files(
     signed, tmp_path: Path
 ) -> None:
@@ -164,6 +179,21 @@ def test_a_pipe_in_the_folder_is_refused_at_once(signed) -> None:
     code, _, told = signed.verify()
     assert code == 4
     assert "pipe is not a file" in told
+
+
+@pytest.mark.parametrize("what", ["bundle", "trusted key", "key"])
+def test_a_pipe_in_place_of_a_file_does_not_wait(signed, tmp_path: Path, what: str) -> None:
+    pipe, out = tmp_path / "pipe.pub", tmp_path / "again.sig"
+    os.mkfifo(pipe, 0o600)
+    verify = ("verify-model", signed.model, "--signature")
+    command = {
+        "bundle": (*verify, pipe, "--trusted", signed.public),
+        "trusted key": (*verify, signed.bundle, "--trusted", pipe),
+        "key": ("sign-model", signed.model, "--key", pipe, "-o", out),
+    }[what]
+    code, _, told = run(*command)
+    assert code == 23
+    assert "it is a pipe" in " ".join(told.split())
 
 
 def test_what_an_interrupted_run_in_place_left_is_not_signed(unsigned) -> None:
