@@ -126,25 +126,35 @@ def _run(job: Job, max_memory: int | None, progress: Progress) -> FixReport:
         fitted = fitted_stage(job, split, derived, max_memory, progress)
     except UnfixedError as error:
         unfixed: FitReport = error.report  # type: ignore[assignment]
-        report = _report(job, encode_fitted(unfixed.fitted), None, None)
+        development = _development(job, encode_fitted(unfixed.fitted))
+        report = _report(job, development, None, None)
         _publish(job.out, report, None)
         raise UnfixedError(str(error), report) from error
     tested = tested_stage(job, split, fitted, progress)
-    with reading_result(fitted) as found, reading_result(tested) as figures:
-        report = _report(job, found, figures, fitted / PATCH)
+    with reading_result(fitted) as found:
+        development = _development(job, found)
+    with reading_result(tested) as figures:
+        test = _test(job, figures)
+    report = _report(job, development, test, fitted / PATCH)
     _publish(job.out, report, fitted)
     return report
 
 
-def _report(job: Job, fitted: Result, tested: Result | None, patch: Path | None) -> FixReport:
+def _development(job: Job, fitted: Result) -> Development:
+    return Development.of(fitted, job.requests.request_sets("development"))
+
+
+def _test(job: Job, tested: Result) -> Comparison:
+    asked = job.requests.request_sets("test")
+    return Comparison.of(
+        *(Figures.of(decode_trial(tested[name]), asked) for name in ("base", "patched"))
+    )
+
+
+def _report(
+    job: Job, development: Development, test: Comparison | None, patch: Path | None
+) -> FixReport:
     options, requests = job.options, job.requests
-    development = Development.of(fitted, requests.request_sets("development"))
-    test = None
-    if tested:
-        asked = requests.request_sets("test")
-        test = Comparison.of(
-            *(Figures.of(decode_trial(tested[name]), asked) for name in ("base", "patched"))
-        )
     patch_bytes = patch.stat().st_size if patch else 0
     # Without a patch, the folder may still have the stages of an earlier one.
     stale = () if patch else ("fitted", "tested")

@@ -235,7 +235,7 @@ def _read_split(folder: Path, inputs: dict[str, Any]) -> SplitRequests:
     try:
         with storage_errors(path, "read"):
             summary = parse_json(read_regular(path, _MOST_BYTES))
-        splits = {name: _read_set_split(content) for name, content in summary.items()}
+        splits = {name: _read_set_split(summary[name]) for name in inputs["files"]}
         lines: dict[SplitName, Lines] = {}
         for split_name in _SPLITS:
             lines[split_name] = {}
@@ -243,7 +243,8 @@ def _read_split(folder: Path, inputs: dict[str, Any]) -> SplitRequests:
                 content = read_data(path, EvaluateError, "cannot read")
                 found = read_objects(path, content, EvaluateError, _AGAIN)
                 lines[split_name][name] = [line for _, line in found]
-                _requests(lines[split_name][name])
+                if len(_requests(lines[split_name][name])) != getattr(splits[name], split_name):
+                    raise ValueError(f"{split_name} has another number of requests")
     except _UNFIT as error:
         raise EvaluateError(
             f"{path}: not what a split was written as ({type(error).__name__}: {error!s:.200}); "
