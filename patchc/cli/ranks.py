@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from patchc.progress import Progress
 
 _LEFT = "nothing was left at the output; torchrun says which rank ended first"
+_MOST_DIGITS = 7
 _SHARED = ("build", "diff", "apply", "revert")
 
 
@@ -50,7 +51,11 @@ def _launched() -> bool:
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     started = spec is not None and spec.name == "patchc.__main__"
     size = os.environ.get("WORLD_SIZE", "1")
-    return started and "TORCHELASTIC_RUN_ID" in os.environ and size.isdigit() and int(size) > 1
+    return started and "TORCHELASTIC_RUN_ID" in os.environ and _is_several(size)
+
+
+def _is_several(size: str) -> bool:
+    return size.isdecimal() and len(size) < _MOST_DIGITS and int(size) > 1
 
 
 @contextmanager

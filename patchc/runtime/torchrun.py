@@ -185,7 +185,7 @@ def _patience() -> float:
     except ValueError:
         patience = 0.0
     if not 0 < patience < threading.TIMEOUT_MAX:
-        raise UsageError(f"{PATIENCE} is {text!r}; it must be a number of seconds above 0")
+        raise UsageError(f"{PATIENCE} is {text!r:.80}; it must be a number of seconds above 0")
     return patience
 
 
