@@ -77,10 +77,13 @@ class Journal(Generic[Entry]):
         remedy: Remedy,
     ) -> None:
         with storage_errors(self.path, "read"):
+            size = os.fstat(self._file.fileno()).st_size
+            if size > MOST_BYTES:
+                raise EvaluateError(
+                    f"{self.path}: has more than {MOST_BYTES:,} bytes; name a new file"
+                )
             self._file.seek(0)
-            content = self._file.read(MOST_BYTES + 1)
-        if len(content) > MOST_BYTES:
-            raise EvaluateError(f"{self.path}: has more than {MOST_BYTES:,} bytes; name a new file")
+            content = self._file.read()  # with a size, it would take that much at once
         whole = content.rfind(b"\n") + 1
         first, *lines = content[:whole].split(b"\n")[:-1] or [header[:-1]]
         inputs, begun = _inputs(header, kind), _inputs(first, kind)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,23 @@ def test_a_file_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
     assert path.read_text(encoding="utf-8") == earlier + '{"reply": "new"}\n'
     with pytest.raises(EvaluateError, match="results of other inputs: system"):
         entries(path, system=HIDDEN[1:])
+
+
+def test_a_file_takes_no_more_memory_than_its_size_and_has_a_limit(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    entries(path)
+    tracemalloc.start()
+    try:
+        assert entries(path) == []
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+        os.truncate(path, (1 << 30) + 1)
+        with pytest.raises(
+            EvaluateError, match=r"results\.jsonl: has more than 1,073,741,824 bytes"
+        ):
+            entries(path)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_what_is_no_file_is_no_journal(tmp_path: Path) -> None:

@@ -38,7 +38,9 @@ def test_mutated_inputs_are_read_or_refused(name: str, part: int, tmp_path: Path
     "path", REGRESSION_INPUTS, ids=lambda path: f"{path.parent.name}-{path.name}"
 )
 def test_what_was_once_found_stays_mended(path: Path) -> None:
-    error = attempt(TARGETS[path.parent.name], path.read_bytes())
+    target = TARGETS[path.parent.name]
+    with fixed.traced(True):
+        error = attempt(target, path.read_bytes()) or fixed.memory_fault(target)
     if error:
         raise error
 

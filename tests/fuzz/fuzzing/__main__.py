@@ -69,6 +69,7 @@ def _work(name: str, seconds: int, out: Path) -> dict[str, Any]:
 def _search(name: str, seconds: int, folders: Folders, scratch: str) -> dict[str, Any]:
     """Search until the time is over, again where libFuzzer has ended at a finding of its own."""
     row: dict[str, Any] = {"executions": 0, "edges": 0, "features": 0}
+    folders.begin()
     begun = time.monotonic()
     while (left := seconds - int(time.monotonic() - begun)) >= min(_LEAST, seconds):
         done = _start(["search", name, str(left), str(folders.out)], scratch)

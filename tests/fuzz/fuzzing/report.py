@@ -67,13 +67,20 @@ class Folders:
             path.write_bytes(data)
             path.with_name(f"{path.name}.txt").write_text(told)
 
-    def keep_slow(self, data: bytes) -> None:
+    def keep_to_replay(self, data: bytes) -> None:
         """Keep an input that is slow with interpreted loops; the replay tells whether it is."""
-        (self._made("slow") / name_of(data)).write_bytes(data)
+        (self._made("again") / name_of(data)).write_bytes(data)
+
+    def begin(self) -> None:
+        """Let the replay tell whether what an earlier run has found is still so."""
+        for path in self.findings.iterdir():
+            if path.suffix != ".txt":
+                self.keep_to_replay(path.read_bytes())
+            path.unlink()
 
     def inputs(self) -> Iterator[Path]:
         """All inputs that are read once more."""
-        for kind in ("corpus", "slow"):
+        for kind in ("corpus", "again"):
             yield from sorted(self._made(kind).iterdir())
 
     def found(self) -> list[Path]:

@@ -73,12 +73,17 @@ def attempt(target: Target, data: bytes) -> Exception | None:
     return None
 
 
+_TELLING = ("expect", "stop")
+"""Functions that say what is wrong elsewhere."""
+
+
 def place_of(error: BaseException) -> str:
     """What tells findings apart: the kind of error and the last line of the project in it."""
     frames = traceback.extract_tb(error.__traceback__)
     root = str(Path(__file__).parents[3])
     own = [frame for frame in frames if frame.filename.startswith(root + "/")]
     own = [frame for frame in own if "/.venv/" not in frame.filename] or list(frames)
+    own = [frame for frame in own if frame.name not in _TELLING]
     if not own:
         return type(error).__name__
     where = f"{os.path.relpath(own[-1].filename, root)}:{own[-1].lineno}"

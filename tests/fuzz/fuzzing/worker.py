@@ -8,6 +8,7 @@ time and memory of each. ``lines`` counts the lines that they reach.
 from __future__ import annotations
 
 import json
+import resource
 import signal
 import sys
 import time
@@ -26,6 +27,7 @@ _PATIENCE = 20.0
 """Seconds of one core for an input of interpreted loops; the replay is as strict as promised."""
 
 _SLOWLY = 1.0
+_GREEDILY_KB = 32 << 10
 _KEPT_SLOW = 40
 _RSS_MB = 2048
 _PLAIN = 0.5
@@ -49,10 +51,12 @@ def search(name: str, seconds: int, folders: Folders) -> None:
 
     def one(data: bytes) -> None:
         nonlocal slow
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         seconds = _read(target, data, folders)
-        if seconds > _SLOWLY and slow < _KEPT_SLOW:
+        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        if (seconds > _SLOWLY or grown > _GREEDILY_KB) and slow < _KEPT_SLOW:
             slow += 1
-            folders.keep_slow(data)
+            folders.keep_to_replay(data)
 
     def mutate(data: bytes, most: int, seed: int) -> bytes:
         draws = Draws(seed)
@@ -79,11 +83,12 @@ def search(name: str, seconds: int, folders: Folders) -> None:
     }
     arguments = [f"-{option}={value}" for option, value in options.items()]
     atheris.Setup([sys.argv[0], *arguments, str(folders.corpus)], one, custom_mutator=mutate)
-    signal.signal(signal.SIGVTALRM, _stop)
+    signal.signal(signal.SIGVTALRM, stop)
     atheris.Fuzz()
 
 
-def _stop(*_: object) -> None:
+def stop(*_: object) -> None:
+    """End an input that takes too long."""
     raise TooLongError
 
 
@@ -112,7 +117,7 @@ def replay(name: str, folders: Folders) -> dict[str, Any]:
     from fuzzing.targets import TARGETS
 
     target = TARGETS[name]
-    signal.signal(signal.SIGVTALRM, _stop)
+    signal.signal(signal.SIGVTALRM, stop)
     for seed in target.seeds():
         _read(target, seed, folders)  # the loops are compiled before anything is measured
     longest, most, count = 0.0, 0, 0
