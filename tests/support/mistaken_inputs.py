@@ -55,8 +55,6 @@ def write_place(folder: Path) -> Path:
     _write_keys()
     (_copy("models/chat", "models/coded") / "modeling.py").write_text("import os\n")
     _done("diff models/chat models/coded -o coded.patchc")
-    (_copy("models/chat", "models/coded") / "modeling.py").write_text("import os\n")
-    _done("diff models/chat models/coded -o coded.patchc")
     Path("cut.patchc").write_bytes(Path("fix.patchc").read_bytes()[:-100])
     return folder
 
