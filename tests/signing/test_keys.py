@@ -82,7 +82,7 @@ def test_a_name_of_a_public_key() -> None:
         patchc.keygen("key.pub")
 
 
-@pytest.mark.parametrize("password", ["swordfish", "Zaubertränk ∞", " ", "x" * 1000])
+@pytest.mark.parametrize("password", ["Zaubertränk ∞", " " * 1000])
 def test_an_encrypted_key_opens_with_its_password_alone(password: str) -> None:
     assert patchc.keygen("key", password=password).encrypted
     text = Path("key").read_bytes()
