@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from patchc.cli.options import FollowLinks, Json, ModelPath, option, without
+from patchc.cli.options import FollowLinks, Json, ModelPath, Threads, option, without
 from patchc.cli.passwords import PasswordFile
 
 
@@ -16,6 +16,7 @@ def sign_model(
     ],
     out: Annotated[Path, option("Bundle to write, outside MODEL.", "-o", "--out")],
     follow_links: FollowLinks = False,
+    threads: Threads = None,
     password_file: PasswordFile = None,
     json: Json = False,
 ) -> None:
@@ -30,8 +31,11 @@ def sign_model(
     import patchc
     from patchc.cli.output import print_facts, print_json
     from patchc.cli.passwords import password_of
+    from patchc.cli.showing_progress import showing_progress
 
-    report = patchc.sign_model(**given, password=password_of(key, password_file))
+    password = password_of(key, password_file)
+    with showing_progress() as progress:
+        report = patchc.sign_model(**given, password=password, progress=progress)
     if json:
         print_json(report)
         return

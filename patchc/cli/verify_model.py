@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from patchc.cli.options import FollowLinks, Json, argument, option, without
+from patchc.cli.options import FollowLinks, Json, Threads, argument, option, without
 
 
 def verify_model(
@@ -19,6 +19,7 @@ def verify_model(
         ),
     ],
     follow_links: FollowLinks = False,
+    threads: Threads = None,
     json: Json = False,
 ) -> None:
     """Check that a model's files are those that a trusted key has signed, all and no more.
@@ -31,8 +32,10 @@ def verify_model(
     given = without(locals(), "json")
     import patchc
     from patchc.cli.output import print_facts, print_json
+    from patchc.cli.showing_progress import showing_progress
 
-    report = patchc.verify_model(**given)
+    with showing_progress() as progress:
+        report = patchc.verify_model(**given, progress=progress)
     if json:
         print_json(report)
         return

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from patchc.errors import SignatureError
+from patchc.model_bundle.file_digests import HASHES
 from patchc.model_bundle.model_files import WHOLE
 from patchc.regular_file import read_regular
 from patchc.strict_json import parse_json
@@ -25,7 +26,6 @@ _MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 _PAYLOAD_TYPE = "application/vnd.in-toto+json"
 _STATEMENT = "https://in-toto.io/Statement/v1"
 _PREDICATE = "https://model_signing/signature/v1.0"
-_HASHES = {"sha256": "sha256", "blake2b": "blake2", "blake3": "blake3"}
 _Kind = TypeVar("_Kind", str, bytes, list[Any], dict[str, Any], bool)
 
 
@@ -40,7 +40,7 @@ class ModelBundle:
         signature: their signature.
         model: the name that the model's folder had.
         digest: SHA-256 over the digests of all files, in hexadecimal; it stands for the model.
-        hashing: how files are hashed, as the model-signing library names it.
+        hash_type: how files are hashed, one of :data:`HASHES`.
         files: the digests of the files by their names, in hexadecimal.
     """
 
@@ -50,7 +50,7 @@ class ModelBundle:
     signature: bytes
     model: str
     digest: str
-    hashing: str
+    hash_type: str
     files: dict[str, str]
 
 
@@ -91,7 +91,7 @@ def _read(path: Path, content: bytes) -> ModelBundle:
         raise ValueError(f"it has {len(subjects)} subjects and not one")
     subject = _dict(subjects[0], "its subject")
     predicate = _get(statement, "predicate", dict)
-    hashing, files = _files(predicate)
+    hash_type, files = _files(predicate)
     digest = _get(_get(subject, "digest", dict), "sha256", str)
     if sha256(b"".join(map(bytes.fromhex, files.values()))).hexdigest() != digest:
         raise ValueError("the digest of the model is not that of its files' digests")
@@ -102,7 +102,7 @@ def _read(path: Path, content: bytes) -> ModelBundle:
         signature=_decoded(_dict(signatures[0], "its signature"), "sig"),
         model=_get(subject, "name", str),
         digest=digest,
-        hashing=hashing,
+        hash_type=hash_type,
         files=files,
     )
 
@@ -111,8 +111,8 @@ def _files(predicate: dict[str, Any]) -> tuple[str, dict[str, str]]:
     serialization = _get(predicate, "serialization", dict)
     _expect(serialization, "method", "files")
     hash_type = _get(serialization, "hash_type", str)
-    if hash_type not in _HASHES:
-        raise ValueError(f"hash_type {hash_type!r:.40} is not one of {', '.join(_HASHES)}")
+    if hash_type not in HASHES:
+        raise ValueError(f"hash_type {hash_type!r:.40} is not one of {', '.join(HASHES)}")
     files: dict[str, str] = {}
     for one in _get(predicate, "resources", list):
         resource = _dict(one, "a resource")
@@ -125,7 +125,7 @@ def _files(predicate: dict[str, Any]) -> tuple[str, dict[str, str]]:
         files[name] = digest
     if not files:
         raise ValueError("it names no file")
-    return _HASHES[hash_type], files
+    return hash_type, files
 
 
 def _check_name(name: str) -> None:

@@ -30,6 +30,11 @@ class ModelFiles:
     left_out: tuple[str, ...]
 
 
+def path_of(model: Path, name: str) -> Path:
+    """The path of a file by its name in a bundle."""
+    return model if name == WHOLE else model / name
+
+
 def list_files(model: Path, follow_links: bool) -> ModelFiles:
     """List what is in a model's folder, or the file that it is; nothing is opened.
 

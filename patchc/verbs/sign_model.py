@@ -8,18 +8,16 @@ from pathlib import Path
 
 from patchc.checkpoint import open_checkpoint
 from patchc.checkpoint.journal_path import is_own_file
-from patchc.errors import (
-    CheckpointError,
-    MismatchError,
-    OutputError,
-    PartlyPatchedError,
-    import_errors,
-)
+from patchc.errors import OutputError, PartlyPatchedError, SignatureError
 from patchc.files import staged_file
 from patchc.model_bundle.bundle_file import read_bundle
-from patchc.model_bundle.curve_keys import EXTRA, check_private
+from patchc.model_bundle.curve_keys import check_private
+from patchc.model_bundle.file_digests import digest_files
 from patchc.model_bundle.model_files import list_files
+from patchc.model_bundle.written import HASH_TYPE, check_library, write_bundle
 from patchc.output_checks import check_output
+from patchc.progress import Progress, ignore_progress
+from patchc.runtime.runtime import Runtime
 
 
 @dataclass(frozen=True)
@@ -50,6 +48,8 @@ def sign_model(
     out: str | os.PathLike[str],
     password: str | bytes | None = None,
     follow_links: bool = False,
+    threads: int | None = None,
+    progress: Progress = ignore_progress,
 ) -> SignModelReport:
     """Write an OpenSSF model-signing bundle: the signed SHA-256 of every file of a model.
 
@@ -63,6 +63,8 @@ def sign_model(
         password: of an encrypted key.
         follow_links: sign what links to files lead to, as in a hub's cache; otherwise a link is
             refused.
+        threads: files that are read at once; None means one per core.
+        progress: called with the bytes done.
 
     Raises:
         CheckpointError, UnsupportedInputError: the model cannot be read, or holds a link, or
@@ -70,7 +72,6 @@ def sign_model(
         PartlyPatchedError: an interrupted run in place has left something in it.
         SignatureError: the key cannot be used.
         MissingExtraError: ``patchc[oms]`` is not installed.
-        MismatchError: the model's files changed meanwhile.
         OutputError, StorageError: the bundle cannot be written.
     """
     model, key, out = Path(model), Path(key), Path(out)
@@ -85,22 +86,15 @@ def sign_model(
             )
     secret = password.encode() if isinstance(password, str) else password
     check_private(key, secret)
+    check_library()
     check_output(out, (model, key))
     if out.is_dir():
         raise OutputError(f"output {out} is a folder and a bundle is a file; name a file")
-    with import_errors("signing a model", EXTRA):
-        from model_signing.hashing import Config as Hashing
-        from model_signing.signing import Config as Signing
-    signing = Signing().use_elliptic_key_signer(private_key=key, password=secret)
-    signing.set_hashing_config(Hashing().set_allow_symlinks(follow_links))
+    with Runtime(threads, progress=progress) as runtime:
+        digests = digest_files(model, files.signed, HASH_TYPE, runtime)
     with staged_file(out) as staging:
-        try:
-            signing.sign(model, staging)
-        except (OSError, ValueError) as error:
-            if isinstance(error, OSError) and error.filename == str(staging):
-                raise
-            raise CheckpointError(f"{model}: its files cannot be signed: {error}") from error
+        write_bundle(staging, model, digests, key, secret, follow_links)
         bundle = read_bundle(staging)
-        if tuple(sorted(bundle.files)) != files.signed:
-            raise MismatchError(f"{model}: files came or went while it was signed; sign it again")
+        if bundle.files != digests:
+            raise SignatureError(f"{out}: the bundle is not of {model}; install patchc[oms] anew")
     return SignModelReport(out, model, bundle.digest, bundle.key_id, files.signed, files.left_out)

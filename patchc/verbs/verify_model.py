@@ -7,10 +7,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from patchc.errors import SignatureError, import_errors
+from patchc.errors import SignatureError
 from patchc.model_bundle.bundle_file import ModelBundle, read_bundle
-from patchc.model_bundle.curve_keys import EXTRA, CurveKey, load_trusted_curves
+from patchc.model_bundle.curve_keys import CurveKey, load_trusted_curves
+from patchc.model_bundle.file_digests import digest_files
 from patchc.model_bundle.model_files import WHOLE, list_files
+from patchc.progress import Progress, ignore_progress
+from patchc.runtime.runtime import Runtime
 
 _Place = str | os.PathLike[str]
 _MOST_NAMED = 3
@@ -48,6 +51,8 @@ def verify_model(
     signature: _Place,
     trusted: _Place | Sequence[_Place],
     follow_links: bool = False,
+    threads: int | None = None,
+    progress: Progress = ignore_progress,
 ) -> VerifyModelReport:
     """Check that a model's files are those that a trusted key has signed, all of them and no more.
 
@@ -61,6 +66,8 @@ def verify_model(
         trusted: public keys (PEM files) of curve P-256, P-384 or P-521, or folders of them.
         follow_links: check what links to files lead to, as in a hub's cache; otherwise a link is
             refused.
+        threads: files that are read at once; None means one per core.
+        progress: called with the bytes done.
 
     Raises:
         SignatureError: the bundle is malformed, is signed by an unknown key, or its signature is
@@ -77,8 +84,9 @@ def verify_model(
     files = list_files(model, follow_links)
     own = _place_inside(signature, model)
     present = [name for name in files.signed if name != own]
-    _check_names(bundle, model, present)
-    _check_contents(bundle, model, present, follow_links)
+    with Runtime(threads, progress=progress) as runtime:
+        _check_names(bundle, model, present, runtime)
+        _check_contents(bundle, model, present, runtime)
     left_out = (*files.left_out, *([own] if own else []))
     return VerifyModelReport(
         model=model,
@@ -118,7 +126,9 @@ def _place_inside(signature: Path, model: Path) -> str | None:
     return place.relative_to(folder).as_posix()
 
 
-def _check_names(bundle: ModelBundle, model: Path, present: Collection[str]) -> None:
+def _check_names(
+    bundle: ModelBundle, model: Path, present: Collection[str], runtime: Runtime
+) -> None:
     added = sorted(set(present) - bundle.files.keys())
     removed = sorted(bundle.files.keys() - set(present))
     if [WHOLE] in (added, removed):
@@ -126,7 +136,7 @@ def _check_names(bundle: ModelBundle, model: Path, present: Collection[str]) -> 
             f"{bundle.path} signs a {'folder' if added == [WHOLE] else 'single file'}, and {model} "
             "is none; name what was signed"
         )
-    for old, new in _renamed(bundle, model, removed, added):
+    for old, new in _renamed(bundle, model, removed, added, runtime):
         raise SignatureError(
             f"{model}: {old!r:.80} was renamed to {new!r:.80} after the model was signed with "
             f"{bundle.path}"
@@ -143,42 +153,26 @@ def _check_names(bundle: ModelBundle, model: Path, present: Collection[str]) -> 
 
 
 def _renamed(
-    bundle: ModelBundle, model: Path, removed: list[str], added: list[str]
+    bundle: ModelBundle, model: Path, removed: list[str], added: list[str], runtime: Runtime
 ) -> list[tuple[str, str]]:
     if not removed or not added:
         return []
-    found = _digests(bundle, model, added, follow_links=True)
+    found = digest_files(model, added, bundle.hash_type, runtime)
     names = {bundle.files[old]: old for old in removed}
     return [(names[found[new]], new) for new in added if found[new] in names]
 
 
 def _check_contents(
-    bundle: ModelBundle, model: Path, present: Sequence[str], follow_links: bool
+    bundle: ModelBundle, model: Path, present: Sequence[str], runtime: Runtime
 ) -> None:
-    found = _digests(bundle, model, present, follow_links)
-    changed = [name for name in present if found.get(name) != bundle.files[name]]
+    found = digest_files(model, present, bundle.hash_type, runtime)
+    changed = [name for name in present if found[name] != bundle.files[name]]
     if changed:
         where = f"{model}" if changed == [WHOLE] else f"{model}: {_listed(changed)}"
         raise SignatureError(
             f"{where} {_was(changed)} changed after the model was signed with {bundle.path}; get "
             "the model again"
         )
-
-
-def _digests(
-    bundle: ModelBundle, model: Path, names: Sequence[str], follow_links: bool
-) -> dict[str, str]:
-    """The digests of files, as the bundle has them."""
-    with import_errors("checking the signature of a model", EXTRA):
-        from model_signing.hashing import Config
-    hashing = Config().use_file_serialization(hashing_algorithm=bundle.hashing)
-    hashing.set_allow_symlinks(follow_links)
-    paths = [model if name == WHOLE else model / name for name in names]
-    try:
-        manifest = hashing.hash(model, files_to_hash=paths)
-    except (OSError, ValueError) as error:
-        raise SignatureError(f"{model}: its files cannot be read: {error}") from error
-    return {one.identifier: one.digest.digest_hex for one in manifest.resource_descriptors()}
 
 
 def _listed(names: Sequence[str]) -> str:

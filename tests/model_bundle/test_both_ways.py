@@ -204,6 +204,17 @@ def test_what_an_interrupted_run_in_place_left_is_not_signed(unsigned) -> None:
     assert not unsigned.bundle.exists()
 
 
+def test_an_interrupt_leaves_nothing(unsigned) -> None:
+    def interrupt(event: patchc.ProgressEvent) -> None:
+        assert (event.stage, event.unit) == ("hash files", "bytes")
+        raise KeyboardInterrupt
+
+    before = sorted(unsigned.bundle.parent.iterdir())
+    with pytest.raises(KeyboardInterrupt):
+        patchc.sign_model(unsigned.model, key=unsigned.key, out=unsigned.bundle, progress=interrupt)
+    assert sorted(unsigned.bundle.parent.iterdir()) == before
+
+
 def test_a_bundle_is_never_replaced_nor_written_into_the_model(signed) -> None:
     before = signed.bundle.read_bytes()
     sign = ("sign-model", signed.model, "--key", signed.key, "-o")

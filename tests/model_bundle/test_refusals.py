@@ -226,14 +226,13 @@ def test_passwords(signed, tmp_path: Path) -> None:
             patchc.sign_model(signed.model, key=key, out=tmp_path / "2.sig", password=password)
 
 
-@pytest.mark.parametrize("package", ["model_signing.hashing", "cryptography.exceptions"])
+@pytest.mark.parametrize("package", ["model_signing.signing", "cryptography.exceptions"])
 def test_a_missing_package_names_the_extra(
     signed, monkeypatch: pytest.MonkeyPatch, package: str
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    code, _, told = signed.verify()
-    assert code == 16
-    assert "[oms]" in told
+    checked, _, told = signed.verify()
+    assert (checked, "[oms]" in told) == ((0, False) if "model" in package else (16, True))
     code, _, told = run(
         *("sign-model", signed.model, "--key", signed.key, "-o", signed.bundle.with_name("2.sig"))
     )
