@@ -36,7 +36,7 @@ def check_folder(folder: Path) -> Path:
     Raises:
         OSError: there is none, it cannot be looked at, or somebody else can.
     """
-    real = folder.resolve(strict=True)
+    real = Path(os.path.realpath(folder, strict=True))
     for one in (real, *real.parents):
         state = one.stat()
         if not _is_ours(state):

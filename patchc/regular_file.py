@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 _PART = 1 << 20  # a read allocates as much as is asked for, before it knows what is there
@@ -53,6 +54,36 @@ def read_regular(path: str | os.PathLike[str], most: int | None = None) -> bytes
     if len(content) > most:
         raise OSError(errno.EINVAL, f"it has more than {most:,} bytes", os.fspath(path))
     return bytes(content)
+
+
+def check_folder_files(folder: Path) -> None:
+    """Refuse a folder with pipes, devices or sockets, for programs that open whatever is there.
+
+    Looks at what is in the folder, and in those in it whose names are not hidden; links are
+    followed, and those that lead nowhere are passed over.
+
+    Raises:
+        OSError: it holds one, or cannot be listed.
+    """
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            path = folder / entry.name
+            try:
+                state = path.stat()
+            except OSError:
+                continue
+            if not stat.S_ISDIR(state.st_mode):
+                _check_regular(path, state)
+            elif not entry.is_symlink() and not entry.name.startswith("."):
+                _check_below(path)
+
+
+def _check_below(folder: Path) -> None:
+    with suppress(PermissionError), os.scandir(folder) as entries:
+        for entry in entries:
+            with suppress(FileNotFoundError):
+                if not entry.is_dir() and not entry.is_symlink():
+                    _check_regular(entry.path, entry.stat())
 
 
 def _check_regular(path: str | os.PathLike[str], state: os.stat_result) -> None:

@@ -35,7 +35,7 @@ from patchc.errors import (
     unreadable,
 )
 from patchc.locks import lock_descriptor, refuse_if_locked
-from patchc.regular_file import open_regular
+from patchc.regular_file import check_folder_files, open_regular
 from patchc.system_errors import reason, storage_errors
 
 _BLAMES = (
@@ -250,6 +250,11 @@ def open_checkpoint(path: str | os.PathLike[str], stem: str = "model") -> Checkp
         shard = read_shard(path)
         refuse_component(path, shard.metadata)
         return Checkpoint(path, None, [shard])
+    try:
+        check_folder_files(path)
+    except OSError as error:
+        place = error.filename or path
+        raise CheckpointError(f"{place}: cannot read: {reason(error)}") from error
     index = path / f"{stem}.safetensors.index.json"
     if _is_there(index):
         return Checkpoint(path, index, read_indexed(index))

@@ -38,7 +38,10 @@ class Command(TyperCommand):
         """Read the command line; a value that a file gives is named by its place there."""
         self._arguments = tuple(args)
         try:
-            return super().parse_args(ctx, args)
+            left = super().parse_args(ctx, args)
+            for name, value in ctx.params.items():
+                _check_encodable(name, value)
+            return left
         except typer.BadParameter as error:
             name = getattr(error.param, "name", None)
             source = ctx.get_parameter_source(name) if name else None
@@ -75,6 +78,23 @@ class Command(TyperCommand):
                 raise problem
             warn(f"{problem}; {_WRITTEN}")
         return result
+
+
+def _check_encodable(name: str, value: object) -> None:
+    """Refuse what no path of the system can hold, before anything opens it."""
+    if isinstance(value, list | tuple):
+        for one in value:
+            _check_encodable(name, one)
+    elif isinstance(value, str | Path):
+        try:
+            encoded = os.fsencode(value)
+        except UnicodeEncodeError:
+            encoded = b"\0"
+        if b"\0" in encoded:
+            raise UsageError(
+                f"{name.replace('_', '-')}: {str(value)!r:.80} holds a NUL byte or half a "
+                "character (a lone surrogate), which no file's name has; correct it"
+            )
 
 
 def told(error: BaseException | None) -> str:

@@ -8,7 +8,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import chain, count
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _MOST_IN_CELL, _MOST_IN_FACT = 250, 2500
 """Characters of a table's cell, and of a name or value of a list, that are shown."""
+_MOST_FACTS = 1000
 
 _SHOWN_AS = {"harmless": "over-refusal"}
 
@@ -54,7 +55,10 @@ def tell(text: str) -> None:
 def print_facts(title: str, facts: dict[str, object]) -> None:
     """Print a title and aligned names and values."""
     tell(printable(title))
-    lines = {printable(name): printable(str(value)) for name, value in facts.items()}
+    some = [*islice(facts.items(), _MOST_FACTS)]
+    lines = {printable(name): printable(str(value)) for name, value in some}
+    if len(facts) > len(some):
+        lines["…"] = f"{len(facts) - len(some):,} more"
     _print_lines(fact_lines(lines, _width()))
 
 
@@ -120,7 +124,7 @@ def reverted_name(model: Path) -> Path:
 
 
 def _free_name(model: Path, what: str) -> Path:
-    place = model if model.name not in ("", "..") else model.resolve()
+    place = model if model.name not in ("", "..") else Path(os.path.realpath(model))
     stem, suffix = (place.stem, place.suffix) if place.is_file() else (place.name, "")
     numbers = chain([""], (f"-{n}" for n in count(2)))
     names = (place.with_name(f"{stem}-{what}{number}{suffix}") for number in numbers)

@@ -93,10 +93,12 @@ def sweep(
     import patchc
     from patchc.cli.output import print_facts, print_json, print_next, warn
     from patchc.cli.showing_progress import showing_progress
-    from patchc.evaluation.figures import draw_sweep
+    from patchc.evaluation.figures import check_figures, draw_sweep
     from patchc.recipe import find_recipe
 
     grid = {key(name): _parse(name, text) for name, text in texts.items() if text is not None}
+    if figures:
+        check_figures(figures)
     with showing_progress() as progress:
         report = patchc.sweep(
             base,

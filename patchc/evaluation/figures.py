@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from patchc.errors import UsageError
+from patchc.errors import OutputError, UsageError
 from patchc.escaping import shown
 from patchc.evaluation.drawing import (
     check_matplotlib,
@@ -19,7 +20,7 @@ from patchc.evaluation.drawing import (
 )
 from patchc.evaluation.measure import Evaluation
 from patchc.evaluation.trials import Trial
-from patchc.output_checks import check_output
+from patchc.output_checks import check_output, check_place
 from patchc.selection.candidates import layer_of, module_of, natural_order
 
 if TYPE_CHECKING:
@@ -52,7 +53,23 @@ def check_plot(path: Path) -> None:
     """
     if path.suffix.lower() != ".png":
         raise UsageError(f"plot {path}: give a name that ends in .png")
+    if os.path.isdir(path):  # noqa: PTH112 (Path.is_dir raises where it may not look)
+        raise OutputError(f"plot {path} is a folder; give the name of a file")
     check_output(path, ())
+    check_matplotlib()
+
+
+def check_figures(folder: Path) -> None:
+    """Refuse early a folder into which :func:`draw_sweep` could not write.
+
+    Raises:
+        OutputError: something else than a folder is there, or nothing can be made there.
+        StorageError: the path cannot be looked at.
+        MissingExtraError: matplotlib is not installed.
+    """
+    check_place(folder, (), "figures")
+    if os.path.lexists(folder) and not os.path.isdir(folder):  # noqa: PTH112 (as above)
+        raise OutputError(f"figures {folder} is no folder; remove it or choose another path")
     check_matplotlib()
 
 

@@ -93,9 +93,9 @@ class Run:
                 "another folder with scratch"
             )
         with storage_errors(self._folder, "reach"):
-            place = self._folder.resolve()
+            place = Path(os.path.realpath(self._folder))
         for folder in written:
-            if place.is_relative_to(folder.resolve()):
+            if place.is_relative_to(os.path.realpath(folder)):
                 raise OutputError(
                     f"{what} {self._folder} lies inside the output {folder}; choose another path"
                 )
@@ -213,7 +213,7 @@ def scratch_folder(out: Path, scratch: PathLike | None) -> Path:
 
     A caller that gives ``out`` its name later finds the same folder again, under the later name.
     """
-    out = output_of(out.resolve())
+    out = output_of(Path(os.path.realpath(out)))
     digest = blake3(os.fsencode(out)).hexdigest(length=4)
     folder = out.parent if scratch is None else Path(scratch)
     return folder / f"{out.name[:50]}.patchc-scratch-{digest}"

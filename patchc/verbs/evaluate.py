@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -121,7 +122,7 @@ def evaluate(
     text = read_reference(reference) if reference else None
     asked = {"harmful": harmful, "harmless": harmless, "utility": utility, "reference": reference}
     data = {name: file_digest(Path(path)) for name, path in asked.items() if path is not None}
-    names = [path.resolve().name for path in (*folders, *files)]
+    names = [Path(os.path.realpath(path)).name for path in (*folders, *files)]
     if len(set(names)) < len(names):
         names = list(map(str, (*folders, *files)))
     replies = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
@@ -209,7 +210,7 @@ def _advise(fitted: Fitted) -> str:
 
 
 def _check_outputs(out: Path, recipe: Path, trace: Path, inputs: tuple[Path, ...]) -> None:
-    if len({path.resolve() for path in (out, recipe, trace)}) < 3:
+    if len({os.path.realpath(path) for path in (out, recipe, trace)}) < 3:
         raise UsageError(
             f"patch {out}, recipe {recipe} and trace {trace} must be three files; use other names"
         )
