@@ -13,6 +13,8 @@ from rich.cells import cell_len
 _GAP = "  "
 _BELOW = "    "
 _MOST_BLOCKS = 3
+_WIDEST_NAME = 100
+"""Columns up to which values are aligned; one long name must not move all others."""
 
 Row = Sequence[str]
 
@@ -45,7 +47,7 @@ def command_lines(before: str, words: Iterable[str], width: int | None) -> list[
 
 def fact_lines(facts: Mapping[str, str], width: int | None) -> list[str]:
     """Lay out names and aligned values; a value too long for its place begins a line of its own."""
-    aligned = max(map(cell_len, facts), default=0)
+    aligned = min(_WIDEST_NAME, max(map(cell_len, facts), default=0))
     lines = []
     for name, value in facts.items():
         before = f"{_GAP}{_padded(name, aligned, left=True)}{_GAP}"
