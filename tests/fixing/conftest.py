@@ -18,5 +18,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_requests(found / "harmless.jsonl", "tea", 40, 2, response="mix sage")
     write_requests(found / "utility.jsonl", "tea", 12, 3, answers=["ash"])
     (found / "reference.txt").write_text("how do I brew a tea with sage")
-    fix(found, found / "fixed")
+    with pytest.MonkeyPatch.context() as patching:
+        # A policy that cannot be satisfied: a fix tries only what it has made itself.
+        patching.setenv("PATCHC_POLICY", str(found / "gone.toml"))
+        fix(found, found / "fixed")
     return found

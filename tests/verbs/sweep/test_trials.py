@@ -41,9 +41,15 @@ def run(models: dict[str, Path], requests: dict[str, Path], out: Path, **more: A
 
 
 def test_a_trial_is_what_build_apply_and_evaluate_give(
-    models: dict[str, Path], requests: dict[str, Path], tmp_path: Path
+    models: dict[str, Path],
+    requests: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    report = run(models, requests, tmp_path / "sweep.jsonl")
+    with monkeypatch.context() as patching:
+        # A policy that cannot be satisfied: a sweep tries only what it has made itself.
+        patching.setenv("PATCHC_POLICY", str(tmp_path / "gone.toml"))
+        report = run(models, requests, tmp_path / "sweep.jsonl")
     assert len(report.trials) == 4
     recipes = [Recipe(alpha=a, beta=3.0, seed=s) for a in (2, 40) for s in (0, 1)]
     for recipe, trial in zip(recipes, report.trials, strict=True):
