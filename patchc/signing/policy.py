@@ -192,10 +192,12 @@ def _refuse_writable(what: str, path: Path, state: os.stat_result) -> None:
     Raises:
         SignatureError: they can.
     """
-    folder = _state_of(path.parent)
-    if folder.st_mode & stat.S_ISVTX:  # only owners remove and rename what is in it
-        folder = state
-    for place, one in ((path, state), (path.parent, folder)):
+    places = {path: state}
+    for folder in (path.parent, path.resolve().parent):  # a link can be exchanged, and its target
+        found = _state_of(folder)
+        if not found.st_mode & stat.S_ISVTX:  # else only owners remove and rename what is in it
+            places[folder] = found
+    for place, one in places.items():
         if one.st_mode & _BY_OTHERS:
             raise SignatureError(
                 f"{what}: others on this system can write {place}, and so decide who is trusted; "

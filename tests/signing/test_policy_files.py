@@ -119,6 +119,17 @@ def test_what_others_can_write_decides_nothing(world: PolicyWorld, what: str, mo
     taken(world, path)
 
 
+def test_what_a_link_leads_to_counts_as_well(world: PolicyWorld) -> None:
+    target = world.write(world.folder / "elsewhere/policy.toml", world.text("ann"))
+    path = world.place("file")
+    path.parent.mkdir(mode=0o755)
+    path.symlink_to(target)
+    taken(world, path)
+    shutil.rmtree(world.folder / "out")
+    target.parent.chmod(0o777)
+    refused(world, path, "others on this system can write .*/elsewhere, and so decide")
+
+
 def test_a_group_counts_as_others(world: PolicyWorld) -> None:
     path = world.write(world.place("file"), KEYS)
     path.chmod(0o664)
