@@ -19,6 +19,7 @@ from patchc.durability import set_mode, sync, sync_path
 from patchc.errors import CheckpointError, OutputError, PatchcError
 from patchc.moves import STAGED, move_up
 from patchc.output_place import followed, is_mount_point, refuse_occupied, reserved_path
+from patchc.regular_file import open_regular
 from patchc.renaming import add_to_message, discard, remove, rename, rename_new
 from patchc.reserved import BEFORE, hidden, reserved
 from patchc.system_errors import storage_errors
@@ -130,7 +131,7 @@ def _blocks(source: Path) -> Iterator[bytes]:
             raise CheckpointError(
                 f"{source}: not a regular file; remove it or replace it, then run again"
             )
-        with source.open("rb") as reader:
+        with os.fdopen(open_regular(source), "rb") as reader:
             while block := reader.read(_BLOCK_BYTES):
                 yield block
     except OSError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -18,7 +19,7 @@ from blake3 import blake3
 from patchc.durability import sync_path
 from patchc.errors import OutputError
 from patchc.files import staged_folder
-from patchc.regular_file import read_regular
+from patchc.regular_file import open_regular, read_regular
 from patchc.reserved import clear_leftovers
 from patchc.strict_json import parse_json
 from patchc.system_errors import storage_errors
@@ -80,7 +81,7 @@ def file_digest(path: Path) -> str:
     Raises:
         StorageError: the file cannot be read.
     """
-    with storage_errors(path, "read"), path.open("rb") as file:
+    with storage_errors(path, "read"), os.fdopen(open_regular(path), "rb") as file:
         return hashlib.file_digest(file, blake3).hexdigest()  # type: ignore[arg-type]
 
 

@@ -25,6 +25,7 @@ from patchc.errors import (
 from patchc.formats import EncodedFile, FileRecord, Patch, encode_file
 from patchc.formats.container.file_changes import MAX_FILE
 from patchc.hashing import files_digest, short
+from patchc.regular_file import read_regular
 from patchc.sides import OTHER, Side
 
 _SINGLE = "model.safetensors"
@@ -206,7 +207,7 @@ def _content(model: Checkpoint, name: str, is_header: bool) -> bytes | None:
                 f"{path} differs and has more than the {MAX_FILE:,} bytes that a patch carries of "
                 "a file; move it elsewhere, or give --weights-only"
             )
-        return path.read_bytes()
+        return read_regular(path, MAX_FILE)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot read: {error.strerror}") from error
 
