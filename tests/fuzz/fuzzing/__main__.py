@@ -72,16 +72,17 @@ def _search(name: str, seconds: int, folders: Folders, scratch: str) -> dict[str
     folders.begin()
     begun = time.monotonic()
     while (left := seconds - int(time.monotonic() - begun)) >= min(_LEAST, seconds):
+        before = len(folders.found())
         done = _start(["search", name, str(left), str(folders.out)], scratch)
         ran = _DONE.findall(done.stderr) or _PULSE.findall(done.stderr)
         row["executions"] += int(ran[-1]) if ran else 0
         for edges, features in _COVERED.findall(done.stderr)[-1:]:
             row |= {"edges": int(edges), "features": int(features)}
-        if done.returncode and not ran:
-            row["problem"] = f"the search ended with {done.returncode}: {done.stderr[-2000:]}"
-            break
         if done.returncode:
             (folders.findings / "libfuzzer.txt").write_text(done.stderr[-20_000:])
+            if len(folders.found()) == before:
+                row["problem"] = f"the search ended with {done.returncode}: {done.stderr[-2000:]}"
+                break
         for left_by in Path(scratch).iterdir():
             shutil.rmtree(left_by, ignore_errors=True)
     row["seconds"] = round(time.monotonic() - begun)

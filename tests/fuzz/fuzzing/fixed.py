@@ -35,7 +35,7 @@ def inputs(target: Target, seeds: list[bytes], count: int, part: int = 0) -> Ite
         draws = Draws(f"{target.name} {part} {number}")
         pool = kept if kept and draws.chance(0.3) else seeds
         data = draws.choice(pool)
-        data = target.mutate(data, draws)[: target.most_bytes]
+        data = target.mutated(data, draws)
         if draws.chance(0.5):
             if len(kept) == _MOST_KEPT:
                 del kept[draws.place(kept)]

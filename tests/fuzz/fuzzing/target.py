@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 import tempfile
 import traceback
 from collections.abc import Callable, Mapping
@@ -23,6 +24,12 @@ CPU_BYTES = 64 << 10
 
 CORPUS = Path(__file__).parents[1] / "corpus"
 REGRESSIONS = Path(__file__).parents[1] / "regressions"
+
+
+_WITHOUT_STRUCTURE = (
+    ValueError, LookupError, TypeError, AttributeError, RecursionError, ArithmeticError,
+    struct.error,
+)  # fmt: skip
 
 
 class BrokenPromiseError(Exception):
@@ -56,6 +63,14 @@ class Target:
     def seeds(self) -> list[bytes]:
         """The committed inputs."""
         return [path.read_bytes() for path in sorted((CORPUS / self.name).iterdir())]
+
+    def mutated(self, data: bytes, draws: Draws) -> bytes:
+        """Another input; bytes that have lost their structure are changed as plain ones."""
+        try:
+            found = self.mutate(data, draws)
+        except _WITHOUT_STRUCTURE:
+            found = draws.plain(data, self.most_bytes)
+        return found[: self.most_bytes]
 
     def cpu_seconds(self, data: bytes) -> float:
         """How long an input may take."""

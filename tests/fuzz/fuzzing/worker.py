@@ -68,7 +68,7 @@ def search(name: str, seconds: int, folders: Folders) -> None:
 
         draws.plain = plain
         for _ in range(draws.choice((1, 1, 2, 3))):
-            data = target.mutate(data, draws)
+            data = target.mutated(data, draws)
         return data[:most]
 
     for number, seed in enumerate(target.seeds()):

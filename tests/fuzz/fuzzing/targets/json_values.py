@@ -29,5 +29,6 @@ TARGET = Target(
     json_text.mutate,
     ("patchc.strict_json", "patchc.json_values"),
     executions=4000,
+    most_bytes=1 << 12,
     refusals=(ValueError,),
 )
