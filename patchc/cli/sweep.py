@@ -136,7 +136,7 @@ def _parse(name: str, text: str) -> list[Any]:
     try:
         return [read(one.strip()) for one in text.split(",")]
     except ValueError as error:
-        raise UsageError(f"{flag(name)} is {text!r}; give values separated by commas") from error
+        raise UsageError(f"{flag(name)} is {text!r:.60}; give values between commas") from error
 
 
 def _shown(report: SweepReport, varied: list[str]) -> list[str]:

@@ -150,7 +150,7 @@ def compile_steps(
         PatchcError: whatever the source or the check raises.
     """
     if codec not in get_args(Codec):
-        raise UsageError(f"codec is {codec!r}; it must be auto or rice")
+        raise UsageError(f"codec is {codec!r:.80}; it must be auto or rice")
     coder = _StepCoder(source, codec, masks if codec == "auto" else NO_MASKS, runtime)
     return write_patch(out, pairs, coder, chunk_words, stage, runtime, files, check)
 

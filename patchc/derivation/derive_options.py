@@ -268,5 +268,5 @@ def _check_selection(name: str, chosen: tuple[str, ...], choices: tuple[str, ...
         checks.choice(name, one, choices)
     if not chosen or len(set(chosen)) != len(chosen):
         raise UsageError(
-            f"{name} are {chosen!r}; name at least one of {', '.join(choices)}, and none twice"
+            f"{name} are {chosen!r:.80}; name at least one of {', '.join(choices)}, and none twice"
         )

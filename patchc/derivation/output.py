@@ -15,6 +15,7 @@ from patchc.derivation.derive_options import DeriveOptions
 from patchc.derivation.tensor_file import write_tensors
 from patchc.durability import sync_path
 from patchc.errors import CheckpointError
+from patchc.escaping import visible_json
 from patchc.files import copy_file
 from patchc.recipe.safepatching import Score
 from patchc.regular_file import read_regular
@@ -118,7 +119,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write indented JSON, and make it durable."""
     text = json.dumps(content, indent=2, ensure_ascii=False, sort_keys=True)
-    path.write_text(text + "\n", encoding="utf-8")
+    path.write_text(visible_json(text) + "\n", encoding="utf-8")
     sync_path(path)
 
 

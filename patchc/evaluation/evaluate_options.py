@@ -57,11 +57,11 @@ class EvaluateOptions:
         object.__setattr__(self, "device", device_name(self.device))
         if self.system is not None:
             if not isinstance(self.system, str) or not self.system.strip():
-                raise UsageError(f"system is {self.system!r}; it must be a text that is not empty")
+                raise UsageError(f"system is {self.system!r:.80}; it must be a text, not empty")
             if has_half_character(self.system):
                 raise UsageError("system holds half a character (a lone surrogate)")
         if not callable(self.judge) and not isinstance(self.judge, str):
-            raise UsageError(f"judge is {self.judge!r}; it must be a name or a callable")
+            raise UsageError(f"judge is {self.judge!r:.80}; it must be a name or a callable")
 
     @property
     def judge_name(self) -> str:

@@ -69,8 +69,8 @@ class Limit:
         match = _LIMIT.fullmatch(text.strip())
         if match is None:
             raise UsageError(
-                f"limit {text!r}; write utility=-2 for points, or perplexity=+2% for a share of "
-                f"the base's figure; limits exist for {', '.join(LIMITED)}"
+                f"limit {text!r:.80}; write utility=-2 for points, or perplexity=+2% for a share "
+                f"of the base's figure; limits exist for {', '.join(LIMITED)}"
             )
         return cls(match[1], float(match[2]), bool(match[3]))
 
@@ -155,8 +155,8 @@ class FitOptions:
             checks.count(name, getattr(self, name))
         if type(self.batch_size) is not int or self.batch_size < 2 or self.batch_size % 2:
             raise UsageError(
-                f"batch_size is {self.batch_size!r}; it must be an even number of at least 2, half "
-                "of them harmful requests"
+                f"batch_size is {self.batch_size!r:.80}; it must be an even number of at least 2, "
+                "half of them harmful requests"
             )
         checks.seed("seed", self.seed)
         for name in ("learning_rate", "target"):
@@ -169,7 +169,7 @@ class FitOptions:
             isinstance(limit, Limit) for limit in self.limits
         ):
             raise UsageError(
-                f"limits is {self.limits!r}; it must be a list of Limit, such as "
+                f"limits is {self.limits!r:.80}; it must be a list of Limit, such as "
                 "Limit.parse('utility=-2')"
             )
         checks.truth("best_effort", self.best_effort)

@@ -52,7 +52,7 @@ class Range:
         """
         match = _RANGE.fullmatch(text.strip().replace("-osm", "_osm").replace("-se", "_se"))
         if match is None:
-            raise UsageError(f"search {text!r}; write density=0.01:0.3, or retain=0.05:0.4")
+            raise UsageError(f"search {text!r:.80}; write density=0.01:0.3, or retain=0.05:0.4")
         return cls(match[1], float(match[2]), float(match[3]))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from patchc.errors import UnfixedError
+from patchc.escaping import visible_json
 from patchc.evaluation.trials import decode_trial
 from patchc.files import copy_file, staged_file
 from patchc.fixing.fix_options import FixOptions
@@ -197,6 +198,6 @@ def _publish(out: Path, report: FixReport, fitted: Path | None) -> None:
         elif not target.is_file() or file_digest(target) != file_digest(fitted / name):
             with staged_file(target, replace=True) as staging:
                 copy_file(fitted / name, staging)
-    text = json.dumps(report.to_json(), indent=2, allow_nan=False) + "\n"
+    text = visible_json(json.dumps(report.to_json(), indent=2, allow_nan=False)) + "\n"
     with staged_file(out / _REPORT, replace=True) as staging:
         staging.write_text(text, encoding="utf-8")

@@ -220,8 +220,8 @@ def left_journal(model: Path) -> Iterator[JournalImages | None]:
 def interrupted(model: object, left: JournaledGroup) -> PartlyPatchedError:
     """The error for a model in which a run in place was cut off, and has to be ended first."""
     return PartlyPatchedError(
-        f"{model}: {VERBS[left.target]} --in-place with {left.patch!r} (root {left.root!r}) was "
-        "cut off there; run it again, or take it back with "
+        f"{model}: {VERBS[left.target]} --in-place with {left.patch!r:.250} (root "
+        f"{left.root!r:.80}) was cut off there; run it again, or take it back with "
         f"{VERBS[OTHER[left.target]]} --in-place and the same patch"
     )
 

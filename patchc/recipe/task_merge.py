@@ -163,8 +163,8 @@ class MergeRecipe(BaseRecipe):
         for name, given in foreign.items():
             if given:
                 raise UsageError(
-                    f"{name} is {getattr(self, name)!r}, and {self.method} has no {name}; leave "
-                    "it out, or take another method"
+                    f"{name} is {getattr(self, name)!r:.80}, and {self.method} has no {name}; "
+                    "leave it out, or take another method"
                 )
         if self.method == "ties":
             for weight in (self.weight, *(one.weight for one in self.overrides)):

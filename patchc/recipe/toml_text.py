@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from patchc.errors import OutputError, UsageError
+from patchc.escaping import visible
 from patchc.files import staged_file
 from patchc.output_checks import check_output
 from patchc.recipe.find import YAML_SUFFIXES
@@ -72,9 +73,10 @@ def _value(value: Any) -> str:
 
 def _string(text: str) -> str:
     # A literal string needs no double backslashes, but cannot hold every text.
-    if "\\" in text and "'" not in text and text.isprintable():
+    if "\\" in text and "'" not in text and visible(text) == text:
         return f"'{text}'"
     if any("\ud800" <= char <= "\udfff" for char in text):
-        raise UsageError(f"{text!r} holds half a surrogate pair; take it out of the expression")
-    # JSON escapes as TOML does, except for one control character that TOML alone forbids.
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", r"\u007f")
+        raise UsageError(f"{text!r:.80} holds half a surrogate pair; take it out of the expression")
+    # JSON escapes as TOML does, and less: a control character, and what a screen would not show.
+    written = json.dumps(text, ensure_ascii=False)
+    return "".join(one if visible(one) == one else rf"\U{ord(one):08x}" for one in written)

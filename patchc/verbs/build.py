@@ -129,7 +129,7 @@ def build(
     recipe = given_recipe(recipe)
     if isinstance(recipe, MergeRecipe):
         if values != "ulp":
-            raise UsageError(f"values is {values!r}, and {recipe.method} has exact ones only")
+            raise UsageError(f"values is {values!r:.80}, and {recipe.method} has exact ones only")
         _check_values(values, value_type)
         given = {"se": se, "osm": osm, "se_scores": se_scores, "osm_scores": osm_scores}
         _refuse_inputs(recipe.method, {k: v for k, v in given.items() if v is not None}, "tuned")
@@ -214,7 +214,7 @@ def _refuse_inputs(method: str, foreign: Mapping[str, object], own: str) -> None
 def _check_values(values: str, value_type: str | None) -> ValueType | None:
     """The type of additive values; None for exact ones."""
     if values not in get_args(Values):
-        raise UsageError(f"values is {values!r}; it must be ulp or additive")
+        raise UsageError(f"values is {values!r:.80}; it must be ulp or additive")
     if values == "ulp":
         if value_type is not None:
             raise UsageError("value_type is for additive values; exact ones have no choice")
@@ -222,7 +222,7 @@ def _check_values(values: str, value_type: str | None) -> ValueType | None:
     for known in VALUE_TYPES:
         if value_type in (known, None):
             return known
-    raise UsageError(f"value_type is {value_type!r}; it must be {' or '.join(VALUE_TYPES)}")
+    raise UsageError(f"value_type is {value_type!r:.80}; it must be {' or '.join(VALUE_TYPES)}")
 
 
 def _plan(

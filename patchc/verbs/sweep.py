@@ -160,7 +160,7 @@ def grid_recipes(
     known = grid_parameters(recipe)
     for name, values in grid.items():
         if name not in known:
-            raise UsageError(f"a sweep cannot vary {name!r}; it can vary {', '.join(known)}")
+            raise UsageError(f"a sweep cannot vary {name!r:.80}; it can vary {', '.join(known)}")
         if not values:
             raise UsageError(f"the grid gives no value for {name}; name at least one")
     if _RATIO in grid and "beta" in grid:

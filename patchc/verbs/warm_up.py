@@ -67,7 +67,7 @@ def warm_up(commands: Iterable[str] = (), *, progress: Progress = ignore_progres
     names = tuple(dict.fromkeys(commands)) or tuple(_NEEDS)
     for name in names:
         if name not in _NEEDS:
-            raise UsageError(f"there is no command {name!r}; name one of {', '.join(_NEEDS)}")
+            raise UsageError(f"there is no command {name!r:.80}; name one of {', '.join(_NEEDS)}")
     needed = {run for name in names for run in _NEEDS[name]}
     runs = [run for run in RUNS if run in needed]
     if runs and (told := loop_cache.unwritable()):

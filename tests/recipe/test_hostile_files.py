@@ -11,6 +11,7 @@ import pytest
 
 import patchc
 from patchc.errors import UsageError
+from patchc.recipe import write_recipe
 from patchc.recipe.plain_values import MOST_BYTES
 
 MEGABYTE = "x" * 1_000_000
@@ -185,3 +186,14 @@ def test_a_key_or_number_may_look_long_in_a_text(tmp_path: Path) -> None:
     path.write_text(f"include = ['{dots}', \"\\\"{dots}\", '{digits}'] # {digits} {dots}\n")
     assert patchc.read_recipe(path).include == (dots, f'"{dots}', digits)
     assert re.search(patchc.read_recipe(path).include[0], dots)
+
+
+def test_a_written_recipe_shows_all_that_it_holds(tmp_path: Path) -> None:
+    text = "a\x7f\u202e\u2028\U000e0041\u3164\n'" + r"\."
+    recipe = patchc.Recipe(include=(text, "漢字", r"\.0\."))
+    write_recipe(recipe, tmp_path / "recipe.toml")
+    written = (tmp_path / "recipe.toml").read_text(encoding="utf-8")
+    assert all(one.isprintable() or one == "\n" for one in written)
+    assert "\u3164" not in written
+    assert "漢字" in written
+    assert patchc.read_recipe(tmp_path / "recipe.toml") == recipe
