@@ -3,7 +3,8 @@
 Whoever can write into such a folder, or can put another in its place, runs code as whoever uses it.
 So it, and every folder above it, belongs to the user or to root and lets nobody else write. Two
 exceptions hold above it: a folder with the sticky bit, as ``/tmp`` has it, lets others add names
-and take none away; and a group of the user's own name without other members is the user.
+and take none away; and a group of the user's own name without other members is the user, unless it
+is root's, in which containers put whoever they run, or an access control list lets more in.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import stat
 from pathlib import Path
 
+_ACCESS_LIST = "system.posix_acl_access"
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -42,7 +44,7 @@ def check_folder(folder: Path) -> Path:
         if not _is_ours(state):
             raise _unsafe(one, "it belongs to somebody else")
         sticky = one != real and state.st_mode & stat.S_ISVTX
-        if _others_write(state) and not sticky:
+        if _others_write(one, state) and not sticky:
             raise _unsafe(one, "others can write into it")
     return real
 
@@ -56,7 +58,11 @@ def read_code(path: Path) -> bytes:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb") as file:
         state = os.fstat(descriptor)
-        if not stat.S_ISREG(state.st_mode) or not _is_ours(state) or _others_write(state):
+        if (
+            not stat.S_ISREG(state.st_mode)
+            or not _is_ours(state)
+            or _others_write(descriptor, state)
+        ):
             raise _unsafe(path, "others can write it")
         return file.read()
 
@@ -81,14 +87,28 @@ def _is_ours(state: os.stat_result) -> bool:
     return state.st_uid in (0, os.geteuid())
 
 
-def _others_write(state: os.stat_result) -> bool:
+def _others_write(place: Path | int, state: os.stat_result) -> bool:
     if not state.st_mode & _OTHERS_WRITE:
         return False
-    return bool(state.st_mode & stat.S_IWOTH) or not _is_own_group(state)
+    if state.st_mode & stat.S_IWOTH or not _is_own_group(state):
+        return True
+    return _has_list(place)  # whose mask the system shows in place of the group's bits
+
+
+def _has_list(place: Path | int) -> bool:
+    """Whether an access control list says who else may do what; none can where there are none."""
+    try:
+        os.getxattr(place, _ACCESS_LIST)
+    except (OSError, AttributeError):
+        return False
+    return True
 
 
 def _is_own_group(state: os.stat_result) -> bool:
-    """Whether a group is that of one user: named as the owner, and without other members."""
+    """Whether a group is that of one user: named as the owner, and no other user's.
+
+    A user can be in a group as a member of it, or by being made with it.
+    """
     import grp
     import pwd
 
@@ -96,4 +116,7 @@ def _is_own_group(state: os.stat_result) -> bool:
         owner, group = pwd.getpwuid(state.st_uid).pw_name, grp.getgrgid(state.st_gid)
     except KeyError:
         return False
-    return group.gr_name == owner and set(group.gr_mem) <= {owner}
+    if state.st_gid == 0 or group.gr_name != owner:
+        return False
+    made_with_it = {one.pw_name for one in pwd.getpwall() if one.pw_gid == state.st_gid}
+    return {*group.gr_mem, *made_with_it} <= {owner}

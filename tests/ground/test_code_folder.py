@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 import sys
+from grp import struct_group
 from pathlib import Path
+from pwd import struct_passwd
 from textwrap import dedent
 
 import pytest
@@ -105,6 +108,95 @@ def test_files_that_are_links_or_open_to_others_are_not_read(tmp_path: Path) -> 
     (tmp_path / "code").chmod(0o666)
     with pytest.raises(PermissionError):
         read_code(tmp_path / "code")
+
+
+class Users:
+    """The system's tables of users and groups, with ``alice`` and her own group."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+        folder.chmod(0o775)
+        state = folder.stat()
+        self.alice = struct_passwd(("alice", "x", state.st_uid, 1234, "", "/", ""))
+        self.users = [self.alice]
+        self.members: list[str] = []
+        self.gid = 1234
+        monkeypatch.setattr("pwd.getpwuid", lambda _: self.alice)
+        monkeypatch.setattr("pwd.getpwall", lambda: self.users)
+        monkeypatch.setattr(
+            "grp.getgrgid", lambda gid: struct_group(("alice", "x", gid, self.members))
+        )
+        if state.st_gid == 0 and os.geteuid() == 0:
+            os.chown(folder, -1, self.gid)
+
+
+@pytest.fixture
+def users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Users:
+    (tmp_path / "own").mkdir()
+    return Users(monkeypatch, tmp_path / "own")
+
+
+def test_the_group_of_one_user_is_that_user(tmp_path: Path, users: Users) -> None:
+    assert check_folder(tmp_path / "own") == tmp_path / "own"
+    users.members.append("alice")
+    check_folder(tmp_path / "own")
+
+
+def test_a_group_with_another_member_is_others(tmp_path: Path, users: Users) -> None:
+    users.members.append("bob")
+    with pytest.raises(PermissionError, match="others can write into it"):
+        check_folder(tmp_path / "own")
+
+
+def test_a_group_that_another_user_was_made_with_is_others(tmp_path: Path, users: Users) -> None:
+    """Such a user is no member in the table of groups."""
+    gid = (tmp_path / "own").stat().st_gid
+    users.users.append(struct_passwd(("bob", "x", 4321, gid, "", "/", "")))
+    with pytest.raises(PermissionError, match="others can write into it"):
+        check_folder(tmp_path / "own")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to root's group")
+@pytest.mark.usefixtures("users")
+def test_the_group_of_root_is_others(tmp_path: Path) -> None:
+    """Containers run users of any number with it."""
+    os.chown(tmp_path / "own", -1, 0)
+    with pytest.raises(PermissionError, match="others can write into it"):
+        check_folder(tmp_path / "own")
+
+
+@pytest.mark.usefixtures("users")
+def test_a_folder_with_an_access_control_list_is_others(tmp_path: Path) -> None:
+    """Its group's bits are then the most that anybody named in the list may do."""
+    entries = [(1, 7, 2**32 - 1), (2, 7, 4321), (4, 5, 2**32 - 1), (16, 7, 2**32 - 1)]
+    entries.append((32, 5, 2**32 - 1))
+    packed = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+    try:
+        os.setxattr(tmp_path / "own", "system.posix_acl_access", packed)
+    except OSError:
+        pytest.skip("the file system has no such lists")
+    assert (tmp_path / "own").stat().st_mode & 0o020
+    with pytest.raises(PermissionError, match="others can write into it"):
+        check_folder(tmp_path / "own")
+
+
+@pytest.mark.usefixtures("users")
+def test_a_file_that_a_list_opens_to_others_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "own/code"
+    write_code(path, b"1")
+    path.chmod(0o664)
+    os.chown(path, -1, (tmp_path / "own").stat().st_gid)
+    assert read_code(path) == b"1"
+    monkeypatch.setattr(os, "getxattr", lambda *_: b"a list")
+    with pytest.raises(PermissionError, match="others can write it"):
+        read_code(path)
+
+
+def test_a_link_in_a_circle_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(OSError, match="loop"):
+        check_folder(tmp_path / "loop")
 
 
 def test_code_lies_in_the_folder_that_is_named(tmp_path: Path) -> None:

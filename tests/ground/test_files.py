@@ -288,12 +288,9 @@ def test_a_source_that_cannot_be_read_is_named(
 ) -> None:
     (tmp_path / "source").write_text("text")
 
-    def refuse(path: Path, mode: str) -> object:
-        if mode == "rb":
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
-        return opened(path, mode)
+    def refuse(path: Path, _flags: int) -> int:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
-    opened = Path.open
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(CheckpointError, match="source: cannot read: Permission denied"):
         copy_file(tmp_path / "source", tmp_path / "copy")
