@@ -30,7 +30,9 @@ def main() -> int:
     from fuzzing.targets import TARGETS
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("targets", nargs="*", choices=[[], *TARGETS], help="all by default")
+    parser.add_argument(
+        "targets", nargs="*", choices=[[], *TARGETS], metavar="TARGET", help=", ".join(TARGETS)
+    )
     parser.add_argument("--seconds", type=int, default=60, help="of searching, for each target")
     parser.add_argument("--jobs", type=int, default=1, help="targets at a time")
     parser.add_argument("--out", type=Path, default=Path(".fuzz"), help="keeps inputs and findings")

@@ -33,7 +33,7 @@ def _itself(_: Any, function: Any) -> Any:
 
 
 def _modelled(_: Any, function: Any) -> Any:
-    return _MODELS[function.__name__]
+    return MODELS[function.__name__]
 
 
 def _block(words: Any, first: Any, count: int) -> Any:
@@ -84,7 +84,7 @@ def _lowest(members: Any) -> Any:
     return np.uint64((number & -number).bit_length() - 1)
 
 
-_MODELS = {
+MODELS = {
     "within": _within,
     "differing": _differing,
     "below": _below,
