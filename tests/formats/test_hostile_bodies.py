@@ -79,7 +79,7 @@ def test_an_unknown_codec_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("body", "match"),
     [
-        (b"", "exactly|ends early|too short"),
+        (b"", "exactly|ends early|too short|is empty"),
         (b"\x80", "ends early"),
         (b"\x80\x80\x80\x80\x80\x01", "ends early"),
         (b"\x03", "ends early"),

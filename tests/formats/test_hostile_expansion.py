@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from expanding_patch import MOST_TENSORS, many_chunks, many_shapes, metadata_of
 from forged_patch import Parts, golden_parts, refuse
+from second_reader import read_index
 
 from patchc import inspect, open_patch, verify
 from patchc.dtypes import BY_NAME
@@ -188,3 +189,21 @@ def test_honest_indexes_stay_well_inside_the_cap() -> None:
 def test_a_writer_refuses_metadata_that_no_reader_takes(fields: dict[str, object]) -> None:
     with pytest.raises(UnsupportedInputError):
         PatchWriter(io.BytesIO()).finish(fields, bytes(32), bytes(32))
+
+
+def test_a_grid_of_any_size_is_not_gone_through(tmp_path: Path) -> None:
+    """A tensor of 2^62 words, of which the last two chunks that have numbers change."""
+    index = read_index(golden_parts().index)
+    parts = golden_parts().with_columns(
+        dims=[2**62, *index.dims[1:]],
+        counts=[2, 0, 0, 0],
+        skips=[2**32 - 2, 0],
+        tensor_digests=[bytes(8), bytes(8), *index.tensor_digests],
+    )
+    path = tmp_path / "x.patchc"
+    path.write_bytes(parts.assemble())
+    assert inspect(path).total.words > 2**62
+    assert verify(path).state == "intact"
+    for command in (inspect, verify):
+        assert calls_of(lambda command=command: command(path)) < 20_000
+        assert peak_of(lambda command=command: command(path)) < 4 * MEGABYTE
