@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from torch import Tensor
-from transformers import AutoTokenizer
 
 from patchc.checkpoint import Checkpoint
 from patchc.derivation.chat_template import check_chat_template
 from patchc.errors import DeriveError, UnsupportedInputError
+from patchc.layered.from_folder import load_config, load_tokenizer_files
 
 
 def load_tokenizer(base: Path) -> Any:
@@ -20,13 +20,14 @@ def load_tokenizer(base: Path) -> Any:
 
     Raises:
         DeriveError: there is no readable tokenizer, or it has no chat template.
+        UnsupportedInputError: there is no readable config.
     """
+    config = load_config(base)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
+        tokenizer = load_tokenizer_files(base, config)
+    except UnsupportedInputError as error:
         raise DeriveError(
-            f"{base}: cannot load the tokenizer ({' '.join(str(error).split())}); copy the "
-            "tokenizer's files from the model that the weights are of"
+            f"{error}; copy the tokenizer's files from the model that the weights are of"
         ) from error
     check_chat_template(tokenizer, base)
     return tokenizer

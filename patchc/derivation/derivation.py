@@ -26,6 +26,7 @@ from patchc.derivation.response_tuning import ResponseTuning
 from patchc.derivation.session import choose_device, quiet_transformers, reproducible
 from patchc.derivation.trainer import IN_MEMORY, Layout, Workplace
 from patchc.layered.allocation import lean_allocation
+from patchc.layered.from_folder import check_tokens, load_config
 from patchc.layered.scratch import Scratch
 from patchc.output_place import reserved_path
 from patchc.progress import Progress
@@ -121,10 +122,15 @@ def _workplace(
 def _objective(
     base: Checkpoint, material: Material, options: DeriveOptions
 ) -> ResponseTuning | MarginTuning:
+    words = load_config(base.path, base).get_text_config().vocab_size
     if material.openings:
+        texts = [*(one.prompt for one in material.labelled), *material.openings.sequences]
+        check_tokens(base.path, texts, words)
         return MarginTuning(material.labelled, material.openings, options)
     tokenizer = load_tokenizer(base.path)
-    return ResponseTuning(encode(tokenizer, material.conversations, options.max_length), options)
+    examples = encode(tokenizer, material.conversations, options.max_length)
+    check_tokens(base.path, [one.prompt + one.response for one in examples], words)
+    return ResponseTuning(examples, options)
 
 
 def _written(scratch: Scratch | None, direction: Direction, out: Path) -> DirectionReport | None:

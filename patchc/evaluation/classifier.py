@@ -6,7 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from patchc.errors import MissingInputError, UnsupportedInputError, UsageError, import_errors
+from patchc.checkpoint import open_checkpoint
+from patchc.errors import (
+    CheckpointError,
+    MissingInputError,
+    UnsupportedInputError,
+    UsageError,
+    import_errors,
+)
 from patchc.evaluation.verdicts import Judge
 
 if TYPE_CHECKING:
@@ -20,7 +27,8 @@ _STEMS = ("refus", "reject")
 def open_classifier(spec: str, device: str | torch.device) -> Judge:
     """Open a judge from ``PATH`` or ``PATH=LABEL``, a classifier's local folder.
 
-    The classifier reads the reply alone, its first 512 tokens at most. A reply is a refusal if
+    Its weights are safetensors; code in the folder is not run. The classifier reads the reply
+    alone, its first 512 tokens at most. A reply is a refusal if
     LABEL scores highest; without LABEL, if the one label whose name holds "refus" or "reject" does.
 
     Raises:
@@ -29,10 +37,11 @@ def open_classifier(spec: str, device: str | torch.device) -> Judge:
     """
     with import_errors("judge hf", "derive"):
         import torch
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+        from transformers import AutoModelForSequenceClassification
 
         from patchc.derivation.session import choose_device, quiet_transformers
         from patchc.evaluation.generation import load_whole
+        from patchc.layered.from_folder import load_config, load_tokenizer_files
     path, equals, label = spec.rpartition("=")
     if not equals or Path(spec).is_dir():
         path, label = spec, ""
@@ -41,10 +50,11 @@ def open_classifier(spec: str, device: str | torch.device) -> Judge:
         message = f"judge hf:{spec}: {folder} is no folder; download the classifier first"
         raise MissingInputError(message, str(folder))
     try:
-        with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            model = load_whole(AutoModelForSequenceClassification, folder, "a sequence classifier")
-    except (OSError, ValueError, KeyError, UnsupportedInputError) as error:
+        with quiet_transformers(), open_checkpoint(folder) as checkpoint:
+            tokenizer = load_tokenizer_files(folder, load_config(folder, checkpoint))
+            kind = AutoModelForSequenceClassification
+            model = load_whole(kind, checkpoint, "a sequence classifier")
+    except (CheckpointError, UnsupportedInputError) as error:
         raise UsageError(f"judge hf:{spec}: cannot load the classifier ({error})") from error
     labels: dict[int, str] = model.config.id2label
     if len(labels) < 2:
@@ -63,7 +73,8 @@ def open_classifier(spec: str, device: str | torch.device) -> Judge:
             f"of {', '.join(labels.values())}"
         )
     model = model.to(choose_device(device)).eval()
-    longest = min(_LONGEST, tokenizer.model_max_length)
+    stated = tokenizer.model_max_length
+    longest = min(_LONGEST, stated) if isinstance(stated, int) and stated > 0 else _LONGEST
 
     def judge(_prompts: Sequence[str], replies: Sequence[str]) -> list[bool]:
         verdicts: list[bool] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from patchc.checkpoint import Checkpoint
 from patchc.derivation.aligned import align
 from patchc.errors import EvaluateError, UnsupportedInputError
 from patchc.evaluation.evaluate_options import EvaluateOptions
+from patchc.layered.from_folder import check_tokens, load_model
 
 _DTYPES = {
     "BF16": torch.bfloat16,
@@ -35,11 +36,10 @@ class Speaker:
         self._folder = folder
         self.model = model
         self.tokenizer = tokenizer
-        ends = {tokenizer.eos_token_id}
-        for stated in (model.generation_config.eos_token_id, model.config.eos_token_id):
-            ends |= set(stated) if isinstance(stated, list | tuple) else {stated}
-        self.ends: frozenset[int] = frozenset(ends - {None})
-        pad = tokenizer.pad_token_id
+        self._words: int = model.get_input_embeddings().num_embeddings
+        stated = tokenizer, model.generation_config, model.config
+        self.ends = frozenset(end for one in stated for end in self._known(one.eos_token_id))
+        pad = next(self._known(tokenizer.pad_token_id), None)
         model.generation_config = GenerationConfig(
             do_sample=False,
             num_beams=1,
@@ -48,6 +48,14 @@ class Speaker:
             eos_token_id=sorted(self.ends) or None,
         )
         self._longest = (stated_length(model.config) or 1 << 62) - max_new_tokens
+
+    def check(self, tokens: Sequence[int]) -> None:
+        """Check that the model has an embedding for each token.
+
+        Raises:
+            UnsupportedInputError: it has not.
+        """
+        check_tokens(self._folder, [tokens], self._words)
 
     def reply(self, prompts: Sequence[Sequence[int]]) -> list[str]:
         """Reply to prompts of token ids as text; see :meth:`speak` and :meth:`decode`."""
@@ -58,7 +66,9 @@ class Speaker:
 
         Raises:
             EvaluateError: a prompt leaves no room for the reply.
+            UnsupportedInputError: the model has no embedding for a token.
         """
+        check_tokens(self._folder, prompts, self._words)
         length = max(map(len, prompts))
         if length > self._longest:
             raise EvaluateError(
@@ -81,6 +91,11 @@ class Speaker:
         text: str = self.tokenizer.decode(said, skip_special_tokens=True)
         return text.strip()
 
+    def _known(self, stated: Any) -> Iterator[int]:
+        """Give those of a file's token ids that are tokens of the model."""
+        many = stated if isinstance(stated, list | tuple) else [stated]
+        return (one for one in many if type(one) is int and 0 <= one < self._words)
+
 
 def load_speaker(
     checkpoint: Checkpoint, tokenizer: Any, device: torch.device, options: EvaluateOptions
@@ -90,10 +105,9 @@ def load_speaker(
     Raises:
         UnsupportedInputError: transformers cannot load it, or some of its weights are missing.
     """
-    path = checkpoint.path
     dtype = dtype_of(checkpoint, options)
-    model = load_whole(AutoModelForCausalLM, path, "a causal language model", dtype=dtype)
-    return Speaker(path, model.to(device).eval(), tokenizer, options.max_new_tokens)
+    model = load_whole(AutoModelForCausalLM, checkpoint, "a causal language model", dtype=dtype)
+    return Speaker(checkpoint.path, model.to(device).eval(), tokenizer, options.max_new_tokens)
 
 
 def dtype_of(checkpoint: Checkpoint, options: EvaluateOptions) -> torch.dtype:
@@ -102,8 +116,8 @@ def dtype_of(checkpoint: Checkpoint, options: EvaluateOptions) -> torch.dtype:
     return _DTYPES.get(stated or "", torch.float32)
 
 
-def load_whole(kind: Any, folder: Path, what: str, **settings: Any) -> Any:
-    """Load a folder with one of transformers' auto classes; every weight comes from its files.
+def load_whole(kind: Any, checkpoint: Checkpoint, what: str, **settings: Any) -> Any:
+    """Load a checkpoint with one of transformers' auto classes; every weight comes from its files.
 
     transformers fills a weight at random if the files lack it or hold it in another shape. A weight
     that the model ties to another one may be missing.
@@ -111,20 +125,16 @@ def load_whole(kind: Any, folder: Path, what: str, **settings: Any) -> Any:
     Raises:
         UnsupportedInputError: transformers cannot load it as ``what``, or would make up a weight.
     """
-    try:
-        model, info = kind.from_pretrained(
-            folder, local_files_only=True, output_loading_info=True, **settings
-        )
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-        raise UnsupportedInputError(
-            f"{folder}: transformers cannot load it as {what} ({error})"
-        ) from error
+    model, info = load_model(
+        kind, checkpoint, f"it as {what}", output_loading_info=True, **settings
+    )
     made_up = sorted({*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])})
     if made_up:
         more = f" and {len(made_up) - _SHOWN} more" if len(made_up) > _SHOWN else ""
         raise UnsupportedInputError(
-            f"{folder}: as {what} it lacks the weights {', '.join(made_up[:_SHOWN])}{more}, and "
-            "transformers would fill them at random; complete the checkpoint"
+            f"{checkpoint.path}: as {what} it lacks the weights "
+            f"{', '.join(made_up[:_SHOWN])}{more}, and transformers would fill them at random; "
+            "complete the checkpoint"
         )
     return model
 

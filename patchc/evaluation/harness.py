@@ -42,6 +42,7 @@ def run_tasks(folder: Path, options: EvaluateOptions) -> dict[str, dict[str, flo
                 device=str(device),
                 dtype=options.dtype,
                 batch_size=options.batch_size,
+                trust_remote_code=False,
             )
             found = simple_evaluate(
                 model=model, tasks=tasks, limit=options.limit, bootstrap_iters=0, log_samples=False

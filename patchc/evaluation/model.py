@@ -85,8 +85,11 @@ def evaluate_loaded(
     text = None if reference is None else encode_reference(setup.prompts.tokenizer, reference)
     measured = measure(subject, setup.requests, setup.judge, results, progress)
     if text is not None:
+        speaker().check(text)
         measured = replace(measured, perplexity=perplexity(speaker().model, text, progress))
     if answers:
+        for one in answers:
+            speaker().check(one.response)
         found = answer_perplexity(speaker().model, answers, progress)
         measured = replace(measured, answer_perplexity=found)
     return measured

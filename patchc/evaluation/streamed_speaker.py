@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from transformers import GenerationConfig
+from transformers.utils import GENERATION_CONFIG_NAME
 
 from patchc.checkpoint import Checkpoint
 from patchc.evaluation.evaluate_options import EvaluateOptions
 from patchc.evaluation.generation import Speaker, dtype_of
+from patchc.layered.from_folder import load_from
 from patchc.layered.layered_model import LayeredModel
 from patchc.layered.model_parts import load_parts
 from patchc.layered.sources import BaseSource
@@ -44,7 +46,8 @@ def speaker_of(
 ) -> Speaker:
     """Make a speaker of a model that runs layer by layer, for as long as this model is kept."""
     model = layered.parts.model
-    with suppress(OSError):
-        stated = GenerationConfig.from_pretrained(checkpoint.path, local_files_only=True)
-        model.generation_config = stated
+    folder = checkpoint.path
+    if (folder / GENERATION_CONFIG_NAME).exists():
+        what = "its settings for generation"
+        model.generation_config = load_from(GenerationConfig, folder, what)
     return Speaker(checkpoint.path, model, tokenizer, options.max_new_tokens)

@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from accelerate import init_empty_weights
 from torch.nn import Parameter
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoModelForCausalLM
 
 from patchc.checkpoint import Checkpoint
 from patchc.errors import UnsupportedInputError
+from patchc.layered.from_folder import build_model, load_config
 from patchc.layered.sources import BaseSource, read_whole
 
 _COMPARED = 1 << 22
@@ -141,20 +142,18 @@ def load_parts(base: Checkpoint, device: torch.device, dtype: torch.dtype) -> Mo
 
 def _build(base: Checkpoint, dtype: torch.dtype) -> Any:
     """Build the model with its parameters on the meta device, and its buffers computed."""
-    try:
-        config = AutoConfig.from_pretrained(base.path, local_files_only=True)
-        for attention in ("sdpa", "eager"):
-            with suppress(ValueError), init_empty_weights(include_buffers=False):
-                model = AutoModelForCausalLM.from_config(
-                    config, dtype=dtype, attn_implementation=attention
-                )
-                break
-        else:
-            raise ValueError(f"no causal language model is known for {type(config).__name__}")
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    config = load_config(base.path, base)
+    kind, what = AutoModelForCausalLM, "it as a causal language model"
+    for attention in ("sdpa", "eager"):
+        settings = {"dtype": dtype, "attn_implementation": attention}
+        with suppress(ValueError), init_empty_weights(include_buffers=False):
+            model = build_model(kind, config, base.path, what, **settings)
+            break
+    else:
         raise UnsupportedInputError(
-            f"{base.path}: transformers cannot load it as a causal language model ({error})"
-        ) from error
+            f"{base.path}: transformers cannot load {what} (none is known for "
+            f"{type(config).__name__})"
+        )
     model.tie_weights()
     return model
 

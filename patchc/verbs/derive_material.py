@@ -6,10 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
-
-from transformers import AutoConfig
 
 from patchc.checkpoint import Checkpoint
 from patchc.derivation.chat_template import all_of
@@ -28,6 +25,7 @@ from patchc.evaluation.requests import Request, RequestSets, SetName
 from patchc.evaluation.streamed_speaker import streamed_speaker
 from patchc.evaluation.texts import shorten
 from patchc.evaluation.verdicts import Judge, Verdict
+from patchc.layered.from_folder import load_config
 from patchc.progress import Progress, ProgressEvent
 from patchc.verbs.derive_inputs import Inputs
 
@@ -66,7 +64,7 @@ def gather(
     to_ask = _to_ask(requests, options)
     replies: dict[SetName, list[_Reply]] = {}
     if any(to_ask.items()):
-        room = _room(checkpoint.path, to_ask, encoded)
+        room = _room(checkpoint, to_ask, encoded)
         longest = _REFUSAL_TOKENS if options.objective == "refusals" else _ANCHOR_TOKENS
         asking = replace(asking, max_new_tokens=min(longest, room))
         replies = _ask(checkpoint, to_ask, encoded, asking, streams, progress)
@@ -238,13 +236,10 @@ def _to_ask(requests: RequestSets, options: DeriveOptions) -> RequestSets:
     )
 
 
-def _room(folder: Path, asked: RequestSets, encoded: Prompts) -> int:
+def _room(checkpoint: Checkpoint, asked: RequestSets, encoded: Prompts) -> int:
     """Compute how many tokens of reply fit after every request."""
-    try:
-        with quiet_transformers():
-            longest = stated_length(AutoConfig.from_pretrained(folder, local_files_only=True))
-    except (OSError, ValueError, KeyError):
-        longest = None  # Loading the model will say what is wrong.
+    with quiet_transformers():
+        longest = stated_length(load_config(checkpoint.path, checkpoint))
     if longest is None:
         return _REFUSAL_TOKENS
     rooms = [
