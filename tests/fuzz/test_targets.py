@@ -112,3 +112,9 @@ def test_inputs_are_the_same_in_each_run() -> None:
         assert first == second
         assert len(set(first)) > 50
         assert first != [*fixed.inputs(target, seeds, 60, part=1)]
+
+
+def test_a_text_that_is_not_escaped_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("escaping", "cli.output", "cli.streams"):
+        monkeypatch.setattr(f"patchc.{name}.visible", str)
+    assert any("BrokenPromise" in place for place in _found(TARGETS["screens"], 150))

@@ -16,7 +16,7 @@ from conditional_cases import change, chosen_words
 from signed_patches import FIRST
 from tiny_checkpoints import Raw, file_bytes
 
-from fuzzing.mutation import bundle
+from fuzzing.mutation import bundle, patch_file
 from fuzzing.target import CORPUS
 from fuzzing.targets import checkpoint, components, results, signatures
 from fuzzing.targets.chunks import DTYPES, Head, groups_of, words_of
@@ -32,6 +32,31 @@ Seeds = dict[str, bytes]
 def patch_reader() -> Seeds:
     """The golden patches."""
     return {path.stem: path.read_bytes() for path in sorted(GOLDEN.glob("*.patchc"))}
+
+
+def screens() -> Seeds:
+    """Patches that say much about themselves."""
+    said = {
+        "kind": "build",
+        "tool": {"name": "patchc", "version": "0.1.0"},
+        "recipe": Recipe().to_json(),
+        "annotation": {"name": "a fix", "note": "It refuses.\nIt is kind."},
+        "coded": {"positions": 20, "values": 10},
+        "entropy": {"positions": 15, "values": 8},
+        "statistics": {"w": {"changed": 3}},
+    }
+    fold = {"kind": "fold", "folded": [{"root": "0" * 64, "result": "1" * 64}]}
+    files = patch_reader()
+    told = {"minimal": said, "masks": fold | {"tool": {"name": "x"}}, "additive-int8": {}}
+    changed = {
+        name: patch_file.with_text(files[name], lambda old, new=new: _joined(old, new))
+        for name, new in told.items()
+    }
+    return changed | {"update": files["update"], "signed": files["signed"]}
+
+
+def _joined(old: bytes, new: dict[str, object]) -> bytes:
+    return json.dumps(json.loads(old) | new).encode()
 
 
 def _changes(head: Head, seed: int) -> ExactChanges:
@@ -246,6 +271,7 @@ def json_values() -> Seeds:
 
 MAKERS: dict[str, Callable[[], Seeds]] = {
     "patch_reader": patch_reader,
+    "screens": screens,
     "rice": rice,
     "additive": additive,
     "conditional": conditional,

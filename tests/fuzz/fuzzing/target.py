@@ -7,6 +7,7 @@ import os
 import struct
 import tempfile
 import traceback
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -28,7 +29,7 @@ REGRESSIONS = Path(__file__).parents[1] / "regressions"
 
 _WITHOUT_STRUCTURE = (
     ValueError, LookupError, TypeError, AttributeError, RecursionError, ArithmeticError,
-    struct.error,
+    AssertionError, struct.error, zlib.error,
 )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import fields, replace
 from typing import Any
@@ -41,6 +42,12 @@ def mutate(data: bytes, draws: Draws) -> bytes:
     with suppress(*_UNREADABLE):
         return _mutated(_tear(data), draws).assemble()
     return draws.plain(data, len(data) + 64)
+
+
+def with_text(data: bytes, change: Callable[[bytes], bytes]) -> bytes:
+    """A patch file with other metadata."""
+    parts = _tear(data)
+    return parts.but(metadata=change(parts.metadata)).assemble()
 
 
 def _tear(data: bytes) -> Parts:

@@ -17,6 +17,7 @@ from fuzzing.targets import (
     requests,
     results,
     rice,
+    screens,
     signatures,
 )
 
@@ -24,6 +25,7 @@ TARGETS: dict[str, Target] = {
     module.TARGET.name: module.TARGET
     for module in (
         patch_reader,
+        screens,
         rice,
         additive,
         conditional,
