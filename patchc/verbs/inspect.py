@@ -199,11 +199,12 @@ def _label(record: TensorRecord) -> str:
 
 
 def _layers(tensors: list[ChangeCounts]) -> tuple[ChangeCounts, ...]:
-    groups: dict[str, list[ChangeCounts]] = {}
-    for tensor in tensors:
-        groups.setdefault(layer_of(tensor.name), []).append(tensor)
-    layers = (_sum(name, groups[name]) for name in sorted(groups, key=natural_order))
-    return tuple(layer for layer in layers if layer.changed)
+    groups: dict[str, list[ChangeCounts]]
+    groups = {layer_of(tensor.name): [] for tensor in tensors if tensor.changed}
+    for tensor in tensors if groups else ():
+        if (name := layer_of(tensor.name)) in groups:
+            groups[name].append(tensor)
+    return tuple(_sum(name, groups[name]) for name in sorted(groups, key=natural_order))
 
 
 def _sum(name: str, counts: list[ChangeCounts]) -> ChangeCounts:
