@@ -65,7 +65,8 @@ def _places(command: str | None, out: Path, trace: Path | None) -> tuple[Path, .
         case "evaluate" | "sweep" | "demo":
             return (out,)
         case "fit":
-            return (trace or out.with_suffix(".fit.jsonl"),)
+            found = trace or (out.with_suffix(".fit.jsonl") if out.name else None)
+            return (found,) if found else ()
         case "fix":
             return (out / "work",)
         case "derive":

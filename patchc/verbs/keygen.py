@@ -49,6 +49,8 @@ def keygen(out: str | os.PathLike[str], *, password: str | bytes | None = None) 
         MissingExtraError: the extra ``sign`` is not installed.
     """
     private = Path(out)
+    if not private.name:
+        raise OutputError(f"output {private} is a folder; name a file that does not exist")
     public = private.with_name(private.name + PUBLIC_SUFFIX)
     if private.suffix == PUBLIC_SUFFIX:
         raise UsageError(

@@ -111,6 +111,20 @@ def test_names_that_no_file_can_have(work: PatchedModel, path: str, message: str
     fails(EvaluateError, message, "evaluate", work.base, "--harmful", path, "--harmless", path)
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("keygen",),
+        ("fit", "b", "--se", "s", "--osm", "o", "--harmful", "h", "--harmless", "l", "-o"),
+    ],
+)
+def test_an_output_without_a_name(command: tuple[str, ...]) -> None:
+    for path in ("", ".", "/"):
+        code, _, err = run(*command, path)
+        assert code == patchc.errors.OutputError.exit_code
+        assert "is a folder; name a file that does not exist" in err
+
+
 def test_a_working_folder_that_is_gone(work: PatchedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     gone = work.patch.parent / "gone"
     gone.mkdir()
