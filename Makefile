@@ -14,7 +14,7 @@ help:
 	@echo "make test          set everything up, check style, types and layering, run the tests"
 	@echo "make torture       kills, power losses, system errors and other programs, in full; half an hour;"
 	@echo "                   MATRICES=\"kills faults\" POINTS=50 SEED=7 narrow it down"
-	@echo "make fuzz          look for inputs that crash a reader, a minute for each of 15 readers;"
+	@echo "make fuzz          look for inputs that crash a reader, a minute for each of 16 readers;"
 	@echo "                   FUZZ_SECONDS=600 TARGETS=\"rice recipes\" JOBS=2 OUT=folder change it"
 	@echo "make test-lm-eval  the test that needs lm-evaluation-harness, in an environment of its own"
 	@echo "make docs          build the documentation in site/, strictly; it needs no network"

@@ -11,6 +11,7 @@ groups, atomic groups and possessive repetition.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from re import _compiler, _parser  # type: ignore[attr-defined]
@@ -57,7 +58,7 @@ class Expression:
         if len(text) > MOST_LETTERS:
             raise UsageError(f"{self._shown} has more than {MOST_LETTERS:,} letters; write less")
         try:
-            parsed = _parser.parse(text)
+            parsed = _parsed(text)
             self._walk = _sequence(parsed, parsed.state.flags)
             self._plain = re.compile(text) if _ways(parsed) <= _MOST_WAYS else None
         except (re.error, OverflowError, RecursionError, ValueError) as error:
@@ -87,6 +88,16 @@ def expression(text: str) -> Expression:
         UsageError: as :class:`Expression`.
     """
     return Expression(text)
+
+
+def _parsed(text: str) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)
+        try:
+            return _parser.parse(text)
+        except FutureWarning as warning:
+            message = f"{warning}, which later versions of Python may read otherwise: escape it"
+            raise ValueError(message) from warning
 
 
 class _TooManyStepsError(Exception):
@@ -164,7 +175,9 @@ def _part(word: str, kind: Any, detail: Any, flags: int) -> _Walk:
         return _repeat(least, most, _sequence(items, flags))
     if word in ("ASSERT", "ASSERT_NOT"):
         direction, items = detail
-        back = items.getwidth()[0] if direction < 0 else 0
+        back, most = items.getwidth() if direction < 0 else (0, 0)
+        if back != most:
+            raise ValueError("look-behind requires fixed-width pattern")  # as re says
         return _look(_sequence(items, flags), direction < 0, back, wanted=word == "ASSERT")
     if word == "FAILURE":
         return lambda _name, _places: 0

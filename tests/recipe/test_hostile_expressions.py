@@ -96,6 +96,8 @@ def test_one_that_takes_too_many_steps_is_named(text: str) -> None:
         ("(a)(?(1)b|c)", "a condition on a group"),
         ("(?>a)", "an atomic group"),
         ("a*+", "possessive repetition"),
+        ("(?<=(a+)+!)b", "look-behind requires fixed-width"),
+        ("[[a]", "Possible nested set at position 1, which later versions of Python"),
         ("[", "unterminated character set"),
         (5000 * "(" + 5000 * ")", "recursion"),
         ("a{99999999999999999999}", "too large"),

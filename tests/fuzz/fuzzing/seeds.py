@@ -194,6 +194,17 @@ def recipes() -> Seeds:
     }
 
 
+def expressions() -> Seeds:
+    """Usual ones, and some that Python's own engine does not finish."""
+    return {
+        "layers": rb"layers\.(0|1)\.(mlp|self_attn)\.",
+        "any": b".*weight$",
+        "ways": b"^(?:.*a)*(a|aa)+$",
+        "ahead": rb"(?<=\.)(?!(a+)+!)[a-c]{2,}\b",
+        "counted": b"(?:a?){40}a{40}(x+x+)+y",
+    }
+
+
 def conversations() -> Seeds:
     """Both forms of a line."""
     turns = [("system", "Be kind."), ("user", "Why?"), ("assistant", "So.")]
@@ -279,6 +290,7 @@ MAKERS: dict[str, Callable[[], Seeds]] = {
     "signatures": of_signatures,
     "policies": policies,
     "recipes": recipes,
+    "expressions": expressions,
     "conversations": conversations,
     "requests": requests,
     "results": lambda: {"one": results.seed()},
