@@ -6,6 +6,7 @@ Needs the extra ``sign``, which is imported when a key is used.
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,7 +28,13 @@ EXTRA = "sign"
 _MAX_KEY_FILE = 1 << 14
 _BEGIN = b"-----BEGIN "
 _PRIVATE = b"PRIVATE KEY-----"
+_PKCS8 = (b"-----BEGIN PRIVATE KEY-----", b"-----BEGIN ENCRYPTED PRIVATE KEY-----")
 _FOR_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+_PRIME = 2**255 - 19
+_ORDER_8 = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7
+_SMALL_ORDER = {0, 1, _PRIME - 1, _ORDER_8, _PRIME - _ORDER_8}
+"""Coordinates y of the points whose eightfold is the neutral one, which OpenSSL takes as keys."""
 
 
 @contextmanager
@@ -114,6 +121,11 @@ def load_private(path: Path, password: bytes | None = None) -> Ed25519PrivateKey
                 f"key {path} does not open with this password; check the password, and that the "
                 "file is whole"
             ) from error
+        if not any(form in text for form in _PKCS8):
+            raise SignatureError(
+                f"key {path} is in another form than PKCS #8, as OpenSSH's keys are; make a key "
+                "with `patchc keygen`"
+            ) from error
         raise SignatureError(f"key {path} is damaged; take the copy that you keep") from error
     if not isinstance(key, Ed25519PrivateKey):
         raise SignatureError(f"key {path} is not an Ed25519 key; make one with `patchc keygen`")
@@ -175,7 +187,17 @@ def _load_public(path: Path) -> SSlibKey:
             f"trusted key {path} is not an Ed25519 key; patches are signed with those that `patchc "
             "keygen` makes"
         )
+    if _anybody_signs(key.public_bytes_raw()):
+        raise SignatureError(
+            f"trusted key {path} is one that anybody can make signatures of, without a private key "
+            "(its point is of small order); remove it, and ask whoever gave it to you"
+        )
     return SSlibKey.from_crypto(key)
+
+
+def _anybody_signs(public: bytes) -> bool:
+    y = int.from_bytes(public, "little") & ~(1 << 255)  # the top bit is the sign of x
+    return y % _PRIME in _SMALL_ORDER
 
 
 def _refuse_other_content(path: Path, text: bytes, private: bool) -> None:
@@ -230,7 +252,7 @@ def private_text(path: Path) -> bytes:
     _refuse_other_content(path, text, private=True)
     if mode & _FOR_OTHERS:
         raise SignatureError(
-            f"key {path} can be used by others on this system; run `chmod 600 {path}`, and make a "
-            "new key if somebody may have copied it"
+            f"key {path} can be used by others on this system; run `chmod 600 "
+            f"{shlex.quote(str(path))}`, and make a new key if somebody may have copied it"
         )
     return text

@@ -108,6 +108,9 @@ def test_a_password_of_a_key_that_has_none_is_not_used() -> None:
 def test_a_key_that_others_can_use(mode: int) -> None:
     FIRST.write_private(Path("key")).chmod(mode)
     assert "can be used by others on this system; run `chmod 600 key`" in sign("key")
+    Path("key").rename("my key")
+    assert "run `chmod 600 'my key'`" in sign("my key")
+    Path("my key").rename("key")
     Path("key").chmod(0o600)
     assert not sign("key")
     Path("key").chmod(0o400)
@@ -144,6 +147,16 @@ def test_a_file_that_is_no_key(text: Callable[[], bytes], reason: str) -> None:
     message = sign("key")
     assert message.startswith("key key ")
     assert reason in message
+
+
+def test_a_key_of_openssh() -> None:
+    """Such a file is whole: to take another copy of it would not help."""
+    text = FIRST.private.private_bytes(
+        forms.Encoding.PEM, forms.PrivateFormat.OpenSSH, forms.NoEncryption()
+    )
+    Path("key").touch(0o600)
+    Path("key").write_bytes(text)
+    assert "in another form than PKCS #8, as OpenSSH's keys are; make a key with" in sign("key")
 
 
 def test_places_that_are_no_files() -> None:

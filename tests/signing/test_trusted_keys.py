@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 from pathlib import Path
@@ -72,6 +73,45 @@ def test_a_private_key_among_the_trusted() -> None:
     FIRST.write_private(Path("key.pub"))
     with pytest.raises(SignatureError, match=r"key\.pub is a private key; name its public half"):
         check(signed(DATA, FIRST), "key.pub")
+
+
+PRIME = 2**255 - 19
+CURVE = -121665 * pow(121666, -1, PRIME) % PRIME
+
+
+def _add(p: tuple[int, int], q: tuple[int, int]) -> tuple[int, int]:
+    """The sum of two points of the curve (RFC 8032, section 5.1.4, in affine coordinates)."""
+    (a, b), (c, d) = p, q
+    product = CURVE * a * b * c * d
+    x = (a * d + b * c) * pow(1 + product, -1, PRIME)
+    y = (b * d + a * c) * pow(1 - product, -1, PRIME)
+    return x % PRIME, y % PRIME
+
+
+def _x_of(y: int) -> int:
+    square = (y * y - 1) * pow(CURVE * y * y + 1, -1, PRIME) % PRIME
+    roots = (pow(square, (PRIME + 3) // 8, PRIME) * one for one in (1, pow(2, PRIME // 4, PRIME)))
+    return next(root for root in roots if (root * root - square) % PRIME == 0)
+
+
+EIGHTH = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7
+SMALL = (0, 1, PRIME - 1, EIGHTH, PRIME - EIGHTH)
+
+
+@pytest.mark.parametrize("y", [*SMALL, PRIME, PRIME + 1])
+@pytest.mark.parametrize("sign", [0, 1 << 255])
+def test_a_key_that_anybody_can_sign_for_is_not_trusted(y: int, sign: int) -> None:
+    """With R the neutral point and S = 0, its signature fits every eighth statement at least."""
+    point = _x_of(y), y % PRIME
+    for _ in range(3):
+        point = _add(point, point)
+    assert point == (0, 1)
+    raw = (y | sign).to_bytes(32, "little")
+    text = FIRST.pem.splitlines()
+    text[1] = base64.b64encode(base64.b64decode(text[1])[:-32] + raw)
+    Path("key.pub").write_bytes(b"\n".join(text) + b"\n")
+    with pytest.raises(SignatureError, match=r"trusted key key\.pub is one that anybody can make"):
+        check(signed(DATA, FIRST), "first.pub", "key.pub")
 
 
 def test_places_that_cannot_be_read() -> None:
