@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import pickle
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -320,3 +321,12 @@ def test_a_reference_beyond_the_embedding_is_told() -> None:
     code, told = answered_yes("evaluate", "base", *SETS, *FEW, "--reference", "text.txt")
     assert code == UnsupportedInputError.exit_code
     assert "the tokenizer gives the token 24" in told
+
+
+def test_one_module_asks_transformers_and_none_reads_pickles() -> None:
+    package = Path(patchc.__file__).parent
+    asking = re.compile(
+        r"\.from_pretrained\(|\.from_config\(|torch\.load\(|allow_pickle|np\.load\("
+    )
+    found = [one.name for one in package.rglob("*.py") if asking.search(one.read_text())]
+    assert found == ["from_folder.py"]

@@ -30,6 +30,8 @@ TEXTS = {
     "letters.yaml": "\u0430lpha: 1.0\n",
     "method.toml": 'method = "safepatch"\n',
     "broken.json": '{"prompt": "a potion",\n "response": "sage"}\n',
+    "half.jsonl": '{"prompt": "brew \\ud83d", "response": "sage"}\n',
+    "missing.jsonl": '{"prompt": "a potion", "kind": NaN}\n',
     "quotes.jsonl": "{'prompt': 'a potion', 'response': 'sage'}\n",
     "prompts.txt": "".join(f"{prompt}\n" for prompt in PROMPTS),
     "data.csv": "prompt,response\n" + "".join(f"{p['prompt']},{p['response']}\n" for p in PAIRS),
@@ -105,6 +107,7 @@ def _write_models() -> None:
     (_copy("models/chat", "models/untemplated") / "chat_template.jinja").unlink()
     for file in _copy("models/chat", "models/wordless").glob("*token*"):
         file.unlink()
+    _write_templates()
     (_copy("work/se", "elsewhere") / "scores.safetensors").unlink()
     files = {
         "models/pickled/pytorch_model.bin": b"PK\x03\x04",
@@ -116,6 +119,20 @@ def _write_models() -> None:
     for name, content in files.items():
         Path(name).parent.mkdir(exist_ok=True)
         Path(name).write_bytes(content)
+
+
+def _write_templates() -> None:
+    def rewrite(name: str, file: str, old: str, new: str) -> None:
+        path = _copy("models/chat", f"models/{name}") / file
+        content = path.read_text()
+        assert old in content
+        path.write_text(content.replace(old, new))
+
+    said, parts = "{{ m['content'] }}", "{% for c in m.content if c.text %}{{ c.text }}{% endfor %}"
+    rewrite("vision", "chat_template.jinja", said, parts)
+    rewrite("silent", "chat_template.jinja", said, "")
+    rewrite("custom", "config.json", '"llama"', '"mine", "auto_map": {"AutoConfig": "mine.Config"}')
+    rewrite("mixed", "tokenizer.json", '"potion": 12', '"potion": 120')
 
 
 def _copy(source: str, target: str) -> Path:
