@@ -161,7 +161,7 @@ def canonical_json(value: Any) -> bytes:
 
 def time_text(time: datetime) -> str:
     """A time as a statement has it."""
-    return time.astimezone(UTC).strftime(_TIME_FORMAT)
+    return time.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
 
 
 def parse_time(text: str) -> datetime:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from patchc.errors import SignatureError, import_errors, unreadable
+from patchc.errors import SignatureError, UsageError, import_errors, unreadable
 from patchc.regular_file import open_regular, read_regular
 from patchc.signing.key_encryption import encrypted_pem
 from patchc.system_errors import reason
@@ -70,6 +70,20 @@ def public_pem(key: Ed25519PrivateKey) -> bytes:
 
     form = forms.PublicFormat.SubjectPublicKeyInfo
     return key.public_key().public_bytes(forms.Encoding.PEM, form)
+
+
+def password_bytes(password: str | bytes | None) -> bytes | None:
+    """A password as the bytes that a key is encrypted with: text in UTF-8.
+
+    Raises:
+        UsageError: it is empty, or no text.
+    """
+    if password is not None and not password:
+        raise UsageError("the password is empty; give one, or none for a key that is not encrypted")
+    try:
+        return password.encode() if isinstance(password, str) else password
+    except UnicodeEncodeError:  # whose own message has the password
+        raise UsageError("the password has half a character (a lone surrogate)") from None
 
 
 def signer_of(key: Ed25519PrivateKey) -> CryptoSigner:

@@ -30,8 +30,9 @@ def parse_expiry(text: str, now: datetime) -> datetime:
         else:
             expires = datetime.fromisoformat(text)
             expires = expires.replace(tzinfo=expires.tzinfo or UTC).astimezone(UTC)
+        expires = expires.replace(microsecond=0)
     except (ValueError, OverflowError):
         raise UsageError(f"expires is {text!r:.80}; {_FORMS}") from None
-    if expires <= now or expires.year < 1000:
+    if expires <= now:
         raise UsageError(f"expires is {text!r:.80}, which is past; {_FORMS}")
-    return expires.replace(microsecond=0)
+    return expires

@@ -11,7 +11,14 @@ from patchc.errors import OutputError, UsageError
 from patchc.files import staged_file
 from patchc.output_checks import check_output
 from patchc.renaming import discard
-from patchc.signing.keys import PUBLIC_SUFFIX, make_key, private_pem, public_pem, signer_of
+from patchc.signing.keys import (
+    PUBLIC_SUFFIX,
+    make_key,
+    password_bytes,
+    private_pem,
+    public_pem,
+    signer_of,
+)
 
 _PRIVATE_MODE, _PUBLIC_MODE = 0o600, 0o644
 
@@ -44,7 +51,7 @@ def keygen(out: str | os.PathLike[str], *, password: str | bytes | None = None) 
         password: encrypts the private key; None leaves it as it is.
 
     Raises:
-        UsageError: the password is empty, or the name is that of a public key.
+        UsageError: the password is empty or no text, or the name is that of a public key.
         OutputError, StorageError: a file exists, or cannot be written.
         MissingExtraError: the extra ``sign`` is not installed.
     """
@@ -57,9 +64,7 @@ def keygen(out: str | os.PathLike[str], *, password: str | bytes | None = None) 
             f"{private} would be the private key, and *{PUBLIC_SUFFIX} are public ones; leave "
             f"{PUBLIC_SUFFIX} out"
         )
-    secret = password.encode() if isinstance(password, str) else password
-    if secret == b"":
-        raise UsageError("the password is empty; give one, or none for a key that is not encrypted")
+    secret = password_bytes(password)
     for path in (private, public):
         check_output(path, ())
         if path.is_dir():

@@ -14,8 +14,8 @@ from patchc.errors import OutputError, PatchFormatError, SignatureError, UsageEr
 from patchc.files import staged_file
 from patchc.formats import Envelope, EnvelopeSignature, Patch, open_patch, write_with_signatures
 from patchc.output_checks import check_output, check_space
-from patchc.signing.check import pae_of
-from patchc.signing.keys import load_private, signer_of
+from patchc.signing.check import CLOCK_TOLERANCE, pae_of
+from patchc.signing.keys import load_private, password_bytes, signer_of
 from patchc.signing.statement import parse_expiry, state
 from patchc.system_errors import storage_errors
 
@@ -74,8 +74,8 @@ def sign(
         password: of the private key, if it is encrypted.
 
     Raises:
-        UsageError: arguments exclude each other, or ``expires`` is not that of the statement that
-            others have signed.
+        UsageError: arguments exclude each other, ``expires`` is not that of the statement that
+            others have signed, that one is expired or of later than now, or the password is empty.
         SignatureError: the key cannot be used, or the file has no room for another signature.
         PatchFormatError, UnsupportedPatchError: the patch is damaged or not readable.
         OutputError, StorageError: the file cannot be written, or is a link to another.
@@ -89,7 +89,7 @@ def sign(
         )
     now = datetime.now(UTC)
     wanted = None if expires is None else parse_expiry(expires, now)
-    secret = password.encode() if isinstance(password, str) else password
+    secret = password_bytes(password)
     signer = signer_of(load_private(Path(key), secret))
     job = _Signing(signer, now, wanted, replace)
     own = out is None and detached is None
@@ -152,6 +152,11 @@ class _Signing:
         anew = f"give --replace, which drops what {count} signed, or write your own with --detached"
         if statement.expired(self.now):
             raise UsageError(f"{path}: its statement expired {text}; {anew}")
+        if statement.issued > self.now + CLOCK_TOLERANCE:
+            raise UsageError(
+                f"{path}: its statement was issued at {statement.issued_text}, which this system's "
+                f"clock has not reached yet; set the clock, or {anew}"
+            )
         if self.expires not in (None, statement.expires):
             raise UsageError(
                 f"{path}: the statement that others have signed expires {text}, and yours would "

@@ -18,6 +18,7 @@ from patchc.model_bundle.written import HASH_TYPE, check_library, write_bundle
 from patchc.output_checks import check_output
 from patchc.progress import Progress, ignore_progress
 from patchc.runtime.runtime import Runtime
+from patchc.signing.keys import password_bytes
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ def sign_model(
             something that is no file.
         PartlyPatchedError: an interrupted run in place has left something in it.
         SignatureError: the key cannot be used.
+        UsageError: the password is empty.
         MissingExtraError: ``patchc[oms]`` is not installed.
         OutputError, StorageError: the bundle cannot be written.
     """
@@ -84,7 +86,7 @@ def sign_model(
                 f"{model / name} is left from a run in place; if that was cut off, run the same "
                 "command again, and sign the model then"
             )
-    secret = password.encode() if isinstance(password, str) else password
+    secret = password_bytes(password)
     check_private(key, secret)
     check_library()
     check_output(out, (model, key))

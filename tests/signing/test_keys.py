@@ -93,10 +93,17 @@ def test_an_encrypted_key_opens_with_its_password_alone(password: str) -> None:
     assert forms.load_pem_private_key(text, password.encode())
 
 
-def test_an_empty_password() -> None:
-    with pytest.raises(UsageError, match="the password is empty"):
-        patchc.keygen("key", password="")
+@pytest.mark.parametrize(
+    ("password", "told"), [("", "is empty; give one"), (b"", "is empty"), ("a\udcff", "has half a")]
+)
+def test_a_password_that_is_none(password: str | bytes, told: str) -> None:
+    with pytest.raises(UsageError, match=f"the password {told}") as caught:
+        patchc.keygen("key", password=password)
+    assert caught.value.__cause__ is None
     assert names() == ["x.patchc"]
+    FIRST.write_private(Path("key"))
+    with pytest.raises(UsageError, match=f"the password {told}"):
+        patchc.sign("x.patchc", key="key", password=password)
 
 
 def test_a_password_of_a_key_that_has_none_is_not_used() -> None:

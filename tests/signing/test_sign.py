@@ -17,7 +17,7 @@ from build_inputs import small_inputs
 from failing_renames import at_rename
 from golden_patch import golden_bytes
 from patch_chains import chain_of
-from signed_patches import FIRST, NOW, SECOND, THIRD, TestKey, digests, signed
+from signed_patches import FIRST, NOW, SECOND, THIRD, TestKey, digests, signed, statement
 from tiny_checkpoints import normal, nudge
 
 import patchc
@@ -168,6 +168,19 @@ def test_an_expired_statement_is_not_signed_again() -> None:
     with pytest.raises(UsageError, match=r"expired at 2026-11-29T13:00:00Z; give --replace"):
         sign("second")
     assert sign("second", replace=True).expires is None
+
+
+def test_a_statement_of_later_is_not_signed() -> None:
+    """Whoever wrote it could have a signature that begins to count long after it was made."""
+    later = f"{datetime.now(UTC) + timedelta(minutes=10):%Y-%m-%dT%H:%M:%SZ}"
+    parts = statement(DATA)["predicate"] | {"issued": later}
+    before = signed(DATA, FIRST, predicate=parts)
+    PATCH.write_bytes(before)
+    with pytest.raises(UsageError, match=f"issued at {later}, which .* not reached yet; set the"):
+        sign("second")
+    assert PATCH.read_bytes() == before
+    sign("second", replace=True)
+    assert counted("first", "second") == 1
 
 
 @pytest.mark.parametrize(
