@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +18,6 @@ from patchc.system_errors import reason
 
 _CONFIG = "config.json"
 _TOKENIZER_CONFIG = "tokenizer_config.json"
-_TEMPLATES = "additional_chat_templates"
 _MOST_BYTES = 1 << 24
 _SHOWN = 300
 _WEIGHTS = "transformers_weights"
@@ -38,10 +36,8 @@ def load_from(kind: Any, folder: Path, what: str, **settings: Any) -> Any:
         settings: other arguments of ``from_pretrained``.
 
     Raises:
-        UnsupportedInputError: transformers cannot load it, or the folder has a pipe or a device,
-            which it might wait for.
+        UnsupportedInputError: transformers cannot load it.
     """
-    _refuse_special(folder)
     with _errors_told(folder, what):
         return kind.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, **settings
@@ -125,13 +121,6 @@ def check_tokens(folder: Path, texts: Iterable[Sequence[int]], words: int) -> No
             f"last one {words - 1}; copy the tokenizer's files from the model that the weights are "
             "of"
         )
-
-
-def _refuse_special(folder: Path) -> None:
-    for path in (*folder.glob("*"), *folder.glob(f"{_TEMPLATES}/*")):
-        mode = path.stat().st_mode if path.exists() else stat.S_IFREG  # a link may lead nowhere
-        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-            raise UnsupportedInputError(f"{path}: it is neither a file nor a folder; remove it")
 
 
 def _check_config(folder: Path, checkpoint: Checkpoint | None) -> None:

@@ -20,7 +20,14 @@ from typer.testing import CliRunner
 
 import patchc
 from patchc.cli.main import app
-from patchc.errors import DeriveError, EvaluateError, PatchcError, UnsupportedInputError, UsageError
+from patchc.errors import (
+    CheckpointError,
+    DeriveError,
+    EvaluateError,
+    PatchcError,
+    UnsupportedInputError,
+    UsageError,
+)
 from patchc.evaluation.judges import open_judge
 
 SETS = ("--harmful", "asked.jsonl", "--harmless", "asked.jsonl")
@@ -310,8 +317,8 @@ def test_an_absurd_tokenizer_gives_one_error(name: str) -> None:
 def test_a_pipe_among_the_models_files_is_refused_at_once() -> None:
     os.mkfifo("base/added_tokens.json")
     code, told = answered_yes("evaluate", "base", *SETS, *FEW)
-    assert code == UnsupportedInputError.exit_code
-    assert "base/added_tokens.json: it is neither a file nor a folder; remove it" in told
+    assert code == CheckpointError.exit_code
+    assert "base/added_tokens.json: cannot read: it is a pipe, and a file is needed" in told
 
 
 @pytest.mark.usefixtures("place")
