@@ -20,7 +20,7 @@ from patchc.errors import CheckpointError, OutputError, PatchcError
 from patchc.moves import STAGED, move_up
 from patchc.output_place import followed, is_mount_point, refuse_occupied, reserved_path
 from patchc.regular_file import open_regular
-from patchc.renaming import add_to_message, discard, remove, rename, rename_new
+from patchc.renaming import add_to_message, discard, exchange, remove, rename, rename_new
 from patchc.reserved import BEFORE, hidden, reserved
 from patchc.system_errors import storage_errors
 
@@ -164,13 +164,18 @@ def _give_name(staging: Path, out: Path, replace: bool) -> None:
     empty_mode = out.stat().st_mode if out.is_dir() and not replace else None
     try:
         with storage_errors(out, "write"):
-            if replace and os.path.lexists(out) and out.is_dir() == staging.is_dir():
+            if not (replace and os.path.lexists(out) and out.is_dir() == staging.is_dir()):
+                rename_new(staging, out)
+            elif staging.is_file() and exchange(staging, out):  # never is nothing there
+                rename(staging, before)
+            else:
                 rename(out, before)
-            rename_new(staging, out)
+                rename_new(staging, out)
             sync_path(out.parent)
     except BaseException as error:
         with _telling_what_stays(out, before, error), storage_errors(out, "restore"):
-            if os.path.lexists(out) and os.path.samestat(out.lstat(), made):
+            taken = os.path.lexists(out) and os.path.samestat(out.lstat(), made)
+            if taken and not (os.path.lexists(staging) and exchange(out, staging)):
                 rename(out, staging)
             if os.path.lexists(before):
                 rename_new(before, out)

@@ -11,6 +11,7 @@ from patchc.errors import OutputError, PatchcError
 
 _HERE = -100  # AT_FDCWD
 _NO_REPLACE = 1  # RENAME_NOREPLACE
+_EXCHANGE = 2  # RENAME_EXCHANGE
 _UNSUPPORTED = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM}
 _OCCUPIED = {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}
 
@@ -49,10 +50,19 @@ def rename_new(source: Path, target: Path) -> None:
             if error.errno in _OCCUPIED and os.path.lexists(target):
                 raise _appeared(target) from error
             raise
-    elif not _rename_file(source, target):
+    elif not _rename_by_call(source, target, _NO_REPLACE):
         if os.path.lexists(target):
             raise _appeared(target)
         rename(source, target)
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Let two files change names at once; False where the system cannot.
+
+    Raises:
+        OSError: as :func:`rename`.
+    """
+    return _rename_by_call(one, other, _EXCHANGE)
 
 
 def remove(path: Path) -> None:
@@ -84,15 +94,15 @@ def add_to_message(error: BaseException, text: str) -> None:
         error.add_note(text)
 
 
-def _rename_file(source: Path, target: Path) -> bool:
-    """Rename unless the target exists; False where the system has no such call."""
+def _rename_by_call(source: Path, target: Path, flag: int) -> bool:
+    """Rename as a flag says; False where the system has no such call."""
     import ctypes  # here, because it is needed only at the end of a run
 
     try:
         call = ctypes.CDLL(None, use_errno=True).renameat2
     except AttributeError:
         return False
-    while call(_HERE, os.fsencode(source), _HERE, os.fsencode(target), _NO_REPLACE):
+    while call(_HERE, os.fsencode(source), _HERE, os.fsencode(target), flag):
         code = ctypes.get_errno()
         if code in _UNSUPPORTED:
             return False

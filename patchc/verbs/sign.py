@@ -14,6 +14,7 @@ from patchc.errors import OutputError, PatchFormatError, SignatureError, UsageEr
 from patchc.files import staged_file
 from patchc.formats import Envelope, EnvelopeSignature, Patch, open_patch, write_with_signatures
 from patchc.output_checks import check_output, check_space
+from patchc.reserved import clear_leftovers
 from patchc.signing.check import CLOCK_TOLERANCE, pae_of
 from patchc.signing.keys import load_private, password_bytes, signer_of
 from patchc.signing.statement import parse_expiry, state
@@ -93,6 +94,8 @@ def sign(
     signer = signer_of(load_private(Path(key), secret))
     job = _Signing(signer, now, wanted, replace)
     own = out is None and detached is None
+    if own:
+        clear_leftovers(Path(patch))
     with open_patch(patch) as opened:
         target = opened.path if own else Path(out or detached or "")
         _check_own(opened) if own else _check_new(target, opened)

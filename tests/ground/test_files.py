@@ -156,6 +156,20 @@ def test_an_output_is_replaced_on_request(
         assert names(tmp_path) == {"out"}
 
 
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_file_that_is_replaced_is_there_at_every_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Whoever reads it meanwhile finds it, and so does who looks after a kill."""
+    out, found = tmp_path / "out", []
+    out.write_text("old")
+    at_rename(monkeypatch, number, lambda: found.append(out.read_text()))
+    FILE.write(out, replace=True)
+    assert found == [("old", "new")[number]]
+    assert out.read_text() == "new"
+    assert names(tmp_path) == {"out"}
+
+
 @pytest.mark.parametrize("call", ["first rename", "second rename", "sync"])
 def test_what_is_not_replaced_comes_back(
     kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str

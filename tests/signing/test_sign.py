@@ -239,6 +239,20 @@ def test_after_an_error_the_patch_is_as_it_was(
     assert sorted(Path().iterdir()) == before
 
 
+@pytest.mark.parametrize("left", ["partial", "before"])
+def test_after_a_kill_the_same_call_clears_up(left: str) -> None:
+    """Where the system cannot exchange two files, the patch itself can have a hidden name."""
+    sign("first")
+    signed_once = PATCH.read_bytes()
+    hidden = Path(f".x.patchc.0123abcd.{left}")
+    PATCH.rename(hidden)
+    if left == "partial":
+        PATCH.write_bytes(signed_once)
+    assert not sign("first").added
+    assert PATCH.read_bytes() == signed_once
+    assert not list(Path().glob(".*"))
+
+
 def test_links_are_not_replaced() -> None:
     Path("link.patchc").symlink_to(PATCH)
     with pytest.raises(OutputError, match=r"link\.patchc is a link to .*x\.patchc; name that"):
