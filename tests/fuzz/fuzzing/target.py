@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import shutil
 import struct
 import tempfile
 import traceback
@@ -117,12 +119,9 @@ def scratch() -> Path:
     """A folder of this process, in memory where the system has such a place."""
     memory = Path("/dev/shm")
     roomy = os.environ.get("TMPDIR") is None and os.access(memory, os.W_OK)
-    kept = tempfile.TemporaryDirectory(prefix="patchc-fuzz-", dir=memory if roomy else None)
-    _kept.append(kept)
-    return Path(kept.name)
-
-
-_kept: list[tempfile.TemporaryDirectory[str]] = []
+    folder = tempfile.mkdtemp(prefix="patchc-fuzz-", dir=memory if roomy else None)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 def written(name: str, data: bytes) -> Path:
