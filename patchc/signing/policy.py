@@ -122,7 +122,7 @@ def _user_policy() -> Path | None:
 
 
 def _is_absent(path: Path) -> bool:
-    """Whether nothing is there; a link that leads nowhere is something.
+    """Whether nothing is there; a link that leads nowhere, also on the way, is something.
 
     Raises:
         SignatureError: the system does not tell.
@@ -130,7 +130,7 @@ def _is_absent(path: Path) -> bool:
     try:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):
-        return path.parent.exists() or not path.parent.is_symlink()
+        return not any(one.is_symlink() and not one.exists() for one in path.parents)
     except OSError as error:
         raise SignatureError(
             f"policy {path}: cannot tell whether it is there: {reason(error)}; {_CLOSED}"
@@ -187,22 +187,40 @@ def _is_text(value: Any) -> bool:
 
 
 def _refuse_writable(what: str, path: Path, state: os.stat_result) -> None:
-    """Refuse a file that others than its owner can write, or exchange in its folder.
+    """Refuse a file that others than its owner can write, or exchange for another.
 
     Raises:
         SignatureError: they can.
     """
-    places = {path: state}
-    for folder in (path.parent, path.resolve().parent):  # a link can be exchanged, and its target
+    _refuse_others(what, path, state)
+    for folder in _folders_on_the_way(path):
         found = _state_of(folder)
         if not found.st_mode & stat.S_ISVTX:  # else only owners remove and rename what is in it
-            places[folder] = found
-    for place, one in places.items():
-        if one.st_mode & _BY_OTHERS:
-            raise SignatureError(
-                f"{what}: others on this system can write {place}, and so decide who is trusted; "
-                f"run `chmod go-w {shlex.quote(str(place))}`, and check what it says"
-            )
+            _refuse_others(what, folder, found)
+
+
+def _refuse_others(what: str, place: Path, state: os.stat_result) -> None:
+    if state.st_mode & _BY_OTHERS:
+        raise SignatureError(
+            f"{what}: others on this system can write {place}, and so decide who is trusted; "
+            f"run `chmod go-w {shlex.quote(str(place))}`, and check what it says"
+        )
+
+
+def _folders_on_the_way(path: Path) -> Iterator[Path]:
+    """Every folder where something can be exchanged so that a path leads to another file.
+
+    Those above it, and those that the links on the way lead through.
+    """
+    place, *rest = path.absolute().parts
+    while rest:
+        yield Path(place)
+        step = Path(place, rest.pop(0))
+        if step.is_symlink():
+            place, *through = (step.parent / step.readlink()).parts
+            rest[:0] = through
+        else:
+            place = str(step)
 
 
 def _state_of(path: Path) -> os.stat_result:

@@ -130,6 +130,32 @@ def test_what_a_link_leads_to_counts_as_well(world: PolicyWorld) -> None:
     refused(world, path, "others on this system can write .*/elsewhere, and so decide")
 
 
+def test_folders_further_above_count_as_well(world: PolicyWorld) -> None:
+    """Whoever can rename a folder can put another with the same names in its place."""
+    above = world.folder / "shared"
+    path = world.write(above / "team/own/policy.toml", world.text("ann"))
+    for folder in (above, above / "team"):
+        folder.chmod(0o775)
+        refused(world, path, f"others on this system can write {folder}, and so decide")
+        folder.chmod(0o755)
+    above.chmod(0o1777)
+    taken(world, path)
+
+
+def test_folders_that_links_lead_through_count_as_well(world: PolicyWorld) -> None:
+    world.write(world.folder / "real/policy.toml", world.text("ann"))
+    (world.folder / "through/deep").mkdir(parents=True)
+    (world.folder / "through/second").symlink_to("deep/../../real")
+    (world.folder / "first").symlink_to(world.folder / "through/second", True)
+    path = world.folder / "first/policy.toml"
+    taken(world, path)
+    shutil.rmtree(world.folder / "out")
+    for folder in ("through", "through/deep", "real"):
+        (world.folder / folder).chmod(0o777)
+        refused(world, path, f"others on this system can write .*/{folder}, and so decide")
+        (world.folder / folder).chmod(0o755)
+
+
 def test_a_group_counts_as_others(world: PolicyWorld) -> None:
     path = world.write(world.place("file"), KEYS)
     path.chmod(0o664)

@@ -180,6 +180,17 @@ def test_only_what_is_not_there_is_no_policy(world: PolicyWorld, source: str) ->
     refused(world, patchc.Trust(), "cannot tell whether it is there: .* lead in a circle", "ann")
 
 
+def test_a_folder_of_configurations_that_leads_nowhere_is_not_taken_for_none(
+    world: PolicyWorld,
+) -> None:
+    """As where the disk that it is on has not come up."""
+    path = world.place("user")
+    path.parents[1].symlink_to(world.folder / "gone")
+    refused(
+        world, patchc.Trust(), f"^policy {re.escape(str(path))}: cannot read it: no such", "ann"
+    )
+
+
 @pytest.mark.parametrize("source", ["user", "machine"])
 @pytest.mark.parametrize("hidden", ["file", "folder"])
 def test_what_may_not_be_read_is_not_taken_for_none(
