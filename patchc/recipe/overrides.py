@@ -19,8 +19,8 @@ class TensorOverride:
     """The base class of overrides; the class of each method adds its values.
 
     Attributes:
-        match: :class:`regular expression <patchc.recipe.expressions.Expression>` over tensor names,
-            with :func:`re.search` semantics.
+        match: :class:`regular expression <patchc.recipe.expressions.Expression>` searched for
+            anywhere in a tensor's name.
 
     Raises:
         UsageError: the expression is malformed or not supported, or no value is given.
@@ -43,11 +43,7 @@ class TensorOverride:
         return f"the override for {checks.brief(self.match)}"
 
     def matches(self, name: str) -> bool:
-        """Return whether it is for the tensor of this name.
-
-        Raises:
-            UsageError: the expression takes too long for it.
-        """
+        """Return whether it is for the tensor of this name."""
         return expression(self.match).matches(name)
 
     def values(self) -> dict[str, Any]:

@@ -31,8 +31,8 @@ class Override(TensorOverride):
     """Other values for the tensors whose name matches; None keeps the recipe's.
 
     Attributes:
-        match: :class:`regular expression <patchc.recipe.expressions.Expression>` over tensor names,
-            with :func:`re.search` semantics.
+        match: :class:`regular expression <patchc.recipe.expressions.Expression>` searched for
+            anywhere in a tensor's name.
         retain, top_se, top_osm, alpha, beta: as in :class:`Recipe`.
 
     Raises:

@@ -28,8 +28,8 @@ class MergeOverride(TensorOverride):
     """Other scales for the tensors whose name matches; None keeps the recipe's.
 
     Attributes:
-        match: :class:`regular expression <patchc.recipe.expressions.Expression>` over tensor names,
-            with :func:`re.search` semantics.
+        match: :class:`regular expression <patchc.recipe.expressions.Expression>` searched for
+            anywhere in a tensor's name.
         weight, lambda_: as in :class:`MergeRecipe`.
 
     Raises:

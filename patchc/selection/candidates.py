@@ -87,12 +87,12 @@ def find_transposed(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
 
 @dataclass(frozen=True)
 class NameFilter:
-    """Regular expressions over tensor names, with :func:`re.search` semantics.
+    """Regular expressions, searched for anywhere in tensor names.
 
     No ``include`` admits every name; ``exclude`` wins over ``include``.
 
     Raises:
-        UsageError: an expression is malformed or not supported; later, that one takes too long.
+        UsageError: an expression is malformed or not supported.
     """
 
     include: tuple[str, ...] = ()

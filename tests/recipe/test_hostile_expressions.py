@@ -1,4 +1,4 @@
-"""Expressions that would run away, and all others, which match what Python's own engine finds."""
+"""Expressions that would run away, and all others, which match what re finds."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 import patchc
 from patchc import DeriveOptions
 from patchc.errors import UsageError
+from patchc.fitting.scales import exact_match
+from patchc.json_values import has_half_character
 from patchc.recipe import MergeOverride, MergeRecipe, Override, Recipe
 from patchc.recipe.expressions import Expression
 from patchc.selection.candidates import NameFilter
@@ -20,8 +22,8 @@ from patchc.selection.candidates import NameFilter
 NAME = "model." + 4000 * "a" + "!"
 
 SINGLE = st.sampled_from(
-    ["a", "b", "A", "é", ".", "[ab]", "[^a]", "[a-c1]", r"\d", r"\w", r"\S", r"\.", "^", "$",
-     r"\b", r"\B", r"\A", r"\Z", "(?i:a)", "(?-i:A)", "", "(?<=a)", "(?<![ab]c)", "(?!)"]
+    ["a", "b", "A", ".", "[ab]", "[^a]", "[a-c1]", r"\d", r"\w", r"\S", r"\.", "^", "$", r"\b",
+     r"\B", r"\A", "(?i:a)", "(?-i:A)", ""]
 )  # fmt: skip
 REPEATS = ["*", "+", "?", "*?", "+?", "??", "{2}", "{1,3}", "{0,2}?", "{2,}"]
 EXPRESSIONS = st.recursive(
@@ -30,23 +32,31 @@ EXPRESSIONS = st.recursive(
         st.tuples(inner, inner).map("".join)
         | st.tuples(inner, inner).map("(?:{0[0]}|{0[1]})".format)
         | st.tuples(inner, st.sampled_from(REPEATS)).map("({0[0]}){0[1]}".format)
-        | inner.map("(?={})".format)
-        | inner.map("(?!{})".format)
     ),
     max_leaves=8,
 )
-FLAGS = st.sampled_from(["", "(?i)", "(?s)", "(?m)", "(?a)"])
 
 
-@given(flags=FLAGS, text=EXPRESSIONS, name=st.text("abcA1.\né", max_size=8))
+@given(
+    flags=st.sampled_from(["", "(?i)", "(?s)"]),
+    text=EXPRESSIONS,
+    name=st.text("abcA1.", max_size=8),
+)
 @example(flags="", text="(?:|a)*b", name="aab")
 @example(flags="", text="(a|ab)(c|bcd)$", name="abcd")
-@example(flags="", text="(?:^a)*?$", name="a\n")
-@example(flags="(?m)", text="$(?!\n)", name="a\nb")
-def test_an_expression_matches_what_re_finds(flags: str, text: str, name: str) -> None:
-    # Behind another character, since an expression without repetition goes to re itself.
-    expected = re.search(f"{flags}(?:x*)(?:{text})", name) is not None
-    assert Expression(f"{flags}(?:x*)(?:{text})").matches(name) is expected
+def test_an_expression_matches_what_pythons_own_engine_finds(
+    flags: str, text: str, name: str
+) -> None:
+    expected = re.search(flags + text, name) is not None
+    assert Expression(flags + text).matches(name) is expected
+
+
+@given(name=st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1), other=st.text())
+def test_a_name_written_as_an_expression_matches_itself_alone(name: str, other: str) -> None:
+    """As fitted recipes list tensors."""
+    assume(not has_half_character(other) and "\n" not in other)
+    assert Expression(exact_match(name)).matches(name)
+    assert Expression(exact_match(name)).matches(other) is (other == name)
 
 
 @pytest.mark.parametrize(
@@ -58,15 +68,14 @@ def test_an_expression_matches_what_re_finds(flags: str, text: str, name: str) -
         ("(a|a)*$", True),
         ("(.*a){25}c", False),
         ("^model.(((a*)*)*)*c", False),
-        ("(?:a?){4000}a{4000}!", True),
-        ("(?:a?){4000}a{4001}!", False),
+        ("(?:a?){1000}a{1000}!", True),
         ("(x+x+)+y", False),
-        ("((a{1000}){1000}){1000}", False),
-        ("(?:(?:){1000000}){1000000}", True),
         ("(?:.*a)*" * 50 + "z", False),
         ("(?:a|b|c|ab|bc)" * 2000, True),
-        ("^(?=(.*a)+$)", False),
-        (r"(?<=\.)(?!(a+)+!)a", False),
+        (".*" * 30_000, True),
+        ("^(?:.(?:.(?:.*q)?x)*)*z", False),
+        (5000 * "(" + 5000 * ")", True),
+        ("(?i)[\\x{0}-\\x{10ffff}]+$", True),
     ],
 )
 def test_an_expression_that_would_run_away_ends(text: str, found: bool) -> None:
@@ -80,28 +89,16 @@ def test_an_expression_that_would_run_away_ends(text: str, found: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["^(?:.(?:.(?:.*q)?x)*)*z", "(?=(?=(?=a*c)a*c)a*c)a", ".*" * 30_000]
-)
-def test_one_that_takes_too_many_steps_is_named(text: str) -> None:
-    with pytest.raises(UsageError, match=r"takes too long to match 'model\.aaaa") as refused:
-        NameFilter(include=(text,)).matches(NAME)
-    assert repr(text[:10])[:-1] in str(refused.value)
-    assert len(str(refused.value)) < 400
-
-
-@pytest.mark.parametrize(
     ("text", "why"),
     [
-        (r"(a)\\1", "a reference to a group"),
-        ("(a)(?(1)b|c)", "a condition on a group"),
-        ("(?>a)", "an atomic group"),
-        ("a*+", "possessive repetition"),
-        ("(?<=(a+)+!)b", "look-behind requires fixed-width"),
-        ("[[a]", "Possible nested set at position 1, which later versions of Python"),
-        ("[", "unterminated character set"),
-        (5000 * "(" + 5000 * ")", "recursion"),
-        ("a{99999999999999999999}", "too large"),
-        ("(?i)[\\x00-\\U0010ffff]", "a range of more than 1,024 letters in both cases"),
+        (r"(a)\\1", r"invalid escape sequence: \\1"),
+        ("(?=a)b", "look-around and references to groups are not among them"),
+        ("(?<!a)b", "look-around and references to groups are not among them"),
+        ("(?>a)", "invalid perl operator"),
+        ("a*+", "bad repetition operator"),
+        ("[", r"missing \]"),
+        ("a{9999}", "invalid repetition size"),
+        ("((a{1000}){1000}){1000}", "invalid repetition size"),
         (70_000 * "a", "has more than 65,536 letters"),
         ("(" + 60_000 * "x", "is not a regular expression"),
     ],
@@ -117,6 +114,11 @@ def test_what_is_refused_is_refused_with_its_key(tmp_path: Path, text: str, why:
     with pytest.raises(UsageError, match=f"recipe.yaml: .*{why}") as refused:
         patchc.read_recipe(path)
     assert len(str(refused.value)) < 500
+
+
+def test_half_a_character_is_refused() -> None:
+    with pytest.raises(UsageError, match="half a character"):
+        Expression("a\ud83d")
 
 
 @pytest.mark.parametrize("key", ["include", "exclude"])
