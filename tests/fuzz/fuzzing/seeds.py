@@ -109,7 +109,7 @@ def conditional() -> Seeds:
     for number in range(4 * len(DTYPES)):
         dtype = DTYPES[number % len(DTYPES)]
         flags = number // len(DTYPES) & 1
-        head = Head(dtype, flags, (60, 500, 900)[number % 3], 0, number)
+        head = Head(dtype, flags, (60, 300, 600)[number % 3], 0, number)
         made = _changes(head, number)
         entries = len(made.positions)
         whole = Head(dtype, flags, head.words, entries, number)

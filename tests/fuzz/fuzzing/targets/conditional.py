@@ -19,7 +19,7 @@ from patchc.formats.codecs.protocol import ChunkBody
 from patchc.kernels.ulp_steps.cpu import add_steps
 from patchc.sides import OTHER, Side
 
-_MOST_WORDS = 1200
+_MOST_WORDS = 700
 _GROUPED, _REVERTED = 1, 2
 
 
