@@ -13,6 +13,7 @@ from patchc.durability import set_mode
 from patchc.errors import OutputError, PatchFormatError, SignatureError, UsageError
 from patchc.files import staged_file
 from patchc.formats import Envelope, EnvelopeSignature, Patch, open_patch, write_with_signatures
+from patchc.formats.container.envelope import MAX_ENVELOPE
 from patchc.output_checks import check_output, check_space
 from patchc.reserved import clear_leftovers
 from patchc.signing.check import CLOCK_TOLERANCE, pae_of
@@ -99,7 +100,7 @@ def sign(
     with open_patch(patch) as opened:
         target = opened.path if own else Path(out or detached or "")
         _check_own(opened) if own else _check_new(target, opened)
-        check_space(target, opened.size)
+        check_space(target, opened.size if detached is None else MAX_ENVELOPE)
         opened.check_bodies()
         envelope, added = job.sign(opened, detached is not None)
         root = opened.root

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import stat
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -327,6 +328,18 @@ def test_no_other_file_is_replaced(where: str) -> None:
         with pytest.raises(OutputError, match=reason):
             sign("first", **{where: name})
     assert Path("there").read_text() == "mine"
+
+
+def test_the_disk_needs_room_for_what_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signature beside a patch is small, however large the patch is."""
+    PATCH.write_bytes(OTHER)
+    usage = shutil.disk_usage(".")._replace(free=len(OTHER) - 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr("patchc.verbs.sign.MAX_ENVELOPE", len(OTHER) - 1)
+    sign("first", detached="x.sig")
+    with pytest.raises(StorageError, match=rf"it needs {len(OTHER):,} bytes and .* free"):
+        sign("first")
+    assert PATCH.read_bytes() == OTHER
 
 
 def test_a_seventeenth_signature() -> None:
