@@ -11,7 +11,7 @@ from patchc.cli.options import option
 _of_signatures = partial(option, panel="Signatures")
 
 Trusted = Annotated[
-    list[Path] | None,
+    list[str] | None,  # as paths, empty ones would be the folder at hand, with keys of anybody
     _of_signatures(
         "Public key whose signatures count, or a folder of keys *.pub. May be given several times.",
         metavar="PATH",

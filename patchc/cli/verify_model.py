@@ -12,7 +12,7 @@ def verify_model(
     model: Annotated[Path, argument("The model: a folder, or a file.")],
     signature: Annotated[Path, option("The bundle, as sign-model wrote it.", metavar="FILE")],
     trusted: Annotated[
-        list[Path],
+        list[str],
         option(
             "Public key (PEM) of who may sign, or a folder of such keys. Give it again for more.",
             metavar="KEY",

@@ -12,10 +12,10 @@ from patchc.model_bundle.bundle_file import ModelBundle, read_bundle
 from patchc.model_bundle.curve_keys import CurveKey, load_trusted_curves
 from patchc.model_bundle.file_digests import digest_files
 from patchc.model_bundle.model_files import WHOLE, list_files
+from patchc.paths import PathLike, listed
 from patchc.progress import Progress, ignore_progress
 from patchc.runtime.runtime import Runtime
 
-_Place = str | os.PathLike[str]
 _MOST_NAMED = 3
 
 
@@ -46,10 +46,10 @@ class VerifyModelReport:
 
 
 def verify_model(
-    model: _Place,
+    model: PathLike,
     *,
-    signature: _Place,
-    trusted: _Place | Sequence[_Place],
+    signature: PathLike,
+    trusted: PathLike | Sequence[PathLike],
     follow_links: bool = False,
     threads: int | None = None,
     progress: Progress = ignore_progress,
@@ -70,6 +70,7 @@ def verify_model(
         progress: called with the bytes done.
 
     Raises:
+        UsageError: a trusted key's path is empty.
         SignatureError: the bundle is malformed, is signed by an unknown key, or its signature is
             invalid; a file was changed, added, removed or renamed; a trusted key cannot be read.
         CheckpointError, UnsupportedInputError: the model cannot be read, or holds a link, or
@@ -77,8 +78,7 @@ def verify_model(
         MissingExtraError: ``patchc[oms]`` is not installed.
     """
     model, signature = Path(model), Path(signature)
-    places = [trusted] if isinstance(trusted, str | os.PathLike) else trusted
-    keys = load_trusted_curves([Path(place) for place in places])
+    keys = load_trusted_curves(listed(trusted))
     bundle = read_bundle(signature)
     key = _signer(bundle, keys)
     files = list_files(model, follow_links)

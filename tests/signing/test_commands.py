@@ -106,6 +106,17 @@ def test_exit_codes_of_a_patch_that_is_not_signed_as_required() -> None:
     assert "trust" in told("verify", PATCH, "--require", "1", code=2)
 
 
+def test_an_empty_text_does_not_trust_the_keys_at_hand() -> None:
+    """As where a script names a variable that is not set, in a folder that a stranger filled."""
+    FIRST.write_public(Path("strangers.pub"))
+    PATCH.write_bytes(signed(DATA, FIRST))
+    assert "a path is empty; name" in told("verify", PATCH, "--trusted", "", code=2)
+    assert told("verify", PATCH, "--trusted", ".")
+    for keys in ("", ["first.pub", ""]):
+        with pytest.raises(patchc.UsageError, match="a path is empty"):
+            patchc.verify(PATCH, trust=patchc.Trust(keys=keys))
+
+
 def test_a_password_from_a_file_or_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("secret").write_text("swordfish\nnot this\n")
     told("keygen", "key", "--encrypt", "--password-file", "secret")
