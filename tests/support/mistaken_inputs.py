@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from command_line import run
+from cryptography.hazmat.primitives import serialization as forms
+from signed_patches import FIRST
 from tiny_llama import PAIRS, write_base, write_data
 
 FEW = (
@@ -75,6 +77,9 @@ def _write_keys() -> None:
         _done(f"keygen {name}")
     Path("keys").mkdir()
     shutil.copy("release.pub", "keys")
+    form = (forms.Encoding.PEM, forms.PrivateFormat.OpenSSH, forms.NoEncryption())
+    Path("id_ed25519").touch(0o600)
+    Path("id_ed25519").write_bytes(FIRST.private.private_bytes(*form))
     _done("sign fix.patchc --key release -o signed.patchc")
     for name in ("trust.toml", "flags.toml"):
         Path(name).chmod(0o644)
