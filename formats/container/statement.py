@@ -51,7 +51,9 @@ class Subject:
         """Say what of another patch this is: a clause about the first thing that differs, or ""."""
         if self.root != own.root:
             return f"its root digest is {self.root}, and this patch's is {own.root}"
-        if (self.base, self.chunk_bits) != (own.base, own.chunk_bits):
+        if self.chunk_bits != own.chunk_bits:
+            return f"its digests are of chunks of 2^{self.chunk_bits} words, not 2^{own.chunk_bits}"
+        if self.base != own.base:
             return f"its base has digest {self.base}, and this patch's base {own.base}"
         if self.result != own.result:
             return f"its result is {self.result or 'none'}, and this patch's {own.result or 'none'}"

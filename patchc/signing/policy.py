@@ -125,12 +125,16 @@ def _is_absent(path: Path) -> bool:
     """Whether nothing is there; a link that leads nowhere, also on the way, is something.
 
     Raises:
-        SignatureError: the system does not tell.
+        SignatureError: the system does not tell, or others could have taken it away.
     """
     try:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):
-        return not any(one.is_symlink() and not one.exists() for one in path.parents)
+        if any(one.is_symlink() and not one.exists() for one in path.parents):
+            return False
+        if path.parent.is_dir():  # made for a policy, which others may have removed
+            _refuse_exchange(f"policy {path}", path)
+        return True
     except OSError as error:
         raise SignatureError(
             f"policy {path}: cannot tell whether it is there: {reason(error)}; {_CLOSED}"
@@ -193,6 +197,11 @@ def _refuse_writable(what: str, path: Path, state: os.stat_result) -> None:
         SignatureError: they can.
     """
     _refuse_others(what, path, state)
+    _refuse_exchange(what, path)
+
+
+def _refuse_exchange(what: str, path: Path) -> None:
+    """Refuse a path at which others can put another file, or take away what is there."""
     for folder in _folders_on_the_way(path):
         found = _state_of(folder)
         if not found.st_mode & stat.S_ISVTX:  # else only owners remove and rename what is in it

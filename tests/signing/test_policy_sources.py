@@ -180,6 +180,18 @@ def test_only_what_is_not_there_is_no_policy(world: PolicyWorld, source: str) ->
     refused(world, patchc.Trust(), "cannot tell whether it is there: .* lead in a circle", "ann")
 
 
+@pytest.mark.parametrize("source", ["user", "machine"])
+def test_what_others_may_have_removed_is_not_taken_for_none(
+    world: PolicyWorld, source: str
+) -> None:
+    folder = world.place(source).parent
+    folder.mkdir(parents=True)
+    folder.chmod(0o777)
+    refused(world, patchc.Trust(), f"others on this system can write {re.escape(str(folder))}, ")
+    folder.chmod(0o1777)
+    apply(world, patchc.Trust(), dry_run=True)
+
+
 def test_a_folder_of_configurations_that_leads_nowhere_is_not_taken_for_none(
     world: PolicyWorld,
 ) -> None:
