@@ -67,9 +67,9 @@ def code_in_patch(patch: Patch) -> CodeReport:
             continue
         middles, cut = memoryview(patch.read_middles(number)), file.base_middle
         parts: dict[Side, Content] = {"base": middles[:cut], "result": middles[cut:]}
-        for target, source in OTHER.items():
-            reason = _reason(file.name, parts[source], parts[target], at_start=not file.prefix)
-            if file.on(target) and reason:
+        for target in filter(file.on, OTHER):
+            before, after = parts[OTHER[target]], parts[target]
+            if reason := _reason(file.name, before, after, at_start=not file.prefix):
                 found.append(CodeFile(file.name, reason, _WRITTEN_BY[target]))
         if file.prefix or file.suffix:
             unchecked.append(file.name)

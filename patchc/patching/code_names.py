@@ -9,7 +9,8 @@ SUFFIXES = {
     "a script": (
         ".sh .bash .zsh .fish .csh .ksh .bat .cmd .ps1 .psm1 .psd1 .vbs .vbe .wsf .wsh .hta .js "
         ".mjs .cjs .jse .ts .pl .pm .rb .lua .tcl .php .jl .r .groovy .awk .command .applescript "
-        ".scpt .desktop .lnk .reg .service"
+        ".scpt .desktop .lnk .url .reg .inf .cpl .msc .service .ipy .nix .scala .sc .clj .ex .exs "
+        ".erl .hs .swift .kt .kts .dart .nim .el .vim .vb .sct .wsc .chm .terminal .code-workspace"
     ),
     "native code": (
         ".so .dll .dylib .exe .com .scr .msi .sys .o .obj .a .lib .ko .node .wasm .jar .war .class "
@@ -23,28 +24,34 @@ SUFFIXES = {
         ".bin .pt .pt2 .ptl .pth .th .t7 .ckpt .pkl .pickle .cpickle .joblib .dill .sav .dpr .nemo "
         ".mar"
     ),
+    "objects of R": ".rds .rda .rdata",
+    "an archive": ".tar .tgz .tbz .tbz2 .txz .zip",
     "a Keras or TensorFlow model": ".keras .h5 .hdf5 .pb .pbtxt",
-    "a build file": ".mk .cmake .gradle .gemspec .csproj .vcxproj",
+    "a build file": ".mk .cmake .gradle .gemspec .csproj .vcxproj .bazel .bzl",
 }
 NAMES = {
     "a build file": (
         "makefile gnumakefile bsdmakefile cmakelists.txt dockerfile containerfile compose.yaml "
         "compose.yml docker-compose.yaml docker-compose.yml justfile rakefile gemfile jenkinsfile "
         "vagrantfile procfile pipfile setup.cfg pyproject.toml tox.ini pytest.ini package.json "
-        "environment.yml environment.yaml meson.build"
+        "environment.yml environment.yaml conda.yaml python_env.yaml meson.build sconstruct "
+        "sconscript wscript snakefile taskfile.yml taskfile.yaml earthfile tiltfile brewfile "
+        "mlproject mlmodel dvc.yaml cog.yaml cargo.toml build.xml pom.xml deno.json lefthook.yml"
     ),
     "a tool's settings, which run commands": (
         ".gitmodules .gitconfig .gitlab-ci.yml .travis.yml azure-pipelines.yml .npmrc .envrc .env "
         ".pre-commit-config.yaml .bashrc .bash_profile .bash_login .bash_logout .profile .zshrc "
-        ".zshenv .zprofile .inputrc .vimrc .exrc .gdbinit .lldbinit .pdbrc pip.conf pyvenv.cfg "
-        "autorun.inf crontab"
+        ".zshenv .zprofile .zlogin .kshrc .cshrc .tcshrc .bash_aliases .inputrc .vimrc .nvimrc "
+        ".exrc .gdbinit .lldbinit .pdbrc .irbrc .pryrc .psqlrc .sqliterc .rprofile .octaverc .ghci "
+        "pip.conf pyvenv.cfg .yarnrc .yarnrc.yml .mise.toml mise.toml .pylintrc pylintrc mypy.ini "
+        ".mypy.ini .coveragerc .flake8 .mcp.json mcp.json entry_points.txt crontab"
     ),
 }
 FOLDERS = {
     "in a folder of hooks": "hooks .githooks .husky",
     "in a tool's folder, whose files run commands": (
         ".git .hg .svn .github .gitlab .circleci .vscode .idea .devcontainer .cargo .jupyter "
-        ".ipython"
+        ".ipython .claude .codex .cursor .gemini .windsurf .zed .mvn .yarn .config .ssh"
     ),
 }
 _COMPRESSED = re.compile(r"(\.(gz|bz2|xz|lzma|zst|z|lz4))+$")
@@ -65,7 +72,7 @@ def reason_by_name(name: str) -> str | None:
 
     Case, compression and what Windows drops from a name make no difference.
     """
-    *folders, last = (_as_windows_sees(part) for part in name.casefold().split("/"))
+    *folders, last = (as_windows_sees(part) for part in name.casefold().split("/"))
     for folder in folders:
         if folder in _BY_FOLDER:
             return _BY_FOLDER[folder]
@@ -79,5 +86,6 @@ def reason_by_name(name: str) -> str | None:
     return _BY_NAME.get(plain) or _BY_SUFFIX.get("".join(plain.rpartition(".")[1:]))
 
 
-def _as_windows_sees(part: str) -> str:
+def as_windows_sees(part: str) -> str:
+    """A name without what Windows drops: final dots and spaces, and what follows a colon."""
     return part.partition(":")[0].rstrip(". ") or part

@@ -12,14 +12,24 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 
 from patchc.patching.code_contents import Content
+from patchc.patching.code_names import as_windows_sees
 
 _IMPORTS = "{} names code that a loader imports"
 _HIDES = "it writes letters as escapes, which hides the names of settings"
-_MOST_FOUND, _LONGEST_VALUE = 64, 1 << 16
+_MOST_KEYS, _MOST_COUNTED = 10_000, 64
+_SHORT_VALUE, _LONGEST_VALUE = 1 << 8, 1 << 16
+_NEVER_KNOWN = object()
+
+_Check = Callable[[object], bool]
 
 
 def _is_set(value: object) -> bool:
     return bool(value)
+
+
+def _names_something(value: object) -> bool:
+    """Whether there is a text, or objects with some; a vocabulary has numbers there."""
+    return bool(value) and not isinstance(value, int | float)
 
 
 def _is_foreign(value: object) -> bool:
@@ -36,18 +46,31 @@ def _is_lambda(value: object) -> bool:
     return value in ("Lambda", "__lambda__")
 
 
-_Check = Callable[[object], bool]
-KEYS: dict[str, _Check] = {
-    "auto_map": _is_set,
-    "custom_pipelines": _is_set,
-    "custom_pipeline": _is_set,
+def _is_not_of(package: str) -> _Check:
+    return lambda value: _names_something(value) and not str(value).startswith(f"{package}.")
+
+
+def _has_foreign(value: object) -> bool:
+    return isinstance(value, list) and any(
+        isinstance(p, tuple) and _is_foreign(p[1]) for p in value
+    )
+
+
+_SETTINGS: dict[str, _Check] = {
+    "auto_map": _names_something,
+    "custom_pipelines": _names_something,
+    "custom_pipeline": _names_something,
     "trust_remote_code": _is_set,
-    "_target_": _is_set,
-    "model_file": _is_set,
-    "parent_library": lambda value: not str(value).startswith("transformers."),
+    "_target_": _names_something,
+    "model_file": _names_something,
+}
+KEYS = _SETTINGS | {
+    "parent_library": _is_not_of("transformers"),
     "attn_implementation": _is_of_a_hub,
     "_attn_implementation": _is_of_a_hub,
     "_attn_implementation_internal": _is_of_a_hub,
+    "experts_implementation": _is_of_a_hub,
+    "_experts_implementation": _is_of_a_hub,
     "_experts_implementation_internal": _is_of_a_hub,
     "activation_fn": _is_foreign,
     "activation_function": _is_foreign,
@@ -56,7 +79,9 @@ KEYS: dict[str, _Check] = {
     "_class_name": lambda value: isinstance(value, list),
 }
 _KEYS_OF_FILES: dict[str, dict[str, _Check]] = {
-    "modules.json": {"type": lambda value: not str(value).startswith("sentence_transformers.")},
+    "modules.json": {"type": _is_not_of("sentence_transformers")},
+    "config.json": {"types": _has_foreign},
+    "router_config.json": {"types": _has_foreign},
 }
 
 
@@ -66,12 +91,15 @@ def _pattern(keys: dict[str, _Check], form: str) -> re.Pattern[bytes]:
 
 _JSON_KEY, _KEY_AT_START = r'"({})"\s*:', r'({})"\s*:'
 _YAML_WORDS = {  # each begins with plain letters, which are found fast
-    key: re.compile(re.escape(key).encode() + rb"(?![\w.-])")
-    for key, check in KEYS.items()
-    if check is _is_set
+    key: re.compile(re.escape(key).encode() + rb"(?![\w.-])") for key in _SETTINGS
 }
-_YAML_TAGS = re.compile(rb"!(!|<tag:yaml\.org,2002:)python/"), re.compile(rb"%TAG")
-_YAML_JOINED = re.compile(rb"\\\n"), re.compile(rb"\\\r\n")
+_YAML_TAGS = re.compile(
+    rb"!(?:!python/|<tag:yaml\.org,2002:python/"
+    rb"|(?:apply|module|name|new):"  # HyperPyYAML's
+    rb"|[^\s!%]*+%)"  # a letter of a tag may be written as an escape
+)
+_YAML_RENAMES_TAGS = re.compile(rb"%TAG")
+_YAML_JOINED = re.compile(rb"\\(\r|\n|\xc2\x85|\xe2\x80[\xa8\xa9])")
 _LETTER = rb"(?:u00|x|U000000)(?:3[0-9]|[46][1-9a-fA-F]|[57][0-9aA]|5[fF])"
 _UP_TO_HIDDEN_LETTER = re.compile(rb"(?:[^\\]++|\\(?!" + _LETTER + rb").)*+\\" + _LETTER, re.S)
 """Up to a letter, digit or underscore behind an escape; writers of JSON leave those as they are.
@@ -79,6 +107,7 @@ _UP_TO_HIDDEN_LETTER = re.compile(rb"(?:[^\\]++|\\(?!" + _LETTER + rb").)*+\\" +
 Backslashes are taken in pairs from the start, each byte once.
 """
 _NUL = re.compile(rb"\0")
+_DECODER = json.JSONDecoder(object_pairs_hook=list)
 
 
 def reason_by_settings(name: str, before: Content, after: Content) -> str | None:
@@ -89,13 +118,20 @@ def reason_by_settings(name: str, before: Content, after: Content) -> str | None
         before: its content on the other side; empty where there is no such file.
         after: its content on the side that is looked at.
     """
-    last = name.casefold().rpartition("/")[2].rstrip(". ")
+    last = as_windows_sees(name.casefold().rpartition("/")[2])
     if last.endswith((".yaml", ".yml")):
         return next(_in_yaml(after), None)
     if not last.endswith(".json"):
         return None
-    known = set(_in_json(last, before))
-    return next((one[0] for one in _in_json(last, after) if one not in known), None)
+    known: set[tuple[str, object]] | None = None
+    for reason, value in _in_json(last, after):
+        if value is _NEVER_KNOWN:
+            return reason
+        if known is None:
+            known = set(_in_json(last, before))
+        if (reason, value) not in known:
+            return reason
+    return None
 
 
 def _in_yaml(content: Content) -> Iterator[str]:
@@ -103,39 +139,43 @@ def _in_yaml(content: Content) -> Iterator[str]:
     for key, word in _YAML_WORDS.items():
         if word.search(content):
             yield _IMPORTS.format(key)
-    if any(tag.search(content) for tag in _YAML_TAGS):
+    if _YAML_TAGS.search(content) or _YAML_RENAMES_TAGS.search(content):
         yield "it has YAML tags that make objects"
-    if any(joined.search(content) for joined in _YAML_JOINED):
+    if _YAML_JOINED.search(content):
         yield _HIDES
     yield from _unreadable(content)
 
 
-def _in_json(last: str, content: Content) -> Iterator[tuple[str, str]]:
+def _in_json(last: str, content: Content) -> Iterator[tuple[str, object]]:
     """Give a reason for each setting, with its value."""
+    for reason in _unreadable(content):
+        yield reason, _NEVER_KNOWN  # what it hides may be new
     keys = KEYS | _KEYS_OF_FILES.get(last, {})
     start = _pattern(keys, _KEY_AT_START).match(content)  # of what differs: the quote may not
     matches = chain([start] if start else [], _pattern(keys, _JSON_KEY).finditer(content))
+    counted = 0
     for number, match in enumerate(matches):
-        if number == _MOST_FOUND:
-            yield f"it has more than {_MOST_FOUND} settings that may name code", ""
-            break
         key = bytes(match[1]).decode()
-        text = bytes(content[match.end() : match.end() + _LONGEST_VALUE])
-        try:
-            value = _value(text)
-        except (ValueError, RecursionError):
-            yield _IMPORTS.format(key), text.hex()
-        else:
-            if keys[key](value):
-                yield _IMPORTS.format(key), repr(value)
-    for reason in _unreadable(content):
-        yield reason, ""
+        value = _value(content[match.end() : match.end() + _SHORT_VALUE])
+        is_long = isinstance(value, bytes)
+        if is_long:
+            value = _value(content[match.end() : match.end() + _LONGEST_VALUE])
+        is_set = isinstance(value, bytes) or keys[key](value)
+        counted += is_set or is_long
+        if counted > _MOST_COUNTED or number > _MOST_KEYS:
+            yield "it has too many settings that may name code", _NEVER_KNOWN
+            return
+        if is_set:
+            yield _IMPORTS.format(key), repr(value)
 
 
-def _value(start: bytes) -> object:
-    """Read the value that a text starts with, objects as lists of pairs."""
-    text = start.decode("utf-8", "replace").lstrip()
-    return json.JSONDecoder(object_pairs_hook=list).raw_decode(text)[0]
+def _value(start: Content) -> object:
+    """Read the value that a text starts with, objects as lists of pairs; bytes where it is none."""
+    text = bytes(start)
+    try:
+        return _DECODER.raw_decode(text.decode("utf-8", "replace").lstrip())[0]
+    except (ValueError, RecursionError):
+        return text
 
 
 def _unreadable(content: Content) -> Iterator[str]:

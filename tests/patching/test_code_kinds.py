@@ -57,7 +57,9 @@ NAMES = [
     "requirements.txt", "requirements-dev.txt", "package.json", "docker-compose.yml",
     ".gitmodules", ".bashrc", ".envrc", ".pre-commit-config.yaml", "pyvenv.cfg", ".git/config",
     ".github/workflows/x.yml", ".githooks/commit", "hooks/post-merge", ".vscode/tasks.json",
-    "h.py.", "i.py...", "evil.py:stream",
+    "h.py.", "i.py...", "evil.py:stream", "data.tar.gz", "code.tgz", "MLproject", "MLmodel",
+    "dvc.yaml", "SConstruct", "Snakefile", "conda.yaml", ".pylintrc", "mypy.ini", ".Rprofile",
+    ".mcp.json", ".claude/settings.json", "x/entry_points.txt", "a.rds", "b.nix", "c.ipy",
 ]  # fmt: skip
 
 DATA = [
@@ -84,6 +86,9 @@ def _written(write: object) -> bytes:
     return stream.getvalue()
 
 
+CALL = b"cbuiltins\nprint\n(S'brewed'\ntR."
+
+
 def _zip(stream: io.BytesIO) -> None:
     with zipfile.ZipFile(stream, "w") as archive:
         archive.writestr("data.pkl", b"x")
@@ -92,6 +97,14 @@ def _zip(stream: io.BytesIO) -> None:
 def _tar(stream: io.BytesIO) -> None:
     with tarfile.open(fileobj=stream, mode="w") as archive:
         archive.addfile(tarfile.TarInfo("data.pkl"))
+
+
+def _without_mark(archive: bytes) -> bytes:
+    """A tar archive as of 1979, which has only a checksum."""
+    header = bytearray(archive[:512])
+    header[257:265], header[148:156] = bytes(8), b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header) + archive[512:]
 
 
 def _compiled(folder: Path) -> bytes:
@@ -117,6 +130,14 @@ def test_contents_of_code(tmp_path: Path) -> None:
         **{f"pickle-{n}": pickle.dumps(Calls(), protocol=n) for n in range(6)},
         **{f"nested-{n}": pickle.dumps([1, {"a": Calls()}], protocol=n) for n in range(6)},
         "call-and-rubbish": pickle.dumps(Calls(), protocol=0)[:-1] + b"\xff\xff",
+        "call-after-a-long-text": b"S'" + b"a" * (2 << 20) + b"'\n0" + CALL,
+        "call-after-a-long-blob": b"B\0\0 \0" + bytes(2 << 20) + b"0" + CALL,
+        "call-after-other-numbers": b"I0x1\n0L0x10L\n0" + CALL,
+        "call-after-other-letters": b"S'\xc3\xa9'\n0" + CALL,
+        "call-in-a-second-pickle": b"I1\n." + CALL,
+        "call-by-state": b"cbuiltins\nprint\nNb.",
+        "objects-by-name.npy": b"\x93NUMPY\1\0\x44\0{'descr': 'object', ".ljust(78) + b"\n",
+        "older-archive": _without_mark(_written(_tar)),
         "call-after-much": pickle.dumps([*range(30_000), Calls()], protocol=0),
     }
     files = {f"{name}.txt" if "." not in name else name: one for name, one in contents.items()}
@@ -129,6 +150,11 @@ def test_contents_of_data(tmp_path: Path) -> None:
         "words.txt": b"cat\ndog\nowl\nin\nthe\n(\nno.\n",
         "text.txt": b"MZ is no program.\r\n#!/bin/sh is not its first line.\r\n",
         "list.txt": b"I am\nNo\nV\n.",
+        "notes.txt": b"(beta) version\n",
+        "more.txt": b"(optional)\nIn English (in short)\nno\n",
+        "still-more.txt": b"(in English)\nfoo\n",
+        "ranks.tiktoken": b"IQ== 0\nIg== 1\nIw== 2\nJA== 3\nJQ== 4\n",
+        "structure.npy": _written(lambda out: np.save(out, np.zeros((2, 3), "datetime64[ms]"))),
         "picture.png": b"\x89PNG\r\n\x1a\n" + bytes(300),
         "page.pdf": b"%PDF-1.7\n",
         "words.gz": gzip.compress(b"a"),
@@ -140,6 +166,7 @@ def test_contents_of_data(tmp_path: Path) -> None:
 
 MAP = {"auto_map": {"AutoModel": "own.Own"}}
 OTHER = {"auto_map": {"AutoModel": "own.Own", "AutoConfig": "x.Y"}}
+LAMBDA = {"class_name": "Lambda"}
 DEEP = '{"auto_map": ' + "[" * 30_000 + "]" * 30_000 + "}"
 SETTINGS = {
     "new": ({}, MAP),
@@ -171,7 +198,18 @@ SETTINGS = {
     "tags.yaml": ({}, "a: !!python/object/apply:os.system [id]\n"),
     "renamed-tags.yaml": ({}, "%TAG !p! tag:yaml.org,2002:python/\n---\na: !p!name:os.system\n"),
     "escaped.yaml": ({}, '"\\x5ftarget_": os.system\n'),
-    "joined.yaml": ({}, '"_tar\\\nget_": os.system\n'),
+    "joined.yaml": ({}, '? "_tar\\\nget_"\n: os.system\n'),
+    "joined-otherwise.yaml": ({}, '? "_tar\\\rget_"\n: os.system\n'),
+    "joined-again.yaml": ({}, '? "_tar\\\u2028get_"\n: os.system\n'),
+    "escaped-tag.yaml": ({}, "a: !!%70ython/object/apply:os.system [id]\n"),
+    "escaped-uri.yaml": ({}, "a: !<tag:yaml.org%2C2002:python/object/apply:os.system> [id]\n"),
+    "speech.yaml": ({}, "a: !apply:os.system [id]\n"),
+    "old-escapes": ('{"\\u0061": 1}', '{"\\u0061": 1, "\\u0061uto_map": "x.Y"}'),
+    "layers": ([{"class_name": "Dense"}] * 99, [{"class_name": "Dense"}] * 99 + [LAMBDA]),
+    "maps": ([MAP] * 99, [MAP] * 100),
+    "experts": ({}, {"experts_implementation": "someone/kernel"}),
+    "router/config": ({}, {"types": {"a": "custom.Transformer"}, "structure": {}}),
+    "stream.json:x": ({}, MAP),
 }  # fmt: skip
 PLAIN_SETTINGS = {
     "same": ({**MAP, "vocab": 2}, {**MAP, "vocab": 3}),
@@ -186,6 +224,10 @@ PLAIN_SETTINGS = {
     "escapes": ({}, '{"a": "\\u00e9\\u20ac\\u003c", "b": "\\\\u0041"}'),
     "st/modules": ([], [{"type": "sentence_transformers.models.Pooling"}]),
     "types": ({}, {"type": "custom.Transformer"}),
+    "vocab": ({}, dict.fromkeys(KEYS.keys() - {"trust_remote_code"}, 7)),
+    "layers": ([{"class_name": "Dense"}] * 98, [{"class_name": "Dense"}] * 99),
+    "router/config": ({}, {"types": {"a": "sentence_transformers.models.Dense"}}),
+    "of-one": ({}, {"parent_library": None}),
     "plain.yaml": ({}, "vocab: 3\nactivation_function: gelu\n"),
 }  # fmt: skip
 
@@ -216,9 +258,19 @@ def test_the_page_lists_what_counts() -> None:
     tables = "\n".join(line for line in page.splitlines() if line.startswith("| "))
     listed = set(re.findall(r"`([^` ]+)`", tables))
     words = {one for table in (SUFFIXES, NAMES_OF_CODE, FOLDERS) for one in _words(table)}
-    settings = {"type", *KEYS}
+    settings = {"type", "types", *KEYS}
     assert listed >= words | settings
-    in_cells = {"modules.json", "requirements", ".txt", ".in", "/", "Lambda", "__lambda__"}
+    in_cells = {
+        "modules.json",
+        "config.json",
+        "router_config.json",
+        "requirements",
+        ".txt",
+        ".in",
+        "/",
+        "Lambda",
+        "__lambda__",
+    }
     owners = {"torch.nn", "transformers", "sentence_transformers"}
     assert listed == words | settings | in_cells | owners
 
