@@ -93,12 +93,18 @@ def check_signatures(
 
     Raises:
         UsageError: ``require`` is below 1.
-        SignatureError: a key or a file of signatures cannot be read, or is damaged.
+        SignatureError: a key or a file of signatures cannot be read, or is damaged; or there are
+            fewer trusted keys than must have signed.
         MissingExtraError: the extra ``sign`` is not installed.
     """
     if require < 1:
         raise UsageError(f"require is {require}; it must be at least 1")
     keys = load_trusted(trusted)
+    if len(keys) < require:
+        raise SignatureError(
+            f"{require} trusted keys must have signed, and there are only {len(keys)}; name the "
+            "others, or require fewer"
+        )
     sources: list[tuple[Path | None, Envelope]] = [(one, read_detached(one)) for one in detached]
     if patch.signatures:
         sources.insert(0, (None, patch.signatures))
@@ -128,11 +134,6 @@ def _fault(report: SignatureReport) -> str:
         return (
             "the patch is not signed, and a signature of a trusted key is required; get the signed "
             "file or its detached signature from whoever made it"
-        )
-    if len(report.trusted) < report.required:
-        return (
-            f"{report.required} of the trusted keys must have signed, and there are only "
-            f"{len(report.trusted)}; name the others, or require fewer"
         )
     faults = {
         state: [one for one in report.signatures if one.state == state] for state in _TOLD_FIRST
