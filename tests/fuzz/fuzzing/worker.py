@@ -48,6 +48,7 @@ def search(name: str, seconds: int, folders: Folders) -> None:
     from fuzzing.targets import TARGETS
 
     target, slow = TARGETS[name], 0
+    signal.signal(signal.SIGVTALRM, stop)
 
     def one(data: bytes) -> None:
         nonlocal slow
@@ -72,6 +73,7 @@ def search(name: str, seconds: int, folders: Folders) -> None:
         return data[:most]
 
     for number, seed in enumerate(target.seeds()):
+        _read(target, seed, folders)  # atheris tells of each module that is loaded late
         (folders.corpus / f"seed-{number}").write_bytes(seed)
     options = {
         "max_total_time": seconds,
@@ -83,7 +85,6 @@ def search(name: str, seconds: int, folders: Folders) -> None:
     }
     arguments = [f"-{option}={value}" for option, value in options.items()]
     atheris.Setup([sys.argv[0], *arguments, str(folders.corpus)], one, custom_mutator=mutate)
-    signal.signal(signal.SIGVTALRM, stop)
     atheris.Fuzz()
 
 

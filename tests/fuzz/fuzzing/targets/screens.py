@@ -28,7 +28,7 @@ def read(data: bytes) -> None:
         code, text, told = run("verify", path)
         expect((text + told).replace("\n", "").isprintable(), "a screen would act on it")
     if code:
-        expect(told.startswith("patchc: error: ") and 2 < code < 100, "it ends without an error")
+        expect("patchc: error: " in told and 2 < code < 100, f"no error: {code} {told!r:.200}")
         raise PatchcError(told)
 
 
