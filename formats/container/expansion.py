@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from io import BytesIO
 from typing import Literal
 
 from patchc.errors import PatchFormatError
@@ -21,6 +22,7 @@ SLACK = 1 << 16
 """Bytes that a section may have beyond that."""
 
 _MOST_OVERHEAD = 1 << 10
+_PIECE = 1 << 20  # zlib makes one call's bytes twice: in blocks, then joined
 
 
 def compress(section: Section, pieces: Sequence[bytes | memoryview], apart: bool = False) -> bytes:
@@ -69,11 +71,20 @@ def decompress(section: Section, stored: bytes, size: int) -> bytes:
         PatchFormatError: naming the section.
     """
     check_sizes(section, len(stored), size)
-    expander = zlib.decompressobj()
+    expander, view, at, data = zlib.decompressobj(), memoryview(stored), 0, BytesIO()
     try:
-        data = expander.decompress(stored, size + 1)
+        while not expander.eof and data.tell() <= size:
+            rest: bytes | memoryview = expander.unconsumed_tail
+            if not rest:
+                rest = view[at : at + _PIECE]
+                at += len(rest)
+            piece = expander.decompress(rest, min(_PIECE, size + 1 - data.tell()))
+            if not piece and not rest:
+                break
+            data.write(piece)
     except zlib.error as error:
         raise PatchFormatError(f"the {section} is corrupt: {error}") from error
-    if len(data) != size or not expander.eof or expander.unused_data:
+    ended = expander.eof and not expander.unused_data and at == len(stored)
+    if data.tell() != size or not ended:
         raise PatchFormatError(f"the {section} does not expand to its declared size")
-    return data
+    return data.getvalue()

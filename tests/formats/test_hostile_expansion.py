@@ -19,6 +19,7 @@ import pytest
 from expanding_patch import MOST_TENSORS, many_chunks, many_shapes, metadata_of
 from forged_patch import Parts, golden_parts, refuse
 from second_reader import read_index
+from update_files import write_update
 
 from patchc import inspect, open_patch, verify
 from patchc.dtypes import BY_NAME
@@ -146,6 +147,14 @@ def verified(path: Path, data: bytes) -> int:
     path.write_bytes(data)
     verify(path)
     return 0
+
+
+def test_a_large_file_is_in_memory_once_as_stored_and_once_expanded(tmp_path: Path) -> None:
+    size = 12 * MEGABYTE
+    content = np.random.default_rng(1).bytes(size)
+    patch = write_update(tmp_path, {}, {"tokenizer.json": content}).patch
+    inspect(patch)
+    assert peak_of(lambda: inspect(patch)) < 2.5 * size
 
 
 def test_a_writer_stores_plainly_what_packs_too_well(tmp_path: Path) -> None:
