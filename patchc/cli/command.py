@@ -22,7 +22,9 @@ from patchc.jit import not_kept
 from patchc.system_errors import storage_error
 
 _WRITTEN = "the output was written"
-_WHOLE = ("build", "diff", "apply", "revert", "fold", "annotate", "sign-model")
+_WHOLE = (
+    "build", "diff", "apply", "revert", "fold", "annotate", "keygen", "sign", "sign-model",
+)  # fmt: skip
 """Commands whose output appears at once, so that it is complete where there is any."""
 
 
@@ -60,7 +62,7 @@ class Command(TyperCommand):
                     warn(problem)
 
     def _invoke(self, ctx: Any) -> Any:
-        out = ctx.params.get("out") if self.name in _WHOLE else None
+        out = _output(ctx.params) if self.name in _WHOLE else None
         there_before = _has_content(out)
         output = LeftBehind(self.name, ctx.params)
         try:
@@ -74,7 +76,7 @@ class Command(TyperCommand):
             return None
         if error:
             problem = storage_error(error, "the report", "print")
-            if not _writes(ctx.params):
+            if not (self.name == "sign" or _writes(ctx.params)):
                 raise problem
             warn(f"{problem}; {_WRITTEN}")
         return result
@@ -107,6 +109,10 @@ def told(error: BaseException | None) -> str:
 def _writes(parameters: Mapping[str, Any]) -> bool:
     asked = any(parameters.get(name) for name in ("out", "in_place", "plot"))
     return asked and not parameters.get("dry_run")
+
+
+def _output(parameters: Mapping[str, Any]) -> Path | None:
+    return parameters.get("out") or parameters.get("detached")
 
 
 def _has_content(path: Path | None) -> bool:

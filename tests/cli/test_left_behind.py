@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "fold": ("x.patchc", "y.patchc"),
     "annotate": ("x.patchc",),
     "sign": ("x.patchc", "--key", "k"),
+    "sign-model": ("model", "--key", "k"),
     "keygen": ("k",),
     "verify": ("x.patchc",),
     "inspect": ("x.patchc",),
@@ -99,6 +100,22 @@ def test_keys_and_signatures(monkeypatch: pytest.MonkeyPatch) -> None:
     for output in ("-o", "--detached"):
         assert told(*given, output, "out") == "nothing new was left at out"
     assert told(*given) == "x.patchc is whole, signed or as it was"
+
+
+@pytest.mark.parametrize(
+    ("given", "written"),
+    [
+        (("keygen", "k"), "k"),
+        (("sign", *COMMANDS["sign"], "-o", "out"), "out"),
+        (("sign", *COMMANDS["sign"], "--detached", "out"), "out"),
+    ],
+)
+def test_keys_and_signatures_that_are_written(
+    monkeypatch: pytest.MonkeyPatch, given: tuple[str, ...], written: str
+) -> None:
+    monkeypatch.setattr("patchc.cli.passwords.password_of", lambda *_: None)
+    interrupted(monkeypatch, given[0], Path(written).touch)
+    assert run(*given) == (0, "", "patchc: warning: interrupted; the output was written\n")
 
 
 @pytest.mark.parametrize(

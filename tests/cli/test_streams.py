@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from tiny_checkpoints import PatchedModel, tree
 
+import patchc
 from patchc.errors import PartlyPatchedError, StorageError
 
 FULL, CLOSED, GONE = ">/dev/full", ">&-", "| true"
@@ -71,6 +72,16 @@ def test_a_model_changed_in_place_counts_too(patched: PatchedModel) -> None:
     assert code == 0
     assert "the output was written" in err
     assert tree(patched.base) == tree(patched.tuned)
+
+
+def test_a_signature_counts_too(patched: PatchedModel, tmp_path: Path) -> None:
+    key = patchc.keygen(tmp_path / "key").private
+    for more in ((), ("--detached", tmp_path / "x.sig")):
+        code, _, err = shell(FULL, "sign", patched.patch, "--key", key, *more)
+        assert code == 0
+        assert "the output was written" in err
+    assert patchc.inspect(patched.patch).signatures
+    assert (tmp_path / "x.sig").exists()
 
 
 @pytest.mark.parametrize("command", ["inspect", "--version"])
