@@ -19,7 +19,7 @@ from patchc.errors import CheckpointError, OutputError, UnsupportedInputError
 from patchc.files import copy_file
 
 NEW_FILE = 0o644
-"""The permission bits of a side file that the source does not have."""
+"""The permission bits of a file that the source does not have."""
 
 
 class HeaderError(CheckpointError):
@@ -40,7 +40,8 @@ class CheckpointCopy:
         source: the checkpoint to copy.
         target: an existing folder if the source is a folder, otherwise the path of a file.
         headers: shard name → its header in the copy, or None if the copy does not have the shard. A
-            shard that the source does not have gets the permission bits of the source's first.
+            shard that the source does not have gets those of :data:`NEW_FILE` that the source's
+            first has.
 
     Raises:
         HeaderError: a header is malformed, or a tensor would be stored twice.
@@ -131,9 +132,14 @@ class CheckpointCopy:
         return descriptor
 
     def _mode_of(self, name: str) -> int:
-        """The permission bits of a shard of the source, or of its first."""
-        shard = name if name in self._source.shards else next(iter(self._source.shards))
-        return stat.S_IMODE(self._source.stat(shard).st_mode)
+        """The permission bits of a shard of the source.
+
+        A new one is run by nobody, and read by nobody who may not read the source's first.
+        """
+        is_new = name not in self._source.shards
+        first = next(iter(self._source.shards))
+        mode = stat.S_IMODE(self._source.stat(first if is_new else name).st_mode)
+        return mode & NEW_FILE if is_new else mode
 
     def _finish(self) -> None:
         for name, descriptor in self._descriptors.items():

@@ -204,15 +204,18 @@ def test_nothing_of_it_leaves_a_plain_patch(tmp_path: Path) -> None:
     assert int.from_bytes(data[-56:-48], "little") & UPDATE == 0
 
 
-def test_file_modes_are_kept(tmp_path: Path, update: Update) -> None:
-    """What the model has keeps its bits; new weights get those of the weights, new files 0644."""
+@pytest.mark.parametrize(("weights", "new_weights"), [(0o600, 0o600), (0o777, 0o644)])
+def test_file_modes_are_kept(
+    tmp_path: Path, update: Update, weights: int, new_weights: int
+) -> None:
+    """What the model has keeps its bits; what is new gets 0644, and no reader whom weights lack."""
     first = min(update.base.glob("*.safetensors"))
-    first.chmod(0o600)
+    first.chmod(weights)
     (update.base / "config.json").chmod(0o640)
     patchc.apply(update.patch, update.base, out=tmp_path / "applied")
     modes = {name: mode & 0o777 for name, (mode, _) in tree(tmp_path / "applied").items()}
     assert modes["config.json"] == 0o640
-    assert modes["model-00003-of-00003.safetensors"] == 0o600
+    assert modes["model-00003-of-00003.safetensors"] == new_weights
     assert modes["chat.jinja"] == 0o644
 
 
