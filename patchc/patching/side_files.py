@@ -16,8 +16,10 @@ import numpy as np
 from blake3 import blake3
 
 from patchc.checkpoint import Checkpoint
+from patchc.checkpoint.journal_path import is_own_file
 from patchc.errors import (
     CheckpointError,
+    PatchFormatError,
     ResultMismatchError,
     UnsupportedInputError,
     WrongBaseError,
@@ -25,6 +27,7 @@ from patchc.errors import (
 from patchc.formats import EncodedFile, FileRecord, Patch, encode_file
 from patchc.formats.container.file_changes import MAX_FILE
 from patchc.hashing import files_digest, short
+from patchc.patching.code_names import as_windows_sees
 from patchc.regular_file import read_regular
 from patchc.sides import OTHER, Side
 
@@ -67,6 +70,7 @@ class FileChanges:
 
     Raises:
         UnsupportedInputError: the patch changes files and the model is one file.
+        PatchFormatError: it has a file with a name that patchc keeps for itself, such as a journal.
     """
 
     def __init__(self, patch: Patch, model: Checkpoint) -> None:
@@ -80,6 +84,12 @@ class FileChanges:
                 f"{patch.path} changes files of the model's folder ({names}); name the folder "
                 f"in place of {model.path}"
             )
+        for file in files:
+            if any(is_own_file(as_windows_sees(part)) for part in file.name.casefold().split("/")):
+                raise PatchFormatError(
+                    f"{patch.path}: file {file.name[:80]!r} has a name that patchc keeps for its "
+                    "own files, and no honest patch has one; fetch or build it again"
+                )
 
     @property
     def names(self) -> frozenset[str]:

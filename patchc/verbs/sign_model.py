@@ -83,8 +83,8 @@ def sign_model(
     for name in files.signed:
         if is_own_file(Path(name).name):
             raise PartlyPatchedError(
-                f"{model / name} is left from a run in place; if that was cut off, run the same "
-                "command again, and sign the model then"
+                f"{model / name} is left from a run that was cut off; run the same command again, "
+                "and sign the model then"
             )
     secret = password_bytes(password)
     check_private(key, secret)

@@ -200,7 +200,7 @@ def test_what_an_interrupted_run_in_place_left_is_not_signed(unsigned) -> None:
     (unsigned.model / ".patchc-journal").write_bytes(b"")
     code, _, told = run("sign-model", unsigned.model, "--key", unsigned.key, "-o", unsigned.bundle)
     assert code == 10
-    assert "is left from a run in place" in " ".join(told.split())
+    assert "is left from a run that was cut off" in " ".join(told.split())
     assert not unsigned.bundle.exists()
 
 

@@ -100,6 +100,20 @@ def test_nothing_is_written_through_a_link_of_the_model(tmp_path: Path) -> None:
     assert not any(path.is_symlink() for path in (tmp_path / "out").rglob("*"))
 
 
+@pytest.mark.parametrize(
+    "name", [".patchc-journal", "a/.fix.Patchc-Lock", ".out.0123abcd.before", ".x.01234567.moves/a"]
+)
+def test_a_patch_brings_no_file_of_patchc_itself(tmp_path: Path, name: str) -> None:
+    """Such as a journal, which later runs in place would follow."""
+    for verb, files in ((patchc.apply, {name: b"1"}), (patchc.revert, {})):
+        folder = tmp_path / verb.__name__
+        update = write_update(folder, {name: b"1"} if verb is patchc.revert else {}, files)
+        model = update.base if verb is patchc.apply else update.tuned
+        with pytest.raises(patchc.PatchFormatError, match="keeps for its own files"):
+            verb(update.patch, model, out=folder / "out", trust=ALLOWED)
+        assert not (folder / "out").exists()
+
+
 def test_inspect_and_verify_tell_code_without_a_model(update: FileUpdate) -> None:
     for report in (patchc.inspect(update.patch), patchc.verify(update.patch)):
         found = {(one.name, one.written_by, one.reason) for one in report.code.files}
