@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,13 +81,17 @@ def code_in_patch(patch: Patch) -> CodeReport:
 def code_to_write(patch: Patch, model: Checkpoint, target: Side) -> tuple[CodeFile, ...]:
     """Find the code among what a patch writes to take a model to side ``target``.
 
+    Executable bits count where they tell files apart: file systems of Windows give them to all.
+
     Raises:
         CheckpointError, PatchFormatError, WrongBaseError: as :class:`FileChanges`.
     """
     found = []
+    bits_tell = not all(_is_executable(model.stat(shard)) for shard in model.shards)
     for file, source, content in FileChanges(patch, model).side_files(target):
         reason = _reason(file.name, source or b"", content)
-        if not reason and source is not None and _is_executable(model.path / file.name):
+        is_old = not reason and source is not None
+        if is_old and bits_tell and _is_executable((model.path / file.name).stat()):
             reason = "the model's file of this name is executable"
         if reason:
             found.append(CodeFile(file.name, reason, _WRITTEN_BY[target]))
@@ -119,5 +124,5 @@ def _reason(name: str, before: Content, after: Content, at_start: bool = True) -
     )
 
 
-def _is_executable(path: Path) -> bool:
-    return bool(path.stat().st_mode & 0o111)
+def _is_executable(state: os.stat_result) -> bool:
+    return bool(state.st_mode & 0o111)

@@ -84,6 +84,13 @@ def test_an_executable_file_of_the_model_is_code_where_it_changes(tmp_path: Path
     assert (tmp_path / "out" / "run").stat().st_mode & 0o777 == 0o755
 
 
+def test_executable_bits_that_every_file_has_tell_nothing(tmp_path: Path) -> None:
+    update = write_update(tmp_path, {"config.json": b"{}"}, {"config.json": b"[]"})
+    for path in update.base.iterdir():
+        path.chmod(0o777)
+    assert patchc.apply(update.patch, update.base, out=tmp_path / "out").code == ()
+
+
 def test_nothing_is_written_through_a_link_of_the_model(tmp_path: Path) -> None:
     names = {"linked.txt": b"1", "plain.txt": b"1"}
     update = write_update(tmp_path, names, {"linked.txt": b"2", "plain.txt": b"1", "in/a": b"3"})
