@@ -9,7 +9,7 @@ from pathlib import Path
 from patchc.reserved import short_name
 
 _SUFFIX = ".patchc-journal"
-_OWN = re.compile(r"\.(.*\.)?(patchc-journal|patchc-lock|[0-9a-f]{8}\.(moves|before|partial))")
+_OWN = re.compile(r"(?i)\.(.*\.)?(patchc-journal|patchc-lock|[0-9a-f]{8}\.(moves|before|partial))")
 
 
 def journal_path(model: Path) -> Path:

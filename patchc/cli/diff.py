@@ -35,6 +35,7 @@ def diff(
     """
     given = without(locals(), "json")
     import patchc
+    from patchc.cli.file_notes import print_code
     from patchc.cli.output import print_facts, print_json, print_next
     from patchc.cli.patches import patch_facts
     from patchc.cli.ranks import shared_work
@@ -45,4 +46,5 @@ def diff(
         print_json(report)
     else:
         print_facts(f"diff: wrote {out}", patch_facts(report))
+        print_code(report.code)
         print_next("verify", out, base)

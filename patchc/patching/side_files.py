@@ -85,7 +85,7 @@ class FileChanges:
                 f"in place of {model.path}"
             )
         for file in files:
-            if any(is_own_file(as_windows_sees(part)) for part in file.name.casefold().split("/")):
+            if any(is_own_file(as_windows_sees(part)) for part in file.name.split("/")):
                 raise PatchFormatError(
                     f"{patch.path}: file {file.name[:80]!r} has a name that patchc keeps for its "
                     "own files, and no honest patch has one; fetch or build it again"

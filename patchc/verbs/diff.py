@@ -11,8 +11,9 @@ from patchc.compiler.pairing import pair_tensors
 from patchc.compiler.steps import Codec, ReadChanges, check_patch_output, compile_steps
 from patchc.dtypes import Words
 from patchc.errors import MismatchError
-from patchc.formats import EncodedFile, TensorPair
+from patchc.formats import EncodedFile, TensorPair, open_patch
 from patchc.formats.container.layout import DEFAULT_CHUNK_BITS
+from patchc.patching.code_files import CodeFile, code_to_write
 from patchc.patching.side_files import changed_files
 from patchc.patching.tensor_sides import read_side, unchanged_pairs
 from patchc.progress import Progress, ignore_progress
@@ -80,7 +81,16 @@ def diff(
         patch = compile_steps(
             Path(out), pairs, source, 1 << chunk_bits, "diff", runtime, codec, files=files
         )
-        return DiffReport(**facts_of(Path(out), patch))
+        code = () if runtime.ranks.rank else _code_in(Path(out), base_model, tuned_model)
+        return DiffReport(**facts_of(Path(out), patch), code=code)
+
+
+def _code_in(out: Path, base: Checkpoint, tuned: Checkpoint) -> tuple[CodeFile, ...]:
+    """What receivers of the patch have to allow."""
+    with open_patch(out) as patch:
+        if all(file.is_header for file in patch.index.files):
+            return ()
+        return (*code_to_write(patch, base, "result"), *code_to_write(patch, tuned, "base"))
 
 
 def _match(base: Checkpoint, tuned: Checkpoint) -> None:

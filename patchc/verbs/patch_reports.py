@@ -8,6 +8,7 @@ from typing import Any
 
 from patchc.compiler.pipeline import CompiledPatch
 from patchc.formats.change_bits import ChangeBits
+from patchc.patching.code_files import CodeFile
 from patchc.recipe import MergeRecipe, Recipe
 from patchc.signing.trust import PolicyAnswer
 from patchc.verbs.build_plan import BuildPlan
@@ -72,7 +73,14 @@ class BuildReport(PatchReport):
 
 @dataclass(frozen=True)
 class DiffReport(PatchReport):
-    """The patch that a diff wrote; its fields are those of :class:`PatchReport`."""
+    """The patch that a diff wrote, described as by :class:`PatchReport`.
+
+    Attributes:
+        code: the files in it that a loader or an interpreter would run, so that apply or revert
+            takes it only where code is allowed; on the first rank.
+    """
+
+    code: tuple[CodeFile, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from command_line import run
-from tiny_checkpoints import tree
-from update_files import FileUpdate, write_update
+from tiny_checkpoints import tree, write_model
+from update_files import WEIGHTS, FileUpdate, write_update
 
 import patchc
 from patchc import Trust
@@ -159,6 +159,23 @@ def test_a_setting_that_is_added_is_seen_without_a_model(tmp_path: Path) -> None
     code = patchc.inspect(update.patch).code
     assert [one.name for one in code.files] == ["config.json"]
     assert code.unchecked == ()
+
+
+def test_diff_tells_what_its_receivers_have_to_allow(tmp_path: Path) -> None:
+    """Such as what a trainer leaves beside the weights."""
+    base, tuned = (write_model(tmp_path / name, WEIGHTS) for name in ("base", "tuned"))
+    (base / "gone.py").write_text("1")
+    (tuned / "training_args.bin").write_bytes(b"1")
+    (tuned / "trainer_state.json").write_text("{}")
+    report = patchc.diff(base, tuned, out=tmp_path / "x.patchc")
+    assert [(one.name, one.written_by) for one in report.code] == [
+        ("training_args.bin", "apply"), ("gone.py", "revert"),
+    ]  # fmt: skip
+    (tuned / "training_args.bin").unlink()
+    code, text, _ = run("diff", base, tuned, "-o", tmp_path / "y.patchc")
+    assert code == 0
+    assert "gone.py  revert" in " ".join(text.split(" "))
+    assert patchc.diff(base, tuned, out=tmp_path / "z.patchc", weights_only=True).code == ()
 
 
 def test_a_patch_of_weights_has_no_code(tmp_path: Path) -> None:

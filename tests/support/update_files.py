@@ -36,7 +36,8 @@ def write_update(folder: Path, before: Files, after: Files) -> FileUpdate:
         _model(folder / "tuned", tuned, after),
         folder / "update.patchc",
     )
-    with mock.patch("patchc.checkpoint.Checkpoint.side_files", _every_file):
+    every_file = mock.patch("patchc.checkpoint.Checkpoint.side_files", _every_file)
+    with every_file, mock.patch("patchc.verbs.diff._code_in", return_value=()):
         patchc.diff(update.base, update.tuned, out=update.patch)
     return update
 
