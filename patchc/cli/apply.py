@@ -69,4 +69,4 @@ def apply(
 
     with shared_work() as progress:
         report = patchc.apply(**given, progress=progress)
-    render(report, "apply", patch, json)
+    render(report, "apply", patch, json, given["trust"])

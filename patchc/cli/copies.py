@@ -13,12 +13,13 @@ from patchc.cli.output import (
     size,
     warn,
 )
-from patchc.cli.trust_options import policy_facts
+from patchc.cli.trust_options import policy_facts, trust_words
 from patchc.patching.apply_report import ApplyReport
 from patchc.patching.merge_options import MergeReport
+from patchc.signing.trust import Trust
 
 
-def render(report: ApplyReport, verb: str, patch: Path, json: bool) -> None:
+def render(report: ApplyReport, verb: str, patch: Path, json: bool, trust: Trust) -> None:
     """Print the report of an apply or a revert, and warn of files that were left out."""
     if report.left_out:
         names = ", ".join(map(str, report.left_out))
@@ -30,12 +31,13 @@ def render(report: ApplyReport, verb: str, patch: Path, json: bool) -> None:
         _render_in_place(report, verb)
     else:
         _render_copy(report, verb)
+    asked = trust_words(trust)
     if report.dry_run:
         print_next_without_dry_run()
     elif report.in_place and verb == "apply":
-        print_next("revert", patch, report.model, "--in-place", what="to take it back")
+        print_next("revert", patch, report.model, "--in-place", *asked, what="to take it back")
     elif not report.merged:  # no model can be recognised as holding additive values
-        print_next("verify", patch, report.out or report.model)
+        print_next("verify", patch, report.out or report.model, *asked)
 
 
 def _changed(report: ApplyReport) -> str:

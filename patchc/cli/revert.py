@@ -38,4 +38,4 @@ def revert(
 
     with shared_work() as progress:
         report = patchc.revert(**given, progress=progress)
-    render(report, "revert", patch, json)
+    render(report, "revert", patch, json, given["trust"])

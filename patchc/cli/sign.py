@@ -54,7 +54,9 @@ def sign(
     if json:
         print_json(report)
         return
-    what = f"signed {report.out}" if report.added else f"{key} has signed {patch}; nothing to do"
+    what = f"signed {patch}, in {report.out}" if detached else f"signed {report.out}"
+    if not report.added:
+        what = f"{key} has signed {patch}; {f'{out} is a copy' if out else 'nothing to do'}"
     others = [one for one in report.key_ids if one != report.key_id]
     facts: dict[str, object] = {"root": report.root, "key id": report.key_id}
     for number, one in enumerate(others, start=1):

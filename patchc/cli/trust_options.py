@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from patchc.cli.options import option
 from patchc.cli.voice import voice
+from patchc.paths import listed
 
 if TYPE_CHECKING:
-    from patchc.signing.trust import PolicyAnswer
+    from patchc.signing.trust import PolicyAnswer, Trust
 
 AllowCode = Annotated[
     bool,
@@ -37,6 +38,14 @@ def with_trust(given: Mapping[str, Any]) -> dict[str, Any]:
         allow_code=rest.pop("allow_code", False),
     )
     return rest
+
+
+def trust_words(trust: Trust) -> list[object]:
+    """Write the options that ask for the same signatures, for the command that comes next."""
+    keys, signatures = listed(trust.keys or ()), listed(trust.signatures)
+    words: list[object] = [word for key in keys for word in ("--trusted", key)]
+    words += ["--require", trust.require] if trust.require else []
+    return words + [word for file in signatures for word in ("--signature", file)]
 
 
 def policy_facts(policies: tuple[PolicyAnswer, ...]) -> dict[str, object]:

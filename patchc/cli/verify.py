@@ -7,7 +7,7 @@ from typing import Annotated
 
 from patchc.cli.options import Json, MaxMemory, PatchFile, Threads, argument, without
 from patchc.cli.signature_options import Require, Signatures, Trusted
-from patchc.cli.trust_options import with_trust
+from patchc.cli.trust_options import trust_words, with_trust
 
 
 def verify(
@@ -69,11 +69,12 @@ def verify(
         print_code_report(report.code)
         print_name_notes(report.name_notes)
         asked = model if report.signature != "not as required" else None
+        same = trust_words(given["trust"])
         if report.state == "base" and asked:
-            print_next("apply", patch, asked, "-o", patched_name(asked))
+            print_next("apply", patch, asked, "-o", patched_name(asked), *same)
         if report.state == "patched" and asked:
             out = reverted_name(asked)
-            print_next("revert", patch, asked, "-o", out, what="to take it back")
+            print_next("revert", patch, asked, "-o", out, *same, what="to take it back")
     demand_all(report.policies)
     if report.state == "partly patched":
         raise PartlyPatchedError(

@@ -191,7 +191,8 @@ def read_detached(path: Path) -> Envelope:
         return parse_envelope(data[:-1])
     except PatchFormatError as error:
         raise SignatureError(
-            f"{path}: not a detached signature of patchc, or a damaged one: {error}"
+            f"{path}: not a detached signature of patchc, or a damaged one ({error}); name the "
+            "file that `patchc sign --detached` wrote, or fetch it again"
         ) from error
 
 

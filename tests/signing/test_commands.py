@@ -53,6 +53,40 @@ def test_from_a_key_to_a_verified_patch() -> None:
     assert f"names key {key_id} (not checked)" in told("inspect", PATCH)
 
 
+def test_the_next_command_asks_for_the_same_signatures(patched: Any) -> None:
+    """Copied into a shell, it must not take what the one before it would have refused."""
+    told("sign", patched.patch, "--key", "first", "--detached", "it's.sig")
+    asked = ("--trusted", "first.pub", "--require", "1", "--signature", "it's.sig")
+    shown = " --trusted first.pub --require 1 --signature 'it'\"'\"'s.sig'"
+
+    def following(*arguments: object) -> str:
+        return told(*arguments, *asked).splitlines()[-1]
+
+    new = f"{patched.base}-patched"
+    line = f"next: patchc apply {patched.patch} {patched.base} -o {new}{shown}"
+    assert following("verify", patched.patch, patched.base) == line
+    line = f"next: patchc verify {patched.patch} {new}{shown}"
+    assert following("apply", patched.patch, patched.base, "-o", new) == line
+    line = f"to take it back: patchc revert {patched.patch} {new} -o {new}-reverted{shown}"
+    assert following("verify", patched.patch, new) == line
+
+
+def test_sign_says_what_it_signed_and_where() -> None:
+    first = told("sign", PATCH, "--key", "first", "--detached", "x.sig").splitlines()[0]
+    assert first == "sign: signed x.patchc, in x.sig"
+    assert told("sign", PATCH, "--key", "first").splitlines()[0] == "sign: signed x.patchc"
+    again = told("sign", PATCH, "--key", "first", "-o", "copy.patchc").splitlines()[0]
+    assert again == "sign: first has signed x.patchc; copy.patchc is a copy"
+    assert Path("copy.patchc").read_bytes() == PATCH.read_bytes()
+
+
+def test_a_file_that_is_no_detached_signature() -> None:
+    for name in (PATCH, "first.pub"):
+        message = told("verify", PATCH, "--trusted", "first.pub", "--signature", name, code=23)
+        assert message.startswith(f"patchc: error: {name}: not a detached signature")
+        assert "name the file that `patchc sign --detached` wrote, or fetch it again" in message
+
+
 def test_json_of_each() -> None:
     made = json.loads(told("keygen", "release", "--json"))
     assert made.keys() == {"private", "public", "key_id", "encrypted"}
