@@ -23,7 +23,7 @@ def sign_model(
     """Sign the files of a model, such as a patched one, as OpenSSF model signing does.
 
     The bundle has the SHA-256 of every file. `model_signing verify key` accepts it, and
-    `patchc verify-model`. It needs patchc[oms].
+    `patchc verify-model`. It needs the oms extra.
 
     Example: patchc sign-model models/fixed --key p256.key -o fixed.sig
     """

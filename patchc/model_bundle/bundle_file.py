@@ -13,11 +13,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
-from patchc.errors import SignatureError
+from patchc.errors import SignatureError, unreadable
 from patchc.model_bundle.file_digests import HASHES
 from patchc.model_bundle.model_files import WHOLE
 from patchc.regular_file import read_regular
 from patchc.strict_json import parse_json
+from patchc.system_errors import reason
 
 MOST_BYTES = 4 << 20
 """Size of the largest bundle that is read; it has room for some 15,000 files."""
@@ -63,7 +64,8 @@ def read_bundle(path: Path) -> ModelBundle:
     try:
         return _read(path, read_regular(path, MOST_BYTES))
     except OSError as error:
-        raise SignatureError(f"bundle {path}: cannot read: {error.strerror}") from error
+        message = f"bundle {path}: cannot read: {reason(error)}"
+        raise unreadable(SignatureError, message, error) from error
     except ValueError as error:
         raise SignatureError(
             f"{path} is not a model-signing bundle that patchc reads: {error}; get it again, or "
@@ -72,6 +74,8 @@ def read_bundle(path: Path) -> ModelBundle:
 
 
 def _read(path: Path, content: bytes) -> ModelBundle:
+    if not content:
+        raise ValueError("it is empty")
     bundle = _dict(parse_json(content), "it")
     _expect(bundle, "mediaType", _MEDIA_TYPE)
     material = _get(bundle, "verificationMaterial", dict)

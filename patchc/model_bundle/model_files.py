@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from patchc.errors import CheckpointError, UnsupportedInputError, unreadable
+from patchc.system_errors import reason
 
 OF_GIT = (".git", ".github", ".gitattributes", ".gitignore")
 """What model signing leaves out, unless it is told otherwise."""
@@ -52,9 +53,8 @@ def list_files(model: Path, follow_links: bool) -> ModelFiles:
         return ModelFiles(tuple(sorted(_below(model, follow_links))), left_out)
     except OSError as error:
         place = error.filename or model
-        raise unreadable(
-            CheckpointError, f"{place}: cannot read: {error.strerror}", error
-        ) from error
+        message = f"{place}: cannot read: {reason(error)}"
+        raise unreadable(CheckpointError, message, error) from error
 
 
 def _below(model: Path, follow_links: bool) -> Iterator[str]:

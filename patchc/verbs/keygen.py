@@ -19,6 +19,7 @@ from patchc.signing.keys import (
     public_pem,
     signer_of,
 )
+from patchc.system_errors import storage_errors
 
 _PRIVATE_MODE, _PUBLIC_MODE = 0o600, 0o644
 
@@ -66,9 +67,16 @@ def keygen(out: str | os.PathLike[str], *, password: str | bytes | None = None) 
         )
     secret = password_bytes(password)
     for path in (private, public):
-        check_output(path, ())
-        if path.is_dir():
+        with storage_errors(path, "reach"):
+            folder = path.is_dir()
+        if folder:
             raise OutputError(f"output {path} is a folder and a key is a file; name a file")
+        if os.path.lexists(path):
+            raise OutputError(
+                f"output {path} already exists, and nothing brings back a key that is removed; "
+                "choose another name"
+            )
+        check_output(path, ())
     key = make_key()
     key_id = signer_of(key).public_key.keyid
     paired = False

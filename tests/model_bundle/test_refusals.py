@@ -138,7 +138,7 @@ def test_a_statement_that_a_trusted_key_signed_is_not_believed_blindly(signed, c
 
 
 BUNDLES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
-    "empty": (lambda _: b"", "is not a model-signing bundle that patchc reads"),
+    "empty": (lambda _: b"", "is not a model-signing bundle that patchc reads: it is empty; get"),
     "binary": (lambda _: b"\xff\xfe\0", "it is not UTF-8 text"),
     "no object": (lambda _: b"[]", "it is no object"),
     "deep": (lambda _: b"[" * 100_000, "nested more than"),
@@ -164,6 +164,18 @@ def test_a_malformed_bundle(signed, case: str) -> None:
     code, _, told = signed.verify()
     assert code == 23
     assert reason in told
+
+
+def test_a_bundle_that_is_not_there(signed) -> None:
+    signed.bundle.unlink()
+    code, _, told = signed.verify()
+    assert code == 23
+    assert "cannot read: no such file or folder; check the path" in told
+
+
+def test_the_help_names_the_extra() -> None:
+    """Square brackets would be taken for markup, and not be shown."""
+    assert "It needs the oms extra." in run("sign-model", "--help")[1]
 
 
 def test_no_flip_and_no_cut_is_anything_but_refused_or_without_effect(signed) -> None:

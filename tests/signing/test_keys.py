@@ -69,6 +69,15 @@ def test_nothing_is_replaced(taken: str, make: Callable[[Path], None]) -> None:
     assert names() == sorted([taken, "x.patchc"])
 
 
+def test_no_key_and_no_folder_is_to_be_removed_for_a_new_key() -> None:
+    Path("folder").mkdir()
+    Path("folder/model").touch()
+    FIRST.write_private(Path("key"))
+    for name, advice in (("folder", "; name a file"), ("key", "; choose another name")):
+        with pytest.raises(OutputError, match=f"{advice}$"):
+            patchc.keygen(name)
+
+
 @pytest.mark.parametrize("number", [0, 1])
 def test_no_half_of_a_pair_stays(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     at_rename(monkeypatch, number, lambda: errno.EIO)
