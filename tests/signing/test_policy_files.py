@@ -54,7 +54,7 @@ def taken(world: PolicyWorld, policy: Path) -> None:
         (KEYS + "require = 1.0\n", r"require is 1\.0; write how many"),
         (KEYS + 'require = "1"\n', r"require is '1'; write how many"),
         (KEYS + "require = true\n", r"require is True; write how many"),
-        (KEYS + "require = 2\n", r"2 trusted keys must have signed, and there are only 1"),
+        (KEYS + "require = 2\n", r"2 trusted keys must have signed, and there is only 1 \(copies"),
         (KEYS + 'allow_code = "no"\n', r"allow_code is 'no'; write true or false"),
         (KEYS + "requires = 1\n", r"there is no 'requires'; did you mean require\?"),
         (KEYS + "strict = true\n", r"there is no 'strict'; a policy has trusted, require, allow"),
