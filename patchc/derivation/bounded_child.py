@@ -18,6 +18,7 @@ Answer = tuple[bool, str]
 
 _HEAD = struct.Struct("<?Q")
 _PARALLELISM = "TOKENIZERS_PARALLELISM"
+_SIZE = Path("/proc/self/statm")
 
 
 class ChildEndedError(Exception):
@@ -45,7 +46,7 @@ def run_bounded(
         ChildEndedError: it took longer, or broke down.
         OSError: the operating system refused a process.
     """
-    receiver, sender = os.pipe2(os.O_CLOEXEC)
+    receiver, sender = os.pipe()
     child = _fork()
     if child == 0:
         os.close(receiver)
@@ -78,8 +79,9 @@ def _answer_all(
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGXCPU):
             signal.signal(number, signal.SIG_DFL)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-        _limit(resource.RLIMIT_AS, pages * resource.getpagesize() + memory)
+        if _SIZE.exists():  # on Linux; other systems do not enforce this limit
+            pages = int(_SIZE.read_text().split()[0])
+            _limit(resource.RLIMIT_AS, pages * resource.getpagesize() + memory)
         with os.fdopen(sender, "wb") as answers:
             for one in inputs:
                 _limit(resource.RLIMIT_CPU, _seconds_used() + seconds)

@@ -26,7 +26,7 @@ MOST_MEMORY = 1 << 30
 
 _FILE = "chat_template.jinja"
 _CONFIG = "tokenizer_config.json"
-_SPARE_CHARACTERS, _MOST_GROWTH = 1 << 20, 16
+_SPARE_CHARACTERS, _MOST_GROWTH = 1 << 16, 16
 _MARK = re.compile("patchc([0-9]+)mark")
 _SHOWN = 200
 
@@ -192,7 +192,9 @@ def _tell_same(
     for number, (text, talk) in enumerate(zip(found, talks, strict=True)):
         if isinstance(text, DeriveError) or not talk.asks:
             continue
-        said = hash(tuple(_plain(one["content"]) for one in talk.messages))
+        # Templates may join messages, and leave out of earlier replies what was thought.
+        asked = (one["content"] for one in talk.messages if one["role"] != "assistant")
+        said = hash(_plain(" ".join(asked)))
         source, other = first.setdefault(text, (talk.source, said))
         if other != said:
             found[number] = DeriveError(

@@ -161,11 +161,18 @@ def _split(
     tokenizer: Any, conversations: Sequence[Conversation]
 ) -> list[tuple[str, str] | DeriveError]:
     """Render conversations, and cut each where the assistant speaks for the last time."""
-    prompts = [Talk(one.source, one.messages[:-1], asks=True) for one in conversations]
-    wholes = [Talk(one.source, one.messages, asks=False) for one in conversations]
-    rendered = render(tokenizer, [*prompts, *wholes])
+    # One right after the other, since templates can write the time of day.
+    talks = [
+        talk
+        for one in conversations
+        for talk in (
+            Talk(one.source, one.messages[:-1], asks=True),
+            Talk(one.source, one.messages, asks=False),
+        )
+    ]
+    rendered = render(tokenizer, talks)
     sources = [one.source for one in conversations]
-    return list(map(_cut, sources, rendered[: len(prompts)], rendered[len(prompts) :]))
+    return list(map(_cut, sources, rendered[::2], rendered[1::2]))
 
 
 def _cut(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -56,6 +57,30 @@ def test_a_template_that_does_not_extend_its_prompt_is_refused() -> None:
     )
     with pytest.raises(DeriveError, match="as the prompt followed by the response"):
         encode(tokenizer, [talk("a", "tea")], 64)
+
+
+class Clock:
+    """A tokenizer whose template writes a time, which passes after every four texts."""
+
+    chat_template, name_or_path, texts = "", "", 0
+
+    def apply_chat_template(
+        self, messages: Sequence[Mapping[str, str]], **_settings: object
+    ) -> str:
+        self.texts += 1
+        said = " ".join(one["content"] for one in messages)
+        return f"{(self.texts - 1) // 4}: {said} "
+
+    def encode(self, text: str, **_settings: object) -> list[int]:
+        return list(text.encode())
+
+
+def test_a_template_may_write_the_time() -> None:
+    conversations = [talk(word, "tea") for word in ("a", "mix", "ash")]
+    first, second, third = encode(Clock(), conversations, 64)
+    assert bytes(first.prompt + first.response) == b"0: a tea"
+    assert bytes(second.prompt) == b"1: mix "
+    assert bytes(third.response) == b"tea"
 
 
 def test_a_template_that_refuses_a_role_is_named() -> None:
