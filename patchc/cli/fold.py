@@ -7,7 +7,7 @@ from typing import Annotated
 
 from patchc.cli.options import Json, OutPatch, Threads, argument, option, without
 from patchc.cli.signature_options import Require, Signatures, Trusted
-from patchc.cli.trust_options import AllowCode, policy_facts, with_trust
+from patchc.cli.trust_options import policy_facts, with_trust
 
 
 def fold(
@@ -21,7 +21,13 @@ def fold(
     trusted: Trusted = None,
     require: Require = None,
     signatures: Signatures = None,
-    allow_code: AllowCode = False,
+    allow_code: Annotated[
+        bool,
+        option(
+            "As for apply. Changes nothing: fold takes no patches with files, and so no code.",
+            "--allow-code",
+        ),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Make one patch of consecutive ones: from the first one's base to the last one's result.
