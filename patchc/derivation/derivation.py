@@ -26,7 +26,7 @@ from patchc.derivation.response_tuning import ResponseTuning
 from patchc.derivation.session import choose_device, quiet_transformers, reproducible
 from patchc.derivation.trainer import IN_MEMORY, Layout, Workplace
 from patchc.layered.allocation import lean_allocation
-from patchc.layered.from_folder import check_tokens, load_config
+from patchc.layered.from_folder import check_tokens, count_words, load_config
 from patchc.layered.scratch import Scratch
 from patchc.output_place import reserved_path
 from patchc.progress import Progress
@@ -122,7 +122,7 @@ def _workplace(
 def _objective(
     base: Checkpoint, material: Material, options: DeriveOptions
 ) -> ResponseTuning | MarginTuning:
-    words = load_config(base.path, base).get_text_config().vocab_size
+    words = count_words(base.path, load_config(base.path, base))
     if material.openings:
         texts = [*(one.prompt for one in material.labelled), *material.openings.sequences]
         check_tokens(base.path, texts, words)

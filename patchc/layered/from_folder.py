@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,8 @@ _TOKENIZER_CONFIG = "tokenizer_config.json"
 _MOST_BYTES = 1 << 24
 _SHOWN = 300
 _WEIGHTS = "transformers_weights"
+_OTHER_WEIGHTS = re.compile(r"shard-\d+-model-.*\.safetensors")
+"""Files that transformers takes, with all other safetensors files, in place of the checkpoint."""
 
 
 def load_from(kind: Any, folder: Path, what: str, **settings: Any) -> Any:
@@ -93,6 +96,12 @@ def load_model(kind: Any, checkpoint: Checkpoint, what: str, **settings: Any) ->
             f"{folder / 'adapter_config.json'}: an adapter beside a model, which transformers may "
             "add to it; move it out of the folder, or merge it into the model"
         )
+    for path in sorted(folder.iterdir()):
+        if _OTHER_WEIGHTS.fullmatch(path.name):
+            raise UnsupportedInputError(
+                f"{path}: transformers would take weights of it, and of all other safetensors "
+                "files, in place of the model's; move it out of the folder"
+            )
     config = load_config(folder, checkpoint)
     return load_from(kind, folder, what, config=config, use_safetensors=True, **settings)
 
@@ -106,6 +115,16 @@ def build_model(kind: Any, config: Any, folder: Path, what: str, **settings: Any
     """
     with _errors_told(folder, what, passed=ValueError):
         return kind.from_config(config, trust_remote_code=False, **settings)
+
+
+def count_words(folder: Path, config: Any) -> int:
+    """Return the tokens that a language model knows; the config is that of :func:`load_config`.
+
+    Raises:
+        UnsupportedInputError: the config does not state it, or for several models.
+    """
+    with _errors_told(folder, "it as a causal language model"):
+        return int(config.get_text_config().vocab_size)
 
 
 def check_tokens(folder: Path, texts: Iterable[Sequence[int]], words: int) -> None:

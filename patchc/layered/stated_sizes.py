@@ -23,6 +23,7 @@ _POSITIONS = re.compile(
 _FEW_LAYERS, _MOST_LAYERS = 1 << 6, 1 << 10
 _FEW_MODULES, _MOST_MODULES = 1 << 14, 1 << 17
 _SMALL = 1 << 20
+_MATRIX = 2
 _LONG = 1 << 27
 
 
@@ -56,7 +57,11 @@ def check_sizes(file: Path, stated: dict[str, Any], checkpoint: Checkpoint | Non
                     raise _absurd(file, name, number, most)
                 largest[pattern] = max(largest.get(pattern, 1), number)
     modules = prod(largest.get(pattern, 1) for pattern in (_LAYERS, _EXPERTS))
-    most = max(len(tensors), _FEW_MODULES) if tensors else _MOST_MODULES
+    # The weights of all experts of a layer may be one tensor, which has three dimensions then.
+    stored = sum(
+        one.shape[0] if len(one.shape) > 2 and one.words else 1 for one in tensors.values()
+    )
+    most = max(stored, _FEW_MODULES) if tensors else _MOST_MODULES
     if modules > most:
         raise _absurd(file, "layers times experts", modules, most)
 

@@ -15,10 +15,12 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from tiny_llama import write_base, write_data
 from typer.testing import CliRunner
 
 import patchc
+from patchc.checkpoint import open_checkpoint
 from patchc.cli.main import app
 from patchc.errors import (
     CheckpointError,
@@ -29,6 +31,7 @@ from patchc.errors import (
     UsageError,
 )
 from patchc.evaluation.judges import open_judge
+from patchc.layered.stated_sizes import check_sizes
 
 SETS = ("--harmful", "asked.jsonl", "--harmless", "asked.jsonl")
 FEW = ("--max-new-tokens", "3", "--device", "cpu")
@@ -193,6 +196,16 @@ def test_an_adapter_beside_a_model_is_refused() -> None:
     assert "adapter_config.json: an adapter beside a model" in told
 
 
+@pytest.mark.usefixtures("place")
+def test_weights_of_other_files_are_not_taken() -> None:
+    values = load_file("base/model.safetensors")
+    for name in ("shard-00001-model-00001-of-00001", "zz"):
+        save_file({name: one + 1 for name, one in values.items()}, f"base/{name}.safetensors")
+    code, told = answered_yes("evaluate", "base", *SETS, *FEW)
+    assert code == UnsupportedInputError.exit_code
+    assert "base/shard-00001-model-00001-of-00001.safetensors: transformers would take" in told
+
+
 SIZES = [
     ({"num_hidden_layers": 10**9}, "num_hidden_layers is 1,000,000,000"),
     ({"num_hidden_layers": 500}, "num_hidden_layers is 500, and with these weights"),
@@ -225,11 +238,23 @@ def test_an_absurd_config_gives_one_error(values: dict[str, Any], message: str) 
 
 
 @pytest.mark.usefixtures("place")
-@pytest.mark.parametrize("values", [{"num_hidden_layers": 500}, {"vocab_size": 30}])
+@pytest.mark.parametrize(
+    "values", [{"num_hidden_layers": 500}, {"vocab_size": 30}, {"model_type": "musicgen"}]
+)
 def test_an_absurd_config_stops_derive(values: dict[str, Any]) -> None:
     change("config.json", values)
     command = ("derive", "base", "--data", "data.jsonl", "-o", "out", "--dry-run")
     assert answered_yes(*command)[0] == UnsupportedInputError.exit_code
+
+
+def test_the_experts_of_a_layer_may_be_one_tensor(tmp_path: Path) -> None:
+    experts = {"model.layers.0.mlp.experts.down_proj": torch.zeros(50_000, 1, 1)}
+    save_file(experts, tmp_path / "model.safetensors")
+    many = {"num_hidden_layers": 60, "num_experts": 512}
+    with open_checkpoint(tmp_path) as checkpoint:
+        check_sizes(tmp_path / "config.json", many, checkpoint)
+        with pytest.raises(UnsupportedInputError, match="layers times experts is 60,000"):
+            check_sizes(tmp_path / "config.json", {**many, "num_experts": 1000}, checkpoint)
 
 
 @pytest.mark.usefixtures("place")
