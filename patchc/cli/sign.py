@@ -65,4 +65,5 @@ def sign(
     print_facts(f"sign: {what}", facts)
     public = Path(f"{key}.pub")
     shown = ["--signature", report.out] if detached else []
-    print_next("verify", patch if detached else report.out, "--trusted", public, *shown)
+    if public.exists():
+        print_next("verify", patch if detached else report.out, "--trusted", public, *shown)

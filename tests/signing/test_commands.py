@@ -78,6 +78,8 @@ def test_sign_says_what_it_signed_and_where() -> None:
     again = told("sign", PATCH, "--key", "first", "-o", "copy.patchc").splitlines()[0]
     assert again == "sign: first has signed x.patchc; copy.patchc is a copy"
     assert Path("copy.patchc").read_bytes() == PATCH.read_bytes()
+    Path("first.pub").unlink()
+    assert "next: " not in told("sign", PATCH, "--key", "first")
 
 
 def test_a_file_that_is_no_detached_signature() -> None:
