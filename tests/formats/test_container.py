@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import second_reader
+from forged_patch import write_anew
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from spec_listing import sections
@@ -73,9 +74,8 @@ def test_both_readers_give_back_what_was_written(
 ) -> None:
     metadata = {"kind": "diff", "note": "Größe"}
     data = write(model, metadata)
-    (tmp_path / "x.patchc").write_bytes(data)
     found: dict[str, dict[int, int]] = {name: {} for name in model}
-    with open_patch(tmp_path / "x.patchc") as patch:
+    with open_patch(write_anew(tmp_path / "x.patchc", data)) as patch:
         assert patch.metadata == metadata
         assert patch.index.base_digest == bytes(range(32))
         assert list(patch.index.tensors) == sorted(model, key=str.encode)

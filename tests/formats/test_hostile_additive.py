@@ -9,7 +9,7 @@ from typing import Any
 
 import forged_patch
 import pytest
-from forged_patch import Parts, golden_parts, parts_of, read_or_refuse
+from forged_patch import Parts, golden_parts, parts_of, read_or_refuse, write_anew
 from golden_additive import additive_bytes, metadata, write_base
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -56,7 +56,7 @@ def with_component(change: dict[str, Any]) -> Parts:
 
 def read_all(path: Path, data: bytes) -> int:
     """Write a file, open it and decode every body; the number of entries found."""
-    path.write_bytes(data)
+    write_anew(path, data)
     with open_patch(path) as patch:
         return sum(
             len(part.positions)

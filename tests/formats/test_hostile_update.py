@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from blake3 import blake3
-from forged_patch import Parts, parts_of, refuse
+from forged_patch import Parts, parts_of, refuse, write_anew
 from golden_update import write_golden_models
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -324,7 +324,7 @@ def test_a_side_file_with_another_content_is_written_where_it_should(tmp_path: P
 def test_any_byte_of_the_index_with_a_matching_root(tmp_path: Path, at: int, byte: int) -> None:
     """Read, or refused with one of our errors; what is read back is never another model."""
     path = tmp_path / "mutated.patchc"
-    path.write_bytes(GOLDEN.with_index(at, bytes([byte])).assemble())
+    write_anew(path, GOLDEN.with_index(at, bytes([byte])).assemble())
     if not (tmp_path / "base").exists():
         write_golden_models(tmp_path)
     try:

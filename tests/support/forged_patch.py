@@ -182,9 +182,20 @@ def parts_of(data: bytes) -> Parts:
     )
 
 
+def write_anew(path: Path, data: bytes) -> Path:
+    """Write a file, and return it.
+
+    Some file systems wait for the disk where one that is there is written over, in each of a
+    thousand examples.
+    """
+    path.unlink(missing_ok=True)
+    path.write_bytes(data)
+    return path
+
+
 def read_all(path: Path, data: bytes) -> int:
     """Write a file, open it and decode every body; the number of changes found."""
-    path.write_bytes(data)
+    write_anew(path, data)
     with open_patch(path) as patch:
         return sum(
             len(patch.read_changes(tensor, patch.index.chunk(row))[0])
