@@ -16,7 +16,7 @@ from patchc.patching.code_names import as_windows_sees
 
 _IMPORTS = "{} names code that a loader imports"
 _HIDES = "it writes letters as escapes, which hides the names of settings"
-_MOST_KEYS, _MOST_COUNTED = 10_000, 64
+_MOST_FOUND, _MOST_LONG = 256, 8
 _SHORT_VALUE, _LONGEST_VALUE = 1 << 8, 1 << 16
 _NEVER_KNOWN = object()
 
@@ -85,20 +85,27 @@ _KEYS_OF_FILES: dict[str, dict[str, _Check]] = {
 }
 
 
-def _pattern(keys: dict[str, _Check], form: str) -> re.Pattern[bytes]:
-    return re.compile(form.format("|".join(map(re.escape, keys))).encode())
+_PLAIN = r'(?!\s*"(?!Lambda"|__lambda__")[^"./\\]*+")'
+"""No text that none of these checks heeds: in a large file, there may be millions of those."""
+_HEED_ANY = {*_SETTINGS, "parent_library", "type"}
 
 
-_JSON_KEY, _KEY_AT_START = r'"({})"\s*:', r'({})"\s*:'
+def _pattern(keys: dict[str, _Check], before: str) -> re.Pattern[bytes]:
+    ends = (rf'{re.escape(key)}"\s*:{"" if key in _HEED_ANY else _PLAIN}' for key in keys)
+    return re.compile(f"{before}(?:{'|'.join(ends)})".encode())
+
+
 _YAML_WORDS = {  # each begins with plain letters, which are found fast
     key: re.compile(re.escape(key).encode() + rb"(?![\w.-])") for key in _SETTINGS
 }
-_YAML_TAGS = re.compile(
-    rb"!(?:!python/|<tag:yaml\.org,2002:python/"
-    rb"|(?:apply|module|name|new):"  # HyperPyYAML's
-    rb"|[^\s!%]*+%)"  # a letter of a tag may be written as an escape
-)
-_YAML_RENAMES_TAGS = re.compile(rb"%TAG")
+_YAML_TAGS = [  # each begins with plain letters, too
+    *(re.compile(rf"{word}(?<=!{word})".encode()) for word in (
+        "python/", "apply:", "module:", "name:", "new:",  # the last four are HyperPyYAML's
+    )),
+    re.compile(rb"python/(?<=2002:python/)"),
+    re.compile(rb"%TAG"),
+    re.compile(rb"%(?:2[c-fC-F]|3[0-9aA]|[46][1-9a-fA-F]|[57][0-9aA])"),  # a letter, escaped
+]  # fmt: skip
 _YAML_JOINED = re.compile(rb"\\(\r|\n|\xc2\x85|\xe2\x80[\xa8\xa9])")
 _LETTER = rb"(?:u00|x|U000000)(?:3[0-9]|[46][1-9a-fA-F]|[57][0-9aA]|5[fF])"
 _UP_TO_HIDDEN_LETTER = re.compile(rb"(?:[^\\]++|\\(?!" + _LETTER + rb").)*+\\" + _LETTER, re.S)
@@ -139,7 +146,7 @@ def _in_yaml(content: Content) -> Iterator[str]:
     for key, word in _YAML_WORDS.items():
         if word.search(content):
             yield _IMPORTS.format(key)
-    if _YAML_TAGS.search(content) or _YAML_RENAMES_TAGS.search(content):
+    if any(tag.search(content) for tag in _YAML_TAGS):
         yield "it has YAML tags that make objects"
     if _YAML_JOINED.search(content):
         yield _HIDES
@@ -151,21 +158,20 @@ def _in_json(last: str, content: Content) -> Iterator[tuple[str, object]]:
     for reason in _unreadable(content):
         yield reason, _NEVER_KNOWN  # what it hides may be new
     keys = KEYS | _KEYS_OF_FILES.get(last, {})
-    start = _pattern(keys, _KEY_AT_START).match(content)  # of what differs: the quote may not
-    matches = chain([start] if start else [], _pattern(keys, _JSON_KEY).finditer(content))
-    counted = 0
+    start = _pattern(keys, "").match(content)  # of what differs: the quote may not
+    matches = chain([start] if start else [], _pattern(keys, '"').finditer(content))
+    long_ones = 0
     for number, match in enumerate(matches):
-        key = bytes(match[1]).decode()
+        key = bytes(match[0]).removeprefix(b'"').partition(b'"')[0].decode()
         value = _value(content[match.end() : match.end() + _SHORT_VALUE])
         is_long = isinstance(value, bytes)
         if is_long:
             value = _value(content[match.end() : match.end() + _LONGEST_VALUE])
-        is_set = isinstance(value, bytes) or keys[key](value)
-        counted += is_set or is_long
-        if counted > _MOST_COUNTED or number > _MOST_KEYS:
+        long_ones += is_long
+        if number >= _MOST_FOUND or long_ones > _MOST_LONG:
             yield "it has too many settings that may name code", _NEVER_KNOWN
             return
-        if is_set:
+        if isinstance(value, bytes) or keys[key](value):
             yield _IMPORTS.format(key), repr(value)
 
 
