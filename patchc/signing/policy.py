@@ -156,7 +156,7 @@ def _parse(source: str, path: Path) -> tuple[dict[str, Any], os.stat_result]:
     except UnicodeDecodeError as error:
         raise SignatureError(f"{source}: not UTF-8 text; save the file as UTF-8") from error
     except (ValueError, RecursionError) as error:
-        raise SignatureError(f"{source}: not valid TOML ({error!s:.200})") from error
+        raise SignatureError(f"{source}: not valid TOML ({error!s:.200}); {_CLOSED}") from error
 
 
 def _policy(source: str, path: Path, given: dict[str, Any]) -> SigningPolicy:
