@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from patchc.cli.output import printable, size
-from patchc.cli.streams import drawing_stream, say
+from patchc.cli.streams import drawing_stream, printing_above, say
 from patchc.cli.voice import Voice, voice
 from patchc.jit import telling_of_compilation
 from patchc.progress import Progress, ProgressEvent, ignore_progress
@@ -138,7 +138,7 @@ def _bar(manner: Voice) -> Iterator[Progress]:
         progress.TextColumn("{task.fields[detail]}", markup=False),
     )
     console = Console(file=drawing_stream())
-    with progress.Progress(*columns, console=console, transient=True) as bar:
+    with progress.Progress(*columns, console=console, transient=True) as bar, printing_above():
         tasks: dict[str, progress.TaskID] = {}
         lines = ProgressLines(
             manner, lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -7,7 +7,9 @@ import io
 import os
 import re
 import sys
-from typing import TYPE_CHECKING, Any, TextIO
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from patchc.escaping import visible
 
@@ -55,9 +57,23 @@ class _Problems(io.TextIOWrapper):
 
     def write(self, text: str) -> int:
         parts = _COLOUR.split(text) if self.isatty() else [text]
-        lines = (part if n % 2 else _visible_lines(part) for n, part in enumerate(parts))
+        lines = (part if n % 2 else _of_others(part) for n, part in enumerate(parts))
         super().write("".join(lines))
         return len(text)
+
+
+class _Above:
+    """What a library draws with and prints above, written to as standard error is."""
+
+    def __init__(self, drawing: TextIO) -> None:
+        self._drawing = drawing
+
+    def write(self, text: str) -> int:
+        self._drawing.write(_of_others(text))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._drawing, name)
 
 
 _COLOUR = re.compile(r"(\x1b\[[0-7;]*m)")
@@ -88,6 +104,17 @@ def drawing_stream() -> TextIO:
     return stream
 
 
+@contextmanager
+def printing_above() -> Iterator[None]:
+    """Write out what a terminal would act on, where a drawing library has taken both streams."""
+    taken = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (cast("TextIO", _Above(stream)) for stream in taken)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = taken
+
+
 def say(text: str, problem: bool = False) -> None:
     """Print a text on standard output, or on standard error if it tells of a problem.
 
@@ -95,6 +122,11 @@ def say(text: str, problem: bool = False) -> None:
     """
     sys.stdout.flush()  # so that both keep their order where they go to one place
     print(_visible_lines(text), file=sys.stderr if problem else sys.stdout)
+
+
+def _of_others(text: str) -> str:
+    """Make visible what a library prints; its tabs and the steps of its bars are no attack."""
+    return _visible_lines(text.replace("\r\n", "\n").replace("\r", "\n").expandtabs())
 
 
 def _visible_lines(text: str) -> str:

@@ -15,7 +15,7 @@ import pytest
 from command_line import run
 from forged_patch import golden_parts
 from golden_patch import METADATA, TENSORS
-from terminals import screens
+from terminals import printed, screens
 from tiny_checkpoints import PatchedModel, Raw, write_model
 from tiny_llama import write_data
 
@@ -275,6 +275,37 @@ def test_libraries_warn_there_too() -> None:
     check_clean(err.removesuffix("\x1b[2K"))
     assert err.count(r"\x1b]0;title\x07\u202egnp.exe\u202c\x1b[31m") == 3
     assert r"\x1b[31mcolour\x1b[0m" in err
+
+
+def test_libraries_may_use_tabs_and_draw_bars() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, "a\tb\r50 %\r\n"], capture_output=True, check=True
+    )
+    assert b"a       b\n50 %\n" in done.stderr
+    assert b"\\t" not in done.stderr
+
+
+BAR = r"""
+import sys, warnings
+from patchc.cli.showing_progress import _bar
+from patchc.cli.streams import protect_streams
+from patchc.cli.voice import Voice
+protect_streams()
+with _bar(Voice(command="apply")):
+    for text in sys.argv[1:]:
+        warnings.warn(text)
+        print(text)
+        print(text, file=sys.stderr)
+"""
+
+
+def test_libraries_warn_above_a_bar() -> None:
+    texts = ["\x9b2J", HOSTILE["link"], HOSTILE["override"], HOSTILE["title"]]
+    text = printed(90, BAR, *texts)
+    assert not set(text) & set("\x07\x9b\u202e")
+    assert "\x1b]" not in text
+    for told in (r"\x9b2J", r"\x1b]8;;http://x", r"\u202egnp", r"\x1b]0;title\x07"):
+        assert text.count(told) == 3, ascii(text)
 
 
 def test_a_terminal_is_not_driven(patched: PatchedModel) -> None:

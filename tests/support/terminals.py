@@ -35,11 +35,19 @@ Step = str | Sequence[object]
 def screens(columns: int, steps: Sequence[Step], errors: bool = False) -> list[str]:
     """What each step prints on a terminal; with ``errors``, standard error goes there too."""
     wanted = json.dumps([one if isinstance(one, str) else [*map(str, one)] for one in steps])
+    text = printed(columns, _SCRIPT, str(Path(__file__).parent), wanted, errors=errors)
+    shown = text.split("\x1f\n")
+    assert len(shown) == len(steps) + 1, text
+    return shown[:-1]
+
+
+def printed(columns: int, script: str, *arguments: str, errors: bool = True) -> str:
+    """What a Python script prints on a terminal, without movements of the cursor and colours."""
     here, there = os.openpty()
     fcntl.ioctl(there, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
     environment = {name: one for name, one in os.environ.items() if name not in _SIZES}
     with subprocess.Popen(
-        [sys.executable, "-c", _SCRIPT, str(Path(__file__).parent), wanted],
+        [sys.executable, "-c", script, *arguments],
         stdin=subprocess.DEVNULL,
         stdout=there,
         stderr=there if errors else subprocess.DEVNULL,
@@ -48,9 +56,7 @@ def screens(columns: int, steps: Sequence[Step], errors: bool = False) -> list[s
         os.close(there)
         text = _read(here)
     os.close(here)
-    shown = _CONTROL.sub("", text.decode()).replace("\r\n", "\n").split("\x1f\n")
-    assert len(shown) == len(steps) + 1, text.decode()
-    return shown[:-1]
+    return _CONTROL.sub("", text.decode()).replace("\r\n", "\n")
 
 
 _SIZES = ("COLUMNS", "LINES", "TERMINAL_WIDTH", "FORCE_COLOR", "GITHUB_ACTIONS")
