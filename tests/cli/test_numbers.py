@@ -37,6 +37,8 @@ WITH = {
     "fold": ("x", "y", "-o", "out"),
     "keygen": ("x.pub",),
     "sign": ("x", "--key", "x"),
+    "sign-model": ("x", "--key", "x"),
+    "verify-model": ("x", "--signature", "x", "--trusted", "x"),
     "evaluate": _ASKED,
     "sweep": (*_ASKED, "-o", "out"),
     "fit": (*_ASKED, "-o", "out"),
