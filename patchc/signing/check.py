@@ -101,9 +101,9 @@ def check_signatures(
         raise UsageError(f"require is {require}; it must be at least 1")
     keys = load_trusted(trusted)
     if len(keys) < require:
-        found = "is only 1" if len(keys) == 1 else f"are only {len(keys)}"
+        number = "is only 1" if len(keys) == 1 else f"are only {len(keys)}"
         raise SignatureError(
-            f"{require} trusted keys must have signed, and there {found} (copies of a key count "
+            f"{require} trusted keys must have signed, and there {number} (copies of a key count "
             "once); name the others, or require fewer"
         )
     sources: list[tuple[Path | None, Envelope]] = [(one, read_detached(one)) for one in detached]
