@@ -105,9 +105,19 @@ def load_speaker(
     Raises:
         UnsupportedInputError: transformers cannot load it, or some of its weights are missing.
     """
+    model = load_causal(checkpoint, device, options)
+    return Speaker(checkpoint.path, model, tokenizer, options.max_new_tokens)
+
+
+def load_causal(checkpoint: Checkpoint, device: torch.device, options: EvaluateOptions) -> Any:
+    """Load a checkpoint's folder as a causal language model, ready to be asked on a device.
+
+    Raises:
+        UnsupportedInputError: transformers cannot load it, or some of its weights are missing.
+    """
     dtype = dtype_of(checkpoint, options)
     model = load_whole(AutoModelForCausalLM, checkpoint, "a causal language model", dtype=dtype)
-    return Speaker(checkpoint.path, model.to(device).eval(), tokenizer, options.max_new_tokens)
+    return model.to(device).eval()
 
 
 def dtype_of(checkpoint: Checkpoint, options: EvaluateOptions) -> torch.dtype:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+import types
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -71,6 +73,29 @@ def test_a_tasks_figures_stand_beside_the_rates(
     unknown = patchc.EvaluateOptions(lm_eval=("no_such_task",), device="cpu", max_new_tokens=2)
     with pytest.raises(EvaluateError, match="lm-eval failed"):
         patchc.evaluate([base], harmful=requests, harmless=requests, options=unknown)
+
+
+def test_the_harness_loads_nothing_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, requests: Path
+) -> None:
+    """Given a folder, it would fetch what the files name: kernels, and models of adapters."""
+    given: dict[str, Any] = {}
+    module = types.ModuleType("lm_eval")
+    module.simple_evaluate = lambda **_settings: {"results": {"drinks": {"acc,none": 1}}}  # type: ignore[attr-defined]
+    models = types.ModuleType("lm_eval.models.huggingface")
+    models.HFLM = lambda **settings: given.update(settings)  # type: ignore[attr-defined]
+    for one in (module, types.ModuleType("lm_eval.models"), models):
+        monkeypatch.setitem(sys.modules, one.__name__, one)
+    base = write_base(tmp_path / "base")
+    config = json.loads((base / "config.json").read_text())
+    config["attn_implementation"] = "org/kernel"
+    (base / "config.json").write_text(json.dumps(config))
+    options = patchc.EvaluateOptions(lm_eval=("drinks",), device="cpu", max_new_tokens=2)
+    report = patchc.evaluate([base], harmful=requests, harmless=requests, options=options)
+    assert report.models[0].lm_eval == {"drinks": {"acc": 1}}
+    assert given["pretrained"].config._attn_implementation == "sdpa"
+    assert given["pretrained"].dtype == torch.bfloat16
+    assert given["tokenizer"].encode("a tea") == make_tokenizer().encode("a tea")
 
 
 def test_without_lm_eval_the_remedy_is_named(
