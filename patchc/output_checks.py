@@ -9,6 +9,7 @@ from pathlib import Path
 from patchc.errors import OutputError, StorageError
 from patchc.locks import refuse_if_locked
 from patchc.output_place import refuse_occupied, reserved_path
+from patchc.regular_file import NO_FILE_HAS, is_possible
 from patchc.reserved import leftovers, lock_of
 from patchc.system_errors import storage_errors
 
@@ -39,6 +40,8 @@ def check_place(out: Path, inputs: tuple[Path, ...], what: str = "output") -> No
         OutputError: naming the path and the reason.
         StorageError: the path cannot be looked at.
     """
+    if not is_possible(out):
+        raise OutputError(f"{what} {str(out)!r:.80} {NO_FILE_HAS}; choose another")
     with storage_errors(out, "reach"):
         _check_inputs(out, inputs, what)
         _check_permissions(out, what)

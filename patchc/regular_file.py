@@ -18,6 +18,17 @@ _KINDS = {
     stat.S_IFBLK: "a device",
 }
 
+NO_FILE_HAS = "holds a NUL byte or half a character (a lone surrogate), which no file's name has"
+"""What is wrong with a path that :func:`is_possible` denies."""
+
+
+def is_possible(path: str | os.PathLike[str]) -> bool:
+    """Whether a file may have such a path."""
+    try:
+        return b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
+
 
 def open_regular(path: str | os.PathLike[str]) -> int:
     """Open a file for reading, and return its descriptor.
@@ -25,6 +36,8 @@ def open_regular(path: str | os.PathLike[str]) -> int:
     Raises:
         OSError: the operating system refused, or it is something else than a file.
     """
+    if not is_possible(path):
+        raise OSError(errno.EINVAL, f"its name {NO_FILE_HAS}")
     _check_regular(path, Path(path).stat())  # first, since some devices act when they are opened
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
@@ -59,31 +72,30 @@ def read_regular(path: str | os.PathLike[str], most: int | None = None) -> bytes
 def check_folder_files(folder: Path) -> None:
     """Refuse a folder with pipes, devices or sockets, for programs that open whatever is there.
 
-    Looks at what is in the folder, and in those in it whose names are not hidden; links are
-    followed, and those that lead nowhere are passed over.
+    Looks at what is in the folder, and in those in it whose names are not hidden: loaders of models
+    go no deeper. Links are followed, and what cannot be looked at is passed over.
 
     Raises:
-        OSError: it holds one, or cannot be listed.
+        OSError: it holds one.
     """
-    with os.scandir(folder) as entries:
+    for inner in _check_entries(folder):
+        _check_entries(inner)
+
+
+def _check_entries(folder: Path) -> list[Path]:
+    """Check what is in a folder, and return the folders there but for links and hidden ones."""
+    inner = []
+    with suppress(PermissionError), os.scandir(folder) as entries:
         for entry in entries:
-            path = folder / entry.name
             try:
-                state = path.stat()
+                state = entry.stat()
             except OSError:
                 continue
             if not stat.S_ISDIR(state.st_mode):
-                _check_regular(path, state)
+                _check_regular(entry.path, state)
             elif not entry.is_symlink() and not entry.name.startswith("."):
-                _check_below(path)
-
-
-def _check_below(folder: Path) -> None:
-    with suppress(PermissionError), os.scandir(folder) as entries:
-        for entry in entries:
-            with suppress(FileNotFoundError):
-                if not entry.is_dir() and not entry.is_symlink():
-                    _check_regular(entry.path, entry.stat())
+                inner.append(folder / entry.name)
+    return inner
 
 
 def _check_regular(path: str | os.PathLike[str], state: os.stat_result) -> None:

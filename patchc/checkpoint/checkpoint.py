@@ -35,7 +35,7 @@ from patchc.errors import (
     unreadable,
 )
 from patchc.locks import lock_descriptor, refuse_if_locked
-from patchc.regular_file import check_folder_files, open_regular
+from patchc.regular_file import NO_FILE_HAS, check_folder_files, is_possible, open_regular
 from patchc.system_errors import reason, storage_errors
 
 _BLAMES = (
@@ -250,21 +250,23 @@ def open_checkpoint(path: str | os.PathLike[str], stem: str = "model") -> Checkp
         shard = read_shard(path)
         refuse_component(path, shard.metadata)
         return Checkpoint(path, None, [shard])
+    index, single = path / f"{stem}.safetensors.index.json", path / f"{stem}.safetensors"
+    has_index = _is_there(index)
+    if not has_index and not _is_there(single):
+        refuse_foreign_folder(path)
     try:
         check_folder_files(path)
     except OSError as error:
         place = error.filename or path
         raise CheckpointError(f"{place}: cannot read: {reason(error)}") from error
-    index = path / f"{stem}.safetensors.index.json"
-    if _is_there(index):
+    if has_index:
         return Checkpoint(path, index, read_indexed(index))
-    single = path / f"{stem}.safetensors"
-    if not _is_there(single):
-        refuse_foreign_folder(path)
     return Checkpoint(path, None, [read_shard(single)])
 
 
 def _is_folder(path: Path) -> bool:
+    if not is_possible(path):
+        raise CheckpointError(f"{str(path)!r:.80} {NO_FILE_HAS}; correct it")
     try:
         return stat.S_ISDIR(path.stat().st_mode)
     except FileNotFoundError as error:

@@ -19,6 +19,7 @@ from patchc.cli.streams import drop_output, take_print_error
 from patchc.cli.voice import speaking
 from patchc.errors import UsageError
 from patchc.jit import not_kept
+from patchc.regular_file import NO_FILE_HAS, is_possible
 from patchc.system_errors import storage_error
 
 _WRITTEN = "the output was written"
@@ -87,16 +88,8 @@ def _check_encodable(name: str, value: object) -> None:
     if isinstance(value, list | tuple):
         for one in value:
             _check_encodable(name, one)
-    elif isinstance(value, str | Path):
-        try:
-            encoded = os.fsencode(value)
-        except UnicodeEncodeError:
-            encoded = b"\0"
-        if b"\0" in encoded:
-            raise UsageError(
-                f"{name.replace('_', '-')}: {str(value)!r:.80} holds a NUL byte or half a "
-                "character (a lone surrogate), which no file's name has; correct it"
-            )
+    elif isinstance(value, str | Path) and not is_possible(value):
+        raise UsageError(f"{name.replace('_', '-')}: {str(value)!r:.80} {NO_FILE_HAS}; correct it")
 
 
 def told(error: BaseException | None) -> str:

@@ -123,7 +123,7 @@ def _change(
 
 
 def _check_copy(copy: Path, model: Path) -> None:
-    if copy.exists() and copy.samefile(model):
+    if os.path.exists(copy) and copy.samefile(model):  # noqa: PTH110 (Path.exists may raise)
         raise UsageError(f"--repair-from {copy} is the model itself; give an intact copy of it")
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from patchc.errors import SignatureError, UsageError, import_errors, unreadable
-from patchc.regular_file import open_regular, read_regular
+from patchc.regular_file import is_possible, open_regular, read_regular
 from patchc.signing.key_encryption import encrypted_pem
 from patchc.system_errors import reason
 
@@ -170,7 +170,7 @@ def key_files(place: Path) -> list[Path]:
         SignatureError: the place cannot be read, or is a folder without a key.
     """
     try:
-        if not stat.S_ISDIR(place.stat().st_mode):
+        if not is_possible(place) or not stat.S_ISDIR(place.stat().st_mode):
             return [place]
         found = sorted(path for path in place.iterdir() if path.suffix == PUBLIC_SUFFIX)
     except OSError as error:
