@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from patchc.checkpoint import Checkpoint
 from patchc.derivation.chat_template import check_chat_template
 from patchc.errors import DeriveError, UnsupportedInputError
 from patchc.layered.from_folder import load_config, load_tokenizer_files
+from patchc.layered.sources import BaseSource, read_whole
 
 
 def load_tokenizer(base: Path) -> Any:
@@ -63,7 +63,10 @@ def name_tensors(model: Any, base: Checkpoint) -> dict[str, Tensor]:
 
 
 def load_stored(base: Checkpoint, name: str) -> Tensor:
-    """Load a tensor of the base in its stored dtype, on the CPU."""
-    with safe_open(base.shards[base.tensors[name].shard].path, framework="pt") as file:
-        tensor: Tensor = file.get_tensor(name)
-    return tensor
+    """Load a tensor of the base in its stored dtype, on the CPU.
+
+    Raises:
+        CheckpointError: a file became unreadable or shorter.
+    """
+    source = BaseSource(base)
+    return read_whole(source, name, base.tensors[name].shape, source.kind(name))

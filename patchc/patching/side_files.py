@@ -5,12 +5,11 @@ A side file is any file beside the shards, such as the tokenizer's.
 
 from __future__ import annotations
 
-import filecmp
 import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
 from blake3 import blake3
@@ -28,9 +27,11 @@ from patchc.formats import EncodedFile, FileRecord, Patch, encode_file
 from patchc.formats.container.file_changes import MAX_FILE
 from patchc.hashing import files_digest, short
 from patchc.patching.code_names import as_windows_sees
-from patchc.regular_file import read_regular
+from patchc.regular_file import open_regular, read_regular
 from patchc.sides import OTHER, Side
+from patchc.system_errors import reason
 
+_BLOCK_BYTES = 1 << 16
 _SINGLE = "model.safetensors"
 """The name in a patch for a checkpoint that is a single file."""
 
@@ -219,9 +220,24 @@ def _content(model: Checkpoint, name: str, is_header: bool) -> bytes | None:
             )
         return read_regular(path, MAX_FILE)
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot read: {error.strerror}") from error
+        raise CheckpointError(f"{path}: cannot read: {reason(error)}") from error
 
 
 def _is_same(left: Path, right: Path) -> bool:
     """Whether two files have the same content; compares in small blocks."""
-    return left.is_file() and right.is_file() and filecmp.cmp(left, right, shallow=False)
+    if not (left.is_file() and right.is_file()):
+        return False
+    with _open(left) as one, _open(right) as other:
+        if os.fstat(one.fileno()).st_size != os.fstat(other.fileno()).st_size:
+            return False
+        while block := one.read(_BLOCK_BYTES):
+            if block != other.read(_BLOCK_BYTES):
+                return False
+    return True
+
+
+def _open(path: Path) -> BinaryIO:
+    try:
+        return os.fdopen(open_regular(path), "rb")
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot read: {reason(error)}") from error
