@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from patchc.derivation.bounded_child import ChildEndedError, run_bounded
 from patchc.errors import DeriveError
 from patchc.json_values import Message, has_half_character
+from patchc.system_errors import reason
 
 T = TypeVar("T")
 
@@ -80,7 +81,8 @@ def render(tokenizer: Any, talks: Sequence[Talk]) -> list[str | DeriveError]:
     one, or that renders different prompts the same.
 
     Raises:
-        DeriveError: the template takes more than :data:`MOST_SECONDS` for a conversation; names it.
+        DeriveError: the template takes more than :data:`MOST_SECONDS` for a conversation, which is
+            named; or the operating system refuses a process.
     """
     renderer = _Renderer(tokenizer)
     found: list[str | DeriveError] = []
@@ -96,6 +98,11 @@ def render(tokenizer: Any, talks: Sequence[Talk]) -> list[str | DeriveError]:
             f"{talks[len(found)].source}: the model's chat template {what} "
             f"({renderer.place}); take the template of the model that the weights are of"
         ) from ended
+    except OSError as error:
+        raise DeriveError(
+            f"{renderer.place}: no process could begin in which the chat template is rendered "
+            f"({reason(error)}); end other programs, or allow more processes"
+        ) from error
     return _tell_same(found, talks, renderer.place)
 
 

@@ -7,6 +7,7 @@ and no references to groups, which need more.
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 
 import re2
@@ -18,6 +19,7 @@ MOST_LETTERS = 1 << 16
 """Letters of an expression; one that lists the names of a thousand tensors has as many."""
 
 _SHOWN = 80
+_NO_LEAST = re.compile(r"(?<!\\)\{(,\d{1,9})\}")
 
 
 class Expression:
@@ -36,6 +38,9 @@ class Expression:
             raise UsageError(f"{shown} holds half a character (a lone surrogate)")
         if len(text) > MOST_LETTERS:
             raise UsageError(f"{shown} has more than {MOST_LETTERS:,} letters; write less")
+        if found := _NO_LEAST.search(text):
+            # A text for RE2, and for many another engine a repetition.
+            raise UsageError(f"{shown}: write the least number too, such as {{0{found[1]}}}")
         try:
             self._compiled = re2.compile(text, _options())
         except re2.error as error:

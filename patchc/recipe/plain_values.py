@@ -20,7 +20,7 @@ MOST_BYTES = 1 << 22
 """Bytes of a file; a recipe with scales for each of 30,000 tensors is as large."""
 
 _MOST_NESTED = 16
-_MOST_PARTS = 16
+_MOST_PARTS = 100
 _SMALLEST, _LARGEST = -(1 << 63), (1 << 64) - 1
 
 _STRING = re.compile(r"""'[^'\n]*'|"(?:[^"\\\n]|\\.)*\"""")

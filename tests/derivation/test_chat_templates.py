@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Sequence
@@ -90,6 +91,15 @@ def test_a_template_that_never_ends_is_stopped(monkeypatch: pytest.MonkeyPatch, 
         rendered(template, [talk("a"), talk("b", source="data.jsonl:2"), talk("c")])
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
+
+
+def test_without_a_process_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fork() -> int:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", fork)
+    with pytest.raises(DeriveError, match=r"no process could begin.*temporarily unavailable"):
+        rendered(TEMPLATE, [talk("a")])
 
 
 def test_a_system_message_that_is_left_out_is_told() -> None:

@@ -98,6 +98,7 @@ def test_an_expression_that_would_run_away_ends(text: str, found: bool) -> None:
         ("a*+", "bad repetition operator"),
         ("[", r"missing \]"),
         ("a{9999}", "invalid repetition size"),
+        (r"layers\.\d{,2}\.", r"write the least number too, such as \{0,2\}"),
         ("((a{1000}){1000}){1000}", "invalid repetition size"),
         (70_000 * "a", "has more than 65,536 letters"),
         ("(" + 60_000 * "x", "is not a regular expression"),
