@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase, dynamic_module_utils
 
 from patchc.checkpoint import Checkpoint
 from patchc.errors import PatchcError, UnsupportedInputError
@@ -74,6 +74,11 @@ def load_tokenizer_files(folder: Path, config: Any) -> Any:
         UnsupportedInputError: transformers cannot load it.
     """
     tokenizer = load_from(AutoTokenizer, folder, "the tokenizer", config=config)
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        raise UnsupportedInputError(
+            f"{folder / _TOKENIZER_CONFIG}: {type(tokenizer).__name__} is no tokenizer of one "
+            "text; copy the tokenizer's files from the model that the weights are of"
+        )
     if not isinstance(tokenizer.model_max_length, int | float):
         stated = f"{tokenizer.model_max_length!r:.80}"
         raise UnsupportedInputError(
@@ -161,7 +166,12 @@ def _check_config(folder: Path, checkpoint: Checkpoint | None) -> None:
 
 @contextmanager
 def _errors_told(folder: Path, what: str, passed: type[Exception] = PatchcError) -> Iterator[None]:
-    """Turn whatever transformers and its libraries raise about a folder into one error."""
+    """Turn whatever transformers and its libraries raise about a folder into one error.
+
+    Some classes load others, and do not say that no code is trusted. Transformers would ask.
+    """
+    seconds_to_answer = dynamic_module_utils.TIME_OUT_REMOTE_CODE
+    dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
     try:
         yield
     except (PatchcError, passed, KeyboardInterrupt, SystemExit):
@@ -170,6 +180,8 @@ def _errors_told(folder: Path, what: str, passed: type[Exception] = PatchcError)
         raise UnsupportedInputError(
             f"{folder}: transformers cannot load {what} ({_reason(folder, error)})"
         ) from error
+    finally:
+        dynamic_module_utils.TIME_OUT_REMOTE_CODE = seconds_to_answer
 
 
 def _reason(folder: Path, error: BaseException) -> str:

@@ -122,6 +122,26 @@ def test_planted_code_is_never_run(place: Path, command: tuple[str, ...], kind: 
     assert "[y/N]" not in told
 
 
+@pytest.mark.parametrize("planted", [True, False])
+def test_classes_that_load_others_do_not_ask_for_them(place: Path, planted: bool) -> None:
+    """RagTokenizer loads two tokenizers from folders below, and passes on nothing of the call."""
+    inner = {"model_type": "arcee"}
+    change("config.json", {"question_encoder": inner, "generator": inner})
+    for name in ("question_encoder_tokenizer", "generator_tokenizer"):
+        shutil.copytree("base", f"base/{name}", ignore=shutil.ignore_patterns("*_tokenizer"))
+        if planted:
+            change(f"{name}/tokenizer_config.json", {"auto_map": TOKENIZER})
+            change(f"{name}/tokenizer_config.json", {"tokenizer_class": "Tokenizer"})
+    change("tokenizer_config.json", {"tokenizer_class": "RagTokenizer"})
+    marker = plant(place)
+    code, told = answered_yes("evaluate", "base", *SETS, *FEW)
+    assert not marker.exists()
+    assert code == EvaluateError.exit_code
+    wanted = "patchc runs no code of a model" if planted else "RagTokenizer is no tokenizer of one"
+    assert wanted in told
+    assert "[y/N]" not in told
+
+
 def test_where_transformers_has_its_own_code_the_folders_is_not_used(place: Path) -> None:
     plain = answered_yes("evaluate", "base", *SETS, *FEW, "--json")
     marker = plant(place)

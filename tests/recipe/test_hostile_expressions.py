@@ -47,6 +47,7 @@ EXPRESSIONS = st.recursive(
 def test_an_expression_matches_what_pythons_own_engine_finds(
     flags: str, text: str, name: str
 ) -> None:
+    assume(name or r"\B" not in text)  # which Python finds in the empty text from 3.14 on
     expected = re.search(flags + text, name) is not None
     assert Expression(flags + text).matches(name) is expected
 
