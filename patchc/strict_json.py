@@ -30,7 +30,10 @@ def has_more_values(text: bytes, containers: int, commas: int) -> bool:
 
 
 def parse_json(
-    text: bytes | str, convert: Callable[[dict[str, Any]], Any] = lambda found: found
+    text: bytes | str,
+    convert: Callable[[dict[str, Any]], Any] = lambda found: found,
+    *,
+    any_number: bool = False,
 ) -> Any:
     """Read one JSON value.
 
@@ -44,6 +47,8 @@ def parse_json(
         text: the text.
         convert: makes of each object what takes its place, the innermost first, so that many equal
             ones need not stay. Only objects and arrays that stay are checked for their depth.
+        any_number: takes ``NaN``, ``Infinity`` and numbers of any size, which are in models'
+            configurations. They are those of Python.
 
     Raises:
         ValueError: any of these; says which, on one line.
@@ -53,9 +58,9 @@ def parse_json(
             text = text.decode()
         value = json.loads(
             text,
-            parse_constant=_refuse_constant,
-            parse_float=_finite_number,
-            parse_int=_number_of_64_bits,
+            parse_constant=None if any_number else _refuse_constant,
+            parse_float=None if any_number else _finite_number,
+            parse_int=None if any_number else _number_of_64_bits,
             object_pairs_hook=lambda pairs: convert(_object(pairs)),
         )
     except UnicodeDecodeError as error:

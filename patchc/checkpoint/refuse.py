@@ -155,7 +155,7 @@ def refuse_quantised(path: Path, names: Iterable[str] = ()) -> None:
             text = read_regular(config, _MOST_CONFIG)
             if has_more_values(text, _MOST_VALUES, _MOST_VALUES):
                 raise ValueError(f"it has more than {_MOST_VALUES:,} values")
-            content = parse_json(text)
+            content = parse_json(text, any_number=True)
         except OSError as error:
             raise CheckpointError(f"{config}: cannot read: {reason(error)}") from error
         except ValueError as error:

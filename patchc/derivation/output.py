@@ -108,7 +108,7 @@ def copy_side_files(base: Checkpoint, folder: Path) -> None:
 def _read_config(path: Path) -> dict[str, Any]:
     try:
         with storage_errors(path, "read"):
-            config = parse_json(read_regular(path, _MOST_BYTES))
+            config = parse_json(read_regular(path, _MOST_BYTES), any_number=True)
     except ValueError as error:
         raise CheckpointError(f"{path}: not JSON ({error})") from error
     if not isinstance(config, dict):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import os
 import pickle
 import re
@@ -275,6 +276,17 @@ def test_the_experts_of_a_layer_may_be_one_tensor(tmp_path: Path) -> None:
         check_sizes(tmp_path / "config.json", many, checkpoint)
         with pytest.raises(UnsupportedInputError, match="layers times experts is 60,000"):
             check_sizes(tmp_path / "config.json", {**many, "num_experts": 1000}, checkpoint)
+
+
+@pytest.mark.usefixtures("place")
+def test_numbers_of_a_config_need_not_be_finite() -> None:
+    """Those of Mamba 2 and its kin have "time_step_limit": [0.0, Infinity]."""
+    change("config.json", {"time_step_limit": [0.0, math.inf], "max_length": 10**30})
+    command = ("derive", "base", "--data", "data.jsonl", "-o", "out", "--se-steps", "1")
+    code, told = answered_yes(*command, "--directions", "se", "--retain", "1")
+    assert code == 0, told
+    written = json.loads(Path("out/se/config.json").read_text())
+    assert (written["time_step_limit"], written["max_length"]) == ([0.0, math.inf], 10**30)
 
 
 @pytest.mark.usefixtures("place")
