@@ -66,9 +66,9 @@ def run_bounded(
     finally:
         if not ended:
             os.kill(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
+        ended_by = _wait(child)
     if ended:
-        raise ChildEndedError(os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0)
+        raise ChildEndedError(ended_by)
 
 
 def _answer_all(
@@ -91,6 +91,18 @@ def _answer_all(
                 answers.flush()
     finally:
         os._exit(0)
+
+
+def _wait(child: int) -> int:
+    """Return the signal that ended a child; 0 where none did, or the system does not tell.
+
+    It does not where signals of children are ignored, as a program that starts this one may say.
+    """
+    try:
+        _, status = os.waitpid(child, 0)
+    except ChildProcessError:
+        return 0
+    return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
 
 
 def _limit(kind: int, most: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -91,6 +92,14 @@ def test_a_template_that_never_ends_is_stopped(monkeypatch: pytest.MonkeyPatch, 
         rendered(template, [talk("a"), talk("b", source="data.jsonl:2"), talk("c")])
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
+
+
+def test_signals_of_children_may_be_ignored() -> None:
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        assert rendered(TEMPLATE, [talk("a tea")]) == ["<user> a tea <end> <assistant>"]
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 def test_without_a_process_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
