@@ -164,7 +164,9 @@ def read_shapes(columns: ColumnReader, count: int) -> list[Shape]:
     ranks: NDArray[np.uint8] = columns.bytes_column(count)
     if np.any(ranks > MAX_RANK):
         raise PatchFormatError("the index has a tensor with too many dimensions")
-    sizes = iter(columns.numbers(int(ranks.sum(dtype=np.int64)), 8).tolist())
+    column = columns.numbers(int(ranks.sum(dtype=np.int64)), 8)
+    values, places = np.unique(column, return_inverse=True)
+    sizes = iter(values.astype(object)[places])  # equal numbers are one object
     return [tuple(islice(sizes, rank)) for rank in ranks.tolist()]
 
 

@@ -236,23 +236,29 @@ class PatchWriter:
         )
         index_size = len(columns) + len(digests)
         text = pack_metadata(metadata)
-        named = sum(len(tensor.name.encode()) for tensor in self._tensors)
-        many = len(self._tensors) > layout.MAX_TENSORS or len(self._chunks) > layout.MAX_CHUNKS
-        if (
-            many
-            or named > min(layout.MAX_NAMES, most_names(index_size))
-            or index_size > layout.MAX_INDEX
-            or len(text) > layout.MAX_METADATA
-            or has_too_many_values(text)
-        ):
-            raise UnsupportedInputError(
-                "the model has too many tensors or chunks for one patch file; raise chunk_bits"
-            )
+        self._check_caps(index_size, text)
         stored_index = compress("index", [columns, digests], apart=True)
         trailer = layout.Trailer(self._offset, 0, index_size, 0, 0, self._features, bytes(32))
         end, root = seal(self._prologue, trailer, stored_index, text)
         self._append(end)
         return root
+
+    def _check_caps(self, index_size: int, text: bytes) -> None:
+        if len(text) > layout.MAX_METADATA or has_too_many_values(text):
+            raise UnsupportedInputError(
+                "the metadata, which lists the tensors that take part in a build, is larger than that "
+                "of a patch file may be; let fewer take part"
+            )
+        named = sum(len(tensor.name.encode()) for tensor in self._tensors)
+        if named > min(layout.MAX_NAMES, most_names(index_size)):
+            raise UnsupportedInputError(
+                "the names of the model's tensors are too long for a patch file; rename them"
+            )
+        many = len(self._tensors) > layout.MAX_TENSORS or len(self._chunks) > layout.MAX_CHUNKS
+        if many or index_size > layout.MAX_INDEX:
+            raise UnsupportedInputError(
+                "the model has too many tensors or chunks for one patch file; raise chunk_bits"
+            )
 
     def _files_digest(self, side: Side) -> bytes:
         named = [(file.record.name, file.digest_on(side)) for file in self._files]
