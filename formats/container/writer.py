@@ -246,8 +246,8 @@ class PatchWriter:
     def _check_caps(self, index_size: int, text: bytes) -> None:
         if len(text) > layout.MAX_METADATA or has_too_many_values(text):
             raise UnsupportedInputError(
-                "the metadata, which lists the tensors that take part in a build, is larger than that "
-                "of a patch file may be; let fewer take part"
+                "the metadata, which lists the tensors that take part in a build, is larger than "
+                "that of a patch file may be; let fewer take part"
             )
         named = sum(len(tensor.name.encode()) for tensor in self._tensors)
         if named > min(layout.MAX_NAMES, most_names(index_size)):

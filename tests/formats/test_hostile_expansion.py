@@ -196,7 +196,7 @@ def test_honest_indexes_stay_well_inside_the_cap() -> None:
 
 @pytest.mark.parametrize("fields", [{"a": [[]] * (1 << 17)}, {"a": [0] * (1 << 19) + [1, 2]}])
 def test_a_writer_refuses_metadata_that_no_reader_takes(fields: dict[str, object]) -> None:
-    with pytest.raises(UnsupportedInputError, match="the metadata, .* is larger"):
+    with pytest.raises(UnsupportedInputError, match=r"the metadata, .* is larger"):
         PatchWriter(io.BytesIO()).finish(fields, bytes(32), bytes(32))
 
 
