@@ -38,6 +38,9 @@ from patchc.locks import lock_descriptor, refuse_if_locked
 from patchc.regular_file import NO_FILE_HAS, check_folder_files, is_possible, open_regular
 from patchc.system_errors import reason, storage_errors
 
+_MOST_LEVELS = 64
+"""Folders within each other, that of the model counted."""
+
 _BLAMES = (
     AlreadyPatchedError,
     NotPatchedError,
@@ -181,7 +184,7 @@ class Checkpoint:
         a loader could pick them from the copy. Paths are relative. Hidden folders are in neither.
 
         Raises:
-            CheckpointError: a folder or a file cannot be looked at.
+            CheckpointError: a folder or a file cannot be looked at, or folders are nested too deep.
         """
         beside: list[Path] = []
         foreign: list[Path] = []
@@ -295,7 +298,12 @@ def _is_there(path: Path) -> bool:
     return True
 
 
-def _files_below(folder: Path) -> Iterator[Path]:
+def _files_below(folder: Path, levels: int = _MOST_LEVELS) -> Iterator[Path]:
+    if not levels:
+        raise CheckpointError(
+            f"{str(folder)[:80]}…: more than {_MOST_LEVELS} folders within each other; move them "
+            "elsewhere"
+        )
     try:
         found = sorted(folder.iterdir())
     except OSError as error:
@@ -304,7 +312,7 @@ def _files_below(folder: Path) -> Iterator[Path]:
         if not _leads_to_folder(path) or path.is_symlink():
             yield path
         elif not path.name.startswith("."):
-            yield from _files_below(path)
+            yield from _files_below(path, levels - 1)
 
 
 def _leads_to_folder(path: Path) -> bool:

@@ -75,3 +75,16 @@ def test_a_file_that_becomes_a_pipe_after_it_was_looked_at(
     monkeypatch.setattr(Path, "is_file", replaced)
     with pytest.raises(CheckpointError, match="a: cannot read: it is a pipe"):
         diff(model, other, out=model.parent / "x.patchc")
+
+
+def test_folders_nested_without_end(model: Path) -> None:
+    folder = model
+    for level in range(64):
+        (folder / "a").touch()
+        if level == 62:
+            with open_checkpoint(model) as opened:
+                assert len(opened.side_files()[0]) == 63
+        folder /= "d"
+        folder.mkdir()
+    with open_checkpoint(model) as opened, pytest.raises(CheckpointError, match="more than 64"):
+        opened.side_files()
