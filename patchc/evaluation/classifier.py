@@ -56,11 +56,16 @@ def open_classifier(spec: str, device: str | torch.device) -> Judge:
             model = load_whole(kind, checkpoint, "a sequence classifier")
     except (CheckpointError, UnsupportedInputError) as error:
         raise UsageError(f"judge hf:{spec}: cannot load the classifier ({error})") from error
-    labels: dict[int, str] = model.config.id2label
+    labels = {number: str(name) for number, name in model.config.id2label.items()}
     if len(labels) < 2:
         raise UsageError(
             f"judge hf:{spec}: the classifier has one label, so every reply would get it; "
             "take one that tells refusals from other replies"
+        )
+    if set(labels) != set(range(len(labels))):
+        raise UsageError(
+            f"judge hf:{spec}: id2label in its config.json does not number its {len(labels)} "
+            "labels from 0 on; correct it"
         )
     refusing = [
         number

@@ -21,7 +21,6 @@ from tiny_llama import write_base, write_data
 from typer.testing import CliRunner
 
 import patchc
-from patchc.checkpoint import open_checkpoint
 from patchc.cli.main import app
 from patchc.errors import (
     CheckpointError,
@@ -32,7 +31,6 @@ from patchc.errors import (
     UsageError,
 )
 from patchc.evaluation.judges import open_judge
-from patchc.layered.stated_sizes import check_sizes
 
 SETS = ("--harmful", "asked.jsonl", "--harmless", "asked.jsonl")
 FEW = ("--max-new-tokens", "3", "--device", "cpu")
@@ -198,6 +196,21 @@ def test_a_judge_is_safetensors_only(place: Path) -> None:
     assert not marker.exists()
 
 
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ({"0": "ANSWER", "5": "REFUSAL"}, "does not number its 2 labels from 0 on"),
+        ({"0": 1, "1": None}, "cannot tell which label means refused; .* one of 1, None"),
+    ],
+)
+def test_a_judges_labels_are_checked(place: Path, labels: dict[str, Any], message: str) -> None:
+    judge = _classifier(place)
+    config = json.loads((judge / "config.json").read_text())
+    (judge / "config.json").write_text(json.dumps({**config, "id2label": labels}))
+    with pytest.raises(UsageError, match=message):
+        open_judge(patchc.EvaluateOptions(judge=f"hf:{judge}", device="cpu"))
+
+
 def test_a_judges_code_is_not_run(place: Path) -> None:
     judge, marker = _classifier(place), plant(place)
     shutil.copy("base/planted.py", judge)
@@ -266,16 +279,6 @@ def test_an_absurd_config_stops_derive(values: dict[str, Any]) -> None:
     change("config.json", values)
     command = ("derive", "base", "--data", "data.jsonl", "-o", "out", "--dry-run")
     assert answered_yes(*command)[0] == UnsupportedInputError.exit_code
-
-
-def test_the_experts_of_a_layer_may_be_one_tensor(tmp_path: Path) -> None:
-    experts = {"model.layers.0.mlp.experts.down_proj": torch.zeros(50_000, 1, 1)}
-    save_file(experts, tmp_path / "model.safetensors")
-    many = {"num_hidden_layers": 60, "num_experts": 512}
-    with open_checkpoint(tmp_path) as checkpoint:
-        check_sizes(tmp_path / "config.json", many, checkpoint)
-        with pytest.raises(UnsupportedInputError, match="layers times experts is 60,000"):
-            check_sizes(tmp_path / "config.json", {**many, "num_experts": 1000}, checkpoint)
 
 
 @pytest.mark.usefixtures("place")

@@ -18,8 +18,10 @@ from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPast
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaModel
 
+from patchc.checkpoint import open_checkpoint
 from patchc.derivation.examples import Example, mean_loss, pad
 from patchc.errors import UnsupportedInputError
+from patchc.layered.stated_sizes import check_sizes
 
 EXAMPLES = [Example((6, 7, 8), (9, 10)), Example((11,), (7, 8, 9))]
 
@@ -158,3 +160,13 @@ def test_an_error_before_the_layers_is_not_taken_for_one_of_them(tmp_path: Path)
     longer = pad([Example((6,) * 60, (7,) * 20)], CPU)
     with pytest.raises(IndexError):
         gradients_of(model, [partial(mean_loss, model, longer)])
+
+
+def test_the_experts_of_a_layer_may_be_one_tensor(tmp_path: Path) -> None:
+    experts = {"model.layers.0.mlp.experts.down_proj": torch.zeros(50_000, 1, 1)}
+    save_file(experts, tmp_path / "model.safetensors")
+    many = {"num_hidden_layers": 60, "num_experts": 512}
+    with open_checkpoint(tmp_path) as checkpoint:
+        check_sizes(tmp_path / "config.json", many, checkpoint)
+        with pytest.raises(UnsupportedInputError, match="layers times experts is 60,000"):
+            check_sizes(tmp_path / "config.json", {**many, "num_experts": 1000}, checkpoint)
