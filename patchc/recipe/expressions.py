@@ -19,7 +19,7 @@ MOST_LETTERS = 1 << 16
 """Letters of an expression; one that lists the names of a thousand tensors has as many."""
 
 _SHOWN = 80
-_NO_LEAST = re.compile(r"(?<!\\)\{(,\d{1,9})\}")
+_NO_REPETITION = re.compile(r"(?<!\\)\{(,\d+|\d*,?\d{6,}|\d{6,},\d*)\}")
 
 
 class Expression:
@@ -38,9 +38,12 @@ class Expression:
             raise UsageError(f"{shown} holds half a character (a lone surrogate)")
         if len(text) > MOST_LETTERS:
             raise UsageError(f"{shown} has more than {MOST_LETTERS:,} letters; write less")
-        if found := _NO_LEAST.search(text):
+        if _NO_REPETITION.search(text):
             # A text for RE2, and for many another engine a repetition.
-            raise UsageError(f"{shown}: write the least number too, such as {{0{found[1]}}}")
+            raise UsageError(
+                f"{shown} is not a regular expression of RE2; write a repetition as {{2}}, {{0,2}} "
+                "or {2,}, of at most 1,000"
+            )
         try:
             self._compiled = re2.compile(text, _options())
         except re2.error as error:

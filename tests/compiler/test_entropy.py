@@ -180,8 +180,7 @@ def test_masks_are_named_where_there_are_some(tmp_path: Path, retain: float, giv
 @pytest.mark.parametrize(
     "entropy",
     [None, 5, {}, {"positions": 1}, {"positions": -1, "values": 1}, {"positions": 1, "values": "x"},
-     {"positions": True, "values": 1}, {"positions": 1.5, "values": 1},
-     {"positions": 10**400, "values": 1}],
+     {"positions": True, "values": 1}, {"positions": 1.5, "values": 1}],
 )  # fmt: skip
 def test_a_stranger_may_state_anything(patched: PatchedModel, entropy: object) -> None:
     parts = parts_of(patched.patch.read_bytes())

@@ -27,7 +27,8 @@ def scaled(value):
 
 def function_of(source: str, **taken: Any) -> Callable[..., Any]:
     """The last function that a source defines, in a module that has these globals."""
-    namespace = dict(taken)
+    # Without a name it would be one of Python's builtins, where libraries keep what no file can.
+    namespace = {"__name__": __name__, **taken}
     exec(dedent(source), namespace)
     return list(namespace.values())[-1]
 
