@@ -228,7 +228,10 @@ def test_a_damaged_file_counts_as_missing(tmp_path: Path) -> None:
         assert sources.run() == "6 1 0"
 
 
-def test_a_loop_that_loops_call_has_one_version_for_all_constants() -> None:
+def test_a_loop_that_loops_call_has_one_version_for_all_constants(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATCHC_CACHE", str(tmp_path))  # what is kept needs no part
     near = loop(function_of("def near(value, scale):\n    return value * scale"))
     run = loop(
         function_of("def run(value):\n    return near(value, 2) + near(value, 3)", near=near)
