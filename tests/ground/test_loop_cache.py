@@ -231,7 +231,8 @@ def test_a_damaged_file_counts_as_missing(tmp_path: Path) -> None:
 def test_a_loop_that_loops_call_has_one_version_for_all_constants(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PATCHC_CACHE", str(tmp_path))  # what is kept needs no part
+    monkeypatch.delenv("PATCHC_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # what was kept needs no part
     near = loop(function_of("def near(value, scale):\n    return value * scale"))
     run = loop(
         function_of("def run(value):\n    return near(value, 2) + near(value, 3)", near=near)
