@@ -23,7 +23,7 @@ from patchc.evaluation.requests import (
 from patchc.evaluation.splits import is_learned_from, split_requests
 from patchc.fitting.fit_options import FEWEST
 from patchc.fixing.fix_options import FixOptions
-from patchc.json_lines import read_data, read_objects
+from patchc.json_lines import MOST_BYTES, read_objects
 from patchc.paths import PathLike
 from patchc.regular_file import read_regular
 from patchc.stages import Stages
@@ -240,7 +240,8 @@ def _read_split(folder: Path, inputs: dict[str, Any]) -> SplitRequests:
         for split_name in _SPLITS:
             lines[split_name] = {}
             for name, path in files_of(folder, split_name, splits).items():
-                content = read_data(path, EvaluateError, "cannot read")
+                with storage_errors(path, "read"):
+                    content = read_regular(path, MOST_BYTES)
                 found = read_objects(path, content, EvaluateError, _AGAIN)
                 lines[split_name][name] = [line for _, line in found]
                 if len(_requests(lines[split_name][name])) != getattr(splits[name], split_name):

@@ -61,12 +61,16 @@ def update(tmp_path: Path) -> Update:
     return Update(tmp_path)
 
 
+WITH_CODE = patchc.Trust(allow_code=True)
+"""Files of any bytes are drawn, and some of them would be run."""
+
+
 def _there_and_back(folder: Path, base: Path, tuned: Path) -> Path:
     patch = folder / "between.patchc"
     patchc.diff(base, tuned, out=patch, chunk_bits=12)
-    patchc.apply(patch, base, out=folder / "applied")
+    patchc.apply(patch, base, out=folder / "applied", trust=WITH_CODE)
     assert tree(folder / "applied") == tree(tuned)
-    patchc.revert(patch, tuned, out=folder / "reverted")
+    patchc.revert(patch, tuned, out=folder / "reverted", trust=WITH_CODE)
     assert tree(folder / "reverted") == tree(base)
     return patch
 
@@ -96,9 +100,9 @@ def test_any_pair_there_and_back(pair: tuple[Side, Side]) -> None:
         assert patchc.verify(patch, tuned).state == ("patched" if differ else "base")
         if differ:
             with pytest.raises(AlreadyPatchedError):
-                patchc.apply(patch, tuned, out=root / "twice")
+                patchc.apply(patch, tuned, out=root / "twice", trust=WITH_CODE)
             with pytest.raises(NotPatchedError):
-                patchc.revert(patch, base, out=root / "twice")
+                patchc.revert(patch, base, out=root / "twice", trust=WITH_CODE)
         assert sorted(path.name for path in root.iterdir()) == [
             "applied", "base", "between.patchc", "reverted", "tuned",
         ]  # fmt: skip
