@@ -98,3 +98,5 @@ def load_yaml(text: str) -> Any:
         raise ValueError(" ".join(str(error).split())) from error
     except RecursionError as error:
         raise ValueError("it is nested too deep") from error
+    except (OverflowError, ValueError) as error:  # PyYAML takes any digits for a character
+        raise ValueError("an escaped character that does not exist (\\U…)") from error

@@ -38,6 +38,8 @@ def refusal(path: Path, content: str | bytes) -> str:
     [
         (LAUGHS + "alpha: *i", "line 1, column 8: an anchor or alias"),
         ("alpha: *a", "line 1, column 8: an anchor or alias"),
+        ('include: ["\\Ueeeeeeff"]', "an escaped character that does not exist"),
+        ('include: ["\\U00110000"]', "an escaped character that does not exist"),
         ("overrides: &a [*a]", "an anchor or alias"),
         ("overrides:\n- {<<: {alpha: 1.0}, match: b}", "line 2, column 4: a merge key"),
         ("alpha: !!float 1", "line 1, column 8: a tag"),
