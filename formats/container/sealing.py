@@ -10,7 +10,7 @@ from patchc.errors import UnsupportedInputError
 from patchc.formats.container import layout
 from patchc.formats.container.envelope import Envelope
 from patchc.formats.container.expansion import compress
-from patchc.formats.container.metadata import pack_metadata
+from patchc.formats.container.metadata import has_too_many_values, pack_metadata
 from patchc.formats.container.reader import Patch
 from patchc.formats.container.signature_section import pack_section
 from patchc.hashing import root_digest
@@ -69,6 +69,10 @@ def write_with_metadata(patch: Patch, file: BinaryIO, metadata: Mapping[str, Any
         raise UnsupportedInputError(
             f"{patch.path}: the metadata would have {len(text):,} bytes, and the format takes "
             f"{layout.MAX_METADATA:,}; shorten what is added"
+        )
+    if has_too_many_values(text):
+        raise UnsupportedInputError(
+            f"{patch.path}: the metadata would have more values than the format takes; add fewer"
         )
     trailer = patch.trailer
     _copy(patch, file, trailer.index_offset)

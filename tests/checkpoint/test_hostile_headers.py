@@ -6,8 +6,6 @@ What patchc reads, the reference implementation reads to the same tensors.
 from __future__ import annotations
 
 import json
-import tracemalloc
-from collections.abc import Callable
 from itertools import accumulate, pairwise
 from math import prod
 from pathlib import Path
@@ -18,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import deserialize
+from traced_memory import peak_of
 
 from patchc.checkpoint import open_checkpoint
 from patchc.dtypes import BY_NAME
@@ -36,15 +35,6 @@ def file_of(header: str | bytes, data: int = 2) -> bytes:
 def with_a(**fields: Any) -> str:
     """A header of one tensor ``a`` of two bytes, with other fields."""
     return json.dumps({"a": A | fields})
-
-
-def peak_of(work: Callable[[], object]) -> int:
-    tracemalloc.start()
-    try:
-        work()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
 
 
 def refused(path: Path, match: str, error: type[PatchcError] = CheckpointError) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import struct
 import sys
-import tracemalloc
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -19,9 +18,10 @@ import pytest
 from expanding_patch import MOST_TENSORS, many_chunks, many_shapes, metadata_of
 from forged_patch import Parts, golden_parts, refuse
 from second_reader import read_index
+from traced_memory import peak_of
 from update_files import write_update
 
-from patchc import inspect, open_patch, verify
+from patchc import annotate, inspect, open_patch, verify
 from patchc.dtypes import BY_NAME
 from patchc.errors import PatchFormatError, UnsupportedInputError
 from patchc.formats.container.expansion import MOST_EXPANSION
@@ -31,16 +31,6 @@ from patchc.formats.container.writer import PatchWriter
 MEGABYTE = 1 << 20
 INDEX = "the index declares a size that its stored bytes cannot hold"
 METADATA = "the metadata declares a size that its stored bytes cannot hold"
-
-
-def peak_of(work: Callable[[], object]) -> int:
-    """The most memory that some work takes, in bytes."""
-    tracemalloc.start()
-    try:
-        work()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
 
 
 def calls_of(work: Callable[[], object]) -> int:
@@ -225,3 +215,14 @@ def test_a_grid_of_any_size_is_not_gone_through(tmp_path: Path) -> None:
     for command in (inspect, verify):
         assert calls_of(lambda command=command: command(path)) < 20_000
         assert peak_of(lambda command=command: command(path)) < 4 * MEGABYTE
+
+
+def test_an_annotation_that_would_make_the_metadata_too_large_is_refused(tmp_path: Path) -> None:
+    digits = np.random.default_rng(0).integers(10, size=(1 << 19) + 1)
+    full = b'{"a":[' + b",".join(b"%d" % one for one in digits) + b"]}"
+    patch = tmp_path / "full.patchc"
+    patch.write_bytes(golden_parts().but(metadata=full).assemble())
+    inspect(patch)
+    with pytest.raises(UnsupportedInputError, match="more values than the format takes"):
+        annotate(patch, name="one more", out=tmp_path / "named.patchc")
+    assert not (tmp_path / "named.patchc").exists()
