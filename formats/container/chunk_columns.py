@@ -16,7 +16,7 @@ from patchc.formats.container.tensors import TensorPair
 _MAX_NUMBER = (1 << 32) - 1
 _MOST_BODY_PER_WORD = 128
 _MOST_BODY = 1 << 16
-"""Bytes of a chunk's body: so many for each word, and so many more."""
+"""The most bytes of a chunk's body, beyond those that its words justify."""
 
 
 def check_chunks(

@@ -1,4 +1,4 @@
-"""Templates that hurt or mislead: each is told by its file, and no prompt is silently empty."""
+"""Hostile templates: each error names the template's file, and no prompt is silently empty."""
 
 from __future__ import annotations
 

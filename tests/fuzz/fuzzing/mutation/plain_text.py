@@ -67,3 +67,9 @@ def mutate_table(data: bytes, draws: Draws) -> bytes:
     if draws.chance(0.5):
         return data[:at] + draws.choice(marks) + data[at + draws.randrange(2) :]
     return mutate_words(data, draws)
+
+
+def mutate_words_of_kind(data: bytes, draws: Draws) -> bytes:
+    """Change the words of a text behind a byte that says which of two forms it has."""
+    kind = bytes([draws.randrange(2)]) if draws.chance(0.05) else data[:1]
+    return kind + mutate_words(data[1:], draws)

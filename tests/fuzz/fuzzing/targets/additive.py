@@ -7,7 +7,7 @@ import numpy as np
 from fuzzing.mutation import bodies
 from fuzzing.mutation.draws import Draws
 from fuzzing.target import Target, expect
-from fuzzing.targets.chunks import Head, mutate_head, unpack
+from fuzzing.targets.chunks import Head, mutate_chunk, unpack
 from patchc.formats.codecs import ADDITIVE
 from patchc.formats.codecs.additive_values import (
     AdditiveComponent,
@@ -52,12 +52,7 @@ def _listed(one: ComponentEntries) -> list[object]:
 
 def mutate(data: bytes, draws: Draws) -> bytes:
     """Change what the patch says of the chunk, or its body."""
-    head, body = unpack(data, _MOST_WORDS)
-    if draws.chance(0.3):
-        head = mutate_head(head, draws)
-    else:
-        body = bodies.mutate_additive(body, draws)
-    return head.pack(body)
+    return mutate_chunk(data, draws, _MOST_WORDS, bodies.mutate_additive)
 
 
 TARGET = Target(

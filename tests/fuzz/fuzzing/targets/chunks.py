@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,6 +63,18 @@ def mutate_head(head: Head, draws: Draws) -> Head:
     }
     chosen = {name: fields[name]() for name in draws.sample([*fields], draws.choice((1, 1, 2)))}
     return Head(**{**vars(head), **chosen})
+
+
+def mutate_chunk(
+    data: bytes, draws: Draws, most_words: int, mutate_body: Callable[[bytes, Draws], bytes]
+) -> bytes:
+    """Change what the patch says of the chunk, or its body."""
+    head, body = unpack(data, most_words)
+    if draws.chance(0.3):
+        head = mutate_head(head, draws)
+    else:
+        body = mutate_body(body, draws)
+    return head.pack(body)
 
 
 def words_of(head: Head) -> Words:

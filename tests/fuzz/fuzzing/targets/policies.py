@@ -6,8 +6,7 @@ from functools import cache
 
 from signed_patches import FIRST
 
-from fuzzing.mutation.draws import Draws
-from fuzzing.mutation.plain_text import mutate_words
+from fuzzing.mutation.plain_text import mutate_words_of_kind
 from fuzzing.target import Target, expect, scratch, written
 from patchc.signing.policy import read_config_policy, read_policy
 
@@ -29,16 +28,10 @@ def read(data: bytes) -> None:
         expect(isinstance(policy.allow_code, bool), "a policy is neither strict nor not")
 
 
-def mutate(data: bytes, draws: Draws) -> bytes:
-    """Change the words of a policy, seldom its form."""
-    kind = bytes([draws.randrange(2)]) if draws.chance(0.05) else data[:1]
-    return kind + mutate_words(data[1:], draws)
-
-
 TARGET = Target(
     "policies",
     read,
-    mutate,
+    mutate_words_of_kind,
     ("patchc.signing.policy",),
     executions=1500,
     most_bytes=1 << 12,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from fuzzing.mutation.draws import Draws
-from fuzzing.mutation.plain_text import mutate_words
+from fuzzing.mutation.plain_text import mutate_words_of_kind
 from fuzzing.target import Target, expect, stays_json, written
 from patchc.recipe import read_recipe, recipe_text
 from patchc.recipe.overrides import TensorOverride
@@ -28,16 +27,10 @@ def read(data: bytes) -> None:
                 any(map(one.matches, _NAMES))
 
 
-def mutate(data: bytes, draws: Draws) -> bytes:
-    """Change the words of a recipe, seldom its form."""
-    kind = bytes([draws.randrange(2)]) if draws.chance(0.05) else data[:1]
-    return kind + mutate_words(data[1:], draws)
-
-
 TARGET = Target(
     "recipes",
     read,
-    mutate,
+    mutate_words_of_kind,
     ("patchc.recipe",),
     executions=2000,
     most_bytes=1 << 12,

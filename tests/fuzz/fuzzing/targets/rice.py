@@ -8,7 +8,7 @@ from second_codecs import rice
 from fuzzing.mutation import bodies
 from fuzzing.mutation.draws import Draws
 from fuzzing.target import Target, expect
-from fuzzing.targets.chunks import are_changes, mutate_head, unpack, words_of
+from fuzzing.targets.chunks import are_changes, mutate_chunk, unpack, words_of
 from patchc.formats.codecs import RICE
 from patchc.formats.codecs.protocol import ChunkBody
 
@@ -40,12 +40,7 @@ def read(data: bytes) -> None:
 
 def mutate(data: bytes, draws: Draws) -> bytes:
     """Change what the patch says of the chunk, or its body."""
-    head, body = unpack(data, _MOST_WORDS)
-    if draws.chance(0.3):
-        head = mutate_head(head, draws)
-    else:
-        body = bodies.mutate_rice(body, draws)
-    return head.pack(body)
+    return mutate_chunk(data, draws, _MOST_WORDS, bodies.mutate_rice)
 
 
 TARGET = Target(
