@@ -38,7 +38,7 @@ def teach(base: Path, data: Path, out: Path, teaching: Teaching) -> float:
     """
     torch.manual_seed(teaching.seed)
     tokenizer = load_tokenizer(base)
-    examples = [encode(tokenizer, one, 256) for one in read_conversations(data)]
+    examples = encode(tokenizer, read_conversations(data), 256)
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=teaching.learning_rate, weight_decay=0.0, fused=True
