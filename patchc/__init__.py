@@ -61,6 +61,8 @@ if TYPE_CHECKING:
     from patchc.evaluation.summary import ModelSummary as ModelSummary
     from patchc.evaluation.summary import ResultsSummary as ResultsSummary
     from patchc.evaluation.trials import Trial as Trial
+    from patchc.evaluation.turns import Together as Together
+    from patchc.evaluation.turns import TurnsReport as TurnsReport
     from patchc.fitting.choice import Candidate as Candidate
     from patchc.fitting.fit_options import FitOptions as FitOptions
     from patchc.fitting.fit_options import Limit as Limit
@@ -164,6 +166,7 @@ _NAMES = {
     "patchc.evaluation.rates": "Rate",
     "patchc.evaluation.summary": "ModelSummary ResultsSummary",
     "patchc.evaluation.trials": "Trial",
+    "patchc.evaluation.turns": "Together TurnsReport",
     "patchc.fitting.choice": "Candidate",
     "patchc.fitting.fit_options": "FitOptions Limit",
     "patchc.fitting.fitted": "Fitted",

@@ -27,6 +27,7 @@ from patchc.evaluation.records import read_text
 from patchc.evaluation.replies_from_files import read_replies
 from patchc.evaluation.requests import read_request_sets
 from patchc.evaluation.results import open_results
+from patchc.evaluation.turns import TurnsReport
 from patchc.formats import open_patch
 from patchc.patching.code_files import refuse_code
 from patchc.paths import PathLike, listed
@@ -48,6 +49,7 @@ class EvaluateReport:
         changes: by the name of each patched model, how its rates differ from those of the unpatched
             model (:func:`~patchc.evaluation.paired.compare`).
         data: BLAKE3 of the file of each set, in hexadecimal.
+        turns: what a chain of patches does by category of harmful request; None without a chain.
     """
 
     models: tuple[Evaluation, ...]
@@ -55,6 +57,7 @@ class EvaluateReport:
     requests: dict[str, int]
     changes: dict[str, dict[str, Change]] = field(default_factory=dict)
     data: dict[str, str] = field(default_factory=dict)
+    turns: TurnsReport | None = None
 
 
 def evaluate(
