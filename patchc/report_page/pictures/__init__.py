@@ -1,9 +1,10 @@
-"""Pictures of the report page: SVG without scripts, readable by eye, in print and by screen readers.
+"""Pictures of the report page: SVG without scripts, for eyes, paper and screen readers.
 
-Each function takes plain values and returns one ``<svg>`` element as :class:`markupsafe.Markup`, the
-same for the same values. It escapes every text. Each mark's ``data-value`` holds the ``repr`` of the
-number that it shows. Text and axes have the page's colour (``currentColor``). No meaning is in colour
-alone. A value that is None or not finite has no mark, or one that says so.
+Each function takes plain values and returns one ``<svg>`` element as :class:`markupsafe.Markup`,
+the same for the same values. It escapes every text. Each mark's ``data-value`` holds the ``repr``
+of the number that it shows. Text and axes have the page's colour (``currentColor``), and no meaning
+is in colour alone. The elements have the class ``picture``; text has a good size where they are 320
+to 500 pixels wide. What is not finite has no mark, or one that says so.
 """
 
 from patchc.report_page.pictures.heat_map import heat_map, matrix
