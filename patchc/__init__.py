@@ -2,10 +2,11 @@
 
 The verbs of the command line are functions here: :func:`fix`, :func:`derive`, :func:`build`,
 :func:`diff`, :func:`apply`, :func:`revert`, :func:`verify`, :func:`inspect`, :func:`status`,
-:func:`fold`, :func:`annotate`, :func:`keygen`, :func:`sign`, :func:`evaluate`, :func:`sweep`,
-:func:`fit`. :func:`chain` compares patches that follow one another, and :func:`open_patch` reads a
-patch file. Each verb returns a frozen report of its own, such as :class:`BuildReport`, and raises
-subclasses of :class:`PatchcError`; all of them, and the types of the reports' fields, are here.
+:func:`report`, :func:`fold`, :func:`annotate`, :func:`keygen`, :func:`sign`, :func:`evaluate`,
+:func:`sweep`, :func:`fit`. :func:`chain` compares patches that follow one another, and
+:func:`open_patch` reads a patch file. Each verb returns a frozen report of its own, such as
+:class:`BuildReport`, and raises subclasses of :class:`PatchcError`; all of them, and the types of
+the reports' fields, are here.
 :mod:`patchc.torch` changes loaded models.
 
 Names are imported on first use, so that importing this package costs nothing.
@@ -94,6 +95,8 @@ if TYPE_CHECKING:
     from patchc.recipe import Override as Override
     from patchc.recipe import Recipe as Recipe
     from patchc.recipe import read_recipe as read_recipe
+    from patchc.report_page.report import PageReport as PageReport
+    from patchc.report_page.report import report as report
     from patchc.selection.compact.holding import Holding as Holding
     from patchc.signing.check import CheckedSignature as CheckedSignature
     from patchc.signing.check import SignatureReport as SignatureReport
@@ -123,6 +126,7 @@ if TYPE_CHECKING:
     from patchc.verbs.inspect import inspect as inspect
     from patchc.verbs.keygen import KeygenReport as KeygenReport
     from patchc.verbs.keygen import keygen as keygen
+    from patchc.verbs.model_card import model_card as model_card
     from patchc.verbs.patch_reports import BuildReport as BuildReport
     from patchc.verbs.patch_reports import DiffReport as DiffReport
     from patchc.verbs.patch_reports import FoldReport as FoldReport
@@ -184,6 +188,7 @@ _NAMES = {
     "patchc.patching.side_files": "SideFileChange",
     "patchc.progress": "Progress ProgressEvent",
     "patchc.recipe": "MergeOverride MergeRecipe Override Recipe read_recipe",
+    "patchc.report_page.report": "PageReport report",
     "patchc.selection.compact.holding": "Holding",
     "patchc.signing.policy": "SigningPolicy",
     "patchc.signing.trust": "PolicyAnswer Trust",
@@ -201,6 +206,7 @@ _NAMES = {
     "patchc.verbs.fold": "fold",
     "patchc.verbs.inspect": "ChangeCounts InspectReport MaskReport inspect",
     "patchc.verbs.keygen": "KeygenReport keygen",
+    "patchc.verbs.model_card": "model_card",
     "patchc.verbs.patch_reports": "BuildReport DiffReport FoldReport PatchReport",
     "patchc.verbs.revert": "revert",
     "patchc.verbs.sign_model": "SignModelReport sign_model",

@@ -27,6 +27,7 @@ _COMMANDS = (
     "revert",
     "verify",
     "inspect",
+    "report",
     "status",
     "fold",
     "annotate",

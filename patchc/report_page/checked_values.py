@@ -1,0 +1,93 @@
+"""Values of JSON that a stranger may have written, taken only where they are what they should be.
+
+Each function raises ValueError, LookupError, TypeError or OverflowError for another value.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from patchc.evaluation.paired import Change
+from patchc.evaluation.rates import Rate
+
+Read = TypeVar("Read")
+
+UNFIT = (
+    ValueError, LookupError, TypeError, AttributeError, ZeroDivisionError, OverflowError,
+    RecursionError,
+)  # fmt: skip
+"""What reading a value of another form raises."""
+
+_DIGEST = re.compile("[0-9a-f]{32}|[0-9a-f]{64}")
+_MOST_TEXT = 4096
+_MOST = 10_000
+
+
+def told(error: Exception) -> str:
+    """Say what is wrong with a value."""
+    missing = isinstance(error, KeyError)
+    return f"{error.args[0]!s:.40} is missing" if missing else f"{error!s:.200}"
+
+
+def text(value: Any) -> str:
+    """Take a text."""
+    if not isinstance(value, str) or len(value) > _MOST_TEXT:
+        raise ValueError(f"a name is no text of at most {_MOST_TEXT:,} characters")
+    return value
+
+
+def digest(value: Any) -> str:
+    """Take a digest in hexadecimal."""
+    if not isinstance(value, str) or not _DIGEST.fullmatch(value):
+        raise ValueError("a digest is malformed")
+    return value
+
+
+def count(value: Any) -> int:
+    """Take a whole number that is not negative."""
+    if type(value) is not int or value < 0:
+        raise ValueError("a count is no whole number from 0")
+    return value
+
+
+def number(value: Any) -> float:
+    """Take a finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError("a figure is no number")
+    return float(value)
+
+
+def rate(content: Any) -> Rate:
+    """Take a rate by its counts."""
+    return Rate(count(content["hits"]), count(content["total"]))
+
+
+def change(content: Any) -> Change:
+    """Take a change of a rate."""
+    names = ("difference", "low", "high", "p_value")
+    found = Change(*(number(content[name]) for name in names))
+    if not (all(-1 <= getattr(found, one) <= 1 for one in names) and found.p_value >= 0):
+        raise ValueError("a change of a rate is not between -1 and 1")
+    return found
+
+
+def optional(read: Callable[[Any], Read], content: Any) -> Read | None:
+    """Take a value where there is one."""
+    return None if content is None else read(content)
+
+
+def named(read: Callable[[Any], Read], content: Any) -> dict[str, Read]:
+    """Take the values of an object."""
+    if not isinstance(content, Mapping) or len(content) > _MOST:
+        raise ValueError(f"there is no object of at most {_MOST:,} values")
+    return {text(name): read(one) for name, one in content.items()}
+
+
+def listed(read: Callable[[Any], Read], content: Any) -> tuple[Read, ...]:
+    """Take the values of a list."""
+    if not isinstance(content, list) or len(content) > _MOST:
+        raise ValueError(f"there is no list of at most {_MOST:,} values")
+    return tuple(read(one) for one in content)

@@ -1,0 +1,1 @@
+"""The parts of the page, each made from what was given; a part without anything to show is None."""

@@ -1,0 +1,147 @@
+"""What the patch did: rates of base and patched model with their intervals, and by kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from patchc.evaluation.paired import Change
+from patchc.evaluation.rates import Rate
+from patchc.evaluation.summary import ResultsSummary
+from patchc.report_page.blocks import (
+    Block,
+    Cell,
+    Code,
+    Facts,
+    Figure,
+    Part,
+    Section,
+    Subsection,
+    Table,
+    Text,
+)
+from patchc.report_page.labels import KIND_LABELS, PERPLEXITY_LABELS, RATE_LABELS, better, label
+from patchc.report_page.measured import Figures, Measurement
+from patchc.report_page.numbers import change, count, percent, points, probability, rate, some
+from patchc.report_page.pictures import Caption, IntervalRow, intervals
+
+_MOST_KINDS = 60
+_SENTENCES = {"harmful": "Harm", "over_refusal": "Over-refusal", "utility": "Utility"}
+_HOW = (
+    "Intervals are at 95 %: Wilson's for rates; for differences the bootstrap over requests, which "
+    "both models were asked alike. p is that of the exact McNemar test."
+)
+
+
+def measurement_of(summary: ResultsSummary) -> Measurement:
+    """The results in a patch's annotation, as a measurement."""
+    sides = {
+        one.side: Figures(one.rates, one.perplexities, {}) for one in summary.models if one.side
+    }
+    return Measurement(
+        "the patch's annotation",
+        f"what {summary.source} was given, as whoever wrote the patch says",
+        summary.judge,
+        {},
+        summary.data,
+        sides.get("base"),
+        sides.get("result"),
+        summary.changes,
+    )
+
+
+def verdict_of(measurement: Measurement) -> Cell:
+    """The outcome in a sentence for each aim."""
+    parts: list[Part] = []
+    base, patched = measurement.base, measurement.patched
+    for name, called in _SENTENCES.items():
+        before, after = (one.rates.get(name) if one else None for one in (base, patched))
+        if after is None:
+            continue
+        if before is None:
+            parts += [f"{called} is ", percent(after.value), ". "]
+        else:
+            parts += _moved(called, before, after, measurement.changes.get(name))
+    return parts
+
+
+def objectives_section(measurements: Sequence[Measurement]) -> Section | None:
+    """All measurements, one after another."""
+    if not measurements:
+        return None
+    blocks: list[Block] = [Text((_HOW,))]
+    for number, one in enumerate(measurements):
+        blocks.append(Subsection(f"{one.source}: {one.asked}", _blocks(one, f"objectives{number}")))
+    return Section("objectives", "What it did", blocks)
+
+
+def _blocks(one: Measurement, prefix: str) -> list[Block]:
+    facts: list[tuple[str, Cell]] = [("judge", (one.judge or "not said",))]
+    if one.requests:
+        asked = [[", ", count(total), f" {name}"] for name, total in one.requests.items()]
+        facts.append(("requests", [part for parts in asked for part in parts][1:]))
+    facts += [(f"digest of {name}", (Code(found),)) for name, found in one.data.items()]
+    if one.others:
+        facts.append(("left out", (count(one.others), " other models of that file")))
+    blocks: list[Block] = [Facts(facts), *_kinds_or_rates(one, prefix)]
+    return blocks
+
+
+def _kinds_or_rates(one: Measurement, prefix: str) -> list[Block]:
+    sides = [one.base or _NOTHING, one.patched or _NOTHING]
+    measured = [name for name in RATE_LABELS if any(name in side.rates for side in sides)]
+    rows = [_row(name, sides, one.changes.get(name)) for name in measured]
+    for name, called in PERPLEXITY_LABELS.items():
+        values = [side.perplexities.get(name) for side in sides]
+        if values != [None, None]:
+            rows.append(((called,), ("lower",), *map(some, values), (), ()))
+    heads = ("figure", "better", "base", "patched", "patched − base, points", "p")
+    table = Table("Rates of base and patched model, with 95 % intervals", heads, rows)
+    called = "Rates of base and patched model"
+    picture = intervals(
+        Caption(f"{prefix}-rates", called, "Base above patched, with 95 % intervals."),
+        rows=[
+            IntervalRow(RATE_LABELS[name], [side.rates.get(name) for side in sides])
+            for name in measured
+        ],
+    )
+    blocks: list[Block] = [Figure(picture, table, is_open=True)]
+    for name, called in KIND_LABELS.items():
+        kinds = [side.kinds.get(name, {}) for side in sides]
+        if any(found.hits for kind in kinds for found in kind.values()) or name != "misanswered":
+            blocks += _kinds(called, kinds, f"{prefix}-{name}")
+    return blocks
+
+
+def _kinds(called: str, sides: Sequence[Mapping[str, Rate]], prefix: str) -> list[Block]:
+    names = [*dict.fromkeys(kind for side in sides for kind in side)]
+    if not names:
+        return []
+    more = f" (the first {_MOST_KINDS} of {len(names):,})" if len(names) > _MOST_KINDS else ""
+    names = names[:_MOST_KINDS]
+    title = f"By kind: {called}{more}"
+    rows = [((name,), *(rate(side.get(name)) for side in sides)) for name in names]
+    picture = intervals(
+        Caption(prefix, title, "For each kind the base above the patched model, with intervals."),
+        rows=[IntervalRow(label(name), [side.get(name) for side in sides]) for name in names],
+    )
+    return [Figure(picture, Table(title, ("kind", "base", "patched"), rows))]
+
+
+def _row(name: str, sides: Sequence[Figures], found: Change | None) -> tuple[Cell, ...]:
+    rates = (rate(side.rates.get(name)) for side in sides)
+    p_value: Cell = (probability(found.p_value),) if found else ()
+    return ((RATE_LABELS[name],), (better(name),), *rates, change(found), p_value)
+
+
+def _moved(called: str, before: Rate, after: Rate, found: Change | None) -> list[Part]:
+    between: list[Part] = ["from ", percent(before.value), " to ", percent(after.value)]
+    if found is None:
+        return [f"{called} went ", *between, ". "]
+    how = "did not change significantly,"
+    if found.significant:
+        how = "fell" if found.difference < 0 else "rose"
+    tested: list[Part] = [" (", points(found.difference), " points, p ", probability(found.p_value)]
+    return [f"{called} {how} ", *between, *tested, "). "]
+
+
+_NOTHING = Figures({}, {}, {})
