@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,6 +22,7 @@ from patchc.report_page.pictures.svg import (
     picture,
     tag,
     text,
+    tooltip,
     width_of,
 )
 from patchc.report_page.pictures.values import Caption, Numbers
@@ -29,6 +32,7 @@ _WRITTEN_ROWS = 48
 _HEIGHT, _LOW_HEIGHT, _HIGH_HEIGHT = 14.0, 6.0, 22.0
 _LONGEST_NAME, _WIDEST_CELL, _NARROWEST_CELL = 110.0, 64.0, 12.0
 _IN_CELL = 10.0
+_LAYER = re.compile(r"[0-9]{1,9}")
 _ROUND = (1, 2, 5, 10, 20, 50, 100)
 
 
@@ -151,7 +155,7 @@ def _draw(
 def _cell(grid: _Grid, shades: Shades, i: int, j: int, value: float | None) -> Markup:
     x, y, width, height = grid.box(i, j)
     said = "no value" if value is None else written(value, grid.numbers)
-    hint = tag("title", f"{grid.rows[i]}, {grid.columns[j]}: {said}")
+    hint = tooltip(f"{grid.rows[i]}, {grid.columns[j]}: {said}")
     place = {"x": x, "y": y, "width": width, "height": height}
     exact = None if value is None else repr(value)
     if value is not None and can_be_drawn(value):
@@ -190,10 +194,12 @@ def _names(grid: _Grid) -> Markup:
 def _with_room(names: Sequence[str], step: float) -> list[int]:
     """The names that have room: words before numbers, and only round ones of many numbers."""
     every = next((one for one in _ROUND if one * step >= SMALL), _ROUND[-1])
-    numbers = [i for i, name in enumerate(names) if name.isdecimal() and int(name) % every == 0]
-    words = [i for i, name in enumerate(names) if not name.isdecimal()]
-    chosen: list[int] = []
-    for i in (*words, *numbers):
-        if all(abs(i - other) * step >= SMALL for other in chosen):
-            chosen.append(i)
-    return chosen
+    near = math.ceil(SMALL / step) - 1
+    layers = {i: int(name) for i, name in enumerate(names) if _LAYER.fullmatch(name)}
+    order = [i for i in range(len(names)) if i not in layers]
+    order += [i for i, layer in layers.items() if layer % every == 0]
+    chosen: dict[int, None] = {}
+    for i in order:
+        if not any(other in chosen for other in range(i - near, i + near + 1)):
+            chosen[i] = None
+    return list(chosen)

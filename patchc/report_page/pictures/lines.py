@@ -22,6 +22,7 @@ from patchc.report_page.pictures.svg import (
     picture,
     tag,
     text,
+    tooltip,
     width_of,
 )
 from patchc.report_page.pictures.values import Caption, Line, LinePoint, Numbers, Reference
@@ -141,7 +142,7 @@ def _line(one: Line, look: Style, x_axis: Axis, y_axis: Axis, numbers: Numbers) 
         (look.dot if number % every else look.marker)(
             x_axis.at(at.x),
             y_axis.at(at.y),
-            tag("title", f"{one.name}: {written(at.y, numbers)} at {written(at.x, 'plain')}"),
+            tooltip(f"{one.name}: {written(at.y, numbers)} at {written(at.x, 'plain')}"),
             data_x=repr(at.x),
             data_value=repr(at.y),
             **_limits(at),

@@ -20,6 +20,7 @@ from patchc.report_page.pictures.svg import (
     picture,
     tag,
     text,
+    tooltip,
     width_of,
 )
 from patchc.report_page.pictures.values import Caption
@@ -110,7 +111,7 @@ def _cell(
     paint = fill(shades.colour(value)) if can_be_drawn(value) else "none"
     return tag(
         "rect",
-        tag("title", f"{at}: {written(value, 'plain')}"),
+        tooltip(f"{at}: {written(value, 'plain')}"),
         x=x,
         y=y,
         width=place.step,

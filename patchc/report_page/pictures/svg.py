@@ -6,7 +6,7 @@ import unicodedata
 
 from markupsafe import Markup, escape
 
-from patchc.escaping import visible
+from patchc.escaping import shown
 from patchc.report_page.pictures.values import Caption
 
 Attributes = dict[str, str | float]
@@ -20,6 +20,9 @@ TEXT = 12.0
 
 SMALL = 11.0
 """The size of numbers on axes."""
+
+_LONGEST, _LONGEST_DESCRIPTION = 300, 3000
+"""Characters of a text that are shown."""
 
 _WIDE, _NARROW = 1.0, 0.62
 """Width of a character over its size: of East Asian ones, and of others, roughly."""
@@ -48,13 +51,18 @@ def text(
 
     A pointer that rests on a cut text shows all of it.
     """
-    whole = visible(words)
-    short = fitting(whole, most, size)
-    hint = () if short == whole else (tag("title", whole),)
+    whole = shown(words, _LONGEST)
+    short = _fitting(whole, most, size)
+    hint = () if short == whole else (tooltip(whole),)
     return tag("text", short, *hint, x=x, y=y, font_size=size, **more)
 
 
-def fitting(words: str, most: float, size: float) -> str:
+def tooltip(words: str) -> Markup:
+    """Write what a pointer shows that rests on the element around it."""
+    return tag("title", shown(words, _LONGEST))
+
+
+def _fitting(words: str, most: float, size: float) -> str:
     """Cut a text to a width."""
     if width_of(words, size) <= most:
         return words
@@ -85,8 +93,8 @@ def picture(caption: Caption, height: float, *content: str, width: float = WIDTH
     title, description = f"{caption.prefix}-title", f"{caption.prefix}-desc"
     return tag(
         "svg",
-        tag("title", visible(caption.title), id=title),
-        tag("desc", visible(caption.description), id=description),
+        tag("title", shown(caption.title, _LONGEST), id=title),
+        tag("desc", shown(caption.description, _LONGEST_DESCRIPTION), id=description),
         *content,
         class_="picture",
         role="img",
