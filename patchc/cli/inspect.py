@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from patchc.cli.options import Json
+from patchc.cli.options import Json, option
 
 if TYPE_CHECKING:
     from patchc.verbs.chain import ChainReport
@@ -22,6 +22,21 @@ def inspect(
             metavar="PATCH...", help="Patch file, or several in order.", show_default=False
         ),
     ],
+    card: Annotated[
+        bool,
+        option("Write a model card of the one patch, the text of a README.md, and nothing else."),
+    ] = False,
+    base_model: Annotated[
+        str | None,
+        option(
+            "With --card: the base on the Hugging Face hub, with @REVISION if you like.",
+            metavar="ORG/NAME",
+        ),
+    ] = None,
+    library: Annotated[
+        str | None,
+        option("With --card: what loads the patched model, such as transformers.", metavar="NAME"),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Show provenance, totals, and density and size by layer and by tensor. Needs no model.
@@ -30,11 +45,16 @@ def inspect(
     one does not.
 
     Example: patchc inspect fix.patchc --json
+
+    Example: patchc inspect fix.patchc --card --base-model org/name > README.md
     """
     import patchc
     from patchc.cli.output import print_json, print_next
     from patchc.errors import MismatchError
 
+    if card or base_model is not None or library is not None:
+        _print_card(patches, card, base_model, library, json)
+        return
     if len(patches) > 1:
         chain = patchc.chain(patches)
         print_json(chain) if json else _render_chain(chain)
@@ -48,6 +68,32 @@ def inspect(
     else:
         _render(report)
         print_next("verify", patches[0], "MODEL")
+
+
+def _print_card(
+    patches: list[Path], card: bool, base_model: str | None, library: str | None, json: bool
+) -> None:
+    import patchc
+    from patchc.cli.output import warn
+    from patchc.cli.streams import say
+    from patchc.errors import UsageError
+
+    if not card:
+        raise UsageError("--base-model and --library are for a model card; give --card as well")
+    if json:
+        raise UsageError("a model card is Markdown; leave out --json or --card")
+    if len(patches) > 1:
+        raise UsageError(
+            f"a model card is of one patch, and {len(patches)} are named; name one, or fold them "
+            "first (`patchc fold`)"
+        )
+    text = patchc.model_card(patches[0], base_model=base_model, library=library)
+    if base_model is None:
+        warn(
+            "the card has no base_model, which a patch does not know; name the base on the hub "
+            "with --base-model ORG/NAME"
+        )
+    say(text.removesuffix("\n"))
 
 
 def _render_chain(chain: ChainReport) -> None:
