@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,12 +15,13 @@ import pytest
 import yaml
 from command_line import run
 from forged_patch import golden_parts
+from golden_additive import additive_bytes
 from golden_patch import METADATA, golden_bytes
 from huggingface_hub import ModelCard
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 from markdown_it import MarkdownIt
 from signed_patches import TestKey, signed
-from tiny_checkpoints import normal, nudge, write_model
+from tiny_checkpoints import PatchedModel, normal, nudge, tree, write_model
 
 import patchc
 from patchc.errors import UsageError
@@ -301,3 +303,33 @@ def test_mistakes_with_the_command(plain: Path) -> None:
         code, out, err = run("inspect", plain, *more)
         assert (code, out) == (2, "")
         assert message in err.replace("\n  ", " ")
+
+
+def test_its_commands_do_what_they_say(
+    tmp_path: Path, patched: PatchedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    shutil.copytree(patched.base, "base")
+    shutil.copyfile(patched.patch, "fix.patchc")
+    block = patchc.model_card(Path("fix.patchc"), "org/name").split("```sh\n")[1].split("\n```")[0]
+    first, *commands = block.split("\n")
+    assert first == "hf download org/name --local-dir base"
+    for line in commands:
+        program, *words = line.split()
+        assert (program, run(*words)[0]) == ("patchc", 0), line
+    assert tree(Path("reverted")) == tree(Path("base"))
+    assert tree(Path("patched")) == tree(patched.tuned)
+
+
+def test_an_additive_patch_promises_less(tmp_path: Path) -> None:
+    path = tmp_path / "fix.patchc"
+    path.write_bytes(additive_bytes("bf16"))
+    card, report = patchc.model_card(path, "org/name"), patchc.inspect(path)
+    assert "result_digest" not in card
+    assert "- result: not promised\n" in card
+    assert "patchc revert" not in card
+    assert "cannot be reverted: keep the base" in card
+    assert report.additive is not None
+    for one in report.additive.components:
+        assert f"- `{one.name}`: scale {one.scale:g}, {one.entries:,} entries" in card
