@@ -13,6 +13,7 @@ from typer.core import TyperCommand
 
 from patchc.cli.common_options import manner
 from patchc.cli.config_file import key_of
+from patchc.cli.following_files import repeat_options
 from patchc.cli.left_behind import LeftBehind
 from patchc.cli.output import warn
 from patchc.cli.streams import drop_output, take_print_error
@@ -41,7 +42,7 @@ class Command(TyperCommand):
         """Read the command line; a value that a file gives is named by its place there."""
         self._arguments = tuple(args)
         try:
-            left = super().parse_args(ctx, args)
+            left = super().parse_args(ctx, repeat_options(args, self.params))
             for name, value in ctx.params.items():
                 _check_encodable(name, value)
             return left

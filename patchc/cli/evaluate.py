@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from patchc.cli import options as shared
+from patchc.cli.following_files import SEVERAL
 from patchc.cli.options import argument, asking_option, only, option
 from patchc.cli.signature_options import Require, Signatures, Trusted
 from patchc.cli.trust_options import AllowCode, with_trust
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from patchc.verbs.evaluate import EvaluateReport
 
 _requests = partial(option, panel="Requests")
-_CHANGES = ("harmful", "over_refusal", "misanswered", "utility")
+_turns = partial(option, panel="Patches that follow one another", metavar=SEVERAL)
 
 
 def evaluate(
@@ -41,6 +42,20 @@ def evaluate(
     limit: Annotated[int | None, _requests("Take so many requests of each file.")] = None,
     patch: Annotated[
         Path | None, option("Measure each MODEL as it is, and with this patch.")
+    ] = None,
+    turns: Annotated[
+        list[Path] | None,
+        _turns(
+            "Measure MODEL as it is, and after each of these patches: a chain that begins with it. "
+            "Files that follow are taken, too."
+        ),
+    ] = None,
+    together: Annotated[
+        list[Path] | None,
+        _turns(
+            "With --turns: compare with MODEL and these additive patches, each made on it; or with "
+            "one patch of any kind."
+        ),
     ] = None,
     trusted: Trusted = None,
     require: Require = None,
@@ -80,6 +95,9 @@ def evaluate(
     """Measure harmful, harmless and utility requests on MODEL... (needs the derive extra).
 
     Example: patchc evaluate models/chat --patch fix.patchc --harmful h.jsonl --harmless s.jsonl
+
+    Example: patchc evaluate models/chat --turns a.patchc b.patchc --harmful h.jsonl --harmless
+    s.jsonl
     """
     data = only(locals(), "harmful", "harmless", "utility", "reference")
     trust = with_trust(only(locals(), "trusted", "require", "signatures", "allow_code"))
@@ -100,6 +118,8 @@ def evaluate(
             models or (),
             **data,
             patch=patch,
+            turns=turns or (),
+            together=together or (),
             **trust,
             out=out,
             generations=generations or (),
@@ -117,7 +137,8 @@ def evaluate(
 
 
 def _render(report: EvaluateReport) -> None:
-    from patchc.cli.output import FIGURES, difference, figures, print_kinds, print_table, share
+    from patchc.cli.output import FIGURES, figures, print_kinds, print_table, share
+    from patchc.cli.turns_tables import print_changes, print_turns
 
     asked = ", ".join(f"{count} {name}" for name, count in report.requests.items())
     print_table(
@@ -126,17 +147,12 @@ def _render(report: EvaluateReport) -> None:
         [(model.model, *figures(model, share)) for model in report.models],
         hide_empty=True,
     )
-    print_kinds({model.model: model.kinds for model in report.models})
-    if report.changes:
-        print_table(
-            "patched − base on the same requests: points [95 %], p of the exact McNemar test",
-            ("model", *(FIGURES[name] for name in _CHANGES)),
-            [
-                (model, *(difference(found[n]) if n in found else "" for n in _CHANGES))
-                for model, found in report.changes.items()
-            ],
-            hide_empty=True,
-        )
+    if report.turns:
+        print_turns(report.turns)
+    else:
+        print_kinds({model.model: model.kinds for model in report.models})
+        title = "patched − base on the same requests"
+        print_changes(title, "model", report.changes)
     tasks = [
         (model.model, task, metric, f"{value:.4g}")
         for model in report.models

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from patchc.checkpoint import open_checkpoint, refuse_single_file
-from patchc.errors import (
-    AlreadyPatchedError,
-    PartlyPatchedError,
-    UsageError,
-    WrongBaseError,
-    import_errors,
-)
+from patchc.errors import UsageError, import_errors
 from patchc.evaluation.evaluate_options import EvaluateOptions
 from patchc.evaluation.harness import check_harness, run_tasks
 from patchc.evaluation.judges import check_judge_is_known_by_name, open_judge
@@ -28,19 +21,20 @@ from patchc.evaluation.replies_from_files import read_replies
 from patchc.evaluation.requests import read_request_sets
 from patchc.evaluation.results import open_results
 from patchc.evaluation.turns import TurnsReport
-from patchc.formats import open_patch
-from patchc.patching.code_files import refuse_code
 from patchc.paths import PathLike, listed
 from patchc.progress import Progress, ignore_progress
-from patchc.signing.trust import ANYBODY, Trust, demand_trust
+from patchc.signing.trust import ANYBODY, Trust
 from patchc.stages import file_digest
-from patchc.verbs.apply import apply
-from patchc.verbs.verify import verify
+from patchc.verbs.patched_models import check_patch, check_signed, with_and_without
+from patchc.verbs.turns import check_turns
 
 
 @dataclass(frozen=True)
 class EvaluateReport:
     """What was measured: one entry per model, each followed by one with the patch applied.
+
+    With a chain of patches, the model is followed by one entry a turn, and by one with the patches
+    that were applied together.
 
     Attributes:
         models: what was measured.
@@ -49,7 +43,7 @@ class EvaluateReport:
         changes: by the name of each patched model, how its rates differ from those of the unpatched
             model (:func:`~patchc.evaluation.paired.compare`).
         data: BLAKE3 of the file of each set, in hexadecimal.
-        turns: what a chain of patches does by category of harmful request; None without a chain.
+        turns: what a chain of patches does, by category of harmful requests; None without a chain.
     """
 
     models: tuple[Evaluation, ...]
@@ -68,6 +62,8 @@ def evaluate(
     utility: PathLike | None = None,
     reference: PathLike | None = None,
     patch: PathLike | None = None,
+    turns: PathLike | Sequence[PathLike] = (),
+    together: PathLike | Sequence[PathLike] = (),
     trust: Trust = ANYBODY,
     out: PathLike | None = None,
     generations: PathLike | Sequence[PathLike] = (),
@@ -87,7 +83,13 @@ def evaluate(
         reference: a UTF-8 text to take the perplexity of.
         patch: measure each model without and with this patch. The patch is applied to a copy in
             the system's temporary folder, which must have room for it.
-        trust: who must have signed ``patch``; see :func:`patchc.apply`.
+        turns: patches that follow one another, the first made on the one model, and each further
+            one on the model that the one before it left. The model is measured without them and
+            after each.
+        together: with ``turns``, what to compare them with: additive patches that were each made on
+            the model, applied to it one after another in any order, each rounded once; or one patch
+            of any kind.
+        trust: who must have signed the patches; see :func:`patchc.apply`.
         out: a results file that gets one line per reply. If an interrupted run left one, its
             replies are not asked for again.
         generations: files of replies to judge beside models, or in their place; see
@@ -98,22 +100,26 @@ def evaluate(
     Raises:
         EvaluateError: bad requests or replies, no chat template, a judge that fails, or the
             results file of another evaluation.
-        UsageError: no model, an option that cannot be met, or ``out`` with a judge that has no name
-            of its own.
+        UsageError: no model, or several with ``turns``; an option that cannot be met; ``out`` with
+            a judge that has no name of its own; a patch that is given twice, or several in
+            ``together`` that are not all additive.
+        MismatchError: a patch of ``turns`` does not follow the one before it.
         MissingExtraError: torch, transformers, SciPy (with a patch) or a named judge's or task's
             package is missing.
         CheckpointError, UnsupportedInputError: a model cannot be read or loaded.
-        CodeError: the patch has files that would be run, and ``trust`` does not allow code.
+        CodeError: a patch has files that would be run, and ``trust`` does not allow code.
         StorageError: ``out`` or the temporary folder cannot be written.
         and, with a patch, what :func:`patchc.apply` raises.
     """
     options = options or EvaluateOptions()
     folders, files = listed(models), listed(generations)
+    in_turn, at_once = listed(turns), listed(together)
     if not folders and not files:
         raise UsageError("evaluate needs at least one model, or a file of --generations")
     for name, given in (("patch", patch), ("reference", reference), ("lm_eval", options.lm_eval)):
         if given and not folders:
             raise UsageError(f"{name} needs a model; a file of replies is only judged")
+    _check_turns_fit(in_turn, at_once, folders, files, patch)
     if out:
         check_judge_is_known_by_name(options)
     if options.lm_eval:
@@ -135,10 +141,13 @@ def evaluate(
     judge = open_judge(options)
     if patch:
         check_scipy()
-        with open_patch(patch) as opened:
-            demand_trust(opened, trust)
+        check_signed(Path(patch), trust)
         for folder in folders:
-            _check_patch(Path(patch), folder, trust, progress)
+            check_patch(Path(patch), folder, trust, progress)
+    chain = None
+    if in_turn:
+        check_scipy()
+        chain = check_turns(in_turn, at_once, folders[0], trust, progress)
     found: list[Evaluation] = []
     changes: dict[str, dict[str, Change]] = {}
     with ExitStack() as stack:
@@ -161,46 +170,40 @@ def evaluate(
             ]
             for folder, name, setup in zip(folders, names[: len(folders)], setups, strict=True):
                 one = partial(ask, setup)
-                if patch is None:
-                    found.append(one(folder, name))
+                if chain:
+                    measured = chain.measure(folder, name, one, trust, progress)
+                elif patch:
+                    measured = with_and_without(Path(patch), folder, name, one, trust, progress)
                 else:
-                    plain, patched = _with_and_without(
-                        Path(patch), folder, name, one, trust, progress
-                    )
-                    found += [plain, patched]
-                    changes[patched.model] = compare(plain.outcomes, patched.outcomes)
+                    measured = [one(folder, name)]
+                plain, *patched = measured
+                changes |= {new.model: compare(plain.outcomes, new.outcomes) for new in patched}
+                found += measured
         found += [measure(subject, requests, judge, results, progress) for subject in replies]
     counts: dict[str, int] = {name: len(asked) for name, asked in requests.items()}
-    return EvaluateReport(tuple(found), options.judge_name, counts, changes, data)
+    described = chain.describe(found, requests) if chain else None
+    return EvaluateReport(tuple(found), options.judge_name, counts, changes, data, described)
 
 
-def _check_patch(patch: Path, folder: Path, trust: Trust, progress: Progress) -> None:
-    report = verify(patch, folder, trust=trust, progress=progress)
-    if report.state != "base":
-        refusals = {"patched": AlreadyPatchedError, "partly patched": PartlyPatchedError}
-        raise refusals.get(report.state, WrongBaseError)(
-            report.difference
-            or f"{folder} is {report.state} with {patch}; name the model without it"
+def _check_turns_fit(
+    turns: Sequence[Path],
+    together: Sequence[Path],
+    folders: Sequence[Path],
+    files: Sequence[Path],
+    patch: PathLike | None,
+) -> None:
+    if together and not turns:
+        raise UsageError("together is compared with turns; give those too, or apply the patches")
+    if not turns:
+        return
+    for name, given in (("patch", patch), ("generations", files)):
+        if given:
+            raise UsageError(f"turns and {name} exclude each other; give one of them")
+    if len(folders) != 1:
+        raise UsageError(
+            f"turns take one model, and there are {len(folders)}: {', '.join(map(str, folders))}; "
+            "on the command line, a word after --turns is a patch only where it is a file"
         )
-    if not trust.allow_code:
-        refuse_code(patch, report.code.files)
-
-
-def _with_and_without(
-    patch: Path,
-    folder: Path,
-    name: str,
-    ask: Callable[[Path, str], Evaluation],
-    trust: Trust,
-    progress: Progress,
-) -> tuple[Evaluation, Evaluation]:
-    """Measure a model without and with a patch, which is applied before any request is asked."""
-    with TemporaryDirectory(prefix="patchc-evaluate-") as scratch:
-        copy = Path(scratch) / "patched"
-        apply(patch, folder, out=copy, trust=trust, progress=progress)
-        plain = ask(folder, name)
-        patched = ask(copy, f"{name} + {patch.name}")
-    return plain, replace(patched, path=str(folder), patch=str(patch))
 
 
 def read_reference(path: PathLike) -> str:

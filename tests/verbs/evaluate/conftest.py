@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from evaluate_inputs import HARMFUL, HARMLESS, UTILITY
+from one_word_models import Spoken, write_chain
 from tiny_llama import write_base, write_data
 from transformers import AutoModelForCausalLM
 
@@ -40,3 +41,9 @@ def sets(tmp_path: Path) -> dict[str, Path]:
         "harmless": write_data(tmp_path / "harmless.jsonl", [{"prompt": p} for p in HARMLESS]),
         "utility": write_data(tmp_path / "utility.jsonl", pairs),
     }
+
+
+@pytest.fixture(scope="session")
+def spoken(tmp_path_factory: pytest.TempPathFactory) -> Spoken:
+    """Models that say one word each, and the patches from each to the next."""
+    return write_chain(tmp_path_factory.mktemp("spoken"))

@@ -1,0 +1,64 @@
+"""A model measured without and with a patch, which is applied to a temporary copy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from patchc.errors import AlreadyPatchedError, PartlyPatchedError, WrongBaseError
+from patchc.evaluation.measure import Evaluation
+from patchc.formats import open_patch
+from patchc.patching.code_files import refuse_code
+from patchc.progress import Progress
+from patchc.signing.trust import Trust, demand_trust
+from patchc.verbs.apply import apply
+from patchc.verbs.verify import verify
+
+SCRATCH = "patchc-evaluate-"
+
+Ask = Callable[[Path, str], Evaluation]
+"""Measures the model in a folder, under a name."""
+
+
+def check_signed(patch: Path, trust: Trust) -> None:
+    """Refuse a patch that is not signed as asked for.
+
+    Raises:
+        SignatureError: it is not.
+    """
+    with open_patch(patch) as opened:
+        demand_trust(opened, trust)
+
+
+def check_patch(patch: Path, folder: Path | None, trust: Trust, progress: Progress) -> None:
+    """Refuse a damaged patch, code that is not allowed, and a model that is not the patch's base.
+
+    Raises:
+        WrongBaseError, AlreadyPatchedError, PartlyPatchedError: by the state of the model; with
+            None in its place, only the patch is checked.
+        CodeError: ``trust`` does not allow the code that it brings.
+        and what :func:`patchc.verify` raises.
+    """
+    report = verify(patch, folder, trust=trust, progress=progress)
+    if folder is not None and report.state != "base":
+        refusals = {"patched": AlreadyPatchedError, "partly patched": PartlyPatchedError}
+        raise refusals.get(report.state, WrongBaseError)(
+            report.difference
+            or f"{folder} is {report.state} with {patch}; name the model without it"
+        )
+    if not trust.allow_code:
+        refuse_code(patch, report.code.files)
+
+
+def with_and_without(
+    patch: Path, folder: Path, name: str, ask: Ask, trust: Trust, progress: Progress
+) -> list[Evaluation]:
+    """Measure a model without and with a patch, which is applied before any request is asked."""
+    with TemporaryDirectory(prefix=SCRATCH) as scratch:
+        copy = Path(scratch) / "patched"
+        apply(patch, folder, out=copy, trust=trust, progress=progress)
+        plain = ask(folder, name)
+        patched = ask(copy, f"{name} + {patch.name}")
+    return [plain, replace(patched, path=str(folder), patch=str(patch))]
