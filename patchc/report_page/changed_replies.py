@@ -79,7 +79,7 @@ def read_reply_file(
     sides: dict[str | None, Side] = {own.base: "base", own.result: "result"}
     replies: dict[Side, dict[tuple[SetName, str], _Reply]] = {"base": {}, "result": {}}
     for line in lines:
-        found = _Reply(*(_reply_text(line[name]) for name in ("prompt", "reply")), line["verdict"])
+        found = _Reply(_reply_text(line["prompt"]), _reply_text(line["reply"]), line["verdict"])
         name = line["set"]
         if found.verdict not in OUTCOMES[name]:
             raise ValueError(f"{found.verdict!r:.40} is no verdict on {name} requests")

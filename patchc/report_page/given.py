@@ -15,11 +15,14 @@ from patchc.errors import EvaluateError, MismatchError
 from patchc.evaluation.journal import is_header
 from patchc.evaluation.results import RESULTS
 from patchc.json_lines import MOST_LINE_BYTES, read_data
+from patchc.landscape.curves import Landscape
+from patchc.landscape.findings import read_landscape
+from patchc.landscape.lines import LANDSCAPE
 from patchc.report_page.changed_replies import ReplyFile, read_reply_file
 from patchc.report_page.checked_values import UNFIT, told
 from patchc.report_page.fit_trace import FitTrace, read_trace
 from patchc.report_page.fix_results import FixResults, read_fix
-from patchc.report_page.measured import Digests, Measurement, read_evaluation
+from patchc.report_page.measured import Digests, Measurement, check_models, read_evaluation
 from patchc.report_page.turn_results import TurnResults, read_turns
 from patchc.strict_json import parse_json
 
@@ -41,6 +44,7 @@ class Given:
     replies: list[ReplyFile] = field(default_factory=list)
     traces: list[FitTrace] = field(default_factory=list)
     turns: list[TurnResults] = field(default_factory=list)
+    landscapes: list[Landscape] = field(default_factory=list)
 
 
 def read_given(paths: Sequence[Path], own: Digests, keep_replies: bool) -> Given:
@@ -94,6 +98,17 @@ def _take_report(given: Given, path: Path, content: bytes, own: Digests) -> None
         given.turns.append(turns)
 
 
+def _read_landscape(path: Path, own: Digests) -> Landscape:
+    found = read_landscape(path)
+    check_models(path.name, own, found.base_digest, "")
+    if found.patch_root not in (own.root, None):
+        raise MismatchError(
+            f"{path}: a landscape with another patch, whose root is {found.patch_root}; leave the "
+            "file out, or name that patch"
+        )
+    return found
+
+
 def _take_lines(
     given: Given, path: Path, header: dict[str, Any], rest: bytes, own: Digests, keep: bool
 ) -> None:
@@ -104,6 +119,8 @@ def _take_lines(
             given.replies.append(read_reply_file(lines, path.name, inputs, own, keep))
         elif kind == _FIT:
             given.traces.append(read_trace(lines, path.name, inputs, own))
+        elif kind == LANDSCAPE:
+            given.landscapes.append(_read_landscape(path, own))
         else:
             raise EvaluateError(
                 f"{path}: a file of kind {kind!r:.40}, which no page shows; {_KNOWN}"

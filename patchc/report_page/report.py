@@ -8,6 +8,7 @@ from pathlib import Path
 
 from patchc.errors import OutputError
 from patchc.files import staged_file
+from patchc.formats import open_patch
 from patchc.formats.container.layout import DEFAULT_CHUNK_BITS
 from patchc.output_checks import check_output
 from patchc.paths import PathLike, listed
@@ -15,7 +16,8 @@ from patchc.report_page.contents import make_page
 from patchc.report_page.given import read_given
 from patchc.report_page.measured import Digests
 from patchc.report_page.rendering import render
-from patchc.verbs.inspect import InspectReport, inspect
+from patchc.report_page.sections.unknown import missing_parts
+from patchc.verbs.inspect import InspectReport, count_changes, inspect
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class PageReport:
         title: what the page is called.
         root: the patch's root digest, in hexadecimal.
         shown: the parts that it has, by their ids in the page.
+        missing: the parts that it does not have, because nothing that was given has them.
     """
 
     out: Path
@@ -35,6 +38,7 @@ class PageReport:
     title: str
     root: str
     shown: tuple[str, ...]
+    missing: tuple[str, ...]
 
 
 def report(
@@ -86,12 +90,15 @@ def write_page(
         EvaluateError, MismatchError, OutputError, StorageError: as :func:`report`.
     """
     given = read_given(results, _digests(patch), replies)
-    page = make_page(patch, given, title, replies)
+    with open_patch(patch.path) as opened:
+        tensors = count_changes(opened.index)
+    page = make_page(patch, tensors, given, title, replies)
     content = render(page).encode()
     with staged_file(out, replace=replace) as staging:
         staging.write_bytes(content)
     shown = tuple(section.name for section in page.sections)
-    return PageReport(out, len(content), page.title, patch.root, shown)
+    missing = tuple(one.name for one in missing_parts(page.sections))
+    return PageReport(out, len(content), page.title, patch.root, shown, missing)
 
 
 def _digests(patch: InspectReport) -> Digests:

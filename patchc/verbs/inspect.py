@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,7 +138,7 @@ def inspect(patch: str | os.PathLike[str]) -> InspectReport:
     with open_patch(patch) as opened:
         index, signed = opened.index, opened.signatures
         records = index.records
-        counts = _counts(index, records)
+        counts = count_changes(index)
         return InspectReport(
             path=opened.path,
             size=opened.size,
@@ -178,8 +177,9 @@ def inspect(patch: str | os.PathLike[str]) -> InspectReport:
         )
 
 
-def _counts(index: PatchIndex, records: Sequence[TensorRecord]) -> list[ChangeCounts]:
-    """The counts of all tensors: of each, the difference of two running sums."""
+def count_changes(index: PatchIndex) -> list[ChangeCounts]:
+    """Count what a patch changes of each tensor: the difference of two running sums."""
+    records = index.records
     starts = [0, *(record.chunks.stop for record in records)]
     columns = (index.entries, index.lengths)
     running = [

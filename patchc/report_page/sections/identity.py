@@ -84,8 +84,8 @@ def origin_section(patch: InspectReport) -> Section:
             ((one.component,), (percent(one.retain, 4),), (count(one.seed),), (count(one.chunks),))
             for one in patch.masks
         ]
-        heads = ("component", "keeps", "seed", "chunks")
-        blocks.append(_table("Seeded masks", heads, masks))
+        headings = ("component", "keeps", "seed", "chunks")
+        blocks.append(_table("Seeded masks", headings, masks))
     for name, title in (
         ("inputs", "What it was made of"),
         ("tool", "What made it"),

@@ -74,19 +74,26 @@ def objectives_section(measurements: Sequence[Measurement]) -> Section | None:
     return Section("objectives", "What it did", blocks)
 
 
+def counted(requests: Mapping[str, int]) -> Cell:
+    """How many requests each set has."""
+    parts: list[Part] = []
+    for name, total in requests.items():
+        parts += [", "] if parts else []
+        parts += [count(total), f" {name}"]
+    return parts
+
+
 def _blocks(one: Measurement, prefix: str) -> list[Block]:
     facts: list[tuple[str, Cell]] = [("judge", (one.judge or "not said",))]
     if one.requests:
-        asked = [[", ", count(total), f" {name}"] for name, total in one.requests.items()]
-        facts.append(("requests", [part for parts in asked for part in parts][1:]))
+        facts.append(("requests", counted(one.requests)))
     facts += [(f"digest of {name}", (Code(found),)) for name, found in one.data.items()]
     if one.others:
         facts.append(("left out", (count(one.others), " other models of that file")))
-    blocks: list[Block] = [Facts(facts), *_kinds_or_rates(one, prefix)]
-    return blocks
+    return [Facts(facts), *_rates(one, prefix)]
 
 
-def _kinds_or_rates(one: Measurement, prefix: str) -> list[Block]:
+def _rates(one: Measurement, prefix: str) -> list[Block]:
     sides = [one.base or _NOTHING, one.patched or _NOTHING]
     measured = [name for name in RATE_LABELS if any(name in side.rates for side in sides)]
     rows = [_row(name, sides, one.changes.get(name)) for name in measured]
