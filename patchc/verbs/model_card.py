@@ -179,7 +179,8 @@ def _measured(results: ResultsSummary | None) -> Iterator[str]:
         change = results.changes.get(name)
         if any(cells):
             rows.append((shown, *cells, _difference(change) if change else ""))
-    yield table(["", *columns, "patched − base"], rows)
+    if rows:
+        yield table(["", *columns, "patched − base"], rows)
     yield bullets(
         f"{column}: {code(one.model)}" + (f", digest `{one.digest}`" if one.digest else "")
         for column, one in zip(columns, results.models, strict=True)
