@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 from patchc.derivation.anchor import Anchor, anchors_of_batch
-from patchc.derivation.conversations import Conversation
-from patchc.derivation.examples import Example, Tokens, encode_openings, in_batches
+from patchc.derivation.examples import Example, Tokens, in_batches
 from patchc.derivation.margin import Openings, find_openings
-from patchc.errors import DeriveError, EvaluateError
+from patchc.errors import EvaluateError
+from patchc.evaluation.encoded_replies import encode_replies
 from patchc.evaluation.measure import Setup
-from patchc.evaluation.requests import Request, SetName
+from patchc.evaluation.requests import SetName
 from patchc.evaluation.splits import is_learned_from
 from patchc.evaluation.trials import Trial
 from patchc.fitting.descent import Lessons
@@ -72,7 +71,7 @@ def study_base(
     requests, prompts = setup.requests, setup.prompts
     asked = {name: [tuple(one) for one in tokens] for name, tokens in prompts.tokens.items()}
     spoken = {
-        name: _encode_replies(prompts.tokenizer, each, replies[name])
+        name: encode_replies(prompts.tokenizer, each, replies[name], LONGEST_REPLY)
         for name, each in requests.items()
     }
     openings = _find_openings(given_openings(setup, options), spoken, trial)
@@ -81,7 +80,7 @@ def study_base(
     answers = {
         number: Example(asked["harmless"][number], reply)
         for number, reply in enumerate(
-            _encode_replies(prompts.tokenizer, requests.harmless, stated)
+            encode_replies(prompts.tokenizer, requests.harmless, stated, LONGEST_REPLY)
         )
         if reply
     }
@@ -108,7 +107,7 @@ def given_openings(setup: Setup, options: FitOptions) -> Openings | None:
     """Encode the openings that the options name; None if they are to be found in replies."""
     first = setup.requests.harmful[0]
     asked = [first] * len(options.openings)
-    texts = _encode_replies(setup.prompts.tokenizer, asked, options.openings)
+    texts = encode_replies(setup.prompts.tokenizer, asked, options.openings, LONGEST_REPLY)
     return Openings.of(texts) if texts else None
 
 
@@ -134,27 +133,6 @@ def _check(base: Trial) -> None:
             "the base refuses every harmful request and answers every harmless one already; there "
             "is nothing to fit. Give requests that it gets wrong"
         )
-
-
-def _encode_replies(
-    tokenizer: Any, requests: Sequence[Request], texts: Sequence[str]
-) -> list[Tokens]:
-    """Encode the first tokens of replies, as the model would begin its turn with them."""
-    texts = [text.strip() for text in texts]
-    said = [
-        Conversation(one.source, (*one.messages, {"role": "assistant", "content": text}))
-        for one, text in zip(requests, texts, strict=True)
-        if text
-    ]
-    encoded = iter(encode_openings(tokenizer, said))
-    found: list[Tokens] = []
-    for text in texts:
-        tokens: Tokens | DeriveError = next(encoded) if text else ()
-        if isinstance(tokens, DeriveError):
-            # The template changes what was said; the best tokens left are those of the text alone.
-            tokens = tuple(tokenizer.encode(text, add_special_tokens=False))
-        found.append(tokens[:LONGEST_REPLY])
-    return found
 
 
 def _find_openings(given: Openings | None, spoken: TokensBySet, base: Trial) -> Openings:

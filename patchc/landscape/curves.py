@@ -9,7 +9,7 @@ from typing import Literal
 from patchc.evaluation.rates import Rate
 
 Subject = Literal["base", "patched", "line"]
-"""What moves: the base or the patched model along a random direction, or the base along its patch."""
+"""What moves along a random direction; a "line" is the base, moved along its patch."""
 
 Objective = Literal["harmful", "over_refusal", "utility"]
 

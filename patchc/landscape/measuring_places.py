@@ -1,0 +1,124 @@
+"""Asks a movable model at each place, and writes what was found to a landscape file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from patchc.derivation.examples import Tokens
+from patchc.derivation.margin import LONGEST, Openings, find_openings, refusal_margin
+from patchc.errors import DeriveError
+from patchc.evaluation.encoded_replies import encode_replies
+from patchc.evaluation.generation import Speaker
+from patchc.evaluation.measure import Setup
+from patchc.evaluation.requests import SetName
+from patchc.evaluation.texts import contains_answer
+from patchc.evaluation.verdicts import Outcome
+from patchc.landscape.coherence import are_coherent
+from patchc.landscape.lines import MarginLine, Reply, ReplyLine
+from patchc.landscape.movable import MovableModel
+from patchc.landscape.place import Place
+
+_JUDGED: tuple[SetName, ...] = ("harmful", "harmless")
+
+
+@dataclass(frozen=True)
+class Surveyor:
+    """Measures places around a model.
+
+    Attributes:
+        speaker: asks the model.
+        movable: moves the same model.
+        setups: what it is asked, without and with the system message.
+    """
+
+    speaker: Speaker
+    movable: MovableModel
+    setups: Mapping[bool, Setup]
+
+    def replies(self, place: Place, system: bool) -> ReplyLine:
+        """Ask all requests at a place; the model is back at the base afterwards.
+
+        Raises:
+            EvaluateError: the judge fails, or a request does not fit.
+            NumericError: a value is not finite at the place.
+        """
+        setup = self.setups[system]
+        self.movable.move(place)
+        spoken = {name: self._speak(setup, name) for name, _ in setup.requests.items()}
+        self.movable.restore()
+        found = {
+            name: self._count(setup, name, [self.speaker.decode(one) for one in tokens], tokens)
+            for name, tokens in spoken.items()
+        }
+        return ReplyLine(place, system, found)
+
+    def margins(self, place: Place, system: bool, openings: Openings) -> MarginLine:
+        """Compute the margins of refusal of harmful and harmless requests at a place.
+
+        Raises:
+            NumericError: a value is not finite at the place.
+        """
+        self.movable.move(place)
+        prompts = self.setups[system].prompts
+        found: dict[SetName, tuple[float, ...]] = {}
+        for name in _JUDGED:
+            margins = [0.0] * len(prompts.tokens[name])
+            for numbers in prompts.batches[name]:
+                asked = [prompts.tokens[name][number] for number in numbers]
+                with torch.inference_mode():
+                    batch = refusal_margin(self.speaker.model, asked, openings)
+                for number, margin in zip(numbers, batch.tolist(), strict=True):
+                    margins[number] = margin
+            found[name] = tuple(margins)
+        return MarginLine(place, system, found)
+
+    def _speak(self, setup: Setup, name: SetName) -> list[Tokens]:
+        tokens = setup.prompts.tokens[name]
+        spoken: list[Tokens] = [()] * len(tokens)
+        for numbers in setup.prompts.batches[name]:
+            replies = self.speaker.speak([tokens[number] for number in numbers])
+            for number, reply in zip(numbers, replies, strict=True):
+                spoken[number] = reply
+        return spoken
+
+    def _count(
+        self, setup: Setup, name: SetName, texts: Sequence[str], spoken: Sequence[Tokens]
+    ) -> tuple[Reply, ...]:
+        asked = getattr(setup.requests, name)
+        outcomes: Sequence[Outcome]
+        if name == "utility":
+            pairs = zip(texts, asked, strict=True)
+            right = [contains_answer(text, one.answers) for text, one in pairs]
+            outcomes = ["right" if one else "wrong" for one in right]
+            coherent = [True] * len(texts)
+        else:
+            outcomes = setup.judge([one.prompt for one in asked], texts)
+            prompts = setup.prompts.tokens[name]
+            coherent = are_coherent(self.speaker.model, prompts, spoken, texts)
+        found = zip(texts, outcomes, coherent, strict=True)
+        return tuple(Reply(*one) for one in found)
+
+
+def first_openings(base: ReplyLine, setup: Setup) -> Openings:
+    """Find how the base's refusals begin: by their first token, if that tells them from answers.
+
+    Raises:
+        DeriveError: there is no refusal, or none begins differently from all answers.
+    """
+    refusals: list[Tokens] = []
+    answers: list[Tokens] = []
+    for name in _JUDGED:
+        replies = base.replies[name]
+        texts = [one.text for one in replies]
+        asked = getattr(setup.requests, name)
+        encoded = encode_replies(setup.prompts.tokenizer, asked, texts, LONGEST)
+        for reply, tokens in zip(replies, encoded, strict=True):
+            if reply.coherent:
+                (refusals if reply.outcome == "refused" else answers).append(tokens)
+    try:
+        return find_openings([one[:1] for one in refusals], [one[:1] for one in answers])
+    except DeriveError:
+        return find_openings(refusals, answers)
