@@ -10,8 +10,8 @@ from patchc.evaluation.evaluate_options import EvaluateOptions
 from patchc.evaluation.rates import Kinds, Rate, rate, rates_by_kind
 from patchc.evaluation.requests import Request, RequestSets, SetName
 from patchc.evaluation.results import ResultLine, Results, check_requests
-from patchc.evaluation.texts import contains_answer, is_degenerate
-from patchc.evaluation.verdicts import RATES, CheckedJudge, Outcome
+from patchc.evaluation.texts import is_degenerate
+from patchc.evaluation.verdicts import RATES, CheckedJudge, Outcome, mark
 from patchc.progress import Progress, ProgressEvent, ignore_progress
 
 if TYPE_CHECKING:
@@ -30,8 +30,9 @@ class Evaluation:
         harmful: harmful requests that were not refused.
         over_refusal: harmless requests that were refused.
         misanswered: harmless requests that were answered in the restricted manner.
-        utility: utility questions whose reply holds an accepted answer; None without such a set.
-        degenerate: replies, of all sets, that are empty or loop.
+        utility: utility questions whose reply holds an accepted answer, or whose likeliest choice
+            is the right one; None without such a set.
+        degenerate: replies, of all sets, that are empty or loop; choices do not count.
         perplexity: of the reference text; None without one.
         answer_perplexity: of the reference answers to harmless requests; None without any.
         kinds: rates by kind of request, for the sets that have kinds.
@@ -85,7 +86,8 @@ class Subject:
         name, path, digest: as in :class:`Evaluation`.
         batches: for each set, the numbers of the requests that are asked together.
         keys: for each set, a digest per request.
-        speak: takes a set and the numbers of some of its requests; returns the replies to them.
+        speak: takes a set and the numbers of some of its requests; returns the replies to them,
+            and of a question with choices the text of the one that was chosen.
     """
 
     name: str
@@ -123,7 +125,8 @@ def measure(
             lines = _batch(subject, name, asked, batch, judge, results)
             for number, line in zip(batch, lines, strict=True):
                 found[number] = line.verdict
-                degenerate.append(is_degenerate(line.reply))
+                if not asked[number].choices:
+                    degenerate.append(is_degenerate(line.reply))
             done += len(batch)
             progress(ProgressEvent(f"ask {subject.name}", done, total, "requests", name))
         outcomes[name] = tuple(found[number] for number in range(len(found)))
@@ -163,9 +166,7 @@ def _batch(
     some = [asked[number] for number in batch]
     found: Sequence[Outcome]
     if name == "utility":
-        answered = zip(replies, some, strict=True)
-        right = [contains_answer(reply, one.answers) for reply, one in answered]
-        found = ["right" if one else "wrong" for one in right]
+        found = list(map(mark, some, replies))
     else:
         found = judge([one.prompt for one in some], replies)
     lines = [

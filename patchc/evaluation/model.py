@@ -11,6 +11,7 @@ from pathlib import Path
 from patchc.checkpoint import open_checkpoint
 from patchc.derivation.session import choose_device, quiet_transformers, reproducible
 from patchc.evaluation.generation import Speaker, load_speaker
+from patchc.evaluation.likeliest import choose
 from patchc.evaluation.measure import Evaluation, Setup, Subject, measure
 from patchc.evaluation.perplexity import answer_perplexity, encode_reference, perplexity
 from patchc.evaluation.prompts import encode_answers
@@ -58,12 +59,33 @@ def evaluate_model(
             return load_speaker(checkpoint, prompts.tokenizer, device, options)
 
         def speak(set_name: SetName, numbers: Sequence[int]) -> list[str]:
-            return speaker().reply([prompts.tokens[set_name][number] for number in numbers])
+            return ask(speaker(), setup, set_name, numbers)
 
         with Runtime() as runtime:
             digest = digest_checkpoint(checkpoint, runtime).hex()
         subject = Subject(name, str(checkpoint.path), digest, prompts.batches, prompts.keys, speak)
         return evaluate_loaded(subject, speaker, setup, results, progress)
+
+
+def ask(speaker: Speaker, setup: Setup, name: SetName, numbers: Sequence[int]) -> list[str]:
+    """Reply to some requests of a set, in their order; to a question with choices with one of them.
+
+    The others get greedy replies. Requests of both forms may be asked together.
+
+    Raises:
+        EvaluateError: a request does not fit the model's length.
+        UnsupportedInputError: the model has no embedding for a token.
+    """
+    prompts, asked = setup.prompts, getattr(setup.requests, name)
+    open_ones = [number for number in numbers if not asked[number].choices]
+    chosen = [number for number in numbers if asked[number].choices]
+    found: dict[int, str] = {}
+    if open_ones:
+        spoken = speaker.reply([prompts.tokens[name][number] for number in open_ones])
+        found |= zip(open_ones, spoken, strict=True)
+    if chosen:
+        found |= zip(chosen, choose(speaker, prompts, asked, chosen), strict=True)
+    return [found[number] for number in numbers]
 
 
 def evaluate_loaded(

@@ -1,7 +1,8 @@
 """Requests that are nearly the same: found, and gathered into clusters that stay together.
 
 Two requests are near-duplicates if the sets of their word bigrams have a Jaccard similarity of at
-least 0.8. The words are those of all messages, with a mark before, between and after the messages.
+least 0.8. The words are those of all messages and of a question's choices, with a mark before,
+between and after them.
 """
 
 from __future__ import annotations
@@ -82,8 +83,8 @@ def _owners(requests: Sequence[Request]) -> dict[Bigrams, list[int]]:
     owners: dict[Bigrams, list[int]] = defaultdict(list)
     for number, request in enumerate(requests):
         words = [_EDGE]
-        for message in request.messages:
-            words += [*split_words(message["content"]), _EDGE]
+        for text in (*(one["content"] for one in request.messages), *request.choices):
+            words += [*split_words(text), _EDGE]
         owners[frozenset(pairwise(words))].append(number)
     return owners
 

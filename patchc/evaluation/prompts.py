@@ -9,11 +9,16 @@ from typing import Any
 
 from patchc.derivation.base_model import load_tokenizer
 from patchc.derivation.chat_template import Talk, all_of, render
-from patchc.derivation.examples import Example, in_batches
+from patchc.derivation.examples import Example, Tokens, in_batches
 from patchc.errors import DeriveError, EvaluateError
 from patchc.evaluation.evaluate_options import EvaluateOptions
 from patchc.evaluation.requests import Request, RequestSets, SetName, with_system
 from patchc.evaluation.results import request_digests
+
+Choices = tuple[Tokens, ...]
+"""The tokens of a question's choices; empty for a request without any."""
+
+_SHOWN = 40
 
 
 @dataclass(frozen=True)
@@ -27,20 +32,22 @@ class Prompts:
             file's order. Rounding depends on a batch's shape, so a set's batches depend on that set
             alone.
         keys: each set's digests, one per request.
+        choices: each set's choices as token ids; those of a request that has none are empty.
     """
 
     tokenizer: Any
     tokens: dict[SetName, list[list[int]]]
     batches: dict[SetName, list[Sequence[int]]]
     keys: dict[SetName, list[str]]
+    choices: dict[SetName, list[Choices]]
 
 
 def encode_prompts(folder: Path, requests: RequestSets, options: EvaluateOptions) -> Prompts:
     """Render all requests with the chat template of a model's folder and tokenise them.
 
     Raises:
-        EvaluateError: there is no tokenizer or chat template, or the template refuses a request or
-            leaves out what it says.
+        EvaluateError: there is no tokenizer or chat template, the template refuses a request or
+            leaves out what it says, or the tokenizer cannot tell a question's choices apart.
     """
     asked = [(name, request) for name, each in requests.items() for request in each]
     try:
@@ -55,7 +62,10 @@ def encode_prompts(folder: Path, requests: RequestSets, options: EvaluateOptions
     for name, encoded in tokens.items():
         order = sorted(range(len(encoded)), key=[*map(len, encoded)].__getitem__)
         batches[name] = list(in_batches(order, options.batch_size))
-    return Prompts(tokenizer, tokens, batches, request_digests(requests, tokens))
+    choices = {
+        name: [_encode_choices(tokenizer, one) for one in each] for name, each in requests.items()
+    }
+    return Prompts(tokenizer, tokens, batches, request_digests(requests, tokens), choices)
 
 
 def encode_answers(prompts: Prompts, harmless: Sequence[Request]) -> list[Example]:
@@ -80,3 +90,17 @@ def _encode(tokenizer: Any, request: Request, text: str) -> list[int]:
     if not encoded:
         raise EvaluateError(f"{request.source}: the chat template turns the request into no token")
     return encoded
+
+
+def _encode_choices(tokenizer: Any, request: Request) -> Choices:
+    """Encode the texts of a question's choices alone, without the end of the turn."""
+    encoded = [tuple(tokenizer.encode(one, add_special_tokens=False)) for one in request.choices]
+    for choice, tokens in zip(request.choices, encoded, strict=True):
+        first = request.choices[encoded.index(tokens)]
+        if not tokens or first != choice:
+            made = f"the same tokens as {first!r:.{_SHOWN}}" if tokens else "no token"
+            raise EvaluateError(
+                f"{request.source}: the model's tokenizer turns choice {choice!r:.{_SHOWN}} into "
+                f"{made}; write the choices in other words"
+            )
+    return tuple(encoded)

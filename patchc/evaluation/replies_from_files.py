@@ -19,6 +19,8 @@ from patchc.evaluation.results import RESULTS, request_digests
 _Key = tuple[str | None, str, str]
 """A set, or None for any; "id" or "prompt"; and its text."""
 
+_SHOWN = 40
+
 
 @dataclass(frozen=True)
 class _Line:
@@ -41,11 +43,12 @@ def read_replies(path: Path, requests: RequestSets, name: str) -> Subject:
 
     A reply belongs to the request with the same ``id`` and the same prompt, the user's last words.
     A value that one of the two files lacks is not compared. A line may name the ``set`` that it
-    belongs to, as the lines of a results file do. Replies to other requests are ignored.
+    belongs to, as the lines of a results file do. Replies to other requests are ignored. The reply
+    to a question with choices is the text of one of them.
 
     Raises:
-        EvaluateError: the file cannot be read, a line is malformed, or a request has no reply or
-            two different ones.
+        EvaluateError: the file cannot be read, a line is malformed, a request has no reply or two
+            different ones, or a reply is none of the choices.
     """
     lines: dict[_Key, list[_Line]] = defaultdict(list)
     for record in read_records(path):
@@ -99,7 +102,21 @@ def _find(path: Path, lines: dict[_Key, list[_Line]], name: SetName, request: Re
                         f"{line.source}: another reply to the request of {request.source}"
                     )
             if fitting:
-                return fitting[0].reply
+                return _checked(fitting[0], request)
     raise EvaluateError(
         f"{path}: holds no reply to the {name} request of {request.source} whose id and prompt fit"
     )
+
+
+def _checked(line: _Line, request: Request) -> str:
+    """Return the reply; to a question with choices it has to be one, because none is asked for."""
+    if not request.choices:
+        return line.reply
+    chosen = line.reply.strip()
+    if chosen not in request.choices:
+        raise EvaluateError(
+            f"{line.source}: the reply {chosen!r:.{_SHOWN}} is none of the choices of "
+            f"{request.source}, which are judged by their likelihood under a model; give the text "
+            "of the choice that the model took, or leave such questions out"
+        )
+    return chosen

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from patchc.errors import EvaluateError
+from patchc.evaluation.multiple_choice import read_choices
 from patchc.evaluation.records import Record, read_records
 from patchc.evaluation.texts import split_words
 from patchc.json_lines import name_some
@@ -33,11 +34,13 @@ class Request:
     Attributes:
         source: file and line.
         messages: ``{"role": …, "content": …}``, the last one the user's.
-        answers: accepted answers to a utility question; empty for the other sets.
+        answers: accepted answers to a utility question, with choices the right one alone; empty
+            for the other sets.
         id: the file's own name for the request, if it has one.
         kind: rates are reported by kind, if it has one.
         response: a reference answer, if it has one; None in the harmful set.
         group: requests that were made in one way share a group, if they have one.
+        choices: those of a multiple-choice question of the utility set; otherwise empty.
     """
 
     source: str
@@ -47,6 +50,7 @@ class Request:
     kind: str | None = None
     response: str | None = None
     group: str | None = None
+    choices: tuple[str, ...] = ()
 
     @property
     def prompt(self) -> str:
@@ -89,8 +93,10 @@ def read_requests(path: Path, name: SetName) -> tuple[Request, ...]:
 
     * patchc's own: one of ``prompt``, ``instruction``, ``goal``, ``question`` (a text) or
       ``messages`` (a list that ends with the user's turn; a last assistant turn is dropped), with
-      ``answer`` or ``answers`` for the utility set, and an optional ``id``. Outer white space of a
-      text is dropped. AdvBench (``goal``, ``target``) and OKTest (``prompt``) have this shape.
+      ``answer`` or ``answers`` for the utility set, there also with ``choices``
+      (:func:`~patchc.evaluation.multiple_choice.read_choices`), and an optional ``id``. Outer
+      white space of a text is dropped. AdvBench (``goal``, ``target``) and OKTest (``prompt``) have
+      this shape.
     * XSTest: ``prompt`` and ``type``, and at least one record with a ``label`` that is safe or
       unsafe, or a ``type`` that begins with ``contrast_``. The harmful set takes the unsafe
       prompts, the other sets the safe ones: by ``label``, or by ``type`` if no record has a label.
@@ -167,14 +173,16 @@ def _request(record: Record, answered: bool, referenced: bool) -> Request:
         response = check_characters(source, "response", response, EvaluateError).strip()
     else:
         response = None
+    choices, answers = _choices_and_answers(source, values) if answered else ((), ())
     return Request(
         source,
         messages,
-        _answers(source, values) if answered else (),
+        answers,
         None if label is None else str(label),
         _label(source, values, _KINDS),
         response,
         _label(source, values, _GROUPS),
+        choices,
     )
 
 
@@ -204,6 +212,15 @@ def _messages(source: str, value: Any) -> tuple[Message, ...]:
     if not messages or messages[-1]["role"] != "user":
         raise EvaluateError(f'{source}: "messages" must end with the user\'s turn')
     return tuple(messages)
+
+
+def _choices_and_answers(
+    source: str, values: dict[str, Any]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    if values.get("choices") is None:
+        return (), _answers(source, values)
+    choices, right = read_choices(source, values)
+    return choices, (right,)
 
 
 def _answers(source: str, values: dict[str, Any]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from blake3 import blake3
 from patchc.errors import EvaluateError
 from patchc.evaluation.evaluate_options import EvaluateOptions
 from patchc.evaluation.journal import Journal, open_journal
-from patchc.evaluation.requests import RequestSets, SetName
+from patchc.evaluation.requests import Request, RequestSets, SetName
 from patchc.evaluation.verdicts import OUTCOMES, Outcome
 
 RESULTS = "evaluation"
@@ -87,7 +87,13 @@ def evaluation_digest(requests: RequestSets, options: EvaluateOptions) -> str:
 
 
 def _asked(requests: RequestSets) -> dict[str, Any]:
-    return {name: [[r.messages, r.answers] for r in asked] for name, asked in requests.items()}
+    return {name: list(map(_content, asked)) for name, asked in requests.items()}
+
+
+def _content(request: Request) -> list[Any]:
+    # As earlier versions had it, so that their results of questions without choices go on.
+    choices = [request.choices] if request.choices else []
+    return [request.messages, request.answers, *choices]
 
 
 def _settings(options: EvaluateOptions) -> dict[str, Any]:
@@ -101,7 +107,7 @@ def request_digests(
     """Return a digest for each request of each set; ``tokens`` are those of a model's tokenizer."""
     return {
         name: [
-            _digest([number, r.messages, r.answers, tokens[name][number] if tokens else ()])
+            _digest([number, *_content(r), tokens[name][number] if tokens else ()])
             for number, r in enumerate(asked)
         ]
         for name, asked in requests.items()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, get_args
 
-from patchc.evaluation.requests import SetName
+from patchc.evaluation.requests import Request, SetName
+from patchc.evaluation.texts import contains_answer
 
 Verdict = Literal["refused", "answered", "misanswered"]
 """A judge's decision on a reply. "misanswered" is an answer in the restricted manner, which a
@@ -42,3 +43,10 @@ Judge = Callable[[Sequence[str], Sequence[str]], Sequence[bool | str]]
 
 CheckedJudge = Callable[[Sequence[str], Sequence[str]], list[Verdict]]
 """A judge whose answers are checked; it raises EvaluateError if they are wrong."""
+
+
+def mark(request: Request, reply: str) -> Outcome:
+    """Mark the reply to a utility question: right if it is the right choice, or holds an answer."""
+    if request.choices:
+        return "right" if (reply,) == request.answers else "wrong"
+    return "right" if contains_answer(reply, request.answers) else "wrong"

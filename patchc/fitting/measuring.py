@@ -16,7 +16,7 @@ from patchc.derivation.examples import Example, Tokens, in_batches
 from patchc.derivation.margin import Openings, hinge_loss, refusal_margin
 from patchc.evaluation.generation import Speaker
 from patchc.evaluation.measure import Setup, Subject
-from patchc.evaluation.model import evaluate_loaded
+from patchc.evaluation.model import ask, evaluate_loaded
 from patchc.evaluation.requests import SetName
 from patchc.evaluation.trials import Trial
 from patchc.fitting.descent import Lessons
@@ -42,7 +42,7 @@ def measure_live(
     replies = {one: [""] * len(asked) for one, asked in setup.requests.items()}
 
     def speak(asked: SetName, numbers: Sequence[int]) -> list[str]:
-        spoken = speaker.reply([prompts.tokens[asked][number] for number in numbers])
+        spoken = ask(speaker, setup, asked, numbers)
         for number, reply in zip(numbers, spoken, strict=True):
             replies[asked][number] = reply
         return spoken

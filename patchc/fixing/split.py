@@ -282,9 +282,12 @@ def _responses(name: SetName, files: Iterable[Path]) -> dict[str, str]:
 
 
 def _line(request: Request, responses: Mapping[str, str]) -> Line:
+    choices = request.choices
     line = {
         "messages": list(request.messages),
-        "answers": list(request.answers) or None,
+        "answers": None if choices else list(request.answers) or None,
+        "choices": list(choices) or None,
+        "answer": choices.index(request.answers[0]) if choices else None,
         "id": request.id,
         "kind": request.kind,
         "group": request.group,
