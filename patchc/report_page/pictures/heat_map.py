@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from markupsafe import Markup
 
@@ -19,6 +20,7 @@ from patchc.report_page.pictures.svg import (
     Attributes,
     empty_picture,
     group,
+    line,
     picture,
     tag,
     text,
@@ -49,7 +51,7 @@ class _Grid:
     width: float
     height: float
 
-    @property
+    @cached_property
     def has_numbers(self) -> bool:
         return self.height >= _HEIGHT and all(
             width_of(self.number(one), _IN_CELL) <= self.width - 2
@@ -136,7 +138,7 @@ def _draw(
             if value is not None and can_be_drawn(value) and shades.is_below(value):
                 below.append(grid.box(i, j))
     hatched = None if grid.has_numbers or not below else f"{caption.prefix}-below"
-    notes = ["empty: no value"] if empty and not grid.has_numbers else []
+    notes = ["dash: no value"] if empty and not grid.has_numbers else []
     end = top + len(rows) * height + 8
     explained, explained_height = shade_legend(
         shades, words, numbers, end, hatched=hatched and f"{hatched}-legend", notes=notes
@@ -166,11 +168,12 @@ def _cell(grid: _Grid, shades: Shades, i: int, j: int, value: float | None) -> M
         outline: Attributes = {"stroke": "currentColor", "stroke_opacity": 0.25}
         box = tag("rect", hint, **place, fill="none", data_value=exact, **outline)
         paint = "currentColor"
-    if not grid.has_numbers:
-        return box
-    short = grid.number(value)
-    middle = y + height / 2 + _IN_CELL / 3
-    return box + tag("text", short, x=x + width / 2, y=middle, fill=paint, pointer_events="none")
+    if grid.has_numbers:
+        middle = {"x": x + width / 2, "y": y + height / 2 + _IN_CELL / 3}
+        return box + tag("text", grid.number(value), **middle, fill=paint, pointer_events="none")
+    if paint == "currentColor":
+        return box + line(x + width / 3, y + height / 2, x + width * 2 / 3, y + height / 2)
+    return box
 
 
 def _names(grid: _Grid) -> Markup:
