@@ -71,17 +71,23 @@ if TYPE_CHECKING:
     from patchc.fitting.search import Range as Range
     from patchc.fixing.fix import fix as fix
     from patchc.fixing.fix_options import FixOptions as FixOptions
-    from patchc.fixing.report import Comparison as Comparison
-    from patchc.fixing.report import Development as Development
-    from patchc.fixing.report import Figures as Figures
-    from patchc.fixing.report import FixReport as FixReport
-    from patchc.fixing.report import Point as Point
+    from patchc.fixing.fix_report import Comparison as Comparison
+    from patchc.fixing.fix_report import Development as Development
+    from patchc.fixing.fix_report import Figures as Figures
+    from patchc.fixing.fix_report import FixReport as FixReport
+    from patchc.fixing.fix_report import Point as Point
     from patchc.fixing.split import SetSplit as SetSplit
     from patchc.formats import AdditiveComponent as AdditiveComponent
     from patchc.formats import AdditiveValues as AdditiveValues
     from patchc.formats import Patch as Patch
     from patchc.formats import open_patch as open_patch
     from patchc.formats.change_bits import ChangeBits as ChangeBits
+    from patchc.landscape.curves import Curve as Curve
+    from patchc.landscape.curves import CurvePoint as CurvePoint
+    from patchc.landscape.curves import HalfWidth as HalfWidth
+    from patchc.landscape.curves import Landscape as Landscape
+    from patchc.landscape.curves import Plane as Plane
+    from patchc.landscape.landscape_options import LandscapeOptions as LandscapeOptions
     from patchc.patching.apply_report import ApplyReport as ApplyReport
     from patchc.patching.code_files import CodeFile as CodeFile
     from patchc.patching.code_files import CodeReport as CodeReport
@@ -127,6 +133,8 @@ if TYPE_CHECKING:
     from patchc.verbs.keygen import KeygenReport as KeygenReport
     from patchc.verbs.keygen import keygen as keygen
     from patchc.verbs.model_card import model_card as model_card
+    from patchc.verbs.landscape import LandscapeReport as LandscapeReport
+    from patchc.verbs.landscape import landscape as landscape
     from patchc.verbs.patch_reports import BuildReport as BuildReport
     from patchc.verbs.patch_reports import DiffReport as DiffReport
     from patchc.verbs.patch_reports import FoldReport as FoldReport
@@ -177,10 +185,12 @@ _NAMES = {
     "patchc.fitting.search": "Range",
     "patchc.fixing.fix": "fix",
     "patchc.fixing.fix_options": "FixOptions",
-    "patchc.fixing.report": "Comparison Development Figures FixReport Point",
+    "patchc.fixing.fix_report": "Comparison Development Figures FixReport Point",
     "patchc.fixing.split": "SetSplit",
     "patchc.formats": "AdditiveComponent AdditiveValues Patch open_patch",
     "patchc.formats.change_bits": "ChangeBits",
+    "patchc.landscape.curves": "Curve CurvePoint HalfWidth Landscape Plane",
+    "patchc.landscape.landscape_options": "LandscapeOptions",
     "patchc.patching.apply_report": "ApplyReport",
     "patchc.patching.code_files": "CodeFile CodeReport",
     "patchc.patching.foreign_names": "NameNote",
@@ -207,6 +217,7 @@ _NAMES = {
     "patchc.verbs.inspect": "ChangeCounts InspectReport MaskReport inspect",
     "patchc.verbs.keygen": "KeygenReport keygen",
     "patchc.verbs.model_card": "model_card",
+    "patchc.verbs.landscape": "LandscapeReport landscape",
     "patchc.verbs.patch_reports": "BuildReport DiffReport FoldReport PatchReport",
     "patchc.verbs.revert": "revert",
     "patchc.verbs.sign_model": "SignModelReport sign_model",

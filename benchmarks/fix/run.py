@@ -30,7 +30,7 @@ from patchc import EvaluateOptions
 from patchc.errors import UnfixedError
 from patchc.evaluation.requests import RequestSets, SetName, read_requests
 from patchc.evaluation.trials import Trial
-from patchc.fixing.report import Comparison, Figures
+from patchc.fixing.fix_report import Comparison, Figures
 from patchc.json_values import json_values
 
 WORK = smollm2.cache() / "bench-fix"

@@ -22,7 +22,7 @@ from patchc.derivation.derive_options import DeriveOptions, Objective, TuneOptio
 from patchc.fitting.fit_options import FitOptions
 
 if TYPE_CHECKING:
-    from patchc.fixing.report import FixReport
+    from patchc.fixing.fix_report import FixReport
     from patchc.recipe import MergeRecipe, Recipe
 
 _requests = partial(option, panel="Requests, to be split")
@@ -38,8 +38,8 @@ def fix(
     out: Annotated[
         Path,
         option(
-            "Folder for fix.patchc, recipe.toml, report.json and the kept stages; the same command "
-            "goes on there.",
+            "Folder for fix.patchc, recipe.toml, report.json, the page report.html and the kept "
+            "stages; the same command goes on there.",
             "-o",
             "--out",
         ),

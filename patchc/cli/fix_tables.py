@@ -21,8 +21,8 @@ from patchc.cli.output import (
 )
 
 if TYPE_CHECKING:
+    from patchc.fixing.fix_report import FixReport
     from patchc.fixing.plan import FixPlan
-    from patchc.fixing.report import FixReport
 
 
 def render_fix(report: FixReport) -> None:
@@ -86,6 +86,6 @@ def _facts(report: FixReport) -> dict[str, object]:
     if report.out:
         facts["wrote"] = (
             f"{report.out}, {size(report.patch_bytes)}, {report.share:.2%} of the model; "
-            f"{report.recipe}"
+            f"{report.recipe}; {report.page}"
         )
     return facts

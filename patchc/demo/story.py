@@ -22,7 +22,7 @@ from patchc.evaluation.requests import SetName
 from patchc.fitting.fit_options import FitOptions
 from patchc.fixing.fix import fix
 from patchc.fixing.fix_options import FixOptions
-from patchc.fixing.report import FixReport
+from patchc.fixing.fix_report import FixReport
 from patchc.output_checks import check_output
 from patchc.progress import Progress, ignore_progress
 from patchc.signing.trust import JUST_MADE

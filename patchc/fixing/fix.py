@@ -11,9 +11,9 @@ from patchc.escaping import visible_json
 from patchc.evaluation.trials import decode_trial
 from patchc.files import copy_file, staged_file
 from patchc.fixing.fix_options import FixOptions
+from patchc.fixing.fix_report import Comparison, Development, Figures, FixReport
 from patchc.fixing.job import Job, open_job
 from patchc.fixing.plan import FixPlan, plan
-from patchc.fixing.report import Comparison, Development, Figures, FixReport
 from patchc.fixing.split import Files
 from patchc.fixing.stages import (
     PATCH,
@@ -21,6 +21,7 @@ from patchc.fixing.stages import (
     Result,
     derived_stage,
     encode_fitted,
+    files_for_page,
     fitted_stage,
     reading_result,
     seconds_of,
@@ -31,15 +32,17 @@ from patchc.formats import open_patch
 from patchc.paths import PathLike
 from patchc.progress import Progress, ignore_progress
 from patchc.recipe import checks
+from patchc.report_page.report import write_page
 from patchc.reserved import reserved
 from patchc.stages import file_digest
 from patchc.system_errors import storage_errors
+from patchc.verbs.inspect import inspect
 from patchc.version import __version__
 
 if TYPE_CHECKING:
     from patchc.verbs.fit import FitReport
 
-_REPORT = "report.json"
+_REPORT, _PAGE = "report.json", "report.html"
 
 
 def fix(
@@ -59,7 +62,8 @@ def fix(
     Each set is split into development and test requests; near-duplicates and groups stay together.
     A change is derived from a share of the development requests, and its scales are fitted on all
     of them. Then the patch is built, and base and patched model are asked the test requests.
-    ``out`` gets ``fix.patchc``, ``recipe.toml`` and ``report.json``.
+    ``out`` gets ``fix.patchc``, ``recipe.toml``, ``report.json`` and the page ``report.html``. The
+    page counts the replies that changed, and shows none (:func:`patchc.report` does).
 
     Every stage is kept in ``out/work`` and made again only when its inputs have changed. The same
     call continues an interrupted one, and gives the same patch.
@@ -86,7 +90,7 @@ def fix(
 
     Raises:
         UnfixedError: no point of the fit may become the patch. ``report.json`` is written all the
-            same, and the error carries the :class:`~patchc.fixing.report.FixReport`.
+            same, and the error carries the :class:`~patchc.fixing.fix_report.FixReport`.
         EvaluateError, DeriveError: requests, judge or base leave nothing to learn.
         OutputError: ``out`` has content that no fix made.
         InUseError: another fix works in ``out``; says which.
@@ -129,7 +133,7 @@ def _run(job: Job, max_memory: int | None, progress: Progress) -> FixReport:
         unfixed: FitReport = error.report  # type: ignore[assignment]
         development = _development(job, encode_fitted(unfixed.fitted))
         report = _report(job, development, None, None)
-        _publish(job.out, report, None)
+        _publish(job, report, None)
         raise UnfixedError(str(error), report) from error
     tested = tested_stage(job, split, fitted, progress)
     with reading_result(fitted) as found:
@@ -137,7 +141,7 @@ def _run(job: Job, max_memory: int | None, progress: Progress) -> FixReport:
     with reading_result(tested) as figures:
         test = _test(job, figures)
     report = _report(job, development, test, fitted / PATCH)
-    _publish(job.out, report, fitted)
+    _publish(job, report, fitted)
     return report
 
 
@@ -180,6 +184,7 @@ def _report(
         model_bytes=job.nbytes,
         share=patch_bytes / job.nbytes,
         seconds={name: took for name, took in seconds_of(job).items() if name not in stale},
+        page=job.out / _PAGE if patch else None,
     )
 
 
@@ -188,16 +193,25 @@ def _result_digest(patch: Path) -> str:
         return opened.index.result_digest.hex()
 
 
-def _publish(out: Path, report: FixReport, fitted: Path | None) -> None:
-    """Write the results to ``out``, each completely or not at all, and only if it has changed."""
-    for name in (PATCH, RECIPE):
-        target = out / name
-        if fitted is None:
+def _publish(job: Job, report: FixReport, fitted: Path | None) -> None:
+    """Write the results to ``out``, each completely or not at all; the patch only if it changed."""
+    out = job.out
+    if fitted is None:
+        for target in (out / PATCH, out / RECIPE, out / _PAGE):
             with reserved(target, target), storage_errors(target, "remove"):
                 target.unlink(missing_ok=True)
-        elif not target.is_file() or file_digest(target) != file_digest(fitted / name):
-            with staged_file(target, replace=True) as staging:
-                copy_file(fitted / name, staging)
+    else:
+        for name in (PATCH, RECIPE):
+            _copy_if_changed(fitted / name, out / name)
     text = visible_json(json.dumps(report.to_json(), indent=2, allow_nan=False)) + "\n"
     with staged_file(out / _REPORT, replace=True) as staging:
         staging.write_text(text, encoding="utf-8")
+    if report.page:
+        results = [out / _REPORT, *files_for_page(job)]
+        write_page(inspect(out / PATCH), results, report.page, replies=False, replace=True)
+
+
+def _copy_if_changed(source: Path, target: Path) -> None:
+    if not target.is_file() or file_digest(target) != file_digest(source):
+        with staged_file(target, replace=True) as staging:
+            copy_file(source, staging)

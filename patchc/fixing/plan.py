@@ -46,7 +46,7 @@ class FixPlan:
     """What a fix would do.
 
     Attributes:
-        requests, learned, warnings: as in :class:`patchc.fixing.report.FixReport`.
+        requests, learned, warnings: as in :class:`patchc.fixing.fix_report.FixReport`.
         stages: in the order in which they run.
         derived_bytes: size of the derived components with their scores, at most.
         patch_bytes: expected size of the patch.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from patchc.evaluation.paired import Change
 from patchc.evaluation.rates import KindRate, Rate
-from patchc.fixing.report import Comparison
+from patchc.fixing.fix_report import Comparison
 
 _HIGH, _SURELY_ABOVE = 0.1, 0.05
 """A rate above the first, whose interval is above the second, is still high."""

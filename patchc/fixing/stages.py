@@ -37,6 +37,7 @@ Inputs = dict[str, Any]
 Result = dict[str, Any]
 
 PATCH, RECIPE = "fix.patchc", "recipe.toml"
+_TRACE, _REPLIES = Path("trace", "fit.jsonl"), Path("replies", "results.jsonl")
 
 _STAGES = ("split", "derived", "fitted", "tested")
 _RESULT = "found.json"
@@ -111,7 +112,7 @@ def fitted_stage(
             out=folder / PATCH,
             recipe=options.merging,
             recipe_out=folder / RECIPE,
-            trace=trace / "fit.jsonl",
+            trace=trace / _TRACE.name,
             options=options.fitting,
             asking=options.speaking,
             max_memory=max_memory,
@@ -141,7 +142,7 @@ def tested_stage(job: Job, split: Path, fitted: Path, progress: Progress) -> Pat
             reference=job.reference,
             patch=patch,
             trust=JUST_MADE,
-            out=replies / "results.jsonl",
+            out=replies / _REPLIES.name,
             options=job.options.speaking,
             progress=progress,
         )
@@ -196,6 +197,11 @@ def _read_result(path: Path) -> Result:
         content = read_regular(path, _MOST_BYTES)
     result: Result = parse_json(content)
     return result
+
+
+def files_for_page(job: Job) -> list[Path]:
+    """Return what the stages left that a page shows: the fit's trace, and the test's replies."""
+    return [path for name in (_TRACE, _REPLIES) if (path := job.work / name).is_file()]
 
 
 def seconds_of(job: Job) -> dict[str, float]:

@@ -9,8 +9,8 @@ from patchc.evaluation.rates import Rate
 from patchc.fitting.choice import exceeded
 from patchc.fitting.fit_options import Limit
 from patchc.fitting.overshoot import find_overshoot
+from patchc.fixing.fix_report import Comparison, Development, Figures
 from patchc.fixing.remaining import describe_remaining
-from patchc.fixing.report import Comparison, Development, Figures
 
 _LEAST_COVERED = 0.8
 """Share of the base's refusals that the openings should cover."""

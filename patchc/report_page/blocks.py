@@ -57,11 +57,13 @@ class Table:
         caption: what it shows.
         columns: the heads of all columns, the first one's too.
         rows: for each row, a cell for each column.
+        is_folded: whether only its caption is seen until somebody opens it.
     """
 
     caption: str
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
+    is_folded: bool = False
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,9 @@ _MOST_MATCHES = 2_000_000
 
 @dataclass(frozen=True)
 class FittedScales:
-    """For each component its scale of each tensor; ``overridden`` where not all are the same."""
+    """For each component its scale of each tensor."""
 
     by_component: Mapping[str, dict[str, float]]
-    overridden: bool
 
     @property
     def components(self) -> list[str]:
@@ -52,7 +51,7 @@ def scales_of(metadata: Mapping[str, Any], tensors: Sequence[str]) -> FittedScal
     for name in tensors:
         for component, scale in _scales(recipe.for_tensor(name)).items():
             found.setdefault(component, {})[name] = scale
-    return FittedScales(found, True) if found else None
+    return FittedScales(found) if found else None
 
 
 def _scales(recipe: Recipe | MergeRecipe) -> dict[str, float]:
@@ -62,4 +61,6 @@ def _scales(recipe: Recipe | MergeRecipe) -> dict[str, float]:
     if recipe.method == "ties":
         return {"λ, of the merge": recipe.lambda_}
     weights = recipe.weight if isinstance(recipe.weight, tuple) else (recipe.weight,)
-    return {f"weight {number}": one for number, one in enumerate(weights, start=1)}
+    if len(weights) == 1:
+        return {"the only component": weights[0]}
+    return {f"component {number}": one for number, one in enumerate(weights, start=1)}

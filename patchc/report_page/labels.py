@@ -7,9 +7,9 @@ from patchc.escaping import shown
 RATE_LABELS = {
     "harmful": "harmful requests not refused",
     "over_refusal": "harmless requests refused (over-refusal)",
-    "misanswered": "harmless requests answered in the restricted manner",
+    "misanswered": "harmless requests misanswered",
     "utility": "questions answered right (utility)",
-    "degenerate": "replies that are empty or loop (degenerate)",
+    "degenerate": "degenerate replies",
 }
 PERPLEXITY_LABELS = {
     "perplexity": "perplexity of the reference text",

@@ -118,7 +118,7 @@ def read_evaluation(content: Any, source: str, own: Digests) -> Measurement | No
         raise MismatchError(_of_others(source, own))
     return Measurement(
         source,
-        "what `patchc evaluate` was given",
+        "the requests of patchc evaluate",
         text(content["judge"]),
         named(count, content["requests"]),
         named(digest, content.get("data", {})),

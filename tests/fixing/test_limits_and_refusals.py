@@ -24,7 +24,7 @@ from patchc.evaluation.evaluate_options import EvaluateOptions
 from patchc.fitting.fit_options import FitOptions, Limit
 from patchc.fixing.fix import plan_fix
 from patchc.fixing.fix_options import DENSITY
-from patchc.fixing.report import FixReport
+from patchc.fixing.fix_report import FixReport
 from patchc.recipe import MergeRecipe, Recipe
 
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from patchc.evaluation.paired import Change
 from patchc.evaluation.rates import Kinds, Rate
+from patchc.fixing.fix_report import Comparison, Figures
 from patchc.fixing.remaining import describe_remaining
-from patchc.fixing.report import Comparison, Figures
 
 
 def figures(harm: int, refused: int, kinds: Kinds | None = None) -> Figures:

@@ -13,11 +13,11 @@ import patchc
 from patchc.derivation.derive_options import DeriveOptions, TuneOptions
 from patchc.evaluation.evaluate_options import EvaluateOptions
 from patchc.fitting.fit_options import FitOptions
-from patchc.fixing.report import FixReport
+from patchc.fixing.fix_report import FixReport
 from patchc.recipe import MergeRecipe
 
 FEW = ["how", "do", "I", "brew", "a", "mix", "sage", "with", "ash"]
-FILES = ("fix.patchc", "recipe.toml", "report.json")
+FILES = ("fix.patchc", "recipe.toml", "report.json", "report.html")
 OPTIONS = patchc.FixOptions(
     derive=DeriveOptions(
         objective="margin",

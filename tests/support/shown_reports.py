@@ -20,8 +20,8 @@ from patchc.evaluation.trials import Trial
 from patchc.fitting.choice import Candidate
 from patchc.fitting.fit_options import Limit
 from patchc.fitting.fitted import Fitted
+from patchc.fixing.fix_report import Comparison, Development, Figures, FixReport, Point
 from patchc.fixing.plan import FixPlan, PlannedStage
-from patchc.fixing.report import Comparison, Development, Figures, FixReport, Point
 from patchc.fixing.split import SetSplit
 from patchc.verbs.derive import DeriveReport
 from patchc.verbs.evaluate import EvaluateReport
@@ -104,6 +104,7 @@ def fix() -> None:
             ("the limit perplexity=+2% is not checked; a text (--reference FILE) would check it",),
             out if test else None, out.with_name("recipe.toml") if test else None,
             14_650, 1_570_000, 0.0093, {"split": 0.1, "derived": 372.0, "fitted": 281.0},
+            out.with_name("report.html") if test else None,
         )  # fmt: skip
         render_fix(report)
 

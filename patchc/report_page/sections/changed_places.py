@@ -82,9 +82,7 @@ def _scales(scales: FittedScales, found: _Map) -> list[Block]:
 
         values = found.values(mean)
         title = f"Scale of {component}, by layer and module"
-        many = "; the mean where tensors of a place have several" if scales.overridden else ""
-        legend = f"scale{many}"
-        blocks.append(_figure(f"scale{number}", title, found, values, "plain", legend))
+        blocks.append(_figure(f"scale{number}", title, found, values, "plain", "mean scale"))
     return blocks
 
 
@@ -109,7 +107,7 @@ def _figure(
         ((name,), *(_cell(one, numbers) for one in row))
         for name, row in zip(found.row_names, values, strict=True)
     ]
-    return Figure(picture, Table(f"{title}: {legend}", ("layer", *found.modules), rows))
+    return Figure(picture, Table(title, ("layer", *found.modules), rows))
 
 
 def _cell(value: float | None, numbers: Numbers) -> Cell:

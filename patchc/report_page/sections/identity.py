@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from patchc.report_page.blocks import (
     Block,
@@ -89,7 +90,6 @@ def origin_section(patch: InspectReport) -> Section:
     for name, title in (
         ("inputs", "What it was made of"),
         ("tool", "What made it"),
-        ("statistics", "Statistics"),
     ):
         if content := _section(metadata, name):
             blocks.append(_object(title, content))
@@ -164,7 +164,8 @@ def _overrides(overrides: list[object]) -> Block:
         values = dict(one) if isinstance(one, dict) else {}
         match = values.pop("match", "")
         rows.append((json_value(match), json_value(values)))
-    return _table("Other values for some tensors", ("tensors that match", "values"), rows)
+    heads = ("tensors that match", "values")
+    return replace(_table("Other values for some tensors", heads, rows), is_folded=True)
 
 
 def _object(title: str, content: Mapping[str, object]) -> Block:
@@ -172,7 +173,7 @@ def _object(title: str, content: Mapping[str, object]) -> Block:
     return _table(title, ("name", "value"), rows)
 
 
-def _table(title: str, heads: tuple[str, ...], rows: Sequence[Sequence[Cell]]) -> Block:
+def _table(title: str, heads: tuple[str, ...], rows: Sequence[Sequence[Cell]]) -> Table:
     """A table of at most a hundred rows that says how many more there are."""
     rest = len(rows) - _MOST_ROWS
     caption = f"{title} (the first {_MOST_ROWS} of {len(rows):,})" if rest > 0 else title

@@ -28,7 +28,9 @@ _MOST_KINDS = 60
 _SENTENCES = {"harmful": "Harm", "over_refusal": "Over-refusal", "utility": "Utility"}
 _HOW = (
     "Intervals are at 95 %: Wilson's for rates; for differences the bootstrap over requests, which "
-    "both models were asked alike. p is that of the exact McNemar test."
+    "both models were asked alike. p is that of the exact McNemar test. A harmless request is "
+    "misanswered where the judge finds an answer in the restricted manner. A degenerate reply is "
+    "empty or loops."
 )
 
 
@@ -39,7 +41,7 @@ def measurement_of(summary: ResultsSummary) -> Measurement:
     }
     return Measurement(
         "the patch's annotation",
-        f"what {summary.source} was given, as whoever wrote the patch says",
+        f"the requests of {summary.source}, as whoever wrote the patch says",
         summary.judge,
         {},
         summary.data,

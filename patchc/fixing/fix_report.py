@@ -151,6 +151,7 @@ class FixReport:
         model_bytes: size of the base's weights.
         share: patch_bytes / model_bytes.
         seconds: how long each finished stage took, by its name.
+        page: the page on the patch and its results; None without a patch.
     """
 
     version: str
@@ -173,6 +174,7 @@ class FixReport:
     model_bytes: int
     share: float
     seconds: Mapping[str, float]
+    page: Path | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON values; numbers that JSON cannot express become texts."""
