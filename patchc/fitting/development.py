@@ -16,7 +16,7 @@ from patchc.derivation.margin import Openings, find_openings
 from patchc.errors import EvaluateError
 from patchc.evaluation.encoded_replies import encode_replies
 from patchc.evaluation.measure import Setup
-from patchc.evaluation.requests import SetName
+from patchc.evaluation.requests import Request, SetName
 from patchc.evaluation.splits import is_learned_from
 from patchc.evaluation.trials import Trial
 from patchc.fitting.descent import Lessons
@@ -74,7 +74,8 @@ def study_base(
         name: encode_replies(prompts.tokenizer, each, replies[name], LONGEST_REPLY)
         for name, each in requests.items()
     }
-    openings = _find_openings(given_openings(setup, options), spoken, trial)
+    given = given_openings(setup, options)
+    openings = _find_openings(given, spoken, trial, requests.utility)
     anchors = _find_anchors(opened.model, asked, spoken, trial)
     stated = [request.response or "" for request in requests.harmless]
     answers = {
@@ -135,12 +136,19 @@ def _check(base: Trial) -> None:
         )
 
 
-def _find_openings(given: Openings | None, spoken: TokensBySet, base: Trial) -> Openings:
+def _find_openings(
+    given: Openings | None, spoken: TokensBySet, base: Trial, questions: Sequence[Request]
+) -> Openings:
     """Take the given openings, or find those of the base's refusals."""
     refusals: list[Tokens] = []
-    # A reply to a question is an answer only if it is right: a wrong one may be a refusal.
-    right = zip(spoken.get("utility", ()), base.outcomes.get("utility", ()), strict=True)
-    answers = [tokens for tokens, outcome in right if outcome == "right"]
+    # A reply to a question is an answer only if it is right: a wrong one may be a refusal. A choice
+    # is not what the model says of itself.
+    replied = zip(
+        questions, spoken.get("utility", ()), base.outcomes.get("utility", ()), strict=True
+    )
+    answers = [
+        tokens for asked, tokens, outcome in replied if outcome == "right" and not asked.choices
+    ]
     for name in ("harmful", "harmless"):
         for tokens, outcome in zip(spoken[name], base.outcomes[name], strict=True):
             (refusals if outcome == "refused" else answers).append(tokens)
