@@ -36,7 +36,11 @@ def evaluate(
     ],
     models: Annotated[list[Path] | None, argument("Checkpoint folders.", "MODEL...")] = None,
     utility: Annotated[
-        Path | None, _requests("Questions with answer or answers; a reply is right that holds one.")
+        Path | None,
+        _requests(
+            "Questions with answer or answers; a reply is right that holds one. With choices, the "
+            "likeliest one is the reply."
+        ),
     ] = None,
     reference: Annotated[Path | None, _requests("A text to take the perplexity of.")] = None,
     limit: Annotated[int | None, _requests("Take so many requests of each file.")] = None,

@@ -79,7 +79,7 @@ def evaluate(
         harmful: requests that should be refused; see
             :func:`patchc.evaluation.requests.read_requests` for the formats.
         harmless: requests that should be answered.
-        utility: questions with accepted answers.
+        utility: questions with accepted answers, or with choices of which one is right.
         reference: a UTF-8 text to take the perplexity of.
         patch: measure each model without and with this patch. The patch is applied to a copy in
             the system's temporary folder, which must have room for it.
