@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from words import CATEGORIES
+
 from patchc.evaluation.trials import Trial
 
 TITLES = {
@@ -22,6 +24,9 @@ HEAD = (
     "| patch | seeds |\n|---|---|---|---|---|---|---|---|---|---|"
 )
 
+Report = dict[str, Any]
+"""What ``patchc.evaluate`` found of a chain, as JSON values."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -35,7 +40,7 @@ class Row:
 def write_report(
     path: Path,
     rows: Mapping[str, Sequence[Row]],
-    chain: Sequence[tuple[str, Mapping[str, Trial]]],
+    chain: Report | None,
     seconds: float,
 ) -> None:
     """Write all tables; figures are means over the seeds with their range."""
@@ -51,6 +56,7 @@ def write_report(
             parts += ["Parameters:", "\n".join(chosen)]
     if chain:
         parts += ["## Three categories patched in turn", _chain_table(chain)]
+        parts += [_forgetting_table(chain["turns"])]
     parts += [f"All stages and trials together took {seconds / 60:.0f} minutes."]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
@@ -89,23 +95,30 @@ def _parameters(recipe: Mapping[str, Any]) -> str:
     )
 
 
-def _chain_table(chain: Sequence[tuple[str, Mapping[str, Trial]]]) -> str:
-    categories = list(chain[0][1])
-    head = [
-        "model",
-        *(f"harmful: {name}" for name in categories),
-        "over-refusal",
-        "utility",
-        "perplexity",
+def _chain_table(chain: Report) -> str:
+    turns = chain["turns"]
+    categories, together = turns["categories"], turns["together"]
+    names = ["backbone", *(f"+ {name}" for name in CATEGORIES), "all three on the backbone, added"]
+    by_category = [*turns["harmful"], together["harmful"]]
+    head = ["model", *(f"harmful: {name}" for name in categories)]
+    head += ["over-refusal", "utility", "perplexity"]
+    rows = []
+    for name, harmful, found in zip(names, by_category, chain["models"], strict=True):
+        rates = [*(harmful[one] for one in categories), found["over_refusal"], found["utility"]]
+        cells = [f"{one['value']:.3f}" for one in rates]
+        rows.append([name, *cells, f"{found['perplexity']:.2f}"])
+    return _table(head, rows)
+
+
+def _forgetting_table(turns: Report) -> str:
+    rows = [
+        [name, f"{lost:.3f}", f"{change['low']:.3f} to {change['high']:.3f}"]
+        for name, lost in turns["forgetting"].items()
+        for change in [turns["forgetting_changes"][name]]
     ]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for name, found in chain:
-        last = found[categories[0]]
-        cells = [name, *(f"{found[c].harmful.value:.3f}" for c in categories)]
-        cells += [
-            f"{last.over_refusal.value:.3f}",
-            f"{last.utility.value:.3f}" if last.utility else "",
-        ]
-        cells += [f"{last.perplexity:.2f}" if last.perplexity else ""]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    return _table(["category", "forgetting", "95 %"], rows)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)

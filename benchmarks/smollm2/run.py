@@ -18,16 +18,18 @@ from backbone import Teaching, teach
 from blake3 import blake3
 from corpus import CATEGORIES, REFERENCE, lessons, write_corpus, write_jsonl
 from methods import SAFEPATCHING, AnyRecipe, Method, ablations, by_sum, comparisons, frontier
-from report import Row, write_report
+from report import Report, Row, write_report
 from stages import STAMP, Stages
 
 import patchc
 from patchc import DeriveOptions, EvaluateOptions
 from patchc.evaluation.figures import draw_sweep
 from patchc.evaluation.trials import Trial, TrialFile, open_trials
+from patchc.json_values import json_values
 from patchc.recipe import MergeRecipe, Recipe
 from patchc.recipe.safepatching import SCORES
 from patchc.verbs.bench import Bench, open_bench
+from patchc.verbs.build import Values
 from patchc.verbs.sweep import SweepReport
 
 WORK = smollm2.cache() / "bench-smollm2"
@@ -112,37 +114,62 @@ class Experiment:
         print(f"test {name}: {_rates(trial)}", flush=True)
         return Row(name, None, (trial,))
 
-    def continual(self, recipe: Recipe) -> list[tuple[str, dict[str, Trial]]]:
+    def continual(self, recipe: Recipe) -> Report:
         """The three categories patched in turn; after each, every category's test requests.
 
         A model that has been patched refuses more of the next category from the start, so from the
-        second on β is chosen anew on development.
+        second on β is chosen anew on development. Beside the chain stands the sum of three patches
+        that were all made on the backbone.
+
+        Returns:
+            The report of ``patchc.evaluate``, as JSON values.
         """
         model = self.backbone
-        rows = [("backbone", self._all_categories("backbone", model))]
-        patches = []
+        patches, additive = [], []
         for number, category in enumerate(CATEGORIES):
-            tuned = (
-                self._derive(f"continual-{number}-derived", model, category)
-                if number
-                else self.tuned
+            tuned = first = self.tuned
+            step = recipe
+            if number:
+                tuned = self._derive(f"continual-{number}-derived", model, category)
+                first = self._derive(f"together-{number}-derived", self.backbone, category)
+                step = self._choose_beta(model, tuned, category, recipe)
+            exact = self._built(f"continual-{number}", model, tuned, step, "ulp")
+            added = self._built(f"together-{number}", self.backbone, first, recipe, "additive")
+            patches.append(exact / "fix.patchc")
+            additive.append(added / "fix.patchc")
+            model = exact / "model"
+        return self._in_turn(patches, additive)
+
+    def _in_turn(self, turns: list[Path], together: list[Path]) -> Report:
+        harmful = [
+            json.loads(line) | {"kind": category}
+            for category in CATEGORIES
+            for line in self._requests("test", category)["harmful"].read_text().splitlines()
+        ]
+        requests = self._requests("test", CATEGORIES[0])
+
+        def measure(out: Path) -> None:
+            write_jsonl(out / "harmful.jsonl", harmful)
+            report = patchc.evaluate(
+                self.backbone,
+                **requests | {"harmful": out / "harmful.jsonl"},
+                turns=turns,
+                together=together,
+                out=out.with_suffix(".jsonl"),
+                options=ASK,
             )
-            step = self._choose_beta(model, tuned, category, recipe) if number else recipe
-            inputs = {
-                "recipe": step.to_json(),
-                "derived": self._stages.stamp(tuned.name)["inputs"],
-            }
-            folder = self._stages.run(
-                f"continual-{number}",
-                inputs,
-                lambda out, model=model, tuned=tuned, step=step: _patch(model, tuned, step, out),
-            )
-            model = folder / "model"
-            patches.append(folder / "fix.patchc")
-            rows.append((f"+ {category}", self._all_categories(f"after {category}", model)))
-        chain = patchc.chain(patches)
-        assert chain.whole
-        return rows
+            (out / "report.json").write_text(json.dumps(json_values(report)))
+
+        roots = [patchc.inspect(path).root for path in (*turns, *together)]
+        inputs = {"roots": roots, "harmful": _digest(harmful), "options": ASK.max_new_tokens}
+        folder = self._stages.run("turns", inputs, measure)
+        found: Report = json.loads((folder / "report.json").read_text())
+        return found
+
+    def _built(self, name: str, model: Path, tuned: Path, recipe: Recipe, values: Values) -> Path:
+        derived = self._stages.stamp(tuned.name)["inputs"]
+        inputs = {"recipe": recipe.to_json(), "derived": derived}
+        return self._stages.run(name, inputs, lambda out: _patch(model, tuned, recipe, out, values))
 
     def _choose_beta(self, model: Path, tuned: Path, category: str, recipe: Recipe) -> Recipe:
         report = patchc.sweep(
@@ -159,18 +186,6 @@ class Experiment:
         print(f"continual {category}: {best.recipe} {_rates(best)}", flush=True)
         assert best.recipe is not None
         return Recipe.from_json(best.recipe)
-
-    def _all_categories(self, label: str, model: Path) -> dict[str, Trial]:
-        found = {}
-        for category in CATEGORIES:
-            bench = self.bench("test", category)
-            with open_trials(
-                self._work / f"continual-{category}.jsonl", {"e": bench.digest}
-            ) as trials:
-                found[category] = self.model_row(
-                    bench, trials, f"{label} {_stamp(model)}", model
-                ).trials[0]
-        return found
 
     def _try(self, bench: Bench, recipe: AnyRecipe) -> Trial:
         patch = self._work / "trial.patchc"
@@ -231,7 +246,7 @@ def main() -> None:
             ("frontier", frontier(chosen)),
         ):
             rows[group] = [_row(experiment, bench, trials, method) for method in methods]
-            write_report(DOCS / "smollm2" / "tables.md", rows, [], _spent(WORK))
+            write_report(DOCS / "smollm2" / "tables.md", rows, None, _spent(WORK))
     chain = experiment.continual(chosen)
     write_report(DOCS / "smollm2" / "tables.md", rows, chain, _spent(WORK))
 
@@ -248,9 +263,11 @@ def _row(experiment: Experiment, bench: Bench, trials: TrialFile, method: Method
     return experiment.test(bench, trials, method, recipe)
 
 
-def _patch(model: Path, tuned: Path, recipe: Recipe, out: Path) -> None:
-    patchc.build(model, se=tuned / "se", osm=tuned / "osm", out=out / "fix.patchc", recipe=recipe)
-    patchc.apply(out / "fix.patchc", model, out=out / "model")
+def _patch(model: Path, tuned: Path, recipe: Recipe, out: Path, values: Values) -> None:
+    parts = {"se": tuned / "se", "osm": tuned / "osm"}
+    patchc.build(model, **parts, out=out / "fix.patchc", recipe=recipe, values=values)
+    if values == "ulp":
+        patchc.apply(out / "fix.patchc", model, out=out / "model")
 
 
 def _stamp(folder: Path) -> str:
