@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from blake3 import blake3
@@ -95,28 +95,32 @@ def _find(path: Path, lines: dict[_Key, list[_Line]], name: SetName, request: Re
     for kind, text in (("id", request.id), ("prompt", request.prompt.strip())):
         for set_name in (name, None):
             near = lines.get((set_name, kind, text), []) if text is not None else []
-            fitting = [line for line in near if line.fits(request)]
+            fitting = _stating_choices([line for line in near if line.fits(request)], request)
             for line in fitting[1:]:
                 if line.reply != fitting[0].reply:
                     raise EvaluateError(
                         f"{line.source}: another reply to the request of {request.source}"
                     )
             if fitting:
-                return _checked(fitting[0], request)
+                return fitting[0].reply
     raise EvaluateError(
         f"{path}: holds no reply to the {name} request of {request.source} whose id and prompt fit"
     )
 
 
-def _checked(line: _Line, request: Request) -> str:
-    """Return the reply; to a question with choices it has to be one, because none is asked for."""
-    if not request.choices:
-        return line.reply
-    chosen = line.reply.strip()
-    if chosen not in request.choices:
+def _stating_choices(lines: list[_Line], request: Request) -> list[_Line]:
+    """Return the lines that state a choice of the request; all of them if it has no choices.
+
+    Other lines may belong to a question of the same words with other choices.
+    """
+    if not request.choices or not lines:
+        return lines
+    stripped = [replace(line, reply=line.reply.strip()) for line in lines]
+    found = [line for line in stripped if line.reply in request.choices]
+    if not found:
         raise EvaluateError(
-            f"{line.source}: the reply {chosen!r:.{_SHOWN}} is none of the choices of "
+            f"{lines[0].source}: the reply {lines[0].reply!r:.{_SHOWN}} is none of the choices of "
             f"{request.source}, which are judged by their likelihood under a model; give the text "
             "of the choice that the model took, or leave such questions out"
         )
-    return chosen
+    return found
