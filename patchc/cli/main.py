@@ -36,6 +36,7 @@ _COMMANDS = (
     "sign-model",
     "verify-model",
     "evaluate",
+    "landscape",
     "sweep",
     "fit",
     "demo",

@@ -66,8 +66,8 @@ class RandomDirection:
 
     def _add_normals(self, tensor: str, first: int, scale: float, values: Values) -> None:
         stream = np.uint64(retention_stream(f"direction {self._name}", tensor))
-        draws = np.empty(_DRAWS, np.uint32)
-        add_normals(self._seed, stream, first, scale, draws, values)
+        draws, scratch = np.empty(_DRAWS, np.uint32), np.empty(_DRAWS)
+        add_normals(self._seed, stream, first, scale, draws, scratch, values)
 
 
 def is_norm(tensor: str) -> bool:

@@ -13,9 +13,9 @@ from patchc.errors import DeriveError
 from patchc.evaluation.encoded_replies import encode_replies
 from patchc.evaluation.generation import Speaker
 from patchc.evaluation.measure import Setup
+from patchc.evaluation.model import ask
 from patchc.evaluation.requests import SetName
-from patchc.evaluation.texts import contains_answer
-from patchc.evaluation.verdicts import Outcome
+from patchc.evaluation.verdicts import mark
 from patchc.landscape.coherence import are_coherent
 from patchc.landscape.lines import MarginLine, Reply, ReplyLine
 from patchc.landscape.movable import MovableModel
@@ -47,13 +47,11 @@ class Surveyor:
         """
         setup = self.setups[system]
         self.movable.move(place)
-        spoken = {name: self._speak(setup, name) for name, _ in setup.requests.items()}
+        spoken = {name: self._speak(setup, name) for name in _JUDGED}
+        chosen = self._answer(setup)
         self.movable.restore()
-        found = {
-            name: self._count(setup, name, [self.speaker.decode(one) for one in tokens], tokens)
-            for name, tokens in spoken.items()
-        }
-        return ReplyLine(place, system, found)
+        found = {name: self._judge(setup, name, tokens) for name, tokens in spoken.items()}
+        return ReplyLine(place, system, found | chosen)
 
     def margins(self, place: Place, system: bool, openings: Openings) -> MarginLine:
         """Compute the margins of refusal of harmful and harmless requests at a place.
@@ -84,22 +82,24 @@ class Surveyor:
                 spoken[number] = reply
         return spoken
 
-    def _count(
-        self, setup: Setup, name: SetName, texts: Sequence[str], spoken: Sequence[Tokens]
-    ) -> tuple[Reply, ...]:
+    def _answer(self, setup: Setup) -> dict[SetName, tuple[Reply, ...]]:
+        """Ask the questions, if there are any."""
+        asked = setup.requests.utility
+        texts: dict[int, str] = {}
+        for numbers in setup.prompts.batches.get("utility", ()):
+            texts |= zip(numbers, ask(self.speaker, setup, "utility", numbers), strict=True)
+        replies = tuple(
+            Reply(texts[number], mark(one, texts[number]), True) for number, one in enumerate(asked)
+        )
+        return {"utility": replies} if replies else {}
+
+    def _judge(self, setup: Setup, name: SetName, spoken: Sequence[Tokens]) -> tuple[Reply, ...]:
         asked = getattr(setup.requests, name)
-        outcomes: Sequence[Outcome]
-        if name == "utility":
-            pairs = zip(texts, asked, strict=True)
-            right = [contains_answer(text, one.answers) for text, one in pairs]
-            outcomes = ["right" if one else "wrong" for one in right]
-            coherent = [True] * len(texts)
-        else:
-            outcomes = setup.judge([one.prompt for one in asked], texts)
-            prompts = setup.prompts.tokens[name]
-            coherent = are_coherent(self.speaker.model, prompts, spoken, texts)
-        found = zip(texts, outcomes, coherent, strict=True)
-        return tuple(Reply(*one) for one in found)
+        texts = [self.speaker.decode(tokens) for tokens in spoken]
+        verdicts = setup.judge([one.prompt for one in asked], texts)
+        prompts = setup.prompts.tokens[name]
+        coherent = are_coherent(self.speaker.model, prompts, spoken, texts)
+        return tuple(Reply(*one) for one in zip(texts, verdicts, coherent, strict=True))
 
 
 def first_openings(base: ReplyLine, setup: Setup) -> Openings:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from patchc.checkpoint import Checkpoint, open_checkpoint, refuse_single_file
@@ -26,7 +27,10 @@ from patchc.progress import Progress, ignore_progress
 from patchc.runtime.runtime import Runtime
 from patchc.signing.trust import ANYBODY, Trust
 from patchc.stages import file_digest
-from patchc.verbs.patched_copy import check_patch, patched_copy
+from patchc.verbs.apply import apply
+from patchc.verbs.patched_models import check_patch, check_signed
+
+SCRATCH = "patchc-landscape-"
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,8 @@ def landscape(
     """
     options, asking = options or LandscapeOptions(), asking or EvaluateOptions()
     check_judge_is_known_by_name(asking)
+    if patch is not None:
+        check_signed(Path(patch), trust)
     folder = Path(model)
     with open_checkpoint(folder):
         refuse_single_file(folder, "landscape")
@@ -111,8 +117,9 @@ def landscape(
         patched = None
         if patch is not None:
             check_patch(Path(patch), folder, trust, progress)
-            copied = patched_copy(Path(patch), folder, "patchc-landscape-", trust, progress)
-            patched = stack.enter_context(open_checkpoint(stack.enter_context(copied)))
+            copy = Path(stack.enter_context(TemporaryDirectory(prefix=SCRATCH))) / "patched"
+            apply(patch, folder, out=copy, trust=trust, progress=progress)
+            patched = stack.enter_context(open_checkpoint(copy))
         inputs = _inputs(base, patch, requests, options, asking)
         lines = stack.enter_context(open_lines(Path(out), inputs))
         survey = Survey(base, patched, setups, options, asking, lines, progress)
