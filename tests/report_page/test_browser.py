@@ -9,14 +9,19 @@ from pathlib import Path
 
 import pytest
 from devtools import Chromium, Tab
-from picture_samples import HOSTILE, every_picture
+from report_inputs import Speaker, hostile, plain, write_patch, write_results
+
+import patchc
 
 PHONE, DESK = 360, 1280
 
-_PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width"><title>Report</title>
-<style>.picture{{max-width:30rem;height:auto}}</style></head><body>{}</body></html>"""
+# Not the page's own links: Chromium remarks on them that no reader clicked.
+_TOUCH = """document.querySelectorAll(':not(a[href^="#"])').forEach(one => {
+    one.dispatchEvent(new MouseEvent("mouseover"));
+    one.dispatchEvent(new MouseEvent("click"));
+})"""
 
+# A page with every fault that is looked for.
 _LOUD = f"""<!doctype html><html lang="en"><title>Loud</title><img src="https://example.org/a.png">
 <svg></svg><div inert><button>never</button></div><table><tr><td>{"wide" * 100}</td></tr></table>
 <script>
@@ -26,24 +31,14 @@ document.title = "changed"; console.log("said"); onload = () => setTimeout(alert
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return written(tmp_path_factory, _PAGE.format("".join(every_picture())))
+    return write_page(tmp_path_factory.mktemp("plain"), plain())
 
 
-@pytest.fixture(scope="module")
-def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return written(tmp_path_factory, _PAGE.format("".join(every_picture(HOSTILE))))
-
-
-@pytest.fixture(scope="module")
-def loud(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A page with every fault that is looked for."""
-    return written(tmp_path_factory, _LOUD)
-
-
-def written(folders: pytest.TempPathFactory, html: str) -> Path:
-    path = folders.mktemp("page") / "report.html"
-    path.write_text(html, encoding="utf-8")
-    return path
+def write_page(folder: Path, say: Speaker) -> Path:
+    """A page of a patch with every kind of results."""
+    patch = write_patch(folder, say)
+    results = list(write_results(folder / "results", patch, say).values())
+    return patchc.report(patch, results, out=folder / "report.html", title=say()).out
 
 
 @pytest.fixture(scope="module")
@@ -122,20 +117,22 @@ def test_it_prints(tab: Tab) -> None:
     assert len(re.findall(rb"/Type\s*/Page\b", pdf)) > 0
 
 
-def test_strangers_words_stay_words(chromium: Chromium, hostile: Path) -> None:
-    tab = Tab(chromium, hostile, scripts=True, width=PHONE)
+def test_strangers_words_stay_words(chromium: Chromium, tmp_path: Path) -> None:
+    tab = Tab(chromium, write_page(tmp_path, hostile()), scripts=True, width=PHONE)
     title = tab.evaluate("document.title")
     unfold(tab)
     assert unnamed(tab) == []
     assert overflow(tab) == 0
-    tab.evaluate("document.querySelectorAll('*').forEach(one => one.click && one.click())")
+    tab.evaluate(_TOUCH)
     check_quiet(tab)
     assert tab.evaluate("document.title") == title
     assert tab.evaluate("document.scripts.length") == 0
     tab.close()
 
 
-def test_faults_are_seen(chromium: Chromium, loud: Path) -> None:
+def test_faults_are_seen(chromium: Chromium, tmp_path: Path) -> None:
+    loud = tmp_path / "loud.html"
+    loud.write_text(_LOUD, encoding="utf-8")
     tab = Tab(chromium, loud, scripts=True, width=PHONE)
     chromium.wait_for("Page.javascriptDialogOpening", tab.session)
     tab.call("Page.handleJavaScriptDialog", accept=True)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _STEPS = (1, 2, 2.5, 5, 10)
+_HALVES = (2.5, 1.0)
+"""The one step that would mark halves between whole numbers, such as steps of training."""
 _PARTS = 4
 _SAME = 1e-6
 """Values are one value when they differ by less than this part of the largest."""
@@ -63,4 +65,5 @@ def _step(span: float) -> float:
     """Find a round step of which a span has some four."""
     rough = span / _PARTS
     power: float = 10.0 ** math.floor(math.log10(rough))
-    return next(factor * power for factor in _STEPS if factor * power >= rough * (1 - _SAME))
+    steps = (factor * power for factor in _STEPS if (factor, power) != _HALVES)
+    return next(step for step in steps if step >= rough * (1 - _SAME))

@@ -31,6 +31,8 @@ _PLOT, _RIGHT = 190.0, 8.0
 _MARKED = 30
 """A line of more points has a marker at some of them and dots at the others."""
 _MARKERS = 12
+_FEW, _SHADE, _LIGHT_SHADE = 3, 0.15, 0.06
+"""Bands of more lines are lighter, as many lie over each other."""
 
 
 def lines(
@@ -56,12 +58,13 @@ def lines(
     heights = drawable(value for one in points for value in (one.y, one.low, one.high))
     named, legend_height = legend([one.name for one in series], 0)
     shown = [one for one in references if can_be_drawn(one.x)]
-    top = legend_height + TEXT + (TEXT if shown else 0) + 8
+    top = legend_height + TEXT + (TEXT if shown else 0) + 12
     bottom = top + _PLOT
     y_axis = axis_for([*heights, *((0.0, 1.0) if numbers == "percent" else ())], bottom, top)
     left = 6 + max(width_of(whole(tick, numbers), SMALL) for tick in y_axis.ticks)
     places = [one.x for one in points] + [one.x for one in shown]
     x_axis = axis_for(places, left + 4, WIDTH - _RIGHT, round_ends=False)
+    shade = _SHADE if len(drawn) <= _FEW else _LIGHT_SHADE
     unit = " (%)" if numbers == "percent" else ""
     return picture(
         caption,
@@ -71,7 +74,7 @@ def lines(
         _grid(x_axis, y_axis, left, numbers),
         text(x_label, (left + WIDTH) / 2, bottom + 2 * TEXT + 6, text_anchor="middle"),
         *(_reference(one, x_axis, top, bottom) for one in shown),
-        *(_band(each, style(i), x_axis, y_axis) for i, each in enumerate(drawn)),
+        *(_band(each, style(i), x_axis, y_axis, shade) for i, each in enumerate(drawn)),
         *(_line(one, style(i), x_axis, y_axis, numbers) for i, one in enumerate(series)),
     )
 
@@ -120,7 +123,9 @@ def _runs(points: Iterable[LinePoint], *fields: str) -> list[list[LinePoint]]:
     return [list(run) for good, run in found if good]
 
 
-def _band(points: Sequence[LinePoint], look: Style, x_axis: Axis, y_axis: Axis) -> Markup:
+def _band(
+    points: Sequence[LinePoint], look: Style, x_axis: Axis, y_axis: Axis, shade: float
+) -> Markup:
     shapes = []
     for run in _runs(points, "low", "high"):
         there = [(x_axis.at(one.x), y_axis.at(one.high)) for one in run if one.high is not None]
@@ -129,7 +134,7 @@ def _band(points: Sequence[LinePoint], look: Style, x_axis: Axis, y_axis: Axis) 
     if not shapes:
         return Markup()
     edge: Attributes = {"stroke": look.colour, "stroke_opacity": 0.4, "stroke_width": 0.5}
-    return tag("path", d="".join(shapes), fill=look.colour, fill_opacity=0.15, **edge)
+    return tag("path", d="".join(shapes), fill=look.colour, fill_opacity=shade, **edge)
 
 
 def _line(one: Line, look: Style, x_axis: Axis, y_axis: Axis, numbers: Numbers) -> Markup:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import wrap
 
 from markupsafe import Markup
 
+from patchc.escaping import shown
 from patchc.report_page.pictures.numerals import written
 from patchc.report_page.pictures.shades import Shades, fill
 from patchc.report_page.pictures.svg import SMALL, TEXT, WIDTH, coordinate, group, path, tag, text
@@ -14,6 +16,8 @@ from patchc.report_page.pictures.values import Numbers
 Box = tuple[float, float, float, float]
 """Left, top, width and height."""
 
+_LINE, _LONGEST = 50, 200
+"""Characters of a line, and of a text."""
 _STEPS = 10
 _SWATCH, _BAR = 20.0, 10.0
 
@@ -54,9 +58,11 @@ def shade_legend(
         shades.low * (1 - part) + shades.high * part
         for part in (i / (steps or 1) for i in range(steps + 1))
     ]
-    bar = top + TEXT + 5
+    said = wrap(shown(words, _LONGEST), _LINE)
+    bar = top + TEXT * 1.2 * len(said) + 3
     boxes = [(number * _SWATCH, bar, _SWATCH, _BAR) for number in range(len(values))]
-    marks = [text(words, 0, top + TEXT), *map(_swatch, boxes, map(shades.colour, values))]
+    marks = [text(one, 0, top + TEXT * (1 + 1.2 * i)) for i, one in enumerate(said)]
+    marks += map(_swatch, boxes, map(shades.colour, values))
     if hatched and steps:
         below = [box for box, one in zip(boxes, values, strict=True) if shades.is_below(one)]
         marks.append(hatching(hatched, below))

@@ -24,7 +24,7 @@ SMALL = 11.0
 _LONGEST, _LONGEST_DESCRIPTION = 300, 3000
 """Characters of a text that are shown."""
 
-_WIDE, _NARROW = 1.0, 0.62
+_WIDE, _NARROW = 1.0, 0.58
 """Width of a character over its size: of East Asian ones, and of others, roughly."""
 
 
