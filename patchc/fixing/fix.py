@@ -36,7 +36,6 @@ from patchc.report_page.report import write_page
 from patchc.reserved import reserved
 from patchc.stages import file_digest
 from patchc.system_errors import storage_errors
-from patchc.verbs.inspect import inspect
 from patchc.version import __version__
 
 if TYPE_CHECKING:
@@ -208,7 +207,7 @@ def _publish(job: Job, report: FixReport, fitted: Path | None) -> None:
         staging.write_text(text, encoding="utf-8")
     if report.page:
         results = [out / _REPORT, *files_for_page(job)]
-        write_page(inspect(out / PATCH), results, report.page, replies=False, replace=True)
+        write_page(out / PATCH, results, report.page)
 
 
 def _copy_if_changed(source: Path, target: Path) -> None:

@@ -13,7 +13,7 @@ from patchc.formats.container.layout import DEFAULT_CHUNK_BITS
 from patchc.output_checks import check_output
 from patchc.paths import PathLike, listed
 from patchc.report_page.contents import make_page
-from patchc.report_page.given import read_given
+from patchc.report_page.given import Given, read_given
 from patchc.report_page.measured import Digests
 from patchc.report_page.rendering import render
 from patchc.report_page.sections.unknown import missing_parts
@@ -69,27 +69,33 @@ def report(
         OutputError, StorageError: the page cannot be written.
     """
     out, paths = Path(out), listed(results)
-    check_output(out, (Path(patch), *paths))
+    found = inspect(patch)
+    given = read_given(paths, _digests(found), replies)
+    check_output(out, (found.path, *paths))
     if out.is_dir():
         raise OutputError(f"output {out} is a folder and a page is a file; name a file")
-    return write_page(inspect(patch), paths, out, replies=replies, title=title)
+    return _write(found, given, out, replies, title)
 
 
-def write_page(
+def write_page(patch: Path, results: Sequence[Path], out: Path) -> PageReport:
+    """Write the page without replies, as :func:`report` does, in place of an earlier one.
+
+    Raises:
+        PatchcError: as :func:`report`.
+    """
+    found = inspect(patch)
+    given = read_given(results, _digests(found), keep_replies=False)
+    return _write(found, given, out, replies=False, replace=True)
+
+
+def _write(
     patch: InspectReport,
-    results: Sequence[Path],
+    given: Given,
     out: Path,
-    *,
     replies: bool,
     title: str | None = None,
     replace: bool = False,
 ) -> PageReport:
-    """Write the page as :func:`report` does; ``replace`` allows an existing file.
-
-    Raises:
-        EvaluateError, MismatchError, OutputError, StorageError: as :func:`report`.
-    """
-    given = read_given(results, _digests(patch), replies)
     with open_patch(patch.path) as opened:
         tensors = count_changes(opened.index)
     page = make_page(patch, tensors, given, title, replies)

@@ -120,6 +120,7 @@ def test_metadata_of_a_patch(tmp_path: Path, text: str) -> None:
     assert shown("verify", patch, model)[0] == 0
     assert shown("fold", patch, patch, "-o", tmp_path / "folded.patchc")[0] == 13
     assert shown("annotate", patch, "--name", "x", "-o", tmp_path / "named.patchc")[0] == 0
+    assert shown("report", patch, "-o", tmp_path / "page.html")[0] == 0
 
 
 def test_names_of_files_and_folders(patched: PatchedModel) -> None:
@@ -146,6 +147,7 @@ def test_names_of_files_and_folders(patched: PatchedModel) -> None:
         (0, ("diff", base, tuned, "-o", here / f"again{IN_A_NAME}")),
         (13, ("fold", patch, patch, "-o", here / "x")),
         (0, ("annotate", patch, "--name", "x", "-o", here / f"named{IN_A_NAME}")),
+        (0, ("report", patch, "-o", here / f"page{IN_A_NAME}")),
         (3, ("apply", patch, here / IN_A_NAME, "-o", here / "x")),
         (5, ("apply", base, patch, "-o", here / "x")),
         (5, ("verify", here / IN_A_NAME)),

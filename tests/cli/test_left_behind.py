@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "keygen": ("k",),
     "verify": ("x.patchc",),
     "inspect": ("x.patchc",),
+    "report": ("x.patchc",),
     "evaluate": ("model", *REQUESTS),
     "sweep": ("model", *REQUESTS),
     "fit": ("model", *REQUESTS),

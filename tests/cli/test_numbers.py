@@ -32,6 +32,7 @@ WITH = {
     "revert": ("x", "y", "-o", "out"),
     "verify": ("x", "y"),
     "inspect": ("x",),
+    "report": ("x", "-o", "out"),
     "status": ("x", "y"),
     "annotate": ("x", "--name", "x", "-o", "out"),
     "fold": ("x", "y", "-o", "out"),

@@ -74,6 +74,7 @@ STEPS: Sequence[Sequence[str]] = (
     ("inspect", "a.patchc", "b.patchc"),
     ("inspect", "added.patchc", "b.patchc"),
     ("verify", "fix.patchc", "chat"),
+    ("report", "fix.patchc", "-o", "a page of a rather long name.html"),
     ("status", "chat", "fix.patchc", "b.patchc"),
     ("annotate", "fix.patchc", "--name", "No recipe for a potion", "-o", "named.patchc"),
     ("apply", "fix.patchc", "chat", "-o", "a folder of a rather long name", "--dry-run"),

@@ -50,7 +50,8 @@ def _python(code: str, *arguments: str, cwd: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    "verb", ["build", "diff", "fold", "apply", "revert", "verify", "inspect", "evaluate"]
+    "verb",
+    ["build", "diff", "fold", "apply", "revert", "verify", "inspect", "report", "evaluate"],
 )
 def test_core_verbs_import_neither_torch_nor_transformers(
     tmp_path: Path, patched: PatchedModel, verb: str
@@ -73,6 +74,7 @@ def test_core_verbs_import_neither_torch_nor_transformers(
         "revert": ([patch, tuned], out),
         "verify": ([patch, base], {}),
         "inspect": ([patch], {}),
+        "report": ([patch], out),
         "evaluate": ([], replies),
     }
     assert _python(CORE, json.dumps([verb, *calls[verb]]), cwd=tmp_path) == "done\n"

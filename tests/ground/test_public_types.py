@@ -24,7 +24,7 @@ VERBS = {
     for name, one in NAMES.items()
     if inspect.isfunction(one) and name not in ("open_patch", "read_recipe", "model_card")
 }
-REPORTS = {"revert": "ApplyReport"}
+REPORTS = {"revert": "ApplyReport", "report": "PageReport"}
 FUNCTIONS = [
     *(one for one in EXPORTED if inspect.isfunction(one)),
     patchc.torch.PreparedPatch.apply_,

@@ -44,6 +44,7 @@ COMMANDS = (
     "revert fix.patchc models/tuned --in-place --repair-from models/copy",
     f"verify fix.patchc models/chat {_TRUST} --config config.toml",
     "inspect fix.patchc --config config.toml",
+    "report fix.patchc replies.jsonl -o page.html --config config.toml",
     "status models/chat fix.patchc --config config.toml",
     "fold fix.patchc next.patchc --base models/chat -o new.patchc --config config.toml",
     f"fold fix.patchc next.patchc -o new.patchc {_TRUST} --signature next.patchc.sig",

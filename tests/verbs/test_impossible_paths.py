@@ -23,6 +23,8 @@ CALLS: list[Call] = [
     lambda at, path: patchc.diff(at.base, path, out=at.base.parent / "out"),
     lambda at, path: patchc.fold([at.patch, path], out=at.base.parent / "out"),
     lambda at, path: patchc.annotate(at.patch, out=path, name="n"),
+    lambda at, path: patchc.report(at.patch, out=path),
+    lambda at, path: patchc.report(at.patch, path, out=at.base.parent / "out"),
     lambda at, path: patchc.sign(at.patch, key=path, out=at.base.parent / "out"),
 ]
 

@@ -71,6 +71,7 @@ PATCHES: dict[str, Callable[[Place], Any]] = {
     "fold": lambda p: patchc.fold([p.patch, p.gone], out=p.out),
     "status": lambda p: patchc.status(p.base, [p.gone]),
     "annotate": lambda p: patchc.annotate(p.gone, out=p.out, name="a"),
+    "report": lambda p: patchc.report(p.gone, out=p.out),
     "open_patch": lambda p: patchc.open_patch(p.gone),
     "evaluate": lambda p: patchc.evaluate([p.base], **p.asked, patch=p.gone),
 }
@@ -101,6 +102,7 @@ REQUESTS: dict[str, Callable[[Place], Any]] = {
     "evaluate: reference": lambda p: patchc.evaluate([p.base], **p.asked, reference=p.gone),
     "evaluate: generations": lambda p: patchc.evaluate(**p.asked, generations=[p.gone]),
     "annotate": lambda p: patchc.annotate(p.patch, out=p.out, results=p.gone),
+    "report": lambda p: patchc.report(p.patch, p.gone, out=p.out),
     "derive": lambda p: patchc.derive(
         p.base, p.gone, p.out, options=patchc.DeriveOptions(objective="refusals")
     ),

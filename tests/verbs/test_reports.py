@@ -104,6 +104,7 @@ def test_the_other_reports(tmp_path: Path, patched: PatchedModel) -> None:
             patchc.annotate(patched.patch, out=tmp_path / "named.patchc", name="a"),
             patchc.AnnotateReport,
         ),
+        (patchc.report(patched.patch, out=tmp_path / "page.html"), patchc.PageReport),
         (
             patchc.evaluate(harmful=asked, harmless=asked, generations=[asked]),
             patchc.EvaluateReport,
