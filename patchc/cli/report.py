@@ -45,4 +45,6 @@ def report(
         "size": size(page.size),
         "parts": ", ".join(page.shown),
     }
+    if page.missing:
+        facts["not given"] = ", ".join(page.missing)
     print_facts(f"report: wrote {out}", facts)
