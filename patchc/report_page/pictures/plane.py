@@ -176,9 +176,10 @@ def _origin(alphas: Sequence[float], place: _Place) -> Markup:
 def _axes(alphas: Sequence[float], place: _Place) -> Markup:
     widest = max(width_of(whole(one, "plain"), SMALL) for one in alphas) + 4
     every = -(-widest // place.step)
+    first = list(alphas).index(0) % every if 0 in alphas else 0
     marks = []
     for number, alpha in enumerate(alphas):
-        if number % every:
+        if number % every != first:
             continue
         words = whole(alpha, "plain")
         x, y = place.middle(number, number)

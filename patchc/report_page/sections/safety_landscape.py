@@ -197,11 +197,11 @@ def _plane(one: Plane, prefix: str) -> Subsection:
         values = getattr(one, name)
         picture = heat_map(
             Caption(
-                f"{prefix}-{name.replace('_', '-')}", title, "Rows from the top: rising alpha."
+                f"{prefix}-{name.replace('_', '-')}", title, "Rows from the bottom: rising alpha."
             ),
-            rows=[f"{alpha:.4g}" for alpha in one.alphas],
+            rows=[f"{alpha:.4g}" for alpha in reversed(one.alphas)],
             columns=[f"{alpha:.4g}" for alpha in one.alphas],
-            values=values,
+            values=list(reversed(values)),
             legend="share of requests",
             numbers="percent",
         )
