@@ -6,7 +6,7 @@ BIN := .venv/bin
 # Material warns of a MkDocs 2 that its requirements exclude.
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
-.PHONY: help setup demo test torture fuzz test-lm-eval check docs docs-serve gpu gpu-wheels bench bench-build bench-merge bench-memory bench-speed bench-size bench-kernels bench-linear bench-smollm2 bench-fix bench-first-use bench-signing clean
+.PHONY: help setup demo test torture fuzz test-lm-eval check docs docs-serve gpu gpu-wheels bench bench-build bench-merge bench-memory bench-speed bench-size bench-kernels bench-linear bench-smollm2 bench-fix bench-landscape bench-first-use bench-signing clean
 
 help:
 	@echo "make demo          set everything up and fix a tiny embedded model, kept in play;"
@@ -36,6 +36,7 @@ help:
 	@echo "                   mergekit-yaml --help and hf --help"
 	@echo "make bench-signing what signatures cost at build and apply, and of the install"
 	@echo "make bench-fix     fixes of stand-in policies on SmolLM2-135M-Instruct, resumable, in hours"
+	@echo "make bench-landscape  how far refusals hold around one of these fixes, resumable, 90 minutes"
 	@echo "make clean         remove the environment and the caches"
 
 setup: .venv/ready
@@ -153,6 +154,9 @@ bench-signing: setup
 
 bench-fix: setup
 	PYTHONPATH=benchmarks/fix:benchmarks/smollm2:tests/support $(BIN)/python benchmarks/fix/run.py $(if $(ROWS),--rows "$(ROWS)") $(if $(POLICIES),--policies $(POLICIES)) $(if $(SEEDS),--seeds $(SEEDS))
+
+bench-landscape: setup
+	PYTHONPATH=benchmarks/fix:benchmarks/smollm2:tests/support $(BIN)/python benchmarks/fix/landscape.py $(if $(POLICIES),--policy $(POLICIES))
 
 bench-smollm2: setup
 	PYTHONPATH=tests/support $(BIN)/python benchmarks/smollm2/run.py

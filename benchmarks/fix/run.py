@@ -61,7 +61,7 @@ class Experiment:
 
     def fix(self, row: Row, seed: int) -> dict[str, Any]:
         """The report of a row with a seed."""
-        out = self._rows / folder_of(row.name, seed)
+        out = self.out(row, seed)
         self._lend(row, seed, out)
         options = replace(row.options, asking=self._asking, seed=seed)
         part = "answered-" if row.answered else ""
@@ -79,6 +79,10 @@ class Experiment:
             print(f"{self.name}, {row.name}, seed {seed}: {error}", flush=True)
         found: dict[str, Any] = json.loads((out / "report.json").read_text())
         return found
+
+    def out(self, row: Row, seed: int) -> Path:
+        """The folder of a row's patch."""
+        return self._rows / folder_of(row.name, seed)
 
     def measure_derived(self) -> None:
         """Reports of the pair's tuned models themselves, if a row of the pair has left them."""
