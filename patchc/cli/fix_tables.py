@@ -86,6 +86,7 @@ def _facts(report: FixReport) -> dict[str, object]:
     if report.out:
         facts["wrote"] = (
             f"{report.out}, {size(report.patch_bytes)}, {report.share:.2%} of the model; "
-            f"{report.recipe}; {report.page}"
+            f"{report.recipe}"
         )
+        facts["page"] = report.page
     return facts

@@ -176,7 +176,7 @@ def test_replies_of_one_model_alone_are_counted_apart(world: World, tmp_path: Pa
     lines = [json.loads(line) for line in world[1]["replies"].read_text().splitlines()]
     write_lines(tmp_path / "replies.jsonl", [*lines[:2], *lines[3:]])
     patchc.report(world[0], tmp_path / "replies.jsonl", out=tmp_path / "page.html")
-    assert "1 replies are of one model alone" in (
+    assert "Replies of one model alone, not compared: 1." in (
         ReadPage((tmp_path / "page.html").read_text()).text
     )
 

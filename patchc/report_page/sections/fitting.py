@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 from patchc.evaluation.summary import RATE_NAMES
 from patchc.evaluation.trials import Trial
@@ -13,6 +14,7 @@ from patchc.report_page.labels import RATE_LABELS
 from patchc.report_page.measured import Figures
 from patchc.report_page.numbers import count, percent, rate, some
 from patchc.report_page.pictures import Caption, Line, LinePoint, lines
+from patchc.report_page.sections.objectives import MOST_SETS
 
 _MOST_ROWS = 400
 _MOST_POINTS = 100
@@ -38,7 +40,7 @@ def _fix(one: FixResults) -> list[Block]:
         ("objective", (one.objective,)),
         ("seed", (count(one.seed),)),
     ]
-    for name, (development, test) in one.split.items():
+    for name, (development, test) in islice(one.split.items(), MOST_SETS):
         learned = one.learned.get(name, 0)
         parts = (" for development, ", count(learned), " of them to learn from; ", count(test))
         facts.append((f"{name} requests", (count(development), *parts, " for the test")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 
 from patchc.evaluation.paired import Change
 from patchc.evaluation.rates import Rate
@@ -24,6 +25,8 @@ from patchc.report_page.measured import Figures, Measurement
 from patchc.report_page.numbers import change, count, percent, points, probability, rate, some
 from patchc.report_page.pictures import Caption, IntervalRow, intervals
 
+MOST_SETS = 20
+"""Sets of requests that are named; there are three, and a stranger's file may have more."""
 _MOST_KINDS = 60
 _SENTENCES = {"harmful": "Harm", "over_refusal": "Over-refusal", "utility": "Utility"}
 _HOW = (
@@ -79,7 +82,7 @@ def objectives_section(measurements: Sequence[Measurement]) -> Section | None:
 def counted(requests: Mapping[str, int]) -> Cell:
     """How many requests each set has."""
     parts: list[Part] = []
-    for name, total in requests.items():
+    for name, total in islice(requests.items(), MOST_SETS):
         parts += [", "] if parts else []
         parts += [count(total), f" {name}"]
     return parts
@@ -89,7 +92,8 @@ def _blocks(one: Measurement, prefix: str) -> list[Block]:
     facts: list[tuple[str, Cell]] = [("judge", (one.judge or "not said",))]
     if one.requests:
         facts.append(("requests", counted(one.requests)))
-    facts += [(f"digest of {name}", (Code(found),)) for name, found in one.data.items()]
+    digests = islice(one.data.items(), MOST_SETS)
+    facts += [(f"digest of {name}", (Code(found),)) for name, found in digests]
     if one.others:
         facts.append(("left out", (count(one.others), " other models of that file")))
     return [Facts(facts), *_rates(one, prefix)]

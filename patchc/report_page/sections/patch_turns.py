@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from patchc.report_page.blocks import Block, Code, Facts, Figure, Section, Subsection, Table
+from patchc.report_page.blocks import Block, Code, Facts, Figure, Section, Subsection, Table, Text
 from patchc.report_page.labels import RATE_LABELS, label
-from patchc.report_page.numbers import change, points, rate
+from patchc.report_page.numbers import change, count, points, rate
 from patchc.report_page.pictures import Caption, matrix
 from patchc.report_page.turn_results import Turn, TurnResults
 
@@ -30,7 +30,16 @@ def _chain(one: TurnResults, prefix: str) -> list[Block]:
         (f"{number}. {name}", (Code(root),))
         for number, (name, root) in enumerate(zip(one.patches, one.roots, strict=True), start=1)
     ][:_MOST_TURNS]
-    return [Facts(roots), _matrix(turns, categories, prefix), _forgetting(one, categories)]
+    blocks: list[Block] = [
+        Facts(roots), _matrix(turns, categories, prefix), _forgetting(one, categories)
+    ]  # fmt: skip
+    rest = (len(one.turns) - len(turns), len(one.categories) - len(categories))
+    if max(rest) > 0:
+        blocks.insert(0, Text((
+            "Left out: ", count(max(0, rest[0])), " later turns, ", count(max(0, rest[1])),
+            " categories.",
+        ), "note"))  # fmt: skip
+    return blocks
 
 
 def _matrix(turns: Sequence[Turn], categories: Sequence[str], prefix: str) -> Figure:

@@ -32,8 +32,7 @@ def _file(one: ReplyFile, replies: bool) -> list[Block]:
     heads = ("requests", "reply of the base", "with the patch", "how many", "change")
     blocks: list[Block] = [Facts([("judge", (one.judge or "not said",))])]
     if one.alone:
-        alone = (count(one.alone), " replies are of one model alone, and not compared.")
-        blocks.append(Text(alone))
+        blocks.append(Text(("Replies of one model alone, not compared: ", count(one.alone), ".")))
     blocks.append(Table("What replies count as, before and after", heads, rows))
     if replies:
         blocks += [_exchanges(one, transition) for transition in one.changed]

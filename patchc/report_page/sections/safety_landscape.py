@@ -22,7 +22,8 @@ from patchc.report_page.numbers import count, percent, rate, real, some
 from patchc.report_page.pictures import Caption, Line, LinePoint, Reference, heat_map, lines, plane
 from patchc.report_page.sections.objectives import counted
 
-_MOST_LINES, _MOST_PLANES, _MOST_POINTS = 24, 8, 201
+_MOST_LINES, _MOST_POINTS = 24, 201
+_MOST_PLANES, _WIDEST_PLANE = 8, 41
 _HOW = (
     "Each point is the model with all its weights moved by alpha times a random direction, scaled "
     "tensor by tensor to the base's norms. VISAGE is the mean of 100 less the percent of harmful "
@@ -77,12 +78,12 @@ def _landscape(one: Landscape, prefix: str) -> list[Block]:
         blocks.append(_figures(one.curves))
     for number, alike in enumerate(_groups(one.curves)):
         blocks.append(_line(alike, f"{prefix}-line{number}"))
-    blocks += [
-        _plane(found, f"{prefix}-plane{number}")
-        for number, found in enumerate(one.planes[:_MOST_PLANES])
-    ]
-    if len(one.planes) > _MOST_PLANES:
-        blocks.append(Text((count(len(one.planes) - _MOST_PLANES), " more planes are not shown.")))
+    small = [found for found in one.planes if len(found.alphas) <= _WIDEST_PLANE][:_MOST_PLANES]
+    blocks += [_plane(found, f"{prefix}-plane{number}") for number, found in enumerate(small)]
+    if len(one.planes) > len(small):
+        blocks.append(
+            Text(("Planes that are not shown: ", count(len(one.planes) - len(small)), "."))
+        )
     return blocks
 
 
@@ -144,11 +145,15 @@ def _rates(curves: Sequence[Curve], shown: tuple[_Shown, ...], prefix: str, titl
     drawn = [shown[number] for number in _DRAWN[shown]]
     named = [(one, "" if one.subject == "line" else f"{one.subject}: ") for one in curves]
     series = [
-        Line(f"{before}{each.name}", _points(one, each)) for one, before in named for each in drawn
+        Line(f"{before}{each.name}", _points(one, each, has_band=each is drawn[0]))
+        for one, before in named
+        for each in drawn
     ]
     through = curves[0].subject == "line"
     picture = lines(
-        Caption(prefix, title, "Shares of the requests at each point of the line."),
+        Caption(
+            prefix, title, f"Shares of requests along the line. Bands: 95 % of {drawn[0].name}."
+        ),
         series=[one for one in series if one.points],
         x_label="alpha: 0 is the base, 1 the patched model" if through else "alpha",
         y_label="share of requests",
@@ -172,9 +177,14 @@ def _rates(curves: Sequence[Curve], shown: tuple[_Shown, ...], prefix: str, titl
     return Figure(picture, Table(title, heads, rows))
 
 
-def _points(curve: Curve, shown: _Shown) -> list[LinePoint]:
+def _points(curve: Curve, shown: _Shown, has_band: bool) -> list[LinePoint]:
+    """The points of a line; bands of all would hide each other."""
     rates = [(point.alpha, shown.of(point)) for point in curve.points[:_MOST_POINTS]]
-    return [LinePoint(alpha, one.value, one.low, one.high) for alpha, one in rates if one]
+    return [
+        LinePoint(alpha, one.value, *((one.low, one.high) if has_band else ()))
+        for alpha, one in rates
+        if one
+    ]
 
 
 def _plane(one: Plane, prefix: str) -> Subsection:
