@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ from patchc.evaluation.journal import is_header
 from patchc.evaluation.rates import Rate, rate
 from patchc.evaluation.records import read_text
 from patchc.evaluation.requests import SetName
-from patchc.evaluation.verdicts import Outcome
+from patchc.evaluation.verdicts import OUTCOMES, Outcome
 from patchc.landscape.curves import (
     Curve,
     CurvePoint,
@@ -23,9 +26,20 @@ from patchc.landscape.curves import (
     Plane,
     Subject,
     half_width,
+    is_regular,
     visage,
 )
-from patchc.landscape.lines import LANDSCAPE, UNFIT, Line, MarginLine, Reply, ReplyLine, decode_line
+from patchc.landscape.lines import (
+    JUDGED_SETS,
+    LANDSCAPE,
+    UNFIT,
+    Line,
+    MarginLine,
+    Reply,
+    ReplyLine,
+    decode_line,
+    key_of,
+)
 from patchc.landscape.phrases import has_refusal_phrase
 from patchc.landscape.place import PATCH
 from patchc.strict_json import parse_json
@@ -72,11 +86,12 @@ def read_landscape(path: Path) -> Landscape:
         if not is_header(header, LANDSCAPE):
             raise ValueError("it does not begin as one")
         inputs = _checked(header["inputs"])
-    lines = []
+    lines: dict[str, Line] = {}
     for number, text in enumerate(rest, start=2):
         with _line_told(path, number):
-            lines.append(_fitting(decode_line(parse_json(text)), inputs["counts"]))
-    return find_landscape(inputs, lines)
+            line = decode_line(parse_json(text), inputs["counts"])
+        lines[json.dumps(key_of(line), sort_keys=True)] = line
+    return find_landscape(inputs, lines.values())
 
 
 @contextmanager
@@ -90,24 +105,16 @@ def _line_told(path: Path, number: int) -> Iterator[None]:
         ) from error
 
 
-def _fitting(line: Line, counts: Mapping[str, int]) -> Line:
-    given = line.margins if isinstance(line, MarginLine) else line.replies
-    asked = [*counts] if isinstance(line, ReplyLine) else ["harmful", "harmless"]
-    if {name: len(one) for name, one in given.items()} != {name: counts[name] for name in asked}:
-        raise ValueError("it has other requests than the first line states")
-    return line
-
-
 def _checked(inputs: Any) -> Mapping[str, Any]:
-    counts = {name: int(count) for name, count in inputs["counts"].items()}
-    root = inputs["patch"]
-    return {
-        "base": str(inputs["base"]),
-        "patch": None if root is None else str(root),
-        "judge": str(inputs["judge"]),
-        "seed": int(inputs["seed"]),
-        "counts": counts,
-    }
+    root, counts, seed = inputs["patch"], inputs["counts"], inputs["seed"]
+    texts = [inputs["base"], inputs["judge"], *([] if root is None else [root])]
+    if not all(type(text) is str for text in texts) or type(seed) is not int:
+        raise TypeError("base, patch, judge or seed is of another kind")
+    if not {*JUDGED_SETS} <= {*counts} <= {*OUTCOMES}:
+        raise ValueError("it counts other sets of requests")
+    if not all(type(count) is int and count > 0 for count in counts.values()):
+        raise ValueError("a set has no requests")
+    return {"base": texts[0], "patch": root, "judge": texts[1], "seed": seed, "counts": counts}
 
 
 def _find_curves(lines: list[ReplyLine]) -> list[Curve]:
@@ -137,19 +144,18 @@ def _find_curves(lines: list[ReplyLine]) -> list[Curve]:
 
 
 def _curve(subject: Subject, name: str, system: bool, points: tuple[CurvePoint, ...]) -> Curve:
-    if subject == "line" or points[len(points) // 2].alpha != 0:
+    if subject == "line":
         return Curve(subject, name, system, points)
     widths: dict[Objective, HalfWidth | None] = {
         objective: half_width(points, rate_of) for objective, rate_of in _GOOD.items()
     }
-    return Curve(
-        subject,
-        name,
-        system,
-        points,
-        visage([100 * one.unrefused.value for one in points]),
-        visage([100 * one.without_phrase.value for one in points]),
-        widths,
+    curve = Curve(subject, name, system, points, half_widths=widths)
+    if not is_regular([one.alpha for one in points]):
+        return curve
+    return replace(
+        curve,
+        visage=visage([100 * one.unrefused.value for one in points]),
+        visage_by_phrases=visage([100 * one.without_phrase.value for one in points]),
     )
 
 
@@ -184,10 +190,25 @@ def _find_planes(lines: list[MarginLine]) -> list[Plane]:
             grids.setdefault((line.system, side), {})[at] = line
     planes = []
     for (system, side), grid in sorted(grids.items()):
-        alphas = sorted({x for x, _ in grid})
-        if all((x, y) in grid for y in alphas for x in alphas):
+        alphas = _whole_grid(grid)
+        if alphas:
             planes.append(_plane(side, (names[0], names[1]), system, tuple(alphas), grid))
     return planes
+
+
+def _whole_grid(places: Iterable[tuple[float, float]]) -> Sequence[float]:
+    """Return the coordinates of the finest whole grid; there may be one of a run with others.
+
+    Those of a grid of n × n are in at least n places; those of unfinished or coarser ones are
+    in fewer.
+    """
+    known = set(places)
+    counts = Counter(x for x, _ in known)
+    for least in sorted({*counts.values()}):
+        alphas = sorted(x for x, count in counts.items() if count >= least)
+        if is_regular(alphas) and all((x, y) in known for y in alphas for x in alphas):
+            return alphas
+    return ()
 
 
 def _plane(

@@ -8,6 +8,7 @@ from patchc.errors import UsageError
 from patchc.recipe import checks
 
 _MOST_DIRECTIONS, _MOST_POINTS = 100, 1001
+_LEAST_END, _LARGEST_END = 1e-6, 1e6
 
 
 @dataclass(frozen=True)
@@ -46,14 +47,22 @@ class LandscapeOptions:
             _check_points("plane_points", self.plane_points, odd=True)
             if self.directions < 2:
                 raise UsageError("a plane needs two directions; give them, or plane_points 0")
-        checks.positive("radius", self.radius)
-        checks.positive("line_end", self.line_end)
+        _check_end("radius", self.radius)
+        _check_end("line_end", self.line_end)
         checks.seed("seed", self.seed)
 
     @property
     def names(self) -> tuple[str, ...]:
         """The random directions' names."""
         return tuple(str(number) for number in range(1, self.directions + 1))
+
+
+def _check_end(name: str, value: object) -> None:
+    end = checks.positive(name, value)
+    if not _LEAST_END <= end <= _LARGEST_END:
+        raise UsageError(
+            f"{name} is {end:g}; it must lie between {_LEAST_END:g} and {_LARGEST_END:g}"
+        )
 
 
 def _check_points(name: str, value: object, odd: bool) -> None:

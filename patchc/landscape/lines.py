@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from patchc.evaluation.journal import Journal, open_journal
 from patchc.evaluation.requests import SetName
 from patchc.evaluation.verdicts import OUTCOMES, Outcome
-from patchc.landscape.place import Place
+from patchc.landscape.place import Place, as_number
 
 LANDSCAPE = "landscape"
 """The kind of journal that a landscape file is."""
+
+JUDGED_SETS: tuple[SetName, ...] = ("harmful", "harmless")
+"""The sets whose replies are judged, and whose requests have margins."""
 
 UNFIT = (
     ValueError, LookupError, TypeError, AttributeError, ZeroDivisionError, OverflowError,
@@ -66,7 +70,8 @@ def open_lines(path: Path, inputs: Mapping[str, Any]) -> AbstractContextManager[
     Raises:
         EvaluateError, StorageError: see :func:`patchc.evaluation.journal.open_journal`.
     """
-    return open_journal(path, LANDSCAPE, inputs, _encode, decode_line, key_of)
+    decode = partial(decode_line, counts=inputs["counts"])
+    return open_journal(path, LANDSCAPE, inputs, _encode, decode, key_of)
 
 
 def key_of(line: Line) -> Any:
@@ -79,34 +84,36 @@ def place_key(place: Place, system: bool, what: What) -> Any:
     return [place.to_json(), system, what]
 
 
-def decode_line(content: Any) -> Line:
-    """Read a line; other content raises the errors that a journal expects."""
+def decode_line(content: Any, counts: Mapping[SetName, int]) -> Line:
+    """Read a line; other content raises the errors that a journal expects.
+
+    Args:
+        content: JSON values.
+        counts: how many requests each set has.
+    """
     place, system = Place.from_json(content["at"]), content["system"]
     if type(system) is not bool:
-        raise TypeError
+        raise TypeError("system is neither true nor false")
     if "margins" in content:
-        margins = {
-            _set_name(name): tuple(map(float, given)) for name, given in content["margins"].items()
-        }
+        given = content["margins"]
+        _check_counts(given, {name: counts[name] for name in JUDGED_SETS})
+        margins = {name: tuple(map(as_number, given[name])) for name in JUDGED_SETS}
         return MarginLine(place, system, margins)
-    replies = {
-        _set_name(name): tuple(_decode_reply(name, one) for one in given)
-        for name, given in content["replies"].items()
-    }
+    given = content["replies"]
+    _check_counts(given, counts)
+    replies = {name: tuple(_decode_reply(name, one) for one in given[name]) for name in counts}
     return ReplyLine(place, system, replies)
 
 
-def _set_name(name: Any) -> SetName:
-    if name not in OUTCOMES:
-        raise ValueError
-    found: SetName = name
-    return found
+def _check_counts(given: Mapping[str, Sequence[Any]], counts: Mapping[SetName, int]) -> None:
+    if {name: len(one) for name, one in given.items()} != counts:
+        raise ValueError("it has other requests than the first line states")
 
 
 def _decode_reply(name: SetName, content: Sequence[Any]) -> Reply:
     text, outcome, coherent = content
     if type(text) is not str or type(coherent) is not bool or outcome not in OUTCOMES[name]:
-        raise ValueError
+        raise ValueError("a reply is no text, outcome, and true or false")
     return Reply(text, outcome, coherent)
 
 

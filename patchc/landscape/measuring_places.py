@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
 
 from patchc.derivation.examples import Tokens
 from patchc.derivation.margin import LONGEST, Openings, find_openings, refusal_margin
-from patchc.errors import DeriveError
+from patchc.errors import DeriveError, NumericError
 from patchc.evaluation.encoded_replies import encode_replies
 from patchc.evaluation.generation import Speaker
 from patchc.evaluation.measure import Setup
@@ -17,11 +19,9 @@ from patchc.evaluation.model import ask
 from patchc.evaluation.requests import SetName
 from patchc.evaluation.verdicts import mark
 from patchc.landscape.coherence import are_coherent
-from patchc.landscape.lines import MarginLine, Reply, ReplyLine
+from patchc.landscape.lines import JUDGED_SETS, MarginLine, Reply, ReplyLine
 from patchc.landscape.movable import MovableModel
 from patchc.landscape.place import Place
-
-_JUDGED: tuple[SetName, ...] = ("harmful", "harmless")
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Surveyor:
         """
         setup = self.setups[system]
         self.movable.move(place)
-        spoken = {name: self._speak(setup, name) for name in _JUDGED}
+        spoken = {name: self._speak(setup, name) for name in JUDGED_SETS}
         chosen = self._answer(setup)
         self.movable.restore()
         found = {name: self._judge(setup, name, tokens) for name, tokens in spoken.items()}
@@ -57,12 +57,12 @@ class Surveyor:
         """Compute the margins of refusal of harmful and harmless requests at a place.
 
         Raises:
-            NumericError: a value is not finite at the place.
+            NumericError: a weight or a margin is not finite at the place.
         """
         self.movable.move(place)
         prompts = self.setups[system].prompts
         found: dict[SetName, tuple[float, ...]] = {}
-        for name in _JUDGED:
+        for name in JUDGED_SETS:
             margins = [0.0] * len(prompts.tokens[name])
             for numbers in prompts.batches[name]:
                 asked = [prompts.tokens[name][number] for number in numbers]
@@ -70,6 +70,10 @@ class Surveyor:
                     batch = refusal_margin(self.speaker.model, asked, openings)
                 for number, margin in zip(numbers, batch.tolist(), strict=True):
                     margins[number] = margin
+            if not all(map(math.isfinite, margins)):
+                raise NumericError(
+                    f"margins are not finite at {place.to_json()}; take a smaller radius"
+                )
             found[name] = tuple(margins)
         return MarginLine(place, system, found)
 
@@ -110,7 +114,7 @@ def first_openings(base: ReplyLine, setup: Setup) -> Openings:
     """
     refusals: list[Tokens] = []
     answers: list[Tokens] = []
-    for name in _JUDGED:
+    for name in JUDGED_SETS:
         replies = base.replies[name]
         texts = [one.text for one in replies]
         asked = getattr(setup.requests, name)
@@ -118,7 +122,13 @@ def first_openings(base: ReplyLine, setup: Setup) -> Openings:
         for reply, tokens in zip(replies, encoded, strict=True):
             if reply.coherent:
                 (refusals if reply.outcome == "refused" else answers).append(tokens)
-    try:
+    with suppress(DeriveError):
         return find_openings([one[:1] for one in refusals], [one[:1] for one in answers])
-    except DeriveError:
+    try:
         return find_openings(refusals, answers)
+    except DeriveError as error:
+        raise DeriveError(
+            f"the base's {len(refusals)} coherent refusals do not begin differently from its "
+            f"{len(answers)} answers, so there are no margins for a plane; take a judge that tells "
+            "them apart, or plane points 0"
+        ) from error

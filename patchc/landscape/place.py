@@ -11,6 +11,8 @@ from patchc.landscape.landscape_options import LandscapeOptions
 PATCH = "patch"
 """The name of the patch among the directions; random directions are "1", "2" and so on."""
 
+_LARGEST = 3.4e38
+
 
 @dataclass(frozen=True)
 class Place:
@@ -31,8 +33,18 @@ class Place:
     @classmethod
     def from_json(cls, content: Any) -> Place:
         """Invert :meth:`to_json`; other content raises the errors that a journal expects."""
-        values = {str(name): float(value) for name, value in content.items()}
-        return cls(values.pop(PATCH), values)
+        values = {name: as_number(value) for name, value in content.items()}
+        place = cls(values.pop(PATCH), values)
+        if not all(name.isascii() and name.isdecimal() for name in place.moves):
+            raise ValueError("a random direction has no number for a name")
+        return place
+
+
+def as_number(value: Any) -> float:
+    """Return a number of JSON that fp32 holds; other values raise the errors of a journal."""
+    if type(value) not in (int, float) or not abs(value) <= _LARGEST:
+        raise ValueError("a value is no number of fp32")
+    return float(value)
 
 
 def spread(count: int, first: float, last: float) -> tuple[float, ...]:

@@ -9,12 +9,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from blake3 import blake3
+
 from patchc.checkpoint import Checkpoint, open_checkpoint, refuse_single_file
 from patchc.errors import import_errors
 from patchc.evaluation.evaluate_options import EvaluateOptions
 from patchc.evaluation.judges import check_judge_is_known_by_name, open_judge
 from patchc.evaluation.measure import Setup
-from patchc.evaluation.requests import RequestSets, read_request_sets
+from patchc.evaluation.requests import read_request_sets
 from patchc.evaluation.results import evaluation_digest
 from patchc.formats import open_patch
 from patchc.landscape.curves import Landscape
@@ -114,14 +116,15 @@ def landscape(
     }
     with ExitStack() as stack:
         base = stack.enter_context(open_checkpoint(folder))
-        patched = None
         if patch is not None:
             check_patch(Path(patch), folder, trust, progress)
+        inputs = _inputs(base, patch, setups, asking, options.seed)
+        lines = stack.enter_context(open_lines(Path(out), inputs))
+        patched = None
+        if patch is not None:
             copy = Path(stack.enter_context(TemporaryDirectory(prefix=SCRATCH))) / "patched"
             apply(patch, folder, out=copy, trust=trust, progress=progress)
             patched = stack.enter_context(open_checkpoint(copy))
-        inputs = _inputs(base, patch, requests, options, asking)
-        lines = stack.enter_context(open_lines(Path(out), inputs))
         survey = Survey(base, patched, setups, options, asking, lines, progress)
         openings = survey.run()
         found = find_landscape(inputs, lines.all())
@@ -140,9 +143,9 @@ def _ways(asking: EvaluateOptions) -> dict[bool, EvaluateOptions]:
 def _inputs(
     base: Checkpoint,
     patch: PathLike | None,
-    requests: RequestSets,
-    options: LandscapeOptions,
+    setups: Mapping[bool, Setup],
     asking: EvaluateOptions,
+    seed: int,
 ) -> dict[str, Any]:
     """Collect what every line depends on; not which places are measured."""
     root = None
@@ -151,11 +154,17 @@ def _inputs(
             root = opened.root.hex()
     with Runtime() as runtime:
         digest = digest_checkpoint(base, runtime).hex()
+    requests = setups[False].requests
+    prompts = blake3()
+    for setup in setups.values():
+        for keys in setup.prompts.keys.values():
+            prompts.update("".join(keys).encode())
     return {
         "base": digest,
         "patch": root,
-        "seed": options.seed,
+        "seed": seed,
         "evaluation": evaluation_digest(requests, asking),
+        "prompts": prompts.hexdigest(length=16),
         "counts": {name: len(asked) for name, asked in requests.items()},
         "judge": asking.judge_name,
     }
