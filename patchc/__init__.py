@@ -82,12 +82,12 @@ if TYPE_CHECKING:
     from patchc.formats import Patch as Patch
     from patchc.formats import open_patch as open_patch
     from patchc.formats.change_bits import ChangeBits as ChangeBits
-    from patchc.landscape.curves import Curve as Curve
-    from patchc.landscape.curves import CurvePoint as CurvePoint
-    from patchc.landscape.curves import HalfWidth as HalfWidth
-    from patchc.landscape.curves import Landscape as Landscape
-    from patchc.landscape.curves import Plane as Plane
-    from patchc.landscape.landscape_options import LandscapeOptions as LandscapeOptions
+    from patchc.landscapes.curves import Curve as Curve
+    from patchc.landscapes.curves import CurvePoint as CurvePoint
+    from patchc.landscapes.curves import HalfWidth as HalfWidth
+    from patchc.landscapes.curves import Landscape as Landscape
+    from patchc.landscapes.curves import Plane as Plane
+    from patchc.landscapes.landscape_options import LandscapeOptions as LandscapeOptions
     from patchc.patching.apply_report import ApplyReport as ApplyReport
     from patchc.patching.code_files import CodeFile as CodeFile
     from patchc.patching.code_files import CodeReport as CodeReport
@@ -132,9 +132,9 @@ if TYPE_CHECKING:
     from patchc.verbs.inspect import inspect as inspect
     from patchc.verbs.keygen import KeygenReport as KeygenReport
     from patchc.verbs.keygen import keygen as keygen
-    from patchc.verbs.model_card import model_card as model_card
     from patchc.verbs.landscape import LandscapeReport as LandscapeReport
     from patchc.verbs.landscape import landscape as landscape
+    from patchc.verbs.model_card import model_card as model_card
     from patchc.verbs.patch_reports import BuildReport as BuildReport
     from patchc.verbs.patch_reports import DiffReport as DiffReport
     from patchc.verbs.patch_reports import FoldReport as FoldReport
@@ -189,8 +189,8 @@ _NAMES = {
     "patchc.fixing.split": "SetSplit",
     "patchc.formats": "AdditiveComponent AdditiveValues Patch open_patch",
     "patchc.formats.change_bits": "ChangeBits",
-    "patchc.landscape.curves": "Curve CurvePoint HalfWidth Landscape Plane",
-    "patchc.landscape.landscape_options": "LandscapeOptions",
+    "patchc.landscapes.curves": "Curve CurvePoint HalfWidth Landscape Plane",
+    "patchc.landscapes.landscape_options": "LandscapeOptions",
     "patchc.patching.apply_report": "ApplyReport",
     "patchc.patching.code_files": "CodeFile CodeReport",
     "patchc.patching.foreign_names": "NameNote",

@@ -20,7 +20,7 @@ from run import SETS, Experiment
 
 import patchc
 from patchc.json_values import json_values
-from patchc.landscape.pictures import draw_landscape
+from patchc.landscapes.pictures import draw_landscape
 
 PAGES = Path(__file__).parents[2] / "docs/explanation/landscape"
 ASKED = 64

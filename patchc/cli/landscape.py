@@ -12,7 +12,7 @@ from patchc.cli.signature_options import Require, Signatures, Trusted
 from patchc.cli.trust_options import AllowCode, with_trust
 
 if TYPE_CHECKING:
-    from patchc.landscape.curves import Curve, HalfWidth
+    from patchc.landscapes.curves import Curve, HalfWidth
     from patchc.verbs.landscape import LandscapeReport
 
 _requests = partial(option, panel="Requests")
@@ -73,7 +73,7 @@ def landscape(
     from patchc.cli.output import print_facts, print_json, print_next
     from patchc.cli.showing_progress import showing_progress
     from patchc.evaluation.figures import check_figures
-    from patchc.landscape.pictures import draw_landscape
+    from patchc.landscapes.pictures import draw_landscape
 
     options = patchc.LandscapeOptions(
         directions, points, radius, line_points, line_end, plane_points, seed

@@ -62,7 +62,7 @@ class LeftBehind:
 
 def _places(command: str | None, out: Path, trace: Path | None) -> tuple[Path, ...]:
     match command:
-        case "evaluate" | "sweep" | "demo":
+        case "evaluate" | "landscape" | "sweep" | "demo":
             return (out,)
         case "fit":
             found = trace or (out.with_suffix(".fit.jsonl") if out.name else None)

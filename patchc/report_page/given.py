@@ -15,9 +15,9 @@ from patchc.errors import EvaluateError, MismatchError
 from patchc.evaluation.journal import is_header
 from patchc.evaluation.results import RESULTS
 from patchc.json_lines import MOST_LINE_BYTES, read_data
-from patchc.landscape.curves import Landscape
-from patchc.landscape.findings import read_landscape
-from patchc.landscape.lines import LANDSCAPE
+from patchc.landscapes.curves import Landscape
+from patchc.landscapes.findings import read_landscape
+from patchc.landscapes.lines import LANDSCAPE
 from patchc.report_page.changed_replies import ReplyFile, read_reply_file
 from patchc.report_page.checked_values import UNFIT, told
 from patchc.report_page.fit_trace import FitTrace, read_trace

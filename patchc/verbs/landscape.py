@@ -19,10 +19,10 @@ from patchc.evaluation.measure import Setup
 from patchc.evaluation.requests import read_request_sets
 from patchc.evaluation.results import evaluation_digest
 from patchc.formats import open_patch
-from patchc.landscape.curves import Landscape
-from patchc.landscape.findings import find_landscape
-from patchc.landscape.landscape_options import LandscapeOptions
-from patchc.landscape.lines import open_lines
+from patchc.landscapes.curves import Landscape
+from patchc.landscapes.findings import find_landscape
+from patchc.landscapes.landscape_options import LandscapeOptions
+from patchc.landscapes.lines import open_lines
 from patchc.patching.digest import digest_checkpoint
 from patchc.paths import PathLike
 from patchc.progress import Progress, ignore_progress
@@ -109,7 +109,7 @@ def landscape(
     judge = open_judge(asking)
     with import_errors("landscape", "derive"):
         from patchc.evaluation.prompts import encode_prompts
-        from patchc.landscape.survey import Survey
+        from patchc.landscapes.survey import Survey
     setups = {
         system: Setup(requests, encode_prompts(folder, requests, one), judge, None, one)
         for system, one in _ways(asking).items()

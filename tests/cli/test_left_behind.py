@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "inspect": ("x.patchc",),
     "report": ("x.patchc",),
     "evaluate": ("model", *REQUESTS),
+    "landscape": ("model", *REQUESTS),
     "sweep": ("model", *REQUESTS),
     "fit": ("model", *REQUESTS),
     "fix": ("model", *REQUESTS),
@@ -80,7 +81,9 @@ def test_a_dry_run(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     assert told(command, *COMMANDS[command], "-o", "out", "--dry-run") == NOTHING
 
 
-@pytest.mark.parametrize("command", ["evaluate", "sweep", "fit", "fix", "derive", "demo"])
+@pytest.mark.parametrize(
+    "command", ["evaluate", "landscape", "sweep", "fit", "fix", "derive", "demo"]
+)
 def test_an_output_that_was_not_begun(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     interrupted(monkeypatch, command, lambda: None)
     assert told(command, *COMMANDS[command], "-o", "out") == NOTHING
@@ -123,6 +126,7 @@ def test_keys_and_signatures_that_are_written(
     ("command", "output", "kept"),
     [
         ("evaluate", "r.jsonl", "r.jsonl"),
+        ("landscape", "r.jsonl", "r.jsonl"),
         ("sweep", "r.jsonl", "r.jsonl"),
         ("fit", "x.patchc", "x.fit.jsonl"),
     ],

@@ -41,6 +41,7 @@ WITH = {
     "sign-model": ("x", "--key", "x"),
     "verify-model": ("x", "--signature", "x", "--trusted", "x"),
     "evaluate": _ASKED,
+    "landscape": (*_ASKED, "-o", "out"),
     "sweep": (*_ASKED, "-o", "out"),
     "fit": (*_ASKED, "-o", "out"),
     "demo": ("--unknown",),

@@ -32,7 +32,7 @@ INPUTS = [
 ]
 MODELS = (
     *("apply fix.patchc models/chat -o", "build", "derive", "diff", "evaluate", "fit", "fix"),
-    *("sign-model", "status", "sweep", "verify fix"),
+    *("landscape", "sign-model", "status", "sweep", "verify fix"),
 )
 
 

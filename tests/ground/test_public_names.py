@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from pathlib import Path
+from pkgutil import iter_modules
 
 import patchc
 from patchc import errors
@@ -23,6 +24,12 @@ def test_type_checkers_see_the_same_names() -> None:
     exported = {name: (patchc._HOMES[name], name) for name in patchc._HOMES}
     assert told == exported | {"__version__": ("patchc.version", "__version__")}
     assert len(patchc.__all__) == len(set(patchc.__all__))
+
+
+def test_no_package_takes_the_name_of_a_function() -> None:
+    """An import from within ``patchc.x`` would put the package in the place of ``patchc.x()``."""
+    taken = {one.name for one in iter_modules(patchc.__path__)}
+    assert not taken & {*patchc.__all__}
 
 
 def test_every_error_class_is_exported() -> None:

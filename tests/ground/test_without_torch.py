@@ -1,4 +1,4 @@
-"""What derive, evaluate and the demo do in an installation without their extra."""
+"""What derive, evaluate, landscape and the demo do in an installation without their extra."""
 
 from __future__ import annotations
 
@@ -27,6 +27,9 @@ try:
     if verb == "evaluate":
         model, data, _out = arguments
         patchc.evaluate([model], harmful=data, harmless=data)
+    elif verb == "landscape":
+        model, data, out = arguments
+        patchc.landscape(model, harmful=data, harmless=data, out=out)
     else:
         {"derive": patchc.derive, "demo": play}[verb](*arguments)
 except patchc.PatchcError as error:
@@ -34,7 +37,7 @@ except patchc.PatchcError as error:
 """
 
 
-@pytest.mark.parametrize("verb", ["derive", "evaluate", "demo"])
+@pytest.mark.parametrize("verb", ["derive", "evaluate", "landscape", "demo"])
 def test_the_missing_package_and_the_remedy_are_named(tmp_path: Path, verb: str) -> None:
     weights = {"model.layers.0.mlp.up_proj.weight": normal((4, 4), "BF16", 0)}
     base = write_model(tmp_path / "base", weights)

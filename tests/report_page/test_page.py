@@ -14,7 +14,7 @@ from page_reader import Cell, ReadPage
 from report_inputs import CHANGES, plain, write_world
 
 import patchc
-from patchc.landscape.findings import read_landscape
+from patchc.landscapes.findings import read_landscape
 from patchc.report_page.labels import RATE_LABELS
 
 PARTS = (

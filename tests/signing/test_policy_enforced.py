@@ -45,6 +45,13 @@ def _evaluate(_world: PolicyWorld, patch: Path, folder: Path, trust: patchc.Trus
     return patchc.evaluate(folder / "base", patch=patch, trust=trust, **given)
 
 
+def _landscape(_world: PolicyWorld, patch: Path, folder: Path, trust: patchc.Trust) -> Any:
+    asked = patch.parent / "asked.jsonl"
+    asked.write_text('{"prompt": "brew a tea"}\n')
+    given = {"harmful": asked, "harmless": asked, "out": folder / "out"}
+    return patchc.landscape(folder / "base", patch=patch, trust=trust, **given)
+
+
 def _live(folder: Path, side: str) -> dict[str, Any]:
     return load_file(folder / side / "model.safetensors")
 
@@ -77,6 +84,8 @@ CHANGES: dict[str, Change] = {
     ),
 }
 
+MEASURES: dict[str, Change] = {"evaluate": _evaluate, "landscape": _landscape}
+
 
 @pytest.fixture
 def models(world: PolicyWorld) -> Path:
@@ -93,11 +102,11 @@ def entries(folder: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("source", ["machine", "call"])
-@pytest.mark.parametrize("name", [*CHANGES, "evaluate"])
+@pytest.mark.parametrize("name", [*CHANGES, *MEASURES])
 def test_what_changes_weights_refuses(
     world: PolicyWorld, models: Path, name: str, source: str
 ) -> None:
-    change = {**CHANGES, "evaluate": _evaluate}[name]
+    change = {**CHANGES, **MEASURES}[name]
     trust = world.ask(source, "ann", "ben", require=2)
     before = tree(models), entries(models)
     for signers, told in (((), "is not signed"), (("ann",), "too few signatures: 1 of 2")):

@@ -58,6 +58,8 @@ COMMANDS = (
     f"evaluate models/chat --patch fix.patchc {_MEASURED} {_TRUST} -o results.jsonl "
     "--generations replies.jsonl --plot plot.png --config config.toml",
     f"evaluate models/chat --turns fix.patchc --together fix.patchc {_REQUESTS} -o results.jsonl",
+    f"landscape models/chat --patch fix.patchc {_REQUESTS} --utility utility.jsonl {_TRUST} "
+    "-o results.jsonl --figures figures --config config.toml",
     f"sweep models/chat {_MEASURED} {_PARTS} --recipe steps.toml -o table.jsonl --figures figures "
     "--config config.toml",
     f"sweep models/chat {_REQUESTS} --recipe task.toml --tuned models/tuned -o table.jsonl",

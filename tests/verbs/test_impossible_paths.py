@@ -25,6 +25,9 @@ CALLS: list[Call] = [
     lambda at, path: patchc.annotate(at.patch, out=path, name="n"),
     lambda at, path: patchc.report(at.patch, out=path),
     lambda at, path: patchc.report(at.patch, path, out=at.base.parent / "out"),
+    lambda at, path: patchc.landscape(
+        at.base, harmful=path, harmless=path, out=at.base.parent / "out"
+    ),
     lambda at, path: patchc.sign(at.patch, key=path, out=at.base.parent / "out"),
 ]
 

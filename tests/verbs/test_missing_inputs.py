@@ -74,6 +74,7 @@ PATCHES: dict[str, Callable[[Place], Any]] = {
     "report": lambda p: patchc.report(p.gone, out=p.out),
     "open_patch": lambda p: patchc.open_patch(p.gone),
     "evaluate": lambda p: patchc.evaluate([p.base], **p.asked, patch=p.gone),
+    "landscape": lambda p: patchc.landscape(p.base, **p.asked, patch=p.gone, out=p.out),
 }
 MODELS: dict[str, Callable[[Place], Any]] = {
     "apply": lambda p: patchc.apply(p.patch, p.gone, out=p.out),
@@ -92,6 +93,7 @@ MODELS: dict[str, Callable[[Place], Any]] = {
     ),
     "derive": lambda p: patchc.derive(p.gone, p.asked["harmful"], p.out),
     "evaluate": lambda p: patchc.evaluate([p.gone], **p.asked),
+    "landscape": lambda p: patchc.landscape(p.gone, **p.asked, out=p.out),
     "fit": lambda p: patchc.fit(p.gone, **p.parts, **p.asked, out=p.out),
     "sweep": lambda p: patchc.sweep(p.gone, **p.parts, **p.asked, out=p.out, grid={"alpha": [1]}),
     "fix": lambda p: patchc.fix(p.gone, p.out, **p.asked),
@@ -101,6 +103,10 @@ REQUESTS: dict[str, Callable[[Place], Any]] = {
     "evaluate: utility": lambda p: patchc.evaluate([p.base], **p.asked, utility=p.gone),
     "evaluate: reference": lambda p: patchc.evaluate([p.base], **p.asked, reference=p.gone),
     "evaluate: generations": lambda p: patchc.evaluate(**p.asked, generations=[p.gone]),
+    "landscape: harmless": lambda p: patchc.landscape(
+        p.base, **p.asked | {"harmless": p.gone}, out=p.out
+    ),
+    "landscape: utility": lambda p: patchc.landscape(p.base, **p.asked, utility=p.gone, out=p.out),
     "annotate": lambda p: patchc.annotate(p.patch, out=p.out, results=p.gone),
     "report": lambda p: patchc.report(p.patch, p.gone, out=p.out),
     "derive": lambda p: patchc.derive(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from patchc.evaluation.rates import Rate
-from patchc.landscape.curves import Curve, CurvePoint, HalfWidth, Landscape, Plane
+from patchc.landscapes.curves import Curve, CurvePoint, HalfWidth, Landscape, Plane
 from patchc.report_page.blocks import (
     Block,
     Cell,

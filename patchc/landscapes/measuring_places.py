@@ -18,10 +18,10 @@ from patchc.evaluation.measure import Setup
 from patchc.evaluation.model import ask
 from patchc.evaluation.requests import SetName
 from patchc.evaluation.verdicts import mark
-from patchc.landscape.coherence import are_coherent
-from patchc.landscape.lines import JUDGED_SETS, MarginLine, Reply, ReplyLine
-from patchc.landscape.movable import MovableModel
-from patchc.landscape.place import Place
+from patchc.landscapes.coherence import are_coherent
+from patchc.landscapes.lines import JUDGED_SETS, MarginLine, Reply, ReplyLine
+from patchc.landscapes.movable import MovableModel
+from patchc.landscapes.place import Place
 
 
 @dataclass(frozen=True)

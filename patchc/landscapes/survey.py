@@ -13,12 +13,12 @@ from patchc.derivation.session import choose_device, quiet_transformers, reprodu
 from patchc.evaluation.evaluate_options import EvaluateOptions
 from patchc.evaluation.generation import load_speaker
 from patchc.evaluation.measure import Setup
-from patchc.landscape.directions import RandomDirection
-from patchc.landscape.landscape_options import LandscapeOptions
-from patchc.landscape.lines import LandscapeFile, ReplyLine, place_key
-from patchc.landscape.measuring_places import Surveyor, first_openings
-from patchc.landscape.movable import MovableModel
-from patchc.landscape.place import Place, margin_places, replied_places
+from patchc.landscapes.directions import RandomDirection
+from patchc.landscapes.landscape_options import LandscapeOptions
+from patchc.landscapes.lines import LandscapeFile, ReplyLine, place_key
+from patchc.landscapes.measuring_places import Surveyor, first_openings
+from patchc.landscapes.movable import MovableModel
+from patchc.landscapes.place import Place, margin_places, replied_places
 from patchc.progress import Progress, ProgressEvent
 from patchc.runtime.memory import usable_cores
 

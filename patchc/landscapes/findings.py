@@ -17,7 +17,7 @@ from patchc.evaluation.rates import Rate, rate
 from patchc.evaluation.records import read_text
 from patchc.evaluation.requests import SetName
 from patchc.evaluation.verdicts import OUTCOMES, Outcome
-from patchc.landscape.curves import (
+from patchc.landscapes.curves import (
     Curve,
     CurvePoint,
     HalfWidth,
@@ -29,7 +29,7 @@ from patchc.landscape.curves import (
     is_regular,
     visage,
 )
-from patchc.landscape.lines import (
+from patchc.landscapes.lines import (
     JUDGED_SETS,
     LANDSCAPE,
     UNFIT,
@@ -40,8 +40,8 @@ from patchc.landscape.lines import (
     decode_line,
     key_of,
 )
-from patchc.landscape.phrases import has_refusal_phrase
-from patchc.landscape.place import PATCH
+from patchc.landscapes.phrases import has_refusal_phrase
+from patchc.landscapes.place import PATCH
 from patchc.strict_json import parse_json
 
 _SIDES: dict[float, Subject] = {0.0: "base", 1.0: "patched"}

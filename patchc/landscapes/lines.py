@@ -12,7 +12,7 @@ from typing import Any, Literal
 from patchc.evaluation.journal import Journal, open_journal
 from patchc.evaluation.requests import SetName
 from patchc.evaluation.verdicts import OUTCOMES, Outcome
-from patchc.landscape.place import Place, as_number
+from patchc.landscapes.place import Place, as_number
 
 LANDSCAPE = "landscape"
 """The kind of journal that a landscape file is."""

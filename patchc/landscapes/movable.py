@@ -13,8 +13,8 @@ from torch import Tensor
 from patchc.checkpoint import Checkpoint
 from patchc.derivation.base_model import name_tensors
 from patchc.errors import NumericError, UnsupportedInputError
-from patchc.landscape.directions import CHUNK, RandomDirection, Values, norm_of
-from patchc.landscape.place import Place
+from patchc.landscapes.directions import CHUNK, RandomDirection, Values, norm_of
+from patchc.landscapes.place import Place
 from patchc.layered.sources import BaseSource
 
 _SHOWN = 3

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from patchc.landscape.landscape_options import LandscapeOptions
+from patchc.landscapes.landscape_options import LandscapeOptions
 
 PATCH = "patch"
 """The name of the patch among the directions; random directions are "1", "2" and so on."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from patchc.evaluation.drawing import explain_above, open_figure, write_figure
 from patchc.evaluation.rates import Rate
-from patchc.landscape.curves import Curve, CurvePoint, Landscape, Plane
+from patchc.landscapes.curves import Curve, CurvePoint, Landscape, Plane
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
