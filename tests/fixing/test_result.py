@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from dataclasses import replace
@@ -25,8 +26,22 @@ from patchc.selection.compact.holding import Holding
 from patchc.stages import file_digest
 
 
-def test_the_folder_holds_the_three_files_and_the_work(folder: Path) -> None:
+def test_the_folder_holds_the_files_and_the_work(folder: Path) -> None:
     assert {path.name for path in (folder / "fixed").iterdir()} == {*FILES, "work"}
+
+
+def test_the_page_is_the_one_that_report_writes_without_replies(
+    folder: Path, tmp_path: Path
+) -> None:
+    out = folder / "fixed"
+    replies = out / "work/replies/results.jsonl"
+    results = [out / "report.json", out / "work/trace/fit.jsonl", replies]
+    page = patchc.report(out / "fix.patchc", results, out=tmp_path / "page.html", replies=False)
+    assert page.missing == ("landscape", "turns")
+    assert page.out.read_bytes() == (out / "report.html").read_bytes()
+    asked = {line["prompt"] for line in map(json.loads, replies.read_text().splitlines()[1:])}
+    assert asked
+    assert not any(prompt in page.out.read_text() for prompt in asked)
 
 
 def test_the_figures_are_those_of_evaluate_on_the_test_split(folder: Path) -> None:
