@@ -1,0 +1,32 @@
+"""Fixtures of the tests beside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from landscape_inputs import World, write_landscape_world
+
+import patchc
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a whole run has reported, its file, and each event of its progress."""
+
+    report: patchc.LandscapeReport
+    path: Path
+    events: list[patchc.ProgressEvent]
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return write_landscape_world(tmp_path_factory.mktemp("landscape"))
+
+
+@pytest.fixture(scope="session")
+def look(world: World, tmp_path_factory: pytest.TempPathFactory) -> Look:
+    path = tmp_path_factory.mktemp("look") / "landscape.jsonl"
+    events: list[patchc.ProgressEvent] = []
+    return Look(world.look(path, progress=events.append), path, events)
