@@ -2,22 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-
 import pytest
-from landscape_inputs import World, write_landscape_world
+from landscape_inputs import Look, World, write_landscape_world
 
 import patchc
-
-
-@dataclass(frozen=True)
-class Look:
-    """What a whole run has reported, its file, and each event of its progress."""
-
-    report: patchc.LandscapeReport
-    path: Path
-    events: list[patchc.ProgressEvent]
 
 
 @pytest.fixture(scope="session")

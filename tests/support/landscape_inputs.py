@@ -50,6 +50,15 @@ class World:
         return patchc.landscape(given.pop("model", self.base), out=out, **given)
 
 
+@dataclass(frozen=True)
+class Look:
+    """What a whole run has reported, its file, and each event of its progress."""
+
+    report: patchc.LandscapeReport
+    path: Path
+    events: list[patchc.ProgressEvent]
+
+
 def write_landscape_world(folder: Path) -> World:
     """Write everything."""
     base, tuned = write_base(folder / "base"), folder / "tuned"
