@@ -25,7 +25,12 @@ from patchc.paths import PathLike, listed
 from patchc.progress import Progress, ignore_progress
 from patchc.signing.trust import ANYBODY, Trust
 from patchc.stages import file_digest
-from patchc.verbs.patched_models import check_patch, check_signed, with_and_without
+from patchc.verbs.patched_models import (
+    check_changes_weights,
+    check_patch,
+    check_signed,
+    with_and_without,
+)
 from patchc.verbs.turns import check_turns
 
 
@@ -101,8 +106,8 @@ def evaluate(
         EvaluateError: bad requests or replies, no chat template, a judge that fails, or the
             results file of another evaluation.
         UsageError: no model, or several with ``turns``; an option that cannot be met; ``out`` with
-            a judge that has no name of its own; a patch that is given twice, or several in
-            ``together`` that are not all additive.
+            a judge that has no name of its own, or with a patch that changes no weights; a patch
+            that is given twice, or several in ``together`` that are not all additive.
         MismatchError: a patch of ``turns`` does not follow the one before it.
         MissingExtraError: torch, transformers, SciPy (with a patch) or a named judge's or task's
             package is missing.
@@ -148,6 +153,9 @@ def evaluate(
     if in_turn:
         check_scipy()
         chain = check_turns(in_turn, at_once, folders[0], trust, progress)
+    if out:
+        for path in (*listed(patch or ()), *in_turn, *at_once):
+            check_changes_weights(path)
     found: list[Evaluation] = []
     changes: dict[str, dict[str, Change]] = {}
     with ExitStack() as stack:
@@ -159,7 +167,9 @@ def evaluate(
                 from patchc.evaluation.model import evaluate_model
                 from patchc.evaluation.prompts import encode_prompts
 
-            def ask(setup: Setup, folder: Path, name: str) -> Evaluation:
+            def ask(given: Path, setup: Setup, folder: Path, name: str) -> Evaluation:
+                if folder != given:  # a patch may bring another tokenizer or chat template
+                    setup = replace(setup, prompts=encode_prompts(folder, requests, options))
                 measured = evaluate_model(folder, name, setup, results, progress)
                 figures = run_tasks(folder, options) if options.lm_eval else {}
                 return replace(measured, lm_eval=figures)
@@ -169,7 +179,7 @@ def evaluate(
                 for folder in folders
             ]
             for folder, name, setup in zip(folders, names[: len(folders)], setups, strict=True):
-                one = partial(ask, setup)
+                one = partial(ask, folder, setup)
                 if chain:
                     measured = chain.measure(folder, name, one, trust, progress)
                 elif patch:

@@ -7,16 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from patchc.errors import AlreadyPatchedError, PartlyPatchedError, WrongBaseError
+from patchc.errors import AlreadyPatchedError, PartlyPatchedError, UsageError, WrongBaseError
+from patchc.escaping import shown
 from patchc.evaluation.measure import Evaluation
 from patchc.formats import open_patch
 from patchc.patching.code_files import refuse_code
 from patchc.progress import Progress
 from patchc.signing.trust import Trust, demand_trust
 from patchc.verbs.apply import apply
+from patchc.verbs.inspect import inspect
 from patchc.verbs.verify import verify
 
 SCRATCH = "patchc-evaluate-"
+_SHOWN = 80
 
 Ask = Callable[[Path, str], Evaluation]
 """Measures the model in a folder, under a name."""
@@ -30,6 +33,22 @@ def check_signed(patch: Path, trust: Trust) -> None:
     """
     with open_patch(patch) as opened:
         demand_trust(opened, trust)
+
+
+def check_changes_weights(patch: Path) -> None:
+    """Refuse a patch of side files alone: a results file tells models apart by their weights.
+
+    Raises:
+        UsageError: it is one.
+        PatchFormatError, UnsupportedPatchError: it cannot be read.
+    """
+    found = inspect(patch)
+    files = [one.name for one in found.update.files if not one.is_header] if found.update else []
+    if files and found.base_digest == found.result_digest:
+        raise UsageError(
+            f"{patch} changes files alone ({shown(files[0], _SHOWN)}) and no weights, by which a "
+            "results file tells models apart; evaluate without a results file"
+        )
 
 
 def check_patch(patch: Path, folder: Path | None, trust: Trust, progress: Progress) -> None:

@@ -10,7 +10,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from patchc.errors import MismatchError, UnsupportedInputError, UsageError, WrongBaseError
+from patchc.errors import (
+    AlreadyPatchedError,
+    MismatchError,
+    PartlyPatchedError,
+    UnsupportedInputError,
+    UsageError,
+    WrongBaseError,
+)
 from patchc.evaluation.measure import Evaluation
 from patchc.evaluation.requests import RequestSets
 from patchc.evaluation.turns import PatchNames, TurnsReport, describe_turns
@@ -147,8 +154,10 @@ class _Copy:
             MismatchError: it does not follow the one before it.
         """
         try:
+            # In place, a model that holds the patch already, or a part of it, would be taken.
+            check_patch(patch.path, self.model, self._trust, self._progress)
             self.change(patch)
-        except WrongBaseError as error:
+        except (WrongBaseError, AlreadyPatchedError, PartlyPatchedError) as error:
             raise MismatchError(
                 f"{patch.path} does not follow {before.path}: the model that the latter leaves is "
                 "not its base; name the patches in the order in which they were made"

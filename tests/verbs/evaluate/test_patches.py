@@ -9,14 +9,11 @@ import pytest
 from command_line import run
 from evaluate_inputs import OPTIONS
 from safetensors.torch import load_file, save_file
-from tiny_llama import write_base
+from tiny_llama import TEMPLATE, write_base, write_data
 from transformers import AutoModelForCausalLM
 
 import patchc
-from patchc.errors import (
-    AlreadyPatchedError,
-    WrongBaseError,
-)
+from patchc.errors import AlreadyPatchedError, UsageError, WrongBaseError
 from patchc.evaluation.paired import compare
 
 
@@ -101,3 +98,22 @@ def test_a_patch_is_checked_against_all_models_before_anything_is_asked(
     for wrong, error in ((other, WrongBaseError), (tuned, AlreadyPatchedError)):
         with pytest.raises(error, match=str(wrong)):
             patchc.evaluate([base, wrong], **sets, patch=patch, options=OPTIONS)
+
+
+def test_a_patched_model_is_asked_with_its_own_chat_template(
+    base: Path, sets: dict[str, Path], tmp_path: Path
+) -> None:
+    """A results file tells models apart by weights, so it is not for such a patch."""
+    after = write_base(tmp_path / "after", template=TEMPLATE.replace("> {{", "> tea {{"))
+    write_data(sets["harmless"], [{"prompt": "brew a tea", "response": "mix sage"}])
+    patch = tmp_path / "template.patchc"
+    patchc.diff(base, after, out=patch)
+    (direct,) = patchc.evaluate(after, **sets, options=OPTIONS).models
+    for given in ({"patch": patch}, {"turns": patch}):
+        plain, patched = patchc.evaluate(base, **sets, **given, options=OPTIONS).models  # type: ignore[arg-type]
+        assert patched.answer_perplexity == direct.answer_perplexity != plain.answer_perplexity
+        assert patched.outcomes == direct.outcomes
+        out = tmp_path / "out.jsonl"
+        with pytest.raises(UsageError, match=r"template\.patchc changes files alone \(chat_temp"):
+            patchc.evaluate(base, **sets, **given, out=out, options=OPTIONS)  # type: ignore[arg-type]
+        assert not out.exists()

@@ -165,3 +165,7 @@ def test_a_chain_that_goes_on_after_an_additive_patch_or_with_another_file(
     assert [one["sage"].hits for one in found.harmful] == [3, 3, 0]
     with pytest.raises(MismatchError, match=r"c\.patchc does not follow .*additive\.patchc"):
         patchc.evaluate(base, turns=[additive, spoken.patches[2]], **given)
+    patchc.apply(additive, base, out=tmp_path / "summed")
+    patchc.diff(spoken.models["3"], tmp_path / "summed", out=tmp_path / "there.patchc")
+    with pytest.raises(MismatchError, match=r"there\.patchc does not follow .*additive\.patchc"):
+        patchc.evaluate(base, turns=[additive, tmp_path / "there.patchc"], **given)
