@@ -10,7 +10,7 @@ from patchc.errors import OutputError
 from patchc.files import staged_file
 from patchc.formats import open_patch
 from patchc.formats.container.layout import DEFAULT_CHUNK_BITS
-from patchc.output_checks import check_output
+from patchc.output_checks import check_output, check_place
 from patchc.paths import PathLike, listed
 from patchc.report_page.contents import make_page
 from patchc.report_page.given import Given, read_given
@@ -70,10 +70,11 @@ def report(
     """
     out, paths = Path(out), listed(results)
     found = inspect(patch)
-    given = read_given(paths, _digests(found), replies)
-    check_output(out, (found.path, *paths))
+    check_output(out, (found.path,))
     if out.is_dir():
         raise OutputError(f"output {out} is a folder and a page is a file; name a file")
+    given = read_given(paths, _digests(found), replies)
+    check_place(out, tuple(paths))
     return _write(found, given, out, replies, title)
 
 
