@@ -14,14 +14,12 @@ from patchc.evaluation.texts import is_degenerate
 
 _TOGETHER = 64
 
+Said = tuple[tuple[int, ...], tuple[int, ...]]
+"""A request and the reply to it, as token ids."""
 
-def are_coherent(
-    model: Any,
-    prompts: Sequence[Sequence[int]],
-    spoken: Sequence[Sequence[int]],
-    replies: Sequence[str],
-) -> list[bool]:
-    """Judge whether replies are coherent.
+
+class Coherence:
+    """Judges whether replies are coherent.
 
     A reply is incoherent if it is empty or loops (:func:`patchc.evaluation.texts.is_degenerate`),
     or if the model gives its tokens a mean of −log p above ½ · log V, where V is the number of
@@ -29,22 +27,40 @@ def are_coherent(
     to 3, so that half is between them for every vocabulary. The rule is our own.
 
     Args:
-        model: the base, unmoved.
-        prompts: token ids of the requests.
-        spoken: token ids of the replies.
-        replies: the replies' texts.
+        model: the base, which is unmoved when it is asked.
     """
-    found = [not is_degenerate(reply) for reply in replies]
-    asked = [number for number, fine in enumerate(found) if fine and spoken[number]]
-    # Shortest first, so that little is padded; the order decides no verdict but by rounding.
-    asked.sort(key=lambda number: len(prompts[number]) + len(spoken[number]))
-    bound = math.log(model.get_input_embeddings().num_embeddings) / 2
-    for first in range(0, len(asked), _TOGETHER):
-        batch = asked[first : first + _TOGETHER]
-        examples = [Example(tuple(prompts[one]), tuple(spoken[one])) for one in batch]
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._bound = math.log(model.get_input_embeddings().num_embeddings) / 2
+        self._known: dict[Said, bool] = {}
+
+    def judge(
+        self,
+        prompts: Sequence[Sequence[int]],
+        spoken: Sequence[Sequence[int]],
+        replies: Sequence[str],
+    ) -> list[bool]:
+        """Return whether each reply is coherent; one that was judged before is not judged again.
+
+        Args:
+            prompts: token ids of the requests.
+            spoken: token ids of the replies.
+            replies: the replies' texts.
+        """
+        said = [(tuple(one), tuple(reply)) for one, reply in zip(prompts, spoken, strict=True)]
+        fine = [not is_degenerate(reply) for reply in replies]
+        asked = {one for one, is_fine in zip(said, fine, strict=True) if is_fine}
+        # Shortest first, so that little is padded.
+        new = sorted(asked - self._known.keys(), key=lambda one: (len(one[0]) + len(one[1]), one))
+        for first in range(0, len(new), _TOGETHER):
+            self._ask(new[first : first + _TOGETHER])
+        return [is_fine and self._known[one] for one, is_fine in zip(said, fine, strict=True)]
+
+    def _ask(self, said: Sequence[Said]) -> None:
+        examples = [Example(*one) for one in said]
         own = [torch.tensor(example.response)[:, None] for example in examples]
         with torch.inference_mode():
-            likely = likely_in_responses(model, examples, own)
-        for number, one in zip(batch, likely, strict=True):
-            found[number] = -one.mean().item() <= bound
-    return found
+            likely = likely_in_responses(self._model, examples, own)
+        for one, found in zip(said, likely, strict=True):
+            self._known[one] = -found.mean().item() <= self._bound

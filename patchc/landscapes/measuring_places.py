@@ -18,7 +18,7 @@ from patchc.evaluation.measure import Setup
 from patchc.evaluation.model import ask
 from patchc.evaluation.requests import SetName
 from patchc.evaluation.verdicts import mark
-from patchc.landscapes.coherence import are_coherent
+from patchc.landscapes.coherence import Coherence
 from patchc.landscapes.lines import JUDGED_SETS, MarginLine, Reply, ReplyLine
 from patchc.landscapes.movable import MovableModel
 from patchc.landscapes.place import Place
@@ -32,11 +32,13 @@ class Surveyor:
         speaker: asks the model.
         movable: moves the same model.
         setups: what it is asked, without and with the system message.
+        coherence: judges replies by the same model, back at the base.
     """
 
     speaker: Speaker
     movable: MovableModel
     setups: Mapping[bool, Setup]
+    coherence: Coherence
 
     def replies(self, place: Place, system: bool) -> ReplyLine:
         """Ask all requests at a place; the model is back at the base afterwards.
@@ -102,7 +104,7 @@ class Surveyor:
         texts = [self.speaker.decode(tokens) for tokens in spoken]
         verdicts = setup.judge([one.prompt for one in asked], texts)
         prompts = setup.prompts.tokens[name]
-        coherent = are_coherent(self.speaker.model, prompts, spoken, texts)
+        coherent = self.coherence.judge(prompts, spoken, texts)
         return tuple(Reply(*one) for one in zip(texts, verdicts, coherent, strict=True))
 
 

@@ -13,6 +13,7 @@ from patchc.derivation.session import choose_device, quiet_transformers, reprodu
 from patchc.evaluation.evaluate_options import EvaluateOptions
 from patchc.evaluation.generation import load_speaker
 from patchc.evaluation.measure import Setup
+from patchc.landscapes.coherence import Coherence
 from patchc.landscapes.directions import RandomDirection
 from patchc.landscapes.landscape_options import LandscapeOptions
 from patchc.landscapes.lines import LandscapeFile, ReplyLine, place_key
@@ -100,4 +101,4 @@ class Survey:
         ):
             speaker = load_speaker(self.base, tokenizer, device, self.asking)
             movable = MovableModel(speaker.model, self.base, self.patched, directions, threads)
-            yield Surveyor(speaker, movable, self.setups)
+            yield Surveyor(speaker, movable, self.setups, Coherence(speaker.model))
