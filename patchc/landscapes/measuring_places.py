@@ -129,8 +129,9 @@ def first_openings(base: ReplyLine, setup: Setup) -> Openings:
     try:
         return find_openings(refusals, answers)
     except DeriveError as error:
+        begin = "do not begin differently from its answers" if refusals else "are needed"
         raise DeriveError(
-            f"the base's {len(refusals)} coherent refusals do not begin differently from its "
-            f"{len(answers)} answers, so there are no margins for a plane; take a judge that tells "
-            "them apart, or plane points 0"
+            f"for the margins of a plane, the base's coherent refusals {begin} (here are "
+            f"{len(refusals)}, and {len(answers)} answers); take a judge that tells them apart, or "
+            "--plane-points 0"
         ) from error

@@ -200,7 +200,7 @@ def never(_prompts: Any, replies: Any) -> list[bool]:
 
 
 def test_planes_need_refusals(world: World, tmp_path: Path) -> None:
-    with pytest.raises(DeriveError, match=r"base's 0 coherent refusals .* plane points 0"):
+    with pytest.raises(DeriveError, match=r"refusals are needed .* --plane-points 0"):
         world.look(tmp_path / "out.jsonl", patch=None, asking=replace(ASKING, judge=never))
 
 
