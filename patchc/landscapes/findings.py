@@ -199,14 +199,15 @@ def _find_planes(lines: list[MarginLine]) -> list[Plane]:
 def _whole_grid(places: Iterable[tuple[float, float]]) -> Sequence[float]:
     """Return the coordinates of the finest whole grid; there may be one of a run with others.
 
-    Those of a grid of n × n are in at least n places; those of unfinished or coarser ones are
-    in fewer.
+    Each of n × n is in at least n places, and those of another grid alone are in more or in fewer.
+    There may be none while a finer grid is unfinished.
     """
     known = set(places)
     counts = Counter(x for x, _ in known)
     for least in sorted({*counts.values()}):
         alphas = sorted(x for x, count in counts.items() if count >= least)
-        if is_regular(alphas) and all((x, y) in known for y in alphas for x in alphas):
+        is_grid = len(alphas) > 2 and is_regular(alphas)
+        if is_grid and all((x, y) in known for y in alphas for x in alphas):
             return alphas
     return ()
 

@@ -53,9 +53,12 @@ def spread(count: int, first: float, last: float) -> tuple[float, ...]:
     They are rounded to twelve digits after the point, so that a place in two grids is the same
     numbers, and the middle of a range around 0 is 0.
     """
-    step = (last - first) / (count - 1)
+    steps = count - 1
     # Adding 0 turns -0 into 0.
-    return tuple(round(first + number * step, 12) + 0.0 for number in range(count))
+    return tuple(
+        round(((steps - number) * first + number * last) / steps, 12) + 0.0
+        for number in range(count)
+    )
 
 
 def replied_places(options: LandscapeOptions, patched: bool) -> list[Place]:
