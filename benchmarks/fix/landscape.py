@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import smollm2
+from landscape_tables import write_tables
 from rows import rows
 from run import SETS, Experiment
 
@@ -49,6 +50,7 @@ def main() -> None:
     print(f"{time.perf_counter() - start:.0f} s", flush=True)
     (folder / "landscape.json").write_text(json.dumps(json_values(report), indent=1))
     draw_landscape(report, PAGES)
+    write_tables(report, PAGES / "tables.md")
     _write_page(fixed, folder)
 
 
