@@ -28,7 +28,7 @@ _NO_ENTRY = (
 
 _TEXTS = {
     "evaluation": "requests, judge or how they are asked",
-    "prompts": "how the chat template and tokenizer write the requests",
+    "prompts": "chat template or tokenizer",
     "patchc": "the version of patchc",
 }
 """What inputs are called in messages, where their names do not say it."""
