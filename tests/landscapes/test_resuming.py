@@ -67,7 +67,7 @@ def test_an_interrupted_run_goes_on(world: World, look: Look, tmp_path: Path) ->
     out.write_bytes(b"".join(whole[:9]) + whole[9][:70])  # a kill while the ninth place is written
     report, seen = measured_again(world, out)
     assert out.read_bytes() == look.path.read_bytes()
-    assert seen == 3 * (7 + 5)
+    assert seen == 4 * (7 + 5)
     for one in fields(Landscape):
         assert getattr(report, one.name) == getattr(look.report, one.name), one.name
     assert (report.data, report.openings) == (look.report.data, look.report.openings)
