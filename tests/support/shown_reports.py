@@ -9,6 +9,7 @@ from patchc.cli.derive_facts import direction_facts, plan_facts
 from patchc.cli.evaluate import _render as render_evaluation
 from patchc.cli.fit_tables import render_fit
 from patchc.cli.fix_tables import render_fix, render_plan
+from patchc.cli.landscape import _render as render_landscape
 from patchc.cli.output import print_facts
 from patchc.cli.sweep import _render as render_sweep
 from patchc.derivation.derive_plan import DerivePlan
@@ -23,11 +24,14 @@ from patchc.fitting.fitted import Fitted
 from patchc.fixing.fix_report import Comparison, Development, Figures, FixReport, Point
 from patchc.fixing.plan import FixPlan, PlannedStage
 from patchc.fixing.split import SetSplit
+from patchc.landscapes.curves import Curve, CurvePoint, HalfWidth, Subject
 from patchc.verbs.derive import DeriveReport
 from patchc.verbs.evaluate import EvaluateReport
 from patchc.verbs.fit import FitReport
+from patchc.verbs.landscape import LandscapeReport
 from patchc.verbs.sweep import SweepReport
 
+SUBJECTS: tuple[Subject, ...] = ("base", "patched")
 MEASURED: dict[str, Any] = {
     "harmful": Rate(119, 240),
     "over_refusal": Rate(66, 240),
@@ -64,6 +68,27 @@ def evaluation() -> None:
         judge = "hf:models/a-classifier-of-refusals=REFUSAL"
         asked = {"harmful": 240, "harmless": 240, "utility": 120}
         render_evaluation(EvaluateReport(tuple(found), judge, asked, changes))
+
+
+def landscape() -> None:
+    rate, width = Rate(57, 64), HalfWidth(0.123456, 0.25, open_left=False, open_right=True)
+    points = tuple(CurvePoint(alpha / 20, *[rate] * 9) for alpha in range(-10, 11))
+    widths: Any = dict.fromkeys(("harmful", "over_refusal", "utility"), width)
+    curves = [
+        Curve(subject, str(number), system, points, 98.765, 87.654, widths)
+        for system in (False, True)
+        for subject in SUBJECTS
+        for number in range(1, 4)
+    ]
+    line = Curve("line", "patch", False, points)
+    asked, judge = (
+        {"harmful": 64, "harmless": 64, "utility": 64},
+        "a_judge_of_potions:of_a_long_name",
+    )
+    report = LandscapeReport(
+        "ab" * 32, "cd" * 32, judge, 0, asked, (*curves, line), (), Path("out.jsonl"), {}, ()
+    )
+    render_landscape(report)
 
 
 def trial(**recipe: object) -> Trial:
@@ -126,4 +151,4 @@ def derive() -> None:
     print_facts("derive: wrote work/se", direction_facts(report, one))
 
 
-ALL = ("evaluation", "sweep", "fit", "fix", "fix_plan", "derive")
+ALL = ("evaluation", "landscape", "sweep", "fit", "fix", "fix_plan", "derive")
