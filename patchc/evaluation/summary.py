@@ -150,6 +150,8 @@ def _of_report(content: Any, file: str) -> ResultsSummary:
     models = []
     for one in given:
         side: Side | None = "result" if one["patch"] else "base" if patched else None
+        if content.get("turns") and len(patched) > 1:
+            side = None  # of one of the patches, which only digests tell
         models.append(_model({**one, "side": side}, one, one))
     changes = _changes(content["changes"][patched[0]]) if len(patched) == 1 else {}
     data = _digests(content.get("data", {}))

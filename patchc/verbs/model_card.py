@@ -176,11 +176,14 @@ def _measured(results: ResultsSummary | None) -> Iterator[str]:
     rows = []
     for name, shown in _FIGURES.items():
         cells = [_figure(one, name) for one in results.models]
-        change = results.changes.get(name)
+        if results.changes:
+            change = results.changes.get(name)
+            cells.append(_difference(change) if change else "")
         if any(cells):
-            rows.append((shown, *cells, _difference(change) if change else ""))
+            rows.append((shown, *cells))
     if rows:
-        yield table(["", *columns, "patched − base"], rows)
+        compared = ["patched − base"] if results.changes else []
+        yield table(["", *columns, *compared], rows)
     yield bullets(
         f"{column}: {code(one.model)}" + (f", digest `{one.digest}`" if one.digest else "")
         for column, one in zip(columns, results.models, strict=True)

@@ -11,6 +11,8 @@ import pytest
 from blake3 import blake3
 from command_line import run
 from evaluate_inputs import OPTIONS
+from one_word_models import OPTIONS as WORDS
+from one_word_models import Spoken, build_additive, say
 
 import patchc
 from patchc import ResultsSummary
@@ -188,3 +190,26 @@ def test_the_command_shows_and_removes_results(
     assert run("annotate", named, "--results", "", "-o", bare)[0] == 0
     assert patchc.inspect(bare).annotation.results is None
     assert bare.read_bytes() == fix[0].read_bytes()
+
+
+def test_models_of_a_chain_are_on_a_side_only_by_their_digests(
+    spoken: Spoken, tmp_path: Path
+) -> None:
+    """An additive patch has none, and most models of the report are not the one with it."""
+    tuned = say(tmp_path / "tuned", "sage", 3.0)
+    additive = build_additive(spoken.base, tuned, tmp_path / "additive.patchc")
+    report = patchc.evaluate(
+        spoken.base, **spoken.sets, turns=spoken.patches[:2], together=additive, options=WORDS
+    )
+    file = tmp_path / "report.json"
+    file.write_text(json.dumps(json_values(report)))
+    found = results_of(additive, file, tmp_path / "named.patchc")
+    assert [one.model for one in found.models] == [one.model for one in report.models]
+    assert {one.side for one in found.models} == {None}
+    card = patchc.model_card(tmp_path / "named.patchc")
+    assert "|  | model 1 | model 2 | model 3 | model 4 |\n" in card
+    assert "- model 4: `base + additive.patchc (together)`" in card
+    found = results_of(spoken.patches[1], file, tmp_path / "exact.patchc")
+    assert [one.model for one in found.models] == ["base + a.patchc", "… + b.patchc"]
+    assert [one.side for one in found.models] == SIDES
+    assert "|  | base | patched |\n" in patchc.model_card(tmp_path / "exact.patchc")
