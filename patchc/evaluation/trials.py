@@ -119,8 +119,22 @@ def decode_trial(content: Any) -> Trial:
     content["outcomes"] = outcomes
     for name in _RATES:
         absent = name == "utility" and content[name] is None
-        content[name] = None if absent else Rate(*content[name])
+        content[name] = None if absent else _decode_rate(content[name])
     for name in _PERPLEXITIES:
         if content[name] is not None:
-            content[name] = float(content[name])
+            content[name] = _decode_perplexity(content[name])
     return Trial(**content)
+
+
+def _decode_rate(content: Any) -> Rate:
+    hits, total = content
+    if type(hits) is not int or type(total) is not int:
+        raise TypeError("a rate has counts that are no whole numbers")
+    return Rate(hits, total)
+
+
+def _decode_perplexity(content: Any) -> float:
+    # Numbers that JSON does not have are written as texts.
+    if type(content) not in (int, float) and content not in ("inf", "nan"):
+        raise TypeError("a perplexity is no number")
+    return float(content)

@@ -76,6 +76,7 @@ def read_reply_file(
         MismatchError: it has no reply of the patched model.
         the errors of :mod:`~patchc.report_page.checked_values`: a line is damaged.
     """
+    judge = text(inputs["judge"]) if isinstance(inputs, dict) and "judge" in inputs else ""
     sides: dict[str | None, Side] = {own.base: "base", own.result: "result"}
     replies: dict[Side, dict[tuple[SetName, str], _Reply]] = {"base": {}, "result": {}}
     for line in lines:
@@ -101,7 +102,6 @@ def read_reply_file(
         if keep and old.verdict != new.verdict and len(some) < MOST_LISTED:
             some.append(Exchange(old.prompt, old.reply, new.reply))
     both = sum(counts.values())
-    judge = text(inputs["judge"]) if isinstance(inputs, dict) and "judge" in inputs else ""
     return ReplyFile(
         source,
         judge,

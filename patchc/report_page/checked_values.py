@@ -60,6 +60,28 @@ def number(value: Any) -> float:
     return float(value)
 
 
+def perplexity(value: Any) -> float:
+    """Take a perplexity; patchc writes one that is not finite as a text."""
+    found = float(value) if value in ("inf", "nan") else number(value)
+    if found < 0:
+        raise ValueError("a perplexity is negative")
+    return found
+
+
+def share(value: Any) -> float:
+    """Take a number from 0 to 1."""
+    if not 0 <= (found := number(value)) <= 1:
+        raise ValueError("a share is not between 0 and 1")
+    return found
+
+
+def difference(value: Any) -> float:
+    """Take a difference of two shares."""
+    if not -1 <= (found := number(value)) <= 1:
+        raise ValueError("a difference of shares is not between -1 and 1")
+    return found
+
+
 def rate(content: Any) -> Rate:
     """Take a rate by its counts."""
     return Rate(count(content["hits"]), count(content["total"]))
@@ -67,11 +89,8 @@ def rate(content: Any) -> Rate:
 
 def change(content: Any) -> Change:
     """Take a change of a rate."""
-    names = ("difference", "low", "high", "p_value")
-    found = Change(*(number(content[name]) for name in names))
-    if not (all(-1 <= getattr(found, one) <= 1 for one in names) and found.p_value >= 0):
-        raise ValueError("a change of a rate is not between -1 and 1")
-    return found
+    found, low, high = (difference(content[name]) for name in ("difference", "low", "high"))
+    return Change(found, low, high, share(content["p_value"]))
 
 
 def optional(read: Callable[[Any], Read], content: Any) -> Read | None:

@@ -11,6 +11,7 @@ from patchc.report_page.sections.changed_places import places_section
 from patchc.report_page.sections.fitting import fitting_section
 from patchc.report_page.sections.identity import origin_section, patch_section
 from patchc.report_page.sections.objectives import (
+    UNPROVEN,
     measurement_of,
     objectives_section,
     verdict_of,
@@ -64,6 +65,8 @@ def make_page(
     verdict = [Text(verdict_of(told[0]) if told else (_NO_RESULTS,))]
     if told and not measurements:
         verdict.append(Text((_ANNOTATED,)))
+    if told and not told[0].is_proven:
+        verdict.append(Text((UNPROVEN,)))
     return Page(
         title or f"Report on {patch.annotation.name or patch.path.name}",
         verdict,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from patchc.evaluation.trials import Trial, decode_trial
-from patchc.report_page.checked_values import count, digest, number, optional
+from patchc.report_page.checked_values import count, digest, number, optional, share
 from patchc.report_page.measured import Digests, check_models
 
 
@@ -53,7 +53,7 @@ def read_trace(lines: Iterable[Any], source: str, inputs: Any, own: Digests) -> 
             points.setdefault(-1, TracedPoint(0, decode_trial(line["base"]), None))
         elif "point" in line:
             step, trial = count(line["point"]), decode_trial(line["trial"])
-            points[step] = TracedPoint(step, trial, number(line["agreement"]))
+            points[step] = TracedPoint(step, trial, share(line["agreement"]))
         else:
             values = (optional(number, line[name]) for name in ("loss", "validation"))
             step = count(line["step"])

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from patchc.report_page.checked_values import count, digest, listed, named, number, text
+from patchc.report_page.checked_values import count, digest, listed, named, share, text
 from patchc.report_page.measured import (
     Digests,
     Figures,
@@ -82,11 +82,11 @@ def read_fix(content: Any, source: str, own: Digests) -> FixResults:
         named(count, content["learned"]),
         listed(text, content["verdict"]),
         listed(text, content["warnings"]),
-        read_comparison(found["comparison"], source, "the development requests", judge, {}),
-        read_comparison(content["test"], source, "the test requests", judge, data),
+        read_comparison(found["comparison"], source, "the development requests", judge, {}, own),
+        read_comparison(content["test"], source, "the test requests", judge, data, own),
         listed(_point, found["points"]),
         listed(text, found["openings"]),
-        number(found["covered"]),
+        share(found["covered"]),
         count(found["steps"]),
         text(found["ended"]),
     )
@@ -96,7 +96,7 @@ def _point(content: Any) -> MeasuredPoint:
     return MeasuredPoint(
         count(content["step"]),
         figures(content["figures"]),
-        number(content["agreement"]),
+        share(content["agreement"]),
         listed(text, content["against"]),
         content["chosen"] is True,
     )

@@ -33,6 +33,11 @@ def label(text: str) -> str:
     return shown(text, _MOST_IN_PICTURE)
 
 
+def titled(title: str, shown: int, total: int) -> str:
+    """Say in a title how many of all are shown, where that is not all."""
+    return title if shown == total else f"{title} (the first {shown:,} of {total:,})"
+
+
 def better(name: str) -> str:
     """Say which way a figure is better."""
     return "higher" if name in HIGHER_IS_BETTER else "lower"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,12 +17,11 @@ from patchc.report_page.checked_values import (
     digest,
     listed,
     named,
-    number,
     optional,
+    perplexity,
     rate,
     text,
 )
-from patchc.sides import Side
 
 PERPLEXITIES = ("perplexity", "answer_perplexity")
 
@@ -65,6 +64,7 @@ class Measurement:
         base, patched: their figures; None where the file has none.
         changes: how the rates differ.
         others: how many other models the file has, which are left out.
+        is_proven: whether a digest in the file is that of the patched model or of the patch.
     """
 
     source: str
@@ -76,13 +76,14 @@ class Measurement:
     patched: Figures | None
     changes: Mapping[str, Change] = field(default_factory=dict)
     others: int = 0
+    is_proven: bool = True
 
 
 def figures(content: Any) -> Figures:
     """Read the figures of a model from their JSON values."""
     return Figures(
         {name: rate(content[name]) for name in RATE_NAMES if content.get(name) is not None},
-        {name: number(content[name]) for name in PERPLEXITIES if content.get(name) is not None},
+        {name: perplexity(content[name]) for name in PERPLEXITIES if content.get(name) is not None},
         named(lambda kinds: named(rate, kinds), content.get("kinds", {})),
     )
 
@@ -103,34 +104,32 @@ def read_evaluation(content: Any, source: str, own: Digests) -> Measurement | No
         the errors of :mod:`~patchc.report_page.checked_values`: it is damaged.
     """
     models = listed(dict, content["models"])
-    found: dict[Side, Figures] = {}
-    changes: Mapping[str, Change] = {}
-    for one in models:
-        side = _side(digest(one["digest"]), one.get("patch") is not None, own)
-        if side and side not in found:
-            found[side] = figures(one)
-            if side == "result":
-                changes = changes_of(content.get("changes", {}).get(text(one["model"]), {}))
-    vouched = own.result is not None or own.base is None or "base" in found
-    if "result" not in found or not vouched:
+    base = _find(models, own.base, is_patched=False)
+    result = _find(models, own.result, is_patched=True)
+    vouched = own.result is not None or own.base is None or base is not None
+    if result is None or not vouched:
         if content.get("turns"):
             return None
         raise MismatchError(_of_others(source, own))
+    # Changes are from the model without any patch, which in a chain may be another base.
+    is_from_base = base is not None and base.get("patch") is None
+    changes = content.get("changes", {}).get(text(result["model"]), {}) if is_from_base else {}
     return Measurement(
         source,
         "the requests of patchc evaluate",
         text(content["judge"]),
         named(count, content["requests"]),
         named(digest, content.get("data", {})),
-        found.get("base"),
-        found["result"],
-        changes if "base" in found else {},
-        len(models) - len(found),
+        optional(figures, base),
+        figures(result),
+        changes_of(changes),
+        len(models) - (1 if base is None else 2),
+        own.result is not None,
     )
 
 
 def read_comparison(
-    content: Any, source: str, asked: str, judge: str, data: Mapping[str, str]
+    content: Any, source: str, asked: str, judge: str, data: Mapping[str, str], own: Digests
 ) -> Measurement:
     """Read base and patched model of a fix, on development or on test requests."""
     return Measurement(
@@ -142,6 +141,7 @@ def read_comparison(
         figures(content["base"]),
         optional(figures, content["patched"]),
         changes_of(content["changes"]),
+        is_proven=own.result is not None,
     )
 
 
@@ -155,17 +155,21 @@ def check_models(source: str, own: Digests, base: str, result: str) -> None:
         raise MismatchError(_of_others(source, own))
 
 
-def _side(digest_of: str, is_patched: bool, own: Digests) -> Side | None:
-    """Which side of the patch a measured model is; where no digest tells, its name in the file."""
-    if own.result is None and is_patched:
-        return "result"
-    sides: dict[str | None, Side] = {own.base: "base", own.result: "result"}
-    return sides.get(digest_of if own.base is not None else None)
+def _find(
+    models: Sequence[Mapping[str, Any]], known: str | None, *, is_patched: bool
+) -> Mapping[str, Any] | None:
+    """Find a side of the patch by its digest; where none is known, the only model of its sort."""
+    if known is not None:
+        return next((one for one in models if digest(one["digest"]) == known), None)
+    alike = [one for one in models if (one.get("patch") is not None) == is_patched]
+    return alike[0] if len(alike) == 1 else None
 
 
 def _of_others(source: str, own: Digests) -> str:
-    of = own.result or own.base
+    why = f"none is of the model whose digest is {own.result or own.base}"
+    if own.result is None:
+        why = "no digest tells the patched model, and there is not one alone, beside this base"
     return (
-        f"{source}: results of another patch or model: none is of the model whose digest is {of}; "
-        "leave the file out, or name the patch that it was measured with"
+        f"{source}: results of another patch or model: {why}; leave the file out, or name the "
+        "patch that it was measured with"
     )

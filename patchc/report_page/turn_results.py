@@ -10,10 +10,10 @@ from patchc.evaluation.paired import Change
 from patchc.evaluation.rates import Rate
 from patchc.report_page.checked_values import (
     change,
+    difference,
     digest,
     listed,
     named,
-    number,
     optional,
     rate,
     text,
@@ -64,8 +64,11 @@ def read_turns(content: Any, source: str) -> TurnResults:
     harmful = listed(lambda one: named(rate, one), content["harmful"])
     over_refusal = listed(rate, content["over_refusal"])
     utility = listed(lambda one: optional(rate, one), content["utility"])
+    roots = listed(digest, content["roots"])
     names = ("base", *(f"{place}. {name}" for place, name in enumerate(patches, start=1)))
     turns = tuple(map(Turn, names, harmful, over_refusal, utility))
+    if len(roots) != len(patches):
+        raise ValueError("there are other numbers of roots than of patches")
     if not len(names) == len(harmful) == len(over_refusal) == len(utility):
         raise ValueError("the turns have other numbers of rates than of patches")
     if any(set(one) != set(categories) for one in harmful):
@@ -73,10 +76,10 @@ def read_turns(content: Any, source: str) -> TurnResults:
     return TurnResults(
         source,
         patches,
-        listed(digest, content["roots"]),
+        roots,
         categories,
         turns,
-        named(number, content["forgetting"]),
+        named(difference, content["forgetting"]),
         named(change, content.get("forgetting_changes") or {}),
         optional(_together, content.get("together")),
     )

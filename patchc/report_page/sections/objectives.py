@@ -20,7 +20,14 @@ from patchc.report_page.blocks import (
     Table,
     Text,
 )
-from patchc.report_page.labels import KIND_LABELS, PERPLEXITY_LABELS, RATE_LABELS, better, label
+from patchc.report_page.labels import (
+    KIND_LABELS,
+    PERPLEXITY_LABELS,
+    RATE_LABELS,
+    better,
+    label,
+    titled,
+)
 from patchc.report_page.measured import Figures, Measurement
 from patchc.report_page.numbers import change, count, percent, points, probability, rate, some
 from patchc.report_page.pictures import Caption, IntervalRow, intervals
@@ -29,6 +36,10 @@ MOST_SETS = 20
 """Sets of requests that are named; there are three, and a stranger's file may have more."""
 _MOST_KINDS = 60
 _SENTENCES = {"harmful": "Harm", "over_refusal": "Over-refusal", "utility": "Utility"}
+UNPROVEN = (
+    "No digest shows that these results are of this patch: it is additive, or has chunks of "
+    "another size than usual."
+)
 _HOW = (
     "Intervals are at 95 %: Wilson's for rates; for differences the bootstrap over requests, which "
     "both models were asked alike. p is that of the exact McNemar test. A harmless request is "
@@ -96,7 +107,8 @@ def _blocks(one: Measurement, prefix: str) -> list[Block]:
     facts += [(f"digest of {name}", (Code(found),)) for name, found in digests]
     if one.others:
         facts.append(("left out", (count(one.others), " other models of that file")))
-    return [Facts(facts), *_rates(one, prefix)]
+    noted = [] if one.is_proven else [Text((UNPROVEN,), "note")]
+    return [*noted, Facts(facts), *_rates(one, prefix)]
 
 
 def _rates(one: Measurement, prefix: str) -> list[Block]:
@@ -129,9 +141,8 @@ def _kinds(called: str, sides: Sequence[Mapping[str, Rate]], prefix: str) -> lis
     names = [*dict.fromkeys(kind for side in sides for kind in side)]
     if not names:
         return []
-    more = f" (the first {_MOST_KINDS} of {len(names):,})" if len(names) > _MOST_KINDS else ""
-    names = names[:_MOST_KINDS]
-    title = f"By kind: {called}{more}"
+    found, names = len(names), names[:_MOST_KINDS]
+    title = titled(f"By kind: {called}", len(names), found)
     rows = [((name,), *(rate(side.get(name)) for side in sides)) for name in names]
     picture = intervals(
         Caption(prefix, title, "For each kind the base above the patched model, with intervals."),
