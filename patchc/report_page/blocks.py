@@ -8,6 +8,9 @@ from typing import Literal
 
 from markupsafe import Markup
 
+MOST_PRINTED = 120
+"""Cells of a folded table that is printed all the same: a third of a page."""
+
 
 @dataclass(frozen=True)
 class Number:
@@ -64,6 +67,11 @@ class Table:
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     is_folded: bool = False
+
+    @property
+    def is_long(self) -> bool:
+        """Whether it takes so much paper that it is printed only where somebody opened it."""
+        return len(self.rows) * len(self.columns) > MOST_PRINTED
 
 
 @dataclass(frozen=True)

@@ -37,14 +37,14 @@ _KNOWN = (
 
 @dataclass
 class Given:
-    """What was given beside the patch, by what it is."""
+    """What was given beside the patch, by what it is; landscapes with their files' names."""
 
     measurements: list[Measurement] = field(default_factory=list)
     fixes: list[FixResults] = field(default_factory=list)
     replies: list[ReplyFile] = field(default_factory=list)
     traces: list[FitTrace] = field(default_factory=list)
     turns: list[TurnResults] = field(default_factory=list)
-    landscapes: list[Landscape] = field(default_factory=list)
+    landscapes: list[tuple[str, Landscape]] = field(default_factory=list)
 
 
 def read_given(paths: Sequence[Path], own: Digests, keep_replies: bool) -> Given:
@@ -120,7 +120,7 @@ def _take_lines(
         elif kind == _FIT:
             given.traces.append(read_trace(lines, path.name, inputs, own))
         elif kind == LANDSCAPE:
-            given.landscapes.append(_read_landscape(path, own))
+            given.landscapes.append((path.name, _read_landscape(path, own)))
         else:
             raise EvaluateError(
                 f"{path}: a file of kind {kind!r:.40}, which no page shows; {_KNOWN}"

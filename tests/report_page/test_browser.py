@@ -117,6 +117,20 @@ def test_it_prints(tab: Tab) -> None:
     assert len(re.findall(rb"/Type\s*/Page\b", pdf)) > 0
 
 
+def test_long_tables_are_printed_only_where_they_are_open(chromium: Chromium, page: Path) -> None:
+    tab = Tab(chromium, page, scripts=False, width=DESK)
+    tab.call("Emulation.setEmulatedMedia", media="print")
+    find = "kind => [...document.querySelectorAll(kind)].map(one => one.checkVisibility())"
+    assert set(tab.evaluate(f"({find})('details:not(.long) table')")) == {True}
+    closed, told = "details.long:not([open])", "details.long:not([open]) > summary"
+    tab.evaluate("document.querySelectorAll('details').forEach(one => one.classList.add('long'))")
+    assert set(tab.evaluate(f"({find})('{closed} table')")) == {False}
+    assert set(tab.evaluate(f"({find})('{told}')")) == {True}
+    unfold(tab)
+    assert set(tab.evaluate(f"({find})('details table')")) == {True}
+    tab.close()
+
+
 def test_strangers_words_stay_words(chromium: Chromium, tmp_path: Path) -> None:
     tab = Tab(chromium, write_page(tmp_path, hostile()), scripts=True, width=PHONE)
     title = tab.evaluate("document.title")

@@ -217,9 +217,9 @@ def test_it_is_built_for_every_reader(page: ReadPage) -> None:
     assert all(one.caption for one in page.tables)
     assert all(one["role"] == "img" for one in page.find("svg"))
     assert len(page.find("figure")) == len(page.find("svg")) > 10
-    regions = [one for one in page.find("div") if one.get("role") == "region"]
-    assert len(regions) == len(page.tables)
-    assert all(one["tabindex"] == "0" and one["aria-labelledby"] for one in regions)
+    groups = [one for one in page.find("div") if one.get("role") == "group"]
+    assert len(groups) == len(page.tables)
+    assert all(one["tabindex"] == "0" and one["aria-labelledby"] for one in groups)
     assert "prefers-color-scheme" in page.style
     assert "@media print" in page.style
 

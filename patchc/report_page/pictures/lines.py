@@ -43,6 +43,7 @@ def lines(
     y_label: str,
     numbers: Numbers = "plain",
     references: Sequence[Reference] = (),
+    levels: str = "",
 ) -> Markup:
     """Draw up to 6 lines, each with its own dashes and markers, and a legend.
 
@@ -50,12 +51,15 @@ def lines(
         series: the lines. With ``percent`` their y axis goes from 0 to 100.
         x_label, y_label: what the axes are.
         references: places on the x axis that are marked and named.
+        levels: what the lines' levels are, if they have some, such as "base".
     """
     drawn = [_drawn(one) for one in series]
     points = [one for each in drawn for one in each]
-    if not points:
+    across = drawable(one.level for one in series)
+    if not (points or across):
         return empty_picture(caption)
     heights = drawable(value for one in points for value in (one.y, one.low, one.high))
+    heights += across
     named, legend_height = legend([one.name for one in series], 0)
     shown = [one for one in references if can_be_drawn(one.x)]
     top = legend_height + TEXT + (TEXT if shown else 0) + 12
@@ -66,15 +70,17 @@ def lines(
     x_axis = axis_for(places, left + 4, WIDTH - _RIGHT, round_ends=False)
     shade = _SHADE if len(drawn) <= _FEW else _LIGHT_SHADE
     unit = " (%)" if numbers == "percent" else ""
+    told = f"; thin, across: {levels}" if across else ""
     return picture(
         caption,
         bottom + 2 * TEXT + 12,
         named,
-        text(y_label + unit, 0, legend_height + TEXT),
+        text(y_label + unit + told, 0, legend_height + TEXT),
         _grid(x_axis, y_axis, left, numbers),
         text(x_label, (left + WIDTH) / 2, bottom + 2 * TEXT + 6, text_anchor="middle"),
         *(_reference(one, x_axis, top, bottom) for one in shown),
         *(_band(each, style(i), x_axis, y_axis, shade) for i, each in enumerate(drawn)),
+        *(_level(one, style(i), left, y_axis, numbers) for i, one in enumerate(series)),
         *(_line(one, style(i), x_axis, y_axis, numbers) for i, one in enumerate(series)),
     )
 
@@ -114,6 +120,19 @@ def _reference(one: Reference, axis: Axis, top: float, bottom: float) -> Markup:
     return group(
         line(x, top - 3, x, bottom, stroke_dasharray="1 2", data_value=repr(one.x)),
         text(one.name, middle, top - 6, WIDTH, SMALL, text_anchor="middle"),
+    )
+
+
+def _level(one: Line, look: Style, left: float, axis: Axis, numbers: Numbers) -> Markup:
+    """A thin line across, with the series' marker at its end."""
+    if one.level is None or not can_be_drawn(one.level):
+        return Markup()
+    y = axis.at(one.level)
+    hint = tooltip(f"{one.name}: {written(one.level, numbers)}")
+    across = path((left, y), (WIDTH - _RIGHT, y))
+    return group(
+        tag("path", d=across, stroke=look.colour, stroke_width=0.75, stroke_dasharray=look.dashes),
+        look.marker(WIDTH - _RIGHT / 2, y, hint, data_value=repr(one.level)),
     )
 
 

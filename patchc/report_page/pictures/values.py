@@ -79,10 +79,17 @@ class LinePoint:
 
 @dataclass(frozen=True)
 class Line:
-    """A named line through points, drawn by rising x."""
+    """A named line through points, drawn by rising x.
+
+    Attributes:
+        name: what it is.
+        points: its points, in any order.
+        level: a value that it is compared with, drawn thin across the picture; None without one.
+    """
 
     name: str
     points: Sequence[LinePoint]
+    level: float | None = None
 
 
 @dataclass(frozen=True)

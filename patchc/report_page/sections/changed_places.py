@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from patchc.report_page.blocks import Block, Cell, Figure, Section, Table, Text
 from patchc.report_page.fitted_scales import FittedScales
+from patchc.report_page.labels import titled
 from patchc.report_page.numbers import count, percent, real
 from patchc.report_page.pictures import Caption, Numbers, heat_map
 from patchc.selection.candidates import layer_of, module_of, natural_order
@@ -53,7 +54,8 @@ def places_section(tensors: Sequence[ChangeCounts], scales: FittedScales | None)
             blocks.append(Text((found.left_out,)))
         title = "Share of entries that change, by layer and module"
         density = found.values(_density)
-        blocks.append(_figure("density", title, found, density, "percent", "share of entries"))
+        legend = "share of entries"
+        blocks.append(_figure("density", title, found, density, "percent", legend, centre=None))
         if scales:
             blocks += _scales(scales, found)
     outside = [one for one in tensors if layer_of(one.name) == one.name and one.changed]
@@ -62,10 +64,8 @@ def places_section(tensors: Sequence[ChangeCounts], scales: FittedScales | None)
             ((one.name,), (count(one.changed),), (count(one.words),), (percent(one.density, 4),))
             for one in outside[:_MOST_OUTSIDE]
         ]
-        rest = len(outside) - len(rows)
-        more = f" (the first {len(rows)} of {len(outside):,})" if rest else ""
-        heads = ("tensor", "changed", "entries", "share")
-        blocks.append(Table(f"Changed tensors outside of layers{more}", heads, rows))
+        title = titled("Changed tensors outside of layers", len(rows), len(outside))
+        blocks.append(Table(title, ("tensor", "changed", "entries", "share"), rows))
     if not blocks:
         blocks.append(Text(("No entry of a tensor changes.",)))
     return Section("places", "What changed where", blocks)
@@ -82,8 +82,14 @@ def _scales(scales: FittedScales, found: _Map) -> list[Block]:
 
         values = found.values(mean)
         title = f"Scale of {component}, by layer and module"
-        blocks.append(_figure(f"scale{number}", title, found, values, "plain", "mean scale"))
+        prefix, centre = f"scale{number}", _centre_of(values)
+        blocks.append(_figure(prefix, title, found, values, "plain", "mean scale", centre))
     return blocks
+
+
+def _centre_of(values: list[list[float | None]]) -> float:
+    """1 leaves a component as it is; where some scales turn it around, 0 parts them from others."""
+    return 0.0 if any(one is not None and one < 0 for row in values for one in row) else 1.0
 
 
 def _figure(
@@ -93,6 +99,7 @@ def _figure(
     values: list[list[float | None]],
     numbers: Numbers,
     legend: str,
+    centre: float | None,
 ) -> Figure:
     picture = heat_map(
         Caption(prefix, title, "A row for each layer, a column for each module."),
@@ -101,7 +108,7 @@ def _figure(
         values=values,
         legend=legend,
         numbers=numbers,
-        centre=0.0 if any(one is not None and one < 0 for row in values for one in row) else None,
+        centre=centre,
     )
     rows = [
         ((name,), *(_cell(one, numbers) for one in row))

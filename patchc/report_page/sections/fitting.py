@@ -7,10 +7,20 @@ from itertools import islice
 
 from patchc.evaluation.summary import RATE_NAMES
 from patchc.evaluation.trials import Trial
-from patchc.report_page.blocks import Block, Cell, Facts, Figure, Section, Subsection, Table, Text
-from patchc.report_page.fit_trace import FitTrace, Loss
+from patchc.report_page.blocks import (
+    Block,
+    Cell,
+    Facts,
+    Figure,
+    Lines,
+    Section,
+    Subsection,
+    Table,
+    Text,
+)
+from patchc.report_page.fit_trace import FitTrace, Loss, TracedPoint
 from patchc.report_page.fix_results import FixResults
-from patchc.report_page.labels import RATE_LABELS
+from patchc.report_page.labels import RATE_LABELS, titled
 from patchc.report_page.measured import Figures
 from patchc.report_page.numbers import count, percent, rate, some
 from patchc.report_page.pictures import Caption, Line, LinePoint, lines
@@ -49,7 +59,6 @@ def _fix(one: FixResults) -> list[Block]:
         ("refusals begin", (", ".join(map(repr, one.openings)),)),
         ("covered", (percent(one.covered), " of the base's refusals begin so")),
     ]
-    said = [Text((sentence,)) for sentence in (*one.verdict, *one.warnings)[:_MOST_SENTENCES]]
     rows = [
         _row(f"step {point.step}{', chosen' if point.chosen else ''}", point.figures,
              (percent(point.agreement),), (", ".join(point.against),))
@@ -59,8 +68,18 @@ def _fix(one: FixResults) -> list[Block]:
     if base:
         rows.insert(0, _row("base", base, (), ()))
     heads = ("point", *RATE_LABELS.values(), "perplexity", "margin agrees", "against it")
-    table = Table("Points measured on the development requests", heads, rows)
-    return [Facts(facts), Subsection("What fix says", said), table]
+    shown = min(len(one.points), _MOST_POINTS)
+    title = titled("Points measured on the development requests", shown, len(one.points))
+    said = _sentences([*one.verdict, *one.warnings])
+    return [Facts(facts), Subsection("What fix says", said), Table(title, heads, rows)]
+
+
+def _sentences(all_of_them: Sequence[str]) -> list[Block]:
+    """Sentences in boxes, as they are the file's own words."""
+    shown = [Lines(sentence) for sentence in all_of_them[:_MOST_SENTENCES]]
+    rest = len(all_of_them) - len(shown)
+    more = [Text(("More sentences, not shown: ", count(rest), "."))] if rest else []
+    return [Text(("In the words of that file:",)), *shown, *more]
 
 
 def _row(name: str, figures: Figures, agreement: Cell, against: Cell) -> tuple[Cell, ...]:
@@ -74,6 +93,8 @@ def _trace(trace: FitTrace, prefix: str) -> list[Block]:
         blocks.append(_losses(trace.losses, f"{prefix}-losses"))
     if trace.points:
         blocks.append(_points(trace, f"{prefix}-points"))
+    if not (trace.losses or trace.points):
+        blocks.append(Text(("The trace has no step yet.",)))
     return blocks
 
 
@@ -101,23 +122,19 @@ def _losses(losses: Sequence[Loss], prefix: str) -> Figure:
 
 def _points(trace: FitTrace, prefix: str) -> Figure:
     points = trace.points[:_MOST_POINTS]
-    title = "Points measured by generation"
-    named = [(name, [(one, _figures(one.trial).rates.get(name)) for one in points])
-             for name in _TRACED]  # fmt: skip
-    series = [
-        Line(
-            RATE_LABELS[name],
-            [LinePoint(one.step, r.value, r.low, r.high) for one, r in rates if r],
-        )
-        for name, rates in named
-        if any(r for _, r in rates)
-    ]
+    title = titled("Points measured by generation", len(points), len(trace.points))
+    series = [one for name in _TRACED if (one := _traced(name, points))]
     picture = lines(
-        Caption(prefix, title, "Rates on the development requests after so many steps."),
+        Caption(
+            prefix,
+            title,
+            "Rates on the development requests after so many steps; the base's are thin, across.",
+        ),
         series=series,
         x_label="step",
         y_label="rate",
         numbers="percent",
+        levels="base",
     )
     rows = [
         _row("base" if one.agreement is None else f"step {one.step}", _figures(one.trial),
@@ -126,6 +143,18 @@ def _points(trace: FitTrace, prefix: str) -> Figure:
     ]  # fmt: skip
     heads = ("point", *RATE_LABELS.values(), "perplexity", "margin agrees")
     return Figure(picture, Table(title, heads, rows))
+
+
+def _traced(name: str, points: Sequence[TracedPoint]) -> Line | None:
+    """The course of a rate, with the base's across; None where no point has it."""
+    rates = [(one, found) for one in points if (found := _figures(one.trial).rates.get(name))]
+    base = [found.value for one, found in rates if one.agreement is None]
+    course = [
+        LinePoint(one.step, found.value, found.low, found.high)
+        for one, found in rates
+        if one.agreement is not None
+    ]
+    return Line(RATE_LABELS[name], course, base[0] if base else None) if rates else None
 
 
 def _figures(trial: Trial) -> Figures:

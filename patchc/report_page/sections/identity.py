@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -17,6 +18,7 @@ from patchc.report_page.blocks import (
     Table,
     Text,
 )
+from patchc.report_page.labels import titled
 from patchc.report_page.numbers import count, json_value, nbytes, percent, real
 from patchc.verbs.inspect import InspectReport
 from patchc.verbs.updates import UpdateReport
@@ -103,10 +105,11 @@ def origin_section(patch: InspectReport) -> Section:
 
 
 def _signatures(patch: InspectReport) -> Subsection:
+    # The name may be a stranger's: pasted into a shell it stays a file's name.
+    name = shlex.quote(f"./{patch.path.name}" if patch.path.name[:1] == "-" else patch.path.name)
     checks = Text((
-        "This page checks no signature. ",
-        Code(f"patchc verify {patch.path.name} --trusted KEY"),
-        " does, and ", Code(f"patchc inspect {patch.path.name}"), " shows what a signature names.",
+        "This page checks no signature. ", Code(f"patchc verify {name} --trusted KEY"),
+        " does, and ", Code(f"patchc inspect {name}"), " shows what a signature names.",
     ), "note")  # fmt: skip
     if not patch.signatures:
         return Subsection("Signatures", [Text(("The file holds no signature.",)), checks])
@@ -175,9 +178,8 @@ def _object(title: str, content: Mapping[str, object]) -> Block:
 
 def _table(title: str, heads: tuple[str, ...], rows: Sequence[Sequence[Cell]]) -> Table:
     """A table of at most a hundred rows that says how many more there are."""
-    rest = len(rows) - _MOST_ROWS
-    caption = f"{title} (the first {_MOST_ROWS} of {len(rows):,})" if rest > 0 else title
-    return Table(caption, heads, rows[:_MOST_ROWS])
+    shown = rows[:_MOST_ROWS]
+    return Table(titled(title, len(shown), len(rows)), heads, shown)
 
 
 def _values(patch: InspectReport) -> str:

@@ -24,7 +24,8 @@ def turns_section(given: Sequence[TurnResults]) -> Section | None:
 
 
 def _chain(one: TurnResults, prefix: str) -> list[Block]:
-    turns = list(one.turns[:_MOST_TURNS]) + ([one.together] if one.together else [])
+    shown = one.turns[:_MOST_TURNS]
+    turns = [*shown, *([one.together] if one.together else [])]
     categories = one.categories[:_MOST_CATEGORIES]
     roots = [
         (f"{number}. {name}", (Code(root),))
@@ -33,11 +34,10 @@ def _chain(one: TurnResults, prefix: str) -> list[Block]:
     blocks: list[Block] = [
         Facts(roots), _matrix(turns, categories, prefix), _forgetting(one, categories)
     ]  # fmt: skip
-    rest = (len(one.turns) - len(turns), len(one.categories) - len(categories))
-    if max(rest) > 0:
+    rest = (len(one.turns) - len(shown), len(one.categories) - len(categories))
+    if any(rest):
         blocks.insert(0, Text((
-            "Left out: ", count(max(0, rest[0])), " later turns, ", count(max(0, rest[1])),
-            " categories.",
+            "Left out: ", count(rest[0]), " later turns, ", count(rest[1]), " categories.",
         ), "note"))  # fmt: skip
     return blocks
 

@@ -18,11 +18,12 @@ from patchc.report_page.blocks import (
     Table,
     Text,
 )
+from patchc.report_page.labels import titled
 from patchc.report_page.numbers import count, percent, rate, real, some
 from patchc.report_page.pictures import Caption, Line, LinePoint, Reference, heat_map, lines, plane
 from patchc.report_page.sections.objectives import counted
 
-_MOST_LINES, _MOST_POINTS = 24, 201
+_MOST_LINES, _MOST_POINTS = 24, 101
 _MOST_PLANES, _WIDEST_PLANE = 8, 41
 _HOW = (
     "Each point is the model with all its weights moved by alpha times a random direction, scaled "
@@ -57,13 +58,13 @@ _DRAWN = {_HARMFUL: (0, 1, 2), _OTHERS: (0, 1, 3)}
 """Which of the rates are drawn; two models have six lines then."""
 
 
-def landscape_section(given: Sequence[Landscape]) -> Section | None:
-    """All landscapes, one after another."""
+def landscape_section(given: Sequence[tuple[str, Landscape]]) -> Section | None:
+    """All landscapes, one after another, by their files' names."""
     if not given:
         return None
     blocks: list[Block] = [Text((_HOW,))]
-    for number, one in enumerate(given):
-        blocks += _landscape(one, f"landscape{number}")
+    for number, (source, one) in enumerate(given):
+        blocks.append(Subsection(source, _landscape(one, f"landscape{number}")))
     return Section("landscape", "How firmly it holds", blocks)
 
 
@@ -74,25 +75,29 @@ def _landscape(one: Landscape, prefix: str) -> list[Block]:
         ("requests", counted(one.requests)),
     ]
     blocks: list[Block] = [Facts(facts)]
-    if one.curves:
+    if any(curve.subject != "line" for curve in one.curves):
         blocks.append(_figures(one.curves))
-    for number, alike in enumerate(_groups(one.curves)):
+    groups = _groups(one.curves)
+    for number, alike in enumerate(groups[:_MOST_LINES]):
         blocks.append(_line(alike, f"{prefix}-line{number}"))
+    if len(groups) > _MOST_LINES:
+        blocks.append(Text(("Lines that are not shown: ", count(len(groups) - _MOST_LINES), ".")))
     small = [found for found in one.planes if len(found.alphas) <= _WIDEST_PLANE][:_MOST_PLANES]
     blocks += [_plane(found, f"{prefix}-plane{number}") for number, found in enumerate(small)]
     if len(one.planes) > len(small):
         blocks.append(
             Text(("Planes that are not shown: ", count(len(one.planes) - len(small)), "."))
         )
+    if not (one.curves or one.planes):
+        blocks.append(Text(("The file has no whole line and no whole plane yet.",)))
     return blocks
 
 
 def _figures(curves: Sequence[Curve]) -> Table:
     """VISAGE and half-widths of each line."""
     rows = []
-    for one in curves[: 2 * _MOST_LINES]:
-        if one.subject == "line":
-            continue
+    along = [one for one in curves if one.subject != "line"]
+    for one in along[: 2 * _MOST_LINES]:
         widths = [one.half_widths.get(name) for name in ("harmful", "over_refusal", "utility")]
         named = (f"{one.subject}, direction {one.direction}{_system(one.system)}",)
         visages = (some(one.visage), some(one.visage_by_phrases))
@@ -105,7 +110,7 @@ def _figures(curves: Sequence[Curve]) -> Table:
         "harmless answered",
         "questions right",
     )
-    return Table("VISAGE and half-widths", heads, rows)
+    return Table(titled("VISAGE and half-widths", len(rows), len(along)), heads, rows)
 
 
 def _width(one: HalfWidth | None) -> Cell:
@@ -123,7 +128,7 @@ def _groups(curves: Sequence[Curve]) -> list[list[Curve]]:
     found: dict[tuple[bool, str], list[Curve]] = {}
     for one in curves:
         found.setdefault((one.system, one.direction), []).append(one)
-    return [*found.values()][:_MOST_LINES]
+    return [*found.values()]
 
 
 def _line(curves: Sequence[Curve], prefix: str) -> Subsection:
@@ -143,9 +148,12 @@ def _line(curves: Sequence[Curve], prefix: str) -> Subsection:
 
 def _rates(curves: Sequence[Curve], shown: tuple[_Shown, ...], prefix: str, title: str) -> Figure:
     drawn = [shown[number] for number in _DRAWN[shown]]
+    every = sorted({point.alpha for one in curves for point in one.points})
+    alphas = every[:_MOST_POINTS]
+    title = titled(title, len(alphas), len(every))
     named = [(one, "" if one.subject == "line" else f"{one.subject}: ") for one in curves]
     series = [
-        Line(f"{before}{each.name}", _points(one, each, has_band=each is drawn[0]))
+        Line(f"{before}{each.name}", _points(one, alphas, each, has_band=each is drawn[0]))
         for one, before in named
         for each in drawn
     ]
@@ -160,7 +168,6 @@ def _rates(curves: Sequence[Curve], shown: tuple[_Shown, ...], prefix: str, titl
         numbers="percent",
         references=(Reference(0.0, "base"), Reference(1.0, "patched")) if through else (),
     )
-    alphas = sorted({point.alpha for one in curves for point in one.points})[:_MOST_POINTS]
     by_alpha = [{point.alpha: point for point in one.points} for one in curves]
     rows = [
         (
@@ -177,9 +184,11 @@ def _rates(curves: Sequence[Curve], shown: tuple[_Shown, ...], prefix: str, titl
     return Figure(picture, Table(title, heads, rows))
 
 
-def _points(curve: Curve, shown: _Shown, has_band: bool) -> list[LinePoint]:
+def _points(
+    curve: Curve, alphas: Sequence[float], shown: _Shown, has_band: bool
+) -> list[LinePoint]:
     """The points of a line; bands of all would hide each other."""
-    rates = [(point.alpha, shown.of(point)) for point in curve.points[:_MOST_POINTS]]
+    rates = [(point.alpha, shown.of(point)) for point in curve.points if point.alpha in alphas]
     return [
         LinePoint(alpha, one.value, *((one.low, one.high) if has_band else ()))
         for alpha, one in rates
