@@ -6,6 +6,7 @@ refused with its file and line.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,7 +52,7 @@ def read_given(paths: Sequence[Path], own: Digests, keep_replies: bool) -> Given
     """Read files of results of one patch.
 
     Args:
-        paths: the files.
+        paths: the files; of equal ones, the first counts.
         own: the digests of the patch.
         keep_replies: whether prompts and replies are kept.
 
@@ -59,9 +60,13 @@ def read_given(paths: Sequence[Path], own: Digests, keep_replies: bool) -> Given
         EvaluateError: a file cannot be read, is damaged, or holds nothing that a page can show.
         MismatchError: one is of another base or another patch.
     """
-    given = Given()
+    given, known = Given(), set[bytes]()
     for path in paths:
         content = read_data(path, EvaluateError, "cannot read")
+        # The same results twice would look like two measurements that agree.
+        if (same := hashlib.sha256(content).digest()) in known:
+            continue
+        known.add(same)
         first = content[:MOST_LINE_BYTES].partition(b"\n")[0]
         try:
             header = parse_json(first)

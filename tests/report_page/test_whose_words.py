@@ -68,9 +68,19 @@ def test_points_that_are_not_shown_are_counted(world: World, tmp_path: Path) -> 
 
 
 def test_each_landscape_has_the_name_of_its_file(world: World, tmp_path: Path) -> None:
-    files = [shutil.copy(world[1]["landscape"], tmp_path / f"seed {n}.jsonl") for n in (1, 2)]
+    files = [tmp_path / f"seed {number}.jsonl" for number in (1, 2)]
+    for number, file in enumerate(files):
+        content = world[1]["landscape"].read_text()
+        file.write_text(content.replace('"seed": 123', f'"seed": {number}'))
     text = text_of(world[0], files, tmp_path / "page.html")
     assert [f"<h3>seed {n}.jsonl</h3>" in text for n in (1, 2)] == [True, True]
+
+
+def test_a_file_that_is_given_twice_counts_once(world: World, tmp_path: Path) -> None:
+    files = [*world[1].values()]
+    copies = [shutil.copy(file, tmp_path / file.name) for file in files]
+    once = text_of(world[0], files, tmp_path / "once.html")
+    assert text_of(world[0], [*files, *files, *copies], tmp_path / "twice.html") == once
 
 
 def test_a_landscape_that_has_begun_says_so(world: World, tmp_path: Path) -> None:

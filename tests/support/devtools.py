@@ -91,13 +91,17 @@ class Chromium:
         os.close(self._writes)
         try:
             self._process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            raise
         finally:
             os.close(self._reads)
 
     def _next(self) -> dict[str, Any]:
         deadline = time.monotonic() + _PATIENCE
         while b"\0" not in self._left:
-            ready, _, _ = select.select([self._reads], [], [], deadline - time.monotonic())
+            left = max(0.0, deadline - time.monotonic())
+            ready, _, _ = select.select([self._reads], [], [], left)
             part = os.read(self._reads, 1 << 20) if ready else b""
             assert part, f"Chromium does not answer: {self._stderr.read_text()[-2000:]}"
             self._left += part

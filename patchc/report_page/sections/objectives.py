@@ -96,7 +96,7 @@ def counted(requests: Mapping[str, int]) -> Cell:
     for name, total in islice(requests.items(), MOST_SETS):
         parts += [", "] if parts else []
         parts += [count(total), f" {name}"]
-    return parts
+    return [*parts, ", …"] if len(requests) > MOST_SETS else parts
 
 
 def _blocks(one: Measurement, prefix: str) -> list[Block]:
