@@ -22,9 +22,11 @@ class Coherence:
     """Judges whether replies are coherent.
 
     A reply is incoherent if it is empty or loops (:func:`patchc.evaluation.texts.is_degenerate`),
-    or if the model gives its tokens a mean of −log p above ½ · log V, where V is the number of
-    tokens that it knows. A guess among all tokens has log V, text that the model finds ordinary 1
-    to 3, so that half is between them for every vocabulary. The rule is our own.
+    or if the model gives its tokens, each where it first occurs, a mean of −log p above ½ · log V,
+    where V is the number of tokens that it knows. A guess among all tokens has log V, text that the
+    model finds ordinary 1 to 3, so that half is between them for every vocabulary. Tokens that
+    occur again do not count, since what repeats is easily foretold, in babble too. The rule is our
+    own.
 
     Args:
         model: the base, which is unmoved when it is asked.
@@ -63,4 +65,6 @@ class Coherence:
         with torch.inference_mode():
             likely = likely_in_responses(self._model, examples, own)
         for one, found in zip(said, likely, strict=True):
-            self._known[one] = -found.mean().item() <= self._bound
+            reply = one[1]
+            first = [place for place, token in enumerate(reply) if token not in reply[:place]]
+            self._known[one] = -found[first].mean().item() <= self._bound

@@ -99,7 +99,7 @@ def test_without_moves_it_replies_as_evaluate_says(
 
 
 def test_replies_and_their_coherence(world: World, look: Look) -> None:
-    """By greedy decoding in fp64, and the mean of −log p that the unmoved base gives the tokens."""
+    """By greedy decoding in fp64, and the mean of −log p, by the unmoved base, of new tokens."""
     base = moved(world, {"patch": 0.0})
     tokenizer = AutoTokenizer.from_pretrained(world.base)
     verdicts = []
@@ -116,7 +116,10 @@ def test_replies_and_their_coherence(world: World, look: Look) -> None:
                 assert verdict == ("refused" if reply[:1] < "m" else "answered")
                 tokens = torch.cat((prompt, torch.tensor([spoken])), dim=1)
                 each = likely(base, tokens)[prompt.shape[1] - 1 : -1]
-                cost = -each.gather(1, torch.tensor(spoken)[:, None]).mean().item()
+                costs = -each.gather(1, torch.tensor(spoken)[:, None])[:, 0]
+                # Backwards, so that of equal tokens the first one stays.
+                first = {token: place for place, token in reversed([*enumerate(spoken)])}
+                cost = costs[[*first.values()]].mean().item()
                 assert coherent == (not is_degenerate(reply) and cost <= math.log(24) / 2)
                 verdicts.append((coherent, is_degenerate(reply)))
     assert len(verdicts) == 36
