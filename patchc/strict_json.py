@@ -13,9 +13,21 @@ from patchc.json_values import has_half_character
 MOST_NESTED = 64
 """Objects and arrays within each other, the outermost counted."""
 
+UNFIT = (
+    ValueError, LookupError, TypeError, AttributeError, ZeroDivisionError, OverflowError,
+    RecursionError,
+)  # fmt: skip
+"""What it may raise to take a value of JSON for something that it is not."""
+
 _SMALLEST, _LARGEST = -(1 << 63), (1 << 64) - 1
 _MOST_DIGITS = 20
 _SHOWN = 40
+
+
+def why_unfit(error: Exception) -> str:
+    """Say in a message what is wrong with a value, from one of :data:`UNFIT`."""
+    missing = isinstance(error, KeyError)
+    return f"{error.args[0]!s:.40} is missing" if missing else f"{error!s:.200}"
 
 
 def has_more_values(text: bytes, containers: int, commas: int) -> bool:

@@ -22,7 +22,7 @@ from patchc.evaluation.results import RESULTS
 from patchc.evaluation.verdicts import OUTCOMES, RATES
 from patchc.json_values import json_values
 from patchc.sides import Side
-from patchc.strict_json import parse_json
+from patchc.strict_json import UNFIT, parse_json, why_unfit
 
 RATE_NAMES = (*RATES, "degenerate")
 _PERPLEXITIES = ("perplexity", "answer_perplexity")
@@ -30,10 +30,6 @@ _DIGEST = re.compile("[0-9a-f]{32}|[0-9a-f]{64}")
 _MOST_MODELS = 16
 _MOST_TEXT = 200
 _MOST_REPORT = 64 << 20
-_UNFIT = (
-    ValueError, LookupError, TypeError, AttributeError, ZeroDivisionError, OverflowError,
-    RecursionError,
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -106,9 +102,9 @@ def read_summary(path: Path) -> ResultsSummary:
     digest = blake3(text.encode()).hexdigest()
     try:
         return _summarise(text, digest)
-    except _UNFIT as error:
+    except UNFIT as error:
         raise EvaluateError(
-            f"{path}: no results that can be summarised ({_told(error)}); name what "
+            f"{path}: no results that can be summarised ({why_unfit(error)}); name what "
             "`patchc evaluate --json` printed, its results file, or report.json of `patchc fix`"
         ) from error
 
@@ -126,7 +122,7 @@ def parse_summary(content: Any) -> ResultsSummary | None:
             ),
             _changes(content["changes"]),
         )
-    except _UNFIT:
+    except UNFIT:
         return None
 
 
@@ -182,8 +178,8 @@ def _of_lines(inputs: Any, lines: Iterable[str], file: str) -> ResultsSummary:
             found = counts.setdefault(_digest(line["model"]), {})
             if line["verdict"] not in OUTCOMES[line["set"]]:
                 raise ValueError(f"{line['verdict']!r:.40} is no verdict on {line['set']} requests")
-        except _UNFIT as error:
-            raise ValueError(f"line {number}: {_told(error)}") from error
+        except UNFIT as error:
+            raise ValueError(f"line {number}: {why_unfit(error)}") from error
         for name, (set_name, is_counted) in RATES.items():
             if set_name == line["set"]:
                 rate = found.setdefault(name, [0, 0])
@@ -200,11 +196,6 @@ def _of_lines(inputs: Any, lines: Iterable[str], file: str) -> ResultsSummary:
     named = inputs if isinstance(inputs, dict) else {"requests": inputs, "judge": ""}
     data = {"evaluation": _digest(named["requests"])}
     return ResultsSummary("results", file, _text(named["judge"]), data, tuple(_few(models)))
-
-
-def _told(error: Exception) -> str:
-    missing = isinstance(error, KeyError)
-    return f"{error.args[0]!s:.40} is missing" if missing else f"{error!s:.200}"
 
 
 def _model(facts: Any, rates: Any, perplexities: Any) -> ModelSummary:

@@ -22,7 +22,7 @@ from patchc.progress import Progress
 from patchc.regular_file import read_regular
 from patchc.signing.trust import JUST_MADE
 from patchc.stages import file_digest, file_digests
-from patchc.strict_json import parse_json
+from patchc.strict_json import UNFIT, parse_json
 from patchc.system_errors import storage_errors
 from patchc.verbs.derive import derive
 from patchc.verbs.derive_inputs import ARGUMENTS
@@ -42,10 +42,6 @@ _TRACE, _REPLIES = Path("trace", "fit.jsonl"), Path("replies", "results.jsonl")
 _STAGES = ("split", "derived", "fitted", "tested")
 _RESULT = "found.json"
 _MOST_BYTES = 64 << 20
-_UNFIT = (
-    ValueError, LookupError, TypeError, AttributeError, ZeroDivisionError, OverflowError,
-    RecursionError,
-)  # fmt: skip
 
 
 def derived_stage(job: Job, max_memory: int | None, progress: Progress) -> Path:
@@ -185,7 +181,7 @@ def reading_result(folder: Path) -> Iterator[Result]:
     path = folder / _RESULT
     try:
         yield _read_result(path)
-    except _UNFIT as error:
+    except UNFIT as error:
         raise EvaluateError(
             f"{path}: not the result of a stage ({type(error).__name__}: {error!s:.200}); remove "
             f"{folder}, and it is made again"

@@ -32,7 +32,6 @@ from patchc.landscapes.curves import (
 from patchc.landscapes.lines import (
     JUDGED_SETS,
     LANDSCAPE,
-    UNFIT,
     Line,
     MarginLine,
     Reply,
@@ -42,7 +41,7 @@ from patchc.landscapes.lines import (
 )
 from patchc.landscapes.phrases import has_refusal_phrase
 from patchc.landscapes.place import PATCH
-from patchc.strict_json import parse_json
+from patchc.strict_json import UNFIT, parse_json
 
 _SIDES: dict[float, Subject] = {0.0: "base", 1.0: "patched"}
 _GOOD: dict[Objective, Callable[[CurvePoint], Rate | None]] = {

@@ -20,12 +20,6 @@ LANDSCAPE = "landscape"
 JUDGED_SETS: tuple[SetName, ...] = ("harmful", "harmless")
 """The sets whose replies are judged, and whose requests have margins."""
 
-UNFIT = (
-    ValueError, LookupError, TypeError, AttributeError, ZeroDivisionError, OverflowError,
-    RecursionError,
-)  # fmt: skip
-"""What reading a line that is none may raise."""
-
 What = Literal["replies", "margins"]
 
 

@@ -15,21 +15,9 @@ from patchc.evaluation.rates import Rate
 
 Read = TypeVar("Read")
 
-UNFIT = (
-    ValueError, LookupError, TypeError, AttributeError, ZeroDivisionError, OverflowError,
-    RecursionError,
-)  # fmt: skip
-"""What reading a value of another form raises."""
-
 _DIGEST = re.compile("[0-9a-f]{32}|[0-9a-f]{64}")
 _MOST_TEXT = 4096
 _MOST = 10_000
-
-
-def told(error: Exception) -> str:
-    """Say what is wrong with a value."""
-    missing = isinstance(error, KeyError)
-    return f"{error.args[0]!s:.40} is missing" if missing else f"{error!s:.200}"
 
 
 def text(value: Any) -> str:

@@ -20,12 +20,11 @@ from patchc.landscapes.curves import Landscape
 from patchc.landscapes.findings import read_landscape
 from patchc.landscapes.lines import LANDSCAPE
 from patchc.report_page.changed_replies import ReplyFile, read_reply_file
-from patchc.report_page.checked_values import UNFIT, told
 from patchc.report_page.fit_trace import FitTrace, read_trace
 from patchc.report_page.fix_results import FixResults, read_fix
 from patchc.report_page.measured import Digests, Measurement, check_models, read_evaluation
 from patchc.report_page.turn_results import TurnResults, read_turns
-from patchc.strict_json import parse_json
+from patchc.strict_json import UNFIT, parse_json, why_unfit
 
 _MOST_REPORT = 64 << 20
 _FIT = "fit"
@@ -93,7 +92,7 @@ def _take_report(given: Given, path: Path, content: bytes, own: Digests) -> None
         turns = report.get("turns") and read_turns(report["turns"], path.name)
     except UNFIT as error:
         raise EvaluateError(
-            f"{path}: no results that a page shows ({told(error)}); {_KNOWN}"
+            f"{path}: no results that a page shows ({why_unfit(error)}); {_KNOWN}"
         ) from error
     if measured:
         given.measurements.append(measured)
@@ -132,8 +131,8 @@ def _take_lines(
             )
     except UNFIT as error:
         raise EvaluateError(
-            f"{path}:{lines.number}: not a line of {kind} results ({told(error)}); leave the file "
-            "out, or make it again"
+            f"{path}:{lines.number}: not a line of {kind} results ({why_unfit(error)}); leave the "
+            "file out, or make it again"
         ) from error
 
 
