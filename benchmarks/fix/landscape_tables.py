@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from patchc import Curve, CurvePoint, HalfWidth, LandscapeReport, Rate
+from patchc import Curve, CurvePoint, LandscapeReport, Rate
 
 _SHOWN: dict[str, Callable[[CurvePoint], Rate | None]] = {
     "refused": lambda point: point.refused,
@@ -43,15 +43,9 @@ def write_tables(report: LandscapeReport, path: Path) -> None:
 
 def _summary(curve: Curve) -> tuple[str, ...]:
     visages = [f"{one:.1f}" for one in (curve.visage, curve.visage_by_phrases) if one is not None]
-    widths = [_width(curve.half_widths.get(name)) for name in _OBJECTIVES]
+    found = [curve.half_widths.get(name) for name in _OBJECTIVES]
+    widths = [width.sides if width else "none" for width in found]
     return (curve.subject, curve.direction, *visages, *widths)
-
-
-def _width(width: HalfWidth | None) -> str:
-    if width is None:
-        return "none"
-    sides = ((width.left, width.open_left), (width.right, width.open_right))
-    return ", ".join(f"{'≥ ' if is_open else ''}{reached:g}" for reached, is_open in sides)
 
 
 def _means(curves: Sequence[Curve]) -> str:

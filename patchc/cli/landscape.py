@@ -12,11 +12,12 @@ from patchc.cli.signature_options import Require, Signatures, Trusted
 from patchc.cli.trust_options import AllowCode, with_trust
 
 if TYPE_CHECKING:
-    from patchc.landscapes.curves import Curve, HalfWidth
+    from patchc.landscapes.curves import Curve
     from patchc.verbs.landscape import LandscapeReport
 
 _requests = partial(option, panel="Requests")
 _places = partial(option, panel="Places")
+_ON_LINE = ("harmful", "over_refusal", "utility", "incoherent")
 
 
 def landscape(
@@ -97,7 +98,7 @@ def landscape(
 
 
 def _render(report: LandscapeReport) -> None:
-    from patchc.cli.output import print_table
+    from patchc.cli.output import figures, percent, print_table
 
     asked = ", ".join(f"{count} {name}" for name, count in report.requests.items())
     print_table(
@@ -107,16 +108,15 @@ def _render(report: LandscapeReport) -> None:
         hide_empty=True,
     )
     line = [
-        (f"{point.alpha:g}", *(f"{100 * one.value:.1f} %" if one else "" for one in (
-            point.harmful, point.over_refusal, point.utility, point.incoherent
-        )))
-        for curve in report.curves if curve.subject == "line" and not curve.system
+        (f"{point.alpha:g}", *figures(point, percent, names=_ON_LINE))
+        for curve in report.curves
+        if curve.subject == "line" and not curve.system
         for point in curve.points
-    ]  # fmt: skip
+    ]
     if line:
         print_table(
             "along the line from the base (0) through the patched model (1)",
-            ("at", "harmful", "over-refusal", "utility", "incoherent"),
+            ("at", *(name.replace("_", "-") for name in _ON_LINE)),
             line,
             hide_empty=True,
         )
@@ -124,16 +124,7 @@ def _render(report: LandscapeReport) -> None:
 
 def _row(curve: Curve) -> tuple[str, ...]:
     name = f"{curve.subject}, with system" if curve.system else curve.subject
-    figures = (
-        "" if one is None else f"{one:.1f}" for one in (curve.visage, curve.visage_by_phrases)
-    )
-    widths = (curve.half_widths.get(name) for name in ("harmful", "over_refusal", "utility"))
-    return (name, curve.direction, *figures, *map(_width, widths))
-
-
-def _width(width: HalfWidth | None) -> str:
-    """Write how far a rate holds on both sides; one that reaches the end may be larger."""
-    if width is None:
-        return ""
-    sides = ((width.left, width.open_left), (width.right, width.open_right))
-    return ", ".join(f"{'≥ ' if is_open else ''}{reached:g}" for reached, is_open in sides)
+    visages = (curve.visage, curve.visage_by_phrases)
+    shown = ("" if one is None else f"{one:.1f}" for one in visages)
+    found = (curve.half_widths.get(name) for name in ("harmful", "over_refusal", "utility"))
+    return (name, curve.direction, *shown, *(width.sides if width else "" for width in found))

@@ -67,6 +67,12 @@ class HalfWidth:
     open_left: bool
     open_right: bool
 
+    @property
+    def sides(self) -> str:
+        """Both sides as text; one that reaches the end of the range may be larger."""
+        sides = ((self.left, self.open_left), (self.right, self.open_right))
+        return ", ".join(f"{'≥ ' if is_open else ''}{reached:g}" for reached, is_open in sides)
+
 
 @dataclass(frozen=True)
 class Curve:

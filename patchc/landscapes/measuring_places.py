@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import torch
 
@@ -22,6 +24,8 @@ from patchc.landscapes.coherence import Coherence
 from patchc.landscapes.lines import JUDGED_SETS, MarginLine, Reply, ReplyLine
 from patchc.landscapes.movable import MovableModel
 from patchc.landscapes.place import Place
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -65,38 +69,36 @@ class Surveyor:
         prompts = self.setups[system].prompts
         found: dict[SetName, tuple[float, ...]] = {}
         for name in JUDGED_SETS:
-            margins = [0.0] * len(prompts.tokens[name])
-            for numbers in prompts.batches[name]:
-                asked = [prompts.tokens[name][number] for number in numbers]
-                with torch.inference_mode():
-                    batch = refusal_margin(self.speaker.model, asked, openings)
-                for number, margin in zip(numbers, batch.tolist(), strict=True):
-                    margins[number] = margin
-            if not all(map(math.isfinite, margins)):
+            measure = partial(self._measure, openings, prompts.tokens[name])
+            found[name] = tuple(_in_batches(prompts.batches[name], measure))
+            if not all(map(math.isfinite, found[name])):
                 raise NumericError(
                     f"margins are not finite at {place.to_json()}; take a smaller radius"
                 )
-            found[name] = tuple(margins)
         return MarginLine(place, system, found)
+
+    def _measure(
+        self, openings: Openings, tokens: Sequence[Sequence[int]], numbers: Sequence[int]
+    ) -> list[float]:
+        asked = [tokens[number] for number in numbers]
+        with torch.inference_mode():
+            margins: list[float] = refusal_margin(self.speaker.model, asked, openings).tolist()
+        return margins
 
     def _speak(self, setup: Setup, name: SetName) -> list[Tokens]:
         tokens = setup.prompts.tokens[name]
-        spoken: list[Tokens] = [()] * len(tokens)
-        for numbers in setup.prompts.batches[name]:
-            replies = self.speaker.speak([tokens[number] for number in numbers])
-            for number, reply in zip(numbers, replies, strict=True):
-                spoken[number] = reply
-        return spoken
+
+        def speak(numbers: Sequence[int]) -> list[Tokens]:
+            return self.speaker.speak([tokens[number] for number in numbers])
+
+        return _in_batches(setup.prompts.batches[name], speak)
 
     def _answer(self, setup: Setup) -> dict[SetName, tuple[Reply, ...]]:
         """Ask the questions, if there are any."""
-        asked = setup.requests.utility
-        texts: dict[int, str] = {}
-        for numbers in setup.prompts.batches.get("utility", ()):
-            texts |= zip(numbers, ask(self.speaker, setup, "utility", numbers), strict=True)
-        replies = tuple(
-            Reply(texts[number], mark(one, texts[number]), True) for number, one in enumerate(asked)
-        )
+        batches = setup.prompts.batches.get("utility", ())
+        texts = _in_batches(batches, partial(ask, self.speaker, setup, "utility"))
+        asked = zip(setup.requests.utility, texts, strict=True)
+        replies = tuple(Reply(text, mark(one, text), True) for one, text in asked)
         return {"utility": replies} if replies else {}
 
     def _judge(self, setup: Setup, name: SetName, spoken: Sequence[Tokens]) -> tuple[Reply, ...]:
@@ -106,6 +108,16 @@ class Surveyor:
         prompts = setup.prompts.tokens[name]
         coherent = self.coherence.judge(prompts, spoken, texts)
         return tuple(Reply(*one) for one in zip(texts, verdicts, coherent, strict=True))
+
+
+def _in_batches(
+    batches: Sequence[Sequence[int]], measure: Callable[[Sequence[int]], Sequence[Found]]
+) -> list[Found]:
+    """Measure batches of numbers of requests; gives what was found in the order of the requests."""
+    found: dict[int, Found] = {}
+    for numbers in batches:
+        found |= zip(numbers, measure(numbers), strict=True)
+    return [found[number] for number in range(len(found))]
 
 
 def first_openings(base: ReplyLine, setup: Setup) -> Openings:
