@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -30,7 +30,7 @@ class Survey:
 
     Attributes:
         base: the open base.
-        patched: the open patched model, or None.
+        open_patched: opens the patched model, once a place is missing; None without a patch.
         setups: what the model is asked, without and with a system message.
         options: the places.
         asking: how it is asked.
@@ -39,7 +39,7 @@ class Survey:
     """
 
     base: Checkpoint
-    patched: Checkpoint | None
+    open_patched: Callable[[], Checkpoint] | None
     setups: Mapping[bool, Setup]
     options: LandscapeOptions
     asking: EvaluateOptions
@@ -57,7 +57,7 @@ class Survey:
             DeriveError, EvaluateError, NumericError, UnsupportedInputError, StorageError: see
                 :func:`patchc.landscape`.
         """
-        is_patched = self.patched is not None
+        is_patched = self.open_patched is not None
         replied = [(p, s) for p in replied_places(self.options, is_patched) for s in self.setups]
         planned = [(p, s) for p in margin_places(self.options, is_patched) for s in self.setups]
         total, openings = len(replied) + len(planned), dict[bool, Openings]()
@@ -91,6 +91,7 @@ class Survey:
     @contextmanager
     def _opened(self) -> Iterator[Surveyor]:
         """Load the base, ready to be moved and asked."""
+        patched = self.open_patched() if self.open_patched else None
         device = choose_device(self.asking.device)
         tokenizer = next(iter(self.setups.values())).prompts.tokenizer
         directions = {name: RandomDirection(self.options.seed, name) for name in self.options.names}
@@ -100,5 +101,5 @@ class Survey:
             ThreadPoolExecutor(usable_cores(), thread_name_prefix="patchc") as threads,
         ):
             speaker = load_speaker(self.base, tokenizer, device, self.asking)
-            movable = MovableModel(speaker.model, self.base, self.patched, directions, threads)
+            movable = MovableModel(speaker.model, self.base, patched, directions, threads)
             yield Surveyor(speaker, movable, self.setups, Coherence(speaker.model))

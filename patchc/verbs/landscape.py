@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -120,18 +121,25 @@ def landscape(
             check_patch(Path(patch), folder, trust, progress)
         inputs = _inputs(base, patch, setups, asking, options.seed)
         lines = stack.enter_context(open_lines(Path(out), inputs))
-        patched = None
+        open_patched = None
         if patch is not None:
-            copy = Path(stack.enter_context(TemporaryDirectory(prefix=SCRATCH))) / "patched"
-            apply(patch, folder, out=copy, trust=trust, progress=progress)
-            patched = stack.enter_context(open_checkpoint(copy))
-        survey = Survey(base, patched, setups, options, asking, lines, progress)
+            open_patched = partial(_open_copy, stack, Path(patch), folder, trust, progress)
+        survey = Survey(base, open_patched, setups, options, asking, lines, progress)
         openings = survey.run()
         found = find_landscape(inputs, lines.all())
     decode = setups[False].prompts.tokenizer.decode
     begun = dict.fromkeys(tokens for one in openings.values() for tokens in one.sequences)
     shown = tuple(decode(list(tokens)) for tokens in begun)
     return LandscapeReport(**vars(found), out=Path(out), data=data, openings=shown)
+
+
+def _open_copy(
+    stack: ExitStack, patch: Path, folder: Path, trust: Trust, progress: Progress
+) -> Checkpoint:
+    """Apply a patch to a copy in a temporary folder, for as long as the stack lasts."""
+    copy = Path(stack.enter_context(TemporaryDirectory(prefix=SCRATCH))) / "patched"
+    apply(patch, folder, out=copy, trust=trust, progress=progress)
+    return stack.enter_context(open_checkpoint(copy))
 
 
 def _ways(asking: EvaluateOptions) -> dict[bool, EvaluateOptions]:

@@ -77,6 +77,7 @@ def test_a_whole_file_needs_no_model(
     world: World, look: Look, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(survey, "load_speaker", no_model)
+    monkeypatch.setattr("patchc.verbs.landscape.apply", no_model)
     out = Path(shutil.copy(look.path, tmp_path / "out.jsonl"))
     events: list[patchc.ProgressEvent] = []
     report = world.look(out, progress=events.append)
