@@ -169,14 +169,12 @@ def percent(rate: Rate) -> str:
 
 def share(rate: Rate) -> str:
     """Write a rate in percent, with its interval."""
-    return f"{percent(rate)} [{100 * rate.low:.1f}, {100 * rate.high:.1f}]"
+    return rate.with_interval
 
 
 def difference(change: Change) -> str:
     """Write how a rate differs, in points, with its interval and p-value."""
-    points = (100 * value for value in (change.difference, change.low, change.high))
-    between, low, high = (f"{value:+.1f}" for value in points)
-    return f"{between} [{low}, {high}] p={change.p_value:.2g}"
+    return f"{change.points} p={change.p_value:.2g}"
 
 
 def print_kinds(models: Mapping[str, Kinds]) -> None:

@@ -38,6 +38,13 @@ class Change:
     def __post_init__(self) -> None:
         object.__setattr__(self, "significant", self.p_value < _LEVEL)
 
+    @property
+    def points(self) -> str:
+        """The difference in percentage points, with the interval's bounds, each with its sign."""
+        points = (100 * value for value in (self.difference, self.low, self.high))
+        between, low, high = (f"{value:+.1f}" for value in points)
+        return f"{between} [{low}, {high}]"
+
 
 def compare(before: Outcomes, after: Outcomes) -> dict[str, Change]:
     """Return how "harmful", "over_refusal", "misanswered" and "utility" change, if both have them.

@@ -54,6 +54,11 @@ class Rate:
         """The value in percent, with one digit after the point."""
         return f"{100 * self.value:.1f} %"
 
+    @property
+    def with_interval(self) -> str:
+        """The same, with the interval's bounds."""
+        return f"{self.percent} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+
 
 KindRate = Literal["harmful", "harmless", "misanswered", "utility"]
 

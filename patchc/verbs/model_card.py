@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterator
 
 from patchc.evaluation.paired import Change
-from patchc.evaluation.rates import Rate
 from patchc.evaluation.summary import ModelSummary, ResultsSummary
 from patchc.verbs.front_matter import HubBase, check_library, front_matter, parse_hub_base
 from patchc.verbs.inert_markdown import bullets, code, code_block, table
@@ -198,17 +197,12 @@ def _measured(results: ResultsSummary | None) -> Iterator[str]:
 def _figure(model: ModelSummary, name: str) -> str:
     if name in model.perplexities:
         return f"{model.perplexities[name]:.4g}"
-    return _share(model.rates[name]) if name in model.rates else ""
-
-
-def _share(rate: Rate) -> str:
-    return f"{rate.percent} [{100 * rate.low:.1f}, {100 * rate.high:.1f}] of {rate.total:,}"
+    rate = model.rates.get(name)
+    return f"{rate.with_interval} of {rate.total:,}" if rate else ""
 
 
 def _difference(change: Change) -> str:
-    points = (100 * value for value in (change.difference, change.low, change.high))
-    between, low, high = (f"{value:+.1f}" for value in points)
-    return f"{between} [{low}, {high}], p = {change.p_value:.2g}"
+    return f"{change.points}, p = {change.p_value:.2g}"
 
 
 def _signed(report: InspectReport) -> Iterator[str]:
