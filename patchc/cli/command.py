@@ -16,6 +16,7 @@ from patchc.cli.config_file import key_of
 from patchc.cli.following_files import repeat_options
 from patchc.cli.left_behind import LeftBehind
 from patchc.cli.output import warn
+from patchc.cli.printing_notes import printing_notes
 from patchc.cli.streams import drop_output, take_print_error
 from patchc.cli.voice import speaking
 from patchc.errors import UsageError
@@ -56,7 +57,7 @@ class Command(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command, and see to what has become of its report."""
-        with speaking(manner(ctx, self._arguments)):
+        with speaking(manner(ctx, self._arguments)), printing_notes():
             try:
                 return self._invoke(ctx)
             finally:
