@@ -7,6 +7,7 @@ import logging
 from contextlib import redirect_stderr
 
 import pytest
+
 from patchc.cli.printing_notes import printing_notes
 from patchc.cli.voice import Voice, speaking
 from patchc.notes import LOGGER, note
