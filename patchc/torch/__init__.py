@@ -3,7 +3,8 @@
 :func:`apply_` and :func:`revert_` change the parameters of a module or a state dict on their
 devices. :func:`prepare` does everything but the change, which the methods of the same names do
 later, in a moment. :func:`patched_tensors` yields (name, tensor) from a base on disk.
-:class:`Slice` says which rows of the base a fused or sharded parameter holds.
+:class:`Slice` says which rows of the base a fused or sharded parameter holds, and
+:func:`mapping_for` finds that for the models of transformers and vLLM.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ from patchc.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from patchc.torch.hot_patch import HotPatchReport, PreparedPatch, apply_, prepare, revert_
-    from patchc.torch.memory_layout import Slice
+    from patchc.torch.mapping import mapping_for
+    from patchc.torch.slices import Slice
     from patchc.torch.stream import patched_tensors
 
 _HOMES = {
     "HotPatchReport": "patchc.torch.hot_patch",
     "PreparedPatch": "patchc.torch.hot_patch",
-    "Slice": "patchc.torch.memory_layout",
+    "Slice": "patchc.torch.slices",
     "apply_": "patchc.torch.hot_patch",
+    "mapping_for": "patchc.torch.mapping",
     "patched_tensors": "patchc.torch.stream",
     "prepare": "patchc.torch.hot_patch",
     "revert_": "patchc.torch.hot_patch",
@@ -33,6 +36,7 @@ __all__ = [
     "PreparedPatch",
     "Slice",
     "apply_",
+    "mapping_for",
     "patched_tensors",
     "prepare",
     "revert_",

@@ -20,8 +20,9 @@ from patchc.runtime.runtime import Runtime
 from patchc.sides import OTHER, Side
 from patchc.signing.trust import ANYBODY, PolicyAnswer, Trust, demand_trust
 from patchc.torch.live_model import LiveModel
-from patchc.torch.memory_layout import Run, Slice, lay_out
+from patchc.torch.memory_layout import Run, lay_out
 from patchc.torch.preparation import Preparation, refuse_features
+from patchc.torch.slices import Slice
 from patchc.torch.tensors import Live, check_model
 
 _WRITING = threading.Lock()
@@ -185,7 +186,7 @@ def prepare(
             Words are then read from it, and the model may hold some of them twice.
         mapping: parameter → slices of the base's tensors that it holds, if that is not the base
             tensor of its name: several tensors fused into one, some rows of one, or no tensor of
-            the base (an empty list).
+            the base (an empty list). :func:`mapping_for` finds it for many models.
         shard: this process holds only some rows or tensors of the base. Needs ``base``, because
             digests are of whole chunks. The tensors that it holds are identified; the digests of
             the whole model are not compared.

@@ -6,13 +6,13 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from numbers import Integral
 
 import torch
 
 from patchc.chunks import Chunk
 from patchc.errors import UnsupportedInputError, UsageError, WrongBaseError
 from patchc.formats import Patch, TensorRecord
+from patchc.torch.slices import Slice, Slices
 from patchc.torch.tensors import (
     Live,
     Memory,
@@ -25,45 +25,6 @@ from patchc.torch.tensors import (
 )
 
 _RUN_WORDS = 1 << 30
-
-
-@dataclass(frozen=True)
-class Slice:
-    """Consecutive rows of a base tensor that a parameter holds.
-
-    A fused parameter has several slices; a sharded one has a slice with ``rows``. Rows are counted
-    in the base tensor's first dimension. The parameter has rows of the same length, in its first
-    dimension or in several leading ones together, as when a layer's experts are one parameter.
-
-    Attributes:
-        tensor: name in the base.
-        rows: the first row and the one after the last; None for all.
-        at: the parameter's row where they begin; None for the one after the previous slice.
-
-    Raises:
-        UsageError: ``rows`` is no pair of numbers, or ``at`` no number.
-    """
-
-    tensor: str
-    rows: tuple[int, int] | None = None
-    at: int | None = None
-
-    def __post_init__(self) -> None:
-        rows = (0, 0) if self.rows is None else self.rows
-        if (
-            not isinstance(rows, Sequence)
-            or len(rows) != 2
-            or not _are_numbers(*rows, self.at or 0)
-        ):
-            raise UsageError(
-                f"slice of {self.tensor!r}: rows is {self.rows!r:.80} and at is {self.at!r:.80}; "
-                "rows are the first one and the one after the last, such as (0, 64), and at is one "
-                "number"
-            )
-
-
-Slices = Mapping[str, Sequence[Slice]]
-"""Parameter → what it holds. A parameter without slices is ignored."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,10 +65,6 @@ class Layout:
                 yield run, *overlap
 
 
-def _are_numbers(*values: object) -> bool:
-    return all(isinstance(value, Integral) for value in values)
-
-
 def lay_out(patch: Patch, model: Live, mapping: Slices, shard: bool, replicas: bool) -> Layout:
     """Find every tensor of a patch in a live model.
 
@@ -137,15 +94,15 @@ def lay_out(patch: Patch, model: Live, mapping: Slices, shard: bool, replicas: b
     parameters: dict[str, torch.Tensor] = {}
     for name, tensor in tensors.items():
         slices = mapping.get(name, [Slice(name)] if name in patch.index.tensors else [])
-        if slices:
+        if any(one.tensor in patch.index.tensors for one in slices):
             check_plain(name, tensor)
             if name not in mapping:
                 _check_shape(patch, name, tensor)
             parameters[name] = tensor
             for held, run in _runs(patch, name, tensor, slices):
                 runs.setdefault(held, []).append(run)
-    unknown = [n for n in tensors if n in needed and n not in parameters and n not in mapping]
-    _check_unknown(patch, {name: tensors[name] for name in unknown}, parameters)
+    unknown = [n for n in tensors if n in needed and n not in parameters and mapping.get(n) != []]
+    _check_unknown(patch, {name: tensors[name] for name in unknown}, parameters, mapping)
     settled = _settle_memory(patch, runs)
     for name, record in patch.index.tensors.items():
         found = settled.setdefault(name, [])
@@ -184,9 +141,7 @@ def _runs(
     for one in slices:
         record = patch.index.tensors.get(one.tensor)
         if record is None:
-            raise UsageError(
-                f"mapping: parameter {name!r}: the base of {patch.path} has no {one.tensor!r}"
-            )
+            raise _absent(patch, name, one)
         _check_dtype(patch, name, tensor, record)
         rows = record.shape[0] if record.shape else 1
         first, stop = (0, rows) if one.rows is None else one.rows
@@ -210,19 +165,31 @@ def _runs(
             yield one.tensor, Run(name, words[cut : cut + _RUN_WORDS], first * width + cut)
 
 
+def _absent(patch: Patch, name: str, one: Slice) -> UsageError:
+    return UsageError(
+        f"mapping: parameter {name!r}: the base of {patch.path} has no {one.tensor!r}"
+    )
+
+
 def _check_unknown(
-    patch: Patch, unknown: Mapping[str, torch.Tensor], known: Mapping[str, torch.Tensor]
+    patch: Patch,
+    unknown: Mapping[str, torch.Tensor],
+    known: Mapping[str, torch.Tensor],
+    mapping: Slices,
 ) -> None:
     """Check that parameters unknown to the base are other names for known memory."""
     found = {memory_of(tensor) for tensor in known.values()}
     for name, tensor in unknown.items():
         check_plain(name, tensor)
         if tensor.numel() and memory_of(tensor) not in found:
+            if name in mapping:
+                raise _absent(patch, name, mapping[name][0])
             wrapper = _wrapper(patch, name)
             inside = f", and one {name.removeprefix(wrapper)!r}: pass the module inside {wrapper!r}"
             raise WrongBaseError(
                 f"the base of {patch.path} has no tensor {name!r}{inside if wrapper else ''}; say "
-                "in mapping= what the parameter holds, or give it an empty list to leave it alone"
+                "in mapping= what the parameter holds (patchc.torch.mapping_for(model) finds it "
+                "for many models), or give it an empty list to leave it alone"
             )
 
 

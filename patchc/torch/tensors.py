@@ -133,11 +133,11 @@ def named_tensors(model: Live) -> tuple[dict[str, torch.Tensor], frozenset[str]]
     if not isinstance(model, torch.nn.Module):
         held = {name: t for name, t in model.items() if isinstance(t, torch.Tensor)}
         return held, frozenset(held)
-    parameters = {_own(n): p for n, p in model.named_parameters(remove_duplicate=False)}
-    buffers = {_own(n): b for n, b in model.named_buffers(remove_duplicate=False)}
+    parameters = {unwrapped_name(n): p for n, p in model.named_parameters(remove_duplicate=False)}
+    buffers = {unwrapped_name(n): b for n, b in model.named_buffers(remove_duplicate=False)}
     return {**buffers, **parameters}, frozenset(parameters)
 
 
-def _own(name: str) -> str:
+def unwrapped_name(name: str) -> str:
     """A parameter's name without what torch.compile puts before those of a module that it wraps."""
     return name.replace("_orig_mod.", "")

@@ -1,0 +1,47 @@
+"""Finds what the parameters of a loaded model hold of its checkpoint."""
+
+from __future__ import annotations
+
+import torch
+
+from patchc.errors import UsageError
+from patchc.torch.converted_names import checkpoint_slices, is_transformers_model
+from patchc.torch.slices import Slice
+from patchc.torch.tensors import named_tensors
+from patchc.torch.wrapped_names import inside, inside_names
+
+
+def mapping_for(model: torch.nn.Module) -> dict[str, list[Slice]]:
+    """What the parameters of a loaded model hold of its checkpoint, for ``mapping=``.
+
+    It knows models of transformers 5, in the layout that ``save_pretrained`` writes, which is the
+    one they were loaded from; and ``DataParallel``, ``DistributedDataParallel``, ``torch.compile``
+    and activation checkpointing around a model or parts of it. Other models have their own names.
+
+    Only names, shapes, dtypes and the configuration are read, so the model may be on device meta.
+    Whether the model holds what its names say, the digests tell when a patch is prepared.
+
+    Args:
+        model: the module that is to be patched, with its wrappers.
+
+    Returns:
+        Parameter → slices in the order of its rows, for those that do not simply hold the base
+        tensor of their name. Parameters of ``torch.compile`` go by the names inside.
+
+    Raises:
+        UnsupportedInputError: parameters hold more or less than whole rows of the checkpoint's
+            tensors, in their order: transposed, interleaved, sharded by columns; names them.
+        UsageError: the model is no module.
+    """
+    if not isinstance(model, torch.nn.Module):
+        raise UsageError(
+            f"the model is a {type(model).__name__}; mapping_for takes a module, whose class and "
+            "configuration say how it is loaded"
+        )
+    names = inside_names(model)
+    named, _ = named_tensors(model)
+    tensors = {within: named[name] for name, within in names.items()}
+    held = {within: [Slice(within)] for within in tensors}
+    if is_transformers_model(inside(model)):
+        held = checkpoint_slices(inside(model), tensors)
+    return {n: held[within] for n, within in names.items() if held[within] != [Slice(n)]}

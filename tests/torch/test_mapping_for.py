@@ -1,0 +1,276 @@
+"""Loaded models of transformers, patched through the mapping that is found for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from live_states import bits
+from safetensors.torch import load_file, save_file
+from transformers.core_model_loading import (
+    Chunk,
+    Concatenate,
+    Interleave,
+    Transpose,
+    WeightConverter,
+    WeightRenaming,
+)
+
+import patchc
+import patchc.torch as live
+from patchc.errors import UnsupportedInputError, UsageError
+from patchc.torch import Slice
+
+SIZES: dict[str, Any] = {
+    "vocab_size": 64,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+}
+EXPERTS: dict[str, Any] = {"moe_intermediate_size": 8, "num_experts_per_tok": 2}
+LATENT: dict[str, Any] = {
+    "q_lora_rank": 8,
+    "kv_lora_rank": 8,
+    "qk_rope_head_dim": 4,
+    "qk_nope_head_dim": 4,
+    "v_head_dim": 8,
+    "n_group": 1,
+    "topk_group": 1,
+}
+
+
+def llava() -> Any:
+    vision = transformers.CLIPVisionConfig(
+        hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2,
+        image_size=8, patch_size=4,
+    )  # fmt: skip
+    text = transformers.LlamaConfig(**SIZES)
+    return transformers.LlavaConfig(vision_config=vision, text_config=text, image_token_index=63)
+
+
+FAMILIES: dict[str, Callable[[], Any]] = {
+    "Mixtral": lambda: transformers.MixtralConfig(**SIZES, num_local_experts=4),
+    "Qwen2Moe": lambda: transformers.Qwen2MoeConfig(
+        **SIZES, **EXPERTS, num_experts=4, shared_expert_intermediate_size=8
+    ),
+    "Qwen3Moe": lambda: transformers.Qwen3MoeConfig(**SIZES, **EXPERTS, num_experts=4, head_dim=8),
+    "DeepseekV3": lambda: transformers.DeepseekV3Config(
+        **SIZES, **EXPERTS, **LATENT, n_routed_experts=4, first_k_dense_replace=1
+    ),
+    "Glm4Moe": lambda: transformers.Glm4MoeConfig(
+        **SIZES, **EXPERTS, n_routed_experts=4, first_k_dense_replace=1, head_dim=8
+    ),
+    "Olmoe": lambda: transformers.OlmoeConfig(**SIZES, num_experts=4, num_experts_per_tok=2),
+    "tied Llama": lambda: transformers.LlamaConfig(**SIZES, tie_word_embeddings=True),
+    "Llava": llava,
+}
+
+
+def make(config: Any) -> Any:
+    """A model with random weights in bfloat16."""
+    torch.manual_seed(5)
+    kind = transformers.AutoModelForImageTextToText if config.model_type == "llava" else None
+    kind = kind or transformers.AutoModelForCausalLM
+    model = kind.from_config(config, dtype=torch.bfloat16)
+    with torch.no_grad():
+        for tensor in [*model.parameters(), *model.buffers()]:
+            if tensor.is_floating_point():
+                tensor += 0.2 * torch.randn(tensor.shape)
+    return model
+
+
+def tune(base: Path, tuned: Path) -> None:
+    """Write a checkpoint of which some words of every tensor differ."""
+    tensors = load_file(base / "model.safetensors")
+    for tensor in tensors.values():
+        words = tensor.view(-1).view(torch.int16 if tensor.element_size() == 2 else torch.int32)
+        words[::7] ^= 1
+    tuned.mkdir()
+    (tuned / "config.json").write_bytes((base / "config.json").read_bytes())
+    save_file(tensors, tuned / "model.safetensors", {"format": "pt"})
+
+
+class Made:
+    """A model's folder, a tuned one, and the patch between them."""
+
+    def __init__(self, folder: Path, config: Any) -> None:
+        model = make(config)
+        self.kind = type(model)
+        self.base, self.tuned = folder / "base", folder / "tuned"
+        model.save_pretrained(self.base)
+        tune(self.base, self.tuned)
+        self.patch = folder / "fix.patchc"
+        patchc.diff(self.base, self.tuned, out=self.patch, weights_only=True)
+
+    def load(self, folder: Path) -> Any:
+        return self.kind.from_pretrained(folder, dtype="auto")
+
+    def check(self, model: Any, loaded: Any, mapping: Mapping[str, list[Slice]]) -> None:
+        """Patch a model that wraps ``loaded``, and take it back."""
+        before, after = (bits(self.load(one).state_dict()) for one in (self.base, self.tuned))
+        assert bits(loaded.state_dict()) == before != after
+        live.apply_(model, self.patch, mapping=mapping)
+        assert bits(loaded.state_dict()) == after
+        live.revert_(model, self.patch, mapping=mapping)
+        assert bits(loaded.state_dict()) == before
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_patched_model_is_the_patched_folder_loaded(tmp_path: Path, family: str) -> None:
+    made = Made(tmp_path, FAMILIES[family]())
+    model = made.load(made.base)
+    mapping = live.mapping_for(model)
+    assert bool(mapping) == (family != "tied Llama")
+    made.check(model, model, mapping)
+
+
+@pytest.fixture(scope="module")
+def mixtral(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return Made(tmp_path_factory.mktemp("mixtral"), FAMILIES["Mixtral"]())
+
+
+def compiled(model: torch.nn.Module) -> torch.nn.Module:
+    return torch.compile(model, backend="eager")  # type: ignore[return-value]
+
+
+def with_compiled_layers(model: torch.nn.Module) -> torch.nn.Module:
+    layers = model.get_submodule("model.layers")
+    layers[0] = compiled(layers[0])
+    layers[1] = torch.nn.DataParallel(compiled(layers[1]))
+    return model
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        compiled,
+        torch.nn.DataParallel,
+        lambda model: compiled(torch.nn.DataParallel(compiled(model))),
+        lambda model: torch.nn.DataParallel(torch.nn.DataParallel(model)),
+        with_compiled_layers,
+    ],
+    ids=["compiled", "parallel", "both", "twice", "layers"],
+)
+def test_wrapped_models(mixtral: Made, wrap: Callable[[Any], torch.nn.Module]) -> None:
+    model = mixtral.load(mixtral.base)
+    inner = mixtral.load(mixtral.base)
+    mapping = live.mapping_for(inner)
+    wrapped = wrap(model)
+    found = live.mapping_for(wrapped)
+    assert [held for held in found.values() if held in mapping.values()] == [*mapping.values()]
+    live.apply_(wrapped, mixtral.patch, mapping=found)
+    live.apply_(inner, mixtral.patch, mapping=mapping)
+    assert list(bits(wrapped.state_dict()).values()) == list(bits(inner.state_dict()).values())
+    live.revert_(wrapped, mixtral.patch, mapping=found)
+    before = bits(mixtral.load(mixtral.base).state_dict())
+    assert list(bits(wrapped.state_dict()).values()) == list(before.values())
+
+
+def test_a_plain_module_in_a_wrapper_has_its_own_names() -> None:
+    plain = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
+    assert live.mapping_for(plain) == {}
+    names = ["0.weight", "0.bias", "1.weight", "1.bias"]
+    names += ["1.running_mean", "1.running_var", "1.num_batches_tracked"]
+    assert live.mapping_for(torch.nn.DataParallel(plain)) == {
+        f"module.{name}": [Slice(name)] for name in names
+    }
+
+
+def test_a_model_without_memory_has_the_same_mapping() -> None:
+    config = FAMILIES["Qwen3Moe"]()
+    with torch.device("meta"):
+        model = transformers.Qwen3MoeForCausalLM(config)
+    assert live.mapping_for(model) == live.mapping_for(make(config))
+
+
+def small() -> Any:
+    return make(transformers.LlamaConfig(**SIZES | {"num_hidden_layers": 1}))
+
+
+def saved(model: Any, folder: Path) -> dict[str, np.ndarray]:
+    model.save_pretrained(folder)
+    tensors = load_file(folder / "model.safetensors")
+    return {name: tensor.view(torch.int16).numpy() for name, tensor in tensors.items()}
+
+
+def assembled(slices: list[Slice], files: Mapping[str, np.ndarray]) -> bytes:
+    """The memory of a parameter that holds slices of tensors in files."""
+    held: dict[int, bytes] = {}
+    following = 0
+    for one in slices:
+        tensor = files[one.tensor]
+        first, stop = one.rows or (0, len(tensor))
+        at = following if one.at is None else one.at
+        held[at] = tensor[first:stop].tobytes()
+        following = at + stop - first
+    return b"".join(held[at] for at in sorted(held))
+
+
+QKV = ["self_attn.q_proj.weight", "self_attn.k_proj.weight", "self_attn.v_proj.weight"]
+
+
+@pytest.mark.parametrize(
+    "conversions",
+    [
+        [WeightConverter("self_attn.qkv.weight", QKV, [Chunk(dim=0)])],
+        [WeightConverter("mlp.two.weight", ["mlp.gate_proj.weight", "mlp.up_proj.weight"],
+                         [Interleave(dim=0), Chunk(dim=0)])],
+        [WeightConverter(["mlp.down_proj.upper", "mlp.down_proj.lower"], "mlp.down_proj.weight",
+                         [Concatenate(dim=0)])],
+        [WeightRenaming(r"^blocks\.", "model.layers."), WeightRenaming("gamma", "norm.weight")],
+    ],
+    ids=["split", "interleaved rows", "joined", "renamed"],
+)  # fmt: skip
+def test_conversions_that_move_rows(tmp_path: Path, conversions: list[Any]) -> None:
+    model = small()
+    model._weight_conversions = conversions
+    files = saved(model, tmp_path / "model")
+    mapping = live.mapping_for(model)
+    assert mapping
+    for name, tensor in model.state_dict().items():
+        (memory,) = bits({name: tensor}).values()
+        assert assembled(mapping.get(name, [Slice(name)]), files) == memory, name
+
+
+@pytest.mark.parametrize(
+    ("conversion", "parameter"),
+    [
+        (WeightConverter("w.weight", "self_attn.o_proj.weight", [Transpose(0, 1)]), "o_proj"),
+        (
+            WeightConverter(["up.left", "up.right"], "mlp.up_proj.weight", [Concatenate(dim=1)]),
+            "up",
+        ),
+        (WeightConverter("both", QKV[:2], [Chunk(dim=1)]), "[qk]_proj"),
+        (WeightConverter("embed", "embed_tokens.weight", [Interleave(dim=1)]), "embed_tokens"),
+    ],
+    ids=["transposed", "columns joined", "columns split", "columns interleaved"],
+)
+def test_what_is_not_rows_is_refused_by_name(conversion: Any, parameter: str) -> None:
+    model = small()
+    model._weight_conversions = [conversion]
+    with pytest.raises(UnsupportedInputError, match=rf"{parameter}.* cannot be mapped to rows"):
+        live.mapping_for(model)
+
+
+def test_a_checkpoint_in_another_layout_is_told_by_its_names(mixtral: Made) -> None:
+    """A model that was not loaded takes the layout that the library would write."""
+    model = mixtral.load(mixtral.base)
+    mapping = live.mapping_for(model)
+    name = "model.layers.1.mlp.experts.down_proj"
+    wrong = mapping | {name: [Slice("experts.down_proj"), *mapping[name][1:]]}
+    with pytest.raises(UsageError, match=f"'{name}': the base of .* has no 'experts.down_proj'"):
+        live.apply_(model, mixtral.patch, mapping=wrong)
+    with pytest.raises(UsageError, match=f"'{name}': the base of .* has no 'experts.down_proj'"):
+        live.apply_(model, mixtral.patch, mapping=wrong | {name: [Slice("experts.down_proj")]})
+
+
+def test_what_is_no_module_is_refused() -> None:
+    with pytest.raises(UsageError, match="the model is a dict; mapping_for takes a module"):
+        live.mapping_for({})  # type: ignore[arg-type]
