@@ -114,14 +114,20 @@ class Transition:
         digests = ChunkDigests.across(source, found, reached)
         return digests if change else replace(digests, found_on=None)
 
-    def flip(self, tensor: TensorRecord, chunk: Chunk, words: Words) -> ChunkDigests:
-        """Take a chunk to the side that it is not on, in place; otherwise as :meth:`take`."""
+    def flip(
+        self, tensor: TensorRecord, chunk: Chunk, words: Words, image: ChunkImage | None = None
+    ) -> ChunkDigests:
+        """Take a chunk to the side that it is not on, in place; otherwise as :meth:`take`.
+
+        ``image`` is as for :meth:`cross`.
+        """
         found = chunk_digest(words)
         change = self.patch.index.find(tensor, chunk.number)
         if change is None:
             return ChunkDigests(found, found, None)
         side = self.find_side(tensor, change, found)
-        return ChunkDigests.across(side, found, self.cross(tensor, change, words, OTHER[side]))
+        reached = self.cross(tensor, change, words, OTHER[side], image=image)
+        return ChunkDigests.across(side, found, reached)
 
     def settle(
         self, tensor: TensorRecord, chunk: Chunk, words: Words, target: Side

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from additive_inputs import write_inputs
@@ -19,6 +21,8 @@ from patchc.errors import (
     UnsupportedInputError,
 )
 
+STREAMS: list[Callable[..., Iterator[Any]]] = [live.patched_tensors, live.sparse_updates]
+
 
 def test_an_update_is_refused_with_what_to_do(tmp_path: Path, attention: Update) -> None:
     (attention.tuned / "config.json").write_text("{}")
@@ -27,8 +31,9 @@ def test_an_update_is_refused_with_what_to_do(tmp_path: Path, attention: Update)
     for call in (live.apply_, live.revert_, live.prepare):
         with pytest.raises(UnsupportedInputError, match=r"feature update.*weights-only"):
             call(state_of(attention.before), patch)
-    with pytest.raises(UnsupportedInputError, match="feature update"):
-        next(iter(live.patched_tensors(patch, attention.base)))
+    for stream in STREAMS:
+        with pytest.raises(UnsupportedInputError, match="feature update"):
+            next(stream(patch, attention.base))
 
 
 def test_an_additive_patch_is_refused_with_what_to_do(tmp_path: Path) -> None:
@@ -37,8 +42,9 @@ def test_an_additive_patch_is_refused_with_what_to_do(tmp_path: Path) -> None:
     patchc.build(**inputs.paths, out=patch, values="additive")
     with pytest.raises(UnsupportedInputError, match=r"additive values.*apply it to the checkpoint"):
         live.apply_(state_of(inputs.base), patch)
-    with pytest.raises(UnsupportedInputError, match=r"additive values"):
-        next(iter(live.patched_tensors(patch, inputs.paths["base"])))
+    for stream in STREAMS:
+        with pytest.raises(UnsupportedInputError, match=r"additive values"):
+            next(stream(patch, inputs.paths["base"]))
 
 
 def test_a_damaged_patch_changes_nothing(tmp_path: Path, attention: Update) -> None:
@@ -50,8 +56,9 @@ def test_a_damaged_patch_changes_nothing(tmp_path: Path, attention: Update) -> N
     with pytest.raises(PatchFormatError, match="damaged"):
         live.apply_(state, damaged)
     assert bits(state) == stored(attention.base)
-    with pytest.raises(PatchFormatError, match="damaged"):
-        list(live.patched_tensors(damaged, attention.base))
+    for stream in STREAMS:
+        with pytest.raises(PatchFormatError, match="damaged"):
+            list(stream(damaged, attention.base))
 
 
 @pytest.mark.parametrize(
@@ -73,8 +80,9 @@ def test_long_digests_stand_behind_short_ones(
         with pytest.raises(error, match=match):
             live.apply_(state, attention.patch, base=base)
     assert bits(state) == stored(attention.base)
-    with pytest.raises(error, match=match):
-        list(live.patched_tensors(attention.patch, attention.base))
+    for stream in STREAMS:
+        with pytest.raises(error, match=match):
+            list(stream(attention.patch, attention.base))
 
 
 def test_another_outcome_than_the_promised_one_is_refused(attention: Update) -> None:
@@ -85,3 +93,6 @@ def test_another_outcome_than_the_promised_one_is_refused(attention: Update) -> 
     with pytest.raises(ResultMismatchError, match=r"tensor 'embed', chunk 0: the outcome"):
         live.apply_(state, attention.patch)
     assert bits(state) == stored(attention.base)
+    for stream in STREAMS:
+        with pytest.raises(ResultMismatchError, match="chunk 0: the outcome"):
+            list(stream(attention.patch, attention.base))
