@@ -4,9 +4,13 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 # Material warns of a MkDocs 2 that its requirements exclude.
+# The tests need one module of vLLM's wheel, which is not kept.
+VLLM ?= 0.33.0
+VLLM_FOLDER := .venv-vllm/$(VLLM)
+VLLM_MODULE := vllm/model_executor/model_loader/checkpoint_weight_patch.py
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
-.PHONY: help setup demo test torture fuzz test-lm-eval check docs docs-serve gpu gpu-wheels bench bench-build bench-merge bench-memory bench-speed bench-size bench-kernels bench-linear bench-smollm2 bench-fix bench-landscape bench-first-use bench-signing clean
+.PHONY: help setup demo test torture fuzz test-lm-eval test-vllm check docs docs-serve gpu gpu-wheels bench bench-build bench-merge bench-memory bench-speed bench-size bench-kernels bench-linear bench-smollm2 bench-fix bench-landscape bench-first-use bench-signing clean
 
 help:
 	@echo "make demo          set everything up and fix a tiny embedded model, kept in play;"
@@ -17,6 +21,8 @@ help:
 	@echo "make fuzz          look for inputs that crash a reader, a minute for each of 16 readers;"
 	@echo "                   FUZZ_SECONDS=600 TARGETS=\"rice recipes\" JOBS=2 OUT=folder change it"
 	@echo "make test-lm-eval  the test that needs lm-evaluation-harness, in an environment of its own"
+	@echo "make test-vllm     the tests against vLLM's loader of sparse updates: downloads its wheel, 340 MB,"
+	@echo "                   for one module"
 	@echo "make docs          build the documentation in site/, strictly; it needs no network"
 	@echo "make docs-serve    the same at localhost:8000, anew after every change"
 	@echo "make gpu           all that a CUDA device has to show, in 9 minutes, without a network; WHEELS=folder"
@@ -98,6 +104,17 @@ test-lm-eval:
 	.venv-lm-eval/bin/pip install --quiet --disable-pip-version-check -e ".[derive,dev,lm-eval]"
 	.venv-lm-eval/bin/pytest -m lm_eval
 
+test-vllm: setup $(VLLM_FOLDER)/$(VLLM_MODULE)
+	PATCHC_VLLM=$(VLLM_FOLDER)/$(VLLM_MODULE) OMP_NUM_THREADS=1 $(BIN)/pytest -m vllm tests/torch/test_vllm.py
+
+$(VLLM_FOLDER)/$(VLLM_MODULE): | setup
+	@echo "downloading the wheel of vllm $(VLLM), some 340 MB, for one module of it"
+	$(BIN)/pip download --quiet --disable-pip-version-check --no-cache-dir --no-deps \
+		--only-binary :all: --dest $(VLLM_FOLDER) "vllm==$(VLLM)"
+	$(BIN)/python -c "import sys, zipfile; zipfile.ZipFile(sys.argv[1]).extract(*sys.argv[2:])" \
+		$(VLLM_FOLDER)/vllm-*.whl $(VLLM_MODULE) $(VLLM_FOLDER)
+	rm $(VLLM_FOLDER)/vllm-*.whl
+
 # Where PYTHON has a torch that sees a device, that is the environment: there may be no network for another.
 gpu:
 	@if $(PYTHON) -c "import torch; raise SystemExit(not torch.cuda.is_available())" 2>/dev/null; \
@@ -162,4 +179,4 @@ bench-smollm2: setup
 	PYTHONPATH=tests/support $(BIN)/python benchmarks/smollm2/run.py
 
 clean:
-	rm -rf .venv .venv-lm-eval .venv-bench-size .venv-mergekit site .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-lm-eval .venv-vllm .venv-bench-size .venv-mergekit site .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
