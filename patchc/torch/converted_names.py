@@ -17,13 +17,9 @@ from typing import Any
 
 import torch
 
-from patchc.errors import UnsupportedInputError
-from patchc.torch.slices import Slice
+from patchc.torch.slices import Slice, unmappable
 
 Tensors = Mapping[str, torch.Tensor]
-
-_NAMED = 3
-"""Refused parameters that an error names."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +89,7 @@ def checkpoint_slices(model: torch.nn.Module, tensors: Tensors) -> dict[str, lis
         shapes = _take_back(model, {name: _on_meta(tensor) for name, tensor in tensors.items()})
         found = _take_back(model, {one.name: one.numbers() for one in numbered})
     except Exception as error:
-        raise _refusal(_culprits(model, numbered) or list(tensors), str(error)) from error
+        raise unmappable(_culprits(model, numbered) or list(tensors), str(error)) from error
     return _read(tensors, numbered, shapes, found)
 
 
@@ -169,7 +165,7 @@ def _read(
         if covered[one.name] < one.count:
             refused.setdefault(one.name, "some of its rows are in no tensor of the checkpoint")
     if refused:
-        raise _refusal(list(refused), next(iter(refused.values())))
+        raise unmappable(list(refused), next(iter(refused.values())))
     return {name: _in_order(name, tensors[name], held, shapes) for name, held in slices.items()}
 
 
@@ -226,13 +222,3 @@ def _in_order(name: str, tensor: torch.Tensor, held: list[Slice], shapes: Tensor
         )
         following = at + stop - first
     return plain
-
-
-def _refusal(names: Sequence[str], reason: str) -> UnsupportedInputError:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    named = ", ".join(map(repr, names[:_NAMED]))
-    return UnsupportedInputError(
-        f"parameter{'s' if len(names) > 1 else ''} {named}{more} of the model cannot be mapped to "
-        f"rows of its checkpoint ({reason:.200}); patch the folder with patchc.apply and load the "
-        "model again, or say in mapping= what they hold"
-    )

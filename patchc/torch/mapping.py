@@ -6,6 +6,7 @@ import torch
 
 from patchc.errors import UsageError
 from patchc.torch.converted_names import checkpoint_slices, is_transformers_model
+from patchc.torch.fused_names import engine_slices, is_engine_model
 from patchc.torch.slices import Slice
 from patchc.torch.tensors import named_tensors
 from patchc.torch.wrapped_names import inside, inside_names
@@ -15,8 +16,9 @@ def mapping_for(model: torch.nn.Module) -> dict[str, list[Slice]]:
     """What the parameters of a loaded model hold of its checkpoint, for ``mapping=``.
 
     It knows models of transformers 5, in the layout that ``save_pretrained`` writes, which is the
-    one they were loaded from; and ``DataParallel``, ``DistributedDataParallel``, ``torch.compile``
-    and activation checkpointing around a model or parts of it. Other models have their own names.
+    one they were loaded from; models of vLLM, by what their classes and layers declare; and
+    ``DataParallel``, ``DistributedDataParallel``, ``torch.compile`` and activation checkpointing,
+    around a model or parts of it. Parameters of other models have the names that they have.
 
     Only names, shapes, dtypes and the configuration are read, so the model may be on device meta.
     Whether the model holds what its names say, the digests tell when a patch is prepared.
@@ -30,7 +32,7 @@ def mapping_for(model: torch.nn.Module) -> dict[str, list[Slice]]:
 
     Raises:
         UnsupportedInputError: parameters hold more or less than whole rows of the checkpoint's
-            tensors, in their order: transposed, interleaved, sharded by columns; names them.
+            tensors, such as columns, shards of tensor parallelism, or codes; names them.
         UsageError: the model is no module.
     """
     if not isinstance(model, torch.nn.Module):
@@ -41,7 +43,11 @@ def mapping_for(model: torch.nn.Module) -> dict[str, list[Slice]]:
     names = inside_names(model)
     named, _ = named_tensors(model)
     tensors = {within: named[name] for name, within in names.items()}
-    held = {within: [Slice(within)] for within in tensors}
-    if is_transformers_model(inside(model)):
-        held = checkpoint_slices(inside(model), tensors)
+    inner = inside(model)
+    if is_engine_model(inner):
+        held = engine_slices(inner, tensors)
+    elif is_transformers_model(inner):
+        held = checkpoint_slices(inner, tensors)
+    else:
+        held = {within: [Slice(within)] for within in tensors}
     return {n: held[within] for n, within in names.items() if held[within] != [Slice(n)]}

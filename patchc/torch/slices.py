@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 
-from patchc.errors import UsageError
+from patchc.errors import UnsupportedInputError, UsageError
+
+_NAMED = 3
+"""Parameters that an error names."""
 
 
 @dataclass(frozen=True)
@@ -50,3 +53,14 @@ Slices = Mapping[str, Sequence[Slice]]
 
 def _are_numbers(*values: object) -> bool:
     return all(isinstance(value, Integral) for value in values)
+
+
+def unmappable(names: Sequence[str], reason: str) -> UnsupportedInputError:
+    """The error that parameters hold something else than rows of the checkpoint's tensors."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    named = ", ".join(map(repr, names[:_NAMED]))
+    return UnsupportedInputError(
+        f"parameter{'s' if len(names) > 1 else ''} {named}{more} of the model cannot be mapped to "
+        f"rows of its checkpoint ({reason:.200}); patch the folder with patchc.apply and load the "
+        "model again, or say in mapping= what they hold"
+    )
