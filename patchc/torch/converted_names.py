@@ -11,13 +11,13 @@ from __future__ import annotations
 import math
 import sys
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
-from patchc.torch.slices import Slice, unmappable
+from patchc.torch.slices import Slice, chosen, unmappable
 
 Tensors = Mapping[str, torch.Tensor]
 
@@ -68,7 +68,9 @@ def is_transformers_model(model: torch.nn.Module) -> bool:
     return modeling is not None and isinstance(model, modeling.PreTrainedModel)
 
 
-def checkpoint_slices(model: torch.nn.Module, tensors: Tensors) -> dict[str, list[Slice]]:
+def checkpoint_slices(
+    model: torch.nn.Module, tensors: Tensors, known: Container[str] | None = None
+) -> dict[str, list[Slice]]:
     """What each tensor of a transformers model holds of a checkpoint that save_pretrained writes.
 
     That is the layout which the model was loaded from, where transformers loaded it.
@@ -77,20 +79,37 @@ def checkpoint_slices(model: torch.nn.Module, tensors: Tensors) -> dict[str, lis
         model: of transformers; only its classes and configuration are used.
         tensors: its parameters and persistent buffers by name, without the names of wrappers; only
             their shapes and dtypes are used, so they may be on device meta.
+        known: names of the checkpoint's tensors, which tell whether it has the base model's prefix
+            as the model has it; None if they are not known.
 
     Raises:
         UnsupportedInputError: tensors are converted by more than moving whole rows, such as a
             transpose; names them.
     """
     if _revert_function() is None:
-        return {name: [Slice(name)] for name in tensors}
+        return _with_prefix(model, {name: [Slice(name)] for name in tensors}, known)
     numbered = _number(tensors)
     try:
         shapes = _take_back(model, {name: _on_meta(tensor) for name, tensor in tensors.items()})
         found = _take_back(model, {one.name: one.numbers() for one in numbered})
     except Exception as error:
         raise unmappable(_culprits(model, numbered) or list(tensors), str(error)) from error
-    return _read(tensors, numbered, shapes, found)
+    return _with_prefix(model, _read(tensors, numbered, shapes, found), known)
+
+
+def _with_prefix(
+    model: Any, held: dict[str, list[Slice]], known: Container[str] | None
+) -> dict[str, list[Slice]]:
+    """Names as a checkpoint has them; transformers adds or drops the base model's prefix."""
+    prefix = f"{model.base_model_prefix}."
+
+    def in_files(name: str) -> str:
+        return chosen([name, prefix + name, name.removeprefix(prefix)], known)
+
+    return {
+        name: [replace(one, tensor=in_files(one.tensor)) for one in slices]
+        for name, slices in held.items()
+    }
 
 
 def _revert_function() -> Any:

@@ -7,14 +7,14 @@ Its model classes say how: ``packed_modules_mapping``, ``get_expert_mapping``,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 
-from patchc.torch.renamed_names import first_name
-from patchc.torch.slices import Slice, unmappable
+from patchc.torch.renamed_names import names_before
+from patchc.torch.slices import Slice, chosen, unmappable
 
 _Lineage = Sequence[tuple[str, torch.nn.Module]]
 """The modules that a parameter is in, with their names; the model itself first."""
@@ -38,13 +38,16 @@ def is_engine_model(model: torch.nn.Module) -> bool:
 
 
 def engine_slices(
-    model: torch.nn.Module, tensors: Mapping[str, torch.Tensor]
+    model: torch.nn.Module,
+    tensors: Mapping[str, torch.Tensor],
+    known: Container[str] | None = None,
 ) -> dict[str, list[Slice]]:
     """What each tensor of a vLLM model holds of the checkpoint that it was loaded from.
 
     Args:
         model: a model of vLLM, without wrappers.
         tensors: its parameters and persistent buffers by name.
+        known: names of the checkpoint's tensors; None if they are not known.
 
     Raises:
         UnsupportedInputError: parameters are quantised, are shards of tensor parallelism, or hold
@@ -60,7 +63,7 @@ def engine_slices(
             if id(tensor) in absorbed:
                 raise _UnknownError("vLLM computes with tensors that it made of it when loading")
             held[name] = [
-                replace(one, tensor=_in_files(one.tensor, lineage))
+                replace(one, tensor=chosen([*_in_files(one.tensor, lineage)], known))
                 for one in _slices(name, tensor, lineage)
             ]
         except _UnknownError as error:
@@ -178,11 +181,16 @@ def _expert_mapping(lineage: _Lineage) -> list[tuple[str, str, int, str]]:
     raise _UnknownError("the model has no get_expert_mapping that tells the names of its experts")
 
 
-def _in_files(name: str, lineage: _Lineage) -> str:
-    """A name before the renamings of the modules around it; vLLM applies the outermost first."""
-    for path, module in reversed(lineage):
-        mapper = getattr(module, "hf_to_vllm_mapper", None)
-        within = f"{path}." if path else ""
-        if mapper is not None and name.startswith(within):
-            name = within + first_name(mapper, name.removeprefix(within))
-    return name
+def _in_files(name: str, lineage: _Lineage) -> Iterator[str]:
+    """Names before the renamings of the modules around; vLLM applies the outermost first."""
+    if not lineage:
+        yield name
+        return
+    *around, (path, module) = lineage
+    mapper = getattr(module, "hf_to_vllm_mapper", None)
+    within = f"{path}." if path else ""
+    if mapper is None or not name.startswith(within):
+        yield from _in_files(name, around)
+        return
+    for before in names_before(mapper, name.removeprefix(within)):
+        yield from _in_files(within + before, around)

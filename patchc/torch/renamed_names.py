@@ -1,4 +1,4 @@
-"""Takes a name back through the renamings of a vLLM ``WeightsMapper``."""
+"""Takes names back through the renamings of a vLLM ``WeightsMapper``."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 
-def first_name(mapper: Any, name: str) -> str:
-    """A name that the mapper makes ``name`` of; the first in the order of its rules.
+def names_before(mapper: Any, name: str) -> Iterator[str]:
+    """The names that the mapper makes ``name`` of, in the order of its rules; itself if none.
 
-    Several names may become one, because vLLM reads a model's older layouts too; the first rule is
-    for the layout that is written today. A name that nothing is renamed to stays.
+    They may be several, because vLLM reads a model's older layouts too; the first rule is for the
+    layout that is written today.
     """
     rename = mapper.get_rename_mapper() if hasattr(mapper, "get_rename_mapper") else mapper
-    return next(
-        (one for one in _candidates(rename, name) if rename.apply_list([one]) == [name]), name
-    )
+    found = False
+    for one in _candidates(rename, name):
+        if rename.apply_list([one]) == [name]:
+            found = True
+            yield one
+    if not found:
+        yield name
 
 
 def _candidates(mapper: Any, name: str) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 
@@ -53,6 +53,11 @@ Slices = Mapping[str, Sequence[Slice]]
 
 def _are_numbers(*values: object) -> bool:
     return all(isinstance(value, Integral) for value in values)
+
+
+def chosen(names: Sequence[str], known: Container[str] | None) -> str:
+    """Of the names that a tensor may have, the first that is known; the first if none is."""
+    return next((one for one in names if known is not None and one in known), names[0])
 
 
 def unmappable(names: Sequence[str], reason: str) -> UnsupportedInputError:

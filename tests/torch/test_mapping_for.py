@@ -112,13 +112,15 @@ class Made:
     def load(self, folder: Path) -> Any:
         return self.kind.from_pretrained(folder, dtype="auto")
 
-    def check(self, model: Any, loaded: Any, mapping: Mapping[str, list[Slice]]) -> None:
+    def check(
+        self, model: Any, loaded: Any, mapping: Mapping[str, list[Slice]], **options: Any
+    ) -> None:
         """Patch a model that wraps ``loaded``, and take it back."""
         before, after = (bits(self.load(one).state_dict()) for one in (self.base, self.tuned))
         assert bits(loaded.state_dict()) == before != after
-        live.apply_(model, self.patch, mapping=mapping)
+        live.apply_(model, self.patch, mapping=mapping, **options)
         assert bits(loaded.state_dict()) == after
-        live.revert_(model, self.patch, mapping=mapping)
+        live.revert_(model, self.patch, mapping=mapping, **options)
         assert bits(loaded.state_dict()) == before
 
 
@@ -129,6 +131,18 @@ def test_a_patched_model_is_the_patched_folder_loaded(tmp_path: Path, family: st
     mapping = live.mapping_for(model)
     assert bool(mapping) == (family != "tied Llama")
     made.check(model, model, mapping)
+
+
+@pytest.mark.parametrize("family", ["Qwen3Moe", "tied Llama"])
+def test_the_patch_tells_whether_names_have_the_base_models_prefix(
+    tmp_path: Path, family: str
+) -> None:
+    """A model without a head, loaded from a checkpoint of one with a head."""
+    made = Made(tmp_path, FAMILIES[family]())
+    made.kind = made.kind.from_pretrained(made.base).base_model.__class__
+    model = made.load(made.base)
+    mapping = live.mapping_for(model, patch=made.patch)
+    made.check(model, model, mapping, base=made.base, shard=True)
 
 
 @pytest.fixture(scope="module")

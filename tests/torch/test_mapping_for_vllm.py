@@ -15,7 +15,7 @@ from tiny_checkpoints import normal, nudge
 from torch import nn
 
 import patchc.torch as live
-from patchc.errors import UnsupportedInputError
+from patchc.errors import UnsupportedInputError, UsageError
 from patchc.torch import Slice
 
 EXPERTS = 4
@@ -128,9 +128,11 @@ def update(tmp_path: Path) -> Update:
     return make_update(tmp_path, before, after)
 
 
-def check(update: Update, model: nn.Module, after: nn.Module, **options: Any) -> None:
+def check(
+    update: Update, model: nn.Module, after: nn.Module, told: Path | None = None, **options: Any
+) -> None:
     """Patch a model through its mapping, and take it back."""
-    mapping = live.mapping_for(model)
+    mapping = live.mapping_for(model, patch=told)
     before = bits(model.state_dict())
     live.apply_(model, update.patch, mapping=mapping, **options)
     assert bits(model.state_dict()) == bits(after.state_dict()) != before
@@ -173,6 +175,20 @@ def renamed(held: Mapping[str, NDArray]) -> dict[str, NDArray]:
 def test_renamed_parameters(update: Update) -> None:
     before, after = (engine(renamed(fused(one)), Renamed) for one in (update.before, update.after))
     check(update, before, after)
+
+
+def test_the_patch_tells_which_layout_was_loaded(tmp_path: Path, update: Update) -> None:
+    """Two prefixes of checkpoints become one in the model."""
+    old, new = (
+        {name.replace("model.", "old."): value for name, value in tensors.items()}
+        for tensors in (update.before, update.after)
+    )
+    (tmp_path / "old").mkdir()
+    other = make_update(tmp_path / "old", old, new)
+    before, after = (engine(renamed(fused(one)), Renamed) for one in (update.before, update.after))
+    with pytest.raises(UsageError, match=r"'language.model.* has no 'model"):
+        check(other, before, after)
+    check(other, before, after, other.patch)
 
 
 def test_joined_layers_that_only_the_renamings_tell(update: Update) -> None:
