@@ -24,6 +24,7 @@ def build(
     tuned: Annotated[
         list[Path] | None, option("Tuned model to merge; may be repeated. Not for safepatching.")
     ] = None,
+    rename: shared.Rename = None,
     recipe: Annotated[
         str,
         option(
@@ -55,7 +56,7 @@ def build(
 
     Example: patchc build models/chat --recipe ties --tuned models/a --tuned models/b -o ab.patchc
     """
-    given = without(locals(), "recipe", "tuned", "json", "chosen")
+    given = without(locals(), "recipe", "tuned", "rename", "json", "chosen")
     import patchc
     from patchc.cli.output import (
         print_facts,
@@ -70,7 +71,9 @@ def build(
 
     selection, keys = choose_recipe(recipe, chosen)
     with shared_work() as progress:
-        report = patchc.build(**given, tuned=tuned or (), recipe=selection, progress=progress)
+        report = patchc.build(
+            **given, tuned=tuned or (), rename=rename or (), recipe=selection, progress=progress
+        )
     warn_of_unfitted(selection, keys)
     for note in report.notes:
         warn(note)

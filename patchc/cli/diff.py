@@ -21,6 +21,7 @@ def diff(
             "--weights-only",
         ),
     ] = False,
+    rename: shared.Rename = None,
     codec: shared.Codec = "auto",
     threads: shared.Threads = None,
     max_memory: shared.MaxMemory = None,
@@ -32,8 +33,10 @@ def diff(
     beside them may differ.
 
     Example: patchc diff models/chat models/chat-v2 -o update.patchc
+
+    Example: patchc diff models/chat models/compiled -o update.patchc --rename '^=_orig_mod.'
     """
-    given = without(locals(), "json")
+    given = without(locals(), "json", "rename")
     import patchc
     from patchc.cli.file_notes import print_code
     from patchc.cli.output import print_facts, print_json, print_next
@@ -41,7 +44,7 @@ def diff(
     from patchc.cli.ranks import shared_work
 
     with shared_work() as progress:
-        report = patchc.diff(**given, progress=progress)
+        report = patchc.diff(**given, rename=rename or (), progress=progress)
     if json:
         print_json(report)
     else:

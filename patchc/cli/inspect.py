@@ -180,6 +180,9 @@ def _render(report: InspectReport) -> None:
         facts[f"folded {number}"] = f"{link['root']} to {link['result']}"
     for name, value in _section(report, "recipe").items():
         facts[f"recipe {name}"] = value
+    rules = report.metadata.get("rename")
+    for number, rule in enumerate(rules if isinstance(rules, list) else (), start=1):
+        facts[f"rename {number}"] = rule
     for name, value in _section(report, "inputs").items():
         facts[f"input {name}"] = value
     print_facts(str(report.path), facts)

@@ -101,6 +101,16 @@ RepairFrom = Annotated[
         metavar="COPY",
     ),
 ]
+Rename = Annotated[
+    list[str] | None,
+    option(
+        "What the base calls OLD, the tuned model calls NEW; may be repeated. Rules apply in "
+        "order, each to the first match in a name. OLD is a regular expression (RE2), up to the "
+        r"first = without a \ before it; \1 in NEW is its first group. A tensor that is not there "
+        "under the new name keeps its own.",
+        metavar="OLD=NEW",
+    ),
+]
 Codec = Annotated[
     Literal["auto", "rice"],
     option(

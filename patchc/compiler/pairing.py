@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from patchc.dtypes import DType
 from patchc.formats import TensorPair, may_refer, may_resize
 from patchc.hashing import DIGEST_BYTES, tensor_digest
 from patchc.patching.digest import chunk_digests
+from patchc.recipe.renames import NO_RENAMES, Renames
 from patchc.runtime.ranks import deal
 from patchc.runtime.runtime import Runtime
 
@@ -20,36 +21,50 @@ _Kind = tuple[DType, int]
 _Content = tuple[DType, bytes]
 
 
-def pair_tensors(base: Checkpoint, result: Checkpoint, runtime: Runtime) -> list[TensorPair]:
+def pair_tensors(
+    base: Checkpoint, result: Checkpoint, runtime: Runtime, renames: Renames = NO_RENAMES
+) -> list[TensorPair]:
     """Pair the tensors of two checkpoints, in the order of a patch file.
 
     Two tensors of one name and dtype are a pair, whatever their shapes, if neither is far larger.
-    Any other tensor refers to one of the other side: to one with the same bytes (renamed, tied,
-    untied), else to the one of its own name (another dtype or size), else to none. Only tensors
-    that could have equal bytes are read, once and by one rank.
+    Any other tensor refers to one of the other side: to the one that ``renames`` says, else to one
+    with the same bytes (renamed, tied, untied), else to the one of its own name (another dtype or
+    size), else to none. Only tensors that could have equal bytes are read, once and by one rank.
+
+    Args:
+        base, result: the two.
+        runtime: threads and ranks.
+        renames: what the result calls the base's tensors; those of the same name are no pair if a
+            rule says that they are others.
 
     Raises:
+        UsageError: the rules do not fit the names.
         CheckpointError: a file cannot be read.
-        RankError: the ranks see other tensors.
+        RankError: the ranks see other tensors, or have other rules.
     """
     ranks = runtime.ranks
     tensors = [
         [(one.name, one.dtype.name, one.shape) for one in _sorted(model.tensors.values())]
         for model in (base, result)
     ]
-    ranks.agree("tensors of both", repr(tensors).encode())
+    ranks.agree("tensors of both", repr((tensors, renames.rules)).encode())
+    names = renames.of(base)
+    names.check_found([result])
+    twins = names.counterparts(result.tensors)
     paired = {
         name
         for name, tensor in base.tensors.items()
-        if (twin := result.tensors.get(name))
-        and twin.dtype == tensor.dtype
+        if twins.get(name) == name
+        and (twin := result.tensors[name]).dtype == tensor.dtype
         and may_resize(tensor.words, twin.words)
     }
+    renamed = {name: new for name, new in twins.items() if new != name}
     removed = _sorted(t for name, t in base.tensors.items() if name not in paired)
     added = _sorted(t for name, t in result.tensors.items() if name not in paired)
     contents = _Contents(runtime)
-    to_base = _references(added, result, base, contents)
-    to_result = _references(removed, base, result, contents)
+    back = {new: name for name, new in renamed.items()}
+    to_base = _references(added, result, base, contents, back)
+    to_result = _references(removed, base, result, contents, renamed)
     pairs = []
     for tensor in _sorted(base.tensors.values()):
         shape = result.tensors[tensor.name].shape if tensor.name in paired else None
@@ -66,9 +81,20 @@ def _sorted(tensors: Iterable[TensorInfo]) -> list[TensorInfo]:
 
 
 def _references(
-    tensors: list[TensorInfo], own: Checkpoint, other: Checkpoint, contents: _Contents
+    tensors: list[TensorInfo],
+    own: Checkpoint,
+    other: Checkpoint,
+    contents: _Contents,
+    renamed: Mapping[str, str],
 ) -> dict[str, str]:
     """For tensors of ``own`` without a pair, the tensor of ``other`` that each refers to."""
+    found = {
+        tensor.name: renamed[tensor.name]
+        for tensor in tensors
+        if tensor.name in renamed
+        and may_refer(tensor.dtype, other.tensors[renamed[tensor.name]].dtype)
+    }
+    tensors = [tensor for tensor in tensors if tensor.name not in found]
     kinds = {_kind(tensor) for tensor in tensors}
     candidates = [tensor for tensor in other.tensors.values() if _kind(tensor) in kinds]
     candidates.sort(key=lambda tensor: (tensor.name in own.tensors, tensor.name.encode()))
@@ -77,7 +103,6 @@ def _references(
     twins: dict[_Content, list[str]] = {}
     for tensor, content in zip(candidates, contents.of(other, candidates), strict=True):
         twins.setdefault(content, []).append(tensor.name)
-    found = {}
     for tensor, content in zip(alone, contents.of(own, alone), strict=True):
         if content in twins:
             names = twins[content]

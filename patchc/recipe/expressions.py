@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import Any
 
 import re2
 
@@ -33,24 +34,7 @@ class Expression:
     """
 
     def __init__(self, text: str) -> None:
-        shown = f"{text[:_SHOWN]!r}{'…' if len(text) > _SHOWN else ''}"
-        if has_half_character(text):
-            raise UsageError(f"{shown} holds half a character (a lone surrogate)")
-        if len(text) > MOST_LETTERS:
-            raise UsageError(f"{shown} has more than {MOST_LETTERS:,} letters; write less")
-        if _NO_REPETITION.search(text):
-            # A text for RE2, and for many another engine a repetition.
-            raise UsageError(
-                f"{shown} is not a regular expression of RE2; write a repetition as {{2}}, {{0,2}} "
-                "or {2,}, of at most 1,000"
-            )
-        try:
-            self._compiled = re2.compile(text, _options())
-        except re2.error as error:
-            raise UsageError(
-                f"{shown} is not a regular expression of RE2 ({_reason(error)}); look-around and "
-                "references to groups are not among them"
-            ) from error
+        self._compiled = compile_expression(text, never_capture=True)
 
     def matches(self, name: str) -> bool:
         """Whether it matches anywhere in a name."""
@@ -67,11 +51,34 @@ def expression(text: str) -> Expression:
     return Expression(text)
 
 
-def _options() -> re2.Options:
-    options = re2.Options()
-    options.log_errors = False
-    options.never_capture = True
-    return options
+def compile_expression(text: str, most_letters: int = MOST_LETTERS, **options: Any) -> Any:
+    """Compile an expression to one of RE2's, with those of its options.
+
+    Raises:
+        UsageError: as :class:`Expression`.
+    """
+    shown = f"{text[:_SHOWN]!r}{'…' if len(text) > _SHOWN else ''}"
+    if has_half_character(text):
+        raise UsageError(f"{shown} holds half a character (a lone surrogate)")
+    if len(text) > most_letters:
+        raise UsageError(f"{shown} has more than {most_letters:,} letters; write less")
+    if _NO_REPETITION.search(text):
+        # A text for RE2, and for many another engine a repetition.
+        raise UsageError(
+            f"{shown} is not a regular expression of RE2; write a repetition as {{2}}, {{0,2}} "
+            "or {2,}, of at most 1,000"
+        )
+    chosen = re2.Options()
+    chosen.log_errors = False
+    for name, value in options.items():
+        setattr(chosen, name, value)
+    try:
+        return re2.compile(text, chosen)
+    except re2.error as error:
+        raise UsageError(
+            f"{shown} is not a regular expression of RE2 ({_reason(error)}); look-around and "
+            "references to groups are not among them"
+        ) from error
 
 
 def _reason(error: re2.error) -> str:

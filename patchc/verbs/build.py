@@ -23,6 +23,7 @@ from patchc.patching.tensor_sides import unchanged_pairs
 from patchc.paths import PathLike
 from patchc.progress import Progress, ignore_progress
 from patchc.recipe import MergeRecipe, Recipe, given_recipe
+from patchc.recipe.renames import Renames
 from patchc.recipe.safepatching import Scope
 from patchc.runtime.device_pool import HOST_BYTES
 from patchc.runtime.memory import largest_chunk, need_to_build
@@ -65,6 +66,7 @@ def build(
     recipe: Recipe | MergeRecipe | None = None,
     se_scores: PathLike | None = None,
     osm_scores: PathLike | None = None,
+    rename: str | Sequence[str] = (),
     values: Values = "ulp",
     value_type: ValueType | None = None,
     dry_run: bool = False,
@@ -93,6 +95,10 @@ def build(
         recipe: the method and its parameters; None means SafePatching's defaults.
         se_scores, osm_scores: fp32 scores (folder or file); by default the files of the recipe's
             kind beside the tuned weights (``scores.safetensors`` for "weight").
+        rename: rules ``OLD=NEW`` for tuned models and scores that call the base's tensors by other
+            names, as for :func:`patchc.diff`; the patch keeps the base's names. A tensor that a
+            model does not have under its new name is taken under its own. Compact components have
+            the base's names.
         values: "ulp" stores the exact steps from base to result. "additive" stores each component's
             deltas before the scales α and β, so that apply can choose others or add the deltas to a
             descendant of the base; it cannot be reverted. If overrides make scales differ by
@@ -112,8 +118,9 @@ def build(
 
     Raises:
         UsageError: an input is missing or foreign to the method, the recipe has weights for another
-            number of models, an override matches no candidate, an argument is out of range, or
-            CUDA is asked for and there is no such device.
+            number of models, an override matches no candidate, a rule of ``rename`` is malformed or
+            does not fit the names, an argument is out of range, or CUDA is asked for and there is
+            no such device.
         MissingExtraError: CUDA is asked for, and torch or triton is not installed.
         MismatchError: names, shapes or dtypes do not fit, scores are missing, or the recipe needs
             entries that a compact component does not hold; or a component's record says that it is
@@ -127,6 +134,7 @@ def build(
     out = Path(out)
     runtime = Runtime(threads, max_memory, device, shared_ranks(), progress)
     recipe = given_recipe(recipe)
+    renames = Renames(rename)
     if isinstance(recipe, MergeRecipe):
         if values != "ulp":
             raise UsageError(f"values is {values!r:.80}, and {recipe.method} has exact ones only")
@@ -134,7 +142,7 @@ def build(
         given = {"se": se, "osm": osm, "se_scores": se_scores, "osm_scores": osm_scores}
         _refuse_inputs(recipe.method, {k: v for k, v in given.items() if v is not None}, "tuned")
         runtime.check_device()
-        return build_merge(base, tuned, out, recipe, dry_run, chunk_bits, codec, runtime)
+        return build_merge(base, tuned, out, recipe, renames, dry_run, chunk_bits, codec, runtime)
     _refuse_inputs("safepatching", {"tuned": tuned} if tuned else {}, "se and osm")
     value_type = _check_values(values, value_type)
     if value_type and recipe.least_step > 1:
@@ -149,7 +157,7 @@ def build(
         }
         named = [(one, path) for one in components_read(recipe) if (path := paths[one][0])]
         records = read_records(base_model, named)
-        components = open_components(inputs, base_model, recipe, paths, runtime.buffers)
+        components = open_components(inputs, base_model, recipe, paths, runtime.buffers, renames)
         refuse_quantised(base_model.path, base_model.tensors)
         opened = [c for one in components for c in (one.tuned, one.scores)]
         check_patch_output(out, tuple(c.path for c in (base_model, *opened)), chunk_bits)
@@ -164,7 +172,12 @@ def build(
         if dry_run:
             return report(**facts_of(out, None))
         check = records.checks_of(base_model, chunk_words, runtime)
-        provenance = {"kind": "build", "tool": tool(), "recipe": recipe.to_json()}
+        provenance = {
+            "kind": "build",
+            "tool": tool(),
+            "recipe": recipe.to_json(),
+            **renames.to_json(),
+        }
         source = _source_type(runtime)(
             base_model, components, recipe, candidates, provenance, runtime, chunk_words
         )

@@ -14,6 +14,7 @@ from patchc.errors import UsageError
 from patchc.patching.tensor_sides import unchanged_pairs
 from patchc.paths import PathLike, listed
 from patchc.recipe import MergeRecipe
+from patchc.recipe.renames import Renames
 from patchc.runtime.memory import need_to_build
 from patchc.runtime.runtime import Runtime
 from patchc.selection.compact.checkpoint import bytes_to_read
@@ -38,6 +39,7 @@ def build_merge(
     tuned: PathLike | Sequence[PathLike],
     out: Path,
     recipe: MergeRecipe,
+    renames: Renames,
     dry_run: bool,
     chunk_bits: int,
     codec: Codec,
@@ -50,7 +52,7 @@ def build_merge(
     with ExitStack() as inputs:
         base_model = inputs.enter_context(open_checkpoint(base))
         records = read_records(base_model, [("tuned", one) for one in tuned])
-        tuned_models = open_tuned(inputs, base_model, tuned, recipe)
+        tuned_models = open_tuned(inputs, base_model, tuned, recipe, renames)
         models = [base_model, *tuned_models]
         for model in models:
             refuse_quantised(model.path, model.tensors)
@@ -67,7 +69,12 @@ def build_merge(
         if dry_run:
             return report(**facts_of(out, None))
         check = records.checks_of(base_model, chunk_words, runtime)
-        provenance = {"kind": "build", "tool": tool(), "recipe": recipe.to_json()}
+        provenance = {
+            "kind": "build",
+            "tool": tool(),
+            "recipe": recipe.to_json(),
+            **renames.to_json(),
+        }
         source = MergeChanges(vectors, recipe, candidates, provenance, runtime, chunk_words)
         masks = drop_masks(vectors, recipe)
         table = tensor_masks({tensor.name: masks for tensor in candidates})

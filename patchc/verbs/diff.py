@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from patchc.checkpoint import Checkpoint, open_checkpoint
@@ -13,10 +14,13 @@ from patchc.dtypes import Words
 from patchc.errors import MismatchError
 from patchc.formats import EncodedFile, TensorPair, open_patch
 from patchc.formats.container.layout import DEFAULT_CHUNK_BITS
+from patchc.notes import note
 from patchc.patching.code_files import CodeFile, code_to_write
 from patchc.patching.side_files import changed_files
 from patchc.patching.tensor_sides import read_side, unchanged_pairs
 from patchc.progress import Progress, ignore_progress
+from patchc.recipe.renames import Renames
+from patchc.recipe.suggested_renames import as_options, rename_advice, suggest_renames
 from patchc.runtime.memory import need_to_compare
 from patchc.runtime.ranks import shared_ranks
 from patchc.runtime.runtime import Runtime
@@ -30,6 +34,7 @@ def diff(
     *,
     out: str | os.PathLike[str],
     weights_only: bool = False,
+    rename: str | Sequence[str] = (),
     threads: int | None = None,
     max_memory: int | None = None,
     chunk_bits: int = DEFAULT_CHUNK_BITS,
@@ -47,6 +52,11 @@ def diff(
         out: the patch file to write; must not exist.
         weights_only: compare only tensors, which must have equal names, dtypes and shapes. Shards
             may differ; the patched model keeps its own. Implied for a folder and a file.
+        rename: rules ``OLD=NEW``, in order: what the base calls OLD, the tuned model calls NEW. OLD
+            is a regular expression of RE2, of which the first match in a name is replaced; ``\\1``
+            to ``\\9`` in NEW are its groups. A renamed tensor then costs its changes alone, once
+            for each way. Whoever applies the patch needs no rules. With ``weights_only`` the
+            patched model keeps the base's names.
         threads: worker threads; None means one per core.
         max_memory: bytes that the process may take, to within a tenth; it limits the threads. None
             means 300 MB.
@@ -60,29 +70,49 @@ def diff(
         CheckpointError, UnsupportedInputError: an input cannot be read, or a file that differs is
             larger than the format allows.
         OutputError, StorageError: the patch cannot be written.
-        UsageError: ``chunk_bits``, ``codec``, ``threads`` or ``max_memory`` are out of range.
+        UsageError: ``chunk_bits``, ``codec``, ``threads`` or ``max_memory`` are out of range; or a
+            rule is malformed, or does not fit the names of both.
     """
+    renames = Renames(rename)
     runtime = Runtime(threads, max_memory, ranks=shared_ranks(), progress=progress)
     with open_checkpoint(base) as base_model, open_checkpoint(tuned) as tuned_model, runtime:
         check_patch_output(Path(out), (base_model.path, tuned_model.path), chunk_bits)
         runtime.fit(need_to_compare(base_model, 1 << chunk_bits))
+        result, suggested = tuned_model, tuple[str, ...]()
         if weights_only or base_model.is_folder != tuned_model.is_folder:
-            _match(base_model, tuned_model)
+            names = renames.of(base_model)
+            names.check_found([tuned_model])
+            result = names.view(tuned_model)
+            _match(base_model, result)
             pairs, files = unchanged_pairs(base_model), iter(list[EncodedFile]())
         else:
-            pairs = pair_tensors(base_model, tuned_model, runtime)
+            pairs = pair_tensors(base_model, tuned_model, runtime, renames)
             files = changed_files(base_model, tuned_model)
+            suggested = () if rename else _suggest(pairs, base_model, tuned_model)
 
         def read(pair: TensorPair, chunk: Chunk) -> tuple[Words, Words]:
             before = read_side(base_model, pair, chunk, "base", runtime.buffers.base)
-            return before, read_side(tuned_model, pair, chunk, "result", runtime.buffers.tuned)
+            return before, read_side(result, pair, chunk, "result", runtime.buffers.tuned)
 
-        source = ReadChanges(read, {"kind": "diff", "tool": tool()}, (base_model, tuned_model))
+        provenance = {"kind": "diff", "tool": tool(), **renames.to_json()}
+        source = ReadChanges(read, provenance, (base_model, tuned_model))
         patch = compile_steps(
             Path(out), pairs, source, 1 << chunk_bits, "diff", runtime, codec, files=files
         )
         code = () if runtime.ranks.rank else _code_in(Path(out), base_model, tuned_model)
-        return DiffReport(**facts_of(Path(out), patch), code=code)
+        return DiffReport(**facts_of(Path(out), patch), code=code, suggested_renames=suggested)
+
+
+def _suggest(pairs: Sequence[TensorPair], base: Checkpoint, tuned: Checkpoint) -> tuple[str, ...]:
+    """Rules for tensors that seem renamed and changed, which a note gives as well."""
+    missing = [base.tensors[p.name] for p in pairs if p.only == "base" and p.reference is None]
+    rules = suggest_renames(missing, base, tuned)
+    if rules:
+        note(
+            f"most tensors of {base.path} seem renamed and changed in {tuned.path}, and are in the "
+            f"patch as a whole; for a smaller one add {as_options(rules)}"
+        )
+    return rules
 
 
 def _code_in(out: Path, base: Checkpoint, tuned: Checkpoint) -> tuple[CodeFile, ...]:
@@ -97,7 +127,10 @@ def _match(base: Checkpoint, tuned: Checkpoint) -> None:
     for name, tensor in base.tensors.items():
         twin = tuned.tensors.get(name)
         if twin is None:
-            raise MismatchError(f"tensor {name!r} of {base.path} is missing from {tuned.path}")
+            raise MismatchError(
+                f"tensor {name!r} of {base.path} is missing from {tuned.path}"
+                f"{rename_advice(base, tuned)}"
+            )
         if (twin.dtype, twin.shape) != (tensor.dtype, tensor.shape):
             raise MismatchError(
                 f"tensor {name!r} is {tensor.dtype.name} {list(tensor.shape)} in {base.path} and "

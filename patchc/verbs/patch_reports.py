@@ -78,9 +78,12 @@ class DiffReport(PatchReport):
     Attributes:
         code: the files in it that a loader or an interpreter would run, so that apply or revert
             takes it only where code is allowed; on the first rank.
+        suggested_renames: rules for ``rename`` under which most of the model would cost its changes
+            alone; empty where nothing seems renamed and changed, or rules were given.
     """
 
     code: tuple[CodeFile, ...] = ()
+    suggested_renames: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

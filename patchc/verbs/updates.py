@@ -37,7 +37,8 @@ class UpdateReport:
     Attributes:
         added, removed: names of tensors that only the result has, or only the base, except renamed
             and cast ones.
-        renamed: names in base and result of tensors with the same bytes.
+        renamed: names in base and result of tensors that refer to each other: their bytes are the
+            same, apart from the changes that are counted.
         resized: name, shape in the base and in the result.
         cast: name, dtype in the base and in the result.
         files: headers and side files.
@@ -61,8 +62,6 @@ def describe_update(index: PatchIndex) -> UpdateReport | None:
         for name, record in removed.items()
         if record.reference in index.added
         and index.added[record.reference].reference == name != record.reference
-        and not record.chunks
-        and not index.added[record.reference].chunks
     ]
     both = [(record, index.added[name]) for name, record in removed.items() if name in index.added]
     cast = [(r.name, r.dtype.name, a.dtype.name) for r, a in both if r.dtype != a.dtype]

@@ -3,7 +3,8 @@
 A page's commands run in a folder of their own with these:
 
 - ``models/chat``: the model to fix; ``models/chat-v2``: its next release; ``models/base``: a copy
-  of it; ``models/a``, ``models/b``: fine-tunes of it; ``models/chat-tuned-further``: a descendant
+  of it; ``models/a``, ``models/b``: fine-tunes of it; ``models/chat-tuned-further``: a descendant;
+  ``models/compiled``: a fine-tune whose tensors a compiled module has named
 - ``answered.jsonl``, ``harmful.jsonl``, ``harmless.jsonl`` (with a ``prompt``, ``response`` and
   ``kind``), ``questions.jsonl`` (``prompt``, ``answer``), ``reference.txt``; in ``dev`` and
   ``test`` a half of the requests each
@@ -47,6 +48,7 @@ def write_world(folder: Path) -> None:
     _write_changed(chat, models / "chat-tuned-further", 2, "layers.0.mlp")
     for seed, name in ((3, "a"), (4, "b")):
         _write_changed(chat, models / name, seed, "proj")
+    _write_changed(chat, models / "compiled", 5, "", "_orig_mod.")
     write_requests(folder)
     shutil.copyfile(folder / "harmful.jsonl", folder / "answered.jsonl")
     write_requests(folder / "dev", slice(None, None, 2))
@@ -82,8 +84,8 @@ def _mentions(name: str, commands: str, *, exact: bool) -> Iterable[int]:
         yield -found.start() if is_output else found.start()
 
 
-def _write_changed(chat: Path, folder: Path, seed: int, part: str) -> None:
-    """A model whose tensors of a kind have moved a little."""
+def _write_changed(chat: Path, folder: Path, seed: int, part: str, prefix: str = "") -> None:
+    """A model whose tensors of a kind have moved a little; all may have a prefix."""
     shutil.copytree(chat, folder)
     generator = torch.Generator().manual_seed(seed)
     weights: dict[str, Any] = load_file(folder / "model.safetensors")
@@ -92,6 +94,7 @@ def _write_changed(chat: Path, folder: Path, seed: int, part: str) -> None:
             noise = torch.randn(value.shape, generator=generator)
             moved = torch.rand(value.shape, generator=generator) < 0.1
             weights[name] = torch.where(moved, value.float() * (1 + 0.02 * noise), value).bfloat16()
+    weights = {f"{prefix}{name}": value for name, value in weights.items()}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 

@@ -15,7 +15,9 @@ from patchc.dtypes import MERGEABLE
 from patchc.errors import MismatchError, MissingScoresError, UnsupportedInputError, UsageError
 from patchc.paths import PathLike
 from patchc.recipe import Recipe
+from patchc.recipe.renames import NO_RENAMES, Renames
 from patchc.recipe.safepatching import Score
+from patchc.recipe.suggested_renames import rename_advice
 from patchc.runtime.runtime import Buffers
 from patchc.selection.candidates import NameFilter, check_overrides, find_transposed
 from patchc.selection.compact.component_folder import CompactComponent, is_compact
@@ -38,19 +40,23 @@ def open_components(
     recipe: Recipe,
     paths: Mapping[ComponentName, tuple[PathLike | None, PathLike | None]],
     buffers: Buffers,
+    renames: Renames = NO_RENAMES,
 ) -> tuple[Component, ...]:
     """Open the tuned weights and the scores of the components that the recipe reads.
 
     ``inputs`` closes them. ``paths`` has the tuned model and the scores of each component; None for
-    scores beside the tuned weights. A tuned model may be a compact component.
+    scores beside the tuned weights. A tuned model may be a compact component, which has the base's
+    names; in the other files ``renames`` says what the base's tensors are called.
 
     Raises:
-        UsageError: a component that the recipe reads is missing, or a compact one is given scores.
+        UsageError: a component that the recipe reads is missing, or a compact one is given scores;
+            or the rules do not fit the names.
         MismatchError: scores are missing, or a compact component does not hold what the recipe
             needs, or is one of another base.
         UnsupportedInputError, CheckpointError: an input is quantised or cannot be read.
     """
     components = []
+    names = renames.of(base)
     for name in components_read(recipe):
         tuned, scores = paths[name]
         if tuned is None:
@@ -58,11 +64,14 @@ def open_components(
                 f"the {name} model is missing, and sets {recipe.sets!r} needs it; name it with "
                 f"--{name}"
             )
-        opened = _open_compact if is_compact(tuned) else _open_whole
+        compact = is_compact(tuned)
+        opened = _open_compact if compact else _open_whole
+        models = opened(base, name, Path(tuned), scores, recipe)
         weights, ranks = (
-            inputs.enter_context(one) for one in opened(base, name, Path(tuned), scores, recipe)
+            one if compact else names.view(one) for one in map(inputs.enter_context, models)
         )
         components.append(Component(name, weights, ranks, recipe, buffers))
+    names.check_found(model for one in components for model in (one.tuned, one.scores))
     return tuple(components)
 
 
@@ -129,6 +138,7 @@ def find_candidates(
             raise MismatchError(
                 f"tensor {name!r} is included and has no scores in {missing[0].scores.path}; "
                 "derive its scores, or narrow the include expressions"
+                f"{rename_advice(base, missing[0].scores)}"
             )
     for component in components:
         for name in component.scores.tensors:
@@ -136,6 +146,7 @@ def find_candidates(
                 raise MismatchError(
                     f"{component.scores.path} scores tensor {name!r}, which {base.path} does not "
                     "have; were they derived from another base?"
+                    f"{rename_advice(base, component.scores)}"
                 )
     if not candidates:
         raise MismatchError(
@@ -168,7 +179,10 @@ def _check_candidate(
     for component in components:
         tuned = component.tuned.tensors.get(tensor.name)
         if tuned is None:
-            raise MismatchError(f"{component.tuned.path}: tensor {tensor.name!r} is missing")
+            raise MismatchError(
+                f"{component.tuned.path}: tensor {tensor.name!r} is missing"
+                f"{rename_advice(base, component.tuned)}"
+            )
         scores = component.scores.tensors[tensor.name]
         for owner, info in ((component.tuned, tuned), (component.scores, scores)):
             if info.shape != tensor.shape:

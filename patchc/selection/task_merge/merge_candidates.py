@@ -11,6 +11,7 @@ from patchc.chunks import grid
 from patchc.dtypes import MERGEABLE
 from patchc.errors import MismatchError
 from patchc.recipe import MergeRecipe
+from patchc.recipe.suggested_renames import rename_advice
 from patchc.selection.candidates import NameFilter, check_overrides
 
 _CHUNK_WORDS = 1 << 20
@@ -36,7 +37,7 @@ def find_merge_candidates(
     for model in tuned:
         _check_extra(base, model, names)
         for tensor in admitted:
-            twin = _find_twin(model, tensor)
+            twin = _find_twin(base, model, tensor)
             if tensor.dtype.name in MERGEABLE:
                 _check_float(model, twin)
             else:
@@ -56,16 +57,16 @@ def _check_extra(base: Checkpoint, model: Checkpoint, names: NameFilter) -> None
         more = f" and {len(extra) - 1} more" if len(extra) > 1 else ""
         raise MismatchError(
             f"{model.path}: tensor {extra[0]!r}{more} is not in the base {base.path}; exclude it, "
-            "or take the base that the model was tuned from"
+            f"or take the base that the model was tuned from{rename_advice(base, model)}"
         )
 
 
-def _find_twin(model: Checkpoint, tensor: TensorInfo) -> TensorInfo:
+def _find_twin(base: Checkpoint, model: Checkpoint, tensor: TensorInfo) -> TensorInfo:
     twin = model.tensors.get(tensor.name)
     if twin is None:
         raise MismatchError(
             f"{model.path}: tensor {tensor.name!r} is missing; exclude it, or take the base that "
-            "the model was tuned from"
+            f"the model was tuned from{rename_advice(base, model)}"
         )
     if twin.shape != tensor.shape:
         raise MismatchError(

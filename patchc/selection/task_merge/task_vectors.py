@@ -21,6 +21,7 @@ from patchc.kernels.task_merge.reference import subtract
 from patchc.kernels.tiles import new_tiles
 from patchc.kernels.topk.cpu import Bits
 from patchc.recipe import MergeRecipe
+from patchc.recipe.renames import NO_RENAMES, Renames
 from patchc.runtime.runtime import Buffers
 from patchc.selection.compact.component_folder import CompactComponent, is_compact
 from patchc.selection.used_words import UsedWords
@@ -89,22 +90,28 @@ def open_tuned(
     base: Checkpoint,
     paths: Sequence[str | os.PathLike[str]],
     recipe: MergeRecipe,
+    renames: Renames = NO_RENAMES,
 ) -> list[Checkpoint]:
     """Open the tuned models of a merge, some of which may be compact; ``inputs`` closes them.
 
+    ``renames`` says what the base's tensors are called in those that are not compact.
+
     Raises:
+        UsageError: the rules do not fit the names.
         MismatchError: the recipe needs what a compact component does not hold, or it is one of
             another base.
         UnsupportedInputError, CheckpointError: one cannot be read.
     """
     models: list[Checkpoint] = []
+    names = renames.of(base)
     for number, path in enumerate(paths):
         if is_compact(path):
             component = CompactComponent.open(path, base)
             component.check_model(number, recipe)
             models.append(inputs.enter_context(component.tuned()))
         else:
-            models.append(inputs.enter_context(open_checkpoint(path)))
+            models.append(names.view(inputs.enter_context(open_checkpoint(path))))
+    names.check_found(models)
     return models
 
 
