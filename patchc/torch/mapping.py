@@ -21,9 +21,10 @@ def mapping_for(
     """What the parameters of a loaded model hold of its checkpoint, for ``mapping=``.
 
     It knows models of transformers 5, in the layout that ``save_pretrained`` writes, which is the
-    one they were loaded from; models of vLLM, by what their classes and layers declare; and
-    ``DataParallel``, ``DistributedDataParallel``, ``torch.compile`` and activation checkpointing,
-    around a model or parts of it. Parameters of other models have the names that they have.
+    one they were loaded from, and models of vLLM, by what their classes and layers declare.
+    Parameters of other models have the names that they have. Around a model or parts of it there
+    may be ``DataParallel``, ``DistributedDataParallel``, ``torch.compile``, activation
+    checkpointing and adapters of PEFT, whose own parameters hold nothing of the base.
 
     Only names, shapes, dtypes and the configuration are read, so the model may be on device meta.
     Whether the model holds what its names say, the digests tell when a patch is prepared.
@@ -51,7 +52,7 @@ def mapping_for(
         )
     names = inside_names(model)
     named, _ = named_tensors(model)
-    tensors = {within: named[name] for name, within in names.items()}
+    tensors = {within: named[name] for name, within in names.items() if within is not None}
     known = _names(patch) if patch is not None else None
     inner = inside(model)
     if is_engine_model(inner):
@@ -60,7 +61,8 @@ def mapping_for(
         held = checkpoint_slices(inner, tensors, known)
     else:
         held = {within: [Slice(within)] for within in tensors}
-    return {n: held[within] for n, within in names.items() if held[within] != [Slice(n)]}
+    mapping = {n: [] if within is None else held[within] for n, within in names.items()}
+    return {name: slices for name, slices in mapping.items() if slices != [Slice(name)]}
 
 
 def _names(patch: str | os.PathLike[str]) -> frozenset[str]:

@@ -187,16 +187,6 @@ def test_wrapped_models(mixtral: Made, wrap: Callable[[Any], torch.nn.Module]) -
     assert list(bits(wrapped.state_dict()).values()) == list(before.values())
 
 
-def test_a_plain_module_in_a_wrapper_has_its_own_names() -> None:
-    plain = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
-    assert live.mapping_for(plain) == {}
-    names = ["0.weight", "0.bias", "1.weight", "1.bias"]
-    names += ["1.running_mean", "1.running_var", "1.num_batches_tracked"]
-    assert live.mapping_for(torch.nn.DataParallel(plain)) == {
-        f"module.{name}": [Slice(name)] for name in names
-    }
-
-
 def test_a_model_without_memory_has_the_same_mapping() -> None:
     config = FAMILIES["Qwen3Moe"]()
     with torch.device("meta"):
