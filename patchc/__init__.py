@@ -20,6 +20,7 @@ from patchc.version import __version__ as __version__
 
 TYPE_CHECKING = False  # typing takes as long to import as all the rest here
 if TYPE_CHECKING:
+    from patchc.checkpoint.left_aside import LeftAside as LeftAside
     from patchc.derivation.derive_options import DeriveOptions as DeriveOptions
     from patchc.derivation.derive_options import TuneOptions as TuneOptions
     from patchc.derivation.derive_plan import DerivePlan as DerivePlan
@@ -159,6 +160,7 @@ if TYPE_CHECKING:
     from patchc.verbs.warm_up import warm_up as warm_up
 
 _NAMES = {
+    "patchc.checkpoint.left_aside": "LeftAside",
     "patchc.derivation.derive_options": "DeriveOptions TuneOptions",
     "patchc.derivation.derive_plan": "DerivePlan",
     "patchc.derivation.direction_report": "DirectionReport",

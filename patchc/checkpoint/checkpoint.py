@@ -5,23 +5,30 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from patchc.checkpoint.files_beside import Accept, find_beside
+from patchc.checkpoint.folder_files import files_below, leads_to_folder
 from patchc.checkpoint.header import Shard, Stamp, TensorInfo, read_shard, stamp_of
 from patchc.checkpoint.journal_path import is_own_file, journal_path
-from patchc.checkpoint.refuse import (
-    holds_weights,
-    refuse_component,
-    refuse_foreign_file,
-    refuse_foreign_folder,
+from patchc.checkpoint.left_aside import (
+    ADAPTER_CONFIG,
+    LeftAside,
+    is_adapter,
+    tell,
+    why_left_aside,
 )
+from patchc.checkpoint.loaded_files import MODEL, LoadedFiles, find_loaded_files
+from patchc.checkpoint.refuse import holds_weights, refuse_component, refuse_foreign_file
+from patchc.checkpoint.tensor_copies import TensorCopies
 from patchc.checkpoint.visitors import has_writer
-from patchc.checkpoint.weight_map import read_indexed
+from patchc.checkpoint.weight_map import read_shards
 from patchc.durability import close, sync
 from patchc.errors import (
     AlreadyPatchedError,
@@ -35,11 +42,9 @@ from patchc.errors import (
     unreadable,
 )
 from patchc.locks import lock_descriptor, refuse_if_locked
+from patchc.notes import note
 from patchc.regular_file import NO_FILE_HAS, check_folder_files, is_possible, open_regular
 from patchc.system_errors import reason, storage_errors
-
-_MOST_LEVELS = 64
-"""Folders within each other, that of the model counted."""
 
 _BLAMES = (
     AlreadyPatchedError,
@@ -60,24 +65,28 @@ class Checkpoint:
     Attributes:
         path: the folder or file that was opened.
         is_folder: whether it is a folder.
-        shards: file name → :class:`Shard`, in name order.
+        files: which files are the model, by the rules of its loaders.
+        index: the index that names them; None without one.
+        shards: file name → :class:`Shard`, in the order in which they are loaded.
         tensors: tensor name → :class:`TensorInfo`, by shard, then in the order of the file.
+        copies: for each tensor that several files hold, which copy is in ``tensors``.
     """
 
-    def __init__(self, path: Path, index: Path | None, shards: list[Shard]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        files: LoadedFiles,
+        shards: Sequence[Shard],
+        not_beside: Mapping[str, str] | None = None,
+    ) -> None:
         self.path = path
         self.is_folder = path.is_dir()
-        self.index = index
+        self.files = files
+        self.index = path / files.index if files.index else None
         self.shards = {shard.name: shard for shard in shards}
-        self.tensors: dict[str, TensorInfo] = {}
-        for shard in shards:
-            for tensor in shard.tensors:
-                twin = self.tensors.setdefault(tensor.name, tensor)
-                if twin is not tensor:
-                    raise CheckpointError(
-                        f"{path}: tensor {tensor.name!r} is stored twice, in {twin.shard} and in "
-                        f"{shard.name}; remove one"
-                    )
+        self.copies = TensorCopies.find(shards, files.weight_map)
+        self.tensors: dict[str, TensorInfo] = self.copies.taken
+        self._not_beside = not_beside or {}
         self._descriptors: dict[str, int] = {}
         with ExitStack() as opened:
             for shard in shards:
@@ -88,6 +97,7 @@ class Checkpoint:
                     raise unreadable(CheckpointError, message, error) from error
                 opened.callback(close, descriptor)
                 self._descriptors[shard.name] = descriptor
+            self.copies.check(path, self.read_bytes)
             self._files = opened.pop_all()
         self._stamps = {name: shard.stamp for name, shard in self.shards.items()}
 
@@ -180,22 +190,46 @@ class Checkpoint:
         """List the folder's other files: those that belong beside the weights, and the others.
 
         The first list (config, tokenizer, chat template, …) is copied along with a patched model.
-        The second holds linked folders and other weight files: a patch does not change those, and
-        a loader could pick them from the copy. Paths are relative. Hidden folders are in neither.
+        The second holds what is left aside, linked folders and other weight files: a patch does not
+        change those, and a loader could pick them from the copy. Paths are relative. Hidden folders
+        are in neither.
 
         Raises:
             CheckpointError: a folder or a file cannot be looked at, or folders are nested too deep.
         """
         beside: list[Path] = []
         foreign: list[Path] = []
-        for path in _files_below(self.path) if self.is_folder else ():
+        for path in files_below(self.path) if self.is_folder else ():
             relative = path.relative_to(self.path)
-            if _leads_to_folder(path) or (holds_weights(path.name) and path != self.index):
+            if leads_to_folder(path) or (holds_weights(path.name) and path != self.index):
                 if str(relative) not in self.shards:
                     foreign.append(relative)
             elif not is_own_file(path.name):
                 beside.append(relative)
+        if any(
+            is_adapter(str(relative)) for relative in foreign
+        ):  # neither loads without the other
+            foreign += [relative for relative in beside if str(relative) == ADAPTER_CONFIG]
+            beside = [relative for relative in beside if str(relative) != ADAPTER_CONFIG]
         return beside, foreign
+
+    @cached_property
+    def left_aside(self) -> tuple[LeftAside, ...]:
+        """The weight files of the folder that do not belong to the checkpoint, in name order.
+
+        Empty where not all of the folder can be looked at: :meth:`side_files` tells of that.
+        """
+        found = []
+        try:
+            foreign = self.side_files()[1]
+        except CheckpointError:
+            return ()
+        for relative in foreign:
+            name = relative.as_posix()
+            is_link = leads_to_folder(self.path / relative)
+            why = self._not_beside.get(name) or why_left_aside(name, self.files, is_link)
+            found.append(LeftAside(name, why))
+        return tuple(sorted(found, key=lambda one: one.name))
 
     def is_unchanged(self, shard: str, state: os.stat_result) -> bool:
         """Whether a status is that of an open shard file, as it was read or last restamped."""
@@ -233,12 +267,20 @@ def changed_meanwhile(path: Path | None) -> CheckpointError:
     )
 
 
-def open_checkpoint(path: str | os.PathLike[str], stem: str = "model") -> Checkpoint:
-    """Open a safetensors file, or a folder with an index or a single file.
+def open_checkpoint(
+    path: str | os.PathLike[str], stem: str = MODEL, beside: Accept | None = None
+) -> Checkpoint:
+    """Open a safetensors file, or a folder with a single file or an index.
 
-    In a folder, ``{stem}.safetensors.index.json`` names the files of the checkpoint. Without an
-    index, ``{stem}.safetensors`` is the checkpoint. Other safetensors files in the folder are not
-    part of it. The tensors are those in the headers of the files.
+    In a folder, :mod:`patchc.checkpoint.loaded_files` decides which files are the checkpoint. The
+    tensors are those in the headers of the files. Other weight files are left aside, and told in a
+    note where the stem is that of models.
+
+    Args:
+        path: the file or the folder.
+        stem: the start of the files' names.
+        beside: in a folder, which safetensors files beside the model's own belong to the
+            checkpoint too, with their tensors; None for none.
 
     Raises:
         CheckpointError: it is missing, unreadable or malformed.
@@ -252,19 +294,35 @@ def open_checkpoint(path: str | os.PathLike[str], stem: str = "model") -> Checkp
         refuse_foreign_file(path)
         shard = read_shard(path)
         refuse_component(path, shard.metadata)
-        return Checkpoint(path, None, [shard])
-    index, single = path / f"{stem}.safetensors.index.json", path / f"{stem}.safetensors"
-    has_index = _is_there(index)
-    if not has_index and not _is_there(single):
-        refuse_foreign_folder(path)
+        return Checkpoint(path, LoadedFiles(None, (shard.name,)), [shard])
+    files = find_loaded_files(path, stem)
     try:
         check_folder_files(path)
     except OSError as error:
         place = error.filename or path
         raise CheckpointError(f"{place}: cannot read: {reason(error)}") from error
-    if has_index:
-        return Checkpoint(path, index, read_indexed(index))
-    return Checkpoint(path, None, [read_shard(single)])
+    shards, reasons = read_shards(path, files.names), dict[str, str]()
+    if beside:
+        more, reasons = find_beside(path, shards, beside)
+        shards += more
+    model = Checkpoint(path, files, shards, reasons)
+    if stem == MODEL:
+        _tell(model)
+    return model
+
+
+def _tell(model: Checkpoint) -> None:
+    """Tell of entries of the index without a tensor, and of weight files that were left aside."""
+    ghosts = [name for name in model.files.weight_map if name not in model.tensors]
+    if ghosts:
+        more = f" and {len(ghosts) - 1:,} more" if len(ghosts) > 1 else ""
+        note(
+            f"{model.index}: lists tensor {ghosts[0][:80]!r}{more}, which none of its files holds; "
+            "loaders go on without"
+        )
+    left = tell(model.left_aside)
+    if left:
+        note(f"{model.path}: left aside, since it is not the model: {left}")
 
 
 def _is_folder(path: Path) -> bool:
@@ -286,40 +344,3 @@ def _if_of_a_hub(path: Path) -> str:
         f"; where {path} is a model's name on a hub, download it first: "
         f"`hf download {path} --local-dir {path.name}`"
     )
-
-
-def _is_there(path: Path) -> bool:
-    try:
-        path.lstat()
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot open: {reason(error)}") from error
-    return True
-
-
-def _files_below(folder: Path, levels: int = _MOST_LEVELS) -> Iterator[Path]:
-    if not levels:
-        raise CheckpointError(
-            f"{str(folder)[:80]}…: more than {_MOST_LEVELS} folders within each other; move them "
-            "elsewhere"
-        )
-    try:
-        found = sorted(folder.iterdir())
-    except OSError as error:
-        raise CheckpointError(f"{folder}: cannot list: {reason(error)}") from error
-    for path in found:
-        if not _leads_to_folder(path) or path.is_symlink():
-            yield path
-        elif not path.name.startswith("."):
-            yield from _files_below(path, levels - 1)
-
-
-def _leads_to_folder(path: Path) -> bool:
-    """Whether a path is a folder or a link to one; an error is not taken for no folder."""
-    try:
-        if path.is_symlink():
-            return os.path.isdir(path)  # noqa: PTH112 (it may lead nowhere, or in a circle)
-        return stat.S_ISDIR(path.stat().st_mode)
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot look at it: {reason(error)}") from error

@@ -7,12 +7,13 @@ share. A write through such links would change every one of them, against the di
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
 from patchc.checkpoint.checkpoint import Checkpoint
+from patchc.checkpoint.loaded_files import rival
+from patchc.checkpoint.tensor_copies import MERGE
 from patchc.errors import OutputError, UnsupportedInputError
 from patchc.system_errors import storage_errors
 
@@ -22,13 +23,14 @@ _COPY = "write a copy with -o"
 
 
 def refuse_foreign_place(model: Checkpoint) -> None:
-    """Refuse shards that are shared with others, and a file that loaders take instead of them.
+    """Refuse shards that are shared with others, and files that a loader takes instead of them.
 
     The model's folder itself may be a link or a mount.
 
     Raises:
         OutputError: a shard is outside the model's folder, in a hub's cache, or has hard links.
-        UnsupportedInputError: an unsharded file beside the shards hides them.
+        UnsupportedInputError: loaders do not agree on which files of the folder are the model.
+        CheckpointError: the folder cannot be listed.
         StorageError: the operating system refused.
     """
     for shard in model.shards.values():
@@ -52,16 +54,26 @@ def refuse_foreign_place(model: Checkpoint) -> None:
                 f"{shard.path} has {names} names (hard links), and a run in place would change "
                 f"what the others show; {_COPY}"
             )
-    _refuse_hidden_shards(model)
-
-
-def _refuse_hidden_shards(model: Checkpoint) -> None:
-    """Refuse shards beside a single file that transformers loads before it looks for an index."""
-    single = model.path / "model.safetensors"
-    if model.index and single.name not in model.shards and os.path.lexists(single):
+    if model.is_folder:
+        _refuse_rivals(model)
+    if model.copies.indexed:
+        one = model.copies.indexed[0]
         raise UnsupportedInputError(
-            f"{single} lies beside the shards that {model.index.name} names, and loaders take it "
-            f"instead of them, so that the patch would not show; remove or rename it, or {_COPY}"
+            f"{model.path}: tensor {one.name[:80]!r} is stored in {one.shard} too, where the index "
+            f"places it, and a patch would change one copy alone; {MERGE}"
+        )
+
+
+def _refuse_rivals(model: Checkpoint) -> None:
+    """Refuse a folder from which another loader takes other files than transformers does."""
+    own = [model.shards[name] for name in model.files.names]
+    tensors = {tensor.name for shard in own for tensor in shard.tensors}
+    other = rival(model.path, model.files, model.shards, tensors)
+    if other:
+        raise UnsupportedInputError(
+            f"{model.path}: the model is {model.files.names[0]} by the rules of transformers, and "
+            f"beside it lies {other}, so that the patch would not show in every loader; remove or "
+            f"rename what is not meant, or {_COPY}"
         )
 
 

@@ -17,7 +17,11 @@ _MOST_VALUES = 1 << 18
 _BELOW = ("*/model.safetensors*", "*/*/model.safetensors*")
 """Where a model lies whose outer folder is named, such as that of a hub's cache."""
 
-_WEIGHT_SUFFIXES = (".safetensors", ".gguf", ".onnx", ".h5", ".msgpack", ".pth", ".ckpt")
+_WEIGHT_SUFFIXES = (
+    ".safetensors", ".index.json", ".gguf", ".onnx", ".onnx_data", ".h5", ".msgpack", ".pth",
+    ".ckpt",
+)  # fmt: skip
+_PICKLED = ("pytorch_model", "adapter_model.bin")
 
 _QUANTISED_SUFFIXES = {
     ".qweight": "GPTQ or AWQ",
@@ -53,7 +57,9 @@ _ADAPTER = (
 
 def holds_weights(name: str) -> bool:
     """Tell from its name whether a file holds weights, or an index of such files."""
-    return name.endswith((".index.json", *_WEIGHT_SUFFIXES)) or name.startswith("pytorch_model")
+    name = name.lower()
+    variant = ".safetensors.index." in name
+    return variant or name.endswith(_WEIGHT_SUFFIXES) or name.startswith(_PICKLED)
 
 
 def refuse_foreign_file(path: Path) -> None:

@@ -8,52 +8,51 @@ from pathlib import Path
 from patchc.checkpoint.header import Shard, read_shard
 from patchc.checkpoint.header_text import MOST_TENSORS
 from patchc.errors import CheckpointError, UnsupportedInputError
+from patchc.other_kinds import START_BYTES, other_kind
 from patchc.regular_file import read_regular
 from patchc.strict_json import has_more_values, parse_json
 from patchc.system_errors import reason
 
 MOST_SHARDS = 4096
 _MOST_BYTES = 1 << 26
+_LONGEST_NAME = 255
 _MOST_CONTAINERS = 1 << 16
 
 
-def read_indexed(index: Path) -> list[Shard]:
-    """Read the headers of all shards that an index names, in name order.
+def read_shards(folder: Path, names: Iterable[str]) -> list[Shard]:
+    """Read the headers of safetensors files of a folder, in the order given.
 
     Raises:
-        CheckpointError: the index or a shard is missing, unreadable or malformed, or a shard does
-            not hold a tensor that the index places in it.
-        UnsupportedInputError: an unknown dtype, too many tensors or too many shards.
+        CheckpointError: a file is missing, unreadable or malformed.
+        UnsupportedInputError: an unknown dtype, or too many tensors.
     """
-    weight_map = _read_weight_map(index)
-    shards = _read_shards(index, sorted(set(weight_map.values())))
-    held = {(tensor.name, shard.name) for shard in shards for tensor in shard.tensors}
-    for name, shard_name in weight_map.items():
-        if (name, shard_name) not in held:
-            raise CheckpointError(
-                f"{index}: places tensor {name[:80]!r} in {shard_name}, which does not hold it"
-            )
-    return shards
-
-
-def _read_shards(index: Path, names: Iterable[str]) -> list[Shard]:
     shards, tensors = [], 0
     for name in names:
-        shards.append(read_shard(index.parent / name))
+        shards.append(read_shard(folder / name))
         tensors += len(shards[-1].tensors)
         if tensors > MOST_TENSORS:
             raise UnsupportedInputError(
-                f"{index}: its shards hold more than {MOST_TENSORS:,} tensors, the most that a "
+                f"{folder}: its shards hold more than {MOST_TENSORS:,} tensors, the most that a "
                 "model may have here"
             )
     return shards
 
 
-def _read_weight_map(index: Path) -> dict[str, str]:
+def read_weight_map(index: Path) -> dict[str, str]:
+    """Read which file of its folder an index names for each tensor.
+
+    Raises:
+        CheckpointError: it is unreadable or malformed, or names something else than safetensors
+            files of its folder.
+        UnsupportedInputError: too many shards.
+    """
     try:
         text = read_regular(index, _MOST_BYTES)
     except OSError as error:
         raise CheckpointError(f"{index}: cannot read: {reason(error)}") from error
+    kind = other_kind(text[:START_BYTES])
+    if kind:
+        raise CheckpointError(f"{index}: not readable JSON: it is {kind}")
     if has_more_values(text, _MOST_CONTAINERS, 2 * MOST_TENSORS):
         raise CheckpointError(
             f"{index}: not readable JSON (more entries than the {MOST_TENSORS:,} tensors that a "
@@ -74,7 +73,8 @@ def _read_weight_map(index: Path) -> dict[str, str]:
             f"{index}: names {len(names):,} shards, and {MOST_SHARDS:,} are the most"
         )
     for name in sorted(names):
-        if "\0" in name or name != Path(name).name or not name.endswith(".safetensors"):
+        is_name = "\0" not in name and name == Path(name).name and len(name) <= _LONGEST_NAME
+        if not is_name or not name.endswith(".safetensors"):
             raise CheckpointError(
                 f"{index}: weight_map names {name[:80]!r}, which is no safetensors file of this "
                 "folder"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Self
@@ -14,9 +14,12 @@ from numpy.typing import NDArray
 
 from patchc.checkpoint.checkpoint import Checkpoint
 from patchc.checkpoint.header import Shard, TensorInfo, read_shard, size_by_header
+from patchc.checkpoint.tensor_copies import MERGE
 from patchc.durability import set_mode, sync
 from patchc.errors import CheckpointError, OutputError, UnsupportedInputError
 from patchc.files import copy_file
+
+_BLOCK = 1 << 20
 
 NEW_FILE = 0o644
 """The permission bits of a file that the source does not have."""
@@ -31,7 +34,8 @@ class CheckpointCopy:
 
     A context manager: the caller writes all words of all tensors inside the block. On a clean exit
     the files get the source's permission bits and are synced. Names, tensor order, metadata and
-    sharding stay the same, except for the shards in ``headers``.
+    sharding stay the same, except for the shards in ``headers``. Copies of tensors that do not
+    count (:class:`TensorCopies`) are copied as they are.
 
     Attributes:
         tensors: tensor name → its place in the copy.
@@ -45,6 +49,8 @@ class CheckpointCopy:
 
     Raises:
         HeaderError: a header is malformed, or a tensor would be stored twice.
+        UnsupportedInputError: the source has copies of tensors, and headers change, or the index
+            places a tensor in a copy that would not be written.
         OutputError: two names of the copy are one on its file system.
         OSError: the operating system refused.
     """
@@ -56,6 +62,8 @@ class CheckpointCopy:
         self._source = source
         self._target = target
         self._headers = headers or {}
+        self._shadowed = {(one.name, one.shard) for one in source.copies.shadowed}
+        refuse_copies(source, self._headers)
         self._descriptors: dict[str, int] = {}
         self._files = ExitStack()
 
@@ -65,7 +73,9 @@ class CheckpointCopy:
         with self._files:
             for name in [*copied, *new]:
                 for tensor in self._open_shard(name).tensors:
-                    if self.tensors.setdefault(tensor.name, tensor) is not tensor:
+                    if (tensor.name, tensor.shard) in self._shadowed:
+                        self._write_shadowed(tensor)
+                    elif self.tensors.setdefault(tensor.name, tensor) is not tensor:
                         raise HeaderError(f"shard {name!r}: tensor {tensor.name!r} is stored twice")
             self._files = self._files.pop_all()
         return self
@@ -121,6 +131,14 @@ class CheckpointCopy:
                 raise error.__cause__ from error
             raise HeaderError(f"shard {name!r}: {error}") from error
 
+    def _write_shadowed(self, tensor: TensorInfo) -> None:
+        """Copy the bytes of a tensor that does not count; its place is the same in the source."""
+        block = np.empty(min(_BLOCK, tensor.nbytes), np.uint8)
+        for first in range(0, tensor.nbytes, _BLOCK):
+            part = block[: tensor.nbytes - first]
+            self._source.read_bytes(tensor.shard, tensor.offset + first, part)
+            write_all(self._descriptors[tensor.shard], tensor.offset + first, part)
+
     def _path(self, name: str) -> Path:
         return self._target / name if self._source.is_folder else self._target
 
@@ -158,9 +176,28 @@ class JoinedCopy(CheckpointCopy):
         self._open(name, os.O_WRONLY)
         return read_shard(self._path(name), name)
 
+    def _write_shadowed(self, tensor: TensorInfo) -> None:
+        """The process that created the files copies it."""
+
     def _finish(self) -> None:
         for descriptor in self._descriptors.values():
             sync(descriptor)
+
+
+def refuse_copies(source: Checkpoint, headers: Collection[str]) -> None:
+    """Refuse to write a copy in which it would depend on the loader which tensors count.
+
+    Raises:
+        UnsupportedInputError: as :class:`CheckpointCopy`.
+    """
+    copies = source.copies
+    if copies.indexed or (headers and copies.shadowed):
+        one = (*copies.indexed, *copies.shadowed)[0]
+        why = "the index places it there" if copies.indexed else "the patch changes headers"
+        raise UnsupportedInputError(
+            f"{source.path}: tensor {one.name[:80]!r} is stored in {one.shard} and in "
+            f"{copies.taken[one.name].shard}, which is loaded after it, and {why}; {MERGE}"
+        )
 
 
 @contextmanager

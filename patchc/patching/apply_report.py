@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from patchc.checkpoint.left_aside import LeftAside
 from patchc.patching.code_files import CodeFile
 from patchc.patching.foreign_names import NameNote
 from patchc.patching.merge_options import MergeReport
@@ -30,6 +31,7 @@ class ApplyReport:
         side_files: number of other files of the copy; 0 in place.
         left_out: weight files of the model's folder that do not belong to the checkpoint and were
             not copied, because they hold weights that the patch does not change; empty in place.
+        left_aside: the same files, and why each is not the model; in place too.
         chunks: in place, the chunks written; 0 for a model that was as asked for already.
         chunks_kept: in place, the changing chunks that were as asked for already.
         chunks_restored: in place, the torn chunks that an interrupted run left and that were
@@ -52,6 +54,7 @@ class ApplyReport:
     changed_words: int
     side_files: int = 0
     left_out: tuple[Path, ...] = ()
+    left_aside: tuple[LeftAside, ...] = ()
     chunks: int = 0
     chunks_kept: int = 0
     chunks_restored: int = 0

@@ -62,8 +62,8 @@ def change_in_place(
         with open_checkpoint(model_path) as model, runtime:
             check_in_place(patch, target)
             plan_merge(patch, merge)
-            match_tensors(patch, model)
             refuse_foreign_place(model)
+            match_tensors(patch, model)
             need = need_to_patch(patch, 2 * GROUP_BYTES, COPIES)  # a group, and its images
             runtime.fit(replace(need, default_budget=COPY_BYTES))
             if options.dry_run:
@@ -144,6 +144,7 @@ def _report(
         chunks=len(pending.chunks),
         chunks_kept=pending.done,
         chunks_restored=len(pending.torn.places),
+        left_aside=model.left_aside,
         tensors=len(model.tensors),
         changed_tensors=patch.index.changed_tensors,
         changed_words=patch.index.changed_words,

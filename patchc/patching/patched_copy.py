@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from patchc.checkpoint import Checkpoint, CheckpointCopy, HeaderError, JoinedCopy, open_checkpoint
+from patchc.checkpoint.writer import refuse_copies
 from patchc.errors import (
     AlreadyPatchedError,
     NotPatchedError,
@@ -124,6 +125,7 @@ class _Copy:
             if found != source:
                 raise OtherSideError(name)
         files.check()
+        refuse_copies(self.model, files.headers(self.target))
 
     @contextmanager
     def staged(self) -> Iterator[CheckpointCopy]:
@@ -192,6 +194,7 @@ class _Copy:
                 side_files |= {file.name} if file.on(target) else set()
         tensors = index.tensors_on(target).values()
         data_bytes = sum(t.words_on(target) * t.dtype.word_bytes for t in tensors)
+        data_bytes += sum(one.nbytes for one in model.copies.shadowed)
         return ApplyReport(
             model=model.path,
             out=self.out,
@@ -201,6 +204,7 @@ class _Copy:
             nbytes=sum(headers.values()) + data_bytes,
             side_files=len(side_files),
             left_out=tuple(left_out),
+            left_aside=model.left_aside,
             tensors=len(tensors),
             changed_tensors=index.changed_tensors,
             changed_words=index.changed_words,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from patchc.checkpoint import Checkpoint, open_checkpoint
+from patchc.checkpoint.left_aside import LeftAside
 from patchc.errors import WrongBaseError
 from patchc.formats import Patch, TensorRecord, open_patch
 from patchc.patching.additive_merge import EntryCount
@@ -54,6 +55,7 @@ class VerifyReport:
         code: the files that the patch brings and that a loader or an interpreter would run; given
             its base or the patched model, those that the next apply or revert would write.
         name_notes: names in the patch that some systems cannot have, or not tell apart.
+        left_aside: weight files in the model's folder that are not the model, and why.
         base: whether the model is the patch's base.
         result: whether it is the patched model; "not promised" by an additive patch.
     """
@@ -72,6 +74,7 @@ class VerifyReport:
     policies: tuple[PolicyAnswer, ...] = ()
     code: CodeReport = NO_CODE
     name_notes: tuple[NameNote, ...] = ()
+    left_aside: tuple[LeftAside, ...] = ()
     base: Identity = "not asked"
     result: Identity = "not asked"
 
@@ -121,6 +124,7 @@ def verify(
         if model is not None:
             with open_checkpoint(model) as checkpoint:
                 report = _with_identities(find_report(opened, checkpoint, runtime), opened)
+                report = replace(report, left_aside=checkpoint.left_aside)
                 code = _code_for(opened, checkpoint, report.state) or code
                 checkpoint.check_unchanged()
         notes = names_of_patch(opened)

@@ -95,7 +95,7 @@ def test_ranges_are_read_as_slices_of_the_whole(tmp_path: Path) -> None:
 
 def test_other_weight_files_are_not_part_of_it(tmp_path: Path) -> None:
     write_model(tmp_path, TENSORS, 2, side_files={"config.json": "{}", "sub/notes.txt": "x"})
-    strays = ["model.safetensors", "consolidated.safetensors", "pytorch_model.bin", "sub/w.gguf"]
+    strays = ["mtp.safetensors", "consolidated.safetensors", "pytorch_model.bin", "sub/w.gguf"]
     for stray in strays:
         write_file(tmp_path / stray, {"stray": np.zeros(2, np.float32)})
     write_file(tmp_path / ".cache" / "hidden.json", {})
@@ -193,7 +193,7 @@ def test_a_path_without_anything_is_refused(tmp_path: Path) -> None:
 )
 def test_index_naming_no_file_of_the_folder(tmp_path: Path, name: str) -> None:
     write_file(tmp_path / "model.safetensors", TENSORS)
-    write_file(tmp_path / "folder" / "model.safetensors", TENSORS)
+    (tmp_path / "folder").mkdir()
     write_index(tmp_path / "folder", {"layers.0.weight": name})
     with pytest.raises(CheckpointError, match="no safetensors file of this folder"):
         open_checkpoint(tmp_path / "folder")
@@ -217,32 +217,21 @@ def test_a_malformed_index_is_refused(tmp_path: Path, content: bytes, message: s
         open_checkpoint(tmp_path)
 
 
-def test_an_index_that_disagrees_with_its_shards_is_refused(tmp_path: Path) -> None:
+def test_an_index_that_disagrees_with_its_shards(tmp_path: Path) -> None:
+    """Loaders take what its files hold; an entry without a tensor is told in a note."""
     write_model(tmp_path, TENSORS, 2)
     first, second = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
-    write_index(tmp_path, {"layers.0.weight": second, "layers.1.weight": first})
-    with pytest.raises(CheckpointError, match=r"places tensor 'layers\.0\.weight' in model-00002"):
-        open_checkpoint(tmp_path)
-    write_index(tmp_path, {"layers.0.weight": first, "ghost": second})
-    with pytest.raises(CheckpointError, match="'ghost'"):
-        open_checkpoint(tmp_path)
+    write_index(tmp_path, {"layers.0.weight": second, "layers.1.weight": first, "ghost": second})
+    with open_checkpoint(tmp_path) as model:
+        assert set(model.tensors) == set(TENSORS)
+    for name, value in TENSORS.items():
+        assert _words(tmp_path, name) == value.tobytes()
 
 
 def test_a_missing_shard_is_named(tmp_path: Path) -> None:
     write_model(tmp_path, TENSORS, 2)
     (tmp_path / "model-00002-of-00002.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"model-00002-of-00002\.safetensors: no such file"):
-        open_checkpoint(tmp_path)
-
-
-def test_a_tensor_in_two_shards_is_refused(tmp_path: Path) -> None:
-    for shard in ("a.safetensors", "b.safetensors"):
-        write_file(tmp_path / shard, {"w": np.zeros(2, np.float32)})
-    write_file(
-        tmp_path / "a.safetensors", {"w": np.zeros(2, np.float32), "v": np.zeros(1, np.uint8)}
-    )
-    write_index(tmp_path, {"w": "b.safetensors", "v": "a.safetensors"})
-    with pytest.raises(CheckpointError, match=r"'w' is stored twice, in a\.safetensors and in b"):
         open_checkpoint(tmp_path)
 
 

@@ -65,7 +65,7 @@ class CompactCheckpoint(Checkpoint):
         base: Checkpoint | None = None,
     ) -> None:
         with _open(folder, stem) as stored:
-            super().__init__(folder, stored.index, list(stored.shards.values()))
+            super().__init__(folder, stored.files, list(stored.shards.values()))
         self._base = base
         self._words, self._block = ThreadBuffer(), ThreadBuffer()
         try:

@@ -6,10 +6,11 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from command_line import run
-from in_place_directions import FIRST, SECOND, Direction, refused
-from tiny_checkpoints import read_model, tree, write_model
+from in_place_directions import CHANGED, FIRST, SECOND, Direction, refused
+from tiny_checkpoints import read_model, tree, write_file, write_model
 
 from patchc.errors import OutputError, UnsupportedInputError
 
@@ -125,11 +126,34 @@ def test_a_hard_link_is_refused(tmp_path: Path, direction: Direction) -> None:
     refused(direction, OutputError, f"{SECOND} has 2 names")
 
 
-@pytest.mark.parametrize("link", [False, True])
-def test_a_file_that_hides_the_shards_is_refused(direction: Direction, link: bool) -> None:
-    single = direction.source / "model.safetensors"
-    if link:
-        single.symlink_to("nowhere")
-    else:
-        shutil.copyfile(direction.source / FIRST, single)
-    refused(direction, UnsupportedInputError, r"model\.safetensors lies beside the shards")
+def test_a_file_that_hides_the_shards_is_refused(direction: Direction) -> None:
+    shutil.copyfile(direction.source / FIRST, direction.source / "model.safetensors")
+    message = rf"the model is model\.safetensors by .*index\.json, by which vLLM loads {FIRST} and"
+    refused(direction, UnsupportedInputError, message)
+
+
+def test_what_other_loaders_prefer_is_refused(direction: Direction) -> None:
+    name = "consolidated.safetensors"
+    shutil.copyfile(direction.source / FIRST, direction.source / name)
+    refused(direction, UnsupportedInputError, f"{name}, which vLLM prefers to {FIRST} and")
+
+
+def test_what_no_loader_takes_is_not_in_the_way(direction: Direction) -> None:
+    shutil.copyfile(direction.source / FIRST, direction.source / "model-00001-of-00009.safetensors")
+    (direction.source / "model.safetensors").symlink_to("nowhere")
+    direction.run()
+    assert (direction.source / SECOND).read_bytes() == (direction.target / SECOND).read_bytes()
+
+
+def test_without_an_index_every_file_with_such_tensors_counts(
+    tmp_path: Path, direction: Direction
+) -> None:
+    model = write_model(tmp_path / "one-file", read_model(direction.source))
+    write_file(model / "mtp.safetensors", {"mtp": np.zeros(3, np.float32)})
+    names = tree(model)
+    write_file(model / "old.safetensors", {CHANGED[0]: np.zeros(3, np.float32)})
+    refused(direction, UnsupportedInputError, r"old\.safetensors, which holds the same tens", model)
+    (model / "old.safetensors").unlink()
+    assert tree(model) == names
+    direction.run(model)
+    assert read_model(model / "model.safetensors") == read_model(direction.target)

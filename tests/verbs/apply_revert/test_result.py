@@ -137,13 +137,13 @@ def test_links_of_a_download_cache_become_plain_files(tmp_path: Path, direction:
 
 
 def test_other_weight_files_are_left_out_and_reported(tmp_path: Path, direction: Direction) -> None:
-    for stray in ("model.safetensors", "consolidated.safetensors", "pytorch_model.bin"):
+    strays = ["consolidated.safetensors", "mtp.safetensors", "pytorch_model.bin"]
+    for stray in strays:
         write_file(direction.source / stray, {"stray": np.zeros(3, np.float32)})
     report = direction.run(tmp_path / "out")
     assert tree(tmp_path / "out") == tree(direction.target)
-    assert sorted(map(str, report.left_out)) == [
-        "consolidated.safetensors", "model.safetensors", "pytorch_model.bin",
-    ]  # fmt: skip
+    assert sorted(map(str, report.left_out)) == strays
+    assert [one.name for one in report.left_aside] == strays
 
 
 def test_dry_run_writes_nothing(tmp_path: Path, direction: Direction) -> None:

@@ -61,6 +61,8 @@ TARGET = Target(
     (
         "patchc.checkpoint.checkpoint",
         "patchc.checkpoint.header",
+        "patchc.checkpoint.loaded_files",
+        "patchc.checkpoint.tensor_copies",
         "patchc.checkpoint.weight_map",
         "patchc.checkpoint.refuse",
     ),
