@@ -73,7 +73,7 @@ def as_options(rules: Sequence[str]) -> str:
 
 
 def rename_advice(base: Checkpoint, tuned: Checkpoint) -> str:
-    """The end of a message about a tensor that a tuned model lacks: rules, if they may help.
+    """The end of a message about a tensor that a tuned model lacks: rules, where they may help.
 
     Empty where the tuned model is read by rules already.
     """
@@ -81,7 +81,9 @@ def rename_advice(base: Checkpoint, tuned: Checkpoint) -> str:
         return ""
     missing = [tensor for name, tensor in base.tensors.items() if name not in tuned.tensors]
     rules = suggest_renames(missing, base, tuned)
-    return f". Most of its tensors seem renamed: add {as_options(rules)}" if rules else ""
+    if not rules:
+        return ""
+    return f". Most of its tensors seem renamed; build and diff take them with {as_options(rules)}"
 
 
 def _is_most(tensors: Sequence[TensorInfo], base: Checkpoint) -> bool:

@@ -143,7 +143,9 @@ def test_a_rule_goes_before_the_same_name_and_equal_bytes(tmp_path: Path) -> Non
 
 def test_weights_alone_keep_the_bases_names(tmp_path: Path) -> None:
     base, tuned = _renamed(tmp_path, lambda name: f"module.{name}")
-    with pytest.raises(MismatchError, match=r"seem renamed: add --rename '\^=module\.'$"):
+    with pytest.raises(
+        MismatchError, match=r"seem renamed; build and diff take them with --rename '\^=module\.'$"
+    ):
         patchc.diff(base, tuned, out=tmp_path / "p.patchc", weights_only=True)
     patch = patchc.diff(
         base, tuned, out=tmp_path / "p.patchc", weights_only=True, rename=["^=module."]
@@ -235,7 +237,9 @@ def test_a_build_reads_tuned_weights_and_scores_by_rules(tmp_path: Path, values:
     for kind, stem in ((inputs.tuned, "model"), (inputs.scores, "scores")):
         moved = {f"module.{name}": value for name, value in kind["se"].items()}
         write_model(tmp_path / "se", moved, stem=stem)
-    with pytest.raises(MismatchError, match=r"seem renamed: add --rename '\^=module\.'$"):
+    with pytest.raises(
+        MismatchError, match=r"seem renamed; build and diff take them with --rename '\^=module\.'$"
+    ):
         patchc.build(**paths, out=tmp_path / "ruled.patchc")
     ruled, again = (
         patchc.build(**paths, out=tmp_path / name, rename="^=module.").out for name in ("r", "s")
@@ -268,7 +272,7 @@ def test_a_merge_reads_models_by_rules(tmp_path: Path, method: str) -> None:
     plain = patchc.build(**paths, out=tmp_path / "plain.patchc", recipe=recipe)
     moved = {re.sub(r"^layers\.", "model.h.", name): value for name, value in tuned[1].items()}
     write_model(tmp_path / "tuned-1", moved)
-    advice = r"\. Most of its tensors seem renamed: add --rename '\^layers\\\.=model\.h\.'$"
+    advice = r"seem renamed; build and diff take them with --rename '\^layers\\\.=model\.h\.'$"
     with pytest.raises(MismatchError, match=advice):
         patchc.build(**paths, out=tmp_path / "r.patchc", recipe=recipe)
     rule = r"^layers\.=model.h."
