@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from patchc.errors import PatchFormatError as PatchFormatError
     from patchc.errors import RankError as RankError
     from patchc.errors import ResultMismatchError as ResultMismatchError
+    from patchc.errors import SideFileError as SideFileError
     from patchc.errors import SignatureError as SignatureError
     from patchc.errors import StorageError as StorageError
     from patchc.errors import UnfixedError as UnfixedError
@@ -93,6 +94,7 @@ if TYPE_CHECKING:
     from patchc.patching.code_files import CodeFile as CodeFile
     from patchc.patching.code_files import CodeReport as CodeReport
     from patchc.patching.foreign_names import NameNote as NameNote
+    from patchc.patching.left_alone import SideFile as SideFile
     from patchc.patching.merge_options import MergeReport as MergeReport
     from patchc.patching.side_files import SideFileChange as SideFileChange
     from patchc.progress import Progress as Progress
@@ -170,7 +172,7 @@ _NAMES = {
         "MissingCheckpointError MissingConversationsError MissingExtraError MissingInputError "
         "MissingKeyError MissingPatchError MissingRequestsError MissingScoresError "
         "NotPatchedError NumericError OutputError PartlyPatchedError PatchFormatError PatchcError "
-        "RankError ResultMismatchError SignatureError StorageError UnfixedError "
+        "RankError ResultMismatchError SideFileError SignatureError StorageError UnfixedError "
         "UnsupportedInputError "
         "UnsupportedPatchError UnsupportedSystemError UsageError WrongBaseError"
     ),
@@ -196,6 +198,7 @@ _NAMES = {
     "patchc.patching.apply_report": "ApplyReport",
     "patchc.patching.code_files": "CodeFile CodeReport",
     "patchc.patching.foreign_names": "NameNote",
+    "patchc.patching.left_alone": "SideFile",
     "patchc.patching.merge_options": "MergeReport",
     "patchc.patching.side_files": "SideFileChange",
     "patchc.progress": "Progress ProgressEvent",

@@ -165,6 +165,12 @@ class SignatureError(PatchcError):
     exit_code = 23
 
 
+class SideFileError(PatchcError):
+    """The weights are those that the patch is for, and files beside them are not."""
+
+    exit_code = 24
+
+
 class _MissingFileError(FileNotFoundError):
     """Makes an error one for a file that is not there, with a message of patchc's own."""
 

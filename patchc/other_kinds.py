@@ -10,8 +10,10 @@ START_BYTES = 64
 
 _UTF_16 = "UTF-16 text; save it as UTF-8"
 _PATCH = b"PATCHC\r\n"
+_POINTER = b"version https://git-lfs"
+_PAGES = (b"<!doctype", b"<html", b"<?xml")
 _KINDS = {
-    b"version https://git-lfs": "a Git LFS pointer; fetch the file itself with `git lfs pull`",
+    _POINTER: "a Git LFS pointer; fetch the file itself with `git lfs pull`",
     b"PK\x03\x04": "a spreadsheet or ZIP archive; save the sheet as text, or unpack the archive",
     b"PAR1": "a Parquet file; write its rows as JSON lines",
     b"\x1f\x8b": "compressed with gzip; unpack it",
@@ -21,7 +23,6 @@ _KINDS = {
     b"\xff\xfe": _UTF_16,
     b"\xfe\xff": _UTF_16,
 }
-_PAGES = (b"<!doctype", b"<html", b"<?xml")
 
 
 def other_kind(start: bytes, instead: str = "name another file") -> str | None:
@@ -40,3 +41,14 @@ def other_kind(start: bytes, instead: str = "name another file") -> str | None:
     if start.startswith(_PATCH):
         return f"a patch; {instead}"
     return next((kind for begin, kind in _KINDS.items() if start.startswith(begin)), None)
+
+
+def stand_in(start: bytes, is_page: bool = False) -> str | None:
+    """Say what stands in a file's place after a download that went wrong; None: nothing known.
+
+    Args:
+        start: the file's first :data:`START_BYTES` bytes, or all of them.
+        is_page: whether the file itself may begin as a web page does.
+    """
+    page = not is_page and start.lstrip().lower().startswith(_PAGES)
+    return other_kind(start) if page or not start or start.startswith(_POINTER) else None

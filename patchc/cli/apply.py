@@ -42,6 +42,8 @@ def apply(
     dry_run: shared.DryRun = False,
     resume: shared.Resume = False,
     repair_from: shared.RepairFrom = None,
+    keep_side_files: shared.KeepSideFiles = False,
+    strict_side_files: shared.StrictSideFiles = False,
     threads: shared.Threads = None,
     max_memory: shared.MaxMemory = None,
     device: shared.CopyDevice = "cpu",

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from patchc.cli.file_notes import print_code, print_name_notes, print_written
+from patchc.cli.file_notes import (
+    print_code,
+    print_left_alone,
+    print_name_notes,
+    print_written,
+    side_file_words,
+)
 from patchc.cli.output import (
     print_facts,
     print_json,
@@ -31,7 +37,8 @@ def render(report: ApplyReport, verb: str, patch: Path, json: bool, trust: Trust
         _render_in_place(report, verb)
     else:
         _render_copy(report, verb)
-    asked = trust_words(trust)
+    print_left_alone(report.left_alone)
+    asked = [*trust_words(trust), *side_file_words(report.left_alone)]
     if report.dry_run:
         print_next_without_dry_run()
     elif report.in_place and verb == "apply":
@@ -62,7 +69,8 @@ def _render_in_place(report: ApplyReport, verb: str) -> None:
         facts["checked"] = "names, dtypes, shapes and permissions; contents are checked before"
         print_facts(f"would {verb} in place; nothing was written", facts)
     elif not (report.chunks or report.chunks_restored):
-        print_facts(f"{verb}: nothing to do, the model is as asked for", facts)
+        what = "weights are" if report.left_alone else "model is"
+        print_facts(f"{verb}: nothing to do, the {what} as asked for", facts)
     else:
         if report.chunks_kept:
             facts["chunks"] = f"{facts['chunks']}, {report.chunks_kept} were done before"

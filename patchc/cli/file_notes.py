@@ -10,6 +10,7 @@ from patchc.cli.output import print_table
 if TYPE_CHECKING:
     from patchc.patching.code_files import CodeFile, CodeReport
     from patchc.patching.foreign_names import NameNote
+    from patchc.patching.left_alone import SideFile
     from patchc.patching.side_files import SideFileChange
 
 
@@ -18,6 +19,25 @@ def print_written(written: Sequence[SideFileChange], dry_run: bool) -> None:
     if written:
         title = "side files that would be written" if dry_run else "side files"
         print_table(title, ("what", "file"), [(one.change, one.name) for one in written])
+
+
+def print_left_alone(files: Sequence[SideFile]) -> None:
+    """Print each side file that the patch changes and that the model keeps as it is."""
+    if files:
+        rows = [(one.name, one.what) for one in files]
+        print_table("side files left alone", ("file", "what"), rows)
+
+
+def print_side_files(files: Sequence[SideFile]) -> None:
+    """Print each side file that is not as the patch expects of a model."""
+    if files:
+        rows = [(f.name, f.what, "refused" if f.refused else "left alone") for f in files]
+        print_table("side files that differ", ("file", "what", "apply and revert"), rows)
+
+
+def side_file_words(files: Sequence[SideFile]) -> list[object]:
+    """Write the option that a command needs which comes next, after files were left alone."""
+    return [] if all(one.is_card for one in files) else ["--keep-side-files"]
 
 
 def print_code(files: Sequence[CodeFile]) -> None:

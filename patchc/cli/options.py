@@ -111,6 +111,21 @@ Rename = Annotated[
         metavar="OLD=NEW",
     ),
 ]
+KeepSideFiles = Annotated[
+    bool,
+    option(
+        "Leave alone any side file of MODEL that is not as the patch expects, and name it. Model "
+        "cards are left alone anyway.",
+        "--keep-side-files",
+    ),
+]
+StrictSideFiles = Annotated[
+    bool,
+    option(
+        "Refuse MODEL for any side file that is not as the patch expects, model cards too.",
+        "--strict-side-files",
+    ),
+]
 Codec = Annotated[
     Literal["auto", "rice"],
     option(

@@ -52,12 +52,16 @@ def _render(report: StatusReport) -> None:
 
 
 def _in_words(one: PatchStatus, model: Path) -> str:
+    from patchc.patching.left_alone import named
+
     others = _listed(one.through)
     known = f"{model} is not the model that {one.path} was made for: "
     difference = one.difference.removeprefix(known).partition("; ")[0]
+    differ = f"; side files differ: {named(one.side_files)}" if one.side_files else ""
+    can = "can be applied" if not any(file.refused for file in one.side_files) else "is not applied"
     return {
-        "patched": f"patched, and then with {others}" if others else "patched",
-        "base": "base: it can be applied",
+        "patched": f"patched, and then with {others}" if others else f"patched{differ}",
+        "base": f"base: it {can}{differ}",
         "before": f"not held: {_listed(one.through[::-1])} must be applied first",
         "partly patched": "partly patched: run apply or revert --in-place again if it was cut off, "
         "else take an intact copy",

@@ -5,7 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from patchc.cli.options import Json, MaxMemory, PatchFile, Threads, argument, without
+from patchc.cli.options import (
+    Json,
+    KeepSideFiles,
+    MaxMemory,
+    PatchFile,
+    StrictSideFiles,
+    Threads,
+    argument,
+    without,
+)
 from patchc.cli.signature_options import Require, Signatures, Trusted
 from patchc.cli.trust_options import trust_words, with_trust
 
@@ -16,6 +25,8 @@ def verify(
     trusted: Trusted = None,
     require: Require = None,
     signatures: Signatures = None,
+    keep_side_files: KeepSideFiles = False,
+    strict_side_files: StrictSideFiles = False,
     threads: Threads = None,
     max_memory: MaxMemory = None,
     json: Json = False,
@@ -23,14 +34,20 @@ def verify(
     """Check that a patch is intact and who signed it, and whether MODEL is the base or patched.
 
     Exit code 0: intact; signed as --trusted or a policy requires; with MODEL: it is the base, or
-    patched. 23: not signed as required. 10: partly patched. 7: neither. A model that holds an
-    additive patch cannot be recognised, and ends with 7 too.
+    patched. 23: not signed as required. 10: partly patched. 7: neither. 24: its weights are, and
+    side files other than model cards are not. A model that holds an additive patch cannot be
+    recognised, and ends with 7 too.
 
     Example: patchc verify fix.patchc models/chat
     """
     given = with_trust(without(locals(), "json"))
     import patchc
-    from patchc.cli.file_notes import print_code_report, print_name_notes
+    from patchc.cli.file_notes import (
+        print_code_report,
+        print_name_notes,
+        print_side_files,
+        side_file_words,
+    )
     from patchc.cli.output import (
         patched_name,
         print_facts,
@@ -41,10 +58,14 @@ def verify(
     from patchc.cli.showing_progress import showing_progress
     from patchc.cli.signatures import signature_facts
     from patchc.errors import PartlyPatchedError, WrongBaseError
+    from patchc.patching.left_alone import refusal
+    from patchc.sides import Side
     from patchc.signing.trust import demand_all
 
     with showing_progress() as progress:
         report = patchc.verify(**given, progress=progress)
+    held: Side = "result" if report.state == "patched" else "base"
+    refused = refusal(patch, model, held, report.side_files)
     if json:
         print_json(report)
     else:
@@ -66,10 +87,11 @@ def verify(
                         f"{report.files_at_base} base, {report.files_at_result} patched"
                     )
         print_facts(f"verify: {patch}", facts)
+        print_side_files(report.side_files)
         print_code_report(report.code)
         print_name_notes(report.name_notes)
-        asked = model if report.signature != "not as required" else None
-        same = trust_words(given["trust"])
+        asked = None if refused or report.signature == "not as required" else model
+        same = [*trust_words(given["trust"]), *side_file_words(report.side_files)]
         if report.state == "base" and asked:
             print_next("apply", patch, asked, "-o", patched_name(asked), *same)
         if report.state == "patched" and asked:
@@ -84,3 +106,5 @@ def verify(
         )
     if report.state in ("neither", "not the base"):
         raise WrongBaseError(report.difference)
+    if refused:
+        raise refused

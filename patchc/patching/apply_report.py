@@ -8,6 +8,7 @@ from pathlib import Path
 from patchc.checkpoint.left_aside import LeftAside
 from patchc.patching.code_files import CodeFile
 from patchc.patching.foreign_names import NameNote
+from patchc.patching.left_alone import SideFile
 from patchc.patching.merge_options import MergeReport
 from patchc.patching.side_files import SideFileChange
 from patchc.signing.trust import PolicyAnswer
@@ -37,7 +38,9 @@ class ApplyReport:
         chunks_restored: in place, the torn chunks that an interrupted run left and that were
             restored.
         written: the side files that the patch adds, changes or removes in the copy.
-        code: those of them that a loader or an interpreter would run.
+        left_alone: the side files that the patch changes and that were left as the model has them,
+            or lacks them; in place, those that are not on the side that was reached.
+        code: those of ``written`` that a loader or an interpreter would run.
         name_notes: names in the copy that other systems cannot have, or not tell apart.
         merged: how an additive patch was merged; None for exact steps.
         policies: the policies that the patch satisfies, and its signatures as each sees them.
@@ -59,6 +62,7 @@ class ApplyReport:
     chunks_kept: int = 0
     chunks_restored: int = 0
     written: tuple[SideFileChange, ...] = ()
+    left_alone: tuple[SideFile, ...] = ()
     code: tuple[CodeFile, ...] = ()
     name_notes: tuple[NameNote, ...] = ()
     merged: MergeReport | None = None

@@ -14,7 +14,7 @@ from patchc.formats import Patch
 from patchc.patching.code_contents import Content, reason_by_content
 from patchc.patching.code_names import reason_by_name
 from patchc.patching.code_settings import reason_by_settings
-from patchc.patching.side_files import FileChanges
+from patchc.patching.file_changes import FileChanges
 from patchc.sides import OTHER, Side
 
 Verb = Literal["apply", "revert"]
@@ -78,17 +78,20 @@ def code_in_patch(patch: Patch) -> CodeReport:
     return CodeReport(tuple(found), tuple(name for name in unchecked if name not in certain))
 
 
-def code_to_write(patch: Patch, model: Checkpoint, target: Side) -> tuple[CodeFile, ...]:
-    """Find the code among what a patch writes to take a model to side ``target``.
+def code_to_write(
+    patch: Patch, model: Checkpoint, target: Side, files: FileChanges | None = None
+) -> tuple[CodeFile, ...]:
+    """Find the code among the files that are written to take a model to side ``target``.
 
-    Executable bits count where they tell files apart: file systems of Windows give them to all.
+    ``files`` says how the model has them, where somebody has looked. Executable bits count where
+    they tell files apart: file systems of Windows give them to all.
 
     Raises:
-        CheckpointError, PatchFormatError, WrongBaseError: as :class:`FileChanges`.
+        CheckpointError, PatchFormatError: a file cannot be read or made.
     """
     found = []
     bits_tell = not all(_is_executable(model.stat(shard)) for shard in model.shards)
-    for file, source, content in FileChanges(patch, model).side_files(target):
+    for file, source, content in (files or FileChanges(patch, model)).side_files(target):
         reason = _reason(file.name, source or b"", content)
         is_old = not reason and source is not None
         if is_old and bits_tell and _is_executable((model.path / file.name).stat()):

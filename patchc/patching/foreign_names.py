@@ -10,7 +10,6 @@ from itertools import accumulate, islice
 
 import numpy as np
 
-from patchc.checkpoint import Checkpoint
 from patchc.formats import Patch
 from patchc.sides import OTHER, Side
 
@@ -35,19 +34,25 @@ class NameNote:
 def names_of_patch(patch: Patch) -> tuple[NameNote, ...]:
     """Note the names of a patch's tensors and files, on either side; a hundred at most."""
     sides: list[Side] = [*OTHER] if patch.index.files_digests else ["base"]  # others are alike
-    notes = (note for side in sides for note in islice(_notes(patch, side, ()), _MOST_NOTES))
+    notes = (
+        note
+        for side in sides
+        for note in islice(_notes(patch, side, _files_on(patch, side)), _MOST_NOTES)
+    )
     return tuple(islice(dict.fromkeys(notes), _MOST_NOTES))
 
 
-def names_of_copy(patch: Patch, model: Checkpoint, target: Side) -> tuple[NameNote, ...]:
-    """Note the names of a model's copy on side ``target``; a hundred at most."""
-    changed = {file.name for file in patch.index.files}
-    kept = {path.as_posix() for path in model.side_files()[0]} | set(model.shards)
-    return tuple(islice(_notes(patch, target, kept - changed), _MOST_NOTES))
+def names_of_copy(patch: Patch, files: Iterable[str], target: Side) -> tuple[NameNote, ...]:
+    """Note the names of a copy on side ``target`` with these files; a hundred at most."""
+    return tuple(islice(_notes(patch, target, files), _MOST_NOTES))
 
 
-def _notes(patch: Patch, side: Side, others: Iterable[str]) -> Iterator[NameNote]:
-    files = sorted({*others, *(file.name for file in patch.index.files if file.on(side))})
+def _files_on(patch: Patch, side: Side) -> list[str]:
+    return [file.name for file in patch.index.files if file.on(side)]
+
+
+def _notes(patch: Patch, side: Side, names: Iterable[str]) -> Iterator[NameNote]:
+    files = sorted(names)
     tensors = [one.name for one in patch.index.records if one.only in (None, side)]
     yield from _one_name("tensor", tensors)
     yield from _one_name("file", [*dict.fromkeys(p for name in files for p in _places(name))])

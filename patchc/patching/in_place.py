@@ -14,12 +14,14 @@ from patchc.checkpoint.own_place import refuse_foreign_place
 from patchc.errors import PatchcError, UsageError, WrongBaseError
 from patchc.formats import Patch
 from patchc.patching.apply_report import ApplyReport
+from patchc.patching.file_changes import FileChanges
 from patchc.patching.in_place_journal import (
     InPlaceJournal,
     JournalImages,
     check_place,
     interrupted,
 )
+from patchc.patching.left_alone import CARDS_ALONE, SideFileOptions, note_left_alone
 from patchc.patching.merge_options import MergeOptions, plan_merge
 from patchc.patching.pending_chunks import Pending, check_in_place, everything, find_pending
 from patchc.patching.pending_groups import COPIES, GROUP_BYTES, PendingGroups
@@ -39,10 +41,12 @@ class InPlaceOptions:
     Attributes:
         dry_run: check everything but the contents, and write nothing.
         repair_from: an intact copy of the base or of the result, to restore torn chunks from.
+        side_files: which of the side files that the patch changes may be left alone.
     """
 
     dry_run: bool = False
     repair_from: str | os.PathLike[str] | None = None
+    side_files: SideFileOptions = CARDS_ALONE
 
 
 def change_in_place(
@@ -60,21 +64,19 @@ def change_in_place(
     """
     try:
         with open_checkpoint(model_path) as model, runtime:
-            check_in_place(patch, target)
+            check_in_place(patch, target, options.side_files)
             plan_merge(patch, merge)
             refuse_foreign_place(model)
             match_tensors(patch, model)
+            left_alone = FileChanges(patch, model, options.side_files).apart(target)
             need = need_to_patch(patch, 2 * GROUP_BYTES, COPIES)  # a group, and its images
             runtime.fit(replace(need, default_budget=COPY_BYTES))
             if options.dry_run:
-                return _foresee(patch, model, target)
-            with InPlaceJournal(model.path, patch, target) as journal:
-                try:
-                    return _change(patch, model, target, options.repair_from, journal, runtime)
-                except PatchcError as error:
-                    if journal.begun:
-                        raise type(error)(f"{error}; {_left_behind(model.path, target)}") from error
-                    raise
+                report = _foresee(patch, model, target)
+            else:
+                report = _write(patch, model, target, options.repair_from, runtime)
+            note_left_alone(model.path, left_alone)
+            return replace(report, left_alone=left_alone)
     except KeyboardInterrupt as error:
         raise KeyboardInterrupt(_interrupted(Path(model_path), target)) from error
 
@@ -90,6 +92,22 @@ def _foresee(patch: Patch, model: Checkpoint, target: Side) -> ApplyReport:
     check_place(model.path)
     with InPlaceWriter(model, pending.shards(model)) as writer:
         return _report(patch, model, pending, writer, dry_run=True)
+
+
+def _write(
+    patch: Patch,
+    model: Checkpoint,
+    target: Side,
+    repair_from: str | os.PathLike[str] | None,
+    runtime: Runtime,
+) -> ApplyReport:
+    with InPlaceJournal(model.path, patch, target) as journal:
+        try:
+            return _change(patch, model, target, repair_from, journal, runtime)
+        except PatchcError as error:
+            if journal.begun:
+                raise type(error)(f"{error}; {_left_behind(model.path, target)}") from error
+            raise
 
 
 def _change(

@@ -23,11 +23,12 @@ from patchc.formats import Patch
 from patchc.output_checks import check_output, check_space
 from patchc.patching.apply_report import ApplyReport
 from patchc.patching.code_files import CodeFile, code_to_write, refuse_code
+from patchc.patching.file_changes import FileChanges
 from patchc.patching.foreign_names import names_of_copy
 from patchc.patching.in_place_journal import interrupted, left_journal
+from patchc.patching.left_alone import CARDS_ALONE, SideFileOptions, named, note_left_alone, refusal
 from patchc.patching.merge_options import MergeOptions, MergeReport, irreversible, plan_merge
 from patchc.patching.rewrite import merge, rewrite
-from patchc.patching.side_files import FileChanges
 from patchc.patching.states import find_side, find_state, match_tensors
 from patchc.patching.transition import OtherSideError
 from patchc.paths import PathLike
@@ -49,6 +50,7 @@ def write_patched_copy(
     dry_run: bool,
     runtime: Runtime,
     allow_code: bool = False,
+    side_files: SideFileOptions = CARDS_ALONE,
 ) -> ApplyReport:
     """Write the model on side ``target`` to ``out``; :func:`patchc.apply` states the contract."""
     with open_checkpoint(model_path) as model:
@@ -60,28 +62,15 @@ def write_patched_copy(
             raise OutputError(f"output {out} is a folder and the model is a file; name a file")
         _fit(patch, merged, runtime)
         with runtime:
-            copy = _Copy(patch, model, out, target, runtime)
+            files = FileChanges(patch, model, side_files)
+            copy = _Copy(patch, model, out, target, runtime, files)
             try:
-                copy.check_source()
-                code = code_to_write(patch, model, target)
-                if not allow_code:
-                    refuse_code(patch.path, code)
-                report = copy.report(dry_run, merged, code)
-                check_space(out, report.nbytes)
-                if dry_run:
-                    return report
-                if merged:
-                    return replace(report, merged=copy.merge(merged))
-                with copy.staged() as staged:
-                    rewrite(patch, model, staged.write_words, target, runtime)
-            except OtherSideError as error:
-                raise _explain(patch, model, target, runtime) from error
+                return copy.write(merged, dry_run, allow_code, side_files)
             except WrongBaseError as error:
                 with left_journal(model.path) as left:
                     if left:
                         raise interrupted(model.path, left.group) from error
                 raise
-        return report
 
 
 def _fit(patch: Patch, merged: MergeReport | None, runtime: Runtime) -> None:
@@ -105,25 +94,52 @@ class _Copy:
     out: Path
     target: Side
     runtime: Runtime
+    files: FileChanges
 
-    @property
-    def files(self) -> FileChanges:
-        return FileChanges(self.patch, self.model)
+    def write(
+        self,
+        merged: MergeReport | None,
+        dry_run: bool,
+        allow_code: bool,
+        side_files: SideFileOptions,
+    ) -> ApplyReport:
+        """Check everything, and write the copy unless ``dry_run``."""
+        patch, model, target = self.patch, self.model, self.target
+        try:
+            self.check_source()
+            code = code_to_write(patch, model, target, self.files)
+            if not allow_code:
+                refuse_code(patch.path, code)
+            report = self.report(dry_run, merged, code)
+            check_space(self.out, report.nbytes)
+            if merged and not dry_run:
+                report = replace(report, merged=self.merge(merged))
+            elif not dry_run:
+                with self.staged() as staged:
+                    rewrite(patch, model, staged.write_words, target, self.runtime)
+        except OtherSideError as error:
+            raise _explain(patch, model, target, side_files, self.runtime) from error
+        note_left_alone(model.path, report.left_alone)
+        return report
 
     def check_source(self) -> None:
-        """Refuse a model whose tensors or changing files are not on the source side.
+        """Refuse a model that is not on the source side, by its tensors' names and its files.
 
         Raises:
-            OtherSideError: some of them are on the target.
-            WrongBaseError: naming the first that is on neither side.
+            OtherSideError: the whole model has to be read to say what it is, or its side files are
+                refused.
+            WrongBaseError: naming the first tensor or file that is on neither side.
         """
         source, files = OTHER[self.target], self.files
         if not self.patch.index.keeps_tensors and find_side(self.patch, self.model) != source:
             raise OtherSideError("its tensors")
         match_tensors(self.patch, self.model, source)
-        for name, found in files.states().items():
-            if found != source:
-                raise OtherSideError(name)
+        if not files.has_layout_of(source):
+            raise OtherSideError("its layout")
+        if not files.weights_tell and files.side_with(None, source) != source:
+            raise OtherSideError("its files")
+        if any(one.refused for one in files.apart(source)):
+            raise OtherSideError("its side files")
         files.check()
         refuse_copies(self.model, files.headers(self.target))
 
@@ -141,7 +157,7 @@ class _Copy:
                     return
                 copy = copies.enter_context(CheckpointCopy(self.model, staging, headers))
                 self._check_headers(copy)
-                copy.copy_side_files(but=files.names)
+                copy.copy_side_files(but=frozenset(one.name for one in files.changes(self.target)))
                 for file, _, content in files.side_files(self.target):
                     copy.write_side_file(file.name, content)
                 ranks.gather("files")
@@ -189,9 +205,9 @@ class _Copy:
                 name = file.name if model.is_folder else next(iter(model.shards))
                 headers.pop(name, None)
                 headers |= {name: file.size_on(target)} if file.on(target) else {}
-            else:
-                side_files.discard(file.name)
-                side_files |= {file.name} if file.on(target) else set()
+        written = self.files.changes(target)
+        side_files -= {one.name for one in written}
+        side_files |= {one.name for one in written if one.change != "removed"}
         tensors = index.tensors_on(target).values()
         data_bytes = sum(t.words_on(target) * t.dtype.word_bytes for t in tensors)
         data_bytes += sum(one.nbytes for one in model.copies.shadowed)
@@ -208,27 +224,36 @@ class _Copy:
             tensors=len(tensors),
             changed_tensors=index.changed_tensors,
             changed_words=index.changed_words,
-            written=self.files.changes(target),
+            written=written,
+            left_alone=self.files.apart(OTHER[target]),
             code=code,
-            name_notes=names_of_copy(self.patch, model, target),
+            name_notes=names_of_copy(self.patch, {*headers, *side_files}, target),
             merged=merged,
         )
 
 
-def _explain(patch: Patch, model: Checkpoint, target: Side, runtime: Runtime) -> PatchcError:
-    found = find_state(patch, model, runtime)
-    if found.name == "partly patched":
-        chunks, files = found.chunks, found.files
+def _explain(
+    patch: Patch, model: Checkpoint, target: Side, side_files: SideFileOptions, runtime: Runtime
+) -> PatchcError:
+    """Say what a model is that was not taken: first by its weights, then by its side files."""
+    found = find_state(patch, model, runtime, side_files, OTHER[target])
+    if found.side is None:
+        chunks = found.chunks
         return PartlyPatchedError(
             f"{model.path} is partly patched: {chunks['result']} chunks hold the patch and "
-            f"{chunks['base']} do not; of the files beside them, {files['result']} do "
-            f"and {files['base']} do not; where a run in place was interrupted, run it "
+            f"{chunks['base']} do not; where a run in place was interrupted, run it "
             "again, else start again from an intact copy"
         )
+    if found.side != target and (
+        refused := refusal(patch.path, model.path, found.side, found.apart)
+    ):
+        return refused
+    others = f"; side files that differ: {named(found.apart)}" if found.apart else ""
     if target == "base":
         return NotPatchedError(
             f"{model.path} does not hold {patch.path}: it is the base already; nothing to revert"
+            f"{others}"
         )
     return AlreadyPatchedError(
-        f"{model.path} already holds {patch.path}; there is nothing to apply"
+        f"{model.path} already holds {patch.path}; there is nothing to apply{others}"
     )

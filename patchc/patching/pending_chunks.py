@@ -13,8 +13,11 @@ from patchc.checkpoint import Checkpoint
 from patchc.chunks import Chunk
 from patchc.errors import UnsupportedInputError
 from patchc.formats import ChunkRecord, Patch, TensorRecord
+from patchc.patching.cards import is_card
 from patchc.patching.digest import digest_of, read_digests
 from patchc.patching.digest_pass import pass_over_model
+from patchc.patching.file_changes import is_layout
+from patchc.patching.left_alone import CARDS_ALONE, SideFileOptions
 from patchc.patching.merge_options import irreversible
 from patchc.patching.states import find_chunk_sides
 from patchc.patching.torn_chunks import Images, TornChunks
@@ -52,11 +55,12 @@ class Pending:
         return sorted({model.tensors[name].shard for name in names})
 
 
-def check_in_place(patch: Patch, target: Side) -> None:
+def check_in_place(patch: Patch, target: Side, options: SideFileOptions = CARDS_ALONE) -> None:
     """Refuse a patch that cannot be applied or reverted in place.
 
     Raises:
-        UnsupportedInputError: it has additive values, or changes more than the values of tensors.
+        UnsupportedInputError: it has additive values, or changes more than the values of tensors
+            and side files that ``options`` leave alone.
     """
     if patch.additive and target == "base":
         raise irreversible(patch)
@@ -65,12 +69,17 @@ def check_in_place(patch: Patch, target: Side) -> None:
             f"{patch.path} holds additive values: a run in place could not be repeated after an "
             "interruption, for it would add them twice; write a copy with -o"
         )
-    if patch.index.files or not patch.index.keeps_tensors:
-        changed = [f"tensor {one.name!r}" for one in patch.index.records if not one.is_plain]
-        changed += [f"file {file.name!r}" for file in patch.index.files]
+    changed = [f"tensor {one.name!r}" for one in patch.index.records if not one.is_plain]
+    files = patch.index.files
+    changed += [f"file {file.name!r}" for file in files if is_layout(file)]
+    beside = [file.name for file in files if not is_layout(file)]
+    refused = [f"file {name!r}" for name in beside if options.refuse(is_card(name))]
+    if changed or refused:
+        keep = "" if changed or options.strict else ", give --keep-side-files"
         raise UnsupportedInputError(
             f"{patch.path} is an update that changes more than the values of tensors "
-            f"({changed[0]}); write a copy with -o, or compare with diff --weights-only"
+            f"({[*changed, *refused][0]}); write a copy with -o{keep}, or compare with diff "
+            "--weights-only"
         )
 
 

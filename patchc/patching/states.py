@@ -12,12 +12,13 @@ from patchc.errors import WrongBaseError
 from patchc.formats import Patch, TensorRecord
 from patchc.patching.digest import read_digests
 from patchc.patching.digest_pass import ModelDigests, pass_over_model
-from patchc.patching.side_files import FileChanges
+from patchc.patching.file_changes import FileChanges
+from patchc.patching.left_alone import CARDS_ALONE, SideFile, SideFileOptions
 from patchc.patching.tensor_sides import read_side
 from patchc.patching.torn_chunks import Images, TornChunks
 from patchc.patching.transition import ChunkDigests, Transition, unsound
 from patchc.runtime.runtime import Runtime
-from patchc.sides import Side
+from patchc.sides import OTHER, Side
 
 
 @dataclass(frozen=True)
@@ -25,50 +26,65 @@ class ModelState:
     """What was found on each side.
 
     Attributes:
-        tensors: the side whose tensors the model has; None if both sides have the same.
+        side: the side of the weights and their layout; None if they are partly on each. For a patch
+            that changes side files alone, the side of those.
         chunks: number of changing chunks on each side.
         files: number of changing files on each side.
+        apart: the side files that are not on ``side``; on neither, where it is None.
     """
 
-    tensors: Side | None
+    side: Side | None
     chunks: dict[Side, int]
     files: dict[Side, int]
+    apart: tuple[SideFile, ...]
 
     @property
     def name(self) -> Literal["base", "patched", "partly patched"]:
-        """The state in words; "base" for a patch that changes nothing."""
-        if not self._holds("result"):
-            return "base"
-        return "partly patched" if self._holds("base") else "patched"
-
-    def _holds(self, side: Side) -> bool:
-        return bool(self.chunks[side] or self.files[side] or self.tensors == side)
+        """The state in words."""
+        if self.side is None:
+            return "partly patched"
+        return "base" if self.side == "base" else "patched"
 
 
-def find_state(patch: Patch, model: Checkpoint, runtime: Runtime) -> ModelState:
-    """Read the whole model and find its state.
+def find_state(
+    patch: Patch,
+    model: Checkpoint,
+    runtime: Runtime,
+    options: SideFileOptions = CARDS_ALONE,
+    otherwise: Side = "base",
+) -> ModelState:
+    """Read the whole model and find its state; ``otherwise`` is its side where nothing tells it.
 
     Raises:
-        WrongBaseError: naming the first tensor or file that is on neither side.
+        WrongBaseError: naming the first tensor that is on neither side, or file of the layout that
+            is not on the weights' side.
         ResultMismatchError: the patch's own digests contradict each other.
-        UnsupportedInputError: the patch changes files and the model is one file.
+        UnsupportedInputError: the patch changes the layout and the model is one file.
     """
-    files = FileChanges(patch, model)
-    side = None if patch.index.keeps_tensors else find_side(patch, model)
-    found = find_chunk_sides(patch, model, runtime)
-    sides = list(files.states().values())
+    files = FileChanges(patch, model, options)
+    tensors = None if patch.index.keeps_tensors else find_side(patch, model)
+    chunks = find_chunk_sides(patch, model, runtime).chunks
+    held: list[Side] = [side for side in OTHER if chunks[side] or tensors == side]
     files.check()
-    return ModelState(
-        side, found.chunks, {"base": sides.count("base"), "result": sides.count("result")}
-    )
+    side = None if len(held) > 1 else files.side_with(held[0] if held else None, otherwise)
+    return _state(side, chunks, files)
+
+
+def _state(side: Side | None, chunks: dict[Side, int], files: FileChanges) -> ModelState:
+    counts: dict[Side, int] = {one: files.count(one) for one in OTHER}
+    return ModelState(side, chunks, counts, files.apart(side))
 
 
 def find_torn_state(
-    patch: Patch, model: Checkpoint, images: Images, runtime: Runtime
+    patch: Patch,
+    model: Checkpoint,
+    images: Images,
+    runtime: Runtime,
+    options: SideFileOptions = CARDS_ALONE,
 ) -> tuple[ModelState, int]:
-    """Find the state of a model with torn chunks, as it would be restored, and count these.
+    """Find the state of a model with torn chunks, which is partly patched, and count these.
 
-    For patches that can be applied in place.
+    The chunks are counted as they would be restored. For patches that can be applied in place.
 
     Raises:
         WrongBaseError: as :func:`find_state`, or ``images`` do not bring a chunk back.
@@ -76,7 +92,7 @@ def find_torn_state(
     torn = TornChunks(patch, model)
     torn.find(read_digests(model, patch.chunk_words, "verify", runtime), [images])
     chunks = find_chunk_sides(patch, model, runtime, torn).chunks
-    return ModelState(None, chunks, {"base": 0, "result": 0}), len(torn.places)
+    return _state(None, chunks, FileChanges(patch, model, options)), len(torn.places)
 
 
 def find_chunk_sides(

@@ -11,6 +11,7 @@ from patchc.errors import UsageError
 from patchc.formats import open_patch
 from patchc.patching.apply_report import ApplyReport
 from patchc.patching.in_place import InPlaceOptions, change_in_place
+from patchc.patching.left_alone import SideFileOptions
 from patchc.patching.merge_options import STORED_SCALES, MergeOptions
 from patchc.patching.patched_copy import write_patched_copy
 from patchc.progress import Progress, ignore_progress
@@ -35,6 +36,8 @@ def apply(
     dry_run: bool = False,
     resume: bool = False,
     repair_from: str | os.PathLike[str] | None = None,
+    keep_side_files: bool = False,
+    strict_side_files: bool = False,
     threads: int | None = None,
     max_memory: int | None = None,
     device: str | torch.device = "cpu",
@@ -46,6 +49,10 @@ def apply(
     Shard names, tensor order, metadata, file modes and side files are the model's; untouched
     tensors are byte-identical. A side file that the patch adds gets the mode 0644. The output
     appears whole or not at all. Memory does not grow with the model.
+
+    A side file that the patch changes has to be the base's, as the weights have. Model cards, and
+    ``.gitattributes``, may differ or be missing: they are left as they are, and the report names
+    them.
 
     With ``in_place``, the model's own files are written instead. Everything is read first. A model
     with a chunk that is neither the base's nor the result's is refused before anything is written.
@@ -64,7 +71,7 @@ def apply(
         out: a new or empty folder (for a folder), or a new file.
         in_place: write into the model's files, which must be the model's own: no links that leave
             its folder, no hub's cache, no hard links. Only for exact steps that change nothing but
-            the values of tensors.
+            the values of tensors, and side files that are then left alone.
         alpha, beta: scales of an additive patch's SE and OSM components; None means the stored
             ones.
         onto_descendant: apply an additive patch to a model with the base's names, dtypes and
@@ -73,6 +80,9 @@ def apply(
         resume: says what a repeated run in place does anyway.
         repair_from: in place, an intact copy of the base or of the result; torn chunks that no
             journal restores are restored from it, and foreign ones refused.
+        keep_side_files: leave other side files alone, too, where they are not the base's; in place,
+            all that the patch changes. The index of shards belongs to the weights.
+        strict_side_files: refuse a model for any side file that is not the base's, cards too.
         threads: worker threads; None means one per core.
         max_memory: bytes that the process may take, to within a tenth; it limits the threads. None
             means 300 MB.
@@ -85,6 +95,7 @@ def apply(
 
     Raises:
         WrongBaseError: the model is not the base; names the first tensor that differs.
+        SideFileError: its weights are the base's, and side files are not; names them.
         AlreadyPatchedError: the model holds the patch already and ``out`` is given.
         PartlyPatchedError: some of its chunks do and ``out`` is given; in place, a run with another
             patch was cut off there.
@@ -99,13 +110,14 @@ def apply(
         NumericError: a merged value is not finite; names tensor and flat index.
         UsageError: both ``out`` and ``in_place``, or neither; resume or repair_from without
             ``in_place``; alpha, beta or onto_descendant with a patch of exact steps, or out of
-            range; CUDA is asked for and there is no such device.
+            range; side files shall be kept and refused; CUDA is asked for and there is none.
         SignatureError: the patch does not satisfy a policy, or a policy or a key cannot be used.
         MissingExtraError: CUDA is asked for, and torch or triton is not installed; or a policy is
             in force, and the extra ``sign`` is not.
     """
     merge = MergeOptions(alpha, beta, onto_descendant)
-    options = ChangeOptions(in_place, dry_run, resume, repair_from)
+    side_files = SideFileOptions(keep_side_files, strict_side_files)
+    options = ChangeOptions(in_place, dry_run, resume, repair_from, side_files)
     runtime = Runtime(threads, max_memory, device, shared_ranks(), progress)
     return change_model(patch, model, out, "result", options, trust, runtime, merge)
 
@@ -118,6 +130,7 @@ class ChangeOptions:
     dry_run: bool
     resume: bool
     repair_from: str | os.PathLike[str] | None
+    side_files: SideFileOptions
 
 
 def change_model(
@@ -151,12 +164,19 @@ def change_model(
     with open_patch(patch) as opened:
         policies = demand_trust(opened, trust)
         if out is not None:
-            dry_run = options.dry_run
             report = write_patched_copy(
-                opened, model, Path(out), target, merge, dry_run, runtime, trust.allow_code
+                opened,
+                model,
+                Path(out),
+                target,
+                merge,
+                options.dry_run,
+                runtime,
+                trust.allow_code,
+                options.side_files,
             )
         else:
             runtime.check_device()
-            in_place = InPlaceOptions(options.dry_run, options.repair_from)
+            in_place = InPlaceOptions(options.dry_run, options.repair_from, options.side_files)
             report = change_in_place(opened, model, target, merge, in_place, runtime)
         return replace(report, policies=policies)

@@ -12,6 +12,7 @@ from patchc.escaping import shown
 from patchc.evaluation.measure import Evaluation
 from patchc.formats import open_patch
 from patchc.patching.code_files import refuse_code
+from patchc.patching.left_alone import refusal
 from patchc.progress import Progress
 from patchc.signing.trust import Trust, demand_trust
 from patchc.verbs.apply import apply
@@ -57,6 +58,7 @@ def check_patch(patch: Path, folder: Path | None, trust: Trust, progress: Progre
     Raises:
         WrongBaseError, AlreadyPatchedError, PartlyPatchedError: by the state of the model; with
             None in its place, only the patch is checked.
+        SideFileError: side files that the patch changes, other than cards, are not the base's.
         CodeError: ``trust`` does not allow the code that it brings.
         and what :func:`patchc.verify` raises.
     """
@@ -67,6 +69,8 @@ def check_patch(patch: Path, folder: Path | None, trust: Trust, progress: Progre
             report.difference
             or f"{folder} is {report.state} with {patch}; name the model without it"
         )
+    if refused := refusal(patch, folder, "base", report.side_files):
+        raise refused
     if not trust.allow_code:
         refuse_code(patch, report.code.files)
 

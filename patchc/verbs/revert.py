@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from patchc.patching.apply_report import ApplyReport
+from patchc.patching.left_alone import SideFileOptions
 from patchc.progress import Progress, ignore_progress
 from patchc.runtime.ranks import shared_ranks
 from patchc.runtime.runtime import Runtime
@@ -25,6 +26,8 @@ def revert(
     dry_run: bool = False,
     resume: bool = False,
     repair_from: str | os.PathLike[str] | None = None,
+    keep_side_files: bool = False,
+    strict_side_files: bool = False,
     threads: int | None = None,
     max_memory: int | None = None,
     device: str | torch.device = "cpu",
@@ -34,12 +37,13 @@ def revert(
     """Write the base of a patched model to ``out``, or with ``in_place`` into its files.
 
     Guarantees, arguments and errors are those of :func:`patchc.apply`; ``model`` is the patched
-    model.
+    model, whose side files have to be those of the patch's result.
 
     Raises:
         NotPatchedError: the model does not hold the patch; in place it is then left unchanged.
         UnsupportedInputError: the patch is additive and cannot be taken back.
     """
     runtime = Runtime(threads, max_memory, device, shared_ranks(), progress)
-    options = ChangeOptions(in_place, dry_run, resume, repair_from)
+    side_files = SideFileOptions(keep_side_files, strict_side_files)
+    options = ChangeOptions(in_place, dry_run, resume, repair_from, side_files)
     return change_model(patch, model, out, "base", options, trust, runtime)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +12,15 @@ from typing import Literal
 from patchc.checkpoint import Checkpoint, open_checkpoint
 from patchc.errors import UsageError, WrongBaseError
 from patchc.formats import Patch, open_patch
+from patchc.patching.file_changes import FileChanges
 from patchc.patching.in_place_journal import interrupted, left_journal
-from patchc.patching.side_files import FileChanges
+from patchc.patching.left_alone import SideFile, named
 from patchc.patching.sightings import Sighting, look_for
 from patchc.paths import PathLike, listed
 from patchc.progress import Progress, ignore_progress
 from patchc.runtime.memory import need_to_patch
 from patchc.runtime.runtime import Runtime
-from patchc.sides import Side
+from patchc.sides import OTHER, Side
 from patchc.verbs.verify import find_report
 
 HeldState = Literal["patched", "base", "before", "partly patched", "neither", "unknown"]
@@ -34,11 +35,14 @@ class PatchStatus:
         root: its root digest, in hexadecimal.
         state: "patched" if the model holds the patch; "base" if it is the patch's base; "before" if
             it is what an earlier patch of the chain is for; "partly patched"; "neither"; or
-            "unknown" for an additive patch, unless the model is its base.
+            "unknown" for an additive patch, unless the model is its base. Side files count where
+            the patch changes nothing else.
         through: the patches of the chain that tell, nearest first: the later ones that the model
             holds too, or the earlier ones that come first. Empty where the model's own digest
             tells.
         difference: for "neither", the first tensor or file that differs, and how.
+        side_files: for "base" and "patched", where the model's own digest tells: the changing side
+            files that are not so, and what they are.
     """
 
     path: Path
@@ -46,6 +50,7 @@ class PatchStatus:
     state: HeldState
     through: tuple[Path, ...] = ()
     difference: str = ""
+    side_files: tuple[SideFile, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -120,6 +125,8 @@ class _Findings:
         self._differences = [one.difference for one in sightings]
         self._states: dict[int, HeldState] = {}
         self._through: dict[int, tuple[int, ...]] = {}
+        self._files = [FileChanges(patch, model) for patch in self._patches]
+        self._apart: dict[int, tuple[SideFile, ...]] = {}
 
     def tell_by_digests(self) -> None:
         """Compare the model's digest, and the files that a patch changes."""
@@ -129,11 +136,10 @@ class _Findings:
                 at_base = sighting.digest == index.base_digest
                 self._states[place] = "base" if at_base else "unknown"
                 continue
-            files = self._file_sides(place)
-            if sighting.digest == index.base_digest and files <= {"base"}:
-                self._states[place] = "base"
-            elif sighting.digest == index.result_digest and files <= {"result"}:
-                self._states[place] = "patched"
+            for side in self._sides(place):
+                if self._files[place].are_on(side):
+                    self._tell(place, side)
+                    break
 
     def tell_by_chains(self) -> None:
         """Find the patches before those that the model holds, and after those that it does not."""
@@ -147,15 +153,43 @@ class _Findings:
                     waiting.append(other)
 
     def tell_by_reading(self, interrupted_root: str | None, runtime: Runtime) -> None:
-        """Read the model once more for each patch that it may hold in part."""
+        """Read the model once more for each patch that it may hold in part.
+
+        Where its digest tells and no chain does, its files are not all on that side.
+        """
         for place, patch in enumerate(self._patches):
             cut_off = patch.root.hex() == interrupted_root
             if place in self._states or (self._differences[place] and not cut_off):
+                continue
+            if self._sides(place):
+                self._tell_by_files(place)
                 continue
             report = find_report(patch, self._model, runtime)
             if report.state in ("base", "patched", "partly patched"):
                 self._states[place] = report.state
             self._differences[place] = report.difference
+
+    def _sides(self, place: int) -> list[Side]:
+        """The sides that have the model's weights."""
+        digest, index = self._sightings[place].digest, self._patches[place].index
+        return [side for side in OTHER if digest == index.digest_on(side)]
+
+    def _tell(self, place: int, side: Side) -> None:
+        self._states[place] = "base" if side == "base" else "patched"
+        self._apart[place] = self._files[place].apart(side)
+
+    def _tell_by_files(self, place: int) -> None:
+        files, sides = self._files[place], self._sides(place)
+        try:
+            side = files.side_with(sides[0] if len(sides) == 1 else None, "base")
+        except WrongBaseError as error:
+            self._differences[place] = str(error)
+            return
+        apart = files.apart(side)
+        if not files.weights_tell and any(one.refused for one in apart):
+            self._differences[place] = f"side files differ: {named(apart)}"
+        else:
+            self._tell(place, side)
 
     def statuses(self) -> tuple[PatchStatus, ...]:
         """Put together what was found."""
@@ -166,6 +200,7 @@ class _Findings:
                 state := self._states.get(place, "neither"),
                 tuple(self._patches[one].path for one in self._through.get(place, ())),
                 self._differences[place] if state == "neither" else "",
+                self._apart.get(place, ()),
             )
             for place, patch in enumerate(self._patches)
         )
@@ -183,15 +218,7 @@ class _Findings:
         """Whether the files that a patch changes, and the others do not, are as its state says."""
         patches = (self._patches[one] for one in through)
         others = {file.name for patch in patches for file in patch.index.files}
-        return self._file_sides(place, others) <= {"result" if state == "patched" else "base"}
-
-    def _file_sides(self, place: int, without: Collection[str] = ()) -> set[Side | None]:
-        """Find the sides of the files that a patch changes; None where one is on neither."""
-        try:
-            return set(FileChanges(self._patches[place], self._model).states(without).values())
-        except WrongBaseError as error:
-            self._differences[place] = self._differences[place] or str(error)
-            return {None}
+        return self._files[place].are_on("result" if state == "patched" else "base", others)
 
 
 def _follows(patch: Patch, before: Patch) -> bool:

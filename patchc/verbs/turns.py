@@ -14,6 +14,7 @@ from patchc.errors import (
     AlreadyPatchedError,
     MismatchError,
     PartlyPatchedError,
+    SideFileError,
     UnsupportedInputError,
     UsageError,
     WrongBaseError,
@@ -99,6 +100,7 @@ def check_turns(
         UsageError: a patch is given twice, or exact steps are to be added to other patches.
         WrongBaseError, AlreadyPatchedError, PartlyPatchedError: the model is not the base of the
             first turn, or of a patch of ``together``.
+        SideFileError: likewise, by its side files.
         SignatureError, CodeError, PatchFormatError, UnsupportedPatchError: of any patch.
     """
     found = chain(turns)
@@ -157,7 +159,7 @@ class _Copy:
             # In place, a model that holds the patch already, or a part of it, would be taken.
             check_patch(patch.path, self.model, self._trust, self._progress)
             self.change(patch)
-        except (WrongBaseError, AlreadyPatchedError, PartlyPatchedError) as error:
+        except (WrongBaseError, AlreadyPatchedError, PartlyPatchedError, SideFileError) as error:
             raise MismatchError(
                 f"{patch.path} does not follow {before.path}: the model that the latter leaves is "
                 "not its base; name the patches in the order in which they were made"

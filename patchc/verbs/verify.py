@@ -14,6 +14,7 @@ from patchc.patching.additive_merge import EntryCount
 from patchc.patching.code_files import NO_CODE, CodeReport, code_in_patch, code_to_write
 from patchc.patching.foreign_names import NameNote, names_of_patch
 from patchc.patching.in_place_journal import interrupted, left_journal
+from patchc.patching.left_alone import CARDS_ALONE, SideFile, SideFileOptions
 from patchc.patching.states import find_state, find_torn_state
 from patchc.patching.torn_chunks import MAY_BE_TORN
 from patchc.patching.transition import UnknownChunkError
@@ -37,15 +38,18 @@ class VerifyReport:
 
     Attributes:
         state: "intact" if no model was given: the patch file is whole and every body decodes.
-            Otherwise the patch is intact too, and the state is the model's. An additive patch
-            cannot be recognised in a model, which is then "base" or "not the base".
+            Otherwise the patch is intact too, and the state is that of the model's weights; of its
+            side files where the patch changes nothing else. An additive patch cannot be recognised
+            in a model, which is then "base" or "not the base".
         root: the patch's root digest, in hexadecimal.
         chunks_at_base, chunks_at_result: changing chunks of the model on each side; torn ones count
             on the side that they will be restored to.
         chunks_torn: chunks that an interrupted run in place left torn, and that its journal brings
             back.
         journal: whether the journal of such a run, with this patch, is beside the model.
-        files_at_base, files_at_result: changing files of the model on each side.
+        files_at_base, files_at_result: changing files of the model on each side, headers included.
+        side_files: the changing side files that are not as the state says, and what they are. Those
+            that are ``refused`` keep ``apply`` and ``revert`` from taking the model.
         difference: for an unknown model, the first tensor or file that differs, and how.
         integrity: "intact"; a patch that is not raises an error.
         signature: "none": the patch is not signed, and nothing asks for it; "not checked": it is
@@ -56,8 +60,8 @@ class VerifyReport:
             its base or the patched model, those that the next apply or revert would write.
         name_notes: names in the patch that some systems cannot have, or not tell apart.
         left_aside: weight files in the model's folder that are not the model, and why.
-        base: whether the model is the patch's base.
-        result: whether it is the patched model; "not promised" by an additive patch.
+        base: whether the model is the patch's base, by what the state tells of.
+        result: whether it is the patched model, likewise; "not promised" by an additive patch.
     """
 
     state: State
@@ -68,6 +72,7 @@ class VerifyReport:
     journal: bool = False
     files_at_base: int = 0
     files_at_result: int = 0
+    side_files: tuple[SideFile, ...] = ()
     difference: str = ""
     integrity: Literal["intact"] = "intact"
     signature: SignatureAnswer = "none"
@@ -84,6 +89,8 @@ def verify(
     model: str | os.PathLike[str] | None = None,
     *,
     trust: Trust = ANYBODY,
+    keep_side_files: bool = False,
+    strict_side_files: bool = False,
     threads: int | None = None,
     max_memory: int | None = None,
     progress: Progress = ignore_progress,
@@ -98,19 +105,23 @@ def verify(
         model: a checkpoint folder or a safetensors file; None checks the patch alone.
         trust: who must have signed the patch, beside what the policies in force ask for; see
             :func:`patchc.apply`.
+        keep_side_files, strict_side_files: which side files that differ are refused; see
+            :func:`patchc.apply`.
         threads: worker threads; None means one per core.
         max_memory: bytes that the process may take, to within a tenth; it limits the threads. None
             means 300 MB.
         progress: called with the chunks and bytes done.
 
     Raises:
-        UsageError: signatures are to be checked, and no key is trusted.
+        UsageError: signatures are to be checked, and no key is trusted; or side files shall be kept
+            and refused.
         SignatureError: a policy, a trusted key or a detached signature cannot be used.
         MissingExtraError: signatures are to be checked, and the extra ``sign`` is not installed.
         PatchFormatError, UnsupportedPatchError: the patch is damaged or not readable.
         CheckpointError, UnsupportedInputError: the model cannot be read.
         ResultMismatchError: the patch's own digests contradict each other.
     """
+    side_files = SideFileOptions(keep_side_files, strict_side_files)
     with open_patch(patch) as opened, Runtime(threads, max_memory, progress=progress) as runtime:
         runtime.fit(need_to_patch(opened))
         signature: SignatureAnswer = "not checked" if opened.signatures else "none"
@@ -123,7 +134,8 @@ def verify(
         code = code_in_patch(opened)
         if model is not None:
             with open_checkpoint(model) as checkpoint:
-                report = _with_identities(find_report(opened, checkpoint, runtime), opened)
+                report = find_report(opened, checkpoint, runtime, side_files)
+                report = _with_identities(report, opened)
                 report = replace(report, left_aside=checkpoint.left_aside)
                 code = _code_for(opened, checkpoint, report.state) or code
                 checkpoint.check_unchanged()
@@ -148,7 +160,9 @@ def _with_identities(report: VerifyReport, patch: Patch) -> VerifyReport:
     return replace(report, base=base, result="not promised" if patch.additive else result)
 
 
-def find_report(patch: Patch, model: Checkpoint, runtime: Runtime) -> VerifyReport:
+def find_report(
+    patch: Patch, model: Checkpoint, runtime: Runtime, side_files: SideFileOptions = CARDS_ALONE
+) -> VerifyReport:
     """Read a model and describe its state; the bodies of chunks on the base are not all decoded.
 
     Raises:
@@ -158,12 +172,12 @@ def find_report(patch: Patch, model: Checkpoint, runtime: Runtime) -> VerifyRepo
     with left_journal(model.path) as left:
         own = left if left and left.group.root == root else None
         try:
-            found = find_state(patch, model, runtime)
+            found = find_state(patch, model, runtime, side_files)
         except WrongBaseError as error:
             try:
                 if own is None:
                     raise
-                found, torn = find_torn_state(patch, model, own, runtime)
+                found, torn = find_torn_state(patch, model, own, runtime, side_files)
             except WrongBaseError:
                 state: State = "not the base" if patch.additive else "neither"
                 told = (
@@ -179,6 +193,7 @@ def find_report(patch: Patch, model: Checkpoint, runtime: Runtime) -> VerifyRepo
         journal=bool(own),
         files_at_base=found.files["base"],
         files_at_result=found.files["result"],
+        side_files=found.apart,
     )
 
 

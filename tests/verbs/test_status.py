@@ -163,11 +163,15 @@ def test_files_count_too(tmp_path: Path) -> None:
         assert states(model, *patches) == expected
     (models[1] / "config.json").write_text("{}")
     report = patchc.status(models[1], patches)
-    assert [one.state for one in report.patches] == ["neither"] * 3
-    assert "config.json" in report.patches[0].difference
+    assert [one.state for one in report.patches] == ["patched", "neither", "neither"]
+    assert [one.name for one in report.patches[0].side_files] == ["config.json"]
+    assert "config.json" in report.patches[1].difference
     (models[1] / "config.json").write_text('{"version": 0}')
-    assert states(models[1], *patches) == ["partly patched", "before", "before"]
-    assert "else take an intact copy" in run("status", models[1], *patches)[1]  # none in place
+    report = patchc.status(models[1], patches)
+    assert [one.state for one in report.patches] == ["patched", "neither", "neither"]
+    assert [one.state for one in report.patches[0].side_files] == ["base"]
+    text = run("status", models[1], *patches)[1]
+    assert "patched; side files differ: 'config.json' (as in the base)" in text
 
 
 def test_a_patch_that_changes_nothing(patched: PatchedModel, tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ from patchc.errors import (
     MismatchError,
     NotPatchedError,
     PartlyPatchedError,
+    PatchcError,
+    SideFileError,
     UnsupportedInputError,
     WrongBaseError,
 )
@@ -253,7 +255,7 @@ def test_the_other_state_has_a_reason_of_its_own(tmp_path: Path, update: Update)
         ("model.safetensors.index.json", b" "),
     ],
 )
-def test_a_file_that_is_on_neither_side(
+def test_a_file_that_is_not_the_base_s(
     tmp_path: Path, update: Update, name: str, content: bytes | None
 ) -> None:
     index = (update.base / "model.safetensors.index.json").read_bytes()
@@ -261,17 +263,20 @@ def test_a_file_that_is_on_neither_side(
     if content is not None:
         edited = index + content if name.endswith("index.json") else content
         (update.base / name).write_bytes(edited)
-    if name == "gone.txt":
-        # Its absence is the result's state.
-        with pytest.raises(PartlyPatchedError):
-            patchc.apply(update.patch, update.base, out=tmp_path / "x")
-        assert patchc.verify(update.patch, update.base).state == "partly patched"
-        return
-    with pytest.raises(WrongBaseError, match=name):
-        patchc.apply(update.patch, update.base, out=tmp_path / "x")
     report = patchc.verify(update.patch, update.base)
-    assert report.state == "neither"
-    assert name in report.difference
+    if name.endswith("index.json"):  # it belongs to the weights
+        error: type[PatchcError] = WrongBaseError
+        assert (report.state, name in report.difference) == ("neither", True)
+    else:
+        error = SideFileError
+        assert report.state == "base"
+        assert [(one.name, one.refused) for one in report.side_files] == [(name, True)]
+    for keep in (False, True):
+        if error is SideFileError and keep:
+            continue
+        with pytest.raises(error, match=name):
+            patchc.apply(update.patch, update.base, out=tmp_path / "x", keep_side_files=keep)
+    assert not (tmp_path / "x").exists()
 
 
 def test_a_file_that_the_patch_leaves_alone_may_differ(tmp_path: Path, update: Update) -> None:
