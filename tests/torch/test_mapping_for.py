@@ -46,13 +46,15 @@ LATENT: dict[str, Any] = {
 }
 
 
-def llava() -> Any:
+def llava(tied: bool) -> Any:
     vision = transformers.CLIPVisionConfig(
         hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2,
         image_size=8, patch_size=4,
     )  # fmt: skip
     text = transformers.LlamaConfig(**SIZES)
-    return transformers.LlavaConfig(vision_config=vision, text_config=text, image_token_index=63)
+    return transformers.LlavaConfig(
+        vision_config=vision, text_config=text, image_token_index=63, tie_word_embeddings=tied
+    )
 
 
 FAMILIES: dict[str, Callable[[], Any]] = {
@@ -69,7 +71,11 @@ FAMILIES: dict[str, Callable[[], Any]] = {
     ),
     "Olmoe": lambda: transformers.OlmoeConfig(**SIZES, num_experts=4, num_experts_per_tok=2),
     "tied Llama": lambda: transformers.LlamaConfig(**SIZES, tie_word_embeddings=True),
-    "Llava": llava,
+    "MiniMaxM2": lambda: transformers.MiniMaxM2Config(
+        **SIZES | {"intermediate_size": 8}, num_local_experts=4, num_experts_per_tok=2, head_dim=8
+    ),
+    "Llava": lambda: llava(False),
+    "tied Llava": lambda: llava(True),
 }
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+from live_states import bits, make_update, state_of
+from tiny_checkpoints import normal, nudge
 from torch import nn
 
 import patchc.torch as live
@@ -19,6 +23,18 @@ def test_a_plain_module_in_a_wrapper_has_its_own_names() -> None:
     assert live.mapping_for(torch.nn.DataParallel(plain)) == {
         f"module.{name}": [Slice(name)] for name in names
     }
+
+
+def test_buffers_that_the_base_does_not_have_are_left_alone(tmp_path: Path) -> None:
+    before = {"0.weight": normal((4, 3), "F32", 1), "1.weight": normal((4,), "F32", 2)}
+    after = {name: nudge(value, 0.5, 3) for name, value in before.items()}
+    update = make_update(tmp_path, before, after)
+    plain = nn.Sequential(nn.Linear(3, 4, bias=False), nn.BatchNorm1d(4))
+    plain[1].bias = None
+    plain.load_state_dict(state_of(before), strict=False)
+    wrapped = nn.DataParallel(plain)
+    live.apply_(wrapped, update.patch, mapping=live.mapping_for(wrapped))
+    assert bits(dict(plain.named_parameters())) == bits(state_of(after))
 
 
 def of_peft(kind: str, **parts: nn.Module) -> nn.Module:
