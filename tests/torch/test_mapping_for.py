@@ -139,6 +139,18 @@ def test_a_patched_model_is_the_patched_folder_loaded(tmp_path: Path, family: st
     made.check(model, model, mapping)
 
 
+def test_a_model_that_was_not_loaded_has_names_of_tied_weights_that_no_file_has(
+    tmp_path: Path,
+) -> None:
+    """Such as one made from its configuration and filled by a trainer."""
+    config = FAMILIES["tied Llava"]()
+    made = Made(tmp_path, config)
+    model = make(config)
+    mapping = live.mapping_for(model)
+    assert mapping["lm_head.weight"] == [Slice("language_model.lm_head.weight")]
+    made.check(model, model, mapping)
+
+
 @pytest.mark.parametrize("family", ["Qwen3Moe", "tied Llama"])
 def test_the_patch_tells_whether_names_have_the_base_models_prefix(
     tmp_path: Path, family: str
