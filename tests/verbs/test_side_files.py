@@ -247,12 +247,12 @@ def _receiver(updates: list[Update], folder: Path, **files: bytes | None) -> tup
 def test_what_stands_in_a_file_s_place_is_called_by_its_name(
     updates: list[Update], tmp_path: Path, content: bytes, what: str
 ) -> None:
-    patch, model = _receiver(updates, tmp_path, **{"config.json": content})
+    patch, model = _receiver(updates, tmp_path, **{"old.json": content})
     with pytest.raises(patchc.SideFileError, match=what):
         patchc.apply(patch, model, out=tmp_path / "out")
     report = patchc.apply(patch, model, out=tmp_path / "out", keep_side_files=True)
     assert what in report.left_alone[0].what
-    assert (tmp_path / "out" / "config.json").read_bytes() == content
+    assert (tmp_path / "out" / "old.json").read_bytes() == content
 
 
 def test_a_single_file_has_no_side_files(updates: list[Update], tmp_path: Path) -> None:
