@@ -135,3 +135,20 @@ def test_the_plan_counts_what_is_read(tmp_path: Path) -> None:
     base = (tmp_path / "base/model.safetensors").stat().st_size
     assert plans[0].read_bytes == base + 4 * 4 * 100_000
     assert plans[1].read_bytes == pytest.approx(base + 0.2 * 4 * 4 * 100_000, rel=0.02)
+
+
+def test_rules_leave_compact_components_alone(tmp_path: Path) -> None:
+    """The whole OSM model swaps the names of two layers; the compact SE has the base's names."""
+    inputs, recipe = random_inputs(SHAPES | {LAYER_1: SHAPES[LAYER_0]}, seed=3), Recipe()
+    compact = write_components(
+        tmp_path / "compact", inputs, recipe.seed, lambda _: recipe.retain, recipe.score
+    )
+    swapped = {LAYER_0: LAYER_1, LAYER_1: LAYER_0, NORM: NORM}
+    for kind in (inputs.tuned, inputs.scores):
+        kind["osm"] = {swapped[name]: value for name, value in kind["osm"].items()}
+    paths = inputs.write(tmp_path / "whole") | {"se": compact["se"]}
+    for kind in (inputs.tuned, inputs.scores):
+        kind["osm"] = {swapped[name]: value for name, value in kind["osm"].items()}
+    rules = [r"layers\.0=layers.x", r"layers\.1=layers.0", r"layers\.x=layers.1"]
+    patchc.build(**paths, out=tmp_path / "p.patchc", recipe=recipe, rename=rules)
+    assert check_equal(inputs, recipe, tmp_path / "p.patchc") > 0
