@@ -241,7 +241,7 @@ def _receiver(updates: list[Update], folder: Path, **files: bytes | None) -> tup
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\n", "a Git LFS pointer"),
         (b"<!DOCTYPE html>\n<html>Sign in</html>" + b" " * 99, "a web page and not the file"),
         (b"", "empty"),
-        (b"{}", "its content differs"),
+        (b"[1]", "its content differs"),
     ],
 )
 def test_what_stands_in_a_file_s_place_is_called_by_its_name(
