@@ -10,7 +10,7 @@ VLLM_FOLDER := .venv-vllm/$(VLLM)
 VLLM_MODULE := vllm/model_executor/model_loader/checkpoint_weight_patch.py
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
-.PHONY: help setup demo test torture fuzz test-lm-eval test-vllm check docs docs-serve gpu gpu-wheels bench bench-build bench-merge bench-memory bench-speed bench-size bench-kernels bench-linear bench-smollm2 bench-fix bench-landscape bench-first-use bench-signing clean
+.PHONY: help setup demo test torture fuzz test-lm-eval test-vllm test-quantised check docs docs-serve gpu gpu-wheels bench bench-build bench-merge bench-memory bench-speed bench-size bench-kernels bench-linear bench-smollm2 bench-fix bench-landscape bench-first-use bench-signing clean
 
 help:
 	@echo "make demo          set everything up and fix a tiny embedded model, kept in play;"
@@ -23,6 +23,8 @@ help:
 	@echo "make test-lm-eval  the test that needs lm-evaluation-harness, in an environment of its own"
 	@echo "make test-vllm     the tests against vLLM's loader of sparse updates: downloads its wheel, 340 MB,"
 	@echo "                   for one module"
+	@echo "make test-quantised  models quantised by GPT-QModel and torchao, which need another torch,"
+	@echo "                   in an environment of its own"
 	@echo "make docs          build the documentation in site/, strictly; it needs no network"
 	@echo "make docs-serve    the same at localhost:8000, anew after every change"
 	@echo "make gpu           all that a CUDA device has to show, in 9 minutes, without a network; WHEELS=folder"
@@ -115,6 +117,13 @@ $(VLLM_FOLDER)/$(VLLM_MODULE): | setup
 		$(VLLM_FOLDER)/vllm-*.whl $(VLLM_MODULE) $(VLLM_FOLDER)
 	rm $(VLLM_FOLDER)/vllm-*.whl
 
+# GPT-QModel asks for a newer torch than TORCH, and brings torchao.
+test-quantised:
+	$(PYTHON) -m venv .venv-quantised
+	.venv-quantised/bin/pip install --quiet --disable-pip-version-check "gptqmodel==7.7.0"
+	.venv-quantised/bin/pip install --quiet --disable-pip-version-check -e ".[derive,dev]"
+	OMP_NUM_THREADS=1 .venv-quantised/bin/pytest -m quantisers tests/checkpoint
+
 # Where PYTHON has a torch that sees a device, that is the environment: there may be no network for another.
 gpu:
 	@if $(PYTHON) -c "import torch; raise SystemExit(not torch.cuda.is_available())" 2>/dev/null; \
@@ -179,4 +188,4 @@ bench-smollm2: setup
 	PYTHONPATH=tests/support $(BIN)/python benchmarks/smollm2/run.py
 
 clean:
-	rm -rf .venv .venv-lm-eval .venv-vllm .venv-bench-size .venv-mergekit site .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-lm-eval .venv-vllm .venv-quantised .venv-bench-size .venv-mergekit site .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

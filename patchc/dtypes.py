@@ -91,7 +91,10 @@ BY_NAME = {dtype.name: dtype for dtype in _TABLE}
 BY_CODE = {dtype.code: dtype for dtype in _TABLE}
 
 MERGEABLE = ("F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
-"""Names of the dtypes that a build can merge deltas into: floats that convert to fp32 exactly."""
+"""Names of the dtypes that a patch file may add deltas to: floats that convert to fp32 exactly."""
+
+WEIGHT_DTYPES = ("F32", "F16", "BF16")
+"""Names of the dtypes of weights that a build computes with; FP8 words are codes with scales."""
 
 INT8_BLOCK = 256
 """Deltas of an additive patch that share one absmax where they are stored as int8."""

@@ -3,7 +3,8 @@
 from patchc.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from patchc.checkpoint.header import Shard, TensorInfo
 from patchc.checkpoint.in_place_writer import InPlaceWriter
-from patchc.checkpoint.refuse import refuse_quantised, refuse_single_file
+from patchc.checkpoint.quantised import refuse_quantised
+from patchc.checkpoint.refuse import refuse_single_file
 from patchc.checkpoint.writer import CheckpointCopy, HeaderError, JoinedCopy
 
 __all__ = [

@@ -7,13 +7,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from patchc.errors import CheckpointError, MissingCheckpointError, UnsupportedInputError
-from patchc.regular_file import open_regular, read_regular
-from patchc.strict_json import has_more_values, parse_json
+from patchc.regular_file import open_regular
 from patchc.system_errors import reason
 
 _PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
-_MOST_CONFIG = 1 << 24
-_MOST_VALUES = 1 << 18
 _BELOW = ("*/model.safetensors*", "*/*/model.safetensors*")
 """Where a model lies whose outer folder is named, such as that of a hub's cache."""
 
@@ -22,14 +19,6 @@ _WEIGHT_SUFFIXES = (
     ".ckpt",
 )  # fmt: skip
 _PICKLED = ("pytorch_model", "adapter_model.bin")
-
-_QUANTISED_SUFFIXES = {
-    ".qweight": "GPTQ or AWQ",
-    ".qzeros": "GPTQ or AWQ",
-    ".absmax": "bitsandbytes",
-    ".quant_map": "bitsandbytes",
-    ".SCB": "bitsandbytes",
-}
 
 COMPONENT_FILE = "component.json"
 """The file that makes a folder a compact component."""
@@ -138,46 +127,17 @@ def refuse_single_file(path: Path, command: str) -> None:
         )
 
 
-def refuse_quantised(path: Path, names: Iterable[str] = ()) -> None:
-    """Refuse a quantised checkpoint or a LoRA adapter, for commands that compute with weights.
+def refuse_adapter(path: Path, names: Iterable[str]) -> None:
+    """Refuse a LoRA adapter, for commands that compute with weights.
 
     Args:
         path: a checkpoint's folder or file.
-        names: its tensor names, if they are known.
+        names: its tensor names.
 
     Raises:
-        UnsupportedInputError: naming the kind and what to do.
-        CheckpointError: config.json cannot be read.
+        UnsupportedInputError: it is one.
     """
-    names = tuple(names)
     if (path.is_dir() and (path / "adapter_config.json").exists()) or any(
         ".lora_A." in name or ".lora_B." in name for name in names
     ):
         raise UnsupportedInputError(f"{path}: {_ADAPTER}")
-    kinds: list[str] = []
-    config = (path if path.is_dir() else path.parent) / "config.json"
-    if os.path.lexists(config):
-        try:
-            text = read_regular(config, _MOST_CONFIG)
-            if has_more_values(text, _MOST_VALUES, _MOST_VALUES):
-                raise ValueError(f"it has more than {_MOST_VALUES:,} values")
-            content = parse_json(text, any_number=True)
-        except OSError as error:
-            raise CheckpointError(f"{config}: cannot read: {reason(error)}") from error
-        except ValueError as error:
-            raise CheckpointError(f"{config}: not readable JSON ({error})") from error
-        quantised = content.get("quantization_config") if isinstance(content, dict) else None
-        if quantised:
-            method = quantised.get("quant_method") if isinstance(quantised, dict) else None
-            kinds.append(str(method or "a quantisation_config in config.json")[:80])
-    kinds += [
-        f"{method}: tensor {name[:80]!r}"
-        for name in names
-        for suffix, method in _QUANTISED_SUFFIXES.items()
-        if name.endswith(suffix)
-    ]
-    if kinds:
-        raise UnsupportedInputError(
-            f"{path}: quantised weights ({kinds[0]}) are not supported here; use the unquantised "
-            "checkpoint. diff, apply and revert do take quantised checkpoints"
-        )

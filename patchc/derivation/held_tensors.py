@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from patchc.checkpoint import Checkpoint
 from patchc.derivation.derive_options import DeriveOptions
-from patchc.dtypes import MERGEABLE
+from patchc.dtypes import WEIGHT_DTYPES
 from patchc.kernels.retained_words import BLOCK_WORDS
 from patchc.selection.candidates import NameFilter, is_decoder_linear
 
@@ -32,7 +32,7 @@ def held_tensors(
         scored = [
             name
             for name, tensor in base.tensors.items()
-            if names.matches(name) and tensor.dtype.name in MERGEABLE
+            if names.matches(name) and tensor.dtype.name in WEIGHT_DTYPES
         ]
     return [(name, base.tensors[name].shape) for name in scored]
 

@@ -93,6 +93,7 @@ class Sources:
             for name, path in self.named().items():
                 compact = CompactComponent.open(path, base).tuned() if is_compact(path) else None
                 with compact or open_checkpoint(path) as model:
+                    refuse_quantised(model)
                     found[name] = digest_checkpoint(model, runtime).hex()
             derived = [(name, path) for name, path in self.named().items() if name != "base"]
             read_records(base, derived).check_digest(found["base"])
@@ -137,7 +138,6 @@ def gather_entries(
         UsageError, MismatchError, UnsupportedInputError, CheckpointError, NumericError: as
             :func:`patchc.build`.
     """
-    refuse_quantised(base.path, base.tensors)
     with ExitStack() as stack:
         if isinstance(recipe, MergeRecipe):
             found = _gather_merge(stack, base, sources, recipe, runtime)
@@ -171,8 +171,6 @@ def _gather_merge(
     if not sources.tuned:
         raise UsageError(f"{recipe.method} needs at least one tuned model; name it with --tuned")
     tuned = open_tuned(stack, base, sources.tuned, recipe)
-    for model in tuned:
-        refuse_quantised(model.path, model.tensors)
     vectors = open_task_vectors(base, tuned, recipe, runtime.buffers)
     candidates = find_merge_candidates(base, tuned, recipe)
     words = 1 << DEFAULT_CHUNK_BITS

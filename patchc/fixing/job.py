@@ -133,7 +133,7 @@ def open_job(
         )
     with open_checkpoint(base) as checkpoint:
         refuse_single_file(base, "fix")
-        refuse_quantised(base, checkpoint.tensors)
+        refuse_quantised(checkpoint)
         inputs = [base, *(path for paths in files.values() for path in paths)]
         if text:
             inputs.append(text)

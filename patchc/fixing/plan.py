@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from patchc.checkpoint import open_checkpoint
 from patchc.derivation.held_tensors import written_bytes
-from patchc.dtypes import MERGEABLE
+from patchc.dtypes import WEIGHT_DTYPES
 from patchc.evaluation.requests import SetName
 from patchc.fixing.fix_options import FixOptions
 from patchc.fixing.job import Job
@@ -67,7 +67,7 @@ def plan(job: Job) -> FixPlan:
     learned, derive = job.learned, job.options.deriving
     with open_checkpoint(job.base) as checkpoint:
         derived_bytes = written_bytes(checkpoint, derive)
-        taking = [t for t in checkpoint.tensors.values() if t.dtype.name in MERGEABLE]
+        taking = [t for t in checkpoint.tensors.values() if t.dtype.name in WEIGHT_DTYPES]
         selected = math.ceil(_density(job.options) * sum(tensor.words for tensor in taking))
         patch_bytes = expected_patch_bytes(checkpoint, taking, selected, 1 << DEFAULT_CHUNK_BITS)
     return FixPlan(

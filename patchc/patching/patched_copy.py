@@ -7,7 +7,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from patchc.checkpoint import Checkpoint, CheckpointCopy, HeaderError, JoinedCopy, open_checkpoint
+from patchc.checkpoint import (
+    Checkpoint,
+    CheckpointCopy,
+    HeaderError,
+    JoinedCopy,
+    open_checkpoint,
+    refuse_quantised,
+)
 from patchc.checkpoint.writer import refuse_copies
 from patchc.errors import (
     AlreadyPatchedError,
@@ -57,6 +64,8 @@ def write_patched_copy(
         if patch.additive and target == "base":
             raise irreversible(patch)
         merged = plan_merge(patch, options)
+        if merged and merged.onto_descendant:
+            refuse_quantised(model)
         check_output(out, (model.path, patch.path))
         if out.is_dir() and not model.is_folder:
             raise OutputError(f"output {out} is a folder and the model is a file; name a file")

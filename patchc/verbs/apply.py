@@ -101,8 +101,8 @@ def apply(
             patch was cut off there.
         InUseError: another process works on the model in place, or on the output.
         PatchFormatError, UnsupportedPatchError: the patch cannot be read.
-        CheckpointError, UnsupportedInputError: the model cannot be read, or the patch cannot be
-            applied in place.
+        CheckpointError, UnsupportedInputError: the model cannot be read, the patch cannot be
+            applied in place, or a descendant's weights are quantised.
         OutputError, StorageError: the output, or the model in place, cannot be written.
         ResultMismatchError: the outcome is not the promised one.
         CodeError: the patch would write files that a loader or an interpreter runs, and ``trust``

@@ -125,7 +125,8 @@ def build(
         MismatchError: names, shapes or dtypes do not fit, scores are missing, or the recipe needs
             entries that a compact component does not hold; or a component's record says that it is
             of another base or of the other direction.
-        UnsupportedInputError: a quantised base, an adapter, or a base dtype that cannot be merged.
+        UnsupportedInputError: a model is quantised or an adapter, or a base's dtype cannot be
+            merged.
         CheckpointError: an input or a component's record cannot be read, or changed during the run.
         NumericError: a score, weight or merged value inside the selection (in a merge: anywhere in
             a tensor that takes part) is not finite.
@@ -151,6 +152,7 @@ def build(
         )
     with ExitStack() as inputs:
         base_model = inputs.enter_context(open_checkpoint(base))
+        refuse_quantised(base_model)
         paths: dict[ComponentName, tuple[PathLike | None, PathLike | None]] = {
             "se": (se, se_scores),
             "osm": (osm, osm_scores),
@@ -158,7 +160,6 @@ def build(
         named = [(one, path) for one in components_read(recipe) if (path := paths[one][0])]
         records = read_records(base_model, named)
         components = open_components(inputs, base_model, recipe, paths, runtime.buffers, renames)
-        refuse_quantised(base_model.path, base_model.tensors)
         opened = [c for one in components for c in (one.tuned, one.scores)]
         check_patch_output(out, tuple(c.path for c in (base_model, *opened)), chunk_bits)
         chunk_words = 1 << chunk_bits

@@ -51,11 +51,10 @@ def build_merge(
         raise UsageError(f"{recipe.method} needs at least one tuned model; name it with --tuned")
     with ExitStack() as inputs:
         base_model = inputs.enter_context(open_checkpoint(base))
+        refuse_quantised(base_model)
         records = read_records(base_model, [("tuned", one) for one in tuned])
         tuned_models = open_tuned(inputs, base_model, tuned, recipe, renames)
         models = [base_model, *tuned_models]
-        for model in models:
-            refuse_quantised(model.path, model.tensors)
         check_patch_output(out, tuple(model.path for model in models), chunk_bits)
         chunk_words = 1 << chunk_bits
         vectors = open_task_vectors(base_model, tuned_models, recipe, runtime.buffers)

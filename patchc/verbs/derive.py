@@ -140,7 +140,7 @@ def derive(
     check_judge(EvaluateOptions(judge=judge))
     refuse_single_file(base, "derive")
     with open_checkpoint(base) as checkpoint:
-        refuse_quantised(base, checkpoint.tensors)
+        refuse_quantised(checkpoint)
         inputs = read_inputs(files, options)
         with import_errors("derive", "derive"):
             from patchc.verbs.derive_run import Run

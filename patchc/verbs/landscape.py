@@ -12,7 +12,7 @@ from typing import Any
 
 from blake3 import blake3
 
-from patchc.checkpoint import Checkpoint, open_checkpoint, refuse_single_file
+from patchc.checkpoint import Checkpoint, open_checkpoint, refuse_quantised, refuse_single_file
 from patchc.errors import import_errors
 from patchc.evaluation.evaluate_options import EvaluateOptions
 from patchc.evaluation.judges import check_judge_is_known_by_name, open_judge
@@ -102,8 +102,9 @@ def landscape(
     if patch is not None:
         check_signed(Path(patch), trust)
     folder = Path(model)
-    with open_checkpoint(folder):
+    with open_checkpoint(folder) as opened:
         refuse_single_file(folder, "landscape")
+        refuse_quantised(opened)
     requests = read_request_sets(harmful, harmless, utility, asking.limit)
     files = {"harmful": harmful, "harmless": harmless, "utility": utility}
     data = {name: file_digest(Path(path)) for name, path in files.items() if path is not None}

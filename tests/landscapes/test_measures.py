@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Mapping
@@ -16,11 +17,11 @@ import torch
 from direction_oracle import direction_of
 from evaluate_inputs import HARMFUL, HARMLESS
 from landscape_inputs import ASKING, OPTIONS, Look, World
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import patchc
-from patchc.errors import DeriveError, NumericError
+from patchc.errors import DeriveError, NumericError, UnsupportedInputError
 from patchc.evaluation.texts import is_degenerate
 from patchc.landscapes import measuring_places
 
@@ -200,6 +201,18 @@ def test_no_weights_are_written_and_temporary_folders_go(
 def never(_prompts: Any, replies: Any) -> list[bool]:
     """A judge for which nothing is a refusal."""
     return [False for _ in replies]
+
+
+def test_a_quantised_model_is_not_moved(world: World, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(world.base, model)
+    weights = load_file(model / "model.safetensors")
+    name = "model.layers.1.mlp.up_proj.weight"
+    weights[name] = weights[name].to(torch.float8_e4m3fn)
+    save_file(weights, model / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UnsupportedInputError, match=f"'{name}' is quantised"):
+        world.look(tmp_path / "landscape.jsonl", model=model, patch=None)
+    assert not (tmp_path / "landscape.jsonl").exists()
 
 
 def test_planes_need_refusals(world: World, tmp_path: Path) -> None:

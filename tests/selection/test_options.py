@@ -48,7 +48,7 @@ SHARE_OVERRIDES = st.builds(Override, match=st.just(r"\.[02]\."), top_se=SHARES,
 @settings(max_examples=120)
 @given(
     shapes=st.lists(SHAPES, min_size=1, max_size=4),
-    dtype=st.sampled_from(["F32", "BF16", "F8_E4M3"]),
+    dtype=st.sampled_from(["F32", "BF16", "F16"]),
     levels=st.sampled_from([None, 1, 3]),
     recipe=st.builds(
         Recipe,

@@ -9,8 +9,10 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import torch
 from command_line import run
 from cryptography.hazmat.primitives import serialization as forms
+from safetensors.torch import load_file, save_file
 from signed_patches import FIRST
 from tiny_llama import PAIRS, write_base, write_data
 
@@ -105,6 +107,9 @@ def _write_records() -> None:
 
 def _write_models() -> None:
     _change(_shards(_copy("models/chat", "models/other"))[0])
+    for shard in _shards(_copy("models/chat", "models/fp8")):
+        weights = {k: v.to(torch.float8_e4m3fn) for k, v in load_file(shard).items()}
+        save_file(weights, shard, {"format": "pt"})
     for shard in _shards(_copy("models/chat", "models/pointers")):
         shard.write_text(POINTER)
     _cut(_shards(_copy("models/chat", "models/cut"))[1])

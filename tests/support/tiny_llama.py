@@ -26,15 +26,22 @@ PAIRS = [
 
 
 def write_base(
-    folder: Path, *, tied: bool = False, template: str | None = TEMPLATE, shard: str = "1GB"
+    folder: Path,
+    *,
+    tied: bool = False,
+    template: str | None = TEMPLATE,
+    shard: str = "1GB",
+    hidden: int = 16,
+    inner: int = 24,
+    seed: int = 3,
 ) -> Path:
     """Write the model in bf16; ``shard`` is the largest size of one file."""
-    torch.manual_seed(3)
+    torch.manual_seed(seed)
     model = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=24,
-            hidden_size=16,
-            intermediate_size=24,
+            hidden_size=hidden,
+            intermediate_size=inner,
             num_hidden_layers=2,
             num_attention_heads=2,
             num_key_value_heads=1,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from patchc.buffers import ThreadBuffer
 from patchc.checkpoint import Checkpoint, TensorInfo, open_checkpoint
-from patchc.dtypes import BY_NAME, MERGEABLE
+from patchc.dtypes import BY_NAME, WEIGHT_DTYPES
 from patchc.errors import CheckpointError, MissingCheckpointError
 from patchc.kernels.philox import Retention
 from patchc.kernels.retained_words import BLOCK_WORDS, put_retained
@@ -183,7 +183,7 @@ def _read_tuned(
 
 
 def _as_tuned(info: TensorInfo) -> TensorInfo:
-    return replace(info, dtype=_F32) if info.dtype.name in MERGEABLE else info
+    return replace(info, dtype=_F32) if info.dtype.name in WEIGHT_DTYPES else info
 
 
 def _open(folder: Path, stem: str) -> Checkpoint:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from patchc.checkpoint import Checkpoint
 from patchc.checkpoint.refuse import COMPONENT_FILE
-from patchc.dtypes import MERGEABLE
+from patchc.dtypes import WEIGHT_DTYPES
 from patchc.errors import MismatchError
 from patchc.kernels.philox import retention_threshold
 from patchc.recipe import MergeRecipe, Recipe
@@ -116,7 +116,7 @@ class CompactComponent:
         names = NameFilter(recipe.include, recipe.exclude)
         for tensor in self.base.tensors.values():
             absent = tensor.name not in own.tensors and not own.rest_unchanged
-            if absent and tensor.dtype.name in MERGEABLE and names.matches(tensor.name):
+            if absent and tensor.dtype.name in WEIGHT_DTYPES and names.matches(tensor.name):
                 raise self._refused(
                     f"tensor {tensor.name!r} takes part, of which nothing is held",
                     _AGAIN,

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from patchc.checkpoint import Checkpoint, TensorInfo, open_checkpoint, refuse_quantised
-from patchc.dtypes import MERGEABLE
+from patchc.dtypes import WEIGHT_DTYPES
 from patchc.errors import MismatchError, MissingScoresError, UnsupportedInputError, UsageError
 from patchc.paths import PathLike
 from patchc.recipe import Recipe
@@ -92,8 +92,9 @@ def _open_compact(
 def _open_whole(
     _base: Checkpoint, name: str, tuned: Path, scores: PathLike | None, recipe: Recipe
 ) -> Iterator[Checkpoint]:
-    refuse_quantised(tuned)
-    yield open_checkpoint(tuned)
+    model = open_checkpoint(tuned)
+    yield model  # who takes it closes it, whatever comes next
+    refuse_quantised(model)
     yield _open_scores(name, tuned, scores, recipe.score)
 
 
@@ -171,10 +172,10 @@ def _check_recipe(base: Checkpoint, recipe: Recipe, candidates: list[TensorInfo]
 def _check_candidate(
     base: Checkpoint, tensor: TensorInfo, components: tuple[Component, ...]
 ) -> None:
-    if tensor.dtype.name not in MERGEABLE:
+    if tensor.dtype.name not in WEIGHT_DTYPES:
         raise UnsupportedInputError(
             f"{base.path}: tensor {tensor.name!r} is {tensor.dtype.name}; a build merges into "
-            f"{', '.join(MERGEABLE)}. Exclude it"
+            f"{', '.join(WEIGHT_DTYPES)}. Exclude it"
         )
     for component in components:
         tuned = component.tuned.tensors.get(tensor.name)
@@ -190,10 +191,10 @@ def _check_candidate(
                     f"{owner.path}: tensor {tensor.name!r} has shape {list(info.shape)} and the "
                     f"base's is {list(tensor.shape)}"
                 )
-        if tuned.dtype.name not in MERGEABLE:
+        if tuned.dtype.name not in WEIGHT_DTYPES:
             raise MismatchError(
                 f"{component.tuned.path}: tensor {tensor.name!r} is {tuned.dtype.name}; tuned "
-                f"weights must be {', '.join(MERGEABLE)}"
+                f"weights must be {', '.join(WEIGHT_DTYPES)}"
             )
         if scores.dtype.name != "F32":
             raise MismatchError(

@@ -8,7 +8,7 @@ import numpy as np
 
 from patchc.checkpoint import Checkpoint, TensorInfo
 from patchc.chunks import grid
-from patchc.dtypes import MERGEABLE
+from patchc.dtypes import WEIGHT_DTYPES
 from patchc.errors import MismatchError
 from patchc.recipe import MergeRecipe
 from patchc.recipe.suggested_renames import rename_advice
@@ -33,19 +33,19 @@ def find_merge_candidates(
     """
     names = NameFilter(recipe.include, recipe.exclude)
     admitted = [tensor for tensor in base.tensors.values() if names.matches(tensor.name)]
-    candidates = [tensor for tensor in admitted if tensor.dtype.name in MERGEABLE]
+    candidates = [tensor for tensor in admitted if tensor.dtype.name in WEIGHT_DTYPES]
     for model in tuned:
         _check_extra(base, model, names)
         for tensor in admitted:
             twin = _find_twin(base, model, tensor)
-            if tensor.dtype.name in MERGEABLE:
+            if tensor.dtype.name in WEIGHT_DTYPES:
                 _check_float(model, twin)
             else:
                 _check_equal(base, tensor, model, twin)
     if not candidates:
         raise MismatchError(
-            f"no tensor of {base.path} is {' or '.join(MERGEABLE)} and passes include and exclude; "
-            "there is nothing to build: change include or exclude"
+            f"no tensor of {base.path} is {' or '.join(WEIGHT_DTYPES)} and passes include and "
+            "exclude; there is nothing to build: change include or exclude"
         )
     check_overrides(recipe.overrides, [tensor.name for tensor in candidates])
     return sorted(candidates, key=lambda tensor: tensor.name.encode())
@@ -77,10 +77,10 @@ def _find_twin(base: Checkpoint, model: Checkpoint, tensor: TensorInfo) -> Tenso
 
 
 def _check_float(model: Checkpoint, twin: TensorInfo) -> None:
-    if twin.dtype.name not in MERGEABLE:
+    if twin.dtype.name not in WEIGHT_DTYPES:
         raise MismatchError(
             f"{model.path}: tensor {twin.name!r} is {twin.dtype.name}; tuned weights must be "
-            f"{', '.join(MERGEABLE)}"
+            f"{', '.join(WEIGHT_DTYPES)}"
         )
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from patchc.checkpoint import Checkpoint, TensorInfo, open_checkpoint
+from patchc.checkpoint import Checkpoint, TensorInfo, open_checkpoint, refuse_quantised
 from patchc.chunks import Chunk
 from patchc.dtypes import Words
 from patchc.errors import NumericError
@@ -100,7 +100,7 @@ def open_tuned(
         UsageError: the rules do not fit the names.
         MismatchError: the recipe needs what a compact component does not hold, or it is one of
             another base.
-        UnsupportedInputError, CheckpointError: one cannot be read.
+        UnsupportedInputError, CheckpointError: one is quantised or cannot be read.
     """
     models: list[Checkpoint] = []
     names = renames.of(base)
@@ -110,7 +110,9 @@ def open_tuned(
             component.check_model(number, recipe)
             models.append(inputs.enter_context(component.tuned()))
         else:
-            models.append(names.view(inputs.enter_context(open_checkpoint(path))))
+            model = inputs.enter_context(open_checkpoint(path))
+            refuse_quantised(model)
+            models.append(names.view(model))
     names.check_found(models)
     return models
 

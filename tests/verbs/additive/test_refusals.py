@@ -90,6 +90,19 @@ def first_entry(inputs: Inputs) -> int:
     return int(np.flatnonzero(stored_deltas(inputs, LAYERS[0], "bf16", 1 << 20)[0])[0])
 
 
+@pytest.mark.parametrize("stated", [True, False])
+def test_a_quantised_descendant(tmp_path: Path, inputs: Inputs, patch: Path, stated: bool) -> None:
+    """Its words are not what the patch adds to, whether its configuration says so or a tensor."""
+    config = {"quantization_config": {"quant_method": "bitsandbytes"}}
+    text = {"config.json": json.dumps(config)} if stated else {}
+    states = {} if stated else {f"{LAYERS[0]}.absmax": np.ones(2, np.float32)}
+    model = write_model(tmp_path / "further", inputs.base | states, side_files=text)
+    before = names_of(tmp_path)
+    with pytest.raises(UnsupportedInputError, match=r"bitsandbytes.*use the unquantised"):
+        patchc.apply(patch, model, out=tmp_path / "patched", onto_descendant=True)
+    assert names_of(tmp_path) == before
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_a_descendant_that_is_not_finite(
     tmp_path: Path, inputs: Inputs, patch: Path, value: float

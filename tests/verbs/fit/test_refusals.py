@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from fit_runs import ASKING, OPTIONS, RECIPE, run
 from safetensors.torch import load_file, save_file
 
@@ -18,6 +19,7 @@ from patchc.errors import (
     EvaluateError,
     NumericError,
     OutputError,
+    UnsupportedInputError,
     UsageError,
 )
 from patchc.recipe import Override
@@ -59,6 +61,20 @@ def test_too_few_requests_say_how_many_are_enough(
 ) -> None:
     with pytest.raises(EvaluateError, match=r"3 harmful requests are too few .* at least 16"):
         run(models, requests, tmp_path / "fix.patchc", asking=replace(ASKING, limit=3))
+
+
+@pytest.mark.parametrize("part", ["base", "se", "osm"])
+def test_a_quantised_model_is_refused_before_anything_is_asked(
+    models: Path, requests: dict[str, Path], tmp_path: Path, part: str
+) -> None:
+    shutil.copytree(models, tmp_path / "models")
+    file = tmp_path / "models" / part / "model.safetensors"
+    weights, name = load_file(file), "model.layers.0.mlp.up_proj.weight"
+    weights[f"{name}_scale_inv"] = torch.ones(1, 1)
+    save_file(weights, file, {"format": "pt"})
+    with pytest.raises(UnsupportedInputError, match=f"{part}: tensor '{name}' is quantised"):
+        run(tmp_path / "models", requests, tmp_path / "fix.patchc")
+    assert [one.name for one in tmp_path.iterdir()] == ["models"]
 
 
 def test_an_existing_output_is_refused_before_anything_is_asked(

@@ -136,7 +136,7 @@ def test_a_merge_equals_the_oracle(data: st.DataObject) -> None:
     base, tuned = tuned_models(
         {f"layers.{i}.weight": shape for i, shape in enumerate(shapes)},
         count,
-        data.draw(st.sampled_from(["BF16", "F16", "F32", "F8_E4M3", "F8_E5M2"])),
+        data.draw(st.sampled_from(["BF16", "F16", "F32"])),
         data.draw(st.sampled_from(["F32", "BF16"])),
         data.draw(st.sampled_from([None, 1, 2])),
         data.draw(st.integers(0, 1000)),

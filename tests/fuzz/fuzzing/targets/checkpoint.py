@@ -9,9 +9,8 @@ import numpy as np
 
 from fuzzing.mutation import bundle, json_text, safetensors_file
 from fuzzing.target import Target, expect, folder_of
-from patchc.checkpoint import open_checkpoint
+from patchc.checkpoint import open_checkpoint, refuse_quantised
 from patchc.checkpoint.header import size_by_header
-from patchc.checkpoint.refuse import refuse_quantised
 from patchc.errors import CheckpointError
 from patchc.selection.component_record import sample_digest
 
@@ -40,7 +39,7 @@ def read(data: bytes) -> None:
             model.read_words(tensor, 0, words)
         model.side_files()
         json.dumps([model.main_dtype, sample_digest(model)])
-        refuse_quantised(folder, model.tensors)
+        refuse_quantised(model)
 
 
 def _read_headers(files: dict[str, bytes]) -> None:
