@@ -6,24 +6,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import transformers
 from live_states import bits
 from safetensors.torch import load_file, save_file
-from transformers.core_model_loading import (
-    Chunk,
-    Concatenate,
-    Interleave,
-    Transpose,
-    WeightConverter,
-    WeightRenaming,
-)
 
 import patchc
 import patchc.torch as live
-from patchc.errors import UnsupportedInputError, UsageError
+from patchc.errors import UsageError
 from patchc.torch import Slice
 
 SIZES: dict[str, Any] = {
@@ -210,75 +201,6 @@ def test_a_model_without_memory_has_the_same_mapping() -> None:
     with torch.device("meta"):
         model = transformers.Qwen3MoeForCausalLM(config)
     assert live.mapping_for(model) == live.mapping_for(make(config))
-
-
-def small() -> Any:
-    return make(transformers.LlamaConfig(**SIZES | {"num_hidden_layers": 1}))
-
-
-def saved(model: Any, folder: Path) -> dict[str, np.ndarray]:
-    model.save_pretrained(folder)
-    tensors = load_file(folder / "model.safetensors")
-    return {name: tensor.view(torch.int16).numpy() for name, tensor in tensors.items()}
-
-
-def assembled(slices: list[Slice], files: Mapping[str, np.ndarray]) -> bytes:
-    """The memory of a parameter that holds slices of tensors in files."""
-    held: dict[int, bytes] = {}
-    following = 0
-    for one in slices:
-        tensor = files[one.tensor]
-        first, stop = one.rows or (0, len(tensor))
-        at = following if one.at is None else one.at
-        held[at] = tensor[first:stop].tobytes()
-        following = at + stop - first
-    return b"".join(held[at] for at in sorted(held))
-
-
-QKV = ["self_attn.q_proj.weight", "self_attn.k_proj.weight", "self_attn.v_proj.weight"]
-
-
-@pytest.mark.parametrize(
-    "conversions",
-    [
-        [WeightConverter("self_attn.qkv.weight", QKV, [Chunk(dim=0)])],
-        [WeightConverter("mlp.two.weight", ["mlp.gate_proj.weight", "mlp.up_proj.weight"],
-                         [Interleave(dim=0), Chunk(dim=0)])],
-        [WeightConverter(["mlp.down_proj.upper", "mlp.down_proj.lower"], "mlp.down_proj.weight",
-                         [Concatenate(dim=0)])],
-        [WeightRenaming(r"^blocks\.", "model.layers."), WeightRenaming("gamma", "norm.weight")],
-    ],
-    ids=["split", "interleaved rows", "joined", "renamed"],
-)  # fmt: skip
-def test_conversions_that_move_rows(tmp_path: Path, conversions: list[Any]) -> None:
-    model = small()
-    model._weight_conversions = conversions
-    files = saved(model, tmp_path / "model")
-    mapping = live.mapping_for(model)
-    assert mapping
-    for name, tensor in model.state_dict().items():
-        (memory,) = bits({name: tensor}).values()
-        assert assembled(mapping.get(name, [Slice(name)]), files) == memory, name
-
-
-@pytest.mark.parametrize(
-    ("conversion", "parameter"),
-    [
-        (WeightConverter("w.weight", "self_attn.o_proj.weight", [Transpose(0, 1)]), "o_proj"),
-        (
-            WeightConverter(["up.left", "up.right"], "mlp.up_proj.weight", [Concatenate(dim=1)]),
-            "up",
-        ),
-        (WeightConverter("both", QKV[:2], [Chunk(dim=1)]), "[qk]_proj"),
-        (WeightConverter("embed", "embed_tokens.weight", [Interleave(dim=1)]), "embed_tokens"),
-    ],
-    ids=["transposed", "columns joined", "columns split", "columns interleaved"],
-)
-def test_what_is_not_rows_is_refused_by_name(conversion: Any, parameter: str) -> None:
-    model = small()
-    model._weight_conversions = [conversion]
-    with pytest.raises(UnsupportedInputError, match=rf"{parameter}.* cannot be mapped to rows"):
-        live.mapping_for(model)
 
 
 def test_a_checkpoint_in_another_layout_is_told_by_its_names(mixtral: Made) -> None:
