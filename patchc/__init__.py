@@ -84,6 +84,7 @@ if TYPE_CHECKING:
     from patchc.formats import Patch as Patch
     from patchc.formats import open_patch as open_patch
     from patchc.formats.change_bits import ChangeBits as ChangeBits
+    from patchc.hub_models import allow_downloads as allow_downloads
     from patchc.landscapes.curves import Curve as Curve
     from patchc.landscapes.curves import CurvePoint as CurvePoint
     from patchc.landscapes.curves import HalfWidth as HalfWidth
@@ -193,6 +194,7 @@ _NAMES = {
     "patchc.fixing.split": "SetSplit",
     "patchc.formats": "AdditiveComponent AdditiveValues Patch open_patch",
     "patchc.formats.change_bits": "ChangeBits",
+    "patchc.hub_models": "allow_downloads",
     "patchc.landscapes.curves": "Curve CurvePoint HalfWidth Landscape Plane",
     "patchc.landscapes.landscape_options": "LandscapeOptions",
     "patchc.patching.apply_report": "ApplyReport",

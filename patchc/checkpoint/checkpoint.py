@@ -331,16 +331,8 @@ def _is_folder(path: Path) -> bool:
     try:
         return stat.S_ISDIR(path.stat().st_mode)
     except FileNotFoundError as error:
-        message = f"{path}: {reason(error)}{_if_of_a_hub(path)}"
-        raise MissingCheckpointError(message, str(path)) from error
+        raise MissingCheckpointError(f"{path}: {reason(error)}", str(path)) from error
     except OSError as error:
         raise CheckpointError(f"{path}: cannot open: {reason(error)}") from error
 
 
-def _if_of_a_hub(path: Path) -> str:
-    if len(path.parts) != 2 or path.parent.exists():
-        return "; a model of a hub has to be downloaded first"
-    return (
-        f"; where {path} is a model's name on a hub, download it first: "
-        f"`hf download {path} --local-dir {path.name}`"
-    )

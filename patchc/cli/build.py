@@ -15,14 +15,21 @@ _of_values = partial(option, panel="Values")
 
 @takes({name: recipe_option(name) for name in PARAMETERS if name != "overrides"})
 def build(
-    base: Annotated[Path, argument("The aligned model: folder or file.")],
+    base: Annotated[
+        Path, argument("The aligned model: folder, file or hub id.", parser=shared.model)
+    ],
     out: shared.OutPatch,
     se: shared.SeModel = None,
     osm: shared.OsmModel = None,
     se_scores: Annotated[Path | None, option("SE scores.", shown="beside the SE model")] = None,
     osm_scores: Annotated[Path | None, option("OSM scores.", shown="beside the OSM model")] = None,
     tuned: Annotated[
-        list[Path] | None, option("Tuned model to merge; may be repeated. Not for safepatching.")
+        list[Path] | None,
+        option(
+            "Tuned model to merge; may be repeated. Not for safepatching.",
+            metavar="MODEL",
+            parser=shared.model,
+        ),
     ] = None,
     rename: shared.Rename = None,
     recipe: Annotated[

@@ -11,7 +11,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
-from patchc.cli.common_options import manner
+from patchc.cli.common_options import DOWNLOAD, manner
 from patchc.cli.config_file import key_of
 from patchc.cli.following_files import repeat_options
 from patchc.cli.left_behind import LeftBehind
@@ -20,6 +20,7 @@ from patchc.cli.printing_notes import printing_notes
 from patchc.cli.streams import drop_output, take_print_error
 from patchc.cli.voice import speaking
 from patchc.errors import UsageError
+from patchc.hub_models import allow_downloads
 from patchc.jit import not_kept
 from patchc.regular_file import NO_FILE_HAS, is_possible
 from patchc.system_errors import storage_error
@@ -57,7 +58,11 @@ class Command(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command, and see to what has become of its report."""
-        with speaking(manner(ctx, self._arguments)), printing_notes():
+        with (
+            speaking(manner(ctx, self._arguments)),
+            printing_notes(),
+            allow_downloads(bool(ctx.params.get(DOWNLOAD))),
+        ):
             try:
                 return self._invoke(ctx)
             finally:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from patchc.cli.config_file import read_options
-from patchc.cli.options import option
+from patchc.cli.options import model, option
 from patchc.cli.voice import Voice
 from patchc.errors import UsageError
 
@@ -53,19 +53,39 @@ _COMMON: dict[str, tuple[Any, object]] = {
 }
 
 
+DOWNLOAD = "download"
+_OF_MODELS: dict[str, tuple[Any, object]] = {
+    DOWNLOAD: (
+        Annotated[
+            bool,
+            option(
+                "Fetch models that are named by hub ids and are not in the hub's cache (needs the "
+                "hub extra). Nothing is downloaded otherwise.",
+                "--download",
+            ),
+        ],
+        False,
+    ),
+}
+
+
 def with_common_options(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that all have; :func:`manner` takes what they say."""
+    """Give a command the options that all have, and those that all have that take models.
+
+    :func:`manner` takes what they say, and :class:`~patchc.cli.command.Command` the latter.
+    """
     signature = inspect.signature(function, eval_str=True)
+    common = {**(_OF_MODELS if _takes_models(signature) else {}), **_COMMON}
     added = [
         inspect.Parameter(
             name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=annotation
         )
-        for name, (annotation, default) in _COMMON.items()
+        for name, (annotation, default) in common.items()
     ]
 
     @wraps(function)
     def command(**given: Any) -> None:
-        function(**{name: value for name, value in given.items() if name not in _COMMON})
+        function(**{name: value for name, value in given.items() if name not in common})
 
     merged = signature.replace(parameters=[*signature.parameters.values(), *added])
     # Typer reads both.
@@ -73,6 +93,15 @@ def with_common_options(function: Callable[..., None]) -> Callable[..., None]:
     command.__signature__ = merged  # type: ignore[attr-defined]
     command.__annotations__ = {one.name: one.annotation for one in merged.parameters.values()}
     return command
+
+
+def _takes_models(signature: inspect.Signature) -> bool:
+    described = (
+        one
+        for parameter in signature.parameters.values()
+        for one in getattr(parameter.annotation, "__metadata__", ())
+    )
+    return any(getattr(one, "parser", None) is model for one in described)
 
 
 def _paragraphs(text: str) -> str:

@@ -11,7 +11,7 @@ from patchc.cli.options import argument, option, without
 
 def diff(
     base: shared.ModelPath,
-    tuned: Annotated[Path, argument("The same model after a change.")],
+    tuned: Annotated[Path, argument("The same model after a change.", parser=shared.model)],
     out: shared.OutPatch,
     weights_only: Annotated[
         bool,

@@ -34,7 +34,10 @@ def evaluate(
             "for its perplexity."
         ),
     ],
-    models: Annotated[list[Path] | None, argument("Checkpoint folders.", "MODEL...")] = None,
+    models: Annotated[
+        list[Path] | None,
+        argument("Checkpoint folders or hub ids.", "MODEL...", parser=shared.model),
+    ] = None,
     utility: Annotated[
         Path | None,
         _requests(
@@ -75,7 +78,7 @@ def evaluate(
     judge: Annotated[
         str,
         asking_option(
-            "Who gives the verdicts: phrases; hf:PATH[=LABEL], a sequence classifier; or "
+            "Who gives the verdicts: phrases; hf:MODEL[=LABEL], a sequence classifier; or "
             "module:function, (prompts, replies) -> list\\[bool] with True = refused, or a list of "
             "'refused', 'answered', 'misanswered'."
         ),

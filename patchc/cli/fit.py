@@ -39,10 +39,19 @@ def fit(
     out: Annotated[
         Path, _output("Patch to write; its recipe and trace are written beside it.", "-o", "--out")
     ],
-    se: Annotated[Path | None, _model("Safety enhancement (SE) component.")] = None,
-    osm: Annotated[Path | None, _model("Over-safety mitigation (OSM) component.")] = None,
+    se: Annotated[
+        Path | None,
+        _model("Safety enhancement (SE) component.", metavar="MODEL", parser=shared.model),
+    ] = None,
+    osm: Annotated[
+        Path | None,
+        _model("Over-safety mitigation (OSM) component.", metavar="MODEL", parser=shared.model),
+    ] = None,
     tuned: Annotated[
-        list[Path] | None, _model("For a merge: a tuned model; may be repeated.")
+        list[Path] | None,
+        _model(
+            "For a merge: a tuned model; may be repeated.", metavar="MODEL", parser=shared.model
+        ),
     ] = None,
     recipe: Annotated[
         str, _model("Method, or TOML or YAML file: densities, sets, and the scales to start from.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+from patchc.cli import options as shared
 from patchc.cli.options import Json, OutPatch, Threads, argument, option, without
 from patchc.cli.signature_options import Require, Signatures, Trusted
 from patchc.cli.trust_options import policy_facts, with_trust
@@ -15,7 +16,11 @@ def fold(
     out: OutPatch,
     base: Annotated[
         Path | None,
-        option("Base of the first patch, for patches coded given their base's words."),
+        option(
+            "Base of the first patch, for patches coded given their base's words.",
+            metavar="MODEL",
+            parser=shared.model,
+        ),
     ] = None,
     threads: Threads = None,
     trusted: Trusted = None,

@@ -21,7 +21,9 @@ _ON_LINE = ("harmful", "over_refusal", "utility", "incoherent")
 
 
 def landscape(
-    model: Annotated[Path, argument("The model's folder, without the patch.")],
+    model: Annotated[
+        Path, argument("The model without the patch: folder or hub id.", parser=shared.model)
+    ],
     harmful: Annotated[Path, _requests("Requests to refuse; see `patchc evaluate --help`.")],
     harmless: Annotated[Path, _requests("Requests to answer.")],
     out: Annotated[

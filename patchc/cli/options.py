@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from functools import partial
@@ -10,10 +11,12 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from patchc.hub_cache import parse_id
 
-def argument(text: str, metavar: str | None = None) -> Any:
-    """Describe an argument of a command."""
-    return typer.Argument(help=text, metavar=metavar)
+
+def argument(text: str, metavar: str | None = None, **more: Any) -> Any:
+    """Describe an argument of a command; ``more`` is what else :class:`typer.Argument` takes."""
+    return typer.Argument(help=text, metavar=metavar, **more)
 
 
 def option(
@@ -42,6 +45,18 @@ def without(given: Mapping[str, Any], *names: str) -> dict[str, Any]:
     return {name: value for name, value in given.items() if name not in names}
 
 
+def model(text: str) -> Path:
+    """Read a model: the parser of every argument and option that takes one.
+
+    The command gets a path, in which ``./`` and a last ``/`` are lost. What they make a local path
+    stays one, and no name on a hub.
+    """
+    path = Path(text)
+    if parse_id(text) is None and parse_id(str(path)) and not os.path.lexists(path):
+        return Path.cwd() / path
+    return path
+
+
 def parse_number(text: str) -> float:
     """Read a number."""
     try:
@@ -68,13 +83,28 @@ _UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["auto", "float32", "bfloat16"]
 
-BaseFolder = Annotated[Path, argument("The aligned model's folder.")]
-SeModel = Annotated[Path | None, option("Safety enhancement (SE): model tuned by gradient ascent.")]
+BaseFolder = Annotated[Path, argument("The aligned model: folder or hub id.", parser=model)]
+SeModel = Annotated[
+    Path | None,
+    option(
+        "Safety enhancement (SE): model tuned by gradient ascent.", metavar="MODEL", parser=model
+    ),
+]
 OsmModel = Annotated[
-    Path | None, option("Over-safety mitigation (OSM): model tuned by gradient descent.")
+    Path | None,
+    option(
+        "Over-safety mitigation (OSM): model tuned by gradient descent.",
+        metavar="MODEL",
+        parser=model,
+    ),
 ]
 PatchFile = Annotated[Path, argument("Patch file.")]
-ModelPath = Annotated[Path, argument("Checkpoint folder or safetensors file.")]
+ModelPath = Annotated[
+    Path,
+    argument(
+        "Checkpoint folder, safetensors file, or hub id: org/name\\[@revision].", parser=model
+    ),
+]
 
 OutModel = Annotated[
     Path | None,
@@ -99,6 +129,7 @@ RepairFrom = Annotated[
         "With --in-place: an intact copy of the base or of the result, such as a hub's snapshot. "
         "Chunks of MODEL that a crash tore, and no journal restores, are restored from it.",
         metavar="COPY",
+        parser=model,
     ),
 ]
 Rename = Annotated[

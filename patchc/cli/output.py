@@ -16,6 +16,7 @@ from patchc.cli.layout import command_lines, fact_lines, table_lines, wrapped
 from patchc.cli.streams import say
 from patchc.cli.voice import voice
 from patchc.escaping import MOST_IN_MESSAGE, cut, shown, visible, visible_json
+from patchc.hub_cache import HubId, id_of_folder, parse_id
 from patchc.json_values import json_values
 
 if TYPE_CHECKING:
@@ -114,21 +115,27 @@ def print_next_without_dry_run() -> None:
 
 
 def patched_name(model: Path) -> Path:
-    """Return a name for the patched model, beside the model, that nothing has."""
+    """Return a name for the patched model, beside it or its own here, that nothing has."""
     return _free_name(model, "patched")
 
 
 def reverted_name(model: Path) -> Path:
-    """Return a name for the reverted model, beside the model, that nothing has."""
+    """Return a name for the reverted model, beside it or its own here, that nothing has."""
     return _free_name(model, "reverted")
 
 
 def _free_name(model: Path, what: str) -> Path:
     place = model if model.name not in ("", "..") else Path(os.path.realpath(model))
+    if hub_id := id_of_folder(Path(os.path.realpath(model))) or _hub_id(model):
+        place = Path(hub_id.name.rpartition("/")[2])
     stem, suffix = (place.stem, place.suffix) if place.is_file() else (place.name, "")
     numbers = chain([""], (f"-{n}" for n in count(2)))
     names = (place.with_name(f"{stem}-{what}{number}{suffix}") for number in numbers)
     return next(name for name in names if not os.path.lexists(name))
+
+
+def _hub_id(model: Path) -> HubId | None:
+    return None if os.path.lexists(model) else parse_id(str(model))
 
 
 def _print_lines(lines: Iterable[str]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
+from patchc.cli import options as shared
 from patchc.cli.options import BaseFolder, Json, OsmModel, SeModel, Threads, only, option
 from patchc.cli.recipe_options import PARAMETERS, flag, takes, value_type
 from patchc.recipe.parameters import MERGE, key
@@ -54,7 +55,10 @@ def sweep(
     se: SeModel = None,
     osm: OsmModel = None,
     tuned: Annotated[
-        list[Path] | None, option("For a merge: a tuned model; may be repeated.")
+        list[Path] | None,
+        option(
+            "For a merge: a tuned model; may be repeated.", metavar="MODEL", parser=shared.model
+        ),
     ] = None,
     utility: Annotated[Path | None, option("Questions with accepted answers.")] = None,
     reference: Annotated[Path | None, option("Text to take the perplexity of.")] = None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+from patchc.cli import options as shared
 from patchc.cli.options import (
     Json,
     KeepSideFiles,
@@ -21,7 +22,10 @@ from patchc.cli.trust_options import trust_words, with_trust
 
 def verify(
     patch: PatchFile,
-    model: Annotated[Path | None, argument("Checkpoint folder or safetensors file.")] = None,
+    model: Annotated[
+        Path | None,
+        argument("Checkpoint folder, safetensors file, or hub id.", parser=shared.model),
+    ] = None,
     trusted: Trusted = None,
     require: Require = None,
     signatures: Signatures = None,

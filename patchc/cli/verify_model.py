@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+from patchc.cli import options as shared
 from patchc.cli.options import FollowLinks, Json, Threads, argument, option, without
 
 
 def verify_model(
-    model: Annotated[Path, argument("The model: a folder, or a file.")],
+    model: Annotated[
+        Path, argument("The model: a folder, a file or a hub id.", parser=shared.model)
+    ],
     signature: Annotated[Path, option("The bundle, as sign-model wrote it.", metavar="FILE")],
     trusted: Annotated[
         list[str],

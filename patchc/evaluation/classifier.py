@@ -15,6 +15,7 @@ from patchc.errors import (
     import_errors,
 )
 from patchc.evaluation.verdicts import Judge
+from patchc.hub_models import local_model
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +26,7 @@ _STEMS = ("refus", "reject")
 
 
 def open_classifier(spec: str, device: str | torch.device) -> Judge:
-    """Open a judge from ``PATH`` or ``PATH=LABEL``, a classifier's local folder.
+    """Open a judge from ``MODEL`` or ``MODEL=LABEL``: a classifier's folder or hub id, and a label.
 
     Its weights are safetensors; code in the folder is not run. The classifier reads the reply
     alone, its first 512 tokens at most. A reply is a refusal if
@@ -45,9 +46,12 @@ def open_classifier(spec: str, device: str | torch.device) -> Judge:
     path, equals, label = spec.rpartition("=")
     if not equals or Path(spec).is_dir():
         path, label = spec, ""
-    folder = Path(path)
+    try:
+        folder = Path(local_model(path))
+    except CheckpointError as error:
+        raise MissingInputError(f"judge hf:{spec}: {error}", path) from error
     if not folder.is_dir():
-        message = f"judge hf:{spec}: {folder} is no folder; download the classifier first"
+        message = f"judge hf:{spec}: {folder} is no folder; name the classifier's, or its hub id"
         raise MissingInputError(message, str(folder))
     try:
         with quiet_transformers(), open_checkpoint(folder) as checkpoint:

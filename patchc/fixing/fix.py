@@ -29,6 +29,7 @@ from patchc.fixing.stages import (
 )
 from patchc.fixing.verdict import give_verdict
 from patchc.formats import open_patch
+from patchc.hub_models import takes_models
 from patchc.paths import PathLike
 from patchc.progress import Progress, ignore_progress
 from patchc.recipe import checks
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 _REPORT, _PAGE = "report.json", "report.html"
 
 
+@takes_models("base")
 def fix(
     base: PathLike,
     out: PathLike,
@@ -105,6 +107,7 @@ def fix(
         return _run(job, max_memory, progress)
 
 
+@takes_models("base")
 def plan_fix(
     base: PathLike,
     out: PathLike,

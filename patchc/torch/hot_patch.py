@@ -14,6 +14,7 @@ import torch
 from patchc.checkpoint import open_checkpoint
 from patchc.errors import AlreadyPatchedError, NotPatchedError, UsageError
 from patchc.formats import open_patch
+from patchc.hub_models import takes_models
 from patchc.kernels.ulp_steps import Launch, StepRun, launches
 from patchc.progress import Progress, ignore_progress
 from patchc.runtime.runtime import Runtime
@@ -153,6 +154,7 @@ def _run(launch: Launch, streams: Mapping[torch.device, torch.cuda.Stream], targ
         launch.add(target)
 
 
+@takes_models("base")
 def prepare(
     model: Live,
     patch: str | os.PathLike[str],
@@ -229,6 +231,7 @@ def prepare(
         return PreparedPatch(preparation, steps, policies)
 
 
+@takes_models("base")
 def apply_(
     model: Live,
     patch: str | os.PathLike[str],
@@ -257,6 +260,7 @@ def apply_(
     return prepared.report
 
 
+@takes_models("base")
 def revert_(
     model: Live,
     patch: str | os.PathLike[str],

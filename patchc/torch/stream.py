@@ -12,6 +12,7 @@ from patchc.checkpoint import open_checkpoint
 from patchc.chunks import Chunk
 from patchc.errors import AlreadyPatchedError
 from patchc.formats import TensorRecord, open_patch
+from patchc.hub_models import takes_models
 from patchc.patching.digest_pass import ModelDigests, TensorDigests, pass_over_tensors
 from patchc.patching.states import match_tensors
 from patchc.patching.transition import ChunkDigests, OtherSideError, Transition, unsound
@@ -22,6 +23,7 @@ from patchc.torch.preparation import refuse_features
 from patchc.torch.tensors import torch_dtype, words_of
 
 
+@takes_models("base")
 def patched_tensors(
     patch: str | os.PathLike[str],
     base: str | os.PathLike[str],

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from patchc.errors import UsageError
 from patchc.formats import open_patch
+from patchc.hub_models import takes_models
 from patchc.patching.apply_report import ApplyReport
 from patchc.patching.in_place import InPlaceOptions, change_in_place
 from patchc.patching.left_alone import SideFileOptions
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     import torch
 
 
+@takes_models("model", "repair_from")
 def apply(
     patch: str | os.PathLike[str],
     model: str | os.PathLike[str],

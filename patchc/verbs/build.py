@@ -19,6 +19,7 @@ from patchc.errors import UsageError
 from patchc.formats import ValueType
 from patchc.formats.container.additive_metadata import VALUE_TYPES
 from patchc.formats.container.layout import DEFAULT_CHUNK_BITS
+from patchc.hub_models import takes_models
 from patchc.patching.tensor_sides import unchanged_pairs
 from patchc.paths import PathLike
 from patchc.progress import Progress, ignore_progress
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 Values = Literal["ulp", "additive"]
 
 
+@takes_models("base", "se", "osm", "tuned")
 def build(
     base: PathLike,
     *,

@@ -17,6 +17,7 @@ from patchc.evaluation.evaluate_options import EvaluateOptions
 from patchc.evaluation.judges import check_judge
 from patchc.evaluation.requests import SetName
 from patchc.evaluation.verdicts import Judge
+from patchc.hub_models import takes_models
 from patchc.output_checks import check_output, check_space
 from patchc.paths import PathLike
 from patchc.progress import Progress, ignore_progress
@@ -43,6 +44,7 @@ class DeriveReport:
     plan: DerivePlan | None = None
 
 
+@takes_models("base")
 def derive(
     base: PathLike,
     data: PathLike | None,

@@ -14,6 +14,7 @@ from patchc.dtypes import Words
 from patchc.errors import MismatchError
 from patchc.formats import EncodedFile, TensorPair, open_patch
 from patchc.formats.container.layout import DEFAULT_CHUNK_BITS
+from patchc.hub_models import takes_models
 from patchc.notes import note
 from patchc.patching.code_files import CodeFile, code_to_write
 from patchc.patching.side_files import changed_files
@@ -28,6 +29,7 @@ from patchc.verbs.patch_reports import DiffReport, facts_of
 from patchc.verbs.provenance import tool
 
 
+@takes_models("base", "tuned")
 def diff(
     base: str | os.PathLike[str],
     tuned: str | os.PathLike[str],

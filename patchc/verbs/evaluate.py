@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -21,6 +20,8 @@ from patchc.evaluation.replies_from_files import read_replies
 from patchc.evaluation.requests import read_request_sets
 from patchc.evaluation.results import open_results
 from patchc.evaluation.turns import TurnsReport
+from patchc.hub_cache import model_name
+from patchc.hub_models import takes_models
 from patchc.paths import PathLike, listed
 from patchc.progress import Progress, ignore_progress
 from patchc.signing.trust import ANYBODY, Trust
@@ -59,6 +60,7 @@ class EvaluateReport:
     turns: TurnsReport | None = None
 
 
+@takes_models("models")
 def evaluate(
     models: PathLike | Sequence[PathLike] = (),
     *,
@@ -136,7 +138,7 @@ def evaluate(
     text = read_reference(reference) if reference else None
     asked = {"harmful": harmful, "harmless": harmless, "utility": utility, "reference": reference}
     data = {name: file_digest(Path(path)) for name, path in asked.items() if path is not None}
-    names = [Path(os.path.realpath(path)).name for path in (*folders, *files)]
+    names = [model_name(path) for path in (*folders, *files)]
     if len(set(names)) < len(names):
         names = list(map(str, (*folders, *files)))
     replies = [

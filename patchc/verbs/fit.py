@@ -24,6 +24,7 @@ from patchc.fitting.inputs import Gathering, Sources, gather_entries
 from patchc.fitting.overshoot import find_overshoot
 from patchc.fitting.search import Range, check_ranges, search_shares, with_most
 from patchc.formats import ValueType
+from patchc.hub_models import takes_models
 from patchc.output_checks import check_output
 from patchc.paths import PathLike
 from patchc.progress import Progress, ignore_progress
@@ -62,6 +63,7 @@ class FitReport:
     notes: tuple[str, ...] = ()
 
 
+@takes_models("base", "se", "osm", "tuned")
 def fit(
     base: PathLike,
     *,

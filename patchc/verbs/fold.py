@@ -14,6 +14,7 @@ from patchc.compiler.folding import fold_onto, fold_patches
 from patchc.compiler.steps import check_patch_output
 from patchc.errors import UnsupportedInputError, UsageError
 from patchc.formats import Patch, open_patch
+from patchc.hub_models import takes_models
 from patchc.paths import PathLike, listed
 from patchc.progress import Progress, ignore_progress
 from patchc.runtime.runtime import Runtime
@@ -22,6 +23,7 @@ from patchc.verbs.patch_reports import FoldReport, facts_of
 from patchc.verbs.provenance import folded_patches, tool
 
 
+@takes_models("base")
 def fold(
     patches: Sequence[PathLike],
     *,

@@ -20,6 +20,7 @@ from patchc.evaluation.measure import Setup
 from patchc.evaluation.requests import read_request_sets
 from patchc.evaluation.results import evaluation_digest
 from patchc.formats import open_patch
+from patchc.hub_models import takes_models
 from patchc.landscapes.curves import Landscape
 from patchc.landscapes.findings import find_landscape
 from patchc.landscapes.landscape_options import LandscapeOptions
@@ -52,6 +53,7 @@ class LandscapeReport(Landscape):
     openings: tuple[str, ...]
 
 
+@takes_models("model")
 def landscape(
     model: PathLike,
     *,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from patchc.hub_models import takes_models
 from patchc.patching.apply_report import ApplyReport
 from patchc.patching.left_alone import SideFileOptions
 from patchc.progress import Progress, ignore_progress
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 
+@takes_models("model", "repair_from")
 def revert(
     patch: str | os.PathLike[str],
     model: str | os.PathLike[str],

@@ -10,6 +10,7 @@ from patchc.checkpoint import open_checkpoint
 from patchc.checkpoint.journal_path import is_own_file
 from patchc.errors import OutputError, PartlyPatchedError, SignatureError
 from patchc.files import staged_file
+from patchc.hub_models import takes_models
 from patchc.model_bundle.bundle_file import read_bundle
 from patchc.model_bundle.curve_keys import check_private
 from patchc.model_bundle.file_digests import digest_files
@@ -42,6 +43,7 @@ class SignModelReport:
     left_out: tuple[str, ...]
 
 
+@takes_models("model")
 def sign_model(
     model: str | os.PathLike[str],
     *,

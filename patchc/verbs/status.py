@@ -12,6 +12,7 @@ from typing import Literal
 from patchc.checkpoint import Checkpoint, open_checkpoint
 from patchc.errors import UsageError, WrongBaseError
 from patchc.formats import Patch, open_patch
+from patchc.hub_models import takes_models
 from patchc.patching.file_changes import FileChanges
 from patchc.patching.in_place_journal import interrupted, left_journal
 from patchc.patching.left_alone import SideFile, named
@@ -68,6 +69,7 @@ class StatusReport:
     interrupted: str = ""
 
 
+@takes_models("model")
 def status(
     model: str | os.PathLike[str],
     patches: PathLike | Sequence[PathLike],

@@ -18,6 +18,7 @@ from patchc.evaluation.paired import check_scipy, worsened
 from patchc.evaluation.rates import Kinds, rates_by_kind
 from patchc.evaluation.trials import Trial, cost, open_trials
 from patchc.fitting.inputs import Sources
+from patchc.hub_models import takes_models
 from patchc.paths import PathLike
 from patchc.progress import Progress, ProgressEvent, ignore_progress
 from patchc.recipe import MergeRecipe, Recipe, checks, given_recipe
@@ -56,6 +57,7 @@ class SweepReport:
         return worsened(self.base.outcomes, trial.outcomes)
 
 
+@takes_models("base", "se", "osm", "tuned")
 def sweep(
     base: PathLike,
     *,

@@ -10,6 +10,7 @@ from patchc.checkpoint import Checkpoint, open_checkpoint
 from patchc.checkpoint.left_aside import LeftAside
 from patchc.errors import WrongBaseError
 from patchc.formats import Patch, TensorRecord, open_patch
+from patchc.hub_models import takes_models
 from patchc.patching.additive_merge import EntryCount
 from patchc.patching.code_files import NO_CODE, CodeReport, code_in_patch, code_to_write
 from patchc.patching.foreign_names import NameNote, names_of_patch
@@ -84,6 +85,7 @@ class VerifyReport:
     result: Identity = "not asked"
 
 
+@takes_models("model")
 def verify(
     patch: str | os.PathLike[str],
     model: str | os.PathLike[str] | None = None,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from patchc.errors import SignatureError
+from patchc.hub_models import takes_models
 from patchc.model_bundle.bundle_file import ModelBundle, read_bundle
 from patchc.model_bundle.curve_keys import CurveKey, load_trusted_curves
 from patchc.model_bundle.file_digests import digest_files
@@ -45,6 +46,7 @@ class VerifyModelReport:
     left_out: tuple[str, ...]
 
 
+@takes_models("model")
 def verify_model(
     model: PathLike,
     *,

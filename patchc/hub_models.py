@@ -1,0 +1,151 @@
+"""Takes a model's name on a hub wherever a model is taken, and finds its files in the cache.
+
+A local path of the same spelling wins. Nothing is downloaded, except in the block of
+:func:`allow_downloads`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from patchc.errors import MissingCheckpointError
+from patchc.hub_cache import (
+    MAIN,
+    HubId,
+    Snapshot,
+    cache_folder,
+    find_snapshot,
+    known_revisions,
+    parse_id,
+    repository_of,
+)
+from patchc.hub_gaps import Gaps, find_gaps
+from patchc.notes import note
+from patchc.paths import PathLike
+from patchc.regular_file import is_possible
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_downloads = ContextVar("_downloads", default=False)
+
+
+@contextmanager
+def allow_downloads(allowed: bool = True) -> Iterator[None]:
+    """Let calls in this block fetch models that are named as on a hub and that its cache lacks.
+
+    Such a call may raise, besides its own errors: MissingExtraError without ``patchc[hub]``,
+    UsageError where HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE forbids it, MissingCheckpointError where
+    the hub does not give the model, StorageError where it cannot be written.
+    """
+    before = _downloads.set(allowed)
+    try:
+        yield
+    finally:
+        _downloads.reset(before)
+
+
+def takes_models(*names: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+    """Make a public function take names on a hub for these parameters: one model each, or several.
+
+    The function itself sees folders only.
+    """
+
+    def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
+        code: Any = vars(function).get("__wrapped__", function)
+        order = code.__code__.co_varnames[: code.__code__.co_argcount]
+        places = [order.index(name) for name in names if name in order]
+
+        @wraps(function)
+        def taking(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+            given, named = list[Any](args), dict[str, Any](kwargs)
+            for place in places:
+                if place < len(given):
+                    given[place] = _each_local(given[place])
+            for name in names:
+                if name in named:
+                    named[name] = _each_local(named[name])
+            return function(*given, **named)
+
+        vars(taking)["models"] = names
+        return taking
+
+    return decorate
+
+
+def local_model(path: PathLike) -> PathLike:
+    """The folder of a model that is named as on a hub; any other path as it is.
+
+    Raises:
+        MissingCheckpointError: the cache lacks the model, the revision or some of its weights.
+        CheckpointError: the cache is damaged.
+        and what :func:`allow_downloads` says.
+    """
+    text = os.fspath(path)
+    hub_id = parse_id(text)
+    if hub_id is None or not is_possible(text):
+        return path
+    repository = repository_of(hub_id)
+    cached = repository.is_dir()
+    if os.path.lexists(text):
+        if cached:
+            note(f"{text}: taken as the local path; the hub's cache has a model of this name, too")
+        return path
+    if not cached and "/" not in hub_id.name:
+        return path
+    snapshot = find_snapshot(hub_id)
+    gaps = find_gaps(snapshot) if snapshot else Gaps()
+    if _downloads.get() and (snapshot is None or gaps):
+        from patchc.hub_download import download  # rarely needed, and slow to import
+
+        note(f"{text}: being fetched into the hub's cache, {repository}")
+        snapshot = download(hub_id)
+        gaps = find_gaps(snapshot)
+    if snapshot is None:
+        raise _missing(text, hub_id, repository)
+    _tell(text, hub_id, snapshot, gaps)
+    return snapshot.folder
+
+
+def _each_local(given: Any) -> Any:
+    if isinstance(given, str | os.PathLike):
+        return local_model(given)
+    if isinstance(given, Iterable) and not isinstance(given, bytes):
+        return [_each_local(one) for one in given]
+    return given
+
+
+def _tell(text: str, hub_id: HubId, snapshot: Snapshot, gaps: Gaps) -> None:
+    fetch = f"`{hub_id.fetch_command}`"
+    if gaps.weights:
+        raise MissingCheckpointError(
+            f"{text}: the hub's cache has this model in part; {snapshot.folder} lacks "
+            f"{gaps.weights}; complete it with {fetch}, or give --download",
+            str(snapshot.folder),
+        )
+    revision = hub_id.revision or MAIN
+    commit = "" if revision == snapshot.commit else f", commit {snapshot.commit}"
+    note(f"{text}: taken from the hub's cache, revision {revision}{commit}: {snapshot.folder}")
+    if gaps.others:
+        note(f"{text}: the hub's cache lacks {gaps.others}, which the hub has; {fetch} fetches it")
+
+
+def _missing(text: str, hub_id: HubId, repository: Path) -> MissingCheckpointError:
+    fetch = f"fetch it with `{hub_id.fetch_command}`, or give --download"
+    if not repository.is_dir():
+        message = (
+            f"{text}: no such file or folder, and the hub's cache ({cache_folder()}) has no model "
+            f"of this name; if a hub has it, {fetch}"
+        )
+    else:
+        known = ", ".join(known_revisions(repository)) or "none"
+        message = (
+            f"{text}: the hub's cache ({cache_folder()}) has this model, and not its revision "
+            f"{hub_id.revision or MAIN!r} (there are: {known}); {fetch}"
+        )
+    return MissingCheckpointError(message, str(repository))
