@@ -37,11 +37,20 @@ _downloads = ContextVar("_downloads", default=False)
 
 @contextmanager
 def allow_downloads(allowed: bool = True) -> Iterator[None]:
-    """Let calls in this block fetch models that are named as on a hub and that its cache lacks.
+    """Let calls in this block fetch models that are named by hub ids and that the cache lacks.
 
-    Such a call may raise, besides its own errors: MissingExtraError without ``patchc[hub]``,
-    UsageError where HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE forbids it, MissingCheckpointError where
-    the hub does not give the model, StorageError where it cannot be written.
+    Weights in other formats than safetensors are left out. What the cache has is taken as it is,
+    without asking the hub.
+
+    Args:
+        allowed: whether they may.
+
+    Raises:
+        MissingExtraError: in such a call, ``patchc[hub]`` is not installed.
+        UsageError: HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE forbids it.
+        MissingCheckpointError: the hub has no such model or revision, or not for this user.
+        CheckpointError: the hub cannot be reached.
+        StorageError: the cache cannot be written.
     """
     before = _downloads.set(allowed)
     try:
@@ -96,7 +105,9 @@ def local_model(path: PathLike) -> PathLike:
         if cached:
             note(f"{text}: taken as the local path; the hub's cache has a model of this name, too")
         return path
-    if not cached and "/" not in hub_id.name:
+    outer = hub_id.name.rpartition("/")[0]
+    is_path = os.path.lexists(outer) and not os.path.isdir(outer)  # noqa: PTH112 (as the former)
+    if is_path or not (cached or outer):
         return path
     snapshot = find_snapshot(hub_id)
     gaps = find_gaps(snapshot) if snapshot else Gaps()

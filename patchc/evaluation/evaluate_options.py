@@ -22,8 +22,8 @@ class EvaluateOptions:
     """How models are asked and their replies judged.
 
     Attributes:
-        judge: says what a reply is: "phrases" (a list of refusal phrases), "hf:PATH" or
-            "hf:PATH=LABEL" (a sequence classifier in a local folder), or a function, itself or as
+        judge: says what a reply is: "phrases" (a list of refusal phrases), "hf:MODEL" or
+            "hf:MODEL=LABEL" (a sequence classifier's folder or hub id), or a function, itself or as
             "module:function". It takes ``(prompts, replies)`` and returns a list with one entry per
             reply: True (refused), False (answered), or "refused", "answered" or "misanswered".
         max_new_tokens: longest reply.

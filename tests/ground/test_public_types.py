@@ -22,7 +22,8 @@ EXPORTED = [*NAMES.values(), *LIVE_NAMES.values()]
 VERBS = {
     name: one
     for name, one in NAMES.items()
-    if inspect.isfunction(one) and name not in ("open_patch", "read_recipe", "model_card")
+    if inspect.isfunction(one)
+    and name not in ("allow_downloads", "open_patch", "read_recipe", "model_card")
 }
 REPORTS = {"revert": "ApplyReport", "report": "PageReport"}
 FUNCTIONS = [

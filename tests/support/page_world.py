@@ -8,6 +8,8 @@ A page's commands run in a folder of their own with these:
 - ``answered.jsonl``, ``harmful.jsonl``, ``harmless.jsonl`` (with a ``prompt``, ``response`` and
   ``kind``), ``questions.jsonl`` (``prompt``, ``answer``), ``reference.txt``; in ``dev`` and
   ``test`` a half of the requests each
+- ``hub``: a home of the hub; its cache has ``org/chat``, which is models/chat, and at its tag
+  ``v2`` models/chat-v2
 - ``work/se``, ``work/osm``: what ``derive`` writes of the pair; ``fix.toml``: a recipe
 - ``fix.patchc``: changes models/chat; ``update.patchc``: models/chat to models/chat-v2;
   ``first.patchc``, ``second.patchc``, ``third.patchc``: a chain that begins with models/chat
@@ -24,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hub_caches import OTHER, write_cached
 from potion_chat import write_chat, write_requests
 from safetensors.torch import load_file, save_file
 
@@ -49,6 +52,9 @@ def write_world(folder: Path) -> None:
     for seed, name in ((3, "a"), (4, "b")):
         _write_changed(chat, models / name, seed, "proj")
     _write_changed(chat, models / "compiled", 5, "", "_orig_mod.")
+    cache = folder / "hub/hub"
+    write_cached(cache, "org/chat", chat)
+    write_cached(cache, "org/chat", models / "chat-v2", OTHER, "v2")
     write_requests(folder)
     shutil.copyfile(folder / "harmful.jsonl", folder / "answered.jsonl")
     write_requests(folder / "dev", slice(None, None, 2))
@@ -61,7 +67,7 @@ def write_world(folder: Path) -> None:
 
 def copy_world(made: Path, folder: Path, commands: str) -> None:
     """Copy the files to a page's folder, except those that its commands write first."""
-    shutil.copytree(made, folder, dirs_exist_ok=True)
+    shutil.copytree(made, folder, symlinks=True, dirs_exist_ok=True)
     for path in sorted(folder.rglob("*"), reverse=True):
         name = path.relative_to(folder)
         if _is_written_first(name, commands):
