@@ -100,7 +100,8 @@ def derive(
     judge: Annotated[
         str,
         _data(
-            "Finds refusals among the base's replies: phrases, module:function, or hf:MODEL[=LABEL]."
+            "Finds refusals among the base's replies: phrases, module:function, or "
+            "hf:MODEL[=LABEL]."
         ),
     ] = "phrases",
     se_learning_rate: Annotated[float, _of_se(_RATE)] = _DEFAULTS.se.learning_rate,

@@ -78,8 +78,8 @@ def open_classifier(spec: str, device: str | torch.device) -> Judge:
     ]
     if len(refusing) != 1:
         raise UsageError(
-            f"judge hf:{spec}: cannot tell which label means refused; write hf:MODEL=LABEL with one "
-            f"of {', '.join(labels.values())}"
+            f"judge hf:{spec}: cannot tell which label means refused; write hf:MODEL=LABEL with "
+            f"one of {', '.join(labels.values())}"
         )
     model = model.to(choose_device(device)).eval()
     stated = tokenizer.model_max_length

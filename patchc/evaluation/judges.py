@@ -144,7 +144,8 @@ def _load_function(name: str) -> Judge:
     module, colon, function = name.partition(":")
     if not (module and colon and function):
         raise UsageError(
-            f"judge is {name!r:.80}; it must be phrases, module:function, hf:MODEL or hf:MODEL=LABEL"
+            f"judge is {name!r:.80}; it must be phrases, module:function, hf:MODEL or "
+            "hf:MODEL=LABEL"
         )
     here = str(Path.cwd())
     sys.path.append(here)
