@@ -52,12 +52,13 @@ def find_gaps(snapshot: Snapshot) -> Gaps:
     def lacking(names: Iterable[str]) -> list[str]:
         return [name for name in sorted(names) if not _is_file(snapshot.folder / name)]
 
-    shards = lacking(_mapping(snapshot.folder / _INDEX, "weight_map", by_value=True))
+    index = None if _is_file(snapshot.folder / _SINGLE) else snapshot.folder / _INDEX
+    shards = lacking(_mapping(index, "weight_map", by_value=True)) if index else []
     listed = _mapping(snapshot.repository / "trees" / f"{snapshot.commit}.json", "files")
     files = lacking(name for name in listed if not name.endswith(UNUSED_SUFFIXES))
     if shards:
         return Gaps(_named(shards), "")
-    if not any(_is_file(snapshot.folder / name) for name in (_INDEX, _SINGLE)):
+    if index and not _is_file(index):
         weights = [name for name in files if name in (_INDEX, _SINGLE)]
         cut_off = any((snapshot.repository / "blobs").glob("*.incomplete"))
         if weights or cut_off:

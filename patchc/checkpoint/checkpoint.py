@@ -334,5 +334,3 @@ def _is_folder(path: Path) -> bool:
         raise MissingCheckpointError(f"{path}: {reason(error)}", str(path)) from error
     except OSError as error:
         raise CheckpointError(f"{path}: cannot open: {reason(error)}") from error
-
-

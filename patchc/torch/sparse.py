@@ -15,6 +15,7 @@ from patchc.chunks import Chunk
 from patchc.dtypes import Words
 from patchc.errors import UsageError
 from patchc.formats import Patch, TensorRecord, open_patch
+from patchc.hub_models import takes_models
 from patchc.patching.chunk_images import ChunkImage
 from patchc.patching.digest_pass import ModelDigests, TensorDigests, pass_over_tensors
 from patchc.patching.states import match_tensors
@@ -55,6 +56,7 @@ class SparseUpdate:
     positions: torch.Tensor | None
 
 
+@takes_models("base")
 def sparse_updates(
     patch: str | os.PathLike[str],
     base: str | os.PathLike[str],
