@@ -100,7 +100,7 @@ def refusal(
     refused = [one for one in files if one.refused]
     if not refused:
         return None
-    around = "give --keep-side-files, which leaves the model's as they are"
+    around = "leave the model's alone: apply, revert and verify take --keep-side-files"
     if all(one.is_card for one in refused):
         around = "leave --strict-side-files out, so that cards are left alone"
     return SideFileError(

@@ -114,6 +114,9 @@ def _write_models() -> None:
         shard.write_text(POINTER)
     _cut(_shards(_copy("models/chat", "models/cut"))[1])
     _shards(_copy("models/chat", "models/lost"))[1].unlink()
+    for name, text in (("worded", "{{ 1 }}"), ("edited", "{{ 2 }}"), ("pointed", POINTER)):
+        (_copy("models/chat", f"models/{name}") / "chat_template.jinja").write_text(text)
+    _done("diff models/chat models/worded -o files.patchc")
     (_copy("models/chat", "models/untemplated") / "chat_template.jinja").unlink()
     for file in _copy("models/chat", "models/wordless").glob("*token*"):
         file.unlink()

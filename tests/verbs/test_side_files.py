@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tiny_checkpoints import normal, nudge, tree, write_model
 
 import patchc
+from patchc.patching.cards import is_card
 
 Side = Literal["base", "result"]
 Contents = Mapping[str, bytes | None]
@@ -225,6 +226,25 @@ def test_verify(updates: list[Update], data: st.DataObject) -> None:
     refused = case.refused(set(found))
     assert {name for name, one in found.items() if one.refused} == refused
     assert code == (24 if refused else 0), errors
+
+
+# Cards --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("names", "card"),
+    [
+        (
+            "README README.md readme.MD a/b/README.txt README_zh.md README.zh-CN.md README-fr.rst",
+            True,
+        ),
+        ("MODEL_CARD.md modelcard.md model-card_de.md .gitattributes a/.gitignore", True),
+        ("LICENSE README.py README.json README.md.txt.sh README.md/config.json aREADME.md", False),
+        (".gitmodules card.md config.json model.safetensors.index.json README_detailed.md", False),
+    ],
+)
+def test_which_files_are_cards(names: str, card: bool) -> None:
+    assert {is_card(name) for name in names.split()} == {card}
 
 
 # Single cases ----------------------------------------------------------------------------------

@@ -74,6 +74,16 @@ def test_a_patch_with_code_is_refused_before_anything_is_asked(
     assert not out.exists()
 
 
+def test_a_file_of_one_s_own_is_refused_before_anything_is_asked(
+    base: Path, sets: dict[str, Path], tmp_path: Path
+) -> None:
+    after = write_base(tmp_path / "after", template=TEMPLATE.replace("> {{", "> tea {{"))
+    mine = write_base(tmp_path / "mine", template=TEMPLATE.replace("> {{", "> my {{"))
+    patchc.diff(base, after, out=tmp_path / "template.patchc")
+    with pytest.raises(patchc.SideFileError, match=r"chat_template\.jinja"):
+        patchc.evaluate([mine], **sets, patch=tmp_path / "template.patchc", options=OPTIONS)
+
+
 def test_a_patch_of_another_model_is_refused_before_anything_is_asked(
     fix: tuple[Path, Path], sets: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -65,6 +65,16 @@ def test_code_in_a_later_patch_is_refused_before_anything_is_asked(
     assert not out.exists()
 
 
+def test_side_files_that_the_patch_before_does_not_leave(spoken: Spoken, tmp_path: Path) -> None:
+    models = [shutil.copytree(spoken.models[name], tmp_path / name) for name in "12"]
+    for model in models:
+        (model / "terms.txt").write_text(model.name)
+    patchc.diff(*models, out=tmp_path / "named.patchc")
+    turns = [spoken.patches[0], tmp_path / "named.patchc"]
+    with pytest.raises(MismatchError, match=r"named\.patchc does not follow .*a\.patchc"):
+        patchc.evaluate(spoken.base, **spoken.sets, turns=turns, options=OPTIONS)
+
+
 def test_each_patch_has_to_be_signed(spoken: Spoken, tmp_path: Path) -> None:
     patchc.keygen(tmp_path / "key")
     signed = Path(shutil.copyfile(spoken.patches[0], tmp_path / "a.patchc"))
