@@ -120,13 +120,14 @@ def conditional() -> Seeds:
 def checkpoints() -> Seeds:
     """One file and two shards, with tensors of several dtypes."""
     one = {"a.weight": Raw("BF16", (4, 2), bytes(16)), "b": Raw("F32", (), bytes(4))}
-    plain = {"d": Raw("U8", (0,), b""), "e": Raw("I64", (1,), b"12345678")}
-    two = {"c": Raw("F4", (2, 4), bytes(4))} | plain  # quantised, by its dtype
+    two = {
+        "c": Raw("F4", (2, 4), bytes(4)),
+        "d": Raw("U8", (0,), b""),
+        "e": Raw("I64", (1,), b"12345678"),
+    }
     single, first, second = (
-        file_bytes(one | plain, {"format": "pt"}),
-        file_bytes(one),
-        file_bytes(two, {"format": "pt"}),
-    )
+        file_bytes(one | two, {"format": "pt"}), file_bytes(one), file_bytes(two, {"format": "pt"}),
+    )  # fmt: skip
     shards = dict.fromkeys(one, checkpoint.NAMES[2]) | dict.fromkeys(two, checkpoint.NAMES[3])
     index = json.dumps({"metadata": {"total_size": 32}, "weight_map": shards}).encode()
     quantised = json.dumps({"quantization_config": {"quant_method": "gptq"}}).encode()
