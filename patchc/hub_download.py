@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from threading import Lock
 from typing import Any
 
 from patchc.errors import (
@@ -15,18 +16,26 @@ from patchc.errors import (
 )
 from patchc.hub_cache import HubId, Snapshot, cache_folder, find_snapshot, repository_of
 from patchc.hub_gaps import UNUSED_SUFFIXES
+from patchc.progress import Progress, ProgressEvent
 from patchc.system_errors import storage_error
 
 _OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO)
 _TRUE = ("1", "ON", "YES", "TRUE")
+_BYTES_ON_DISK = "huggingface_hub.snapshot_download"
+"""What huggingface_hub calls the bar that counts these."""
+
 _SHOWN = 300
 
 
-def download(hub_id: HubId) -> Snapshot:
+def download(hub_id: HubId, progress: Progress) -> Snapshot:
     """Fetch all files of a model but weights in formats that patchc does not read.
 
     Files that the cache has are not fetched again, and what was cut off is continued.
+
+    Args:
+        hub_id: the model.
+        progress: called with the bytes done, from several threads, one at a time.
 
     Raises:
         UsageError: the environment forbids it.
@@ -46,12 +55,20 @@ def download(hub_id: HubId) -> Snapshot:
         from huggingface_hub import snapshot_download
         from huggingface_hub.utils import tqdm
 
-    class Quiet(tqdm):  # type: ignore[misc]
-        """No bar: standard error is the caller's."""
+    class Told(tqdm):  # type: ignore[misc]
+        """A bar that is not drawn: the caller hears of the bytes on the disk."""
 
         def __init__(self, *args: Any, **named: Any) -> None:
+            self._counts = named.get("name") == _BYTES_ON_DISK
             super().__init__(*args, **named | {"disable": True})
 
+        def update(self, n: float | None = 1) -> None:
+            if self._counts:
+                with lock:
+                    self.n += int(n or 0)
+                    progress(ProgressEvent("download", self.n, self.total or 0, "bytes"))
+
+    lock = Lock()
     try:
         snapshot_download(
             hub_id.name,
@@ -60,7 +77,7 @@ def download(hub_id: HubId) -> Snapshot:
             endpoint=os.environ.get("HF_ENDPOINT") or None,
             ignore_patterns=[f"*{suffix}" for suffix in UNUSED_SUFFIXES],
             library_name="patchc",
-            tqdm_class=Quiet,
+            tqdm_class=Told,
         )
     except Exception as error:  # of the hub, of its Xet, of the network: no class has them all
         raise _told(hub_id, error) from error

@@ -28,6 +28,7 @@ from patchc.hub_cache import (
 from patchc.hub_gaps import Gaps, find_gaps
 from patchc.notes import note
 from patchc.paths import PathLike
+from patchc.progress import Progress, ignore_progress
 from patchc.regular_file import is_possible
 
 _P = ParamSpec("_P")
@@ -73,12 +74,13 @@ def takes_models(*names: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
         @wraps(function)
         def taking(*args: _P.args, **kwargs: _P.kwargs) -> _R:
             given, named = list[Any](args), dict[str, Any](kwargs)
+            progress = named.get("progress", ignore_progress)
             for place in places:
                 if place < len(given):
-                    given[place] = _each_local(given[place])
+                    given[place] = _each_local(given[place], progress)
             for name in names:
                 if name in named:
-                    named[name] = _each_local(named[name])
+                    named[name] = _each_local(named[name], progress)
             return function(*given, **named)
 
         vars(taking)["models"] = names
@@ -87,8 +89,12 @@ def takes_models(*names: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
     return decorate
 
 
-def local_model(path: PathLike) -> PathLike:
+def local_model(path: PathLike, progress: Progress = ignore_progress) -> PathLike:
     """The folder of a model that is named as on a hub; any other path as it is.
+
+    Args:
+        path: what was given.
+        progress: called with the bytes of a download.
 
     Raises:
         MissingCheckpointError: the cache lacks the model, the revision or some of its weights.
@@ -115,7 +121,7 @@ def local_model(path: PathLike) -> PathLike:
         from patchc.hub_download import download  # rarely needed, and slow to import
 
         note(f"{text}: being fetched into the hub's cache, {repository}")
-        snapshot = download(hub_id)
+        snapshot = download(hub_id, progress)
         gaps = find_gaps(snapshot)
     if snapshot is None:
         raise _missing(text, hub_id, repository)
@@ -123,11 +129,11 @@ def local_model(path: PathLike) -> PathLike:
     return snapshot.folder
 
 
-def _each_local(given: Any) -> Any:
+def _each_local(given: Any, progress: Progress) -> Any:
     if isinstance(given, str | os.PathLike):
-        return local_model(given)
+        return local_model(given, progress)
     if isinstance(given, Iterable) and not isinstance(given, bytes):
-        return [_each_local(one) for one in given]
+        return [_each_local(one, progress) for one in given]
     return given
 
 

@@ -75,9 +75,17 @@ def test_a_model_is_fetched_once(hub: FakeHub, tmp_path: Path) -> None:
 def test_in_python_a_block_allows_it(hub: FakeHub) -> None:
     with pytest.raises(MissingCheckpointError):
         patchc.verify("fix.patchc", "org/chat@refs/pr/1")
+    events: list[patchc.ProgressEvent] = []
     with patchc.allow_downloads():
-        assert patchc.verify("fix.patchc", "org/chat@refs/pr/1").state == "base"
+        report = patchc.verify("fix.patchc", "org/chat@refs/pr/1", progress=events.append)
+    assert report.state == "base"
     assert hub.sent
+    heard = [one for one in events if one.stage == "download"]
+    assert [one.done for one in heard] == sorted({one.done for one in heard})
+    wanted = files_of(hub.source) - {*UNUSED}
+    nbytes = sum((hub.source / name).stat().st_size for name in wanted)
+    assert heard[-1].done == heard[-1].total == nbytes
+    assert heard[-1].unit == "bytes"
     with pytest.raises(MissingCheckpointError):
         patchc.verify("fix.patchc", "org/other")
 
