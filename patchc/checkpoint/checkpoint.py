@@ -110,6 +110,11 @@ class Checkpoint:
                 self.check_unchanged()
 
     @property
+    def shards_beside(self) -> list[str]:
+        """Names of those files that lie beside the model's own and belong to the checkpoint."""
+        return [name for name in self.shards if name not in self.files.names]
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all its safetensors files, headers included."""
         return sum(shard.size for shard in self.shards.values())

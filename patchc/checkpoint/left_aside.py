@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Protocol
 
 from patchc.checkpoint.loaded_files import LoadedFiles
 from patchc.escaping import shown
@@ -42,6 +43,13 @@ class LeftAside:
 
     name: str
     reason: str
+
+
+class HasLeftAside(Protocol):
+    """A checkpoint."""
+
+    @property
+    def left_aside(self) -> tuple[LeftAside, ...]: ...  # noqa: D102
 
 
 def is_adapter(name: str) -> bool:
@@ -86,6 +94,12 @@ def tell(left: Iterable[LeftAside]) -> str:
         by_reason.setdefault(one.reason, []).append(one.name)
     by_reason.pop(_SCORES, None)
     return "; ".join(f"{_listed(names)} ({reason})" for reason, names in by_reason.items())
+
+
+def left_aside_of(models: Iterable[HasLeftAside]) -> tuple[LeftAside, ...]:
+    """What was left aside of several models, each once, in name order."""
+    found = {one for model in models for one in model.left_aside}
+    return tuple(sorted(found, key=lambda one: (one.name, one.reason)))
 
 
 def _listed(names: Sequence[str]) -> str:

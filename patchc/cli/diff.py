@@ -48,6 +48,11 @@ def diff(
     if json:
         print_json(report)
     else:
-        print_facts(f"diff: wrote {out}", patch_facts(report))
+        facts = patch_facts(report)
+        if report.beside:
+            facts["beside"] = f"{', '.join(report.beside)}, as well as the model"
+        if report.left_aside:
+            facts["not carried"] = ", ".join(one.name for one in report.left_aside)
+        print_facts(f"diff: wrote {out}", facts)
         print_code(report.code)
         print_next("verify", out, base)

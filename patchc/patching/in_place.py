@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from patchc.checkpoint import Checkpoint, InPlaceWriter, open_checkpoint
+from patchc.checkpoint import Checkpoint, InPlaceWriter
 from patchc.checkpoint.checkpoint import changed_meanwhile
 from patchc.checkpoint.journal_path import journal_path
 from patchc.checkpoint.own_place import refuse_foreign_place
@@ -23,6 +23,7 @@ from patchc.patching.in_place_journal import (
 )
 from patchc.patching.left_alone import CARDS_ALONE, SideFileOptions, note_left_alone
 from patchc.patching.merge_options import MergeOptions, plan_merge
+from patchc.patching.model_of_patch import open_for_patch
 from patchc.patching.pending_chunks import Pending, check_in_place, everything, find_pending
 from patchc.patching.pending_groups import COPIES, GROUP_BYTES, PendingGroups
 from patchc.patching.rewrite import VERBS
@@ -63,7 +64,7 @@ def change_in_place(
         KeyboardInterrupt: its message says how the model was left.
     """
     try:
-        with open_checkpoint(model_path) as model, runtime:
+        with open_for_patch(model_path, patch) as model, runtime:
             check_in_place(patch, target, options.side_files)
             plan_merge(patch, merge)
             refuse_foreign_place(model)
@@ -125,7 +126,9 @@ def _change(
         images: list[Images] = [journal.left] if journal.left else []
         if repair_from is not None:
             _check_copy(Path(repair_from), model.path)
-            images.append(CopiedChunks(opened.enter_context(open_checkpoint(repair_from)), patch))
+            images.append(
+                CopiedChunks(opened.enter_context(open_for_patch(repair_from, patch)), patch)
+            )
         try:
             pending = find_pending(patch, model, target, runtime, images)
         except WrongBaseError as error:

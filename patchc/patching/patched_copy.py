@@ -12,7 +12,6 @@ from patchc.checkpoint import (
     CheckpointCopy,
     HeaderError,
     JoinedCopy,
-    open_checkpoint,
     refuse_quantised,
 )
 from patchc.checkpoint.writer import refuse_copies
@@ -35,6 +34,7 @@ from patchc.patching.foreign_names import names_of_copy
 from patchc.patching.in_place_journal import interrupted, left_journal
 from patchc.patching.left_alone import CARDS_ALONE, SideFileOptions, named, note_left_alone, refusal
 from patchc.patching.merge_options import MergeOptions, MergeReport, irreversible, plan_merge
+from patchc.patching.model_of_patch import open_for_patch
 from patchc.patching.rewrite import merge, rewrite
 from patchc.patching.states import find_side, find_state, match_tensors
 from patchc.patching.transition import OtherSideError
@@ -60,7 +60,7 @@ def write_patched_copy(
     side_files: SideFileOptions = CARDS_ALONE,
 ) -> ApplyReport:
     """Write the model on side ``target`` to ``out``; :func:`patchc.apply` states the contract."""
-    with open_checkpoint(model_path) as model:
+    with open_for_patch(model_path, patch) as model:
         if patch.additive and target == "base":
             raise irreversible(patch)
         merged = plan_merge(patch, options)

@@ -14,6 +14,7 @@ from patchc.patching.digest import read_digests
 from patchc.patching.digest_pass import ModelDigests, pass_over_model
 from patchc.patching.file_changes import FileChanges
 from patchc.patching.left_alone import CARDS_ALONE, SideFile, SideFileOptions
+from patchc.patching.model_of_patch import missing_beside
 from patchc.patching.tensor_sides import read_side
 from patchc.patching.torn_chunks import Images, TornChunks
 from patchc.patching.transition import ChunkDigests, Transition, unsound
@@ -171,8 +172,10 @@ def match_tensors(patch: Patch, model: Checkpoint, side: Side = "base") -> None:
             )
     for name in records:
         if name not in model.tensors:
-            whole = _model_of_shard(model.path)
+            whole, file = _model_of_shard(model.path), missing_beside(patch, model)
             remedy = {"remedy": f"it is one shard: name the folder {whole}"} if whole else {}
+            if file and not whole:
+                remedy = {"remedy": f"{file}, which lay beside the patch's models, is missing here"}
             raise transition.wrong(name, "the model does not have it", **remedy)
 
 

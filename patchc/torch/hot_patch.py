@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import torch
 
-from patchc.checkpoint import open_checkpoint
 from patchc.errors import AlreadyPatchedError, NotPatchedError, UsageError
 from patchc.formats import open_patch
 from patchc.hub_models import takes_models
 from patchc.kernels.ulp_steps import Launch, StepRun, launches
+from patchc.patching.model_of_patch import open_for_patch
 from patchc.progress import Progress, ignore_progress
 from patchc.runtime.runtime import Runtime
 from patchc.sides import OTHER, Side
@@ -223,7 +223,7 @@ def prepare(
         layout = lay_out(opened, model, mapping or {}, shard, replicas=base is not None)
         live = LiveModel(model, layout)
         live.synchronize()
-        checkpoint = stack.enter_context(open_checkpoint(base)) if base is not None else None
+        checkpoint = stack.enter_context(open_for_patch(base, opened)) if base is not None else None
         runtime = stack.enter_context(Runtime(threads, progress=progress))
         preparation = Preparation(opened, live, checkpoint, verify, shard)
         steps = preparation.run(runtime)

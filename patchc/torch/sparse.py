@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from patchc.checkpoint import Checkpoint, open_checkpoint
+from patchc.checkpoint import Checkpoint
 from patchc.chunks import Chunk
 from patchc.dtypes import Words
 from patchc.errors import UsageError
@@ -18,6 +18,7 @@ from patchc.formats import Patch, TensorRecord, open_patch
 from patchc.hub_models import takes_models
 from patchc.patching.chunk_images import ChunkImage
 from patchc.patching.digest_pass import ModelDigests, TensorDigests, pass_over_tensors
+from patchc.patching.model_of_patch import open_for_patch
 from patchc.patching.states import match_tensors
 from patchc.patching.tensor_sides import read_side
 from patchc.patching.transition import ChunkDigests, Transition, unsound
@@ -105,7 +106,7 @@ def sparse_updates(
         raise UsageError(f"target is {target!r:.80}; it must be result or base")
     with (
         open_patch(patch) as opened,
-        open_checkpoint(base) as model,
+        open_for_patch(base, opened) as model,
         Runtime(threads, progress=progress) as runtime,
     ):
         demand_trust(opened, trust)

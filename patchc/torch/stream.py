@@ -8,12 +8,12 @@ from contextlib import closing
 
 import torch
 
-from patchc.checkpoint import open_checkpoint
 from patchc.chunks import Chunk
 from patchc.errors import AlreadyPatchedError
 from patchc.formats import TensorRecord, open_patch
 from patchc.hub_models import takes_models
 from patchc.patching.digest_pass import ModelDigests, TensorDigests, pass_over_tensors
+from patchc.patching.model_of_patch import open_for_patch
 from patchc.patching.states import match_tensors
 from patchc.patching.transition import ChunkDigests, OtherSideError, Transition, unsound
 from patchc.progress import Progress, ignore_progress
@@ -56,7 +56,7 @@ def patched_tensors(
     """
     with (
         open_patch(patch) as opened,
-        open_checkpoint(base) as model,
+        open_for_patch(base, opened) as model,
         Runtime(threads, progress=progress) as runtime,
     ):
         demand_trust(opened, trust)

@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from patchc.checkpoint import Checkpoint, open_checkpoint
+from patchc.checkpoint.files_beside import take_all
+from patchc.checkpoint.left_aside import left_aside_of
 from patchc.chunks import Chunk
 from patchc.compiler.pairing import pair_tensors
+from patchc.compiler.shadowed_copies import refuse_other_copies
 from patchc.compiler.steps import Codec, ReadChanges, check_patch_output, compile_steps
 from patchc.dtypes import Words
 from patchc.errors import MismatchError
@@ -17,6 +20,7 @@ from patchc.formats.container.layout import DEFAULT_CHUNK_BITS
 from patchc.hub_models import takes_models
 from patchc.notes import note
 from patchc.patching.code_files import CodeFile, code_to_write
+from patchc.patching.model_of_patch import BESIDE
 from patchc.patching.side_files import changed_files
 from patchc.patching.tensor_sides import read_side, unchanged_pairs
 from patchc.progress import Progress, ignore_progress
@@ -46,7 +50,9 @@ def diff(
     """Write a patch that takes ``base`` to ``tuned``: every word that differs, any dtype.
 
     Tensors may be added, removed or renamed, and may change shape or dtype. Shards, their headers
-    and side files may differ.
+    and side files may differ. Safetensors files beside the model's own, such as a draft head, are
+    compared too, if no other file of their folder holds their tensors. The report names weight
+    files that are not carried.
 
     Args:
         base: a checkpoint folder or safetensors file.
@@ -76,8 +82,14 @@ def diff(
             rule is malformed, or does not fit the names of both.
     """
     renames = Renames(rename)
+    whole = not weights_only and Path(base).is_dir() and Path(tuned).is_dir()
+    beside = take_all if whole else None
     runtime = Runtime(threads, max_memory, ranks=shared_ranks(), progress=progress)
-    with open_checkpoint(base) as base_model, open_checkpoint(tuned) as tuned_model, runtime:
+    with (
+        open_checkpoint(base, beside=beside) as base_model,
+        open_checkpoint(tuned, beside=beside) as tuned_model,
+        runtime,
+    ):
         check_patch_output(Path(out), (base_model.path, tuned_model.path), chunk_bits)
         runtime.fit(need_to_compare(base_model, 1 << chunk_bits))
         result, suggested = tuned_model, tuple[str, ...]()
@@ -88,6 +100,7 @@ def diff(
             _match(base_model, result)
             pairs, files = unchanged_pairs(base_model), iter(list[EncodedFile]())
         else:
+            refuse_other_copies(base_model, tuned_model)
             pairs = pair_tensors(base_model, tuned_model, runtime, renames)
             files = changed_files(base_model, tuned_model)
             suggested = () if rename else _suggest(pairs, base_model, tuned_model)
@@ -96,13 +109,22 @@ def diff(
             before = read_side(base_model, pair, chunk, "base", runtime.buffers.base)
             return before, read_side(result, pair, chunk, "result", runtime.buffers.tuned)
 
+        both = (base_model, tuned_model)
+        carried = sorted({name for model in both for name in model.shards_beside})
         provenance = {"kind": "diff", "tool": tool(), **renames.to_json()}
+        provenance |= {BESIDE: carried} if carried else {}
         source = ReadChanges(read, provenance, (base_model, tuned_model))
         patch = compile_steps(
             Path(out), pairs, source, 1 << chunk_bits, "diff", runtime, codec, files=files
         )
         code = () if runtime.ranks.rank else _code_in(Path(out), base_model, tuned_model)
-        return DiffReport(**facts_of(Path(out), patch), code=code, suggested_renames=suggested)
+        return DiffReport(
+            **facts_of(Path(out), patch),
+            code=code,
+            suggested_renames=suggested,
+            beside=tuple(carried),
+            left_aside=left_aside_of(both),
+        )
 
 
 def _suggest(pairs: Sequence[TensorPair], base: Checkpoint, tuned: Checkpoint) -> tuple[str, ...]:

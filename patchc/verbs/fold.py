@@ -8,13 +8,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from patchc.checkpoint import open_checkpoint
 from patchc.compiler.chain_check import check_chain
 from patchc.compiler.folding import fold_onto, fold_patches
 from patchc.compiler.steps import check_patch_output
 from patchc.errors import UnsupportedInputError, UsageError
 from patchc.formats import Patch, open_patch
 from patchc.hub_models import takes_models
+from patchc.patching.model_of_patch import open_for_patch
 from patchc.paths import PathLike, listed
 from patchc.progress import Progress, ignore_progress
 from patchc.runtime.runtime import Runtime
@@ -83,7 +83,7 @@ def fold(
                     f"{one.path} is coded given the words that it applies to; give the base of "
                     "the first patch with --base"
                 )
-        model = None if base is None else inputs.enter_context(open_checkpoint(base))
+        model = None if base is None else inputs.enter_context(open_for_patch(base, opened[0]))
         read = tuple(one.path for one in (*opened, model) if one)
         check_patch_output(out, read, opened[0].chunk_words.bit_length() - 1)
         metadata = _provenance(opened)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from patchc.checkpoint.left_aside import LeftAside
 from patchc.compiler.pipeline import CompiledPatch
 from patchc.formats.change_bits import ChangeBits
 from patchc.patching.code_files import CodeFile
@@ -78,11 +79,15 @@ class DiffReport(PatchReport):
     Attributes:
         code: the files in it that a loader or an interpreter would run, so that apply or revert
             takes it only where code is allowed; on the first rank.
+        beside: the safetensors files beside the model's own that it carries, of either folder.
+        left_aside: the weight files of either folder that it does not carry, and why.
         suggested_renames: rules for ``rename`` under which most of the model would cost its changes
             alone; empty where nothing seems renamed and changed, or rules were given.
     """
 
     code: tuple[CodeFile, ...] = ()
+    beside: tuple[str, ...] = ()
+    left_aside: tuple[LeftAside, ...] = ()
     suggested_renames: tuple[str, ...] = ()
 
 

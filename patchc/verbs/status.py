@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from patchc.checkpoint import Checkpoint, open_checkpoint
+from patchc.checkpoint import Checkpoint
 from patchc.errors import UsageError, WrongBaseError
 from patchc.formats import Patch, open_patch
 from patchc.hub_models import takes_models
 from patchc.patching.file_changes import FileChanges
 from patchc.patching.in_place_journal import interrupted, left_journal
 from patchc.patching.left_alone import SideFile, named
+from patchc.patching.model_of_patch import open_for_patch
 from patchc.patching.sightings import Sighting, look_for
 from patchc.paths import PathLike, listed
 from patchc.progress import Progress, ignore_progress
@@ -102,32 +103,62 @@ def status(
         raise UsageError("status needs at least one patch; name the patches to look for")
     with ExitStack() as inputs:
         opened = [inputs.enter_context(open_patch(path)) for path in paths]
-        checkpoint = inputs.enter_context(open_checkpoint(model))
+        views = _open_views(model, opened, inputs)
+        checkpoint = views[0]
         runtime = inputs.enter_context(Runtime(threads, max_memory, progress=progress))
         runtime.fit(max(map(need_to_patch, opened), key=lambda need: need.thread_bytes))
         left = inputs.enter_context(left_journal(checkpoint.path))
-        found = _Findings(checkpoint, look_for(opened, checkpoint, runtime))
+        found = _Findings(views, _look_for(opened, views, runtime))
         found.tell_by_digests()
         found.tell_by_chains()
         own = left.group.root if left else None
         found.tell_by_reading(own, runtime)
         found.tell_by_chains()
-        checkpoint.check_unchanged()
+        for view in set(views):
+            view.check_unchanged()
         cut_off = str(interrupted(checkpoint.path, left.group)) if left else ""
         return StatusReport(checkpoint.path, found.statuses(), cut_off)
+
+
+def _open_views(model: PathLike, patches: Sequence[Patch], inputs: ExitStack) -> list[Checkpoint]:
+    """Open a model for each patch; patches that cover the same files of it share one."""
+    views: dict[tuple[str, ...], Checkpoint] = {}
+    found = []
+    for patch in patches:
+        view = open_for_patch(model, patch)
+        files = tuple(view.shards)
+        if files in views:
+            with view:  # close it
+                found.append(views[files])
+        else:
+            found.append(inputs.enter_context(view))
+            views[files] = view
+    return found
+
+
+def _look_for(
+    patches: Sequence[Patch], views: Sequence[Checkpoint], runtime: Runtime
+) -> list[Sighting]:
+    """Look for the patches in their views of the model, of which each is read once."""
+    sightings: dict[int, Sighting] = {}
+    for view in dict.fromkeys(views):
+        places = [place for place, one in enumerate(views) if one is view]
+        found = look_for([patches[place] for place in places], view, runtime)
+        sightings |= zip(places, found, strict=True)
+    return [sightings[place] for place in range(len(patches))]
 
 
 class _Findings:
     """What is known of each patch, by its place; the steps that tell more come in turn."""
 
-    def __init__(self, model: Checkpoint, sightings: Sequence[Sighting]) -> None:
-        self._model = model
+    def __init__(self, models: Sequence[Checkpoint], sightings: Sequence[Sighting]) -> None:
+        self._models = models
         self._sightings = sightings
         self._patches = [one.patch for one in sightings]
         self._differences = [one.difference for one in sightings]
         self._states: dict[int, HeldState] = {}
         self._through: dict[int, tuple[int, ...]] = {}
-        self._files = [FileChanges(patch, model) for patch in self._patches]
+        self._files = [FileChanges(*pair) for pair in zip(self._patches, models, strict=True)]
         self._apart: dict[int, tuple[SideFile, ...]] = {}
 
     def tell_by_digests(self) -> None:
@@ -166,7 +197,7 @@ class _Findings:
             if self._sides(place):
                 self._tell_by_files(place)
                 continue
-            report = find_report(patch, self._model, runtime)
+            report = find_report(patch, self._models[place], runtime)
             if report.state in ("base", "patched", "partly patched"):
                 self._states[place] = report.state
             self._differences[place] = report.difference

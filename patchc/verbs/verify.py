@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from patchc.checkpoint import Checkpoint, open_checkpoint
+from patchc.checkpoint import Checkpoint
 from patchc.checkpoint.left_aside import LeftAside
 from patchc.errors import WrongBaseError
 from patchc.formats import Patch, TensorRecord, open_patch
@@ -16,6 +16,7 @@ from patchc.patching.code_files import NO_CODE, CodeReport, code_in_patch, code_
 from patchc.patching.foreign_names import NameNote, names_of_patch
 from patchc.patching.in_place_journal import interrupted, left_journal
 from patchc.patching.left_alone import CARDS_ALONE, SideFile, SideFileOptions
+from patchc.patching.model_of_patch import open_for_patch
 from patchc.patching.states import find_state, find_torn_state
 from patchc.patching.torn_chunks import MAY_BE_TORN
 from patchc.patching.transition import UnknownChunkError
@@ -135,7 +136,7 @@ def verify(
         report = VerifyReport("intact", opened.root.hex())
         code = code_in_patch(opened)
         if model is not None:
-            with open_checkpoint(model) as checkpoint:
+            with open_for_patch(model, opened) as checkpoint:
                 report = find_report(opened, checkpoint, runtime, side_files)
                 report = _with_identities(report, opened)
                 report = replace(report, left_aside=checkpoint.left_aside)

@@ -1,0 +1,42 @@
+"""Opens the model that a patch is for: the files that loaders take, and those beside them.
+
+A patch made from two releases may cover safetensors files beside the model's own, such as a draft
+head. Its index lists tensors and not their files; so a file beside the model belongs to it if the
+index lists all of its tensors.
+"""
+
+from __future__ import annotations
+
+from patchc.checkpoint import Checkpoint, Shard, open_checkpoint
+from patchc.escaping import shown
+from patchc.formats import Patch
+from patchc.paths import PathLike
+
+BESIDE = "beside"
+"""The key in a patch's metadata for the names of the files beside the model that it covers."""
+
+_SHOWN = 80
+
+
+def open_for_patch(path: PathLike, patch: Patch) -> Checkpoint:
+    """Open a model with the files beside it that a patch covers.
+
+    Raises:
+        CheckpointError, InUseError, UnsupportedInputError: as :func:`open_checkpoint`.
+    """
+    listed = {record.name for record in patch.index.records}
+
+    def accept(shard: Shard) -> str:
+        other = next((one.name for one in shard.tensors if one.name not in listed), None)
+        return "" if other is None else f"the patch does not cover its tensor {other[:_SHOWN]!r}"
+
+    return open_checkpoint(path, beside=accept)
+
+
+def missing_beside(patch: Patch, model: Checkpoint) -> str | None:
+    """The first file beside the model that the patch covers and the model lacks, for a message."""
+    names = patch.metadata.get(BESIDE)
+    for name in names if isinstance(names, list) else ():
+        if isinstance(name, str) and name not in model.shards:
+            return shown(name, _SHOWN)
+    return None
