@@ -170,7 +170,12 @@ def build(
         candidates = find_candidates(base_model, components, recipe)
         plan = _plan(base_model, components, candidates, chunk_words, value_type, runtime)
         report = partial(
-            BuildReport, recipe=recipe, plan=plan, dry_run=dry_run, notes=records.notes
+            BuildReport,
+            recipe=recipe,
+            plan=plan,
+            dry_run=dry_run,
+            notes=records.notes,
+            left_aside=base_model.left_aside,
         )
         if dry_run:
             return report(**facts_of(out, None))

@@ -63,7 +63,12 @@ def build_merge(
         candidates = find_merge_candidates(base_model, tuned_models, recipe)
         plan = _plan(base_model, tuned_models, recipe, candidates, chunk_words, runtime)
         report = partial(
-            BuildReport, recipe=recipe, plan=plan, dry_run=dry_run, notes=records.notes
+            BuildReport,
+            recipe=recipe,
+            plan=plan,
+            dry_run=dry_run,
+            notes=records.notes,
+            left_aside=base_model.left_aside,
         )
         if dry_run:
             return report(**facts_of(out, None))

@@ -82,8 +82,8 @@ def diff(
             rule is malformed, or does not fit the names of both.
     """
     renames = Renames(rename)
-    whole = not weights_only and Path(base).is_dir() and Path(tuned).is_dir()
-    beside = take_all if whole else None
+    folders = all(os.path.isdir(path) for path in (base, tuned))  # noqa: PTH112 (any path)
+    beside = take_all if folders and not weights_only else None
     runtime = Runtime(threads, max_memory, ranks=shared_ranks(), progress=progress)
     with (
         open_checkpoint(base, beside=beside) as base_model,

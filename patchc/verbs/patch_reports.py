@@ -64,12 +64,14 @@ class BuildReport(PatchReport):
         plan: what was known before the build.
         dry_run: whether nothing was written.
         notes: what could not be checked about the components, in words.
+        left_aside: weight files in the base's folder that are not the model, and why.
     """
 
     recipe: Recipe | MergeRecipe
     plan: BuildPlan
     dry_run: bool
     notes: tuple[str, ...] = ()
+    left_aside: tuple[LeftAside, ...] = ()
 
 
 @dataclass(frozen=True)
