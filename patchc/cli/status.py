@@ -58,7 +58,8 @@ def _in_words(one: PatchStatus, model: Path) -> str:
     known = f"{model} is not the model that {one.path} was made for: "
     difference = one.difference.removeprefix(known).partition("; ")[0]
     differ = f"; side files differ: {named(one.side_files)}" if one.side_files else ""
-    can = "can be applied" if not any(file.refused for file in one.side_files) else "is not applied"
+    keep = any(file.refused for file in one.side_files)
+    can = "can be applied" + (" with --keep-side-files" if keep else "")
     return {
         "patched": f"patched, and then with {others}" if others else f"patched{differ}",
         "base": f"base: it {can}{differ}",

@@ -174,6 +174,27 @@ def test_files_count_too(tmp_path: Path) -> None:
     assert "patched; side files differ: 'config.json' (as in the base)" in text
 
 
+def test_side_files_of_one_s_own_are_named(tmp_path: Path) -> None:
+    weights = normal((30, 10), "BF16", 1)
+    models = [
+        write_model(tmp_path / n, {UP: words}, side_files={"README.md": n, "vocab.txt": n})
+        for n, words in (("before", weights), ("after", nudge(weights, 0.5, 2)))
+    ]
+    patch = tmp_path / "fix.patchc"
+    patchc.diff(*models, out=patch)
+    for model, state in zip(models, ("base: it can be applied", "patched"), strict=True):
+        (model / "README.md").write_text("mine")
+        text = f"{state}; side files differ: 'README.md' (its content differs)"
+        assert text in run("status", model, patch)[1]
+        (model / "vocab.txt").unlink()
+        assert "'vocab.txt' (missing)" in (text := run("status", model, patch)[1])
+        assert ("with --keep-side-files; " in text) == (state != "patched")
+        (found,) = patchc.status(model, patch).patches
+        assert [(one.name, one.refused) for one in found.side_files] == [
+            ("README.md", False), ("vocab.txt", True),
+        ]  # fmt: skip
+
+
 def test_a_patch_that_changes_nothing(patched: PatchedModel, tmp_path: Path) -> None:
     empty = tmp_path / "empty.patchc"
     patchc.diff(patched.base, patched.base, out=empty, chunk_bits=12)
