@@ -71,7 +71,7 @@ def find_loaded_files(folder: Path, stem: str = MODEL) -> LoadedFiles:
     named = None
     if stem == MODEL:
         named = _named_by_config(folder)
-        _refuse_other_models(folder)
+        _refuse_distributed(folder)
     chosen = named or next((name for name in (single, index) if _is_file(folder / name)), None)
     if chosen is None:
         found = [name for name in (single, index) if os.path.lexists(folder / name)]
@@ -79,6 +79,7 @@ def find_loaded_files(folder: Path, stem: str = MODEL) -> LoadedFiles:
             _refuse_lost_index(folder, index)
             refuse_foreign_folder(folder)
         chosen = found[0]  # a folder, or a link that leads nowhere: reading it tells
+    _refuse_adapter_of_another(folder)
     if chosen == single and os.path.lexists(folder / index):
         with suppress(CheckpointError, UnsupportedInputError):
             weight_map = read_weight_map(folder / index)
@@ -200,13 +201,8 @@ def _checked_name(config: Path, named: object) -> str:
     return named
 
 
-def _refuse_other_models(folder: Path) -> None:
-    """Refuse a folder in which transformers does not look for the files that are looked for here.
-
-    Raises:
-        UnsupportedInputError: the adapter there has its base elsewhere, or it is a distributed
-            checkpoint.
-    """
+def _refuse_adapter_of_another(folder: Path) -> None:
+    """Refuse weights beside which lies an adapter that is loaded onto a base elsewhere."""
     adapter = folder / "adapter_config.json"
     if _is_file(adapter) and not os.path.lexists(folder / "config.json"):
         raise UnsupportedInputError(
@@ -214,6 +210,10 @@ def _refuse_other_models(folder: Path) -> None:
             "that it names, not onto the weights of this folder; merge it into its model first "
             "(peft: merge_and_unload, then save_pretrained), or remove it"
         )
+
+
+def _refuse_distributed(folder: Path) -> None:
+    """Refuse a distributed checkpoint, which transformers loads in place of anything else."""
     for name in safetensors_in(folder):
         if _DISTRIBUTED.fullmatch(name):
             raise UnsupportedInputError(
