@@ -8,6 +8,7 @@ from pathlib import Path
 
 from patchc.checkpoint import Checkpoint, TensorInfo
 from patchc.dtypes import DType
+from patchc.errors import UsageError
 from patchc.formats import TensorPair, may_refer, may_resize
 from patchc.hashing import DIGEST_BYTES, tensor_digest
 from patchc.patching.digest import chunk_digests
@@ -38,7 +39,7 @@ def pair_tensors(
             rule says that they are others.
 
     Raises:
-        UsageError: the rules do not fit the names.
+        UsageError: the rules do not fit the names, or only swap names.
         CheckpointError: a file cannot be read.
         RankError: the ranks see other tensors, or have other rules.
     """
@@ -59,6 +60,12 @@ def pair_tensors(
         and may_resize(tensor.words, twin.words)
     }
     renamed = {name: new for name, new in twins.items() if new != name}
+    if renamed and tensors[0] == tensors[1]:
+        raise UsageError(
+            f"rename: {base.path} and {result.path} have tensors of the same names, dtypes and "
+            "shapes, so that none could tell which of the two a model is; leave the rules out, or "
+            "give --weights-only"
+        )
     removed = _sorted(t for name, t in base.tensors.items() if name not in paired)
     added = _sorted(t for name, t in result.tensors.items() if name not in paired)
     contents = _Contents(runtime)

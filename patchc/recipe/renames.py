@@ -49,7 +49,9 @@ class Renames:
     """
 
     def __init__(self, rules: str | Iterable[str] = ()) -> None:
-        self.rules = (rules,) if isinstance(rules, str) else tuple(rules)
+        if not isinstance(rules, Iterable):
+            raise UsageError(f"rename is {rules!r:.80}; give texts, OLD=NEW")
+        self.rules = (rules,) if isinstance(rules, str | bytes) else tuple(rules)
         if len(self.rules) > MOST_RULES:
             raise UsageError(f"there are more than {MOST_RULES} rename rules; join some of them")
         self._rules = [_parse(rule) for rule in self.rules]

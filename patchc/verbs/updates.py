@@ -63,7 +63,12 @@ def describe_update(index: PatchIndex) -> UpdateReport | None:
         if record.reference in index.added
         and index.added[record.reference].reference == name != record.reference
     ]
-    both = [(record, index.added[name]) for name, record in removed.items() if name in index.added]
+    left, taken = {old for old, _ in renamed}, {new for _, new in renamed}
+    both = [
+        (record, index.added[name])
+        for name, record in removed.items()
+        if name in index.added and name not in left | taken
+    ]
     cast = [(r.name, r.dtype.name, a.dtype.name) for r, a in both if r.dtype != a.dtype]
     pairs = [(r, r) for r in index.tensors.values() if not r.is_plain]
     pairs += [(r, a) for r, a in both if r.dtype == a.dtype]
@@ -72,10 +77,10 @@ def describe_update(index: PatchIndex) -> UpdateReport | None:
         for r, a in pairs
         if r.base_shape is not None and a.result_shape is not None
     ]
-    apart = {name for pair in renamed for name in pair} | {r.name for r, _ in both}
+    changed = {record.name for record, _ in both}
     return UpdateReport(
-        added=tuple(name for name in index.added if name not in apart),
-        removed=tuple(name for name in removed if name not in apart),
+        added=tuple(name for name in index.added if name not in taken | changed),
+        removed=tuple(name for name in removed if name not in left | changed),
         renamed=tuple((old, new) for old, new in renamed if new),
         resized=tuple(sorted(resized)),
         cast=tuple(cast),

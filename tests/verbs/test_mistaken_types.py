@@ -72,3 +72,15 @@ def test_a_recipe_is_none_by_its_name(tmp_path: Path, recipe: Any) -> None:
         with pytest.raises(patchc.UsageError, match=r"^recipe is .*; give a Recipe, a MergeRecipe"):
             call()
     assert not out.exists()
+
+
+@pytest.mark.parametrize("rename", [5, None, b"a=b", [b"a=b"], [None]], ids=repr)
+def test_a_rule_is_a_text(tmp_path: Path, patched: PatchedModel, rename: Any) -> None:
+    paths = small_inputs().write(tmp_path)
+    out = tmp_path / "fix.patchc"
+    for call in (
+        lambda: patchc.diff(patched.base, patched.base, out=out, rename=rename),
+        lambda: patchc.build(**paths, out=out, rename=rename),
+    ):
+        with pytest.raises(patchc.UsageError, match=r"^rename is .*; give texts, OLD=NEW"):
+            call()

@@ -134,11 +134,15 @@ def test_a_rule_goes_before_the_same_name_and_equal_bytes(tmp_path: Path) -> Non
     layers = [normal((9000,), "BF16", n) for n in range(3)]
     base = write_model(tmp_path / "base", {f"l.{n}.w": layers[n] for n in range(3)})
     moved = {f"l.{n + 1}.w": nudge(layers[n], 0.01, 5) for n in range(3)}
-    tuned = write_model(tmp_path / "tuned", moved | {"l.0.w": layers[1]})
+    tuned = write_model(tmp_path / "tuned", moved | {"l.0.w": normal((9001,), "F32", 9)})
     rules = [r"l\.0=l.x1", r"l\.1=l.2x", r"l\.2\.=l.3.", "x1=1", "2x=2"]
     report = patchc.diff(base, tuned, out=tmp_path / "p.patchc", rename=rules)
-    assert report.entries < 2 * 3 * 120
+    assert report.entries < 9001 + 2 * 3 * 120
     _there_and_back(tmp_path, report.out, base, tuned)
+    found = patchc.inspect(report.out).update
+    assert found is not None
+    assert found.renamed == tuple((f"l.{n}.w", f"l.{n + 1}.w") for n in range(3))
+    assert (found.added, found.removed, found.cast, found.resized) == (("l.0.w",), (), (), ())
 
 
 def test_weights_alone_keep_the_bases_names(tmp_path: Path) -> None:
