@@ -57,8 +57,13 @@ def _check_extra(base: Checkpoint, model: Checkpoint, names: NameFilter) -> None
         more = f" and {len(extra) - 1} more" if len(extra) > 1 else ""
         raise MismatchError(
             f"{model.path}: tensor {extra[0]!r}{more} is not in the base {base.path}; exclude it, "
-            f"or take the base that the model was tuned from{rename_advice(base, model)}"
+            f"or take the base that the model was tuned from{_advice(base, model)}"
         )
+
+
+def _advice(base: Checkpoint, model: Checkpoint) -> str:
+    advice = rename_advice(base, model)
+    return advice and f"{advice}, alike for all tuned models"
 
 
 def _find_twin(base: Checkpoint, model: Checkpoint, tensor: TensorInfo) -> TensorInfo:
@@ -66,7 +71,7 @@ def _find_twin(base: Checkpoint, model: Checkpoint, tensor: TensorInfo) -> Tenso
     if twin is None:
         raise MismatchError(
             f"{model.path}: tensor {tensor.name!r} is missing; exclude it, or take the base that "
-            f"the model was tuned from{rename_advice(base, model)}"
+            f"the model was tuned from{_advice(base, model)}"
         )
     if twin.shape != tensor.shape:
         raise MismatchError(
