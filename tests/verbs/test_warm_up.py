@@ -52,7 +52,8 @@ def test_nothing_is_left_to_compile(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         process(cache, "-m", "patchc", "warm-up", *NAMED, "--json", alone=tmp_path / "no")
     )
     assert second["compiled"] == 0
-    assert second["found"] == first["compiled"] + first["found"]
+    # A loop within another one is looked up only where the outer one is compiled.
+    assert 0 < second["found"] <= first["compiled"] + first["found"]
 
 
 def test_commands_without_loops_need_nothing() -> None:
