@@ -24,7 +24,7 @@ Tensors = Mapping[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class _Numbered:
-    """A parameter whose pieces have numbers: its rows in the last dimension, or its elements.
+    """A parameter whose pieces have numbers: the equal parts of each row, or its elements.
 
     Attributes:
         name: name in the model.
@@ -41,7 +41,14 @@ class _Numbered:
     unit: int
 
     def numbers(self) -> torch.Tensor:
-        return torch.arange(self.first, self.first + self.count, device="cpu").reshape(self.shape)
+        stop = self.first + self.count
+        kind = torch.int32 if stop < 1 << 31 else torch.int64
+        return torch.arange(self.first, stop, dtype=kind, device="cpu").reshape(self.shape)
+
+    def row_lengths(self) -> set[int]:
+        """How many words rows may have, of its first dimension or of several leading ones."""
+        leads = range(1, len(self.shape))
+        return {1, *(math.prod(self.shape[lead:]) * self.unit for lead in leads)}
 
 
 class _StandIn:
@@ -83,9 +90,11 @@ def checkpoint_slices(
             as the model has it; None if they are not known.
 
     Raises:
-        UnsupportedInputError: tensors are converted by more than moving whole rows, such as a
-            transpose; names them.
+        UnsupportedInputError: tensors are quantised, or converted by more than moving whole rows,
+            such as a transpose; names them.
     """
+    if codes := _codes(model, tensors):
+        raise unmappable(codes, "they are quantised")
     if _revert_function() is None:
         return _with_prefix(model, {name: [Slice(name)] for name in tensors}, known)
     numbered = _number(tensors)
@@ -93,7 +102,8 @@ def checkpoint_slices(
         shapes = _take_back(model, {name: _on_meta(tensor) for name, tensor in tensors.items()})
         found = _take_back(model, {one.name: one.numbers() for one in numbered})
     except Exception as error:
-        raise unmappable(_culprits(model, numbered) or list(tensors), str(error)) from error
+        reason = str(error) or type(error).__name__
+        raise unmappable(_culprits(model, numbered) or list(tensors), reason) from error
     return _with_prefix(model, _read(tensors, numbered, shapes, found), known)
 
 
@@ -121,6 +131,18 @@ def _revert_function() -> Any:
     return revert_weight_conversion
 
 
+def _codes(model: Any, tensors: Tensors) -> list[str]:
+    """The tensors of a quantised model that hold codes."""
+    if getattr(model, "hf_quantizer", None) is None:
+        return []
+    plain = (torch.Tensor, torch.nn.Parameter)
+    return [
+        name
+        for name, tensor in tensors.items()
+        if type(tensor) not in plain or tensor.element_size() == 1
+    ]
+
+
 def _take_back(model: torch.nn.Module, tensors: Tensors) -> dict[str, torch.Tensor]:
     """Tensors under the names and in the shapes in which transformers writes them."""
     return dict(_revert_function()(_StandIn(model, tensors), dict(tensors)))
@@ -137,11 +159,20 @@ def _number(tensors: Tensors) -> list[_Numbered]:
     for name, tensor in tensors.items():
         shape, unit = tuple(tensor.shape), 1
         if len(shape) > 1:
-            shape, unit = (*shape[:-1], 1), shape[-1]
+            parts = _parts_of(shape[-1])
+            shape, unit = (*shape[:-1], parts), shape[-1] // max(parts, 1)
         one = _Numbered(name, first, math.prod(shape), shape, unit)
         numbered.append(one)
         first += one.count + 1
     return numbered
+
+
+def _parts_of(columns: int) -> int:
+    """How many pieces a row has: few, but three or more, so that conversions of columns show.
+
+    One would go unseen where dimensions of one item are dropped, and two where halves interleave.
+    """
+    return next((parts for parts in range(3, columns) if columns % parts == 0), columns)
 
 
 def _culprits(model: torch.nn.Module, numbered: Sequence[_Numbered]) -> list[str]:
@@ -190,7 +221,7 @@ def _read(
 
 def _runs(found: torch.Tensor, shape: torch.Tensor) -> list[tuple[int, int, int]]:
     """Numbers in a row in a tensor of the checkpoint: where they begin, the first, how many."""
-    if found.dtype != torch.int64 or found.dim() != shape.dim():
+    if found.dtype not in (torch.int32, torch.int64) or found.dim() != shape.dim():
         raise _NotRowsError("is computed")
     flat = found.reshape(-1)
     if not len(flat):
@@ -212,11 +243,17 @@ def _slice(
 ) -> Slice:
     """A run of numbers as rows of the checkpoint's tensor, which are counted in dimension 0."""
     own = (*found.shape[:-1], found.shape[-1] * one.unit) if found.dim() else ()
-    row = math.prod(found.shape[1:])
-    begin = number - one.first
-    if own != tuple(shape.shape) or at % row or count % row or begin % row:
+    row = math.prod(shape.shape[1:])
+    begin, first, words = (pieces * one.unit for pieces in (number - one.first, at, count))
+    if (
+        own != tuple(shape.shape)
+        or row not in one.row_lengths()
+        or begin % row
+        or first % row
+        or words % row
+    ):
         raise _NotRowsError("has its rows in another order, or other columns")
-    return Slice(target, (at // row, (at + count) // row), begin // row)
+    return Slice(target, (first // row, (first + words) // row), begin // row)
 
 
 def _in_order(name: str, tensor: torch.Tensor, held: list[Slice], shapes: Tensors) -> list[Slice]:

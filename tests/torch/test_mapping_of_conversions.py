@@ -15,7 +15,9 @@ from safetensors.torch import load_file
 from transformers.core_model_loading import (
     Chunk,
     Concatenate,
+    ConversionOps,
     Interleave,
+    SplitModulelist,
     Transpose,
     WeightConverter,
     WeightRenaming,
@@ -80,6 +82,20 @@ def test_conversions_that_move_rows(tmp_path: Path, conversions: list[Any]) -> N
         assert assembled(mapping.get(name, [Slice(name)]), files) == memory, name
 
 
+class Mirror(ConversionOps):
+    """Turns the order of the columns round, which leaves no trace in their number."""
+
+    def convert(
+        self, input_dict: dict[str, Any], *, target_patterns: list[str], **_: object
+    ) -> dict[str, torch.Tensor]:
+        ((tensor,),) = input_dict.values()
+        return {target_patterns[0]: tensor.flip(-1)}
+
+    @property
+    def reverse_op(self) -> ConversionOps:
+        return Mirror()
+
+
 @pytest.mark.parametrize(
     ("conversion", "parameter"),
     [
@@ -90,8 +106,9 @@ def test_conversions_that_move_rows(tmp_path: Path, conversions: list[Any]) -> N
         ),
         (WeightConverter("both", QKV[:2], [Chunk(dim=1)]), "[qk]_proj"),
         (WeightConverter("embed", "embed_tokens.weight", [Interleave(dim=1)]), "embed_tokens"),
+        (WeightConverter("head", "lm_head.weight", [Mirror()]), "lm_head"),
     ],
-    ids=["transposed", "columns joined", "columns split", "columns interleaved"],
+    ids=["transposed", "columns joined", "columns split", "columns interleaved", "mirrored"],
 )
 def test_what_is_not_rows_is_refused_by_name(conversion: Any, parameter: str) -> None:
     model = small()
@@ -115,3 +132,36 @@ def test_a_family_that_transposes_some_tensors_is_refused_with_their_names() -> 
     ]
     with pytest.raises(UnsupportedInputError, match=f"^parameters {', '.join(gates)} of the model"):
         live.mapping_for(model)
+
+
+def test_a_library_that_drops_all_dimensions_of_one_item_as_it_splits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Transformers up to 5.2 does."""
+    config = transformers.MixtralConfig(
+        vocab_size=8, hidden_size=15, intermediate_size=6, num_hidden_layers=1,
+        num_attention_heads=3, num_key_value_heads=3, num_local_experts=3,
+    )  # fmt: skip
+    with torch.device("meta"):
+        model = transformers.MixtralForCausalLM(config)
+    mapping = live.mapping_for(model)
+    convert = SplitModulelist.convert
+
+    def squeezing(*arguments: Any, **named: Any) -> dict[str, torch.Tensor]:
+        return {name: tensor.squeeze() for name, tensor in convert(*arguments, **named).items()}
+
+    monkeypatch.setattr(SplitModulelist, "convert", squeezing)
+    assert live.mapping_for(model) == mapping
+
+
+def test_quantised_parameters_are_refused_by_name(tmp_path: Path) -> None:
+    """Quantised as they are loaded, and loaded from quantised files."""
+    small().save_pretrained(tmp_path / "base")
+    codes = transformers.BitsAndBytesConfig(load_in_8bit=True)  # type: ignore[no-untyped-call]
+    loading = transformers.LlamaForCausalLM.from_pretrained
+    model: Any = loading(tmp_path / "base", quantization_config=codes)
+    model.save_pretrained(tmp_path / "codes")
+    names = r"'model.layers.0.self_attn.q_proj.weight', .* and 4 more"
+    for one in (model, loading(tmp_path / "codes")):
+        with pytest.raises(UnsupportedInputError, match=f"^parameters {names}.* are quantised"):
+            live.mapping_for(one)
