@@ -167,7 +167,9 @@ def _runs(
 
 def _absent(patch: Patch, name: str, one: Slice) -> UsageError:
     return UsageError(
-        f"mapping: parameter {name!r}: the base of {patch.path} has no {one.tensor!r}"
+        f"mapping: parameter {name!r}: the base of {patch.path} has no {one.tensor!r}; name a "
+        "tensor of this base (mapping_for(model, patch=…) finds its layout), or give the parameter "
+        "an empty list to leave it alone"
     )
 
 
