@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -82,18 +82,33 @@ def test_conversions_that_move_rows(tmp_path: Path, conversions: list[Any]) -> N
         assert assembled(mapping.get(name, [Slice(name)]), files) == memory, name
 
 
-class Mirror(ConversionOps):
-    """Turns the order of the columns round, which leaves no trace in their number."""
+class Special(ConversionOps):
+    """A conversion that leaves no trace in the number of columns."""
+
+    def __init__(self, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        self.change = change
 
     def convert(
         self, input_dict: dict[str, Any], *, target_patterns: list[str], **_: object
     ) -> dict[str, torch.Tensor]:
         ((tensor,),) = input_dict.values()
-        return {target_patterns[0]: tensor.flip(-1)}
+        return {target_patterns[0]: self.change(tensor)}
 
     @property
     def reverse_op(self) -> ConversionOps:
-        return Mirror()
+        return self
+
+
+def mirrored(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.flip(-1)
+
+
+def cut(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor[:-2]
+
+
+def in_single_precision(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.float() if tensor.is_floating_point() else tensor
 
 
 @pytest.mark.parametrize(
@@ -106,10 +121,12 @@ class Mirror(ConversionOps):
         ),
         (WeightConverter("both", QKV[:2], [Chunk(dim=1)]), "[qk]_proj"),
         (WeightConverter("embed", "embed_tokens.weight", [Interleave(dim=1)]), "embed_tokens"),
-        (WeightConverter("head", "lm_head.weight", [Mirror()]), "lm_head"),
+        *((WeightConverter("head", "lm_head.weight", [Special(one)]), "lm_head")
+          for one in (mirrored, cut, in_single_precision)),
     ],
-    ids=["transposed", "columns joined", "columns split", "columns interleaved", "mirrored"],
-)
+    ids=["transposed", "columns joined", "columns split", "columns interleaved", "mirrored", "cut",
+         "in another dtype"],
+)  # fmt: skip
 def test_what_is_not_rows_is_refused_by_name(conversion: Any, parameter: str) -> None:
     model = small()
     model._weight_conversions = [conversion]
