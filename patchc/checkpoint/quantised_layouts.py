@@ -75,19 +75,28 @@ def _layout_of_codes(name: str, info: TensorInfo, tensors: Tensors) -> str | Non
         return by_name(name, module, info, tensors)
     if _is_bitsandbytes(name, tensors):
         return _bitsandbytes(name, tensors)
-    matrix = len(info.shape) > 1
-    scales = any(name + end in tensors for end in _SCALES)
-    if dtype in _INTEGERS and matrix and (scales or leaf == "weight" or leaf.endswith("_proj")):
+    if len(info.shape) < 2:
+        return None
+    scales, weight = any(name + end in tensors for end in _SCALES), _is_weight(leaf)
+    if dtype in _INTEGERS and (scales or weight):
         return _integers(name, module, info, tensors)
-    return "numbers with scales beside them" if matrix and scales else None
+    return "numbers with scales beside them" if scales and weight else None
 
 
 def _layout_of_companion(name: str, info: TensorInfo, _tensors: Tensors) -> str | None:
+    leaf = name.rpartition(".")[2]
     if ".quant_state." in name:
         return "bitsandbytes 4-bit"
     if info.dtype.name in (*_FP8, "F8_E8M0") or name.endswith("_scale_inv"):
         return "scales of quantised weights"
-    return _BESIDE_CODES.get(name.rpartition(".")[2])
+    if leaf.endswith("_scales") and info.dtype.name == "U8":
+        return "scales of quantised weights"
+    return _BESIDE_CODES.get(leaf)
+
+
+def _is_weight(leaf: str) -> bool:
+    """Whether a name is one of a linear layer's weights; experts are stacked without a suffix."""
+    return leaf == "weight" or leaf.endswith(("_weight", "_proj"))
 
 
 def _scales_of(name: str, module: str, tensors: Tensors) -> TensorInfo | None:
@@ -120,7 +129,7 @@ def _is_bitsandbytes(name: str, tensors: Tensors) -> bool:
 def _bitsandbytes(name: str, tensors: Tensors) -> str:
     kinds = (k for k in ("nf4", "fp4") if f"{name}.quant_state.bitsandbytes__{k}" in tensors)
     nested = ", double-quantised" if f"{name}.nested_absmax" in tensors else ""
-    return f"bitsandbytes {next(kinds, '4-bit').upper()}{nested}"
+    return f"bitsandbytes {next((k.upper() for k in kinds), '4-bit')}{nested}"
 
 
 def _integers(name: str, module: str, info: TensorInfo, tensors: Tensors) -> str:
@@ -166,14 +175,22 @@ def _packed(name: str, _module: str, info: TensorInfo, tensors: Tensors) -> str 
     if scales is not None and scales.dtype.name in _EXPONENTS:
         bits = "4" if _in_pairs(info, scales) else "6"
         return f"MXFP{bits} of compressed-tensors, mxfp{bits}-pack-quantized"
-    known = scales is not None or name.endswith("weight_packed")
+    known = scales is not None or _is_weight(weight.rpartition(".")[2])
     return "compressed-tensors pack-quantized" if known else None
 
 
 def _blocks(name: str, _module: str, info: TensorInfo, tensors: Tensors) -> str | None:
-    scales = tensors.get(name.removesuffix("_blocks") + "_scales")
-    is_codes = scales is not None and info.dtype.name in _INTEGERS
-    return "MXFP4, blocks with scales" if is_codes else None
+    weight = name.removesuffix("_blocks")
+    known = f"{weight}_scales" in tensors or _is_weight(weight.rpartition(".")[2])
+    return "MXFP4, blocks with scales" if known and info.dtype.name in _INTEGERS else None
+
+
+def _hqq(_name: str, module: str, info: TensorInfo, tensors: Tensors) -> str | None:
+    """Their codes may be stored as floats; an attention may call a plain matrix so, too."""
+    known = (
+        info.dtype.name in _INTEGERS or f"{module}zero" in tensors or f"{module}nbits" in tensors
+    )
+    return "HQQ or SINQ" if known else None
 
 
 def _called(
@@ -190,8 +207,9 @@ def _called(
 _BY_NAME: dict[str, Callable[[str, str, TensorInfo, Tensors], str | None]] = {
     "qweight": _qweight,
     "dqweight": _called("FP-Quant"),
-    "W_q": _called("HQQ or SINQ"),
+    "W_q": _hqq,
     "_data": _called("optimum-quanto"),
+    "compressed": _called("compressed-tensors, sparse with a bitmask", "bitmask"),
     "codes": _called("AQLM", "codebooks"),
     "indices": _called("VPTQ", "centroids.weight"),
     "dense_weights": _called("SpQR", "row_offsets"),
@@ -202,4 +220,5 @@ _BY_END: dict[str, Callable[[str, str, TensorInfo, Tensors], str | None]] = {
     "_packed": _packed,
     "_blocks": _blocks,
     "_qdata": _called("torchao"),
+    "_qweight": _called("GPTQ or AWQ"),
 }

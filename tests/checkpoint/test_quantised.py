@@ -133,6 +133,9 @@ LOOKALIKES: dict[str, dict[str, Any]] = {
         "quantizer.codes": Raw("I64", (4, 4), bytes(128)),
     },
     "blocks of a network": {"conv_blocks": BF16, "down_blocks.0.conv.weight": BF16},
+    "a matrix of any name with a scale": {"time": BF16, "time_scale": F32, "time_scales": F32},
+    "a query's weight": {"attn.W_q": BF16, "attn.scale": F32, "attn.W_k": BF16},
+    "compressed states": {"memory.compressed": BF16, "memory.scale": F32},
     "BLT and the like": {"patch_packed": Raw("I32", (2, 2), bytes(16)), "w.weight": BF16},
 }
 

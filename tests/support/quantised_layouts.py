@@ -66,6 +66,10 @@ LAYOUTS: dict[str, tuple[str, str]] = {
     "mxfp4": ("MXFP4", "weight_packed U8 128 128; weight_scale U8 128 8"),
     "mxfp6": ("MXFP6", "weight_packed U8 128 192; weight_scale U8 128 8"),
     "mxfp8": ("MXFP8", "weight F8_E4M3 128 256; weight_scale U8 128 8"),
+    "sparse with a bitmask": (
+        "sparse with a bitmask",
+        "compressed BF16 128 128; bitmask U8 128 32; shape I64 2",
+    ),
     # ModelOpt
     "modelopt nvfp4": (
         "NVFP4 of ModelOpt",
@@ -182,6 +186,11 @@ STACKED: dict[str, tuple[str, str]] = {
         "pack-quantized",
         "gate_up_proj_packed I32 2 128 32; gate_up_proj_scale BF16 2 128 2",
     ),
+    "blocks alone": ("MXFP4, blocks", "down_proj_blocks U8 2 64 2 16"),
+    "scales of blocks alone": ("scales of quantised weights", "down_proj_scales U8 2 64 2"),
+    "packed experts alone": ("pack-quantized", "down_proj_packed I32 2 128 32"),
+    "gptq experts": ("GPTQ or AWQ", "down_proj_qweight I32 2 32 128"),
+    "integer weights of experts": ("I8 where weights stand", "w13_weight I8 2 64 32"),
     "integer experts": ("U8 where weights stand", "down_proj U8 2 128 128"),
 }
 
