@@ -3,7 +3,7 @@
 from patchc.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from patchc.checkpoint.header import Shard, TensorInfo
 from patchc.checkpoint.in_place_writer import InPlaceWriter
-from patchc.checkpoint.quantised import refuse_quantised
+from patchc.checkpoint.quantised import refuse_quantised, refuse_unstated
 from patchc.checkpoint.refuse import refuse_single_file
 from patchc.checkpoint.writer import CheckpointCopy, HeaderError, JoinedCopy
 
@@ -18,4 +18,5 @@ __all__ = [
     "open_checkpoint",
     "refuse_quantised",
     "refuse_single_file",
+    "refuse_unstated",
 ]

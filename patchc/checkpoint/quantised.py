@@ -19,6 +19,7 @@ from patchc.system_errors import reason
 _MOST_CONFIG = 1 << 24
 _MOST_VALUES = 1 << 18
 _SHOWN = 80
+_SHOWN_NAME = 160
 
 _CONFIG = "config.json"
 _KEYS = ("quantization_config", "compression_config")
@@ -46,17 +47,42 @@ def refuse_quantised(model: Checkpoint) -> None:
         CheckpointError: a configuration cannot be read.
     """
     refuse_adapter(model.path, model.tensors)
-    if found := find_quantised(model.tensors):
-        name, layout = found
+    if found := _found(model):
         raise UnsupportedInputError(
-            f"{model.path}: tensor {name[:_SHOWN]!r} is quantised ({layout}), and codes and scales "
-            f"cannot be taken for weights; {_ADVICE}"
+            f"{found}, and codes and scales cannot be taken for weights; {_ADVICE}"
         )
     if stated := next(_statements(model.path if model.is_folder else model.path.parent), None):
         raise UnsupportedInputError(
             f"{model.path}: {stated} says that the weights are quantised, which is not supported "
             f"here; {_ADVICE}. If the weights are plain, remove that statement"
         )
+
+
+def refuse_unstated(model: Checkpoint) -> None:
+    """Refuse quantised tensors of a model whose configuration does not say how they are quantised.
+
+    Loaders go by the configuration, and take codes for weights without it.
+
+    Args:
+        model: an open checkpoint, whose configuration states no method that the loader knows.
+
+    Raises:
+        UnsupportedInputError: naming a tensor and its layout, and what to do.
+    """
+    if found := _found(model):
+        raise UnsupportedInputError(
+            f"{found}, and {_CONFIG} states no method at its top that transformers knows, so "
+            f"that codes would be loaded as weights; take the {_CONFIG} that came with these "
+            "weights, or the unquantised checkpoint"
+        )
+
+
+def _found(model: Checkpoint) -> str | None:
+    """Say where a checkpoint has a quantised tensor; None if it has none."""
+    if not (found := find_quantised(model.tensors)):
+        return None
+    name, layout = found
+    return f"{model.path}: tensor {name[:_SHOWN_NAME]!r} is quantised ({layout})"
 
 
 def _statements(folder: Path) -> Iterator[str]:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase, dynamic_module_utils
+from transformers.quantizers import AutoHfQuantizer
 
-from patchc.checkpoint import Checkpoint
+from patchc.checkpoint import Checkpoint, refuse_unstated
 from patchc.errors import PatchcError, UnsupportedInputError
 from patchc.layered.stated_sizes import check_sizes
 from patchc.regular_file import read_regular
@@ -93,7 +94,8 @@ def load_model(kind: Any, checkpoint: Checkpoint, what: str, **settings: Any) ->
     """Load a checkpoint's folder with one of transformers' auto classes, from safetensors alone.
 
     Raises:
-        UnsupportedInputError: transformers cannot load it as ``what``.
+        UnsupportedInputError: transformers cannot load it as ``what``, or would take codes of
+            quantised weights for weights.
     """
     folder = checkpoint.path
     if (folder / "adapter_config.json").exists():
@@ -108,6 +110,8 @@ def load_model(kind: Any, checkpoint: Checkpoint, what: str, **settings: Any) ->
                 "files, in place of the model's; move it out of the folder"
             )
     config = load_config(folder, checkpoint)
+    if not _is_decoded(config, folder):
+        refuse_unstated(checkpoint)
     return load_from(kind, folder, what, config=config, use_safetensors=True, **settings)
 
 
@@ -145,6 +149,15 @@ def check_tokens(folder: Path, texts: Iterable[Sequence[int]], words: int) -> No
             f"last one {words - 1}; copy the tokenizer's files from the model that the weights are "
             "of"
         )
+
+
+def _is_decoded(config: Any, folder: Path) -> bool:
+    """Whether transformers decodes quantised weights; it ignores a method that it does not know."""
+    stated = getattr(config, "quantization_config", None)
+    if not isinstance(stated, dict):
+        return stated is not None
+    with _errors_told(folder, "the config"):
+        return bool(stated) and AutoHfQuantizer.supports_quant_method(stated)
 
 
 def _check_config(folder: Path, checkpoint: Checkpoint | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from tiny_checkpoints import Raw, read_model, tree
 from tiny_llama import write_base, write_data
 
 import patchc
-from patchc import MergeRecipe
+from patchc import EvaluateOptions, MergeRecipe
 from patchc.errors import UnsupportedInputError
 
 _4BIT = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
@@ -72,60 +72,96 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A model in bf16, and one with other weights."""
     folder = tmp_path_factory.mktemp("plain")
     first, second = (
-        write_base(folder / str(seed), hidden=256, inner=256, seed=seed) for seed in (3, 4)
+        write_base(folder / str(seed), hidden=256, inner=256, layers=1, seed=seed)
+        for seed in (3, 4)
     )
     return first, second
+
+
+@pytest.fixture(scope="module")
+def made(
+    plain: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Quantised]:
+    """Quantises both in a way; each way once."""
+
+    @cache
+    def make(name: str) -> Quantised:
+        folder = tmp_path_factory.mktemp("quantised")
+        layout, way = (WAYS | HEAVY)[name]
+        for source, part in zip(plain, ("base", "tuned"), strict=True):
+            way()(source, folder / part)
+        return Quantised(plain[0], folder / "base", folder / "tuned", layout)
+
+    return make
 
 
 @pytest.fixture(
     scope="module",
     params=[*WAYS, *(pytest.param(one, marks=pytest.mark.quantisers) for one in HEAVY)],
 )
-def models(
-    request: pytest.FixtureRequest,
-    plain: tuple[Path, Path],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Quantised:
-    folder = tmp_path_factory.mktemp("quantised")
-    layout, way = (WAYS | HEAVY)[request.param]
-    for source, name in zip(plain, ("base", "tuned"), strict=True):
-        way()(source, folder / name)
-    return Quantised(plain[0], folder / "base", folder / "tuned", layout)
+def models(request: pytest.FixtureRequest, made: Callable[[str], Quantised]) -> Quantised:
+    return made(request.param)
 
 
-@pytest.mark.parametrize("stated", [True, False], ids=["stated", "not stated"])
-def test_refused_by_name_where_weights_are_computed_with(
-    models: Quantised, tmp_path: Path, stated: bool
-) -> None:
-    quantised, out = tmp_path / "quantised", tmp_path / "out"
-    shutil.copytree(models.base, quantised)
-    if not stated:
-        config = json.loads((quantised / "config.json").read_text())
-        del config["quantization_config"]
-        (quantised / "config.json").write_text(json.dumps(config))
-    data = write_data(tmp_path / "data.jsonl")
-    calls: list[Callable[[], Any]] = [
-        partial(patchc.derive, quantised, data, out),
-        partial(patchc.build, quantised, se=models.plain, osm=models.plain, out=out),
-        partial(patchc.build, models.plain, se=quantised, osm=quantised, out=out),
-    ]
-    for method in ("task-arithmetic", "dare", "ties", "magnitude"):
+def test_refused_by_name_where_weights_are_computed_with(models: Quantised, tmp_path: Path) -> None:
+    """Derivations, builds and merges; whether the configuration states it or not."""
+    silent, out = _without_statement(models.base, tmp_path / "silent"), tmp_path / "out"
+    data, base, tuned = write_data(tmp_path / "data.jsonl"), models.plain, models.tuned
+    asked = [(silent, m) for m in ("task-arithmetic", "dare", "ties", "magnitude")]
+    for quantised, method in [*asked, (models.base, "ties")]:
         merge = partial(patchc.build, out=out, recipe=MergeRecipe(method))  # type: ignore[arg-type]
-        calls += [
-            partial(merge, quantised, tuned=models.tuned),
-            partial(merge, models.plain, tuned=[models.plain, quantised]),
+        calls: list[Callable[[], Any]] = [
+            partial(merge, quantised, tuned=tuned),
+            partial(merge, base, tuned=[base, quantised]),
         ]
-    for call in calls:
-        with pytest.raises(UnsupportedInputError) as refused:
-            call()
-        message = str(refused.value)
-        assert f"{quantised}: tensor 'model.layers.0." in message, message
-        assert f"is quantised ({models.layout}" in message
-    command = ["build", quantised, "--recipe", "ties", "--tuned", models.tuned, "-o", out]
-    code, _, errors = run(*command)
+        if method == "ties":
+            calls += [
+                partial(patchc.derive, quantised, data, out),
+                partial(patchc.build, quantised, se=base, osm=base, out=out),
+                partial(patchc.build, base, se=quantised, osm=quantised, out=out),
+            ]
+        for call in calls:
+            with pytest.raises(UnsupportedInputError) as refused:
+                call()
+            message = str(refused.value)
+            assert f"{quantised}: tensor 'model.layers.0." in message, message
+            assert f"is quantised ({models.layout}" in message
+    code, _, errors = run("build", silent, "--recipe", "ties", "--tuned", tuned, "-o", out)
     assert code == 4
     assert "model.layers.0." in errors
     assert not out.exists()
+
+
+def test_codes_are_not_evaluated_as_weights(models: Quantised, tmp_path: Path) -> None:
+    """transformers decodes by what config.json states, and takes the codes as they are else."""
+    ask = write_data(tmp_path / "ask.jsonl")
+    unknown = _without_statement(models.base, tmp_path / "unknown", {"quant_method": "unheard-of"})
+    for model in (_without_statement(models.base, tmp_path / "silent"), unknown):
+        with pytest.raises(UnsupportedInputError, match="codes would be loaded as weights") as told:
+            patchc.evaluate([model], harmful=ask, harmless=ask)
+        assert f"{model}: tensor 'model.layers.0." in str(told.value)
+
+
+def test_a_model_that_states_its_layout_is_evaluated(
+    made: Callable[[str], Quantised], tmp_path: Path
+) -> None:
+    ask = write_data(tmp_path / "ask.jsonl")
+    options = EvaluateOptions(max_new_tokens=2)
+    (found,) = patchc.evaluate(
+        [made("NF4").base], harmful=ask, harmless=ask, options=options
+    ).models
+    assert found.harmful.total == 5
+
+
+def _without_statement(model: Path, copy: Path, stated: dict[str, str] | None = None) -> Path:
+    """Copy a model whose configuration states another method, or nothing."""
+    shutil.copytree(model, copy)
+    config = json.loads((copy / "config.json").read_text())
+    del config["quantization_config"]
+    if stated:
+        config["quantization_config"] = stated
+    (copy / "config.json").write_text(json.dumps(config))
+    return copy
 
 
 def test_updates_are_exact(models: Quantised, tmp_path: Path) -> None:
@@ -136,12 +172,11 @@ def test_updates_are_exact(models: Quantised, tmp_path: Path) -> None:
     assert tree(tmp_path / "back") == tree(models.base)
 
 
-def test_a_state_of_another_length_is_among_them(plain: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_state_of_another_length_is_among_them(made: Callable[[str], Quantised]) -> None:
     """Double quantisation writes its offset as a decimal, so tensors change their shape."""
-    for source in plain:
-        WAYS["NF4, double"][1]()(source, tmp_path / source.name)
+    models = made("NF4, double")
     states: list[dict[str, Raw]] = [
-        {k: v for k, v in read_model(tmp_path / p.name).items() if ".quant_state." in k}
-        for p in plain
+        {k: v for k, v in read_model(path).items() if ".quant_state." in k}
+        for path in (models.base, models.tuned)
     ]
     assert any(states[0][name].shape != states[1][name].shape for name in states[0])

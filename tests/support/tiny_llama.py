@@ -33,6 +33,7 @@ def write_base(
     shard: str = "1GB",
     hidden: int = 16,
     inner: int = 24,
+    layers: int = 2,
     seed: int = 3,
 ) -> Path:
     """Write the model in bf16; ``shard`` is the largest size of one file."""
@@ -42,7 +43,7 @@ def write_base(
             vocab_size=24,
             hidden_size=hidden,
             intermediate_size=inner,
-            num_hidden_layers=2,
+            num_hidden_layers=layers,
             num_attention_heads=2,
             num_key_value_heads=1,
             max_position_embeddings=64,
