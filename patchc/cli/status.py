@@ -61,9 +61,9 @@ def _in_words(one: PatchStatus, model: Path) -> str:
     keep = any(file.refused for file in one.side_files)
     can = "can be applied" + (" with --keep-side-files" if keep else "")
     return {
-        "patched": f"patched, and then with {others}" if others else f"patched{differ}",
+        "patched": f"patched, and then with {others}{differ}" if others else f"patched{differ}",
         "base": f"base: it {can}{differ}",
-        "before": f"not held: {_listed(one.through[::-1])} must be applied first",
+        "before": f"not held: {_listed(one.through[::-1])} must be applied first{differ}",
         "partly patched": "partly patched: run apply or revert --in-place again if it was cut off, "
         "else take an intact copy",
         "neither": f"neither its base nor patched: {difference}",

@@ -27,7 +27,7 @@ from patchc.other_kinds import START_BYTES
 from patchc.patching.cards import is_card
 from patchc.patching.code_names import as_windows_sees
 from patchc.patching.left_alone import CARDS_ALONE, SideFile, SideFileOptions, in_words
-from patchc.patching.side_files import SideFileChange, content_of, start_of
+from patchc.patching.side_files import SideFileChange, content_of, in_the_way, size_of, start_of
 from patchc.sides import OTHER, Side
 
 _INDEX = ".safetensors.index.json"
@@ -73,11 +73,12 @@ class FileChanges:
     def _found(self) -> dict[str, SideFile]:
         return {file.name: self._look(file) for file in self._patch.index.files}
 
-    def side_with(self, weights: Side | None, otherwise: Side) -> Side:
+    def side_with(self, weights: Side | None) -> Side | None:
         """The side that the model is on, whose weights are on ``weights``; None: both have them so.
 
         The layout must be on that side, too. Where neither tells, the side files do: all of them
-        but cards, and cards where there are no others. ``otherwise``, they are not all on one side.
+        but cards, and cards where there are no others. A file on neither side tells nothing. None:
+        no file tells, or they contradict each other.
 
         Raises:
             WrongBaseError: naming the first file of the layout that is elsewhere.
@@ -92,9 +93,11 @@ class FileChanges:
                 others = f"the weights are the {weights}'s" if weights else "others are not"
                 raise self._wrong(file, f"it is {found.what}, and {others}")
             side = side or ("base" if found.state == "base" else "result")
-        if side or not (names := self._telling()):
-            return side or otherwise
-        return next((one for one in OTHER if self._are_on(one, names)), otherwise)
+        if side:
+            return side
+        states = {self._found[name].state for name in self._telling()}
+        told = [one for one in OTHER if one in states]
+        return told[0] if len(told) == 1 else None
 
     @property
     def weights_tell(self) -> bool:
@@ -106,20 +109,23 @@ class FileChanges:
         return self._are_on(side, [file.name for file in self._layout()])
 
     def are_on(self, side: Side, without: Collection[str] = ()) -> bool:
-        """Whether all files but cards are on a side; cards too, where nothing else tells.
+        """Whether the files that tell are all on a side: the layout; side files where nothing else.
 
         Files named in ``without`` are not looked at.
         """
         names = [file.name for file in self._layout()]
-        names += [one.name for one in self._beside() if not one.is_card]
-        if not names and not self.weights_tell:
+        if not (names or self.weights_tell):
             names = self._telling()
         return self._are_on(side, [name for name in names if name not in without])
 
-    def apart(self, side: Side | None) -> tuple[SideFile, ...]:
-        """The side files that are not on ``side``; on neither, for None."""
+    def apart(self, side: Side | None, without: Collection[str] = ()) -> tuple[SideFile, ...]:
+        """The side files that are not on ``side``; on neither, for None.
+
+        Files named in ``without`` are not looked at.
+        """
         sides = OTHER if side is None else (side,)
-        return tuple(one for one in self._beside() if one.state not in sides)
+        found = (one for one in self._beside() if one.name not in without)
+        return tuple(one for one in found if one.state not in sides)
 
     def count(self, side: Side) -> int:
         """Number of files on a side, headers included."""
@@ -171,12 +177,15 @@ class FileChanges:
 
         Raises:
             ResultMismatchError: they differ.
+            CheckpointError: a file was changed since it was looked at.
         """
+        if any(one.state not in OTHER for one in self._found.values()):
+            return
         sides: dict[Side, list[tuple[str, bytes]]] = {"base": [], "result": []}
         for number, file in enumerate(self._patch.index.files):
             found, content = self._find(file)
             if found is None:
-                return
+                raise changed_meanwhile(self._model.path / file.name)
             contents = {found: content}
             contents[OTHER[found]] = self._patch.read_file(number, contents[found], OTHER[found])
             for side, digests in sides.items():
@@ -216,6 +225,8 @@ class FileChanges:
         refused = self._options.refuse(card)
         if not (self._model.is_folder or file.is_header):
             return SideFile(file.name, "missing", "a single file has none", card, refused)
+        if not is_layout(file) and (what := in_the_way(self._model, file.name)):
+            return SideFile(file.name, "differs", what, card, refused)
         side, content = self._find(file)
         state = side or ("missing" if content is None else "differs")
         return SideFile(file.name, state, in_words(file.name, side, content), card, refused)
@@ -226,8 +237,7 @@ class FileChanges:
         Of a file that is larger than on both sides, only the start is read.
         """
         path = self._model.path / file.name
-        largest = max(map(file.size_on, OTHER))
-        if not file.is_header and path.is_file() and path.stat().st_size > largest:
+        if not file.is_header and size_of(path) > max(map(file.size_on, OTHER)):
             return None, start_of(path, START_BYTES)
         content = self._read(file)
         digest = None if content is None else short(blake3(content).digest())

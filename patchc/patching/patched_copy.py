@@ -145,7 +145,7 @@ class _Copy:
         match_tensors(self.patch, self.model, source)
         if not files.has_layout_of(source):
             raise OtherSideError("its layout")
-        if not files.weights_tell and files.side_with(None, source) != source:
+        if not files.weights_tell and files.side_with(None) == self.target:
             raise OtherSideError("its files")
         if any(one.refused for one in files.apart(source)):
             raise OtherSideError("its side files")

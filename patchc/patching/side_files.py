@@ -79,19 +79,44 @@ def content_of(model: Checkpoint, name: str, is_header: bool) -> bytes | None:
         model.read_bytes(shard.name, 0, header)
         return header.tobytes()
     path = model.path / name
-    if not path.exists() and not path.is_symlink():
-        return None
-    if not path.is_file():
-        raise CheckpointError(
-            f"{path}: not a regular file; remove it or replace it, then run again"
-        )
     try:
+        if not path.exists() and not path.is_symlink():
+            return None
+        if not path.is_file():
+            raise CheckpointError(
+                f"{path}: not a regular file; remove it or replace it, then run again"
+            )
         if path.stat().st_size > MAX_FILE:
             raise UnsupportedInputError(
                 f"{path} differs and has more than the {MAX_FILE:,} bytes that a patch carries of "
                 "a file; move it elsewhere, or give --weights-only"
             )
         return read_regular(path, MAX_FILE)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot read: {reason(error)}") from error
+
+
+def in_the_way(model: Checkpoint, name: str) -> str | None:
+    """Say what is in the place of a side file, or of its folder, and no file; None: nothing is."""
+    path = model.path / name
+    if os.path.isdir(path):  # noqa: PTH112 (Path.is_dir may raise)
+        return "a folder"
+    for place in (path, *list(path.parents)[: name.count("/")]):
+        if os.path.islink(place) and not os.path.exists(place):  # noqa: PTH110, PTH114
+            return "a link that leads nowhere"
+        if place != path and os.path.isfile(place):  # noqa: PTH113
+            return f"missing, and {place.name!r} is not a folder"
+    return None
+
+
+def size_of(path: Path) -> int:
+    """The bytes of a file; 0 where there is none.
+
+    Raises:
+        CheckpointError: it cannot be looked at.
+    """
+    try:
+        return path.stat().st_size if path.is_file() else 0
     except OSError as error:
         raise CheckpointError(f"{path}: cannot read: {reason(error)}") from error
 

@@ -54,7 +54,7 @@ def find_state(
     options: SideFileOptions = CARDS_ALONE,
     otherwise: Side = "base",
 ) -> ModelState:
-    """Read the whole model and find its state; ``otherwise`` is its side where nothing tells it.
+    """Read the whole model and find its state; ``otherwise`` is its side where nothing tells.
 
     Raises:
         WrongBaseError: naming the first tensor that is on neither side, or file of the layout that
@@ -67,7 +67,7 @@ def find_state(
     chunks = find_chunk_sides(patch, model, runtime).chunks
     held: list[Side] = [side for side in OTHER if chunks[side] or tensors == side]
     files.check()
-    side = None if len(held) > 1 else files.side_with(held[0] if held else None, otherwise)
+    side = None if len(held) > 1 else files.side_with(held[0] if held else None) or otherwise
     return _state(side, chunks, files)
 
 

@@ -43,8 +43,8 @@ class PatchStatus:
             holds too, or the earlier ones that come first. Empty where the model's own digest
             tells.
         difference: for "neither", the first tensor or file that differs, and how.
-        side_files: for "base" and "patched", where the model's own digest tells: the changing side
-            files that are not so, and what they are.
+        side_files: for "base", "before" and "patched": the changing side files that are not so, and
+            what they are; without those that the patches in ``through`` change too.
     """
 
     path: Path
@@ -180,9 +180,7 @@ class _Findings:
         while waiting:
             place = waiting.pop(0)
             for other, state in self._neighbours(place):
-                through = (place, *self._through.get(place, ()))
-                if other not in self._states and self._keeps_files(other, state, through):
-                    self._states[other], self._through[other] = state, through
+                if other not in self._states and self._tell_through(other, state, place):
                     waiting.append(other)
 
     def tell_by_reading(self, interrupted_root: str | None, runtime: Runtime) -> None:
@@ -214,15 +212,15 @@ class _Findings:
     def _tell_by_files(self, place: int) -> None:
         files, sides = self._files[place], self._sides(place)
         try:
-            side = files.side_with(sides[0] if len(sides) == 1 else None, "base")
+            side = files.side_with(sides[0] if len(sides) == 1 else None)
         except WrongBaseError as error:
             self._differences[place] = str(error)
             return
-        apart = files.apart(side)
-        if not files.weights_tell and any(one.refused for one in apart):
+        apart = files.apart(side or "base")
+        if side is None and any(one.refused for one in apart):
             self._differences[place] = f"side files differ: {named(apart)}"
         else:
-            self._tell(place, side)
+            self._tell(place, side or "base")
 
     def statuses(self) -> tuple[PatchStatus, ...]:
         """Put together what was found."""
@@ -247,11 +245,18 @@ class _Findings:
             if state in ("base", "before", "partly patched") and _follows(one, patch):
                 yield other, "before"
 
-    def _keeps_files(self, place: int, state: HeldState, through: tuple[int, ...]) -> bool:
-        """Whether the files that a patch changes, and the others do not, are as its state says."""
+    def _tell_through(self, place: int, state: HeldState, nearest: int) -> bool:
+        """Tell a patch's state by the next one, if the files that it alone changes agree."""
+        through = (nearest, *self._through.get(nearest, ()))
         patches = (self._patches[one] for one in through)
         others = {file.name for patch in patches for file in patch.index.files}
-        return self._files[place].are_on("result" if state == "patched" else "base", others)
+        files = self._files[place]
+        side: Side = "result" if state == "patched" else "base"
+        if not files.are_on(side, others):
+            return False
+        self._states[place], self._through[place] = state, through
+        self._apart[place] = files.apart(side, others)
+        return True
 
 
 def _follows(patch: Patch, before: Patch) -> bool:

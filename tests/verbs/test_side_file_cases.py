@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 from command_line import run
+from ordinary_user import ordinary_user
 from side_updates import CARDS, WEIGHTS, Update, write_sides_model, write_updates
 from tiny_checkpoints import tree, write_model
 
@@ -60,6 +62,57 @@ def test_what_stands_in_a_file_s_place_is_called_by_its_name(
     assert (tmp_path / "out" / "old.json").read_bytes() == content
 
 
+@pytest.mark.parametrize("name", ["README.md", "old.json"])
+def test_a_folder_in_a_file_s_place_is_an_edited_file(
+    updates: list[Update], tmp_path: Path, name: str
+) -> None:
+    patch, model = _receiver(updates, tmp_path, **{name: None})
+    (model / name).mkdir()
+    (model / name / "mine").write_text("mine")
+    if name == "old.json":
+        with pytest.raises(patchc.SideFileError, match=r"'old.json' \(a folder\)"):
+            patchc.apply(patch, model, out=tmp_path / "out")
+    report = patchc.apply(patch, model, out=tmp_path / "out", keep_side_files=True)
+    assert [(one.name, one.what) for one in report.left_alone] == [(name, "a folder")]
+    assert (tmp_path / "out" / name / "mine").read_text() == "mine"
+
+
+def test_a_file_in_the_place_of_a_card_s_folder(updates: list[Update], tmp_path: Path) -> None:
+    patch, model = _receiver(updates, tmp_path)
+    (model / "docs").write_text("mine")
+    report = patchc.apply(patch, model, out=tmp_path / "out")
+    assert [one.what for one in report.left_alone] == ["missing, and 'docs' is not a folder"]
+    patchc.revert(patch, tmp_path / "out", out=tmp_path / "back")
+    assert tree(tmp_path / "back") == tree(model)
+
+
+def test_a_link_that_leads_nowhere(updates: list[Update], tmp_path: Path) -> None:
+    """It is no reason not to patch the weights in place; no copy can be made of it."""
+    patch, model = updates[3].patch, tmp_path / "model"
+    write_sides_model(model, "base", updates[3].on("base") | {"README.md": None})
+    (model / "README.md").symlink_to("nowhere")
+    with pytest.raises(patchc.CheckpointError, match="not a regular file"):
+        patchc.apply(patch, model, out=tmp_path / "out")
+    patchc.apply(patch, model, in_place=True)
+    found = {one.name: one.what for one in patchc.verify(patch, model).side_files}
+    assert found["README.md"] == "a link that leads nowhere"
+    assert (model / "README.md").is_symlink()
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_entered(updates: list[Update]) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        place.chmod(0o755)
+        patch, model = _receiver(updates, place, **{"docs/readme_zh.md": b"mine"})
+        patch = Path(shutil.copy(patch, place))
+        assert patchc.verify(patch, model).state == "base"  # all that it needs is loaded
+        (model / "docs").chmod(0)
+        with ordinary_user(), pytest.raises(patchc.CheckpointError, match=r"docs/readme_zh\.md"):
+            patchc.verify(patch, model)
+        (model / "docs").chmod(0o755)
+
+
 def test_a_single_file_has_no_side_files(updates: list[Update], tmp_path: Path) -> None:
     """Cards are missing beside it, which is no reason to refuse it; others are one."""
     _, of_files, _, of_cards = updates
@@ -100,6 +153,61 @@ def test_there_and_back_with_a_card_of_one_s_own(updates: list[Update], tmp_path
     patchc.apply(patch, model, out=tmp_path / "out")
     patchc.revert(patch, tmp_path / "out", out=tmp_path / "back")
     assert tree(tmp_path / "back") == tree(model)
+
+
+def test_files_alone_there_and_back_with_one_of_one_s_own(
+    updates: list[Update], tmp_path: Path
+) -> None:
+    """The others tell that the copy holds the patch."""
+    update = updates[1]
+    model = write_sides_model(
+        tmp_path / "model", "base", update.on("base") | {"merges.txt": b"mine"}
+    )
+    out = tmp_path / "out"
+    assert patchc.status(model, update.patch).patches[0].state == "base"
+    patchc.apply(update.patch, model, out=out, keep_side_files=True)
+    assert patchc.verify(update.patch, out).state == "patched"
+    [status] = patchc.status(out, update.patch).patches
+    assert status.state == "patched"
+    assert [one.name for one in status.side_files] == ["merges.txt"]
+    with pytest.raises(patchc.AlreadyPatchedError, match=r"merges\.txt"):
+        patchc.apply(update.patch, out, out=tmp_path / "x", keep_side_files=True)
+    patchc.revert(update.patch, out, out=tmp_path / "back", keep_side_files=True)
+    assert tree(tmp_path / "back") == tree(model)
+
+
+def test_the_way_back_in_place_keeps_side_files_too(updates: list[Update], tmp_path: Path) -> None:
+    """Also where all of them are the result's, and none is left alone."""
+    update = updates[0]
+    for number, held in enumerate((update.on("base"), update.on("result"))):
+        model = write_sides_model(tmp_path / str(number), "result", held)
+        keep = ("--in-place", "--keep-side-files")
+        code, text, _ = run("apply", update.patch, model, *keep)
+        assert (code, f"revert {update.patch} {model} {' '.join(keep)}" in text) == (0, True)
+        assert run("revert", update.patch, model, *keep)[0] == 0
+
+
+def test_status_of_a_chain_in_place(updates: list[Update], tmp_path: Path) -> None:
+    """Kept side files do not hide that a later patch leads through an earlier one."""
+    first = updates[0]
+    later = write_sides_model(
+        tmp_path / "later", "other", first.on("result") | {"merges.txt": b"third"}
+    )
+    second = tmp_path / "second.patchc"
+    patchc.diff(first.patch.parent / "result", later, out=second, chunk_bits=12)
+    model = write_sides_model(tmp_path / "model", "base", first.on("base"))
+    assert [one.state for one in patchc.status(model, [first.patch, second]).patches] == [
+        "base",
+        "before",
+    ]
+    for patch in (first.patch, second):
+        patchc.apply(patch, model, in_place=True, keep_side_files=True)
+    found = patchc.status(model, [first.patch, second]).patches
+    assert [one.state for one in found] == ["patched", "patched"]
+    assert {one.name for one in found[0].side_files} == set(first.files) - {"merges.txt"}
+    assert {one.name for one in found[1].side_files} == {"merges.txt"}
+    code, text, _ = run("status", model, first.patch, second)
+    assert (code, f"patched, and then with {second}; side files differ: " in text) == (0, True)
 
 
 def test_the_command_names_them_once(updates: list[Update], tmp_path: Path) -> None:
