@@ -71,4 +71,4 @@ def apply(
 
     with shared_work() as progress:
         report = patchc.apply(**given, progress=progress)
-    render(report, "apply", patch, json, given["trust"])
+    render(report, "apply", patch, json, given["trust"], keep_side_files)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from patchc.cli.file_notes import (
+    KEEP,
     print_code,
     print_left_alone,
     print_name_notes,
@@ -25,7 +26,9 @@ from patchc.patching.merge_options import MergeReport
 from patchc.signing.trust import Trust
 
 
-def render(report: ApplyReport, verb: str, patch: Path, json: bool, trust: Trust) -> None:
+def render(
+    report: ApplyReport, verb: str, patch: Path, json: bool, trust: Trust, keep_side_files: bool
+) -> None:
     """Print the report of an apply or a revert, and warn of files that were left out."""
     if report.left_out:
         names = ", ".join(map(str, report.left_out))
@@ -39,10 +42,11 @@ def render(report: ApplyReport, verb: str, patch: Path, json: bool, trust: Trust
         _render_copy(report, verb)
     print_left_alone(report.left_alone)
     asked = [*trust_words(trust), *side_file_words(report.left_alone)]
+    again = [*trust_words(trust), *([KEEP] if keep_side_files else [])]
     if report.dry_run:
         print_next_without_dry_run()
     elif report.in_place and verb == "apply":
-        print_next("revert", patch, report.model, "--in-place", *asked, what="to take it back")
+        print_next("revert", patch, report.model, "--in-place", *again, what="to take it back")
     elif not report.merged:  # no model can be recognised as holding additive values
         print_next("verify", patch, report.out or report.model, *asked)
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from patchc.patching.left_alone import SideFile
     from patchc.patching.side_files import SideFileChange
 
+KEEP = "--keep-side-files"
+
 
 def print_written(written: Sequence[SideFileChange], dry_run: bool) -> None:
     """Print each side file that a copy has otherwise than the model."""
@@ -37,7 +39,7 @@ def print_side_files(files: Sequence[SideFile]) -> None:
 
 def side_file_words(files: Sequence[SideFile]) -> list[object]:
     """Write the option that a command needs which comes next, after files were left alone."""
-    return [] if all(one.is_card for one in files) else ["--keep-side-files"]
+    return [] if all(one.is_card for one in files) else [KEEP]
 
 
 def print_code(files: Sequence[CodeFile]) -> None:

@@ -40,4 +40,4 @@ def revert(
 
     with shared_work() as progress:
         report = patchc.revert(**given, progress=progress)
-    render(report, "revert", patch, json, given["trust"])
+    render(report, "revert", patch, json, given["trust"], keep_side_files)
