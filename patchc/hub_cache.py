@@ -27,6 +27,7 @@ _MOST_IN_REF = 256
 _MOST_NAMED = 5
 _REPOSITORY = "models--"
 _SNAPSHOTS = "snapshots"
+_REMEDY = "remove it, and fetch the model again"
 
 
 @dataclass(frozen=True)
@@ -97,18 +98,19 @@ def find_snapshot(hub_id: HubId) -> Snapshot | None:
     """
     repository = repository_of(hub_id)
     revision = hub_id.revision or MAIN
-    commit = revision if _WHOLE_COMMIT.fullmatch(revision) else _read_ref(repository, revision)
+    whole = _WHOLE_COMMIT.fullmatch(revision)
+    commit = revision if whole else _read_ref(repository / "refs" / revision)
     if commit is None:
         return None
     folder = repository / _SNAPSHOTS / commit
-    return Snapshot(folder, repository, commit) if os.path.isdir(folder) else None  # noqa: PTH112
+    return Snapshot(folder, repository, commit) if _is_folder(folder) else None
 
 
 def known_revisions(repository: Path) -> list[str]:
-    """Some revisions of a model that the cache has, or else some commits."""
+    """Some revisions of a model whose files the cache has, or else some commits."""
     refs, snapshots = repository / "refs", repository / _SNAPSHOTS
-    named = (str(path.relative_to(refs)) for path in refs.rglob("*") if path.is_file())
-    commits = (path.name for path in snapshots.glob("*") if path.is_dir())
+    named = (str(path.relative_to(refs)) for path in refs.rglob("*") if _leads_on(path, snapshots))
+    commits = (path.name for path in snapshots.glob("*") if _is_folder(path))
     return sorted(islice(named, _MOST_NAMED)) or sorted(islice(commits, _MOST_NAMED))
 
 
@@ -136,21 +138,27 @@ def _is_revision(text: str) -> bool:
     return bool(_REVISION.fullmatch(text)) and not any(one in ("", ".", "..") for one in parts)
 
 
-def _read_ref(repository: Path, revision: str) -> str | None:
-    ref = repository / "refs" / revision
+def _is_folder(path: Path) -> bool:
+    return os.path.isdir(path)  # noqa: PTH112 (Path.is_dir raises where it may not look)
+
+
+def _leads_on(ref: Path, snapshots: Path) -> bool:
+    try:
+        return _is_folder(snapshots / (_read_ref(ref) or "nothing"))
+    except CheckpointError:
+        return False
+
+
+def _read_ref(ref: Path) -> str | None:
     try:
         content = read_regular(ref, _MOST_IN_REF)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise CheckpointError(
-            f"{ref}: cannot read which commit this is: {reason(error)}; remove it, and fetch the "
-            "model again"
-        ) from error
+        remedy = "" if isinstance(error, PermissionError) else f"; {_REMEDY}"
+        message = f"{ref}: cannot read which commit this is: {reason(error)}{remedy}"
+        raise CheckpointError(message) from error
     commit = content.decode("ascii", "replace")
     if not _COMMIT.fullmatch(commit):
-        raise CheckpointError(
-            f"{ref}: holds {commit[:60]!r}, which is no commit; remove it, and fetch the model "
-            "again"
-        )
+        raise CheckpointError(f"{ref}: holds {commit[:60]!r}, which is no commit; {_REMEDY}")
     return commit

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-from threading import Lock
+from collections.abc import Callable
+from concurrent.futures import Future
+from threading import Lock, Thread
 from typing import Any
 
 from patchc.errors import (
@@ -28,10 +30,39 @@ _BYTES_ON_DISK = "huggingface_hub.snapshot_download"
 _SHOWN = 300
 
 
+class _StoppedError(Exception):
+    """Nobody waits for the download any more."""
+
+
+class _Listener:
+    """The caller, as the threads of a download see it.
+
+    Attributes:
+        gone: whether it waits no longer.
+        error: what its callback raised.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self.lock = Lock()
+        self.gone = False
+        self.error: BaseException | None = None
+
+    def hear(self, done: int, total: int) -> None:
+        if self.gone:
+            raise _StoppedError
+        try:
+            self._progress(ProgressEvent("download", done, total, "bytes"))
+        except BaseException as error:
+            self.error = error
+            raise
+
+
 def download(hub_id: HubId, progress: Progress) -> Snapshot:
     """Fetch all files of a model but weights in formats that patchc does not read.
 
-    Files that the cache has are not fetched again, and what was cut off is continued.
+    Files that the cache has are not fetched again. An interrupt ends the call at once, and the
+    download as soon as more bytes arrive.
 
     Args:
         hub_id: the model.
@@ -45,46 +76,78 @@ def download(hub_id: HubId, progress: Progress) -> Snapshot:
         CheckpointError: the hub cannot be reached, or answers with an error.
         StorageError: the cache cannot be written.
     """
-    for name in _OFFLINE:
-        if os.environ.get(name, "").upper() in _TRUE:
-            raise UsageError(
-                f"{hub_id.name} is not whole in the hub's cache, and {name} forbids downloads; "
-                f"unset {name}, or fetch the model elsewhere"
-            )
+    _check_online(hub_id)
+    listener = _Listener(progress)
     with import_errors("--download", "hub"):
         from huggingface_hub import snapshot_download
-        from huggingface_hub.utils import tqdm
 
-    class Told(tqdm):  # type: ignore[misc]
-        """A bar that is not drawn: the caller hears of the bytes on the disk."""
+        bar = _bar_for(listener)
 
-        def __init__(self, *args: Any, **named: Any) -> None:
-            self._counts = named.get("name") == _BYTES_ON_DISK
-            super().__init__(*args, **named | {"disable": True})
-
-        def update(self, n: float | None = 1) -> None:
-            if self._counts:
-                with lock:
-                    self.n += int(n or 0)
-                    progress(ProgressEvent("download", self.n, self.total or 0, "bytes"))
-
-    lock = Lock()
-    try:
-        snapshot_download(
+    def fetch() -> object:
+        return snapshot_download(
             hub_id.name,
             revision=hub_id.revision,
             cache_dir=cache_folder(),
             endpoint=os.environ.get("HF_ENDPOINT") or None,
             ignore_patterns=[f"*{suffix}" for suffix in UNUSED_SUFFIXES],
             library_name="patchc",
-            tqdm_class=Told,
+            tqdm_class=bar,
         )
+
+    try:
+        _run_beside(fetch)
     except Exception as error:  # of the hub, of its Xet, of the network: no class has them all
-        raise _told(hub_id, error) from error
+        raise (listener.error or _told(hub_id, error)) from error
+    finally:
+        listener.gone = True
     found = find_snapshot(hub_id)
     if found is None:
         raise CheckpointError(f"{repository_of(hub_id)}: not there after a download; run it again")
     return found
+
+
+def _check_online(hub_id: HubId) -> None:
+    name = next((name for name in _OFFLINE if os.environ.get(name)), None)
+    if name and os.environ[name].upper() in _TRUE:
+        raise UsageError(
+            f"{hub_id.name} is not whole in the hub's cache, and {name} forbids downloads; "
+            f"unset {name}, or fetch the model elsewhere"
+        )
+
+
+def _bar_for(listener: _Listener) -> type:
+    """A bar that is not drawn: the listener hears of the bytes on the disk."""
+    from huggingface_hub.utils import tqdm
+
+    class Bar(tqdm):  # type: ignore[misc]
+        def __init__(self, *args: Any, **named: Any) -> None:
+            self._counts = named.get("name") == _BYTES_ON_DISK
+            super().__init__(*args, **named | {"disable": True})
+
+        def update(self, n: float | None = 1) -> None:
+            if self._counts:
+                with listener.lock:
+                    self.n += int(n or 0)
+                    listener.hear(self.n, self.total or 0)
+
+    return Bar
+
+
+def _run_beside(call: Callable[[], object]) -> None:
+    """Call it in a thread of its own, and wait.
+
+    huggingface_hub meets an interrupt only when the files are whole that are being fetched.
+    """
+    outcome = Future[object]()
+
+    def run() -> None:
+        try:
+            outcome.set_result(call())
+        except BaseException as error:  # raised again where it is waited for
+            outcome.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    outcome.result()
 
 
 def _told(hub_id: HubId, error: Exception) -> PatchcError:
@@ -110,13 +173,10 @@ def _told(hub_id: HubId, error: Exception) -> PatchcError:
             f"{named}: the hub has this model, and not this revision; check it on the model's page",
             named,
         )
-    if isinstance(error, errors.HfHubHTTPError):
-        status = error.response.status_code
-        return CheckpointError(f"{named}: the hub answers with status {status}; try again later")
     if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
         return storage_error(error, cache_folder(), "write")
     why = " ".join(str(error.__cause__ or error).split())[:_SHOWN] or type(error).__name__
     return CheckpointError(
         f"{named}: cannot be fetched from the hub: {why}; check the network and HF_ENDPOINT, then "
-        "run again: what was fetched is kept"
+        "run again: files that are whole are kept"
     )

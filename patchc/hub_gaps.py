@@ -18,7 +18,8 @@ UNUSED_SUFFIXES = (
 )  # fmt: skip
 """Weights in other formats than safetensors: patchc does not read them, nor fetch them."""
 
-_INDEX, _SINGLE = "model.safetensors.index.json", "model.safetensors"
+_SUFFIX = ".safetensors"
+_INDEX, _SINGLE = f"model{_SUFFIX}.index.json", f"model{_SUFFIX}"
 _MOST_BYTES = 1 << 26
 _MOST_CONTAINERS = 1 << 17
 _MOST_VALUES = 1 << 20
@@ -45,7 +46,8 @@ class Gaps:
 def find_gaps(snapshot: Snapshot) -> Gaps:
     """Find what a snapshot lacks, by the model's index and by the hub's list of files.
 
-    The list is beside the snapshot where ``snapshot_download`` wrote it. A list or an index that
+    The list is beside the snapshot where ``snapshot_download`` wrote it. Without it, a snapshot
+    without any weights lacks them: often, only a tokenizer was fetched. A list or an index that
     cannot be read tells nothing here; what reads the model says what is wrong with an index.
     """
 
@@ -60,10 +62,16 @@ def find_gaps(snapshot: Snapshot) -> Gaps:
         return Gaps(_named(shards), "")
     if index and not _is_file(index):
         weights = [name for name in files if name in (_INDEX, _SINGLE)]
-        cut_off = any((snapshot.repository / "blobs").glob("*.incomplete"))
-        if weights or cut_off:
-            return Gaps(_named(weights or [f"its weights ({_SINGLE}); a download was cut off"]))
+        if weights or not (listed or _holds_weights(snapshot.folder)):
+            return Gaps(_named(weights or [f"its weights ({_SINGLE})"]))
     return Gaps("", _named(files))
+
+
+def _holds_weights(folder: Path) -> bool:
+    try:
+        return any(path.name.endswith((_SUFFIX, *UNUSED_SUFFIXES)) for path in folder.iterdir())
+    except OSError:  # what opens the model tells of it
+        return True
 
 
 def _named(names: list[str]) -> str:

@@ -106,13 +106,13 @@ def local_model(path: PathLike, progress: Progress = ignore_progress) -> PathLik
     if hub_id is None or not is_possible(text):
         return path
     repository = repository_of(hub_id)
-    cached = repository.is_dir()
-    if os.path.lexists(text):
+    cached = os.path.isdir(repository)  # noqa: PTH112 (Path.is_dir raises where it may not look)
+    if _is_local(text):
         if cached:
             note(f"{text}: taken as the local path; the hub's cache has a model of this name, too")
         return path
     outer = hub_id.name.rpartition("/")[0]
-    is_path = os.path.lexists(outer) and not os.path.isdir(outer)  # noqa: PTH112 (as the former)
+    is_path = os.path.lexists(outer) and not os.path.isdir(outer)  # noqa: PTH112 (as above)
     if is_path or not (cached or outer):
         return path
     snapshot = find_snapshot(hub_id)
@@ -129,6 +129,16 @@ def local_model(path: PathLike, progress: Progress = ignore_progress) -> PathLik
     return snapshot.folder
 
 
+def _is_local(text: str) -> bool:
+    try:
+        os.lstat(text)
+    except PermissionError:
+        return True  # maybe: what opens the path tells of it
+    except OSError:
+        return False
+    return True
+
+
 def _each_local(given: Any, progress: Progress) -> Any:
     if isinstance(given, str | os.PathLike):
         return local_model(given, progress)
@@ -140,9 +150,12 @@ def _each_local(given: Any, progress: Progress) -> Any:
 def _tell(text: str, hub_id: HubId, snapshot: Snapshot, gaps: Gaps) -> None:
     fetch = f"`{hub_id.fetch_command}`"
     if gaps.weights:
+        remedy = "a download brought no more; check the network, and the model's page on the hub"
+        if not _downloads.get():
+            remedy = f"complete it with {fetch}, or give --download"
         raise MissingCheckpointError(
             f"{text}: the hub's cache has this model in part; {snapshot.folder} lacks "
-            f"{gaps.weights}; complete it with {fetch}, or give --download",
+            f"{gaps.weights}; {remedy}",
             str(snapshot.folder),
         )
     revision = hub_id.revision or MAIN
@@ -154,7 +167,7 @@ def _tell(text: str, hub_id: HubId, snapshot: Snapshot, gaps: Gaps) -> None:
 
 def _missing(text: str, hub_id: HubId, repository: Path) -> MissingCheckpointError:
     fetch = f"fetch it with `{hub_id.fetch_command}`, or give --download"
-    if not repository.is_dir():
+    if not os.path.isdir(repository):  # noqa: PTH112 (as above)
         message = (
             f"{text}: no such file or folder, and the hub's cache ({cache_folder()}) has no model "
             f"of this name; if a hub has it, {fetch}"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event, main_thread
+from threading import enumerate as enumerate_threads
 
 import pytest
 from command_line import run
@@ -97,6 +100,45 @@ def test_what_a_cut_off_download_left_out_is_fetched(hub: FakeHub, tmp_path: Pat
     assert hub.sent == [SHARD]
 
 
+def test_an_interrupt_does_not_wait_for_files(hub: FakeHub) -> None:
+    released, before = Event(), set(enumerate_threads())
+
+    def interrupt(name: str) -> None:
+        if name == SHARD:
+            signal.pthread_kill(main_thread().ident or 0, signal.SIGINT)
+            released.wait(20)
+
+    hub.before_sending = interrupt
+    with pytest.raises(KeyboardInterrupt), patchc.allow_downloads():
+        patchc.verify("fix.patchc", "org/chat")
+    assert not released.is_set()
+    assert SHARD not in hub.sent
+    released.set()
+    for thread in set(enumerate_threads()) - before:
+        if thread.name.startswith("ThreadPoolExecutor"):  # tqdm has one that goes on
+            thread.join()
+
+
+@pytest.mark.usefixtures("hub")
+def test_an_error_of_the_callback_ends_the_download() -> None:
+    class OwnError(Exception):
+        pass
+
+    def stop(event: patchc.ProgressEvent) -> None:
+        if event.stage == "download":
+            raise OwnError
+
+    with pytest.raises(OwnError), patchc.allow_downloads():
+        patchc.verify("fix.patchc", "org/chat", progress=stop)
+
+
+def test_a_hub_that_lacks_a_shard(hub: FakeHub) -> None:
+    (hub.source / SHARD).unlink()
+    code, _, errors = run("verify", "fix.patchc", "org/chat", "--download")
+    assert code == 3
+    assert f"lacks {SHARD}; a download brought no more" in errors
+
+
 @pytest.mark.parametrize(
     ("error", "name", "kind", "told"),
     [
@@ -139,6 +181,14 @@ def test_the_environment_forbids_downloads(
     with pytest.raises(UsageError, match=f"{name} forbids downloads"), patchc.allow_downloads():
         patchc.verify("fix.patchc", "org/chat")
     assert not hub.sent
+
+
+@pytest.mark.usefixtures("hub")
+def test_the_hubs_own_variable_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setenv("TRANSFORMERS_OFFLINE", "1")
+    with patchc.allow_downloads():
+        assert patchc.verify("fix.patchc", "org/chat").state == "base"
 
 
 def test_without_the_extra(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:

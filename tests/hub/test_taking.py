@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from hub_caches import COMMIT, OTHER, repository, write_cached, write_ref
+from ordinary_user import ordinary_user
 from tiny_checkpoints import normal, write_model
 
 import patchc
@@ -160,12 +164,54 @@ def test_a_link_that_leads_nowhere_is_a_shard_that_is_not_there(cache: Path, sou
         local_model("org/chat")
 
 
-def test_a_download_that_was_cut_off_before_its_weights(cache: Path, source: Path) -> None:
+@pytest.mark.parametrize("more", [["config.json"], []], ids=["nothing at all", "side files"])
+def test_a_snapshot_without_weights(cache: Path, source: Path, more: list[str]) -> None:
+    """Somebody loaded the tokenizer alone, or a download was cut off."""
     index = "model.safetensors.index.json"
-    write_cached(cache, "org/chat", source, left_out=[*SHARDS, index])
-    (repository(cache, "org/chat") / "blobs/abc.incomplete").write_bytes(b"12")
-    with pytest.raises(MissingCheckpointError, match="a download was cut off"):
+    write_cached(cache, "org/chat", source, left_out=[*SHARDS, index, *more])
+    with pytest.raises(MissingCheckpointError, match=r"lacks its weights .* or give --download"):
         local_model("org/chat")
+
+
+def test_a_model_without_safetensors_is_what_the_hub_has(cache: Path, source: Path) -> None:
+    (source / "pytorch_model.bin").write_text("weights in another format")
+    left_out = [*SHARDS, "model.safetensors.index.json"]
+    folder = write_cached(cache, "org/chat", source, left_out=left_out)
+    assert local_model("org/chat") == folder
+
+
+def test_a_snapshot_that_was_removed_is_no_revision_that_is_there(
+    cache: Path, source: Path
+) -> None:
+    shutil.rmtree(write_cached(cache, "org/chat", source))
+    with pytest.raises(MissingCheckpointError, match=r"'main' \(there are: none\)"):
+        local_model("org/chat")
+    write_cached(cache, "org/chat", source, OTHER, "v2")
+    with pytest.raises(MissingCheckpointError, match=r"'main' \(there are: v2\)"):
+        local_model("org/chat")
+
+
+def test_a_cache_and_folders_where_one_may_not_look(cache: Path, source: Path) -> None:
+    """Such as the cache of another user. It is in no local path's way."""
+    write_cached(cache, "org/chat", source)
+    cache.chmod(0o700)
+    for path in ("models/base", "secret/base"):
+        Path(path).mkdir(parents=True)
+    Path("secret").chmod(0o000 if os.geteuid() else 0o700)
+    with ordinary_user() if os.geteuid() == 0 else closed(cache):
+        assert local_model("models/base") == "models/base"
+        assert local_model("secret/base") == "secret/base"
+        assert local_model("none") == "none"
+        with pytest.raises(CheckpointError, match=r"refs/main: cannot .* Permission denied"):
+            local_model("org/chat")
+    Path("secret").chmod(0o700)
+
+
+@contextmanager
+def closed(folder: Path) -> Iterator[None]:
+    folder.chmod(0o000)
+    yield
+    folder.chmod(0o700)
 
 
 def test_other_files_that_the_cache_lacks_are_named(

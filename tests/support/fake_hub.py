@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,6 +24,7 @@ class FakeHub:
         address: where the hub listens.
         error: a status and an error code to answer everything with.
         sent: the files that were sent.
+        before_sending: called with the name of each.
     """
 
     name: str
@@ -32,6 +33,7 @@ class FakeHub:
     address: str = ""
     error: tuple[int, str] | None = None
     sent: list[str] = field(default_factory=list)
+    before_sending: Callable[[str], object] = str
 
 
 @contextmanager
@@ -74,6 +76,7 @@ def _answer(request: BaseHTTPRequestHandler, hub: FakeHub) -> None:
         commit, _, name = path.removeprefix(files).partition("/")
         content = (hub.source / name).read_bytes()
         if request.command == "GET":
+            hub.before_sending(name)
             hub.sent.append(name)
         headers = {"ETag": f'"{_oid(content)}"', "X-Repo-Commit": commit}
         _send(request, 200, content, headers)
