@@ -91,7 +91,10 @@ def write_shards(
 
 
 def copy_side_files(base: Checkpoint, folder: Path) -> None:
-    """Copy config, tokenizer and chat template; the config states that the weights are fp32."""
+    """Copy config, tokenizer and chat template.
+
+    The config states that the weights are fp32, and names no files of weights, as the base's may.
+    """
     for relative in base.side_files()[0]:
         if relative == Path(RECORD) or base.path / relative == base.index:
             continue
@@ -100,6 +103,7 @@ def copy_side_files(base: Checkpoint, folder: Path) -> None:
         if relative == Path("config.json"):
             config = _read_config(base.path / relative)
             config.pop("torch_dtype", None)
+            config.pop("transformers_weights", None)
             write_json(target, {**config, "dtype": "float32"})
         else:
             copy_file(base.path / relative, target)

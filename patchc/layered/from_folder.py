@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,9 +21,6 @@ _CONFIG = "config.json"
 _TOKENIZER_CONFIG = "tokenizer_config.json"
 _MOST_BYTES = 1 << 24
 _SHOWN = 300
-_WEIGHTS = "transformers_weights"
-_OTHER_WEIGHTS = re.compile(r"shard-\d+-model-.*\.safetensors")
-"""Files that transformers takes, with all other safetensors files, in place of the checkpoint."""
 
 
 def load_from(kind: Any, folder: Path, what: str, **settings: Any) -> Any:
@@ -58,8 +54,8 @@ def load_config(folder: Path, checkpoint: Checkpoint | None = None) -> Any:
         checkpoint: its tensors, against which the sizes that the config states are checked.
 
     Raises:
-        UnsupportedInputError: it cannot be read, its sizes are absurd, it names other weights than
-            those of the checkpoint, or transformers does not know the architecture.
+        UnsupportedInputError: it cannot be read, its sizes are absurd, or transformers does not
+            know the architecture.
     """
     _check_config(folder, checkpoint)
     config = load_from(AutoConfig, folder, "the config")
@@ -103,12 +99,6 @@ def load_model(kind: Any, checkpoint: Checkpoint, what: str, **settings: Any) ->
             f"{folder / 'adapter_config.json'}: an adapter beside a model, which transformers may "
             "add to it; move it out of the folder, or merge it into the model"
         )
-    for path in sorted(folder.iterdir()):
-        if _OTHER_WEIGHTS.fullmatch(path.name):
-            raise UnsupportedInputError(
-                f"{path}: transformers would take weights of it, and of all other safetensors "
-                "files, in place of the model's; move it out of the folder"
-            )
     config = load_config(folder, checkpoint)
     if not _is_decoded(config, folder):
         refuse_unstated(checkpoint)
@@ -170,10 +160,6 @@ def _check_config(folder: Path, checkpoint: Checkpoint | None) -> None:
         raise UnsupportedInputError(f"{file}: not readable JSON ({error!s:.{_SHOWN}})") from error
     if not isinstance(stated, dict):
         raise UnsupportedInputError(f"{file}: not a JSON object but {type(stated).__name__}")
-    if stated.get(_WEIGHTS) is not None:
-        raise UnsupportedInputError(
-            f"{file}: {_WEIGHTS} names other weights than model.safetensors; remove that key"
-        )
     check_sizes(file, stated, checkpoint)
 
 

@@ -21,6 +21,7 @@ from tiny_llama import write_base, write_data
 from typer.testing import CliRunner
 
 import patchc
+from patchc.checkpoint import open_checkpoint
 from patchc.cli.main import app
 from patchc.errors import (
     CheckpointError,
@@ -400,3 +401,16 @@ def test_one_module_asks_transformers_and_none_reads_pickles() -> None:
     )
     found = [one.name for one in package.rglob("*.py") if asking.search(one.read_text())]
     assert found == ["from_folder.py"]
+
+
+@pytest.mark.usefixtures("place")
+def test_weights_that_a_config_names_are_taken() -> None:
+    Path("base/model.safetensors").rename("base/main.safetensors")
+    change("config.json", {"transformers_weights": "main.safetensors"})
+    code, told = answered_yes("evaluate", "base", *SETS, *FEW)
+    assert code == 0, told
+    command = ("derive", "base", "--data", "data.jsonl", "-o", "out", "--se-steps", "1")
+    code, told = answered_yes(*command, "--directions", "se", "--retain", "1")
+    assert code == 0, told
+    with open_checkpoint("out/se") as tuned, open_checkpoint("base") as base:
+        assert list(tuned.tensors) == list(base.tensors)
