@@ -16,12 +16,10 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from safetensors.torch import load_file, save_file
 from tiny_llama import write_base, write_data
 from typer.testing import CliRunner
 
 import patchc
-from patchc.checkpoint import open_checkpoint
 from patchc.cli.main import app
 from patchc.errors import (
     CheckpointError,
@@ -231,16 +229,6 @@ def test_an_adapter_beside_a_model_is_refused() -> None:
     assert "adapter_config.json: an adapter beside a model" in told
 
 
-@pytest.mark.usefixtures("place")
-def test_weights_of_other_files_are_not_taken() -> None:
-    values = load_file("base/model.safetensors")
-    for name in ("shard-00001-model-00001-of-00001", "zz"):
-        save_file({name: one + 1 for name, one in values.items()}, f"base/{name}.safetensors")
-    code, told = answered_yes("evaluate", "base", *SETS, *FEW)
-    assert code == UnsupportedInputError.exit_code
-    assert "base/shard-00001-model-00001-of-00001.safetensors: a part of a distributed" in told
-
-
 SIZES = [
     ({"num_hidden_layers": 10**9}, "num_hidden_layers is 1,000,000,000"),
     ({"num_hidden_layers": 500}, "num_hidden_layers is 500, and with these weights"),
@@ -401,16 +389,3 @@ def test_one_module_asks_transformers_and_none_reads_pickles() -> None:
     )
     found = [one.name for one in package.rglob("*.py") if asking.search(one.read_text())]
     assert found == ["from_folder.py"]
-
-
-@pytest.mark.usefixtures("place")
-def test_weights_that_a_config_names_are_taken() -> None:
-    Path("base/model.safetensors").rename("base/main.safetensors")
-    change("config.json", {"transformers_weights": "main.safetensors"})
-    code, told = answered_yes("evaluate", "base", *SETS, *FEW)
-    assert code == 0, told
-    command = ("derive", "base", "--data", "data.jsonl", "-o", "out", "--se-steps", "1")
-    code, told = answered_yes(*command, "--directions", "se", "--retain", "1")
-    assert code == 0, told
-    with open_checkpoint("out/se") as tuned, open_checkpoint("base") as base:
-        assert list(tuned.tensors) == list(base.tensors)
