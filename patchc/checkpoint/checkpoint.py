@@ -19,6 +19,7 @@ from patchc.checkpoint.header import Shard, Stamp, TensorInfo, read_shard, stamp
 from patchc.checkpoint.journal_path import is_own_file, journal_path
 from patchc.checkpoint.left_aside import (
     ADAPTER_CONFIG,
+    SCORES,
     LeftAside,
     is_adapter,
     tell,
@@ -232,7 +233,9 @@ class Checkpoint:
         for relative in foreign:
             name = relative.as_posix()
             is_link = leads_to_folder(self.path / relative)
-            why = self._not_beside.get(name) or why_left_aside(name, self.files, is_link)
+            why = why_left_aside(name, self.files, is_link)
+            if why != SCORES:
+                why = self._not_beside.get(name, why)
             found.append(LeftAside(name, why))
         return tuple(sorted(found, key=lambda one: one.name))
 
@@ -327,7 +330,7 @@ def _tell(model: Checkpoint) -> None:
         )
     left = tell(model.left_aside)
     if left:
-        note(f"{model.path}: left aside, since it is not the model: {left}")
+        note(f"{model.path}: left aside, in copies too, since it is not the model: {left}")
 
 
 def _is_folder(path: Path) -> bool:

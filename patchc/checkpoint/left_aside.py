@@ -16,11 +16,13 @@ ADAPTER_CONFIG = "adapter_config.json"
 _MOST_NAMED = 5
 _MOST_CHARACTERS = 80
 
-_SCORES = "scores of `patchc derive`, which are no weights"
+SCORES = "scores of `patchc derive`, which are no weights"
+"""The reason for files that belong beside a model, so that nothing is told of them."""
+
 _ADAPTER = "an adapter, which transformers puts on the model where peft is installed"
 _REASONS = {
     r"adapter_(model|config)\..*": _ADAPTER,
-    r"scores(-[a-z]+)?(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?": _SCORES,
+    r"scores(-[a-z]+)?(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?": SCORES,
     r"consolidated.*\.safetensors.*": "Mistral's layout, which vLLM prefers to the other files",
     r".*\.gguf": "GGUF, which transformers loads only when its name is given",
     r"(pytorch_model|adapter_model).*|.*\.(pth|ckpt)": "pickles, loaded only without safetensors",
@@ -92,7 +94,7 @@ def tell(left: Iterable[LeftAside]) -> str:
     by_reason: dict[str, list[str]] = {}
     for one in left:
         by_reason.setdefault(one.reason, []).append(one.name)
-    by_reason.pop(_SCORES, None)
+    by_reason.pop(SCORES, None)
     return "; ".join(f"{_listed(names)} ({reason})" for reason, names in by_reason.items())
 
 

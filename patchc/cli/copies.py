@@ -21,6 +21,7 @@ from patchc.cli.output import (
     warn,
 )
 from patchc.cli.trust_options import policy_facts, trust_words
+from patchc.cli.voice import voice
 from patchc.patching.apply_report import ApplyReport
 from patchc.patching.merge_options import MergeReport
 from patchc.signing.trust import Trust
@@ -29,8 +30,11 @@ from patchc.signing.trust import Trust
 def render(
     report: ApplyReport, verb: str, patch: Path, json: bool, trust: Trust, keep_side_files: bool
 ) -> None:
-    """Print the report of an apply or a revert, and warn of files that were left out."""
-    if report.left_out:
+    """Print the report of an apply or a revert.
+
+    Of files that were left out, a quiet command is warned here; a note has told the others.
+    """
+    if report.left_out and voice().quiet:
         names = ", ".join(map(str, report.left_out))
         warn(f"not copied, since the patch does not cover these weights: {names}")
     if json:

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM
 from untidy_folders import CASES, INDEX, ONE, Folder
 
 from patchc.checkpoint import open_checkpoint
+from patchc.checkpoint.files_beside import take_all
 from patchc.errors import CheckpointError, UnsupportedInputError
 
 
@@ -93,19 +94,21 @@ def test_what_is_left_aside_is_told(
     assert caplog.messages == [
         f"{folder.path / INDEX}: lists tensor 'ghost', which none of its files holds; loaders go "
         "on without",
-        f"{folder.path}: left aside, since it is not the model: mtp.safetensors ({INDEX} does not "
-        "name it); sub/a.safetensors (in a folder below, where loaders do not look)",
+        f"{folder.path}: left aside, in copies too, since it is not the model: mtp.safetensors "
+        f"({INDEX} does not name it); sub/a.safetensors (in a folder below, where loaders do not "
+        "look)",
     ]
 
 
 def test_scores_beside_a_component_are_not_worth_a_word(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Nor when they are looked at since they may belong to the release: they never do."""
     weights = {"w": np.zeros(3, np.float32)}
     write_model(tmp_path, weights)
     write_model(tmp_path, weights, stem="scores")
     with caplog.at_level("INFO", "patchc"):
-        for stem in ("model", "scores"):
-            with open_checkpoint(tmp_path, stem) as model:
+        for stem, beside in (("model", None), ("model", take_all), ("scores", None)):
+            with open_checkpoint(tmp_path, stem, beside) as model:
                 assert list(model.shards) == [f"{stem}.safetensors"]
     assert caplog.messages == []

@@ -186,7 +186,9 @@ def test_the_command_names_what_it_carries_and_what_not(tmp_path: Path) -> None:
     assert code == 0
     assert re.search(rf"^ +beside +{MTP}, as well as the model$", told, re.MULTILINE)
     assert re.search(r"^ +not carried +model\.gguf$", told, re.MULTILINE)
-    assert f"note: {tuned}: left aside, since it is not the model: model.gguf" in notes
+    assert (
+        f"note: {tuned}: left aside, in copies too, since it is not the model: model.gguf" in notes
+    )
     given = ["diff", base, tuned, "-o", tmp_path / "b.patchc", "--weights-only", "--json"]
     report: Any = json.loads(run(*given)[1])
     assert report["beside"] == []
