@@ -12,6 +12,8 @@ from patchc.checkpoint.weight_map import MOST_SHARDS
 from patchc.errors import CheckpointError, UnsupportedInputError
 
 _MOST_REASON = 160
+_MOST_BESIDE = 256
+_TOO_MANY = "too many files lie beside the model, or too many tensors are in them"
 
 Accept = Callable[[Shard], str]
 """Says why a file beside the model is left aside; empty where it is taken."""
@@ -44,16 +46,17 @@ def find_beside(
     own, reasons = {shard.name for shard in model}, dict[str, str]()
     wanted: list[Shard] = []
     tensors = len(places)
-    for name in sorted(set(safetensors_in(folder)) - own):
+    others = sorted(set(safetensors_in(folder)) - own)
+    reasons |= dict.fromkeys(others[MOST_SHARDS:], _TOO_MANY)
+    for name in others[:MOST_SHARDS]:
         shard, reasons[name] = _read(folder / name)
         if shard and not reasons[name]:
             reasons[name] = _clash(shard, places) or accept(shard)
         if shard and not reasons[name]:
-            tensors += len(shard.tensors)
-            if tensors > MOST_TENSORS or len(wanted) + len(own) >= MOST_SHARDS:
-                tensors -= len(shard.tensors)
-                reasons[name] = "with it, the checkpoint would have too many files or tensors"
+            if len(wanted) == _MOST_BESIDE or tensors + len(shard.tensors) > MOST_TENSORS:
+                reasons[name] = _TOO_MANY
             else:
+                tensors += len(shard.tensors)
                 wanted.append(shard)
     holders: dict[str, str] = {}
     for shard in wanted:

@@ -14,6 +14,7 @@ from patchc.escaping import shown
 ADAPTER_CONFIG = "adapter_config.json"
 
 _MOST_NAMED = 5
+_MOST_REASONS = 12
 _MOST_CHARACTERS = 80
 
 SCORES = "scores of `patchc derive`, which are no weights"
@@ -95,7 +96,9 @@ def tell(left: Iterable[LeftAside]) -> str:
     for one in left:
         by_reason.setdefault(one.reason, []).append(one.name)
     by_reason.pop(SCORES, None)
-    return "; ".join(f"{_listed(names)} ({reason})" for reason, names in by_reason.items())
+    told = [f"{listed(names)} ({reason})" for reason, names in by_reason.items()]
+    more = sum(map(len, list(by_reason.values())[_MOST_REASONS:]))
+    return "; ".join([*told[:_MOST_REASONS], *([f"and {more:,} more"] if more else [])])
 
 
 def left_aside_of(models: Iterable[HasLeftAside]) -> tuple[LeftAside, ...]:
@@ -104,7 +107,8 @@ def left_aside_of(models: Iterable[HasLeftAside]) -> tuple[LeftAside, ...]:
     return tuple(sorted(found, key=lambda one: (one.name, one.reason)))
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """The first of some names, and how many more there are."""
     first = ", ".join(shown(name, _MOST_CHARACTERS) for name in names[:_MOST_NAMED])
     more = len(names) - _MOST_NAMED
     return f"{first} and {more:,} more" if more > 0 else first

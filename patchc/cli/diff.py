@@ -38,6 +38,7 @@ def diff(
     """
     given = without(locals(), "json", "rename")
     import patchc
+    from patchc.checkpoint.left_aside import listed
     from patchc.cli.file_notes import print_code
     from patchc.cli.output import print_facts, print_json, print_next
     from patchc.cli.patches import patch_facts
@@ -50,9 +51,10 @@ def diff(
     else:
         facts = patch_facts(report)
         if report.beside:
-            facts["beside"] = f"{', '.join(report.beside)}, as well as the model"
+            facts["beside"] = f"{listed(report.beside)}, as well as the model"
         if report.left_aside:
-            facts["not carried"] = ", ".join(one.name for one in report.left_aside)
+            names = dict.fromkeys(one.name for one in report.left_aside)
+            facts["not carried"] = listed(list(names))
         print_facts(f"diff: wrote {out}", facts)
         print_code(report.code)
         print_next("verify", out, base)

@@ -33,10 +33,20 @@ def open_for_patch(path: PathLike, patch: Patch) -> Checkpoint:
     return open_checkpoint(path, beside=accept)
 
 
-def missing_beside(patch: Patch, model: Checkpoint) -> str | None:
-    """The first file beside the model that the patch covers and the model lacks, for a message."""
+def names_beside(patch: Patch) -> list[str]:
+    """Names of the files beside the model that a patch covers, as its maker saw them."""
     names = patch.metadata.get(BESIDE)
-    for name in names if isinstance(names, list) else ():
-        if isinstance(name, str) and name not in model.shards:
-            return shown(name, _SHOWN)
+    return [one for one in names if isinstance(one, str)] if isinstance(names, list) else []
+
+
+def missing_beside(patch: Patch, model: Checkpoint) -> str | None:
+    """Say which file beside the model the patch covers and the model lacks; None if there is none.
+
+    For a message about a tensor that is missing.
+    """
+    for name in names_beside(patch):
+        if name not in model.shards:
+            reasons = {one.name: one.reason for one in model.left_aside}
+            why = f"was left aside here: {reasons[name]}" if name in reasons else "is missing here"
+            return f"{shown(name, _SHOWN)}, which lay beside the patch's models, {why}"
     return None

@@ -172,10 +172,10 @@ def match_tensors(patch: Patch, model: Checkpoint, side: Side = "base") -> None:
             )
     for name in records:
         if name not in model.tensors:
-            whole, file = _model_of_shard(model.path), missing_beside(patch, model)
-            remedy = {"remedy": f"it is one shard: name the folder {whole}"} if whole else {}
-            if file and not whole:
-                remedy = {"remedy": f"{file}, which lay beside the patch's models, is missing here"}
+            whole = _model_of_shard(model.path)
+            advice = f"it is one shard: name the folder {whole}" if whole else None
+            advice = advice or missing_beside(patch, model)
+            remedy = {"remedy": advice} if advice else {}
             raise transition.wrong(name, "the model does not have it", **remedy)
 
 

@@ -252,8 +252,8 @@ def _check_complete(patch: Patch, record: TensorRecord, runs: Sequence[Run]) -> 
     if reached < record.words:
         raise WrongBaseError(
             f"the model does not hold tensor {record.name!r} of the base of {patch.path}, or not "
-            "all of it; say in mapping= which parameter does, or, if this process has a shard of "
-            "the model, pass shard=True and base="
+            "all of it; say in mapping= which parameter does, or, if this process has a part of "
+            "the model (a shard, or all but a draft head), pass shard=True and base="
         )
 
 

@@ -14,7 +14,7 @@ from patchc.compiler.steps import check_patch_output
 from patchc.errors import UnsupportedInputError, UsageError
 from patchc.formats import Patch, open_patch
 from patchc.hub_models import takes_models
-from patchc.patching.model_of_patch import open_for_patch
+from patchc.patching.model_of_patch import BESIDE, names_beside, open_for_patch
 from patchc.paths import PathLike, listed
 from patchc.progress import Progress, ignore_progress
 from patchc.runtime.runtime import Runtime
@@ -103,4 +103,6 @@ def _provenance(patches: Sequence[Patch]) -> Mapping[str, Any]:
         for link in folded_patches(patch.metadata)
         or [{"root": patch.root.hex(), "result": patch.index.result_digest.hex()}]
     ]
-    return {"kind": "fold", "tool": tool(), "folded": folded}
+    beside = sorted({*names_beside(patches[0]), *names_beside(patches[-1])})
+    more = {BESIDE: beside} if beside else {}
+    return {"kind": "fold", "tool": tool(), "folded": folded, **more}

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from command_line import run
 from tiny_checkpoints import (
@@ -113,6 +114,11 @@ def test_a_receiver_without_the_file_is_told_so(tmp_path: Path) -> None:
     with pytest.raises(WrongBaseError, match=message):
         patchc.apply(patch, base, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+    for name in (MTP, "copy.safetensors"):
+        write_file(base / name, HEAD, META)
+    message = rf"{MTP}, which lay .* was left aside here: it holds .* as copy\.safetensors does"
+    with pytest.raises(WrongBaseError, match=message):
+        patchc.apply(patch, base, out=tmp_path / "out")
 
 
 def test_a_chain_folds_on_its_base(tmp_path: Path) -> None:
@@ -124,6 +130,30 @@ def test_a_chain_folds_on_its_base(tmp_path: Path) -> None:
     patchc.fold(patches, out=tmp_path / "both.patchc", base=models[0])
     patchc.apply(tmp_path / "both.patchc", models[0], out=tmp_path / "out")
     assert tree(tmp_path / "out") == tree(models[2])
+    (models[0] / MTP).unlink()
+    with pytest.raises(WrongBaseError, match=f"{MTP}, which lay beside"):
+        patchc.apply(tmp_path / "both.patchc", models[0], out=tmp_path / "none")
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["of their own", "of the model"])
+def test_very_many_files_do_not_stand_in_the_way(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, shared: bool
+) -> None:
+    """Whatever is in them, and on a system that lets a program open few files."""
+    base, tuned = _pair(tmp_path, None, None)
+    for n in range(300):
+        tensors = (
+            {list(BASE)[n % 3]: np.full(1, n, np.float32)}
+            if shared
+            else {f"{n}": np.full(1, n, np.float32)}
+        )
+        write_file(base / f"{n:03}.safetensors", tensors)
+    with caplog.at_level("INFO", "patchc"):
+        report = patchc.diff(base, tuned, out=tmp_path / "update.patchc")
+    assert (len(report.beside), len(report.left_aside)) == ((0, 300) if shared else (256, 44))
+    assert len(caplog.text) < 2000
+    patchc.apply(tmp_path / "update.patchc", base, out=tmp_path / "applied")
+    assert tree(tmp_path / "applied") == tree(tuned)
 
 
 def test_the_model_in_fewer_files_is_the_same_model(tmp_path: Path) -> None:
