@@ -88,6 +88,11 @@ def find_loaded_files(folder: Path, stem: str = MODEL) -> LoadedFiles:
     if not chosen.endswith(_INDEX_SUFFIX):
         return LoadedFiles(None, (chosen,))
     weight_map = read_weight_map(folder / chosen)
+    if not weight_map:
+        raise CheckpointError(
+            f"{folder / chosen}: its weight_map is empty, so that no file is the model; fetch or "
+            "write the index again"
+        )
     return LoadedFiles(chosen, tuple(sorted(set(weight_map.values()))), weight_map)
 
 

@@ -122,6 +122,24 @@ def _index_of_single_and_more(folder: Folder) -> None:
     write_index(folder.path, places)
 
 
+def _index_of_nothing(folder: Folder) -> None:
+    folder.single("mine.safetensors")
+    write_index(folder.path, {})
+
+
+def _index_of_nothing_beside(folder: Folder) -> None:
+    folder.single()
+    write_index(folder.path, {})
+
+
+def _ten_before_nine(folder: Folder) -> None:
+    """Files are loaded in the order of their names as text."""
+    nine, ten, name = "s-9.safetensors", "s-10.safetensors", next(iter(folder.right))
+    folder.single(ten, folder.right | {name: folder.wrong[name]})
+    folder.single(nine, {name: folder.right[name]})
+    write_index(folder.path, dict.fromkeys(folder.right, ten) | {name: nine})
+
+
 def _without(name: str) -> Callable[[Folder], None]:
     def make(folder: Folder) -> None:
         folder.shards()
@@ -288,6 +306,9 @@ CASES = {
     "index of the one file and another": Case(
         _index_of_single_and_more, ("extra.safetensors", INDEX)
     ),
+    "index of nothing": Case(_index_of_nothing, refused="weight_map is empty", loads=False),
+    "index of nothing beside one file": Case(_index_of_nothing_beside, (INDEX,)),
+    "ten before nine": Case(_ten_before_nine),
     "shard missing": Case(_without(TWO), refused=f"{TWO}: no such file", loads=False),
     "index lost": Case(_without(INDEX), refused=f"shards without their index.*{ONE}", loads=False),
     "ghost entry": Case(_ghost),
