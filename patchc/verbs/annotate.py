@@ -11,6 +11,7 @@ from patchc.files import staged_file
 from patchc.formats import Patch, open_patch, write_with_metadata
 from patchc.formats.container.layout import DEFAULT_CHUNK_BITS
 from patchc.output_checks import check_output, check_space
+from patchc.patching.model_of_patch import names_beside
 from patchc.verbs.annotation import Annotation, annotation_of
 
 
@@ -98,8 +99,10 @@ def _with_results(
     from patchc.evaluation.summary import read_summary
 
     summary = read_summary(Path(results))
-    # Reports have digests over chunks of the default size, and an additive patch promises none.
-    if not patch.additive and patch.chunk_words == 1 << DEFAULT_CHUNK_BITS:
+    # Reports have digests over chunks of the default size, and of the files alone that are the
+    # model; an additive patch promises none.
+    by_chunks = not patch.additive and patch.chunk_words == 1 << DEFAULT_CHUNK_BITS
+    if by_chunks and not names_beside(patch):
         index = patch.index
         own = summary.of_patch(index.base_digest.hex(), index.result_digest.hex())
         if own is None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from blake3 import blake3
 from command_line import run
 from evaluate_inputs import OPTIONS
 from one_word_models import OPTIONS as WORDS
 from one_word_models import Spoken, build_additive, say
+from tiny_checkpoints import write_file
 
 import patchc
 from patchc import ResultsSummary
@@ -114,6 +117,20 @@ def test_a_patch_may_be_an_additive_one_or_have_other_chunks(
     patchc.diff(base, fix[1], out=other, chunk_bits=12)
     found = results_of(other, measured[1], tmp_path / "named.patchc")
     assert [one.side for one in found.models] == SIDES
+
+
+def test_a_patch_may_cover_a_draft_head_that_is_not_measured(
+    base: Path, fix: tuple[Path, Path], sets: dict[str, Path], tmp_path: Path
+) -> None:
+    patch, models = tmp_path / "fix.patchc", [tmp_path / "with-head", tmp_path / "tuned"]
+    for number, (model, source) in enumerate(zip(models, (base, fix[1]), strict=True)):
+        shutil.copytree(source, model)
+        write_file(model / "mtp.safetensors", {"mtp.norm": np.full(9, number, np.float32)})
+    assert patchc.diff(*models, out=patch).beside
+    report = patchc.evaluate([models[0]], **sets, patch=patch, options=OPTIONS)
+    (tmp_path / "report.json").write_text(json.dumps(json_values(report)))
+    found = results_of(patch, tmp_path / "report.json", tmp_path / "named.patchc")
+    assert [one.model for one in found.models] == ["with-head", "with-head + fix.patchc"]
 
 
 def test_results_of_another_patch_are_refused(
