@@ -4,7 +4,7 @@ from patchc.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from patchc.checkpoint.header import Shard, TensorInfo
 from patchc.checkpoint.in_place_writer import InPlaceWriter
 from patchc.checkpoint.quantised import refuse_quantised, refuse_unstated
-from patchc.checkpoint.refuse import refuse_single_file
+from patchc.checkpoint.refuse import refuse_adapter_beside, refuse_single_file
 from patchc.checkpoint.writer import CheckpointCopy, HeaderError, JoinedCopy
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Shard",
     "TensorInfo",
     "open_checkpoint",
+    "refuse_adapter_beside",
     "refuse_quantised",
     "refuse_single_file",
     "refuse_unstated",

@@ -137,7 +137,19 @@ def refuse_adapter(path: Path, names: Iterable[str]) -> None:
     Raises:
         UnsupportedInputError: it is one.
     """
-    if (path.is_dir() and (path / "adapter_config.json").exists()) or any(
-        ".lora_A." in name or ".lora_B." in name for name in names
-    ):
+    if any(".lora_A." in name or ".lora_B." in name for name in names):
         raise UnsupportedInputError(f"{path}: {_ADAPTER}")
+
+
+def refuse_adapter_beside(folder: Path) -> None:
+    """Refuse a folder with a LoRA adapter, for commands that run the model.
+
+    Raises:
+        UnsupportedInputError: transformers may add an adapter to the folder's model.
+    """
+    adapter = folder / "adapter_config.json"
+    if adapter.exists():
+        raise UnsupportedInputError(
+            f"{adapter}: an adapter beside a model, which transformers may add to it; move it out "
+            "of the folder, or merge it into the model"
+        )

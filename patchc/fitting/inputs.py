@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from patchc.checkpoint import Checkpoint, open_checkpoint, refuse_quantised
+from patchc.checkpoint import Checkpoint, open_checkpoint, refuse_adapter_beside, refuse_quantised
 from patchc.chunks import grid
 from patchc.errors import UsageError
 from patchc.formats.container.layout import DEFAULT_CHUNK_BITS
@@ -90,6 +90,7 @@ class Sources:
         """
         found: dict[str, str] = {}
         with open_checkpoint(self.base) as base:
+            refuse_adapter_beside(self.base)
             for name, path in self.named().items():
                 compact = CompactComponent.open(path, base).tuned() if is_compact(path) else None
                 with compact or open_checkpoint(path) as model:

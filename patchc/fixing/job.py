@@ -6,7 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from patchc.checkpoint import open_checkpoint, refuse_quantised, refuse_single_file
+from patchc.checkpoint import (
+    open_checkpoint,
+    refuse_adapter_beside,
+    refuse_quantised,
+    refuse_single_file,
+)
 from patchc.errors import UsageError
 from patchc.evaluation.judges import check_judge_is_known_by_name, open_judge
 from patchc.evaluation.paired import check_scipy
@@ -133,6 +138,7 @@ def open_job(
         )
     with open_checkpoint(base) as checkpoint:
         refuse_single_file(base, "fix")
+        refuse_adapter_beside(checkpoint.path)
         refuse_quantised(checkpoint)
         inputs = [base, *(path for paths in files.values() for path in paths)]
         if text:

@@ -11,7 +11,7 @@ from typing import Any
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase, dynamic_module_utils
 from transformers.quantizers import AutoHfQuantizer
 
-from patchc.checkpoint import Checkpoint, refuse_unstated
+from patchc.checkpoint import Checkpoint, refuse_adapter_beside, refuse_unstated
 from patchc.errors import PatchcError, UnsupportedInputError
 from patchc.layered.stated_sizes import check_sizes
 from patchc.regular_file import read_regular
@@ -94,11 +94,7 @@ def load_model(kind: Any, checkpoint: Checkpoint, what: str, **settings: Any) ->
             quantised weights for weights.
     """
     folder = checkpoint.path
-    if (folder / "adapter_config.json").exists():
-        raise UnsupportedInputError(
-            f"{folder / 'adapter_config.json'}: an adapter beside a model, which transformers may "
-            "add to it; move it out of the folder, or merge it into the model"
-        )
+    refuse_adapter_beside(folder)
     config = load_config(folder, checkpoint)
     if not _is_decoded(config, folder):
         refuse_unstated(checkpoint)

@@ -6,7 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from patchc.checkpoint import open_checkpoint, refuse_quantised, refuse_single_file
+from patchc.checkpoint import (
+    open_checkpoint,
+    refuse_adapter_beside,
+    refuse_quantised,
+    refuse_single_file,
+)
 from patchc.derivation.derive_options import DeriveOptions, Objective
 from patchc.derivation.derive_plan import DerivePlan
 from patchc.derivation.direction_report import DirectionReport
@@ -142,6 +147,7 @@ def derive(
     check_judge(EvaluateOptions(judge=judge))
     refuse_single_file(base, "derive")
     with open_checkpoint(base) as checkpoint:
+        refuse_adapter_beside(checkpoint.path)
         refuse_quantised(checkpoint)
         inputs = read_inputs(files, options)
         with import_errors("derive", "derive"):

@@ -12,7 +12,13 @@ from typing import Any
 
 from blake3 import blake3
 
-from patchc.checkpoint import Checkpoint, open_checkpoint, refuse_quantised, refuse_single_file
+from patchc.checkpoint import (
+    Checkpoint,
+    open_checkpoint,
+    refuse_adapter_beside,
+    refuse_quantised,
+    refuse_single_file,
+)
 from patchc.errors import import_errors
 from patchc.evaluation.evaluate_options import EvaluateOptions
 from patchc.evaluation.judges import check_judge_is_known_by_name, open_judge
@@ -106,6 +112,7 @@ def landscape(
     folder = Path(model)
     with open_checkpoint(folder) as opened:
         refuse_single_file(folder, "landscape")
+        refuse_adapter_beside(folder)
         refuse_quantised(opened)
     requests = read_request_sets(harmful, harmless, utility, asking.limit)
     files = {"harmful": harmful, "harmless": harmless, "utility": utility}

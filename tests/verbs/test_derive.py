@@ -332,6 +332,12 @@ def test_a_quantised_base_is_refused(base: Path, data: Path, tmp_path: Path) -> 
         patchc.derive(base, data, tmp_path / "work", options=OPTIONS)
 
 
+def test_an_adapter_beside_a_base_is_refused(base: Path, data: Path, tmp_path: Path) -> None:
+    (base / "adapter_config.json").write_text("{}")
+    with pytest.raises(UnsupportedInputError, match="an adapter beside a model"):
+        patchc.derive(base, data, tmp_path / "work", options=OPTIONS)
+
+
 def test_a_base_without_its_tokenizer_is_refused(base: Path, data: Path, tmp_path: Path) -> None:
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         (base / name).unlink(missing_ok=True)

@@ -144,16 +144,29 @@ def test_a_missing_model_is_named(tmp_path: Path, part: str) -> None:
     [
         ("config.json", {"quantization_config": {"quant_method": "gptq"}}, "gptq"),
         ("config.json", {"quantization_config": {"quant_method": "bitsandbytes"}}, "bitsandbytes"),
-        ("adapter_config.json", {}, "LoRA adapter"),
     ],
 )
-def test_quantised_and_adapter_folders_are_refused(
+def test_quantised_folders_are_refused(
     tmp_path: Path, part: str, file: str, content: dict[str, Any], message: str
 ) -> None:
     paths = small_inputs().write(tmp_path)
     (paths[part] / file).write_text(json.dumps(content))
     with pytest.raises(UnsupportedInputError, match=message):
         patchc.build(**paths, out=tmp_path / "fix.patchc")
+
+
+def test_an_adapter_beside_a_model_is_left_aside(tmp_path: Path) -> None:
+    paths = small_inputs().write(tmp_path)
+    plain = patchc.build(**paths, out=tmp_path / "plain.patchc")
+    for folder in (paths["base"], paths["se"]):
+        (folder / "config.json").write_text("{}")
+        (folder / "adapter_config.json").write_text("{}")
+        (folder / "adapter_model.safetensors").write_bytes(b"not looked into")
+    assert patchc.build(**paths, out=tmp_path / "fix.patchc").root == plain.root
+    report = patchc.apply(tmp_path / "fix.patchc", paths["base"], out=tmp_path / "out")
+    names = ["adapter_config.json", "adapter_model.safetensors"]
+    assert [one.name for one in report.left_aside if one.name in names] == names
+    assert not {*names} & {path.name for path in (tmp_path / "out").iterdir()}
 
 
 @pytest.mark.parametrize("chunk_bits", [-1, 0, 11, 23, 64])
