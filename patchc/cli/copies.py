@@ -36,7 +36,10 @@ def render(
     """
     if report.left_out and voice().quiet:
         names = ", ".join(map(str, report.left_out))
-        warn(f"not copied, since the patch does not cover these weights: {names}")
+        warn(
+            f"not copied, since the patch does not cover these weights: {names}; copy them "
+            "yourself where the model needs them"
+        )
     if json:
         print_json(report)
         return

@@ -14,6 +14,7 @@ from patchc.checkpoint import (
     JoinedCopy,
     refuse_quantised,
 )
+from patchc.checkpoint.left_aside import SCORES
 from patchc.checkpoint.writer import refuse_copies
 from patchc.errors import (
     AlreadyPatchedError,
@@ -26,6 +27,7 @@ from patchc.errors import (
 )
 from patchc.files import staged_file, staged_folder
 from patchc.formats import Patch
+from patchc.notes import note
 from patchc.output_checks import check_output, check_space
 from patchc.patching.apply_report import ApplyReport
 from patchc.patching.code_files import CodeFile, code_to_write, refuse_code
@@ -126,6 +128,8 @@ class _Copy:
             elif not dry_run:
                 with self.staged() as staged:
                     rewrite(patch, model, staged.write_words, target, self.runtime)
+            if not dry_run and any(one.reason != SCORES for one in report.left_aside):
+                note(f"copy what was left aside to {self.out} yourself where the model needs it")
         except OtherSideError as error:
             raise _explain(patch, model, target, side_files, self.runtime) from error
         note_left_alone(model.path, report.left_alone)

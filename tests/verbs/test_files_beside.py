@@ -221,6 +221,8 @@ def test_the_command_names_what_it_carries_and_what_not(tmp_path: Path) -> None:
     )
     given = ["diff", base, tuned, "-o", tmp_path / "b.patchc", "--weights-only", "--json"]
     report: Any = json.loads(run(*given)[1])
+    code, told, notes = run("apply", tmp_path / "b.patchc", base, "-o", tmp_path / "out")
+    assert f"copy what was left aside to {tmp_path / 'out'} yourself" in notes
     assert report["beside"] == []
     assert [one["name"] for one in report["left_aside"]] == ["model.gguf", MTP]
 
