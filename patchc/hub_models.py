@@ -27,7 +27,7 @@ from patchc.hub_cache import (
 )
 from patchc.hub_gaps import Gaps, find_gaps
 from patchc.notes import note
-from patchc.paths import PathLike
+from patchc.paths import PathLike, check_named
 from patchc.progress import Progress, ignore_progress
 from patchc.regular_file import is_possible
 
@@ -63,7 +63,7 @@ def allow_downloads(allowed: bool = True) -> Iterator[None]:
 def takes_models(*names: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
     """Make a public function take names on a hub for these parameters: one model each, or several.
 
-    The function itself sees folders only.
+    The function itself sees folders only. An empty text is refused.
     """
 
     def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
@@ -77,10 +77,10 @@ def takes_models(*names: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
             progress = named.get("progress", ignore_progress)
             for place in places:
                 if place < len(given):
-                    given[place] = _each_local(given[place], progress)
+                    given[place] = _each_local(given[place], order[place], progress)
             for name in names:
                 if name in named:
-                    named[name] = _each_local(named[name], progress)
+                    named[name] = _each_local(named[name], name, progress)
             return function(*given, **named)
 
         vars(taking)["models"] = names
@@ -139,11 +139,12 @@ def _is_local(text: str) -> bool:
     return True
 
 
-def _each_local(given: Any, progress: Progress) -> Any:
+def _each_local(given: Any, name: str, progress: Progress) -> Any:
     if isinstance(given, str | os.PathLike):
+        check_named(given, name)
         return local_model(given, progress)
     if isinstance(given, Iterable) and not isinstance(given, bytes):
-        return [_each_local(one, progress) for one in given]
+        return [_each_local(one, name, progress) for one in given]
     return given
 
 

@@ -35,6 +35,7 @@ from patchc.formats.container.statement import Subject, subject_of
 from patchc.formats.container.tensors import TensorRecord
 from patchc.hashing import root_digest, short
 from patchc.other_kinds import ORDER, START_BYTES, other_kind
+from patchc.paths import check_named
 from patchc.regular_file import open_regular
 from patchc.sides import Side
 from patchc.system_errors import reason
@@ -301,7 +302,9 @@ def open_patch(path: str | os.PathLike[str]) -> Patch:
     Raises:
         PatchFormatError: missing, truncated or corrupt; names the file.
         UnsupportedPatchError: a version, feature or dtype that this reader does not have.
+        UsageError: the path is empty.
     """
+    check_named(path, "patch")
     path = Path(path)
     try:
         descriptor = open_regular(path)

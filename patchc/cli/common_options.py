@@ -6,12 +6,12 @@ import inspect
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
 from patchc.cli.config_file import read_options
-from patchc.cli.options import model, option
+from patchc.cli.options import model, named_path, option
 from patchc.cli.voice import Voice
 from patchc.errors import UsageError
 
@@ -72,7 +72,8 @@ _OF_MODELS: dict[str, tuple[Any, object]] = {
 def with_common_options(function: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that all have, and those that all have that take models.
 
-    :func:`manner` takes what they say, and :class:`~patchc.cli.command.Command` the latter.
+    :func:`manner` takes what they say, and :class:`~patchc.cli.command.Command` the latter. A path
+    without a parser of its own gets the one that refuses an empty text.
     """
     signature = inspect.signature(function, eval_str=True)
     common = {**(_OF_MODELS if _takes_models(signature) else {}), **_COMMON}
@@ -88,11 +89,24 @@ def with_common_options(function: Callable[..., None]) -> Callable[..., None]:
         function(**{name: value for name, value in given.items() if name not in common})
 
     merged = signature.replace(parameters=[*signature.parameters.values(), *added])
+    _refuse_empty_paths(merged)
     # Typer reads both.
     command.__doc__ = _paragraphs(function.__doc__ or "")
     command.__signature__ = merged  # type: ignore[attr-defined]
     command.__annotations__ = {one.name: one.annotation for one in merged.parameters.values()}
     return command
+
+
+def _refuse_empty_paths(signature: inspect.Signature) -> None:
+    for parameter in signature.parameters.values():
+        kind, *described = get_args(parameter.annotation)
+        for one in described:
+            if _is_path(kind) and one.parser is None:
+                one.parser = named_path
+
+
+def _is_path(kind: Any) -> bool:
+    return kind is Path or any(map(_is_path, get_args(kind)))
 
 
 def _takes_models(signature: inspect.Signature) -> bool:

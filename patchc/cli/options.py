@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from patchc.hub_cache import parse_id
+from patchc.paths import EMPTY
 
 
 def argument(text: str, metavar: str | None = None, **more: Any) -> Any:
@@ -45,13 +46,23 @@ def without(given: Mapping[str, Any], *names: str) -> dict[str, Any]:
     return {name: value for name, value in given.items() if name not in names}
 
 
+def named_path(text: str) -> Path:
+    """Read a path: the parser of every argument and option that takes one and has no other.
+
+    Typer alone takes an empty text, such as a variable of the shell that is not set, for ``.``.
+    """
+    if not text:
+        raise typer.BadParameter(EMPTY)
+    return Path(text)
+
+
 def model(text: str) -> Path:
     """Read a model: the parser of every argument and option that takes one.
 
     The command gets a path, in which ``./`` and a last ``/`` are lost. What they make a local path
     stays one, and no name on a hub.
     """
-    path = Path(text)
+    path = named_path(text)
     if parse_id(text) is None and parse_id(str(path)) and not os.path.lexists(path):
         return Path.cwd() / path
     return path

@@ -117,6 +117,18 @@ def test_a_pipe_in_a_models_folder_is_refused_at_once(place: Path, name: str, co
 
 
 @pytest.mark.usefixtures("place")
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_empty_text_is_no_path(command: str) -> None:
+    """A variable of the shell that is not set does not stand for the working folder."""
+    name, *words = command.split()
+    for option, path in named_paths(command):
+        if option not in ("--recipe", "--results"):  # may be a name; '' removes them
+            code, _, errors = run(name, *("" if word == path else word for word in words))
+            assert code == 2, errors
+            assert "a path is empty" in errors
+
+
+@pytest.mark.usefixtures("place")
 @pytest.mark.parametrize("bad", ["\0", "\ud800"])
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_path_that_the_system_cannot_hold(command: str, bad: str) -> None:
