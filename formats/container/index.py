@@ -98,15 +98,14 @@ class PatchIndex:
         """Whether both sides have the same tensors, by name, dtype and shape."""
         return all(record.is_plain for record in self.records)
 
-    @property
-    def changed_tensors(self) -> int:
-        """How many tensors have words that change."""
-        return sum(bool(record.chunks) for record in self.records)
+    def changes_on(self, side: Side) -> tuple[int, int]:
+        """How many tensors of one side have words that change, and how many words these are.
 
-    @property
-    def changed_words(self) -> int:
-        """How many words change."""
-        return int(self.entries.sum())
+        A tensor that only the other side has is not counted, so that one under another name, in
+        two records, counts once.
+        """
+        changed = [r.chunks for r in self.tensors_on(side).values() if r.chunks]
+        return len(changed), sum(int(self.entries[c.start : c.stop].sum()) for c in changed)
 
     def digest_on(self, side: Side) -> bytes:
         """Digest of the whole model on one side, 32 bytes."""

@@ -8,6 +8,9 @@ from typing import Annotated
 from patchc.cli import options as shared
 from patchc.cli.options import argument, option, without
 
+_MOST_ROWS = 20
+"""Tensors, and files, of an update that are shown after it was written."""
+
 
 def diff(
     base: shared.ModelPath,
@@ -43,18 +46,21 @@ def diff(
     from patchc.cli.output import print_facts, print_json, print_next
     from patchc.cli.patches import patch_facts
     from patchc.cli.ranks import shared_work
+    from patchc.cli.update_tables import print_update, update_facts
 
     with shared_work() as progress:
         report = patchc.diff(**given, rename=rename or (), progress=progress)
     if json:
         print_json(report)
     else:
-        facts = patch_facts(report)
+        facts = patch_facts(report) | update_facts(report.update, report.entries)
         if report.beside:
             facts["beside"] = f"{listed(report.beside)}, as well as the model"
         if report.left_aside:
             names = dict.fromkeys(one.name for one in report.left_aside)
             facts["not carried"] = listed(list(names))
         print_facts(f"diff: wrote {out}", facts)
+        if report.update:
+            print_update(report.update, most=_MOST_ROWS)
         print_code(report.code)
         print_next("verify", out, base)

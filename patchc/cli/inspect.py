@@ -12,7 +12,6 @@ from patchc.cli.options import Json, option
 if TYPE_CHECKING:
     from patchc.verbs.chain import ChainReport
     from patchc.verbs.inspect import ChangeCounts, InspectReport
-    from patchc.verbs.updates import UpdateReport
 
 
 def inspect(
@@ -139,6 +138,7 @@ def _render(report: InspectReport) -> None:
     from patchc.cli.file_notes import print_code_report, print_name_notes
     from patchc.cli.output import print_facts, print_table, size
     from patchc.cli.patches import bits_facts
+    from patchc.cli.update_tables import print_update, update_facts
 
     tool = _section(report, "tool")
     facts = annotation_facts(report.annotation) | {
@@ -148,6 +148,7 @@ def _render(report: InspectReport) -> None:
         "size": f"{size(report.size)} for a model of {size(report.model_bytes)}",
         "changed": f"{report.total.changed:,} of {report.total.words:,} entries "
         f"({report.total.density:.4%}) in {len(report.tensors)} of {report.tensor_count} tensors",
+        **update_facts(report.update, report.total.changed),
         **bits_facts(
             report.size,
             report.total.nbytes,
@@ -188,7 +189,7 @@ def _render(report: InspectReport) -> None:
     print_facts(str(report.path), facts)
     print_results(report.annotation)
     if report.update:
-        _render_update(report.update)
+        print_update(report.update)
     print_code_report(report.code)
     print_name_notes(report.name_notes)
     columns = ("changed", "density", "bytes", "bits per change")
@@ -196,29 +197,6 @@ def _render(report: InspectReport) -> None:
     types = {name: f"{dtype} {list(shape)}" for name, (dtype, shape) in report.dtypes.items()}
     rows = [(*_row(tensor), types[tensor.name]) for tensor in report.tensors]
     print_table("by tensor", ("tensor", *columns, "type"), rows)
-
-
-def _render_update(update: UpdateReport) -> None:
-    from patchc.cli.output import print_table, size
-
-    rows = [("added", name, "") for name in update.added]
-    rows += [("removed", name, "") for name in update.removed]
-    rows += [("renamed", old, f"to {new}") for old, new in update.renamed]
-    rows += [("resized", n, f"{list(old)} to {list(new)}") for n, old, new in update.resized]
-    rows += [("another dtype", name, f"{old} to {new}") for name, old, new in update.cast]
-    if rows:
-        print_table("tensors", ("what", "tensor", "how"), rows)
-    files = [
-        (
-            f"{file.change}, header" if file.is_header else file.change,
-            file.name,
-            f"{size(file.base_size)} to {size(file.result_size)}",
-            f"{file.nbytes:,}",
-        )
-        for file in update.files
-    ]
-    if files:
-        print_table("files", ("what", "file", "how", "bytes"), files)
 
 
 def _section(report: InspectReport, name: str) -> dict[str, object]:

@@ -27,8 +27,8 @@ class ApplyReport:
             symbolic links followed.
         nbytes: bytes written into them: all of a copy; in place, those of the written chunks.
         tensors: tensors in the written model.
-        changed_tensors: tensors that the patch changes.
-        changed_words: words that the patch changes.
+        changed_tensors: tensors of the written model that the patch changes or adds.
+        changed_words: words that the patch changes in them.
         side_files: number of other files of the copy; 0 in place.
         left_out: weight files of the model's folder that do not belong to the checkpoint and were
             not copied, because they hold weights that the patch does not change; empty in place.

@@ -155,6 +155,8 @@ def _report(
     writer: InPlaceWriter,
     dry_run: bool = False,
 ) -> ApplyReport:
+    # In place, both sides have the same tensors.
+    changed_tensors, changed_words = patch.index.changes_on("result")
     return ApplyReport(
         model=model.path,
         out=None,
@@ -167,8 +169,8 @@ def _report(
         chunks_restored=len(pending.torn.places),
         left_aside=model.left_aside,
         tensors=len(model.tensors),
-        changed_tensors=patch.index.changed_tensors,
-        changed_words=patch.index.changed_words,
+        changed_tensors=changed_tensors,
+        changed_words=changed_words,
     )
 
 

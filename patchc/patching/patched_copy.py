@@ -222,6 +222,7 @@ class _Copy:
         side_files -= {one.name for one in written}
         side_files |= {one.name for one in written if one.change != "removed"}
         tensors = index.tensors_on(target).values()
+        changed_tensors, changed_words = index.changes_on(target)
         data_bytes = sum(t.words_on(target) * t.dtype.word_bytes for t in tensors)
         data_bytes += sum(one.nbytes for one in model.copies.shadowed)
         return ApplyReport(
@@ -235,8 +236,8 @@ class _Copy:
             left_out=tuple(left_out),
             left_aside=model.left_aside,
             tensors=len(tensors),
-            changed_tensors=index.changed_tensors,
-            changed_words=index.changed_words,
+            changed_tensors=changed_tensors,
+            changed_words=changed_words,
             written=written,
             left_alone=self.files.apart(OTHER[target]),
             code=code,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from patchc.checkpoint import Checkpoint, open_checkpoint
 from patchc.checkpoint.files_beside import take_all
@@ -19,7 +20,7 @@ from patchc.formats import EncodedFile, TensorPair, open_patch
 from patchc.formats.container.layout import DEFAULT_CHUNK_BITS
 from patchc.hub_models import takes_models
 from patchc.notes import note
-from patchc.patching.code_files import CodeFile, code_to_write
+from patchc.patching.code_files import code_to_write
 from patchc.patching.model_of_patch import BESIDE
 from patchc.patching.side_files import changed_files
 from patchc.patching.tensor_sides import read_side, unchanged_pairs
@@ -31,6 +32,7 @@ from patchc.runtime.ranks import shared_ranks
 from patchc.runtime.runtime import Runtime
 from patchc.verbs.patch_reports import DiffReport, facts_of
 from patchc.verbs.provenance import tool
+from patchc.verbs.updates import describe_update
 
 
 @takes_models("base", "tuned")
@@ -117,10 +119,10 @@ def diff(
         patch = compile_steps(
             Path(out), pairs, source, 1 << chunk_bits, "diff", runtime, codec, files=files
         )
-        code = () if runtime.ranks.rank else _code_in(Path(out), base_model, tuned_model)
+        contents = {} if runtime.ranks.rank else _contents(Path(out), base_model, tuned_model)
         return DiffReport(
             **facts_of(Path(out), patch),
-            code=code,
+            **contents,
             suggested_renames=suggested,
             beside=tuple(carried),
             left_aside=left_aside_of(both),
@@ -139,12 +141,14 @@ def _suggest(pairs: Sequence[TensorPair], base: Checkpoint, tuned: Checkpoint) -
     return rules
 
 
-def _code_in(out: Path, base: Checkpoint, tuned: Checkpoint) -> tuple[CodeFile, ...]:
-    """What receivers of the patch have to allow."""
+def _contents(out: Path, base: Checkpoint, tuned: Checkpoint) -> dict[str, Any]:
+    """What the patch carries, and which code its receivers have to allow."""
     with open_patch(out) as patch:
+        update = describe_update(patch.index)
         if all(file.is_header for file in patch.index.files):
-            return ()
-        return (*code_to_write(patch, base, "result"), *code_to_write(patch, tuned, "base"))
+            return {"update": update}
+        code = (*code_to_write(patch, base, "result"), *code_to_write(patch, tuned, "base"))
+        return {"update": update, "code": code}
 
 
 def _match(base: Checkpoint, tuned: Checkpoint) -> None:

@@ -16,7 +16,7 @@ from patchc.patching.foreign_names import NameNote, names_of_patch
 from patchc.selection.candidates import layer_of, natural_order
 from patchc.verbs.annotation import Annotation, annotation_of
 from patchc.verbs.provenance import folded_patches
-from patchc.verbs.updates import UpdateReport, describe_update
+from patchc.verbs.updates import SideCounts, UpdateReport, describe_update
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,10 @@ class InspectReport:
         entropy: the lower bound for the bits of its changes, if the file states it.
         folded: the patches that a fold was made from: root and result digest, in hexadecimal.
         model_bytes: bytes of the base's tensors.
-        tensor_count: number of tensors of the base and of the result.
-        total: counts of the whole model.
+        tensor_count: number of the patch's tensors: those of the base, and those that only the
+            result has. ``update`` counts the tensors of either side.
+        total: counts of the whole patch. An update holds a tensor of one side alone, such as a
+            renamed one, for that side; ``update`` counts the changes of either side.
         tensors: counts of the changed tensors. The name of a tensor that only one side has says so.
         layers: counts of the changed layers; a tensor outside any layer stands alone.
         dtypes: dtype and shape of each changed tensor, by name.
@@ -122,6 +124,14 @@ class InspectReport:
     signatures: tuple[str, ...]
     issued: str | None
     expires: str | None
+
+    @property
+    def result(self) -> SideCounts:
+        """Counts of the model that apply writes: of an update's result, else of the whole patch."""
+        total = self.total
+        if self.update:
+            return self.update.result
+        return SideCounts(self.tensor_count, total.words, len(self.tensors), total.changed)
 
 
 def inspect(patch: str | os.PathLike[str]) -> InspectReport:

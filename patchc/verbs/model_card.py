@@ -95,10 +95,10 @@ def _introduction(report: InspectReport, base: HubBase | None) -> Iterator[str]:
 
 def _changes(report: InspectReport) -> Iterator[str]:
     yield "## What it changes"
-    total = report.total
+    result = report.result
     yield (
-        f"{total.changed:,} of {total.words:,} entries ({total.density:.4%}), in "
-        f"{len(report.tensors):,} of {report.tensor_count:,} tensors."
+        f"{result.changed:,} of {result.words:,} entries ({result.density:.4%}), in "
+        f"{result.changed_tensors:,} of {result.tensors:,} tensors."
     )
     if report.additive:
         yield f"It adds values ({report.additive.value_type}) of these components:"

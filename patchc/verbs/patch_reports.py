@@ -13,6 +13,7 @@ from patchc.patching.code_files import CodeFile
 from patchc.recipe import MergeRecipe, Recipe
 from patchc.signing.trust import PolicyAnswer
 from patchc.verbs.build_plan import BuildPlan
+from patchc.verbs.updates import UpdateReport
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,8 @@ class PatchReport:
         root: its root digest, which identifies the file, in hexadecimal.
         size: its size in bytes.
         body_bytes: bytes of its coded changes.
-        entries: entries that it changes.
-        words: entries of the model.
+        entries: entries that it changes; an update's, for both directions.
+        words: entries of the model; an update's, of the base and of what only the result has.
         base_digest: the digest of the base, in hexadecimal.
         result_digest: the digest of the patched model; None for an additive patch, which promises
             no result.
@@ -81,6 +82,8 @@ class DiffReport(PatchReport):
     Attributes:
         code: the files in it that a loader or an interpreter would run, so that apply or revert
             takes it only where code is allowed; on the first rank.
+        update: what it changes besides the words of tensors, and the counts of either side; on the
+            first rank. None for a patch of weights alone.
         beside: the safetensors files beside the model's own that it carries, of either folder.
         left_aside: the weight files of either folder that it does not carry, and why.
         suggested_renames: rules for ``rename`` under which most of the model would cost its changes
@@ -88,6 +91,7 @@ class DiffReport(PatchReport):
     """
 
     code: tuple[CodeFile, ...] = ()
+    update: UpdateReport | None = None
     beside: tuple[str, ...] = ()
     left_aside: tuple[LeftAside, ...] = ()
     suggested_renames: tuple[str, ...] = ()

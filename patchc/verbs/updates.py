@@ -6,8 +6,29 @@ from dataclasses import dataclass
 from typing import Literal
 
 from patchc.formats import FileRecord, PatchIndex
+from patchc.sides import Side
 
 Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class SideCounts:
+    """One side of an update: the model that revert writes, or the one that apply writes.
+
+    Attributes:
+        tensors, words: of that model.
+        changed_tensors, changed: those that the patch changes, or that only this side has.
+    """
+
+    tensors: int
+    words: int
+    changed_tensors: int
+    changed: int
+
+    @property
+    def density(self) -> float:
+        """Share of the words that change."""
+        return self.changed / self.words if self.words else 0.0
 
 
 @dataclass(frozen=True)
@@ -42,6 +63,7 @@ class UpdateReport:
         resized: name, shape in the base and in the result.
         cast: name, dtype in the base and in the result.
         files: headers and side files.
+        base, result: counts of either side; what only one side has counts there alone.
     """
 
     added: tuple[str, ...]
@@ -50,6 +72,8 @@ class UpdateReport:
     resized: tuple[tuple[str, Shape, Shape], ...]
     cast: tuple[tuple[str, str, str], ...]
     files: tuple[FileChange, ...]
+    base: SideCounts
+    result: SideCounts
 
 
 def describe_update(index: PatchIndex) -> UpdateReport | None:
@@ -85,7 +109,15 @@ def describe_update(index: PatchIndex) -> UpdateReport | None:
         resized=tuple(sorted(resized)),
         cast=tuple(cast),
         files=tuple(map(_file, index.files)),
+        base=_count(index, "base"),
+        result=_count(index, "result"),
     )
+
+
+def _count(index: PatchIndex, side: Side) -> SideCounts:
+    tensors = index.tensors_on(side).values()
+    words = sum(one.words_on(side) for one in tensors)
+    return SideCounts(len(tensors), words, *index.changes_on(side))
 
 
 def _file(file: FileRecord) -> FileChange:

@@ -28,7 +28,7 @@ _MOST_ROWS = 100
 
 def patch_section(patch: InspectReport) -> Section:
     """Which model it is for, what it makes of it, and what it says about itself."""
-    total = patch.total
+    result = patch.result
     facts: list[tuple[str, Cell]] = [
         ("file", (patch.path.name,)),
         ("root", (Code(patch.root),)),
@@ -42,9 +42,9 @@ def patch_section(patch: InspectReport) -> Section:
         ),
         (
             "changed",
-            (count(total.changed), " of ", count(total.words), " entries (",
-             percent(total.density, 4), ") in ", count(len(patch.tensors)), " of ",
-             count(patch.tensor_count), " tensors"),
+            (count(result.changed), " of ", count(result.words), " entries (",
+             percent(result.density, 4), ") in ", count(result.changed_tensors), " of ",
+             count(result.tensors), " tensors"),
         ),
         ("values", (_values(patch),)),
         ("format", (patch.version,)),
