@@ -154,6 +154,7 @@ if TYPE_CHECKING:
     from patchc.verbs.sweep import SweepReport as SweepReport
     from patchc.verbs.sweep import sweep as sweep
     from patchc.verbs.updates import FileChange as FileChange
+    from patchc.verbs.updates import SideCounts as SideCounts
     from patchc.verbs.updates import UpdateReport as UpdateReport
     from patchc.verbs.verify import VerifyReport as VerifyReport
     from patchc.verbs.verify import verify as verify
@@ -231,7 +232,7 @@ _NAMES = {
     "patchc.verbs.sign": "SignReport sign",
     "patchc.verbs.status": "PatchStatus StatusReport status",
     "patchc.verbs.sweep": "SweepReport sweep",
-    "patchc.verbs.updates": "FileChange UpdateReport",
+    "patchc.verbs.updates": "FileChange SideCounts UpdateReport",
     "patchc.verbs.verify": "VerifyReport verify",
     "patchc.verbs.verify_model": "VerifyModelReport verify_model",
     "patchc.verbs.warm_up": "WarmUpReport warm_up",
