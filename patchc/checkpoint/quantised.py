@@ -28,7 +28,7 @@ _OWN_FILES = ("quantize_config.json", "quant_config.json", "hf_quant_config.json
 
 _ADVICE = (
     "use the unquantised checkpoint. diff, apply and revert do take quantised checkpoints, as they "
-    "are"
+    "are: quantise the outcome, and diff the quantised base and that"
 )
 
 

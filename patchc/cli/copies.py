@@ -44,10 +44,10 @@ def render(
         print_json(report)
         return
     if report.in_place:
-        _render_in_place(report, verb)
+        _render_in_place(report, verb, patch)
     else:
         _render_copy(report, verb)
-    print_left_alone(report.left_alone)
+    print_left_alone(report.left_alone, verb)
     asked = [*trust_words(trust), *side_file_words(report.left_alone)]
     again = [*trust_words(trust), *([KEEP] if keep_side_files else [])]
     if report.dry_run:
@@ -64,7 +64,7 @@ def _changed(report: ApplyReport) -> str:
     )
 
 
-def _render_in_place(report: ApplyReport, verb: str) -> None:
+def _render_in_place(report: ApplyReport, verb: str, patch: Path) -> None:
     facts: dict[str, object] = {
         "model": report.model,
         "changed": _changed(report),
@@ -79,6 +79,10 @@ def _render_in_place(report: ApplyReport, verb: str) -> None:
         facts["chunks"] = f"up to {report.chunks} to write ({size(report.nbytes)})"
         facts["checked"] = "names, dtypes, shapes and permissions; contents are checked before"
         print_facts(f"would {verb} in place; nothing was written", facts)
+    elif report.left_alone and not report.changed_words:
+        print_facts(
+            f"{verb}: nothing written; {patch} changes files alone, which a copy (-o) has", facts
+        )
     elif not (report.chunks or report.chunks_restored):
         what = "weights are" if report.left_alone else "model is"
         print_facts(f"{verb}: nothing to do, the {what} as asked for", facts)

@@ -23,10 +23,16 @@ def print_written(written: Sequence[SideFileChange], dry_run: bool) -> None:
         print_table(title, ("what", "file"), [(one.change, one.name) for one in written])
 
 
-def print_left_alone(files: Sequence[SideFile]) -> None:
-    """Print each side file that the patch changes and that the model keeps as it is."""
+def print_left_alone(files: Sequence[SideFile], verb: str) -> None:
+    """Print each side file that the patch changes and that the model keeps as it is.
+
+    One that is on the wanted side already is changed on the way back.
+    """
+    target, back = ("result", "revert") if verb == "apply" else ("base", "apply")
     if files:
-        rows = [(one.name, one.what) for one in files]
+        rows = [
+            (one.name, one.what + f"; {back} changes it" * (one.state == target)) for one in files
+        ]
         print_table("side files left alone", ("file", "what"), rows)
 
 

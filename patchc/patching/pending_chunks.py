@@ -75,12 +75,19 @@ def check_in_place(patch: Patch, target: Side, options: SideFileOptions = CARDS_
     beside = [file.name for file in files if not is_layout(file)]
     refused = [f"file {name!r}" for name in beside if options.refuse(is_card(name))]
     if changed or refused:
-        keep = "" if changed or options.strict else ", give --keep-side-files"
+        ways = ["write a copy with -o"]
+        if not changed and not options.strict:
+            ways.append("give --keep-side-files, which leaves the model's own beside new weights")
+        rename = " and --rename" if any(map(_is_renamed, patch.index.records)) else ""
+        ways.append(f"ask its maker for a patch made with diff --weights-only{rename}")
         raise UnsupportedInputError(
             f"{patch.path} is an update that changes more than the values of tensors "
-            f"({[*changed, *refused][0]}); write a copy with -o{keep}, or compare with diff "
-            "--weights-only"
+            f"({[*changed, *refused][0]}); {', or '.join(ways)}"
         )
+
+
+def _is_renamed(record: TensorRecord) -> bool:
+    return record.only == "base" and record.reference not in (None, record.name)
 
 
 def everything(patch: Patch, model: Checkpoint, target: Side) -> Pending:

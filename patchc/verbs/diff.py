@@ -136,7 +136,8 @@ def _suggest(pairs: Sequence[TensorPair], base: Checkpoint, tuned: Checkpoint) -
     if rules:
         note(
             f"most tensors of {base.path} seem renamed and changed in {tuned.path}, and are in the "
-            f"patch as a whole; for a smaller one add {as_options(rules)}"
+            "patch as a whole; for a smaller one (which, with --weights-only too, keeps the names "
+            f"of {base.path}) add {as_options(rules)}"
         )
     return rules
 

@@ -41,6 +41,7 @@ def test_a_layout_is_recognised_and_its_tensor_named(tmp_path: Path, case: str) 
     assert f"base: tensor {first_name(listed, prefix)!r} is quantised (" in message
     assert layout in message
     assert "use the unquantised checkpoint. diff, apply and revert do take" in message
+    assert message.endswith("quantise the outcome, and diff the quantised base and that")
     assert not (tmp_path / "out.patchc").exists()
 
 

@@ -221,11 +221,14 @@ def test_the_command_says_what_to_add(tmp_path: Path) -> None:
     _, printed, told = run("diff", base, tuned, "-o", tmp_path / "a.patchc", "--json")
     assert json.loads(printed)["suggested_renames"] == [rule]
     assert told.startswith("patchc: note: most tensors of ")
+    assert "--weights-only too" in told
     added = shlex.split(told.rpartition(" add ")[2])
     assert added == ["--rename", rule]
     options = tmp_path / "options.toml"
     options.write_text(f'[diff]\nrename = ["{rule}"]\n')
     assert run("diff", base, tuned, "-o", tmp_path / "b.patchc", *added)[::2] == (0, "")
+    for name, end in (("a", "--weights-only\n"), ("b", "--weights-only and --rename\n")):
+        assert run("apply", tmp_path / f"{name}.patchc", base, "--in-place")[2].endswith(end)
     assert run("diff", base, tuned, "-o", tmp_path / "c.patchc", "--config", options)[0] == 0
     patches = [(tmp_path / name).read_bytes() for name in ("b.patchc", "c.patchc")]
     assert patches[0] == patches[1] != (tmp_path / "a.patchc").read_bytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -13,6 +14,7 @@ from side_updates import CARDS, WEIGHTS, Update, write_sides_model, write_update
 from tiny_checkpoints import tree, write_model
 
 import patchc
+from patchc.errors import UnsupportedInputError
 from patchc.patching.cards import is_card
 
 
@@ -185,6 +187,32 @@ def test_the_way_back_in_place_keeps_side_files_too(updates: list[Update], tmp_p
         code, text, _ = run("apply", update.patch, model, *keep)
         assert (code, f"revert {update.patch} {model} {' '.join(keep)}" in text) == (0, True)
         assert run("revert", update.patch, model, *keep)[0] == 0
+
+
+def test_a_file_that_is_as_in_the_result_is_changed_on_the_way_back(
+    updates: list[Update], tmp_path: Path
+) -> None:
+    update = updates[0]
+    held = update.on("base") | {"merges.txt": b'{"a": 2}'}
+    model = write_sides_model(tmp_path / "model", "base", held)
+    given = (update.patch, model, "-o", tmp_path / "out", "--keep-side-files")
+    assert re.search(r"merges\.txt +as in the result; revert changes it\n", run("apply", *given)[1])
+    patchc.revert(update.patch, tmp_path / "out", out=tmp_path / "back")
+    assert (tmp_path / "back/merges.txt").read_bytes() == b'{"a": 1}'
+
+
+def test_a_patch_of_files_alone_writes_nothing_in_place(
+    updates: list[Update], tmp_path: Path
+) -> None:
+    files = updates[1]
+    model = write_sides_model(tmp_path / "model", "base", files.on("base"))
+    before = tree(model)
+    code, told, _ = run("apply", files.patch, model, "--in-place", "--keep-side-files")
+    assert (code, tree(model)) == (0, before)
+    assert f"apply: nothing written; {files.patch} changes files alone" in told
+    code, _, told = run("apply", files.patch, model, "--in-place")
+    assert code == UnsupportedInputError.exit_code
+    assert re.search("with -o, or give --keep-side-files.*, or ask .*--weights-only$", told.strip())
 
 
 def test_status_of_a_chain_in_place(updates: list[Update], tmp_path: Path) -> None:
