@@ -42,6 +42,9 @@ class HubId:
     name: str
     revision: str | None
 
+    def __str__(self) -> str:
+        return f"{self.name}@{self.revision}" if self.revision else self.name
+
     @property
     def fetch_command(self) -> str:
         """The shell command that fetches the model into the cache."""

@@ -18,6 +18,7 @@ from patchc.errors import (
 )
 from patchc.hub_cache import HubId, Snapshot, cache_folder, find_snapshot, repository_of
 from patchc.hub_gaps import UNUSED_SUFFIXES
+from patchc.notes import note
 from patchc.progress import Progress, ProgressEvent
 from patchc.system_errors import storage_error
 
@@ -61,8 +62,8 @@ class _Listener:
 def download(hub_id: HubId, progress: Progress) -> Snapshot:
     """Fetch all files of a model but weights in formats that patchc does not read.
 
-    Files that the cache has are not fetched again. An interrupt ends the call at once, and the
-    download as soon as more bytes arrive.
+    Files that the cache has are not fetched again. A note tells when it begins. An interrupt ends
+    the call at once, and the download as soon as more bytes arrive.
 
     Args:
         hub_id: the model.
@@ -82,6 +83,7 @@ def download(hub_id: HubId, progress: Progress) -> Snapshot:
         from huggingface_hub import snapshot_download
 
         bar = _bar_for(listener)
+    note(f"{hub_id}: being fetched into the hub's cache, {repository_of(hub_id)}")
 
     def fetch() -> object:
         return snapshot_download(
@@ -154,7 +156,7 @@ def _told(hub_id: HubId, error: Exception) -> PatchcError:
     """The error to raise for one of huggingface_hub, of the network or of the system."""
     from huggingface_hub import errors
 
-    named = f"{hub_id.name}@{hub_id.revision}" if hub_id.revision else hub_id.name
+    named = str(hub_id)
     if isinstance(error, errors.GatedRepoError):
         message = (
             f"{named}: the hub gives this model only to those who accepted its terms; accept them "

@@ -54,7 +54,10 @@ def find_gaps(snapshot: Snapshot) -> Gaps:
     def lacking(names: Iterable[str]) -> list[str]:
         return [name for name in sorted(names) if not _is_file(snapshot.folder / name)]
 
-    index = None if _is_file(snapshot.folder / _SINGLE) else snapshot.folder / _INDEX
+    single = snapshot.folder / _SINGLE
+    if os.path.islink(single) and not _is_file(single):  # noqa: PTH114 (Path.is_symlink raises)
+        return Gaps(_SINGLE)
+    index = None if _is_file(single) else snapshot.folder / _INDEX
     shards = lacking(_mapping(index, "weight_map", by_value=True)) if index else []
     listed = _mapping(snapshot.repository / "trees" / f"{snapshot.commit}.json", "files")
     files = lacking(name for name in listed if not name.endswith(UNUSED_SUFFIXES))

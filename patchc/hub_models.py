@@ -14,7 +14,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from patchc.errors import MissingCheckpointError
+from patchc.errors import MissingCheckpointError, OutputError
 from patchc.hub_cache import (
     MAIN,
     HubId,
@@ -63,7 +63,8 @@ def allow_downloads(allowed: bool = True) -> Iterator[None]:
 def takes_models(*names: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
     """Make a public function take names on a hub for these parameters: one model each, or several.
 
-    The function itself sees folders only. An empty text is refused.
+    The function itself sees folders only. An empty text is refused, and an ``out`` that would be
+    taken for the model from then on.
     """
 
     def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
@@ -74,13 +75,14 @@ def takes_models(*names: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
         @wraps(function)
         def taking(*args: _P.args, **kwargs: _P.kwargs) -> _R:
             given, named = list[Any](args), dict[str, Any](kwargs)
-            progress = named.get("progress", ignore_progress)
+            all_named = {**dict(zip(order, given, strict=False)), **named}
+            progress, out = all_named.get("progress", ignore_progress), all_named.get("out")
             for place in places:
                 if place < len(given):
-                    given[place] = _each_local(given[place], order[place], progress)
+                    given[place] = _each_local(given[place], order[place], progress, out)
             for name in names:
                 if name in named:
-                    named[name] = _each_local(named[name], name, progress)
+                    named[name] = _each_local(named[name], name, progress, out)
             return function(*given, **named)
 
         vars(taking)["models"] = names
@@ -89,14 +91,18 @@ def takes_models(*names: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
     return decorate
 
 
-def local_model(path: PathLike, progress: Progress = ignore_progress) -> PathLike:
+def local_model(
+    path: PathLike, progress: Progress = ignore_progress, out: PathLike | None = None
+) -> PathLike:
     """The folder of a model that is named as on a hub; any other path as it is.
 
     Args:
         path: what was given.
         progress: called with the bytes of a download.
+        out: what will be written.
 
     Raises:
+        OutputError: ``out`` is spelled as the model's name, or lies below it: a local path wins.
         MissingCheckpointError: the cache lacks the model, the revision or some of its weights.
         CheckpointError: the cache is damaged.
         and what :func:`allow_downloads` says.
@@ -115,12 +121,13 @@ def local_model(path: PathLike, progress: Progress = ignore_progress) -> PathLik
     is_path = os.path.lexists(outer) and not os.path.isdir(outer)  # noqa: PTH112 (as above)
     if is_path or not (cached or outer):
         return path
+    if out is not None:
+        _refuse_shadow(hub_id, out)
     snapshot = find_snapshot(hub_id)
     gaps = find_gaps(snapshot) if snapshot else Gaps()
     if _downloads.get() and (snapshot is None or gaps):
         from patchc.hub_download import download  # rarely needed, and slow to import
 
-        note(f"{text}: being fetched into the hub's cache, {repository}")
         snapshot = download(hub_id, progress)
         gaps = find_gaps(snapshot)
     if snapshot is None:
@@ -139,12 +146,22 @@ def _is_local(text: str) -> bool:
     return True
 
 
-def _each_local(given: Any, name: str, progress: Progress) -> Any:
+def _refuse_shadow(hub_id: HubId, out: PathLike) -> None:
+    written = os.path.normpath(os.fspath(out))
+    for spelled in (hub_id.name, str(hub_id)):
+        if written == spelled or written.startswith(f"{spelled}/"):
+            raise OutputError(
+                f"output {os.fspath(out)} is spelled as the hub id that is read: from then on, "
+                f"{spelled} would be taken as this local path; choose another name"
+            )
+
+
+def _each_local(given: Any, name: str, progress: Progress, out: Any) -> Any:
     if isinstance(given, str | os.PathLike):
         check_named(given, name)
-        return local_model(given, progress)
+        return local_model(given, progress, out)
     if isinstance(given, Iterable) and not isinstance(given, bytes):
-        return [_each_local(one, name, progress) for one in given]
+        return [_each_local(one, name, progress, out) for one in given]
     return given
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 from collections.abc import Iterator
@@ -175,12 +176,18 @@ def test_a_hub_that_cannot_be_reached(hub: FakeHub, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("name", ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])
 @pytest.mark.parametrize("value", ["1", "on", "Yes", "TRUE"])
 def test_the_environment_forbids_downloads(
-    hub: FakeHub, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+    hub: FakeHub,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    value: str,
 ) -> None:
+    caplog.set_level(logging.INFO, "patchc")
     monkeypatch.setenv(name, value)
     with pytest.raises(UsageError, match=f"{name} forbids downloads"), patchc.allow_downloads():
         patchc.verify("fix.patchc", "org/chat")
     assert not hub.sent
+    assert not caplog.messages
 
 
 @pytest.mark.usefixtures("hub")

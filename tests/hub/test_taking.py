@@ -18,7 +18,7 @@ from ordinary_user import ordinary_user
 from tiny_checkpoints import normal, write_model
 
 import patchc
-from patchc.errors import CheckpointError, MissingCheckpointError, MissingInputError
+from patchc.errors import CheckpointError, MissingCheckpointError, MissingInputError, OutputError
 from patchc.hub_cache import model_name
 from patchc.hub_models import local_model
 
@@ -162,6 +162,27 @@ def test_a_link_that_leads_nowhere_is_a_shard_that_is_not_there(cache: Path, sou
     (folder / SHARDS[0]).resolve().unlink()
     with pytest.raises(MissingCheckpointError, match=SHARDS[0]):
         local_model("org/chat")
+
+
+def test_a_link_that_leads_nowhere_is_a_single_file_that_is_not_there(
+    cache: Path, source: Path
+) -> None:
+    write_model(source / "one", {"a": normal((4, 8), "BF16", 1)})
+    folder = write_cached(cache, "org/chat", source / "one")
+    (folder / "model.safetensors").resolve().unlink()
+    with pytest.raises(MissingCheckpointError, match=r"lacks model\.safetensors; .*--download"):
+        local_model("org/chat")
+
+
+@pytest.mark.parametrize("out", ["org/chat", "./org//chat", "org/chat@v1", "org/chat/new"])
+def test_an_output_that_would_hide_the_model(cache: Path, source: Path, out: str) -> None:
+    """From then on, its name would stand for the output, since a local path wins."""
+    write_cached(cache, "org/chat", source, revision="v1")
+    for written in (out, Path(out)):
+        with pytest.raises(OutputError, match=r"is spelled as the hub id .* choose another name"):
+            patchc.diff("org/chat@v1", source, out=written)
+    assert not Path("org").exists()
+    patchc.diff("org/chat@v1", source, out="org-chat.patchc")
 
 
 @pytest.mark.parametrize("more", [["config.json"], []], ids=["nothing at all", "side files"])
