@@ -23,6 +23,8 @@ _ID = re.compile(rf"(?:{_NAME}/)?{_NAME}", re.ASCII)
 _REVISION = re.compile(r"[^\x00-\x20\x7f~^:?*\[\\]{1,250}")
 _WHOLE_COMMIT = re.compile("[0-9a-f]{40}")
 _COMMIT = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,127}")
+_PREFIX = re.compile(r"(?:hf:|https?:)/*(?:(?:www\.)?(?:huggingface\.co|hf\.co)/)?")
+_START_OF_COMMIT = re.compile("[0-9a-fA-F]{4,40}")
 _MOST_IN_REF = 256
 _MOST_NAMED = 5
 _REPOSITORY = "models--"
@@ -77,6 +79,13 @@ def parse_id(text: str) -> HubId | None:
     return HubId(name, revision or None)
 
 
+def id_meant(text: str) -> str | None:
+    """The id in the address of a model's page, in ``hf:org/name`` and in ``org/name@``."""
+    meant = text[prefix.end() :] if (prefix := _PREFIX.match(text)) else text
+    meant = meant.removesuffix("@")
+    return meant if meant != text and "/" in meant and parse_id(meant) else None
+
+
 def cache_folder() -> Path:
     """The folder of the cache, by the environment variables that huggingface_hub looks at."""
     caches = os.environ.get("XDG_CACHE_HOME", "~/.cache")
@@ -107,6 +116,15 @@ def find_snapshot(hub_id: HubId) -> Snapshot | None:
         return None
     folder = repository / _SNAPSHOTS / commit
     return Snapshot(folder, repository, commit) if _is_folder(folder) else None
+
+
+def commits_meant(hub_id: HubId) -> list[str]:
+    """The commits in the cache that a revision is the start of."""
+    start = (hub_id.revision or "").lower()
+    if not _START_OF_COMMIT.fullmatch(start):
+        return []
+    commits = (repository_of(hub_id) / _SNAPSHOTS).glob(f"{start}*")
+    return sorted(islice((path.name for path in commits if _is_folder(path)), _MOST_NAMED))
 
 
 def known_revisions(repository: Path) -> list[str]:

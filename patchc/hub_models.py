@@ -20,7 +20,9 @@ from patchc.hub_cache import (
     HubId,
     Snapshot,
     cache_folder,
+    commits_meant,
     find_snapshot,
+    id_meant,
     known_revisions,
     parse_id,
     repository_of,
@@ -109,7 +111,12 @@ def local_model(
     """
     text = os.fspath(path)
     hub_id = parse_id(text)
-    if hub_id is None or not is_possible(text):
+    if not is_possible(text):
+        return path
+    if hub_id is None:
+        if (meant := id_meant(text)) and not _is_local(text):
+            message = f"{text}: no such file or folder; the model's hub id is written {meant}"
+            raise MissingCheckpointError(message, text)
         return path
     repository = repository_of(hub_id)
     cached = os.path.isdir(repository)  # noqa: PTH112 (Path.is_dir raises where it may not look)
@@ -134,6 +141,12 @@ def local_model(
         raise _missing(text, hub_id, repository)
     _tell(text, hub_id, snapshot, gaps)
     return snapshot.folder
+
+
+def is_cached(text: str) -> bool:
+    """Whether a text is spelled as a hub id of a model that the cache has, at any revision."""
+    hub_id = parse_id(text)
+    return hub_id is not None and os.path.isdir(repository_of(hub_id))  # noqa: PTH112 (as above)
 
 
 def _is_local(text: str) -> bool:
@@ -192,6 +205,9 @@ def _missing(text: str, hub_id: HubId, repository: Path) -> MissingCheckpointErr
         )
     else:
         known = ", ".join(known_revisions(repository)) or "none"
+        if commits := commits_meant(hub_id):
+            meant = " or ".join(f"{hub_id.name}@{commit}" for commit in commits)
+            fetch = f"a commit is named by all of its 40 digits: write {meant}"
         message = (
             f"{text}: the hub's cache ({cache_folder()}) has this model, and not its revision "
             f"{hub_id.revision or MAIN!r} (there are: {known}); {fetch}"

@@ -34,6 +34,7 @@ from patchc.formats.container.signature_section import parse_section
 from patchc.formats.container.statement import Subject, subject_of
 from patchc.formats.container.tensors import TensorRecord
 from patchc.hashing import root_digest, short
+from patchc.hub_models import is_cached
 from patchc.other_kinds import ORDER, START_BYTES, other_kind
 from patchc.paths import check_named
 from patchc.regular_file import open_regular
@@ -309,7 +310,9 @@ def open_patch(path: str | os.PathLike[str]) -> Patch:
     try:
         descriptor = open_regular(path)
     except OSError as error:
-        order = f"; {ORDER}" if os.path.isdir(path) else ""  # noqa: PTH112 (it never raises)
+        is_model = os.path.isdir(path)  # noqa: PTH112 (it never raises)
+        is_model |= isinstance(error, FileNotFoundError) and is_cached(str(path))
+        order = f"; {ORDER}" if is_model else ""
         message = f"{path}: cannot open the patch: {reason(error)}{order}"
         raise unreadable(PatchFormatError, message, error) from error
     try:

@@ -16,6 +16,7 @@ from patchc.errors import (
 )
 from patchc.evaluation.verdicts import Judge
 from patchc.hub_models import local_model
+from patchc.paths import check_named
 
 if TYPE_CHECKING:
     import torch
@@ -46,6 +47,7 @@ def open_classifier(spec: str, device: str | torch.device) -> Judge:
     path, equals, label = spec.rpartition("=")
     if not equals or Path(spec).is_dir():
         path, label = spec, ""
+    check_named(path, f"judge hf:{spec}")
     try:
         folder = Path(local_model(path))
     except CheckpointError as error:

@@ -18,7 +18,11 @@ from ordinary_user import ordinary_user
 from tiny_checkpoints import normal, write_model
 
 import patchc
-from patchc.errors import CheckpointError, MissingCheckpointError, MissingInputError, OutputError
+from patchc.errors import (
+    CheckpointError,
+    MissingCheckpointError,
+    MissingInputError,
+)
 from patchc.hub_cache import model_name
 from patchc.hub_models import local_model
 
@@ -61,7 +65,7 @@ def test_a_local_path_wins(cache: Path, source: Path, caplog: pytest.LogCaptureF
 
 
 @pytest.mark.parametrize(
-    "path", ["./chat", "/chat", "~chat", "../chat", "a/b/c", "org/chat/", "chat\0", "", "org/chat@"]
+    "path", ["./chat", "/chat", "~chat", "../chat", "a/b/c", "org/chat/", "chat\0", ""]
 )
 @pytest.mark.usefixtures("cache")
 def test_what_is_never_a_name(path: str) -> None:
@@ -172,17 +176,6 @@ def test_a_link_that_leads_nowhere_is_a_single_file_that_is_not_there(
     (folder / "model.safetensors").resolve().unlink()
     with pytest.raises(MissingCheckpointError, match=r"lacks model\.safetensors; .*--download"):
         local_model("org/chat")
-
-
-@pytest.mark.parametrize("out", ["org/chat", "./org//chat", "org/chat@v1", "org/chat/new"])
-def test_an_output_that_would_hide_the_model(cache: Path, source: Path, out: str) -> None:
-    """From then on, its name would stand for the output, since a local path wins."""
-    write_cached(cache, "org/chat", source, revision="v1")
-    for written in (out, Path(out)):
-        with pytest.raises(OutputError, match=r"is spelled as the hub id .* choose another name"):
-            patchc.diff("org/chat@v1", source, out=written)
-    assert not Path("org").exists()
-    patchc.diff("org/chat@v1", source, out="org-chat.patchc")
 
 
 @pytest.mark.parametrize("more", [["config.json"], []], ids=["nothing at all", "side files"])
