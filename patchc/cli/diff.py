@@ -46,7 +46,7 @@ def diff(
     from patchc.cli.output import print_facts, print_json, print_next
     from patchc.cli.patches import patch_facts
     from patchc.cli.ranks import shared_work
-    from patchc.cli.update_tables import print_update, update_facts
+    from patchc.cli.update_tables import beside_facts, print_update, update_facts
 
     with shared_work() as progress:
         report = patchc.diff(**given, rename=rename or (), progress=progress)
@@ -54,8 +54,7 @@ def diff(
         print_json(report)
     else:
         facts = patch_facts(report) | update_facts(report.update, report.entries)
-        if report.beside:
-            facts["beside"] = f"{listed(report.beside)}, as well as the model"
+        facts |= beside_facts(report.beside, report.update, "; else give --weights-only")
         if report.left_aside:
             names = dict.fromkeys(one.name for one in report.left_aside)
             facts["not carried"] = listed(list(names))

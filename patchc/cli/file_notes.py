@@ -60,7 +60,8 @@ def print_code_report(report: CodeReport) -> None:
     print_code(report.files)
     if report.unchecked:
         rows = [(name,) for name in report.unchecked]
-        print_table("changed in part: apply looks for code in the whole of", ("file",), rows)
+        title = "perhaps code: the patch holds only a part of each, and apply checks the whole"
+        print_table(title, ("file",), rows)
 
 
 def print_name_notes(notes: Sequence[NameNote]) -> None:

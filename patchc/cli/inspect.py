@@ -138,7 +138,7 @@ def _render(report: InspectReport) -> None:
     from patchc.cli.file_notes import print_code_report, print_name_notes
     from patchc.cli.output import print_facts, print_table, size
     from patchc.cli.patches import bits_facts
-    from patchc.cli.update_tables import print_update, update_facts
+    from patchc.cli.update_tables import beside_facts, print_update, update_facts
 
     tool = _section(report, "tool")
     facts = annotation_facts(report.annotation) | {
@@ -149,6 +149,7 @@ def _render(report: InspectReport) -> None:
         "changed": f"{report.total.changed:,} of {report.total.words:,} entries "
         f"({report.total.density:.4%}) in {len(report.tensors)} of {report.tensor_count} tensors",
         **update_facts(report.update, report.total.changed),
+        **beside_facts(_strings(report, "beside"), report.update),
         **bits_facts(
             report.size,
             report.total.nbytes,
@@ -181,8 +182,7 @@ def _render(report: InspectReport) -> None:
         facts[f"folded {number}"] = f"{link['root']} to {link['result']}"
     for name, value in _section(report, "recipe").items():
         facts[f"recipe {name}"] = value
-    rules = report.metadata.get("rename")
-    for number, rule in enumerate(rules if isinstance(rules, list) else (), start=1):
+    for number, rule in enumerate(_strings(report, "rename"), start=1):
         facts[f"rename {number}"] = rule
     for name, value in _section(report, "inputs").items():
         facts[f"input {name}"] = value
@@ -202,6 +202,11 @@ def _render(report: InspectReport) -> None:
 def _section(report: InspectReport, name: str) -> dict[str, object]:
     section = report.metadata.get(name)
     return section if isinstance(section, dict) else {}
+
+
+def _strings(report: InspectReport, name: str) -> list[str]:
+    values = report.metadata.get(name)
+    return [one for one in values if isinstance(one, str)] if isinstance(values, list) else []
 
 
 def _row(counts: ChangeCounts) -> tuple[str, ...]:

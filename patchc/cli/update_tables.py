@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from patchc.checkpoint.left_aside import listed
 from patchc.cli.output import print_table, size, tell
 
 if TYPE_CHECKING:
@@ -29,6 +30,27 @@ def update_facts(update: UpdateReport | None, changed: int) -> dict[str, object]
     }
     if changed != result.changed:
         facts["both ways"] = f"{changed:,} entries in the patch, for apply and for revert"
+    return facts
+
+
+def beside_facts(
+    names: Sequence[str], update: UpdateReport | None, advice: str = ""
+) -> dict[str, object]:
+    """Tell of files beside the model that a patch covers: receivers must have most of them.
+
+    Args:
+        names: of these files.
+        update: tells which of them the patch adds.
+        advice: what its maker can do about that.
+    """
+    files = update.files if update else ()
+    added = {one.name for one in files if one.is_header and one.change == "added"}
+    needed, new = [n for n in names if n not in added], [n for n in names if n in added]
+    facts: dict[str, object] = {}
+    if needed:
+        facts["beside"] = f"{listed(needed)}: receivers must have it, too{advice}"
+    if new:
+        facts["beside, added"] = listed(new)
     return facts
 
 

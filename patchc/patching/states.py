@@ -21,6 +21,8 @@ from patchc.patching.transition import ChunkDigests, Transition, unsound
 from patchc.runtime.runtime import Runtime
 from patchc.sides import OTHER, Side
 
+_GET_FILE = "put it there as the patch's maker has it, or ask for a patch of diff --weights-only"
+
 
 @dataclass(frozen=True)
 class ModelState:
@@ -173,10 +175,12 @@ def match_tensors(patch: Patch, model: Checkpoint, side: Side = "base") -> None:
     for name in records:
         if name not in model.tensors:
             whole = _model_of_shard(model.path)
-            advice = f"it is one shard: name the folder {whole}" if whole else None
-            advice = advice or missing_beside(patch, model)
-            remedy = {"remedy": advice} if advice else {}
-            raise transition.wrong(name, "the model does not have it", **remedy)
+            if whole:
+                advice = f"it is one shard: name the folder {whole}"
+                raise transition.wrong(name, "the model does not have it", advice)
+            if file := missing_beside(patch, model):
+                raise transition.wrong(name, f"the model does not have it: {file}", _GET_FILE)
+            raise transition.wrong(name, "the model does not have it")
 
 
 def _model_of_shard(path: Path) -> Path | None:

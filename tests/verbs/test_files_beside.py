@@ -103,6 +103,8 @@ def test_each_patch_has_its_own_view_of_the_model(tmp_path: Path) -> None:
     (tuned / MTP).unlink()
     found = patchc.status(tuned, patches).patches
     assert [one.state for one in found] == ["neither", "patched", "neither"]
+    shown = run("status", tuned, patches[0])[1]
+    assert f"{MTP}, which lay beside the patch's models, is missing here\n" in shown
 
 
 def test_a_receiver_without_the_file_is_told_so(tmp_path: Path) -> None:
@@ -110,7 +112,9 @@ def test_a_receiver_without_the_file_is_told_so(tmp_path: Path) -> None:
     patch = tmp_path / "update.patchc"
     patchc.diff(base, tuned, out=patch)
     (base / MTP).unlink()
-    message = rf"'mtp\.fc\.weight': the model does not have it; {MTP}, which lay .* is missing here"
+    message = (
+        rf"'mtp\.fc\.weight': the model does not have it: {MTP}, which lay .* is missing here; put it there"
+    )
     with pytest.raises(WrongBaseError, match=message):
         patchc.apply(patch, base, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -214,17 +218,30 @@ def test_the_command_names_what_it_carries_and_what_not(tmp_path: Path) -> None:
     (tuned / "model.gguf").write_bytes(b"GGUF")
     code, told, notes = run("diff", base, tuned, "-o", tmp_path / "a.patchc")
     assert code == 0
-    assert re.search(rf"^ +beside +{MTP}, as well as the model$", told, re.MULTILINE)
+    assert re.search(
+        rf"^ +beside +{MTP}: receivers must have it, too; else give --weights-only$",
+        told,
+        re.MULTILINE,
+    )
     assert re.search(r"^ +not carried +model\.gguf$", told, re.MULTILINE)
     assert (
         f"note: {tuned}: left aside, in copies too, since it is not the model: model.gguf" in notes
     )
     given = ["diff", base, tuned, "-o", tmp_path / "b.patchc", "--weights-only", "--json"]
     report: Any = json.loads(run(*given)[1])
+    inspected = run("inspect", tmp_path / "a.patchc")[1]
+    assert re.search(rf"^ +beside +{MTP}: receivers must have it, too$", inspected, re.MULTILINE)
     code, told, notes = run("apply", tmp_path / "b.patchc", base, "-o", tmp_path / "out")
     assert f"copy what was left aside to {tmp_path / 'out'} yourself" in notes
     assert report["beside"] == []
     assert [one["name"] for one in report["left_aside"]] == ["model.gguf", MTP]
+
+
+def test_a_file_that_the_patch_adds_is_not_asked_for(tmp_path: Path) -> None:
+    base, tuned = _pair(tmp_path, before=None)
+    told = run("diff", base, tuned, "-o", tmp_path / "a.patchc")[1]
+    assert re.search(rf"^ +beside, added +{MTP}$", told, re.MULTILINE)
+    assert "must have" not in told
 
 
 def test_an_adapter_and_its_configuration_go_together(tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def _code(patch: InspectReport) -> list[Block]:
         blocks.append(_table("Code: files that a loader or an interpreter runs", heads, rows))
     if patch.code.unchecked:
         unchecked = [((name,),) for name in patch.code.unchecked]
-        title = "Changed in part: apply looks for code in the whole of"
+        title = "Perhaps code: the patch holds only a part of each, and apply checks the whole"
         blocks.append(_table(title, ("file",), unchecked))
     if not blocks:
         blocks.append(Text(("It brings no file that a loader or an interpreter runs.",)))
