@@ -8,12 +8,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from patchc.checkpoint.left_aside import listed as listed_names
 from patchc.compiler.chain_check import check_chain
 from patchc.compiler.folding import fold_onto, fold_patches
 from patchc.compiler.steps import check_patch_output
 from patchc.errors import UnsupportedInputError, UsageError
 from patchc.formats import Patch, open_patch
 from patchc.hub_models import takes_models
+from patchc.patching.file_changes import is_layout
 from patchc.patching.model_of_patch import BESIDE, names_beside, open_for_patch
 from patchc.paths import PathLike, listed
 from patchc.progress import Progress, ignore_progress
@@ -71,11 +73,7 @@ def fold(
         opened = [inputs.enter_context(open_patch(path)) for path in paths]
         policies = tuple(answer for one in opened for answer in demand_trust(one, trust))
         for one in opened:
-            if one.features:
-                raise UnsupportedInputError(
-                    f"{one.path} has the feature {', '.join(one.features)}, and fold takes "
-                    "exact steps alone; apply the patches one after the other"
-                )
+            _refuse_features(one)
         check_chain(opened)
         for one in opened:
             if base is None and not one.decodes_alone():
@@ -94,6 +92,27 @@ def fold(
             patch = fold_onto(out, model, opened, metadata, runtime)
         roots = tuple(one.root.hex() for one in opened)
         return FoldReport(**facts_of(out, patch), folded=roots, policies=policies)
+
+
+def _refuse_features(patch: Patch) -> None:
+    """Refuse a patch that does more than change the values of tensors by exact steps."""
+    if patch.additive:
+        raise UnsupportedInputError(
+            f"{patch.path} holds additive values, which promise no result to fold; apply the "
+            "patches one after the other"
+        )
+    if patch.features:
+        index = patch.index
+        # Headers and the index of shards come last: they mostly change with what is named first.
+        files = [one.name for one in index.files if not is_layout(one)]
+        changed = files + [one.name for one in index.records if not one.is_plain]
+        changed += [one.name for one in index.files if is_layout(one)]
+        what = f" ({listed_names(list(dict.fromkeys(changed)))})" if changed else ""
+        raise UnsupportedInputError(
+            f"{patch.path} changes more than the values of tensors{what}, and fold joins those "
+            "alone; apply the patches one after the other, or fold patches made with diff "
+            "--weights-only"
+        )
 
 
 def _provenance(patches: Sequence[Patch]) -> Mapping[str, Any]:

@@ -113,7 +113,7 @@ def test_a_receiver_without_the_file_is_told_so(tmp_path: Path) -> None:
     patchc.diff(base, tuned, out=patch)
     (base / MTP).unlink()
     message = (
-        rf"'mtp\.fc\.weight': the model does not have it: {MTP}, which lay .* is missing here; put it there"
+        rf"'mtp\.fc\.weight': the model does not have it: {MTP}, which lay .* is missing here; put"
     )
     with pytest.raises(WrongBaseError, match=message):
         patchc.apply(patch, base, out=tmp_path / "out")
