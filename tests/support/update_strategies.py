@@ -14,7 +14,13 @@ from patchc.dtypes import BY_NAME
 
 FLOATS = ("F32", "F16", "BF16", "F8_E4M3")
 DTYPES = (*FLOATS, "I8", "F64", "BOOL")
-SIDE_NAMES = ("config.json", "tokenizer.json", "assets/chat.jinja", ".gitattributes", "a b.txt")
+SIDE_NAMES = (
+    "generation_config.json",
+    "tokenizer.json",
+    "assets/chat.jinja",
+    ".gitattributes",
+    "a b.txt",
+)
 
 
 @dataclass(frozen=True)
