@@ -37,7 +37,7 @@ def write_update(folder: Path, before: Files, after: Files) -> FileUpdate:
         folder / "update.patchc",
     )
     every_file = mock.patch("patchc.checkpoint.Checkpoint.side_files", _every_file)
-    with every_file, mock.patch("patchc.verbs.diff._code_in", return_value=()):
+    with every_file, mock.patch("patchc.verbs.diff.code_to_write", return_value=()):
         patchc.diff(update.base, update.tuned, out=update.patch)
     return update
 
