@@ -163,6 +163,16 @@ class Checkpoint:
             view = view[count:]
             offset += count
 
+    def read_header(self, shard: str) -> bytes:
+        """Read the header of a shard file, with its length before it.
+
+        Raises:
+            CheckpointError: as :meth:`read_bytes`.
+        """
+        header = np.empty(self.shards[shard].data_start, np.uint8)
+        self.read_bytes(shard, 0, header)
+        return header.tobytes()
+
     def stat(self, shard: str) -> os.stat_result:
         """Return the operating system's status of an open shard file."""
         return os.fstat(self._descriptors[shard])
@@ -212,9 +222,8 @@ class Checkpoint:
                     foreign.append(relative)
             elif not is_own_file(path.name):
                 beside.append(relative)
-        if any(
-            is_adapter(str(relative)) for relative in foreign
-        ):  # neither loads without the other
+        # An adapter and its configuration are no use without each other.
+        if any(is_adapter(str(relative)) for relative in foreign):
             foreign += [relative for relative in beside if str(relative) == ADAPTER_CONFIG]
             beside = [relative for relative in beside if str(relative) != ADAPTER_CONFIG]
         return beside, foreign

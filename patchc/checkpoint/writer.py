@@ -118,9 +118,7 @@ class CheckpointCopy:
     def _open_shard(self, name: str) -> Shard:
         header = self._headers.get(name)
         if header is None:
-            copied = np.empty(self._source.shards[name].data_start, np.uint8)
-            self._source.read_bytes(name, 0, copied)
-            header = copied.tobytes()
+            header = self._source.read_header(name)
         try:
             descriptor = self._open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
             os.ftruncate(descriptor, size_by_header(header))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from patchc.checkpoint import Checkpoint
 from patchc.checkpoint.tensor_copies import MERGE, same_bytes
 from patchc.errors import UnsupportedInputError
@@ -49,9 +47,4 @@ def refuse_other_copies(base: Checkpoint, tuned: Checkpoint) -> None:
 
 
 def _headers(model: Checkpoint) -> dict[str, bytes]:
-    headers = {}
-    for shard in model.shards.values():
-        header = np.empty(shard.data_start, np.uint8)
-        model.read_bytes(shard.name, 0, header)
-        headers[shard.name] = header.tobytes()
-    return headers
+    return {name: model.read_header(name) for name in model.shards}

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-import numpy as np
-
 from patchc.checkpoint import Checkpoint
 from patchc.errors import CheckpointError, UnsupportedInputError
 from patchc.formats import EncodedFile, encode_file
@@ -73,11 +71,7 @@ def content_of(model: Checkpoint, name: str, is_header: bool) -> bytes | None:
     """
     if is_header:
         shard = model.shards.get(name) if model.is_folder else next(iter(model.shards.values()))
-        if shard is None:
-            return None
-        header = np.empty(shard.data_start, np.uint8)
-        model.read_bytes(shard.name, 0, header)
-        return header.tobytes()
+        return None if shard is None else model.read_header(shard.name)
     path = model.path / name
     try:
         if not path.exists() and not path.is_symlink():

@@ -17,7 +17,7 @@ import re2
 
 from patchc.checkpoint import Checkpoint, TensorInfo
 from patchc.dtypes import MERGEABLE
-from patchc.errors import MismatchError, UsageError
+from patchc.errors import UsageError
 from patchc.recipe.renames import Renames
 
 _MOST_VOTERS = 4096
@@ -123,7 +123,7 @@ def _explained(
     """The missing tensors that have a counterpart of their kind by rules."""
     try:
         names = Renames(rules).of(base).counterparts(tuned.tensors)
-    except (UsageError, MismatchError):
+    except UsageError:
         return ()
     return [
         tensor

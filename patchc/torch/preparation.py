@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -17,15 +18,19 @@ from patchc.errors import (
     PartlyPatchedError,
     UnsupportedInputError,
 )
-from patchc.formats import ChunkRecord, Patch, TensorRecord
+from patchc.formats import ChunkRecord, Patch, TensorRecord, open_patch
 from patchc.formats.codecs.protocol import Positions, Steps
 from patchc.kernels.ulp_steps import StepRun
 from patchc.patching.digest_pass import Model, ModelDigests, TensorDigests, pass_over_tensors
+from patchc.patching.model_of_patch import open_for_patch
 from patchc.patching.states import match_tensors
 from patchc.patching.tensor_sides import read_side
 from patchc.patching.transition import ChunkDigests, Transition, unsound
+from patchc.paths import PathLike
+from patchc.progress import Progress
 from patchc.runtime.runtime import Runtime
 from patchc.sides import OTHER, Side
+from patchc.signing.trust import Trust, demand_trust
 from patchc.torch.live_model import LiveModel
 from patchc.torch.memory_layout import Run
 
@@ -52,6 +57,27 @@ def refuse_features(patch: Patch) -> None:
             "the values of tensors; apply it to the checkpoint and load that, or make it with "
             "diff --weights-only"
         )
+
+
+@contextmanager
+def opened_with_base(
+    patch: PathLike, base: PathLike, threads: int | None, trust: Trust, progress: Progress
+) -> Iterator[tuple[Patch, Checkpoint, Runtime]]:
+    """Open a trusted patch of exact steps, and its base or result on disk, to be read by threads.
+
+    Raises:
+        WrongBaseError, UnsupportedInputError, SignatureError: and others, as
+            :func:`patchc.torch.patched_tensors`.
+    """
+    with (
+        open_patch(patch) as opened,
+        open_for_patch(base, opened) as model,
+        Runtime(threads, progress=progress) as runtime,
+    ):
+        demand_trust(opened, trust)
+        refuse_features(opened)
+        match_tensors(opened, model)
+        yield opened, model, runtime
 
 
 @dataclass(eq=False)

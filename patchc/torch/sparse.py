@@ -14,19 +14,17 @@ from patchc.checkpoint import Checkpoint
 from patchc.chunks import Chunk
 from patchc.dtypes import Words
 from patchc.errors import UsageError
-from patchc.formats import Patch, TensorRecord, open_patch
+from patchc.formats import Patch, TensorRecord
 from patchc.hub_models import takes_models
 from patchc.patching.chunk_images import ChunkImage
 from patchc.patching.digest_pass import ModelDigests, TensorDigests, pass_over_tensors
-from patchc.patching.model_of_patch import open_for_patch
-from patchc.patching.states import match_tensors
 from patchc.patching.tensor_sides import read_side
 from patchc.patching.transition import ChunkDigests, Transition, unsound
 from patchc.progress import Progress, ignore_progress
 from patchc.runtime.runtime import Runtime
 from patchc.sides import Side
-from patchc.signing.trust import ANYBODY, Trust, demand_trust
-from patchc.torch.preparation import refuse_features
+from patchc.signing.trust import ANYBODY, Trust
+from patchc.torch.preparation import opened_with_base
 from patchc.torch.tensors import torch_dtype, words_of
 
 _SCATTERED = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
@@ -104,14 +102,7 @@ def sparse_updates(
     """
     if target not in ("base", "result"):
         raise UsageError(f"target is {target!r:.80}; it must be result or base")
-    with (
-        open_patch(patch) as opened,
-        open_for_patch(base, opened) as model,
-        Runtime(threads, progress=progress) as runtime,
-    ):
-        demand_trust(opened, trust)
-        refuse_features(opened)
-        match_tensors(opened, model)
+    with opened_with_base(patch, base, threads, trust, progress) as (opened, model, runtime):
         records = [opened.index.tensors[name] for name in model.tensors]
         changes = _Changes(opened, model, target, runtime)
         changes.choose_forms(records)

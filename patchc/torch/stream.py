@@ -10,16 +10,13 @@ import torch
 
 from patchc.chunks import Chunk
 from patchc.errors import AlreadyPatchedError
-from patchc.formats import TensorRecord, open_patch
+from patchc.formats import TensorRecord
 from patchc.hub_models import takes_models
 from patchc.patching.digest_pass import ModelDigests, TensorDigests, pass_over_tensors
-from patchc.patching.model_of_patch import open_for_patch
-from patchc.patching.states import match_tensors
 from patchc.patching.transition import ChunkDigests, OtherSideError, Transition, unsound
 from patchc.progress import Progress, ignore_progress
-from patchc.runtime.runtime import Runtime
-from patchc.signing.trust import ANYBODY, Trust, demand_trust
-from patchc.torch.preparation import refuse_features
+from patchc.signing.trust import ANYBODY, Trust
+from patchc.torch.preparation import opened_with_base
 from patchc.torch.tensors import torch_dtype, words_of
 
 
@@ -54,14 +51,7 @@ def patched_tensors(
         ResultMismatchError: the outcome is not the promised one.
         SignatureError, MissingExtraError: as :func:`patchc.apply`, about a policy.
     """
-    with (
-        open_patch(patch) as opened,
-        open_for_patch(base, opened) as model,
-        Runtime(threads, progress=progress) as runtime,
-    ):
-        demand_trust(opened, trust)
-        refuse_features(opened)
-        match_tensors(opened, model)
+    with opened_with_base(patch, base, threads, trust, progress) as (opened, model, runtime):
         records = [opened.index.tensors[name] for name in model.tensors]
         dtypes = {record.name: torch_dtype(record.dtype, record.name) for record in records}
         tensors: dict[str, torch.Tensor] = {}
